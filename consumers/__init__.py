@@ -1,0 +1,1 @@
+"""Sample consumers: they read the events and apply them. They share only `schemas` with the producer."""

@@ -1,0 +1,1 @@
+"""What a trekkpålegg is and what is remembered of it: pure, no I/O."""

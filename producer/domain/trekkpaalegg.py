@@ -1,0 +1,136 @@
+"""One version of one trekkpålegg, as the producer knows it: wire names in snake_case, values with their true types."""
+
+from __future__ import annotations
+
+import enum
+from datetime import date
+from decimal import Decimal
+
+import msgspec
+
+from producer.domain.identifiers import Foedselsnummer
+
+
+class Trekkstatus(enum.Enum):
+    """Whether the order runs. A status that is not known here is `UKJENT`; its text stands in `ukjente_felter`."""
+
+    AKTIV = "aktiv"
+    AVSLUTTET = "avsluttet"
+    UKJENT = "ukjent"
+
+
+class TrekkstoerrelseForPeriode(msgspec.Struct, frozen=True, gc=False):
+    """What to withhold in one period: exactly one of an amount (NOK a month) and a percentage (of gross pay)."""
+
+    startdato: date
+    sluttdato: date | None
+    trekkbeloep: Decimal | None
+    trekkprosent: Decimal | None
+    ukjente_felter: dict[str, str] = {}
+
+
+class Betalingsinformasjon(msgspec.Struct, frozen=True, gc=False):
+    """Where the employer pays what was withheld."""
+
+    betalingsmottaker: str
+    kidnummer: str
+    kontonummer: str
+    ukjente_felter: dict[str, str] = {}
+
+
+class Trekkpaalegg(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
+    """One version of one order. `opprettet` is in microseconds since 1970 (UTC); further digits are cut off."""
+
+    trekkid: str
+    trekkversjon: int
+    sekvensnummer: int
+    opprettet: int
+    saksnummer: str | None
+    trekkpliktig: str
+    skyldner: Foedselsnummer
+    trekkstatus: Trekkstatus
+    trekkstoerrelse_for_periode: tuple[TrekkstoerrelseForPeriode, ...]
+    betalingsinformasjon: Betalingsinformasjon
+    ukjente_felter: dict[str, str] = {}
+    raw: bytes = b""
+    """The JSON text it was read from, for the quarantine."""
+
+    def __repr__(self) -> str:
+        return f"Trekkpaalegg({self.trekkid!r}, trekkversjon={self.trekkversjon}, sekvensnummer={self.sekvensnummer})"
+
+
+class RejectionReason(enum.Enum):
+    """Why a record went to quarantine."""
+
+    NOT_AN_OBJECT = "not_an_object"
+    INVALID_FIELD = "invalid_field"
+    MISSING_FIELD = "missing_field"
+    AMOUNT_OR_PERCENT = "amount_or_percent"
+    PERIOD_DATES = "period_dates"
+    OUT_OF_RANGE = "out_of_range"
+    PERSONAL_DATA_IN_IDENTITY = "personal_data_in_identity"
+    TOO_LARGE = "too_large"
+    VERSION_JUMP = "version_jump"
+    CHANGED_CONTENT = "changed_content"
+
+
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """One element of an answer that is not published. What could be read of its identity stands in the optional fields.
+
+    `raw` is the element as received, `field_path` names the field at fault (`trekkstoerrelseForPeriode[0].startdato`),
+    `detail` is one sentence that holds no value. `raw_hash` is the same for the same JSON value, whatever its
+    field order and white space.
+    """
+
+    trekkpliktig: str
+    raw: bytes
+    raw_hash: bytes
+    reason: RejectionReason
+    field_path: str
+    detail: str
+    trekkid: str | None = None
+    trekkversjon: int | None = None
+    sekvensnummer: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Rejected({self.reason.value!r}, {self.field_path!r}, trekkid={self.trekkid!r}, {self.trekkversjon!r})"
+
+
+class Gone(msgspec.Struct, frozen=True):
+    """The source says that this version cannot be had (404)."""
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The version could not be fetched now; a later try may succeed. `reason` holds no personal data."""
+
+    reason: str
+
+
+Element = Trekkpaalegg | Rejected
+Fetched = Trekkpaalegg | Rejected | Gone | Failed
+
+
+class Origin(enum.Enum):
+    """What led to an event: header `ce_origin`."""
+
+    POLL = "poll"
+    GAPFILL = "gapfill"
+    BACKFILL = "backfill"
+    RECONCILE = "reconcile"
+    NOTIFICATION = "notification"
+    RELEASE = "release"
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False):
+    """One event to publish.
+
+    `late`: an older version that could not be had when it was due. `correction`: the how-manieth correction of this
+    version this is, None for the version itself. `current`: it is the newest version of its order, so it goes to
+    `…-gjeldende` too.
+    """
+
+    trekkpaalegg: Trekkpaalegg
+    origin: Origin
+    late: bool = False
+    correction: int | None = None
+    current: bool = True

@@ -1,0 +1,1 @@
+"""From a trekkpålegg to the bytes of an event."""

@@ -1,0 +1,1 @@
+"""From events to Kafka, one transaction at a time."""

@@ -1,0 +1,1 @@
+"""Where versions come from: Skatteetaten's API behind a narrow port."""
