@@ -1,4 +1,4 @@
-"""Numbers that identify persons, organisations, accounts and payments: masked where personal, checked but never rejected.
+"""Numbers that identify persons, organisations, accounts and payments: masked where personal, checked, not rejected.
 
 Official test data fails the check digits, so a failed check is a warning to count and no more.
 """
