@@ -1,0 +1,158 @@
+"""What a lane remembers: per trekkpliktig how far has been published, per order its newest version and its open ends.
+
+Kept small on purpose: a million orders are held in memory. An order without open ends is packed into one bytes object.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_PACKED = struct.Struct("<QB8s")
+REJECTED_MAX = 16
+"""Hashes of rejected records kept per order; an older one may be quarantined a second time."""
+
+
+class OrderState(msgspec.Struct, frozen=True, gc=False):
+    """What has been published of one order.
+
+    `trekkversjon` is the newest published version (0 = none), `content_hash` the hash of its content by the method
+    numbered `content_hash_version`. `missing` are ranges (first, last) of versions known to exist and not published,
+    `rejected` the hashes of what was quarantined, `corrections` pairs (trekkversjon, how many corrections of it were
+    published), `failing_since` the time in microseconds since when a hole could not be filled.
+    """
+
+    trekkversjon: int = 0
+    content_hash: bytes = bytes(8)
+    content_hash_version: int = 0
+    missing: tuple[tuple[int, int], ...] = ()
+    rejected: tuple[bytes, ...] = ()
+    corrections: tuple[tuple[int, int], ...] = ()
+    failing_since: int | None = None
+
+    def is_missing(self, trekkversjon: int) -> bool:
+        """Whether this version is known to exist and has not been published."""
+        return any(first <= trekkversjon <= last for first, last in self.missing)
+
+    def corrections_of(self, trekkversjon: int) -> int:
+        """How many corrections of this version have been published."""
+        return dict(self.corrections).get(trekkversjon, 0)
+
+
+class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
+    """How far one trekkpliktig has been published.
+
+    `position` is the sekvensnummer up to which everything has been published or quarantined, `reconciled_at` the
+    time in microseconds when a full reading last came to its end.
+    """
+
+    position: int = 0
+    reconciled_at: int | None = None
+
+
+NO_ORDER = OrderState()
+
+
+def with_missing(missing: tuple[tuple[int, int], ...], first: int, last: int) -> tuple[tuple[int, int], ...]:
+    """`missing` with the versions first to last added; ranges stay sorted and merged."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted((*missing, (first, last))):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
+            merged.append((low, high))
+    return tuple(merged)
+
+
+def without_missing(missing: tuple[tuple[int, int], ...], trekkversjon: int) -> tuple[tuple[int, int], ...]:
+    """`missing` with one version taken out."""
+    kept: list[tuple[int, int]] = []
+    for first, last in missing:
+        if first <= trekkversjon <= last:
+            kept += [(low, high) for low, high in ((first, trekkversjon - 1), (trekkversjon + 1, last)) if low <= high]
+        else:
+            kept.append((first, last))
+    return tuple(kept)
+
+
+class TrekkpliktigState:
+    """Everything remembered of one trekkpliktig. Touched by its lane's thread only."""
+
+    __slots__ = ("_open_ends", "_orders", "position")
+
+    def __init__(self, position: TrekkpliktigPosition | None = None) -> None:
+        self.position = position or TrekkpliktigPosition()
+        self._orders: dict[bytes, bytes] = {}
+        self._open_ends: dict[bytes, OrderState] = {}
+
+    def __len__(self) -> int:
+        return len(self._orders) + len(self._open_ends)
+
+    def order(self, key: bytes) -> OrderState:
+        """State of the order with this key (trekkid in UTF-8); `NO_ORDER` when nothing is known of it."""
+        packed = self._orders.get(key)
+        if packed is not None:
+            trekkversjon, content_hash_version, content_hash = _PACKED.unpack(packed)
+            return OrderState(trekkversjon, content_hash, content_hash_version)
+        return self._open_ends.get(key, NO_ORDER)
+
+    def newest(self, key: bytes) -> int:
+        """Newest published version of the order, 0 when none is."""
+        packed = self._orders.get(key)
+        if packed is not None:
+            return int.from_bytes(packed[:8], "little")
+        return self._open_ends.get(key, NO_ORDER).trekkversjon
+
+    def remember(self, key: bytes, order: OrderState) -> None:
+        """Set the state of one order."""
+        if order.missing or order.rejected or order.corrections or order.failing_since is not None:
+            self._orders.pop(key, None)
+            self._open_ends[key] = order
+        else:
+            self._open_ends.pop(key, None)
+            self._orders[key] = _PACKED.pack(order.trekkversjon, order.content_hash_version, order.content_hash)
+
+    def remember_all(self, orders: Mapping[bytes, OrderState]) -> None:
+        """Set the state of several orders."""
+        for key, order in orders.items():
+            self.remember(key, order)
+
+    def keys(self) -> Iterable[bytes]:
+        """Keys of all orders known."""
+        yield from self._orders
+        yield from self._open_ends
+
+    def missing(self) -> Iterator[tuple[bytes, int, int]]:
+        """Ranges of versions known to exist and not published: (key, first, last)."""
+        for key, order in self._open_ends.items():
+            for first, last in order.missing:
+                yield key, first, last
+
+
+class LaneState:
+    """The whole state of one lane, by trekkpliktig."""
+
+    def __init__(self) -> None:
+        self._trekkpliktige: dict[str, TrekkpliktigState] = {}
+
+    def of(self, trekkpliktig: str) -> TrekkpliktigState:
+        """State of one trekkpliktig, made empty on first sight."""
+        state = self._trekkpliktige.get(trekkpliktig)
+        if state is None:
+            state = self._trekkpliktige[trekkpliktig] = TrekkpliktigState()
+        return state
+
+    def forget(self, trekkpliktig: str) -> None:
+        """Drop all that is known of one trekkpliktig."""
+        self._trekkpliktige.pop(trekkpliktig, None)
+
+    def __iter__(self) -> Iterator[tuple[str, TrekkpliktigState]]:
+        return iter(self._trekkpliktige.items())
+
+    def __len__(self) -> int:
+        return len(self._trekkpliktige)
