@@ -39,6 +39,10 @@ class OrderState(msgspec.Struct, frozen=True, gc=False):
         """Whether this version is known to exist and has not been published."""
         return any(first <= trekkversjon <= last for first, last in self.missing)
 
+    def with_rejected(self, raw_hash: bytes) -> OrderState:
+        """This state, remembering that a record with this hash is in quarantine."""
+        return msgspec.structs.replace(self, rejected=(*self.rejected, raw_hash)[-REJECTED_MAX:])
+
     def corrections_of(self, trekkversjon: int) -> int:
         """How many corrections of this version have been published."""
         return dict(self.corrections).get(trekkversjon, 0)
