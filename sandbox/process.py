@@ -1,0 +1,144 @@
+"""One server as a child process: a command comes in; out goes a process that never outlives the one that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+LAST_LINES_MAX = 25
+
+# The child is this shell, which leaves a watchdog behind and then becomes the server itself (same pid).
+# The watchdog reads from a pipe that only the parent can write to. The word `done` sends it home; an end of file
+# means that the parent is gone, by whatever death, and then it ends the server and removes a temporary folder.
+# It is there before the server is, so there is no moment at which a dying parent leaves a server behind.
+# It stays in the server's process group, which keeps the kernel from giving the server's pid to another process.
+# PR_SET_PDEATHSIG is not used: it fires when the *thread* that started the server ends.
+_WATCHED = """
+signal=$1 folder=$2
+shift 2
+exec 3<&0 </dev/null
+( {
+  PATH=/usr/bin:/bin
+  read -r word <&3
+  if [ "$word" != done ]; then
+    kill -s "$signal" $$
+    tries=0
+    while kill -0 $$ && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+    kill -s KILL $$
+    [ -z "$folder" ] || rm -rf -- "$folder"
+  fi
+} >/dev/null 2>&1 & )
+exec "$@" 3<&-
+"""
+
+
+class ServerStartError(Exception):
+    """A server did not become ready; the message ends with the last lines of its log."""
+
+
+class ServerProcess:
+    """A running server, in a session of its own, so that Ctrl-C in a terminal reaches the parent alone.
+
+    Everything it writes goes to `log_file`. If the parent dies, the server gets `orphan_signal` (and SIGKILL after
+    5 seconds), and `temporary_folder`, if given, is removed. A parent that forks without exec keeps the server alive
+    until the fork has ended too.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a property of one process; a holder for them would only move the list
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log_file: Path,
+        environment: Mapping[str, str] | None = None,
+        working_folder: Path | None = None,
+        owner: tuple[int, int] | None = None,
+        orphan_signal: str = "KILL",
+        temporary_folder: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.log_file = log_file
+        folder = "" if temporary_folder is None else str(temporary_folder)
+        identity = {} if owner is None else {"user": owner[0], "group": owner[1], "extra_groups": ()}
+        with log_file.open("ab") as log:
+            self._child = subprocess.Popen(
+                ["/bin/sh", "-c", _WATCHED, f"watchdog-{name}", orphan_signal, folder, *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                cwd=working_folder,
+                start_new_session=True,
+                **identity,  # type: ignore[call-overload]  # mypy cannot match unpacked keywords to one overload
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server itself."""
+        return int(self._child.pid)
+
+    def is_running(self) -> bool:
+        """Whether the server has not ended; a paused server is running."""
+        return self._child.poll() is None
+
+    def wait_until(self, is_ready: Callable[[], bool], *, deadline_seconds: float) -> None:
+        """Return when `is_ready` says so.
+
+        Raises `ServerStartError` when the server ends first or the deadline passes; the server is then stopped.
+        """
+        deadline = time.monotonic() + deadline_seconds
+        while self.is_running() and time.monotonic() < deadline:
+            if is_ready():
+                return
+            time.sleep(0.05)
+        ended = f"ended with exit code {self._child.returncode}" if not self.is_running() else None
+        self.kill()
+        raise ServerStartError(
+            f"{self.name} {ended or f'was not ready within {deadline_seconds:g} s'}. "
+            f"Last lines of {self.log_file}:\n{self.last_lines()}"
+        )
+
+    def last_lines(self) -> str:
+        """The end of the log, at most `LAST_LINES_MAX` lines."""
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-LAST_LINES_MAX:])
+
+    def stop(self, *, stop_signal: signal.Signals = signal.SIGTERM, deadline_seconds: float = 15) -> None:
+        """End the server: `stop_signal`, and SIGKILL when the deadline has passed. Does nothing twice."""
+        if self.is_running():
+            self._child.send_signal(stop_signal)
+            self._child.send_signal(signal.SIGCONT)  # a paused process takes no other signal
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(deadline_seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until the process is gone."""
+        self._child.kill()
+        self._child.wait()
+        self._dismiss_watchdog()
+
+    def pause(self) -> None:
+        """SIGSTOP: the server keeps its connections and answers nothing."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT after `pause`."""
+        self._child.send_signal(signal.SIGCONT)
+
+    def _dismiss_watchdog(self) -> None:
+        pipe = self._child.stdin
+        if pipe is not None and not pipe.closed:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.write(b"done\n")
+                pipe.flush()
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()

@@ -1,0 +1,26 @@
+"""Fixtures that all tests share: the embedded servers, started once a session and only when a test asks."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandbox.kafka import EmbeddedKafka
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[EmbeddedKafka]:
+    """One real broker for the session. Share it by `topic_prefix`; a test that stops it starts one of its own."""
+    with EmbeddedKafka() as server:
+        yield server
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """Start of every topic, group and transactional id of this test, so that tests can share one broker."""
+    return f"test-{uuid.uuid4().hex[:12]}"
