@@ -1,0 +1,107 @@
+"""From a publication to what Kafka is given: key, value and headers.
+
+The headers are CloudEvents 1.0 in binary mode. None of them, nor the key, holds a national id.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from producer.domain.trekkpaalegg import Origin, RejectionReason
+from producer.errors import RejectedTrekkpaaleggError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producer.domain.trekkpaalegg import Publication, Trekkpaalegg
+
+EVENT_BYTES_MAX = 512 * 1024
+EVENT_TYPE = b"trekkpaalegg.versjon.v1"
+
+Headers = list[tuple[str, bytes]]
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - without zone, so that isoformat() writes none and Z can follow
+_ORIGIN = {origin: ("ce_origin", origin.value.encode()) for origin in Origin}
+_LATE = ("ce_late", b"true")
+_COPIES_OF_TREKKID = 3
+
+
+class EncodedEvent(NamedTuple):
+    """One record for Kafka. The key is the trekkid in UTF-8."""
+
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+class EventEncoder:
+    """Encodes publications for one source, schema and wire format.
+
+    `api_url` becomes `ce_source`; `encode_value` gives prefix and Avro bytes of an order version; `fingerprint` is the
+    schema's, in the order of bytes of single-object encoding. `event_bytes_max` bounds the record as a whole.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        encode_value: Callable[[Trekkpaalegg], bytes],
+        fingerprint: bytes,
+        event_bytes_max: int = EVENT_BYTES_MAX,
+    ) -> None:
+        self._encode_value = encode_value
+        self._event_bytes_max = event_bytes_max
+        self._constant = constant_headers(EVENT_TYPE, api_url, fingerprint)
+
+    def encode(self, publication: Publication) -> EncodedEvent:
+        """Key, value and headers of one event.
+
+        Raises `RejectedTrekkpaaleggError` for what the schema cannot hold, and for an event that is too large.
+        """
+        trekkpaalegg = publication.trekkpaalegg
+        value = self._encode_value(trekkpaalegg)
+        key = trekkpaalegg.trekkid.encode()
+        if len(value) + _COPIES_OF_TREKKID * len(key) > self._event_bytes_max:
+            raise RejectedTrekkpaaleggError(RejectionReason.TOO_LARGE.value, "")
+        identity = b"%s/%d" % (key, trekkpaalegg.trekkversjon)
+        correction = publication.correction
+        headers = [
+            *self._constant,
+            ("ce_id", identity if correction is None else b"%s/%d" % (identity, correction)),
+            ("ce_subject", key),
+            ("ce_time", _opprettet_bytes(trekkpaalegg.opprettet)),
+            ("ce_sekvensnummer", b"%d" % trekkpaalegg.sekvensnummer),
+            ("ce_trekkpliktig", trekkpaalegg.trekkpliktig.encode()),
+            _ORIGIN[publication.origin],
+        ]
+        if publication.late:
+            headers.append(_LATE)
+        if correction is not None:
+            headers.append(("ce_correction", b"%d" % correction))
+        return EncodedEvent(key, value, headers)
+
+
+def constant_headers(event_type: bytes, api_url: str, fingerprint: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Headers that every record of one type from one source shares."""
+    return (
+        ("content-type", b"application/avro"),
+        ("ce_specversion", b"1.0"),
+        ("ce_type", event_type),
+        ("ce_source", api_url.encode()),
+        ("ce_schemafingerprint", fingerprint.hex().encode()),
+    )
+
+
+def rfc3339(micros: int) -> bytes:
+    """The instant, in microseconds since 1970, as RFC 3339 in UTC; fraction only where there is one.
+
+    Raises OverflowError outside the years 1 to 9999.
+    """
+    return (_EPOCH + timedelta(microseconds=micros)).isoformat().encode() + b"Z"
+
+
+def _opprettet_bytes(opprettet: int) -> bytes:
+    try:
+        return rfc3339(opprettet)
+    except OverflowError:
+        raise RejectedTrekkpaaleggError(RejectionReason.OUT_OF_RANGE.value, "opprettet") from None

@@ -1,0 +1,118 @@
+"""What a lane remembers, to bytes and back: state records in, Avro in single-object encoding out, and the reverse.
+
+Single-object encoding is used with a registry too: the state is read back before anything else can be relied on.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import fastavro
+
+import schemas
+from producer.domain.state import OrderState, TrekkpliktigPosition
+from producer.encode.avro import SINGLE_OBJECT_MARKER, single_object_prefix
+from producer.errors import FatalError
+
+if TYPE_CHECKING:
+    from fastavro.types import Schema
+
+_PREFIX_BYTES = len(SINGLE_OBJECT_MARKER) + schemas.FINGERPRINT_BYTES
+
+
+def encode_order_state(order: OrderState) -> bytes:
+    """One order's state as single-object encoded `order_state`."""
+    return _encode(
+        "order_state",
+        {
+            "trekkversjon": order.trekkversjon,
+            "content_hash": order.content_hash,
+            "content_hash_version": order.content_hash_version,
+            "missing": [{"first": first, "last": last} for first, last in order.missing],
+            "rejected": order.rejected,
+            "corrections": [
+                {"trekkversjon": trekkversjon, "corrections": corrections}
+                for trekkversjon, corrections in order.corrections
+            ],
+            "failing_since": order.failing_since,
+        },
+    )
+
+
+def decode_order_state(value: bytes) -> OrderState:
+    """The reverse of `encode_order_state`. Raises `FatalError` for bytes that are no such record."""
+    datum = _decode("order_state", value)
+    return OrderState(
+        trekkversjon=datum["trekkversjon"],
+        content_hash=datum["content_hash"],
+        content_hash_version=datum["content_hash_version"],
+        missing=tuple([(missing["first"], missing["last"]) for missing in datum["missing"]]),
+        rejected=tuple(datum["rejected"]),
+        corrections=tuple([(each["trekkversjon"], each["corrections"]) for each in datum["corrections"]]),
+        failing_since=datum["failing_since"],
+    )
+
+
+def encode_trekkpliktig_position(position: TrekkpliktigPosition) -> bytes:
+    """One trekkpliktig's position as single-object encoded `trekkpliktig_state`."""
+    return _encode("trekkpliktig_state", {"position": position.position, "reconciled_at": position.reconciled_at})
+
+
+def decode_trekkpliktig_position(value: bytes) -> TrekkpliktigPosition:
+    """The reverse of `encode_trekkpliktig_position`. Raises `FatalError` for bytes that are no such record."""
+    datum = _decode("trekkpliktig_state", value)
+    return TrekkpliktigPosition(position=datum["position"], reconciled_at=datum["reconciled_at"])
+
+
+def encode_lane_count(lanes: int) -> bytes:
+    """The number of lanes as single-object encoded `lane_count`."""
+    return _encode("lane_count", {"lanes": lanes})
+
+
+def decode_lane_count(value: bytes) -> int:
+    """The reverse of `encode_lane_count`. Raises `FatalError` for bytes that are no such record."""
+    lanes: int = _decode("lane_count", value)["lanes"]
+    return lanes
+
+
+def _encode(name: str, datum: dict[str, Any]) -> bytes:
+    schema = schemas.load(name)
+    buffer = BytesIO()
+    buffer.write(single_object_prefix(schema.fingerprint))
+    fastavro.schemaless_writer(buffer, schema.parsed, datum)
+    return buffer.getvalue()
+
+
+def _decode(name: str, value: bytes) -> dict[str, Any]:
+    writer, reader = _reading_schemas(name, value[:_PREFIX_BYTES])
+    try:
+        return fastavro.schemaless_reader(BytesIO(value[_PREFIX_BYTES:]), writer, reader)  # type: ignore[return-value] # every state schema is a record
+    except (EOFError, ValueError, IndexError) as error:
+        raise FatalError(f"a {name} record in the positions topic is cut off or damaged") from error
+
+
+@cache
+def _reading_schemas(name: str, prefix: bytes) -> tuple[Schema, Schema | None]:
+    current = schemas.load(name)
+    if prefix == single_object_prefix(current.fingerprint):
+        return _without_logical_types(current), None
+    for earlier in schemas.versions(name):
+        if prefix == single_object_prefix(earlier.fingerprint):
+            return _without_logical_types(earlier), _without_logical_types(current)
+    raise FatalError(
+        f"the positions topic holds a record that is no {name} of any released schema (it begins {prefix.hex()}): "
+        "was it written by a newer version of this program, or is the topic another application's?"
+    )
+
+
+def _without_logical_types(schema: schemas.Schema) -> Schema:
+    """Times as plain microseconds: the state wants numbers, and datetime objects cost more than all the rest."""
+
+    def drop(declared: dict[str, Any]) -> dict[str, Any]:
+        declared.pop("logicalType", None)
+        return declared
+
+    return fastavro.parse_schema(json.loads(schema.canonical_json, object_hook=drop))

@@ -1,0 +1,57 @@
+"""State records come back as they went in, and bytes that are none are told apart from an empty state."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import schemas
+from producer.domain.state import OrderState, TrekkpliktigPosition
+from producer.encode import state
+from producer.errors import FatalError
+
+longs = st.integers(0, 2**63 - 1)
+ints = st.integers(0, 2**31 - 1)
+orders = st.builds(
+    OrderState,
+    trekkversjon=longs,
+    content_hash=st.binary(min_size=8, max_size=8),
+    content_hash_version=ints,
+    missing=st.lists(st.tuples(longs, longs), max_size=3).map(tuple),
+    rejected=st.lists(st.binary(max_size=32), max_size=3).map(tuple),
+    corrections=st.lists(st.tuples(longs, ints), max_size=3).map(tuple),
+    failing_since=st.none() | longs,
+)
+positions = st.builds(TrekkpliktigPosition, position=longs, reconciled_at=st.none() | longs)
+
+
+@given(order=orders)
+def test_order_state_comes_back(order: OrderState) -> None:
+    assert state.decode_order_state(state.encode_order_state(order)) == order
+
+
+@given(position=positions)
+def test_position_comes_back(position: TrekkpliktigPosition) -> None:
+    assert state.decode_trekkpliktig_position(state.encode_trekkpliktig_position(position)) == position
+
+
+def test_lane_count_comes_back() -> None:
+    assert state.decode_lane_count(state.encode_lane_count(6)) == 6
+
+
+def test_records_carry_the_fingerprint_of_their_schema() -> None:
+    assert state.encode_lane_count(6)[:10] == b"\xc3\x01" + schemas.load("lane_count").fingerprint
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc3\x01", b"\x00\x00\x00\x00\x01\x02", state.encode_lane_count(6)])
+def test_foreign_bytes_are_fatal_not_empty(value: bytes) -> None:
+    with pytest.raises(FatalError, match="no order_state of any released schema"):
+        state.decode_order_state(value)
+
+
+def test_record_that_is_cut_off_is_fatal() -> None:
+    whole = state.encode_order_state(OrderState(3, b"12345678", 1, missing=((1, 2),)))
+    for length in range(10, len(whole)):
+        with pytest.raises(FatalError, match="cut off"):
+            state.decode_order_state(whole[:length])
