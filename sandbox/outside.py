@@ -1,0 +1,167 @@
+"""Nothing in, the whole simulated outside world out: Skatteetaten, Maskinporten and a control address on 127.0.0.1.
+
+::
+
+    with OutsideWorld() as outside:
+        outside.register("314159265")
+        outside.skatteetaten.create("314159265")
+        environment = outside.environment(["314159265"])
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from random import Random
+from typing import TYPE_CHECKING, Any, Self
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sandbox.control import control_app
+from sandbox.maskinporten.http import maskinporten_app
+from sandbox.maskinporten.state import DEFAULT_SCOPE, Maskinporten
+from sandbox.maskinporten.tokens import TokenStore
+from sandbox.serving import ServerThread
+from sandbox.skatteetaten.answer import BASE_PATH
+from sandbox.skatteetaten.http import SkatteetatenApp
+from sandbox.skatteetaten.state import Skatteetaten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+SUPPLIER = "310000003"
+_KID = "sandbox-key-1"
+
+
+class OutsideWorld:
+    """Both simulated services and their control address; ports of 0 are chosen free. `clock` gives seconds since 1970.
+
+    All three keep their ports when `stop_*` and `start_*` simulate an outage.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        api_port: int = 0,
+        maskinporten_port: int = 0,
+        control_port: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        tokens = TokenStore(Random(f"tokens {seed}"), clock)
+        self.skatteetaten = Skatteetaten(seed=seed, clock=clock)
+        self.maskinporten = Maskinporten(seed=seed, clock=clock, tokens=tokens)
+        self.tokens = tokens
+        self._private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._client_of: dict[str, str] = {}
+        self._servers: list[ServerThread] = []
+        try:
+            self._api = self._serve(SkatteetatenApp(self.skatteetaten, tokens), api_port)
+            self._token = self._serve(maskinporten_app(self.maskinporten), maskinporten_port)
+            self._control = self._serve(control_app(self), control_port)
+        except OSError:
+            self.close()
+            raise
+        self.maskinporten.issuer = f"{_address(self._token)}/"
+
+    @property
+    def api_url(self) -> str:
+        """Base of the API, up to and with `/v1`."""
+        return f"{_address(self._api)}{BASE_PATH}"
+
+    @property
+    def well_known_url(self) -> str:
+        """Where the simulated Maskinporten describes itself."""
+        return f"{_address(self._token)}/.well-known/oauth-authorization-server"
+
+    @property
+    def control_url(self) -> str:
+        """Base of the control address, without a slash at its end."""
+        return f"{_address(self._control)}/control"
+
+    def register(self, trekkpliktig: str, external_ref: str | None = None) -> None:
+        """Let the supplier act for this employer, by system user and by classic delegation."""
+        self.maskinporten.register_system_user(trekkpliktig, external_ref)
+        self.maskinporten.register_delegation(trekkpliktig, SUPPLIER)
+
+    def environment(self, trekkpliktige: Iterable[str], authentication: str = "systembruker") -> dict[str, str]:
+        """The contract's variables for a producer that serves these employers; with `egen` there must be one."""
+        wanted = list(trekkpliktige)
+        if authentication == "egen" and len(wanted) != 1:
+            raise ValueError("egen serves exactly one trekkpliktig")
+        return {
+            "TREKKPAALEGG_API_URL": self.api_url,
+            "TREKKPAALEGG_TREKKPLIKTIGE": ",".join(wanted),
+            "TREKKPAALEGG_AUTHENTICATION": authentication,
+            "MASKINPORTEN_CLIENT_ID": self._client(wanted[0] if authentication == "egen" else SUPPLIER),
+            "MASKINPORTEN_CLIENT_JWK": json.dumps(self.private_jwk()),
+            "MASKINPORTEN_SCOPES": DEFAULT_SCOPE,
+            "MASKINPORTEN_WELL_KNOWN_URL": self.well_known_url,
+        }
+
+    def private_jwk(self) -> dict[str, Any]:
+        """The key of every client that `environment` names, made when this world was made."""
+        return {**_jwk(self._private_key), "kid": _KID, "alg": "RS256", "use": "sig"}
+
+    def start(self) -> None:
+        """Start every server that does not run."""
+        for server in self._servers:
+            server.start()
+
+    def stop(self) -> None:
+        """Stop all servers; ports and state are kept."""
+        for server in self._servers:
+            server.stop()
+
+    def start_api(self) -> None:
+        """End a simulated outage of the API."""
+        self._api.start()
+
+    def stop_api(self) -> None:
+        """An outage of the API: open connections break, new ones are refused."""
+        self._api.stop()
+
+    def start_maskinporten(self) -> None:
+        """End a simulated outage of Maskinporten."""
+        self._token.start()
+
+    def stop_maskinporten(self) -> None:
+        """An outage of Maskinporten."""
+        self._token.stop()
+
+    def close(self) -> None:
+        """Stop for good and give the ports back."""
+        for server in self._servers:
+            server.close()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _serve(self, app: Any, port: int) -> ServerThread:  # noqa: ANN401  # any ASGI application
+        server = ServerThread(app, port=port)
+        self._servers.append(server)
+        return server
+
+    def _client(self, organisasjonsnummer: str) -> str:
+        if organisasjonsnummer not in self._client_of:
+            public = {**_jwk(self._private_key.public_key()), "kid": _KID}
+            self._client_of[organisasjonsnummer] = self.maskinporten.register_client(organisasjonsnummer, public)
+        return self._client_of[organisasjonsnummer]
+
+
+def _address(server: ServerThread) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
+def _jwk(key: Any) -> dict[str, Any]:  # noqa: ANN401  # a private or a public RSA key
+    jwk: dict[str, Any] = jwt.algorithms.RSAAlgorithm.to_jwk(key, as_dict=True)
+    return {name: value for name, value in jwk.items() if name != "key_ops"}

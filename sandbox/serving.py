@@ -1,0 +1,118 @@
+"""An ASGI application in, a listening server out: uvicorn in a thread, on 127.0.0.1, started and stopped at will."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_HOST = "127.0.0.1"
+_START_SECONDS = 10.0
+_BACKLOG = 1024
+
+
+class _OpenProtocol(H11Protocol):
+    """Shows the application its connection, so that a simulated fault can break it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its parent does
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+class ServerThread:
+    """One server. `port` 0 lets the system choose; the port stays the same over stop and start."""
+
+    def __init__(self, app: ASGIApp, *, port: int = 0) -> None:
+        self._app = app
+        # Bound but never listening: it keeps the port ours during a simulated outage, when callers are refused.
+        self._reservation = _bound_socket(port)
+        self.port: int = self._reservation.getsockname()[1]
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes calls."""
+        return self._thread is not None
+
+    def start(self) -> None:
+        """Take calls; RuntimeError if that has not begun within ten seconds."""
+        if self._thread is not None:
+            return
+        config = uvicorn.Config(
+            self._app,
+            http=_OpenProtocol,
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=1,
+        )
+        listener = _bound_socket(self.port)
+        listener.listen(_BACKLOG)
+        self._server = server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=_serve, args=(server, listener), name=f"sandbox-{self.port}", daemon=True
+        )
+        self._thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not server.started:
+            if time.monotonic() > deadline or not self._thread.is_alive():
+                raise RuntimeError(f"the simulated server on port {self.port} did not start")
+            time.sleep(0.002)
+
+    def stop(self) -> None:
+        """Break every connection and take no more calls. `start` may follow."""
+        if self._thread is None or self._server is None:
+            return
+        self._server.should_exit = True
+        self._thread.join()
+        self._server = self._thread = None
+
+    def close(self) -> None:
+        """Stop for good and give the port back."""
+        self.stop()
+        self._reservation.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    async def serve() -> None:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.should_exit and not serving.done():
+            await asyncio.sleep(0.05)
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()  # type: ignore[union-attr]  # every protocol here is an _OpenProtocol
+        await serving
+
+    asyncio.run(serve())
+
+
+def _bound_socket(port: int) -> socket.socket:
+    # The protocol must be named: asyncio sets TCP_NODELAY only then, and without it each answer waits 40 ms.
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((_HOST, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,0 +1,1 @@
+"""The simulated Skatteetaten: orders of trekkpålegg, their API, and its faults."""

@@ -1,0 +1,117 @@
+"""A call in, the faults that strike it out: scripted one by one, or by chance from a seed."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+class Operation(enum.Enum):
+    """The two operations of the API, and everything else."""
+
+    LIST = "list"
+    VERSION = "version"
+    OTHER = "other"
+
+
+class FaultKind(enum.Enum):
+    """What goes wrong."""
+
+    DELAY = "delay"
+    """The answer comes `seconds` later; another fault may strike the same call."""
+    STATUS = "status"
+    """An error answer with `status`, and `Retry-After` of `seconds` if given."""
+    RESET = "reset"
+    """The connection is reset without an answer."""
+    TRUNCATED = "truncated"
+    """Half the true body under the full Content-Length, then the connection closes."""
+    EXPIRED_TOKEN = "expired_token"  # noqa: S105  # no secret: a kind of fault
+    """401, and the token that was shown is really ended."""
+    BODY = "body"
+    """`status` (200) with `body` as it stands and `content_type`, instead of the answer."""
+    FILLER = "filler"
+    """200 with a JSON array of one long text, `size_bytes` in all, streamed without Content-Length."""
+
+
+class ErrorShape(enum.Enum):
+    """The shapes of error bodies that the documentation shows."""
+
+    KODE = "kode"
+    KODE_INTEGER = "kode_integer"
+    PROBLEM = "problem"
+    PLAIN = "plain"
+    NONE = "none"
+    MIXED = "mixed"
+    """One of the others by chance."""
+
+
+class Fault(msgspec.Struct):
+    """One entry of the plan. It strikes calls of `operation` and `trekkpliktig` (None: any), `times` times (None: always).
+
+    `after` calls that fit are let through first; `rate` is the chance, 0 to 1, that it strikes a call that fits.
+    """
+
+    kind: FaultKind
+    operation: Operation | None = None
+    trekkpliktig: str | None = None
+    times: int | None = 1
+    after: int = 0
+    rate: float = 1.0
+    seconds: float | None = None
+    as_http_date: bool = False
+    status: int = 200
+    kode: str | None = None
+    body: str = ""
+    content_type: str = "application/json"
+    size_bytes: int = 0
+    error_shape: ErrorShape | None = None
+
+
+class FaultPlan:
+    """The faults to come. Seeded: the same calls in the same order meet the same faults."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.faults: list[Fault] = []
+        self.struck: dict[str, int] = {}
+
+    def add(self, fault: Fault) -> None:
+        """One more fault; earlier ones come first."""
+        self.faults.append(fault)
+
+    def clear(self, trekkpliktig: str | None = None) -> None:
+        """Forget all faults, or those of one trekkpliktig."""
+        self.faults = [fault for fault in self.faults if trekkpliktig not in (None, fault.trekkpliktig)]
+
+    def strike(self, operation: Operation, trekkpliktig: str) -> list[Fault]:
+        """The faults of this call: any delays, then at most one other. What was used up is forgotten."""
+        striking: list[Fault] = []
+        for fault in list(self.faults):
+            if not self._strikes(fault, operation, trekkpliktig):
+                continue
+            striking.append(fault)
+            self._use(fault)
+            if fault.kind is not FaultKind.DELAY:
+                break
+        return striking
+
+    def _strikes(self, fault: Fault, operation: Operation, trekkpliktig: str) -> bool:
+        if fault.operation not in (None, operation) or fault.trekkpliktig not in (None, trekkpliktig):
+            return False
+        if fault.after > 0:
+            fault.after -= 1
+            return False
+        return fault.rate >= 1 or self._random.random() < fault.rate
+
+    def _use(self, fault: Fault) -> None:
+        name = fault.kind.value if fault.kind is not FaultKind.STATUS else str(fault.status)
+        self.struck[name] = self.struck.get(name, 0) + 1
+        if fault.times is not None:
+            fault.times -= 1
+            if fault.times <= 0:
+                self.faults.remove(fault)
