@@ -1,0 +1,85 @@
+"""What the producer tells about itself while it runs; metrics, and the commands that show progress, listen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from producer.domain.detection import Detection
+
+
+class LaneFigures(msgspec.Struct, frozen=True):
+    """Standing figures of one lane; classes are `healthy`, `failing` and `suspended`. Ages are in seconds.
+
+    `oldest_read_seconds` is, per class, how long ago the one that has waited longest was last read to its end.
+    """
+
+    trekkpliktige: dict[str, int]
+    oldest_read_seconds: dict[str, float]
+    orders: int
+    versions_missing: int
+    position_max: int
+
+
+class Observer(Protocol):
+    """Told by any thread; must neither block nor raise. No argument holds a national id."""
+
+    def call_finished(self, operation: str, status: str, seconds: float) -> None:
+        """One HTTP call of the API ended: `list` or `version`, and its status code or a word for what went wrong."""
+
+    def token_fetched(self, outcome: str) -> None:
+        """A token was asked for: `ok`, `retry`, `suspended` or `fatal`."""
+
+    def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:
+        """This process owns the lane now, and has read back what is known of so many."""
+
+    def lane_left(self, lane: int) -> None:
+        """This process no longer owns the lane."""
+
+    def transaction_finished(self, outcome: str, seconds: float) -> None:
+        """A transaction was `committed`, `aborted`, `fenced`, or its outcome is `unknown`."""
+
+    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:
+        """What was detected stands in Kafka."""
+
+    def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:
+        """A reading came to its end (None) or could not; `vanished` orders were known and did not come in a full one."""
+
+    def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
+        """The source's highest sekvensnummer is below what was published: its numbers may have begun anew."""
+
+    def figures(self, lane: int, figures: LaneFigures) -> None:
+        """Standing figures, every few seconds."""
+
+
+class NullObserver:
+    """Listens to nothing."""
+
+    def call_finished(self, operation: str, status: str, seconds: float) -> None:
+        """Ignore."""
+
+    def token_fetched(self, outcome: str) -> None:
+        """Ignore."""
+
+    def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:
+        """Ignore."""
+
+    def lane_left(self, lane: int) -> None:
+        """Ignore."""
+
+    def transaction_finished(self, outcome: str, seconds: float) -> None:
+        """Ignore."""
+
+    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:
+        """Ignore."""
+
+    def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:
+        """Ignore."""
+
+    def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
+        """Ignore."""
+
+    def figures(self, lane: int, figures: LaneFigures) -> None:
+        """Ignore."""

@@ -1,0 +1,45 @@
+"""What a lane writes to and reads back from: one transaction at a time, and the state that stands after a fence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from producer.domain.state import LaneState
+
+ANY_PARTITION = -1
+
+
+class Record(NamedTuple):
+    """One record to write. `partition` is `ANY_PARTITION` where the key decides. `value` None deletes the key."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    partition: int = ANY_PARTITION
+
+
+class LanePublisher(Protocol):
+    """The one writer of a lane. Used by the lane's thread only."""
+
+    def take(self) -> LaneState:
+        """Fence every former owner of the lane, end its open transaction, and return the state that stands then.
+
+        Raises `RetryableError` when Kafka cannot be reached, `FencedError` when another instance took the lane
+        meanwhile, `FatalError` when the state cannot be read or belongs to another number of lanes. Never returns an
+        empty state because of a failure.
+        """
+
+    def publish(self, records: Sequence[Record], signal_offset: int) -> None:
+        """Write all records and the lane's signal offset in one transaction, or nothing.
+
+        `signal_offset` is the offset of the first signal that is not done with. Returns when the transaction is
+        committed. Raises `AbortedError` when nothing of it stands, `OutcomeUnknownError` when that is not known,
+        `FencedError` when another instance has taken the lane.
+        """
+
+    def close(self) -> None:
+        """Let go of the lane's connections. An open transaction is left to the next fence."""

@@ -1,0 +1,132 @@
+"""One reading of one trekkpliktig: pages come in, chunks that detection can decide on go out.
+
+A chunk is ready when every version that detection wants for it has been fetched by number. Memory stays bounded: at
+most two pages wait, and a chunk wants at most `FETCHES_MAX` versions (or those of one order).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from producer.detect import needed_versions
+from producer.domain.trekkpaalegg import Rejected, Trekkpaalegg
+
+if TYPE_CHECKING:
+    from producer.domain.state import TrekkpliktigState
+    from producer.domain.trekkpaalegg import Element, Fetched, Origin
+    from producer.source.port import Page
+
+PAGES_WAITING_MAX = 2
+FETCHES_MAX = 500
+MISSING_PER_ORDER_MAX = 100
+MISSING_MAX = 1000
+
+
+class Reading:
+    """State of one reading. `cursor` is where it begins; `full` when it begins at 0 to compare everything."""
+
+    def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int) -> None:
+        self.trekkpliktig = trekkpliktig
+        self.origin = origin
+        self.full = cursor == 0
+        self.signals_begun_at = signals_begun_at
+        self.ended = False
+        self.orders_seen = 0
+        self.sekvensnummer_max = 0
+        self.chunk: list[Element] = []
+        self.versions: dict[tuple[str, int], Fetched] = {}
+        self.moves_position = True
+        self._next_cursor: int | None = cursor
+        self._page_under_way = False
+        self._pages: deque[list[Element]] = deque()
+        self._versions_under_way = 0
+        self._missing_asked = False
+
+    def next_cursor(self) -> int | None:
+        """The cursor to ask the next page with, which then counts as asked; None when none is to be asked now."""
+        if self._page_under_way or self._next_cursor is None or len(self._pages) >= PAGES_WAITING_MAX:
+            return None
+        self._page_under_way = True
+        return self._next_cursor
+
+    def take_page(self, page: Page) -> None:
+        """A page came."""
+        self._page_under_way = False
+        self._next_cursor = page.next_cursor
+        self.orders_seen += len(page.elements)
+        self.sekvensnummer_max = max(self.sekvensnummer_max, page.next_cursor or 0)
+        if page.elements:
+            self._pages.append(page.elements)
+
+    def read_all(self, origin: Origin) -> None:
+        """Begin again at 0: what was asked for does not fit what was published."""
+        self.full, self.origin, self._next_cursor = True, origin, 0
+
+    def take_version(self, wanted: tuple[str, int], fetched: Fetched) -> None:
+        """A version came that had been asked for by number."""
+        self._versions_under_way -= 1
+        self.versions[wanted] = fetched
+        if not self.moves_position and isinstance(fetched, Trekkpaalegg | Rejected):
+            self.chunk.append(fetched)
+
+    def cut_chunk(self, state: TrekkpliktigState) -> list[tuple[str, int]]:
+        """Make the next chunk from what has come; returns the versions to fetch for it."""
+        if not self._pages:
+            return self._ask_for_missing(state) if self.has_all_pages and self.full else []
+        page = self._pages[0]
+        count = len(page)
+        while True:
+            wanted = needed_versions(state, page[:count])
+            if len(wanted) <= FETCHES_MAX or count == 1:
+                break
+            count //= 2
+        self.chunk = page[:count]
+        if count == len(page):
+            self._pages.popleft()
+        else:
+            self._pages[0] = page[count:]
+        self._versions_under_way = len(wanted)
+        return wanted
+
+    def _ask_for_missing(self, state: TrekkpliktigState) -> list[tuple[str, int]]:
+        """At the end of a full reading: the versions that are known to exist and could not be had so far."""
+        if self._missing_asked:
+            return []
+        self._missing_asked, self.moves_position = True, False
+        wanted = [
+            (key.decode(), trekkversjon)
+            for key, first, last in state.missing()
+            for trekkversjon in range(max(first, last - MISSING_PER_ORDER_MAX + 1), last + 1)
+        ][:MISSING_MAX]
+        self._versions_under_way = len(wanted)
+        return wanted
+
+    def chunk_done(self) -> None:
+        """The chunk was published."""
+        self.chunk, self.versions = [], {}
+
+    def replace(self, element: Trekkpaalegg, by: Rejected) -> None:
+        """Take a version that cannot be published for one that cannot be understood."""
+        self.chunk = [by if each is element else each for each in self.chunk]
+        self.versions = {wanted: by if each is element else each for wanted, each in self.versions.items()}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether detection can decide on the chunk."""
+        return bool(self.chunk) and self._versions_under_way == 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether versions of the chunk are still being fetched."""
+        return self._versions_under_way > 0
+
+    @property
+    def has_all_pages(self) -> bool:
+        """Whether the source has nothing more to read now."""
+        return self._next_cursor is None and not self._page_under_way
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that came has been published."""
+        return self.has_all_pages and not self._pages and not self.chunk and not self.is_waiting
