@@ -1,0 +1,126 @@
+"""A prefix and a few choices in, the five topics as they should be out; and how those found differ from them. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FOR_EVER = -1
+DAY_MS = 86_400_000
+PARTITIONS_DEFAULT = 6
+REPLICATION_OF_THE_BROKER = -1
+_QUARANTINE_DAYS = 90
+_SIGNALS_DAYS = 1
+
+
+class Topics(NamedTuple):
+    """The names of the five topics."""
+
+    versjoner: str
+    gjeldende: str
+    quarantine: str
+    positions: str
+    signals: str
+
+    @classmethod
+    def of(cls, prefix: str) -> Topics:
+        """The names that begin with `prefix`."""
+        return cls(*(f"{prefix}-{role}" for role in cls._fields))
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """One topic as wanted or as found. `config` holds the values in force, as Kafka writes them."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+    replication: int = REPLICATION_OF_THE_BROKER
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """What is otherwise than wanted in one topic. `found` is None where there is nothing to find."""
+
+    topic: str
+    what: str
+    wanted: str
+    found: str | None
+
+
+def wanted_topics(
+    prefix: str,
+    *,
+    partitions: int = PARTITIONS_DEFAULT,
+    replication: int = REPLICATION_OF_THE_BROKER,
+    history_retention_ms: int = FOR_EVER,
+) -> tuple[Topic, ...]:
+    """The five topics, `partitions` each. In `…-positions` and `…-signals` that is the number of lanes.
+
+    `history_retention_ms` is how long `…-versjoner` keeps an event. `retention.bytes` is set too, as a broker's own
+    default for it would cut a history that is to last.
+    """
+    names = Topics.of(prefix)
+    configs = {
+        names.versjoner: _kept(history_retention_ms),
+        names.gjeldende: {"cleanup.policy": "compact"},
+        names.quarantine: _kept(_QUARANTINE_DAYS * DAY_MS),
+        names.positions: {"cleanup.policy": "compact"},
+        names.signals: _kept(_SIGNALS_DAYS * DAY_MS),
+    }
+    return tuple(Topic(name, partitions, configs[name], replication) for name in names)
+
+
+def _kept(retention_ms: int) -> dict[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(retention_ms), "retention.bytes": "-1"}
+
+
+def differences(wanted: tuple[Topic, ...], found: Mapping[str, Topic]) -> list[Difference]:
+    """Every topic that is missing and everything that is otherwise than wanted, in the order of `wanted`.
+
+    Replication is compared only where a number was asked for.
+    """
+    told = []
+    for topic in wanted:
+        there = found.get(topic.name)
+        if there is None:
+            told.append(Difference(topic.name, "topic", "present", None))
+            continue
+        if there.partitions != topic.partitions:
+            told.append(Difference(topic.name, "partitions", str(topic.partitions), str(there.partitions)))
+        if topic.replication not in {REPLICATION_OF_THE_BROKER, there.replication}:
+            told.append(Difference(topic.name, "replication", str(topic.replication), str(there.replication)))
+        told += [
+            Difference(topic.name, name, value, there.config.get(name))
+            for name, value in topic.config.items()
+            if there.config.get(name) != value
+        ]
+    return told
+
+
+def start_faults(prefix: str, found: Mapping[str, Topic], lanes: int | None) -> list[str]:
+    """Why the service must not start on these topics; a sentence each, and none when it may.
+
+    `lanes` is the number of lanes recorded in `…-positions`, None when there is none. Another number of partitions
+    would send employers to lanes that know nothing of them; a compacted history or a cut-off state loses data.
+    """
+    names = Topics.of(prefix)
+    missing = [name for name in names if name not in found]
+    if missing:
+        return [f"{', '.join(missing)}: no such topic; run `trekkpaalegg-producer topics apply`"]
+    faults = []
+    for topic in wanted_topics(prefix):
+        policy = found[topic.name].config.get("cleanup.policy")
+        if policy != topic.config["cleanup.policy"]:
+            faults.append(f"{topic.name}: cleanup.policy is {policy}; set it to {topic.config['cleanup.policy']}")
+    if lanes is None:
+        faults.append(f"{names.positions}: no number of lanes recorded; run `trekkpaalegg-producer topics apply`")
+        return faults
+    return faults + [
+        f"{name}: {found[name].partitions} partitions, but the state was made for {lanes} lanes; "
+        "partitions must not be added: restore the topic, or begin anew under another prefix"
+        for name in (names.positions, names.signals)
+        if found[name].partitions != lanes
+    ]

@@ -1,0 +1,94 @@
+"""The text of one setting in, its value out, or `ValueError` with what it must be; never the text itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from producer.trekkpliktige import parse_trekkpliktige
+
+_TOPIC_PREFIX_LENGTH_MAX = 200
+_KAFKA_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_BROKER = re.compile(r"(?:[A-Z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        well_formed = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        well_formed = False
+    if not well_formed:
+        raise ValueError("must be an address with scheme and host, such as https://host/path")
+    if parts.query or parts.fragment or parts.username:
+        raise ValueError("must be an address without user, query or fragment")
+    return text
+
+
+def _api_url(text: str) -> str:
+    base = _url(text).rstrip("/")
+    if not base.endswith("/v1"):
+        raise ValueError("must end in /v1, such as https://api.skatteetaten.no/api/trekkpaalegg/v1")
+    return base
+
+
+def _registry_url(text: str) -> str:
+    for part in text.split(","):
+        _url(part.strip())
+    return text
+
+
+def _brokers(text: str) -> str:
+    if not all(_BROKER.fullmatch(part.strip()) for part in text.split(",")):
+        raise ValueError("must be host:port, several separated by commas")
+    return text
+
+
+def _kafka_name(text: str) -> str:
+    if not _KAFKA_NAME.fullmatch(text) or len(text) > _TOPIC_PREFIX_LENGTH_MAX:
+        raise ValueError(f"must be letters, digits, `.`, `_` or `-`, at most {_TOPIC_PREFIX_LENGTH_MAX}")
+    return text
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("there is no such file")
+    return path
+
+
+def _private_rsa_jwk(secret: SecretStr) -> SecretStr:
+    try:
+        jwk = json.loads(secret.get_secret_value())
+    except ValueError:
+        jwk = None
+    if not isinstance(jwk, dict):
+        raise ValueError("must be a private key as a JSON object (JWK)")  # noqa: TRY004  pydantic takes no TypeError
+    if jwk.get("kty") != "RSA":
+        raise ValueError("must be an RSA key (kty RSA); Maskinporten takes no other")
+    if not all(isinstance(jwk.get(part), str) for part in ("n", "e", "d")):
+        raise ValueError("must be a private key (with n, e and d); this is at most its public half")
+    return secret
+
+
+def _comma_separated(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    read = parse_trekkpliktige(text, "TREKKPAALEGG_TREKKPLIKTIGE")
+    return tuple(trekkpliktig.organisasjonsnummer for trekkpliktig in read.trekkpliktige)
+
+
+Url = Annotated[str, AfterValidator(_url)]
+ApiUrl = Annotated[str, AfterValidator(_api_url)]
+RegistryUrl = Annotated[str, AfterValidator(_registry_url)]
+Brokers = Annotated[str, AfterValidator(_brokers)]
+KafkaName = Annotated[str, AfterValidator(_kafka_name)]
+ExistingFile = Annotated[Path, AfterValidator(_file)]
+PrivateJwk = Annotated[SecretStr, AfterValidator(_private_rsa_jwk)]
+TrekkpliktigeText = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65_535)]

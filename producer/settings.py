@@ -1,0 +1,203 @@
+"""The environment and `.env` files in, frozen settings out, or `SettingsError` with every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path  # noqa: TC003  as above
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from producer.environment import PREFIX, read_environment
+from producer.errors import SettingsError
+from producer.kafka_properties import has_brokers, read_properties
+from producer.setting_types import (
+    ApiUrl,
+    Brokers,
+    ExistingFile,
+    KafkaName,
+    Port,
+    PrivateJwk,
+    RegistryUrl,
+    Seconds,
+    TrekkpliktigeText,
+    Url,
+)
+from producer.trekkpliktige import parse_trekkpliktige, read_trekkpliktige, require_single
+
+Need = Literal["api", "maskinporten", "kafka"]
+ALL_NEEDS: frozenset[Need] = frozenset({"api", "maskinporten", "kafka"})
+
+_POLL_INTERVAL_WITH_NOTIFICATION_SECONDS = 21_600
+
+
+class Settings(BaseModel):
+    """Every setting there is; an attribute is the name in lower case, without `TREKKPAALEGG_`.
+
+    Those that a command needs are never empty once `load_settings` was told of the need; for other commands they
+    may be. Secrets show masked. Intervals are in seconds, 0 as a port means any free one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    api_url: ApiUrl = ""
+    source: Literal["polling", "notification"] = "polling"
+    trekkpliktige: TrekkpliktigeText = ()
+    trekkpliktige_file: ExistingFile | None = None
+    authentication: Literal["egen", "systembruker", "delegert"] = "systembruker"
+    poll_interval_seconds: Seconds = 300
+    maks_antall: Annotated[int, Field(ge=1)] = 2500
+    max_concurrent_calls: Annotated[int, Field(ge=1)] = 5
+    overlap_sekvensnummer: Annotated[int, Field(ge=0)] = 1000
+    reconcile_interval_seconds: Seconds = 86_400
+    topic_prefix: KafkaName = "trekkpaalegg"
+    application_id: KafkaName = "trekkpaalegg-producer"
+    instance_id: KafkaName | None = None
+    consumer_group: str | None = None
+    http_host: str = "0.0.0.0"  # noqa: S104  probes and scrapers come from outside the container
+    http_port: Port = 8080
+    webhook_port: Port | None = None
+    webhook_secret: SecretStr | None = None
+    maskinporten_client_id: str = ""
+    maskinporten_client_jwk: PrivateJwk = SecretStr("")
+    maskinporten_scopes: str = "skatteetaten:trekkpaalegg"
+    maskinporten_well_known_url: Url | None = None
+    maskinporten_issuer: Url | None = None
+    maskinporten_token_endpoint: Url | None = None
+    kafka_brokers: Brokers = ""
+    kafka_ca_path: ExistingFile | None = None
+    kafka_certificate_path: ExistingFile | None = None
+    kafka_private_key_path: ExistingFile | None = None
+    kafka_schema_registry: RegistryUrl | None = None
+    kafka_schema_registry_user: str | None = None
+    kafka_schema_registry_password: SecretStr | None = None
+    kafka_properties_file: ExistingFile | None = None
+
+    kafka_file_properties: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """What `KAFKA_PROPERTIES_FILE` held; it may hold passwords, so it is in no repr. No setting of its own."""
+    warnings: tuple[str, ...] = ()
+    """What is odd about the settings without being wrong. No setting of its own."""
+
+
+def setting_name(field: str) -> str:
+    """The environment variable of an attribute of `Settings`."""
+    bare = field.startswith(("maskinporten_", "kafka_"))
+    return field.upper() if bare else PREFIX + field.upper()
+
+
+_DERIVED = frozenset({"kafka_file_properties", "warnings"})
+SETTING_NAMES = {setting_name(field): field for field in Settings.model_fields if field not in _DERIVED}
+"""Every environment variable that is read, and its attribute."""
+
+
+def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs: frozenset[Need] = ALL_NEEDS) -> Settings:
+    """Read all settings; `needs` says what the command will talk to, and so which of them must be given.
+
+    Steps: 1. gather the text of every name; 2. give each its type; 3. check what only shows between them and in the
+    files they name. Every step adds to one list of faults. Raises `SettingsError` with all of them.
+    """
+    given, faults = read_environment(env_file, environ, SETTING_NAMES.keys())
+    values: dict[str, Any] = {SETTING_NAMES[name]: text for name, text in given.items()}
+    if values.get("source") == "notification":
+        values.setdefault("poll_interval_seconds", _POLL_INTERVAL_WITH_NOTIFICATION_SECONDS)
+    good = _typed(values, faults)
+    settings = Settings.model_validate(good)
+    settings = settings.model_copy(update=_read_files(settings, faults))
+    faults += _missing(settings, needs, frozenset(values))
+    faults += _conflicts(settings, needs)
+    if faults:
+        raise SettingsError(faults)
+    return settings
+
+
+def _typed(values: dict[str, Any], faults: list[str]) -> dict[str, Any]:
+    """The values whose type is right; the others are told in `faults`."""
+    good = {}
+    for field, value in values.items():
+        try:
+            Settings.model_validate({field: value})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=True)[0]
+            faults.append(f"{setting_name(field)}: {_plain(first['type'], first['msg'], first.get('ctx', {}))}")
+        except SettingsError as error:
+            faults += error.faults
+        else:
+            good[field] = value
+    return good
+
+
+def _plain(kind: str, message: str, context: dict[str, Any]) -> str:
+    """What is wrong in words for the person who must mend it; never the value."""
+    kinds = {
+        "int_parsing": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "int_parsing_size": "must be a whole number of ordinary size",
+        "float_parsing": "must be a number",
+        "finite_number": "must be a number",
+        "greater_than": f"must be more than {context.get('gt')}",
+        "greater_than_equal": f"must be {context.get('ge')} or more",
+        "less_than_equal": f"must be {context.get('le')} or less",
+        "literal_error": f"must be {context.get('expected')}",
+    }
+    return kinds.get(kind, message.removeprefix("Value error, "))
+
+
+def _read_files(settings: Settings, faults: list[str]) -> dict[str, Any]:
+    """What the files that the settings name hold, and the warnings."""
+    found: dict[str, Any] = {}
+    try:
+        if settings.kafka_properties_file is not None:
+            found["kafka_file_properties"] = read_properties(settings.kafka_properties_file)
+    except SettingsError as error:
+        faults += error.faults
+    single = settings.authentication == "egen"
+    try:
+        if settings.trekkpliktige:
+            # The text was good once already; this reads the warnings and the count.
+            read = parse_trekkpliktige(",".join(settings.trekkpliktige), PREFIX + "TREKKPLIKTIGE")
+            found["warnings"] = read.warnings
+            require_single(read, single=single)
+        if settings.trekkpliktige_file is not None:
+            read = read_trekkpliktige(settings.trekkpliktige_file)
+            found["warnings"] = (*found.get("warnings", ()), *read.warnings)
+            require_single(read, single=single)
+    except SettingsError as error:
+        faults += error.faults
+    return found
+
+
+def _missing(settings: Settings, needs: frozenset[Need], given: frozenset[str]) -> list[str]:
+    """Faults for what the command needs and nobody gave; a value given wrongly has its own fault already."""
+    faults = []
+
+    def require(field: str, hint: str) -> None:
+        if field not in given:
+            faults.append(f"{setting_name(field)}: missing; {hint}")
+
+    if "api" in needs:
+        require("api_url", "give the API's base address, up to and with /v1")
+        if not given & {"trekkpliktige", "trekkpliktige_file"}:
+            require("trekkpliktige", "give organisation numbers, or a file of them in TREKKPAALEGG_TREKKPLIKTIGE_FILE")
+    if "maskinporten" in needs:
+        require("maskinporten_client_id", "give the client's id from Maskinporten")
+        require("maskinporten_client_jwk", "give the client's private RSA key as a JWK")
+        if not {"maskinporten_issuer", "maskinporten_token_endpoint"} <= given:
+            require(
+                "maskinporten_well_known_url", "give it, or both MASKINPORTEN_ISSUER and MASKINPORTEN_TOKEN_ENDPOINT"
+            )
+    if "kafka" in needs and not has_brokers(settings.kafka_file_properties):
+        require("kafka_brokers", "give host:port, several separated by commas")
+    return faults
+
+
+def _conflicts(settings: Settings, needs: frozenset[Need]) -> list[str]:
+    faults = []
+    if settings.trekkpliktige and settings.trekkpliktige_file is not None:
+        faults.append("TREKKPAALEGG_TREKKPLIKTIGE and TREKKPAALEGG_TREKKPLIKTIGE_FILE: give one of the two, not both")
+    if (settings.kafka_certificate_path is None) != (settings.kafka_private_key_path is None):
+        faults.append("KAFKA_CERTIFICATE_PATH and KAFKA_PRIVATE_KEY_PATH: give both or neither")
+    if (settings.kafka_schema_registry_user is None) != (settings.kafka_schema_registry_password is None):
+        faults.append("KAFKA_SCHEMA_REGISTRY_USER and KAFKA_SCHEMA_REGISTRY_PASSWORD: give both or neither")
+    if settings.source == "notification" and "api" in needs:
+        faults.append("TREKKPAALEGG_SOURCE: notification comes with a later version; give polling")
+    return faults
