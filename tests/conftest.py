@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.kafka import EmbeddedKafka
+from sandbox.postgresql import EmbeddedPostgresql
+from sandbox.registry import EmbeddedRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +19,20 @@ if TYPE_CHECKING:
 def kafka() -> Iterator[EmbeddedKafka]:
     """One real broker for the session. Share it by `topic_prefix`; a test that stops it starts one of its own."""
     with EmbeddedKafka() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[EmbeddedRegistry]:
+    """One real schema registry for the session. Share it by `topic_prefix`, which subjects begin with."""
+    with EmbeddedRegistry() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[EmbeddedPostgresql]:
+    """One real PostgreSQL for the session; a test makes a database or schema of its own in it."""
+    with EmbeddedPostgresql() as server:
         yield server
 
 

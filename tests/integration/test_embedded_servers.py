@@ -1,0 +1,265 @@
+"""The embedded servers are real ones, keep their data over a restart, and never outlive the process they serve."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.schema_registry import (
+    ConfigCompatibilityLevel,
+    Schema,
+    SchemaRegistryClient,
+    SchemaRegistryError,
+    ServerConfig,
+)
+
+from sandbox.kafka import EmbeddedKafka
+from sandbox.postgresql import EmbeddedPostgresql
+from sandbox.process import ServerProcess, ServerStartError
+from sandbox.registry import EmbeddedRegistry
+from sandbox.server import accepts_connections, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sandbox.server import EmbeddedServer
+
+EVERYTHING = "sandbox.kafka:EmbeddedKafka sandbox.registry:EmbeddedRegistry sandbox.postgresql:EmbeddedPostgresql"
+
+PARENT = """
+import importlib, sys, time
+from contextlib import ExitStack
+with ExitStack() as servers:
+    for name in sys.argv[1:]:
+        module, kind = name.split(":")
+        server = servers.enter_context(getattr(importlib.import_module(module), kind)())
+        print(server.pid, server.data_folder, flush=True)
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def eventually(condition: Callable[[], bool], *, within_seconds: float = 20) -> bool:
+    deadline = time.monotonic() + within_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended; one whose exit nobody has collected has ended too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def create_topic(kafka: EmbeddedKafka, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])[topic].result(30)
+
+
+def produce(kafka: EmbeddedKafka, topic: str, values: list[bytes], *, commit: bool) -> None:
+    """One transaction with all values."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": f"{topic}-producer"})
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    for value in values:
+        producer.produce(topic, value)
+    if commit:
+        producer.commit_transaction(60)
+    else:
+        producer.flush(30)
+        producer.abort_transaction(60)
+
+
+def read_committed(kafka: EmbeddedKafka, topic: str, count: int) -> list[bytes]:
+    """The first `count` values, or as many as came within 30 seconds."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.bootstrap_servers,
+            "group.id": f"{topic}-reader",
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
+    )
+    values: list[bytes] = []
+    consumer.subscribe([topic])
+    deadline = time.monotonic() + 30
+    while len(values) < count and time.monotonic() < deadline:
+        record = consumer.poll(0.5)
+        if record is not None and record.error() is None:
+            values.append(record.value())
+    consumer.close()
+    return values
+
+
+@pytest.fixture
+def parent_of() -> Iterator[Callable[[str], tuple[subprocess.Popen[str], list[int], list[Path]]]]:
+    """Starts a Python process that embeds the named servers: (process, pids of its servers, their data folders)."""
+    parents: list[subprocess.Popen[str]] = []
+
+    def start(servers: str) -> tuple[subprocess.Popen[str], list[int], list[Path]]:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, *servers.split()], stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        parents.append(parent)
+        assert parent.stdout is not None
+        lines = [line.split() for line in iter(parent.stdout.readline, "ready\n") if line]
+        return parent, [int(pid) for pid, _ in lines], [Path(folder) for _, folder in lines]
+
+    yield start
+    for parent in parents:
+        parent.kill()
+        parent.wait()
+        if parent.stdout is not None:
+            parent.stdout.close()
+
+
+@pytest.mark.kafka
+def test_kafka_shows_committed_transactions_and_hides_aborted_ones(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    create_topic(kafka, topic_prefix)
+    produce(kafka, topic_prefix, [b"rolled back"], commit=False)
+    produce(kafka, topic_prefix, [b"one", b"two"], commit=True)
+    assert read_committed(kafka, topic_prefix, 2) == [b"one", b"two"]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("end", [EmbeddedKafka.stop, EmbeddedKafka.kill])
+def test_kafka_keeps_its_records_and_address_over_a_restart(
+    tmp_path: Path, end: Callable[[EmbeddedKafka], None]
+) -> None:
+    with EmbeddedKafka(tmp_path / "broker") as kafka:
+        address = kafka.bootstrap_servers
+        create_topic(kafka, "kept")
+        produce(kafka, "kept", [b"before"], commit=True)
+        end(kafka)
+        assert not accepts_connections(kafka.port)
+        kafka.start()
+        assert kafka.bootstrap_servers == address
+        produce(kafka, "kept", [b"after"], commit=True)
+        assert read_committed(kafka, "kept", 2) == [b"before", b"after"]
+    assert (tmp_path / "broker" / "records").is_dir(), "a chosen folder stays"
+
+
+@pytest.mark.kafka
+def test_kafka_takes_extra_properties_and_can_be_paused() -> None:
+    with EmbeddedKafka(properties={"transactional.id.expiration.ms": "4321"}) as kafka:
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+        broker = ConfigResource(ResourceType.BROKER, "1")
+        settings = admin.describe_configs([broker])[broker].result(30)
+        assert settings["transactional.id.expiration.ms"].value == "4321"
+        kafka.pause()
+        with pytest.raises(Exception, match=r"_TIMED_OUT|_TRANSPORT"):
+            admin.list_topics(timeout=1)
+        kafka.resume()
+        assert admin.list_topics(timeout=30).brokers
+        folder = kafka.data_folder
+    assert not folder.exists(), "a temporary folder goes with the broker"
+
+
+def test_registry_refuses_an_incompatible_schema_also_after_a_restart() -> None:
+    subject = "orders-value"
+    with EmbeddedRegistry() as registry:
+        with SchemaRegistryClient({"url": registry.url}) as client:
+            schema_id = client.register_schema(subject, Schema('"string"', "AVRO"))
+            client.set_config(subject, ServerConfig(compatibility=ConfigCompatibilityLevel.FULL_TRANSITIVE))
+        registry.stop()
+        registry.start()
+        with SchemaRegistryClient({"url": registry.url}) as client:
+            with pytest.raises(SchemaRegistryError) as refused:
+                client.register_schema(subject, Schema('"int"', "AVRO"))
+            assert refused.value.http_status_code == 409
+            assert client.get_schema(schema_id).schema_str == '"string"'
+
+
+@pytest.mark.parametrize("end", [EmbeddedPostgresql.stop, EmbeddedPostgresql.kill])
+def test_postgresql_keeps_its_rows_over_a_restart(end: Callable[[EmbeddedPostgresql], None]) -> None:
+    with EmbeddedPostgresql() as postgresql:
+        with psycopg.connect(postgresql.url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+            connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
+        end(postgresql)
+        postgresql.start()
+        with psycopg.connect(postgresql.url) as connection:
+            assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
+        folder = postgresql.data_folder
+    assert not folder.exists()
+
+
+def test_a_parent_ended_by_sigkill_leaves_no_server_and_no_folder(
+    parent_of: Callable[[str], tuple[subprocess.Popen[str], list[int], list[Path]]],
+) -> None:
+    parent, pids, folders = parent_of(EVERYTHING)
+    assert len(pids) == 3
+    assert not any(is_gone(pid) for pid in pids)
+    parent.kill()
+    assert eventually(lambda: all(is_gone(pid) for pid in pids))
+    assert eventually(lambda: not any(folder.exists() for folder in folders))
+
+
+def test_ctrl_c_in_the_parent_stops_its_servers_and_removes_their_folders(
+    parent_of: Callable[[str], tuple[subprocess.Popen[str], list[int], list[Path]]],
+) -> None:
+    parent, pids, folders = parent_of("sandbox.kafka:EmbeddedKafka sandbox.postgresql:EmbeddedPostgresql")
+    os.killpg(parent.pid, signal.SIGINT)
+    parent.wait(30)
+    assert all(is_gone(pid) for pid in pids)
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_a_server_that_fails_to_start_says_why_in_its_own_words(tmp_path: Path) -> None:
+    broken: EmbeddedServer = EmbeddedKafka(tmp_path, properties={"log.retention.ms": "soon"})
+    with pytest.raises(ServerStartError, match="Invalid value soon"):
+        broken.start()
+    broken.close()
+
+
+def test_a_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    started: list[ServerProcess] = []
+
+    def start() -> None:
+        started.append(ServerProcess("sleeper", ["sleep", "600"], log_file=tmp_path / "log"))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    (server,) = started
+    assert not eventually(lambda: not server.is_running(), within_seconds=1)
+    server.stop()
+    assert is_gone(server.pid)
+
+
+def test_a_server_deaf_to_sigterm_is_killed_at_the_deadline(tmp_path: Path) -> None:
+    deaf = ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"]
+    server = ServerProcess("deaf", deaf, log_file=tmp_path / "log")
+    server.wait_until(lambda: server.last_lines() == "deaf", deadline_seconds=10)
+    server.stop(deadline_seconds=0.3)
+    assert is_gone(server.pid)
+
+
+def test_a_paused_server_can_be_stopped(tmp_path: Path) -> None:
+    server = ServerProcess("paused", ["sleep", "600"], log_file=tmp_path / "log")
+    server.pause()
+    began = time.monotonic()
+    server.stop(deadline_seconds=20)
+    assert is_gone(server.pid)
+    assert time.monotonic() - began < 10, "it heard SIGTERM and needed no SIGKILL"
+
+
+def test_a_free_port_lies_below_those_of_outgoing_connections() -> None:
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    assert free_port() < first_outgoing
