@@ -1,23 +1,213 @@
-"""JSON commands in, changes of the simulated world out: the control address."""
+"""JSON commands in, changes of the simulated world out: the control address.
+
+`POST /control/<command>` with a JSON object of the command's arguments answers a JSON value; `GET /control` lists the
+commands with their arguments. A wrong command is answered with 400 or 404 and one sentence.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+import json
+from collections.abc import Callable
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+from pydantic import ValidationError, validate_call
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from sandbox.maskinporten.state import ScriptedError
+from sandbox.skatteetaten.faults import Fault
+from sandbox.skatteetaten.state import Behaviour
+from sandbox.skatteetaten.wire import EVERY_SHAPE, PLAIN
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from sandbox.outside import OutsideWorld
+    from sandbox.skatteetaten.order_book import Version
+
+Fields = dict[str, Any]
+Command = Callable[..., Any]
 
 
 def control_app(world: OutsideWorld) -> Starlette:
     """The application over one world."""
+    commands = {
+        name.replace("_", "-"): validate_call(command)
+        for group in (_Orders(world), _Faults(world), _World(world))
+        for name, command in inspect.getmembers(group, inspect.ismethod)
+        if not name.startswith("_")
+    }
 
-    async def counts(_: Request) -> Response:
-        return JSONResponse(world.skatteetaten.summary())
+    async def listing(_: Request) -> Response:
+        return JSONResponse({name: _arguments(command) for name, command in sorted(commands.items())})
 
-    return Starlette(routes=[Route("/control/counts", counts)])
+    async def run(request: Request) -> Response:
+        command = commands.get(request.path_params["command"])
+        if command is None:
+            return _refusal(404, "no such command; GET /control lists them")
+        try:
+            arguments = json.loads(await request.body() or b"{}")
+            if not isinstance(arguments, dict):
+                return _refusal(400, "the body must be a JSON object")
+            return JSONResponse(await run_in_threadpool(command, **arguments))
+        except ValidationError as error:
+            return _refusal(400, "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()))
+        except KeyError as error:
+            return _refusal(404, f"not known: {error.args[0]}")
+        except (ValueError, TypeError) as error:
+            return _refusal(400, str(error))
+
+    return Starlette(
+        routes=[Route("/control", listing), Route("/control/{command}", run, methods=["GET", "POST"])],
+    )
+
+
+def _refusal(status: int, message: str) -> Response:
+    return JSONResponse({"error": message}, status)
+
+
+def _arguments(command: Command) -> dict[str, str]:
+    return {name: str(parameter.annotation) for name, parameter in inspect.signature(command).parameters.items()}
+
+
+def _identity(version: Version) -> Fields:
+    return {
+        "trekkid": version.trekkid,
+        "trekkversjon": version.trekkversjon,
+        "sekvensnummer": version.sekvensnummer,
+        "trekkpliktig": version.owner,
+    }
+
+
+class _Orders:
+    """Orders by hand. Each answers the identity of the version it made or touched."""
+
+    def __init__(self, world: OutsideWorld) -> None:
+        self._state = world.skatteetaten
+
+    def create(self, trekkpliktig: str, fields: Fields | None = None, *, visible: bool = True) -> Fields:
+        return _identity(self._state.create(trekkpliktig, fields, visible=visible))
+
+    def change(self, trekkid: str, fields: Fields | None = None, *, visible: bool = True) -> Fields:
+        return _identity(self._state.change(trekkid, fields, visible=visible))
+
+    def move(self, trekkid: str, trekkpliktig: str) -> Fields:
+        return _identity(self._state.move(trekkid, trekkpliktig))
+
+    def put(self, wire: Fields, listed_for: str | None = None, *, visible: bool = True) -> Fields:
+        return _identity(self._state.put(wire, listed_for=listed_for, visible=visible))
+
+    def reveal(self, trekkid: str, trekkversjon: int) -> Fields:
+        return _identity(self._state.reveal(trekkid, trekkversjon))
+
+    def rewrite(self, trekkid: str, trekkversjon: int, fields: Fields) -> Fields:
+        return _identity(self._state.rewrite(trekkid, trekkversjon, fields))
+
+    def restyle(self, trekkid: str, trekkversjon: int) -> Fields:
+        return _identity(self._state.restyle(trekkid, trekkversjon))
+
+    def replace_raw(self, trekkid: str, trekkversjon: int, text: str) -> Fields:
+        return _identity(self._state.replace_raw(trekkid, trekkversjon, text))
+
+    def plant(self, trekkpliktig: str, text: str, sekvensnummer: int | None = None) -> Fields:
+        return _identity(self._state.plant(trekkpliktig, text, sekvensnummer=sekvensnummer))
+
+    def forget(self, trekkid: str, trekkversjon: int) -> Fields:
+        return _identity(self._state.forget(trekkid, trekkversjon))
+
+    def restore(self, trekkid: str, trekkversjon: int) -> Fields:
+        return _identity(self._state.restore(trekkid, trekkversjon))
+
+    def remove(self, trekkid: str) -> None:
+        self._state.remove(trekkid)
+
+    def midnight(self, today: str, *, as_new_version: bool) -> list[Fields]:
+        day = date.fromisoformat(today)
+        return [_identity(each) for each in self._state.switch_status_at_midnight(day, as_new_version=as_new_version)]
+
+    def identities(self) -> list[tuple[str, int]]:
+        return sorted(self._state.identities())
+
+
+class _Faults:
+    """What goes wrong, and what was seen."""
+
+    def __init__(self, world: OutsideWorld) -> None:
+        self._world = world
+        self._state = world.skatteetaten
+
+    def fault(self, fault: Fields) -> None:
+        self._state.add_fault(msgspec.convert(fault, Fault))
+
+    def clear_faults(self) -> None:
+        self._state.clear_faults()
+        self._world.maskinporten.clear_script()
+
+    def forbid(self, trekkpliktig: str) -> None:
+        self._state.forbid(trekkpliktig)
+
+    def allow(self, trekkpliktig: str) -> None:
+        self._state.allow(trekkpliktig)
+
+    def token_error(self, error: Fields) -> None:
+        self._world.maskinporten.script(msgspec.convert(error, ScriptedError))
+
+    def token_life(self, seconds: int) -> None:
+        self._world.maskinporten.token_life_seconds = seconds
+
+    def revoke_tokens(self, trekkpliktig: str | None = None) -> int:
+        return self._world.tokens.revoke_all(trekkpliktig)
+
+    def withdraw_system_user(self, trekkpliktig: str) -> None:
+        self._world.maskinporten.withdraw_system_user(trekkpliktig)
+
+    def outage(self, service: str, *, ended: bool = False) -> None:
+        actions = {
+            ("skatteetaten", False): self._world.stop_api,
+            ("skatteetaten", True): self._world.start_api,
+            ("maskinporten", False): self._world.stop_maskinporten,
+            ("maskinporten", True): self._world.start_maskinporten,
+        }
+        if (service, ended) not in actions:
+            raise ValueError("service is skatteetaten or maskinporten")
+        actions[service, ended]()
+
+    def counts(self) -> Fields:
+        return {**self._state.summary(), "tokens": dict(self._world.maskinporten.counts)}
+
+    def forget_calls(self) -> None:
+        self._state.forget_calls()
+
+
+class _World:
+    """Employers, examples, generated orders, and how the API behaves."""
+
+    def __init__(self, world: OutsideWorld) -> None:
+        self._world = world
+
+    def register(self, trekkpliktig: str, external_ref: str | None = None) -> None:
+        self._world.register(trekkpliktig, external_ref)
+
+    def environment(self, trekkpliktige: list[str], authentication: str = "systembruker") -> dict[str, str]:
+        return self._world.environment(trekkpliktige, authentication)
+
+    def examples(self) -> str:
+        return self._world.load_examples()
+
+    def generate(
+        self, trekkpliktige: int, orders: int, seed: int = 0, versions_max: int = 4, *, every_shape: bool = False
+    ) -> list[str]:
+        shape = EVERY_SHAPE if every_shape else PLAIN
+        return self._world.generate(trekkpliktige, orders, seed=seed, versions_max=versions_max, shape=shape)
+
+    def behaviour(self, settings: Fields) -> Any:  # noqa: ANN401  # JSON
+        state = self._world.skatteetaten
+        with state.lock:
+            merged = {**msgspec.to_builtins(state.behaviour), **settings}
+            state.behaviour = msgspec.convert(merged, Behaviour)
+            return msgspec.to_builtins(state.behaviour)

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from sandbox.skatteetaten.order_book import Version
-from sandbox.skatteetaten.wire import Shape, render, shaped
+from sandbox.skatteetaten.wire import PLAIN, Shape, render, shaped
 from sandbox.synthetic import (
     synthetic_kidnummer,
     synthetic_kontonummer,
@@ -138,16 +138,17 @@ def generate_versions(
     versions_max: int = 4,
     first_sekvensnummer: int = 1000,
     gap_max: int = 3,
-    shape: Shape | None = None,
+    shape: Shape = PLAIN,
 ) -> Iterator[Version]:
-    """Versions of `orders` orders spread evenly over `employers`, in rising sekvensnummer, with gaps of up to `gap_max`.
+    """Versions of `orders` orders spread evenly over `employers`, in rising sekvensnummer.
 
-    Each order gets 1 to `versions_max` versions, in order, those of different orders mixed. `shape` says how often a
+    Each order gets 1 to `versions_max` versions, in order, those of different orders mixed. Up to `gap_max` numbers are
+    skipped between two. `shape` says how often a
     version is written in an unusual but legal way. The bytes of a version are final.
     """
     random = Random(f"versions {seed}")
     generator = OrderGenerator(random)
-    sekvensnummer, opprettet, shape = first_sekvensnummer, _START, shape or Shape()
+    sekvensnummer, opprettet = first_sekvensnummer, _START
     employer_cycle = itertools.cycle(employers)
     for window_start in range(0, orders, _WINDOW_ORDERS):
         remaining = [

@@ -19,6 +19,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.control import control_app
+from sandbox.examples import EXAMPLES_TREKKPLIKTIG, official_examples
+from sandbox.generate import generate_versions, trekkpliktige
 from sandbox.maskinporten.http import maskinporten_app
 from sandbox.maskinporten.state import DEFAULT_SCOPE, Maskinporten
 from sandbox.maskinporten.tokens import TokenStore
@@ -26,6 +28,7 @@ from sandbox.serving import ServerThread
 from sandbox.skatteetaten.answer import BASE_PATH
 from sandbox.skatteetaten.http import SkatteetatenApp
 from sandbox.skatteetaten.state import Skatteetaten
+from sandbox.skatteetaten.wire import PLAIN, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,6 +88,33 @@ class OutsideWorld:
         self.maskinporten.register_system_user(trekkpliktig, external_ref)
         self.maskinporten.register_delegation(trekkpliktig, SUPPLIER)
 
+    def load_examples(self) -> str:
+        """The nineteen official versions; the organisation number of their employer, which is registered."""
+        for wire in official_examples():
+            self.skatteetaten.put(wire)
+        self.register(EXAMPLES_TREKKPLIKTIG)
+        return EXAMPLES_TREKKPLIKTIG
+
+    def generate(
+        self,
+        trekkpliktige_count: int,
+        orders: int,
+        *,
+        seed: int = 0,
+        versions_max: int = 4,
+        shape: Shape = PLAIN,
+    ) -> list[str]:
+        """Registered employers with `orders` generated orders among them; their organisation numbers."""
+        employers = trekkpliktige(seed, trekkpliktige_count)
+        for employer in employers:
+            self.register(employer)
+        first = self.skatteetaten.next_sekvensnummer()
+        versions = generate_versions(
+            seed, employers, orders, versions_max=versions_max, first_sekvensnummer=first, shape=shape
+        )
+        self.skatteetaten.load(versions)
+        return employers
+
     def environment(self, trekkpliktige: Iterable[str], authentication: str = "systembruker") -> dict[str, str]:
         """The contract's variables for a producer that serves these employers; with `egen` there must be one."""
         wanted = list(trekkpliktige)
@@ -112,6 +142,8 @@ class OutsideWorld:
     def stop(self) -> None:
         """Stop all servers; ports and state are kept."""
         for server in self._servers:
+            server.begin_stop()
+        for server in self._servers:
             server.stop()
 
     def start_api(self) -> None:
@@ -132,6 +164,7 @@ class OutsideWorld:
 
     def close(self) -> None:
         """Stop for good and give the ports back."""
+        self.stop()
         for server in self._servers:
             server.close()
 

@@ -35,7 +35,7 @@ class ServerThread:
         # Bound but never listening: it keeps the port ours during a simulated outage, when callers are refused.
         self._reservation = _bound_socket(port)
         self.port: int = self._reservation.getsockname()[1]
-        self._server: uvicorn.Server | None = None
+        self._serving: _Serving | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -62,24 +62,27 @@ class ServerThread:
         )
         listener = _bound_socket(self.port)
         listener.listen(_BACKLOG)
-        self._server = server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=_serve, args=(server, listener), name=f"sandbox-{self.port}", daemon=True
-        )
+        self._serving = serving = _Serving(config, listener)
+        self._thread = threading.Thread(target=serving.run, name=f"sandbox-{self.port}", daemon=True)
         self._thread.start()
         deadline = time.monotonic() + _START_SECONDS
-        while not server.started:
+        while not serving.server.started:
             if time.monotonic() > deadline or not self._thread.is_alive():
                 raise RuntimeError(f"the simulated server on port {self.port} did not start")
             time.sleep(0.002)
 
     def stop(self) -> None:
         """Break every connection and take no more calls. `start` may follow."""
-        if self._thread is None or self._server is None:
+        if self._thread is None or self._serving is None:
             return
-        self._server.should_exit = True
+        self._serving.end()
         self._thread.join()
-        self._server = self._thread = None
+        self._thread = self._serving = None
+
+    def begin_stop(self) -> None:
+        """Ask it to stop; `stop` waits for that. Several servers end sooner when all are asked first."""
+        if self._serving is not None:
+            self._serving.end()
 
     def close(self) -> None:
         """Stop for good and give the port back."""
@@ -94,16 +97,30 @@ class ServerThread:
         self.close()
 
 
-def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    async def serve() -> None:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.should_exit and not serving.done():
-            await asyncio.sleep(0.05)
-        for connection in list(server.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]  # every protocol here is an _OpenProtocol
-        await serving
+class _Serving:
+    """One run of a server, from its first call to its last, in a loop of its own."""
 
-    asyncio.run(serve())
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+        self.server = uvicorn.Server(config)
+        self._listener = listener
+        self._loop = asyncio.new_event_loop()
+        self._ending = asyncio.Event()
+
+    def run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    def end(self) -> None:
+        self._loop.call_soon_threadsafe(self._ending.set)
+
+    async def _serve(self) -> None:
+        serving = asyncio.create_task(self.server.serve(sockets=[self._listener]))
+        ending = asyncio.create_task(self._ending.wait())
+        await asyncio.wait((serving, ending), return_when=asyncio.FIRST_COMPLETED)
+        self.server.should_exit = True
+        for connection in list(self.server.server_state.connections):
+            connection.transport.abort()
+        await serving
 
 
 def _bound_socket(port: int) -> socket.socket:

@@ -1,6 +1,7 @@
-"""Clients, system users, delegations and scripted errors in, tokens out: the whole state of the simulated Maskinporten.
+"""Clients, system users and scripted errors in, tokens out: the whole state of the simulated Maskinporten.
 
-Pure but for its lock: time comes from an injected clock, chance from a seed. Every method may be called from any thread.
+Pure but for its lock: time comes from an injected clock, chance from a seed. Every method may
+be called from any thread.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Client(msgspec.Struct):
     expired_kid: set[str] = msgspec.field(default_factory=set)
 
 
-class ScriptedError(msgspec.Struct):
+class ScriptedError(msgspec.Struct, forbid_unknown_fields=True):
     """An answer that the next token calls get instead of a token; `party` None strikes any."""
 
     status: int = 400
@@ -100,6 +101,11 @@ class Maskinporten:
         """One more answer that stands instead of a token."""
         with self.lock:
             self.scripted.append(error)
+
+    def clear_script(self) -> None:
+        """Forget all scripted answers."""
+        with self.lock:
+            self.scripted.clear()
 
     def scripted_error(self, party: str | None) -> ScriptedError | None:
         """The scripted answer for this call, used up by asking."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What an opaque token stands for. `supplier` is the organisation that owns the client, `party` whom it acts for."""
+    """What an opaque token stands for: `supplier` owns the client, `party` is whom it acts for."""
 
     party: str
     supplier: str

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BASE_PATH = "/api/trekkpaalegg/v1"
 SCOPE = "skatteetaten:trekkpaalegg"
+_JSON = "application/json;charset=UTF-8"
 _SEGMENTS_OF_A_VERSION = 2
 _DIGITS_MAX = 18
 _PARAMETERS = ("fraSekvensnummer", "maksAntall")
@@ -47,7 +48,10 @@ class Delivery(enum.Enum):
 
 
 class Answer(msgspec.Struct):
-    """What to send. `supplier` must `leave` when it is sent; `filler_bytes` is the length of a streamed filler."""
+    """What to send. `supplier` must `leave` when it is sent; `filler_bytes` is the length of a streamed filler.
+
+    `party` is the organisation that the token stands for.
+    """
 
     status: int
     body: bytes = b""
@@ -56,51 +60,65 @@ class Answer(msgspec.Struct):
     delay_seconds: float = 0.0
     filler_bytes: int = 0
     supplier: str | None = None
+    party: str | None = None
 
 
 class _Refusal(Exception):  # noqa: N818  # not an error of ours: the API's own answer
-    def __init__(self, status: int, kode: str | None, melding: str, **headers: str) -> None:
-        self.status, self.kode, self.melding, self.headers = status, kode, melding, headers
+    def __init__(
+        self,
+        status: int,
+        kode: str | None,
+        melding: str,
+        headers: dict[str, str] | None = None,
+        shape: ErrorShape | None = None,
+    ) -> None:
+        self.status, self.kode, self.melding, self.shape, self.headers = status, kode, melding, shape, headers or {}
         super().__init__(melding)
+
+
+class _Replaced(Exception):  # noqa: N818  # control flow: a fault has written the answer
+    pass
 
 
 def answer(state: Skatteetaten, tokens: TokenStore, request: Request) -> Answer:
     """Answer one request and remember it."""
     operation, identity = _route(request.raw_path)
-    token: Token | None = None
+    result = Answer(200)
+    korrelasjonsid = request.headers.get("korrelasjonsid")
     with state.lock:
-        result = Answer(200)
-        shape = None
         try:
-            if operation is Operation.OTHER:
-                raise _Refusal(404, "KB-003", "Ukjent URL")
-            token = _authenticated(tokens, request)
-            result.supplier = token.supplier
-            if not state.enter(token.supplier):
-                raise _Refusal(429, None, "For mange samtidige kall")
-            for fault in state.faults.strike(operation, token.party):
-                shape = fault.error_shape
-                _apply(state, tokens, fault, request, result)
-            if not result.body and result.delivery not in (Delivery.RESET, Delivery.FILLER):
-                result.body = _content(state, operation, identity, token, request)
-                result.headers = {"content-type": "application/json;charset=UTF-8"} if result.body else {}
+            _decide(state, tokens, request, (operation, identity), result)
         except _Refusal as refusal:
-            _refuse(state, request, result, refusal, shape)
+            _refuse(state, request, result, refusal)
         except _Replaced:
             pass
-        korrelasjonsid = request.headers.get("korrelasjonsid")
         if korrelasjonsid is not None:
             result.headers = {**result.headers, "korrelasjonsid": korrelasjonsid}
         result.delay_seconds += state.behaviour.latency_seconds
         outcome = str(result.status) if result.delivery is Delivery.WHOLE else result.delivery.value
-        party = token.party if token else None
         klientid = request.headers.get("klientid")
-        state.remember(Call(operation, party, request.raw_path, request.query, outcome, korrelasjonsid, klientid))
+        state.remember(
+            Call(operation, result.party, request.raw_path, request.query, outcome, korrelasjonsid, klientid)
+        )
     return result
 
 
-class _Replaced(Exception):  # noqa: N818  # control flow: a fault has written the answer
-    pass
+def _decide(
+    state: Skatteetaten, tokens: TokenStore, request: Request, target: tuple[Operation, tuple[str, str]], result: Answer
+) -> None:
+    operation, identity = target
+    if operation is Operation.OTHER:
+        raise _Refusal(404, "KB-003", "Ukjent URL")
+    token = _authenticated(tokens, request)
+    result.supplier, result.party = token.supplier, token.party
+    if not state.enter(token.supplier):
+        raise _Refusal(429, None, "For mange samtidige kall")
+    for fault in state.faults.strike(operation, token.party):
+        _apply(state, tokens, fault, request, result)
+    if result.delivery in (Delivery.RESET, Delivery.FILLER):
+        return
+    result.body = _content(state, operation, identity, token, request)
+    result.headers = {"content-type": _JSON} if result.body else {}
 
 
 def _route(raw_path: str) -> tuple[Operation, tuple[str, str]]:
@@ -115,7 +133,7 @@ def _route(raw_path: str) -> tuple[Operation, tuple[str, str]]:
 def _authenticated(tokens: TokenStore, request: Request) -> Token:
     token = tokens.find(_token_text(request))
     if token is None:
-        raise _Refusal(401, "KB-004", "Feil i forbindelse med autentisering", **{"www-authenticate": "Bearer"})
+        raise _Refusal(401, "KB-004", "Feil i forbindelse med autentisering", {"www-authenticate": "Bearer"})
     if SCOPE not in token.scope.split():
         raise _Refusal(403, "KB-005", "Mangler scope")
     return token
@@ -131,10 +149,10 @@ def _apply(state: Skatteetaten, tokens: TokenStore, fault: Fault, request: Reque
         case FaultKind.DELAY:
             result.delay_seconds += fault.seconds or 0.0
         case FaultKind.STATUS:
-            raise _Refusal(fault.status, fault.kode, "Simulert feil", **_retry_after(state, fault))
+            raise _Refusal(fault.status, fault.kode, "Simulert feil", _retry_after(state, fault), fault.error_shape)
         case FaultKind.EXPIRED_TOKEN:
             tokens.revoke(_token_text(request))
-            raise _Refusal(401, "KB-004", "Token er utløpt", **{"www-authenticate": 'Bearer error="invalid_token"'})
+            raise _Refusal(401, "KB-004", "Token er utløpt", {"www-authenticate": 'Bearer error="invalid_token"'})
         case FaultKind.BODY:
             result.status, result.body = fault.status, fault.body.encode()
             result.headers = {"content-type": fault.content_type}
@@ -145,7 +163,7 @@ def _apply(state: Skatteetaten, tokens: TokenStore, fault: Fault, request: Reque
             result.delivery = Delivery.TRUNCATED
         case FaultKind.FILLER:
             result.delivery, result.filler_bytes = Delivery.FILLER, fault.size_bytes
-            result.headers = {"content-type": "application/json;charset=UTF-8"}
+            result.headers = {"content-type": _JSON}
 
 
 def _retry_after(state: Skatteetaten, fault: Fault) -> dict[str, str]:
@@ -156,8 +174,8 @@ def _retry_after(state: Skatteetaten, fault: Fault) -> dict[str, str]:
     return {"retry-after": f"{fault.seconds:g}"}
 
 
-def _refuse(state: Skatteetaten, request: Request, result: Answer, refusal: _Refusal, shape: ErrorShape | None) -> None:
-    chosen = shape or state.behaviour.error_shape
+def _refuse(state: Skatteetaten, request: Request, result: Answer, refusal: _Refusal) -> None:
+    chosen = refusal.shape or state.behaviour.error_shape
     if chosen is ErrorShape.MIXED:
         chosen = state.random.choice([each for each in ErrorShape if each is not ErrorShape.MIXED])
     korrelasjonsid = request.headers.get("korrelasjonsid") or f"{state.random.getrandbits(64):x}"
@@ -170,7 +188,7 @@ def _content(
     state: Skatteetaten, operation: Operation, identity: tuple[str, str], token: Token, request: Request
 ) -> bytes:
     if request.method != "GET":
-        raise _Refusal(405, None, "Metoden støttes ikke", allow="GET")
+        raise _Refusal(405, None, "Metoden støttes ikke", {"allow": "GET"})
     accepted = request.headers.get("accept", "*/*")
     if not any(each in accepted for each in ("application/json", "application/*", "*/*")):
         raise _Refusal(406, "KB-008", "Feil tilknyttet dataformat. Kun json er støttet.")

@@ -50,8 +50,8 @@ class ErrorShape(enum.Enum):
     """One of the others by chance."""
 
 
-class Fault(msgspec.Struct):
-    """One entry of the plan. It strikes calls of `operation` and `trekkpliktig` (None: any), `times` times (None: always).
+class Fault(msgspec.Struct, forbid_unknown_fields=True):
+    """What strikes calls of `operation` and `trekkpliktig` (None: any), `times` times (None: always).
 
     `after` calls that fit are let through first; `rate` is the chance, 0 to 1, that it strikes a call that fits.
     """

@@ -1,6 +1,7 @@
 """Orders made and changed by hand, and calls remembered: the whole state of the simulated Skatteetaten.
 
-Pure but for its lock: time comes from an injected clock, chance from a seed. Every method may be called from any thread.
+Pure but for its lock: time comes from an injected clock, chance from a seed. Every method may
+be called from any thread.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sandbox.generate import OrderGenerator, wire_instant
-from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultPlan, Operation
+from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultKind, FaultPlan, Operation
 from sandbox.skatteetaten.order_book import OrderBook, Version
-from sandbox.skatteetaten.wire import Shape, Wire, parse, render, restyled, shaped
+from sandbox.skatteetaten.wire import PLAIN, Shape, Wire, parse, render, restyled, shaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _CALLS_REMEMBERED = 1000
 
 
-class Behaviour(msgspec.Struct):
+class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     """How the API answers when nothing goes wrong. What is unknown of the real one is a setting here."""
 
     maks_antall_cap: int | None = None
@@ -38,7 +39,7 @@ class Behaviour(msgspec.Struct):
     sekvensnummer_gap_max: int = 3
     """Up to so many numbers are skipped, for orders of employers elsewhere."""
     error_shape: ErrorShape = ErrorShape.KODE
-    shape: Shape = Shape()
+    shape: Shape = PLAIN
     """Of versions that are made by `create` and `change`."""
     latency_seconds: float = 0.0
     """Added to every answer."""
@@ -98,7 +99,7 @@ class Skatteetaten:
         return self.change(trekkid, {"trekkpliktig": trekkpliktig})
 
     def put(self, wire: Wire, *, listed_for: str | None = None, visible: bool = True) -> Version:
-        """One version exactly as given, with its own numbers; listed for another organisation than it names if wished."""
+        """One version exactly as given, with its own numbers; `listed_for` another organisation than it names."""
         with self.lock:
             return self._put(wire, owner=listed_for, visible=visible, fresh=False)
 
@@ -145,8 +146,33 @@ class Skatteetaten:
             self.book.plant(planted)
             return planted
 
+    def forget(self, trekkid: str, trekkversjon: int) -> Version:
+        """From now on this version is 404 by number; a list that holds it still does. KeyError if there is none."""
+        with self.lock:
+            self.book.forget(trekkid, trekkversjon)
+            return self.book.stored(trekkid, trekkversjon)
+
+    def restore(self, trekkid: str, trekkversjon: int) -> Version:
+        """Undo `forget`."""
+        with self.lock:
+            self.book.restore(trekkid, trekkversjon)
+            return self.book.stored(trekkid, trekkversjon)
+
+    def remove(self, trekkid: str) -> None:
+        """The whole order is gone, from the list and by number."""
+        with self.lock:
+            self.book.remove(trekkid)
+
+    def uproot(self, planted: Version) -> None:
+        """Take away what `plant` put in a list."""
+        with self.lock:
+            self.book.uproot(planted)
+
     def switch_status_at_midnight(self, today: date, *, as_new_version: bool) -> list[Version]:
-        """Running orders whose periods all ended before `today` become avsluttet: a new version, or the same one changed."""
+        """Running orders whose periods all ended before `today` become avsluttet.
+
+        Whether that makes a new version or changes the last one is unknown of the real API.
+        """
         with self.lock:
             ended = [version for version in self.book.newest_of_all() if version.trekkid and _has_ended(version, today)]
             status = {"trekkstatus": "avsluttet"}
@@ -165,8 +191,22 @@ class Skatteetaten:
         with self.lock:
             self.faults.add(fault)
 
+    def clear_faults(self) -> None:
+        """Nothing goes wrong any more."""
+        with self.lock:
+            self.faults.clear()
+
+    def forbid(self, trekkpliktig: str) -> None:
+        """403 for every call of this organisation, until `allow`."""
+        self.add_fault(Fault(FaultKind.STATUS, trekkpliktig=trekkpliktig, times=None, status=403, kode="DAS-005"))
+
+    def allow(self, trekkpliktig: str) -> None:
+        """Undo `forbid`, and every other fault that is of this organisation alone."""
+        with self.lock:
+            self.faults.clear(trekkpliktig)
+
     def enter(self, supplier: str) -> bool:
-        """A call of this organisation begins; False if too many are under way. Each call must `leave`, refused or not."""
+        """A call of this organisation begins; False if too many are under way. Refused or not, it must `leave`."""
         with self.lock:
             self._in_progress[supplier] += 1
             self.simultaneous_max = max(self.simultaneous_max, self._in_progress[supplier])
@@ -223,7 +263,10 @@ class Skatteetaten:
 
 
 def _has_ended(version: Version, today: date) -> bool:
-    wire = parse(version.body)
+    try:
+        wire = parse(version.body)
+    except msgspec.DecodeError:
+        return False
     last_days = [period.get("sluttdato") for period in wire["trekkstoerrelseForPeriode"]]
     if wire["trekkstatus"] != "aktiv" or not last_days:
         return False

@@ -15,7 +15,7 @@ _AMOUNTS = ("trekkbeloep", "trekkprosent")
 _DATES = ("startdato", "sluttdato")
 
 
-class Shape(msgspec.Struct, frozen=True):
+class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often, from 0 to 1, a version is written in an unusual but legal way."""
 
     basic_date_rate: float = 0.0
@@ -26,6 +26,7 @@ class Shape(msgspec.Struct, frozen=True):
     """Unknown fields at the top, in a period and in betalingsinformasjon."""
 
 
+PLAIN = Shape()
 EVERY_SHAPE = Shape(basic_date_rate=0.1, decimal_point_rate=0.3, unknown_field_rate=0.05)
 
 
@@ -35,7 +36,7 @@ def render(wire: Wire) -> bytes:
 
 
 def parse(body: bytes) -> Wire:
-    """The version that `render` wrote."""
+    """The version that `render` wrote; msgspec.DecodeError if it is no JSON object."""
     return msgspec.json.decode(body, type=Wire)
 
 
