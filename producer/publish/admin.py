@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from producer.encode.state import encode_lane_count
 from producer.errors import FatalError, RetryableError, SettingsError
-from producer.publish.state_log import LANE_COUNT_KEY, LANE_COUNT_PARTITION, read_lane_count
+from producer.publish.state_log import LANE_COUNT_PARTITION, read_lane_count
+from producer.publish.state_records import LANE_COUNT_KEY
 from producer.publish.topics import Topic
 
 if TYPE_CHECKING:
@@ -17,56 +20,76 @@ if TYPE_CHECKING:
     from typing import Any
 
 CALL_SECONDS_MAX = 15.0
+_PAUSE_SECONDS = 0.2
 _CONFIGS = ("cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes", "min.insync.replicas")
+_PASSING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+    }
+)
+"""What a broker that is starting or moving its work answers; librdkafka does not mark these as retriable here."""
+_SILENT = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  librdkafka's local codes begin so
+_SETTING = frozenset({KafkaError._INVALID_ARG, KafkaError._UNKNOWN_PROTOCOL})  # noqa: SLF001  as above
+# Handed over so that librdkafka does not print on stderr: what matters of it comes as an exception.
+_LOGGER = logging.getLogger(__name__)
 
 
 class KafkaAdmin:
-    """One connection for administration. Every method raises `RetryableError` when Kafka does not answer in time.
+    """One connection for administration.
 
-    Raises `FatalError` when it refuses, `SettingsError` when librdkafka does not know a property given.
+    Every method raises `RetryableError` when Kafka does not answer in time, `FatalError` when it refuses, and
+    `SettingsError` when librdkafka does not take a property.
     """
 
     def __init__(self, properties: Mapping[str, str]) -> None:
         self._properties: dict[str, Any] = dict(properties)
-        self._client = _translated("connecting", lambda: AdminClient(self._properties, logger=None))
+        self._client = _translated("connecting", lambda: AdminClient(self._properties, logger=_LOGGER))
 
     def broker_addresses(self) -> list[str]:
         """The brokers of the cluster, as `host:port`."""
-        metadata = self._do("asking for the brokers", lambda: self._client.list_topics(timeout=CALL_SECONDS_MAX))
+        metadata = self._metadata()
         return sorted(f"{broker.host}:{broker.port}" for broker in metadata.brokers.values())
 
     def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         """Those of the topics that exist, with the configuration in force."""
         wanted = set(names)
-        metadata = self._do("asking for the topics", lambda: self._client.list_topics(timeout=CALL_SECONDS_MAX))
-        there = {name: topic for name, topic in metadata.topics.items() if name in wanted and topic.error is None}
-        configs = self._configs(there)
+        there = {
+            name: topic.partitions
+            for name, topic in self._metadata().topics.items()
+            if name in wanted and topic.error is None and topic.partitions
+        }
+        configs = {name: self._config(name) for name in there}
         return {
-            name: Topic(name, len(topic.partitions), configs[name], len(next(iter(topic.partitions.values())).replicas))
-            for name, topic in there.items()
+            name: Topic(name, len(partitions), configs[name], len(next(iter(partitions.values())).replicas))
+            for name, partitions in there.items()
         }
 
     def create(self, topics: Sequence[Topic]) -> None:
         """Create the topics; one that another has created meanwhile is let be."""
-        new = [NewTopic(topic.name, topic.partitions, topic.replication, config=dict(topic.config)) for topic in topics]
-        if not new:
-            return
-        for name, future in self._do("creating topics", lambda: self._client.create_topics(new)).items():
+        for topic in topics:
+            new = NewTopic(topic.name, topic.partitions, topic.replication, config=dict(topic.config))
             try:
-                self._do(f"creating {name}", future.result)
+                self._create(new)
             except _AlreadyThereError:
                 continue
 
     def group_members(self, application_id: str) -> int:
         """How many workers are in the application's group now; 0 when there is no such group."""
-        futures = self._do(
-            "asking for the group",
-            lambda: self._client.describe_consumer_groups([application_id], request_timeout=CALL_SECONDS_MAX),
-        )
+
+        def describe() -> Any:  # noqa: ANN401  confluent-kafka's answers are of no type
+            return self._client.describe_consumer_groups([application_id])[application_id].result()
+
         try:
-            return len(self._do("asking for the group", futures[application_id].result).members)
+            described = _answered("asking for the group", describe)
         except _NotThereError:
             return 0
+        return len(described.members)
 
     def lane_count(self, positions: str) -> int | None:
         """The number of lanes recorded in `positions`, None when there is none."""
@@ -75,12 +98,8 @@ class KafkaAdmin:
     def record_lane_count(self, positions: str, lanes: int) -> None:
         """Record the number of lanes. Call it only when none is recorded."""
         failed: list[KafkaError] = []
-        producer = _translated(
-            "connecting",
-            lambda: Producer(
-                {**self._properties, "acks": "all", "delivery.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
-            ),
-        )
+        properties = {**self._properties, "acks": "all", "delivery.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
+        producer = _translated("connecting", lambda: Producer(properties, logger=_LOGGER))
         producer.produce(
             positions,
             encode_lane_count(lanes),
@@ -92,19 +111,23 @@ class KafkaAdmin:
             reason = failed[0].name() if failed else "no answer"
             raise RetryableError(f"the number of lanes could not be recorded in {positions}: {reason}; try again")
 
-    def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        if not resources:
-            return {}
-        found = {}
-        answers = self._do("asking for topic configuration", lambda: self._client.describe_configs(resources))
-        for resource, future in answers.items():
-            entries = self._do(f"asking for the configuration of {resource.name}", future.result)
-            found[resource.name] = {name: str(entries[name].value) for name in _CONFIGS if name in entries}
-        return found
+    def _create(self, new: NewTopic) -> None:
+        def create() -> None:
+            self._client.create_topics([new])[new.topic].result()
 
-    def _do(self, what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401  confluent-kafka's answers are of no type
-        return _translated(what, call)
+        _answered(f"creating {new.topic}", create)
+
+    def _metadata(self) -> Any:  # noqa: ANN401  as above
+        return _answered("asking for the topics", lambda: self._client.list_topics(timeout=CALL_SECONDS_MAX))
+
+    def _config(self, name: str) -> dict[str, str]:
+        resource = ConfigResource(ResourceType.TOPIC, name)
+
+        def describe() -> Any:  # noqa: ANN401  as above
+            return self._client.describe_configs([resource])[resource].result()
+
+        entries = _answered(f"asking for the configuration of {name}", describe)
+        return {config: str(entries[config].value) for config in _CONFIGS if config in entries}
 
 
 class _AlreadyThereError(FatalError):
@@ -115,12 +138,28 @@ class _NotThereError(FatalError):
     """What was asked for does not exist."""
 
 
+class _PassingError(RetryableError):
+    """A broker that is starting, or handing over: it will answer in a moment."""
+
+
+def _answered(what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401  as above
+    """What `call` answers, asked again for a while as long as the broker says that it is not ready."""
+    for attempt in Retrying(
+        retry=retry_if_exception_type(_PassingError),
+        stop=stop_after_delay(CALL_SECONDS_MAX),
+        wait=wait_fixed(_PAUSE_SECONDS),
+        reraise=True,
+    ):
+        with attempt:
+            return _translated(what, call)
+    raise AssertionError  # pragma: no cover  the last attempt raises
+
+
 def _translated(what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401  as above
     try:
         return call()
     except KafkaException as error:
-        failed = error.args[0]
-        raise _error(what, failed) from error
+        raise _error(what, error.args[0]) from error
 
 
 def _error(what: str, failed: KafkaError) -> Exception:
@@ -129,8 +168,10 @@ def _error(what: str, failed: KafkaError) -> Exception:
         return _AlreadyThereError(f"{what}: it exists already")
     if code == KafkaError.GROUP_ID_NOT_FOUND:
         return _NotThereError(f"{what}: there is none")
-    if code in {KafkaError._INVALID_ARG, KafkaError._UNKNOWN_PROTOCOL}:  # noqa: SLF001  librdkafka's local codes begin so
+    if code in _SETTING:
         return SettingsError([f"Kafka properties: {failed.str()}"])
-    if code in {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN} or failed.retriable():  # noqa: SLF001  as above
+    if code in _PASSING:
+        return _PassingError(f"{what}: the broker is not ready ({name}); try again")
+    if code in _SILENT or failed.retriable():
         return RetryableError(f"{what}: no Kafka broker answered ({name}); look at KAFKA_BROKERS and the network")
-    return FatalError(f"{what}: Kafka refused ({name}); look at the rights of this client")
+    return FatalError(f"{what}: Kafka refused ({name}: {failed.str()})")
