@@ -31,7 +31,7 @@ class Reading:
         self.origin = origin
         self.full = cursor == 0
         self.signals_begun_at = signals_begun_at
-        self.ended = False
+        self.dropped = False
         self.orders_seen = 0
         self.sekvensnummer_max = 0
         self.chunk: list[Element] = []
@@ -101,6 +101,12 @@ class Reading:
         ][:MISSING_MAX]
         self._versions_under_way = len(wanted)
         return wanted
+
+    def elements(self) -> list[Element]:
+        """The chunk in the order in which detection wants it."""
+        if self.moves_position:
+            return self.chunk
+        return sorted(self.chunk, key=lambda element: (element.trekkid or "", element.trekkversjon or 0))
 
     def chunk_done(self) -> None:
         """The chunk was published."""

@@ -1,4 +1,4 @@
-"""Who is to be read next: notified ones first, then by the time they fell due; failing ones after a growing pause. Pure."""
+"""Who is to be read next: notified first, then by the time they fell due; failing ones after a growing pause. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ FAILING_PAUSE_SECONDS_MAX = 300.0
 SUSPENDED_PAUSE_SECONDS = 60.0
 SUSPENDED_PAUSE_SECONDS_MAX = 6 * 3600.0
 _AT_ONCE = float("-inf")
+_NEVER = float("-inf")
 _DOUBLINGS_MAX = 20
+CLASSES = ("healthy", "failing", "suspended")
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -26,6 +28,7 @@ class Entry(msgspec.Struct, gc=False):
     suspended: bool = False
     reading: bool = False
     again: bool = False
+    read_at: float = _NEVER
 
 
 class Schedule:
@@ -39,9 +42,11 @@ class Schedule:
         self._jitter = jitter
         self._entries: dict[str, Entry] = {}
         self._heap: list[tuple[float, str]] = []
+        self._started = 0.0
 
     def set_trekkpliktige(self, trekkpliktige: Iterable[str], now: float) -> None:
         """Take up new ones, due at once, and let go of those that are no longer there."""
+        self._started = self._started or now
         wanted = set(trekkpliktige)
         for gone in self._entries.keys() - wanted:
             del self._entries[gone]
@@ -78,7 +83,7 @@ class Schedule:
         """It was read to its end."""
         entry = self._ended(trekkpliktig)
         if entry is not None:
-            entry.failures, entry.suspended = 0, False
+            entry.failures, entry.suspended, entry.read_at = 0, False, now
             self._put(trekkpliktig, entry, _AT_ONCE if entry.again else now + self._interval_seconds)
             entry.again = False
 
@@ -98,18 +103,23 @@ class Schedule:
                 trekkpliktig, entry, now + self._pause(entry, SUSPENDED_PAUSE_SECONDS, SUSPENDED_PAUSE_SECONDS_MAX)
             )
 
-    def count(self) -> tuple[int, int, int]:
-        """How many are healthy, failing and suspended."""
-        suspended = sum(entry.suspended for entry in self._entries.values())
-        failing = sum(entry.failures > 0 and not entry.suspended for entry in self._entries.values())
-        return len(self._entries) - failing - suspended, failing, suspended
+    def classes(self, now: float) -> tuple[dict[str, int], dict[str, float]]:
+        """Per class: how many, and how many seconds ago the one that has waited longest was read to its end.
 
-    def class_of(self, trekkpliktig: str) -> str:
-        """`healthy`, `failing` or `suspended`."""
-        entry = self._entries.get(trekkpliktig)
-        if entry is None or entry.failures == 0:
-            return "healthy"
-        return "suspended" if entry.suspended else "failing"
+        One that never was counts from the start of the schedule.
+        """
+        counts = dict.fromkeys(CLASSES, 0)
+        oldest = dict.fromkeys(CLASSES, 0.0)
+        for entry in self._entries.values():
+            name = "suspended" if entry.suspended else "failing" if entry.failures else "healthy"
+            counts[name] += 1
+            oldest[name] = max(oldest[name], now - max(entry.read_at, self._started))
+        return counts, oldest
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to do, ever: not so for a service."""
+        return False
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -124,10 +134,55 @@ class Schedule:
         return entry
 
     def _pause(self, entry: Entry, first_seconds: float, seconds_max: float) -> float:
-        doubled = min(first_seconds * 2 ** min(entry.failures, _DOUBLINGS_MAX), seconds_max)
+        doubled: float = min(first_seconds * 2 ** min(entry.failures, _DOUBLINGS_MAX), seconds_max)
         entry.failures += 1
         return doubled * (0.5 + self._jitter() / 2)
 
     def _put(self, trekkpliktig: str, entry: Entry, due: float) -> None:
         entry.due = due
         heapq.heappush(self._heap, (due, trekkpliktig))
+
+
+ROUND_TRIES_MAX = 5
+ROUND_PAUSE_SECONDS_MAX = 10.0
+
+
+class RoundSchedule(Schedule):
+    """Each trekkpliktig is read once to its end. `failed_for_good` says which were not, and why."""
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        super().__init__(float("inf"), jitter)
+        self.failed_for_good: dict[str, str] = {}
+        self._open: set[str] = set()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every one was read to its end or has failed for good."""
+        return not self._open
+
+    def set_trekkpliktige(self, trekkpliktige: Iterable[str], now: float) -> None:
+        """Fix the round. Later changes wait for another one."""
+        if len(self) == 0:
+            self._open = set(trekkpliktige)
+            super().set_trekkpliktige(self._open, now)
+
+    def succeeded(self, trekkpliktig: str, now: float) -> None:
+        """It was read to its end."""
+        self._open.discard(trekkpliktig)
+        super().succeeded(trekkpliktig, now)
+
+    def failed(self, trekkpliktig: str, now: float, retry_after_seconds: float | None = None) -> None:
+        """A passing failure: a few tries, unless the source asks for a long pause."""
+        entry = self._entries[trekkpliktig]
+        if entry.failures + 1 >= ROUND_TRIES_MAX or (retry_after_seconds or 0.0) > ROUND_PAUSE_SECONDS_MAX:
+            self._give_up(trekkpliktig, "it failed again and again")
+        super().failed(trekkpliktig, now, min(retry_after_seconds or 0.0, ROUND_PAUSE_SECONDS_MAX))
+
+    def suspend(self, trekkpliktig: str, now: float) -> None:
+        """It cannot be served."""
+        self._give_up(trekkpliktig, "it cannot be served")
+        super().suspend(trekkpliktig, now)
+
+    def _give_up(self, trekkpliktig: str, why: str) -> None:
+        self._open.discard(trekkpliktig)
+        self.failed_for_good[trekkpliktig] = why

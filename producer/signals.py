@@ -1,24 +1,23 @@
-"""From the signals a lane has seen and the readings it has ended to the offset of the first that is not done with. Pure."""
+"""From signals seen and readings ended to the offset of the first signal that is not done with. Pure."""
 
 from __future__ import annotations
 
 
 class SignalOffsets:
-    """Offsets of one lane's signals. A signal is done with when a reading that began after it has come to its end."""
+    """Offsets of one lane's signals. A signal is done with when a reading that began after it has come to its end.
+
+    A reading keeps the `next_offset` of the moment it began: every signal below it is then done with by its end.
+    """
 
     def __init__(self, first_offset: int) -> None:
-        self._next_offset = first_offset
+        self.next_offset = first_offset
         self._waiting: dict[str, list[int]] = {}
 
     def seen(self, trekkpliktig: str, offset: int, *, ours: bool) -> None:
         """A signal came. One that names nobody of ours is done with at once."""
-        self._next_offset = max(self._next_offset, offset + 1)
+        self.next_offset = max(self.next_offset, offset + 1)
         if ours:
             self._waiting.setdefault(trekkpliktig, []).append(offset)
-
-    def begun(self, trekkpliktig: str) -> int:
-        """A reading begins: the offset below which its end will be the end of every signal for this trekkpliktig."""
-        return self._next_offset
 
     def ended(self, trekkpliktig: str, begun_at: int) -> None:
         """A reading that began at `begun_at` has come to its end."""
@@ -29,4 +28,4 @@ class SignalOffsets:
     @property
     def first_open(self) -> int:
         """Offset of the first signal that is not done with."""
-        return min((offsets[0] for offsets in self._waiting.values()), default=self._next_offset)
+        return min((offsets[0] for offsets in self._waiting.values()), default=self.next_offset)

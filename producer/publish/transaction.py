@@ -43,12 +43,12 @@ _FENCED_NAMES = frozenset({"_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH
 _NOT_IN_GROUP_NAMES = frozenset({"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS"})
 
 
-def judge(step: Step, error: TransactionError) -> Verdict:
+def judge(step: Step, error: TransactionError) -> Verdict:  # noqa: PLR0911 - a ladder has its rungs
     """What is to be done about this error of this step.
 
     A commit is never answered by an abort unless librdkafka says that it must be: one that timed out may stand.
-    A member that the group has put out may only abort: its lane will be taken from it. Producing is never repeated: some
-    of the records are with librdkafka already.
+    A member that the group has put out may only abort: its lane will be taken from it. Producing is
+    never repeated: some of the records are with librdkafka already.
     """
     if error.name in _FENCED_NAMES:
         return Verdict.FENCED

@@ -1,0 +1,52 @@
+"""Calls to the source that a lane has under way: a pool of threads asks, answers come back through a queue."""
+
+from __future__ import annotations
+
+import queue
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from producer.reading import Reading
+    from producer.source.port import TrekkpaaleggSource
+
+    Answer = Callable[[], None]
+
+_ANSWERS_AT_ONCE_MAX = 200
+
+
+class Calls:
+    """One lane's calls. `pool` is shared by all lanes; what comes back is run by whoever calls `take_answers`."""
+
+    def __init__(self, source: TrekkpaaleggSource, pool: ThreadPoolExecutor) -> None:
+        self._source = source
+        self._pool = pool
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+
+    def ask_page(self, reading: Reading, cursor: int, take: Callable[[Future[Any]], None]) -> None:
+        """Fetch a page; `take` gets the ended call."""
+        self._ask(take, self._source.fetch_page, reading.trekkpliktig, cursor)
+
+    def ask_version(self, reading: Reading, wanted: tuple[str, int], take: Callable[[Future[Any]], None]) -> None:
+        """Fetch one version by number; `take` gets the ended call."""
+        self._ask(take, self._source.fetch_trekkpaalegg, reading.trekkpliktig, *wanted)
+
+    def put(self, answer: Answer) -> None:
+        """Have something run in the lane's thread. Any thread may call it."""
+        self._answers.put(answer)
+
+    def take_answers(self, wait_seconds: float) -> None:
+        """Wait for one answer, then run all that have come."""
+        try:
+            answer = self._answers.get(timeout=wait_seconds) if wait_seconds > 0 else self._answers.get_nowait()
+            for _ in range(_ANSWERS_AT_ONCE_MAX):
+                answer()
+                answer = self._answers.get_nowait()
+        except queue.Empty:
+            return
+        self._answers.put(answer)
+
+    def _ask(self, take: Callable[[Future[Any]], None], call: Callable[..., object], *arguments: object) -> None:
+        self._pool.submit(call, *arguments).add_done_callback(lambda done: self._answers.put(lambda: take(done)))

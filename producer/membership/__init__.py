@@ -1,0 +1,1 @@
+"""Which lanes this process owns: Kafka's consumer group on `…-signals` is the scheduler."""

@@ -1,0 +1,118 @@
+"""Membership by Kafka's consumer group protocol: each partition of `…-signals` is a lane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from producer.errors import FatalError, FencedError
+from producer.membership.port import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SESSION_TIMEOUT_SECONDS = 10.0
+_CALL_SECONDS_MAX = 10.0
+_SIGNALS_AT_ONCE_MAX = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class KafkaMembership:
+    """The classic protocol, cooperative: lanes that stay are not touched by a hand-over.
+
+    Classic and not KIP-848's: after a kill the new protocol took 45 s to give the lanes out again, and it refuses a
+    static id that is still in use; `group.protocol` in the user's properties chooses it all the same. `instance_id`
+    makes membership static, so that a quick restart moves nothing.
+    """
+
+    def __init__(
+        self, properties: Mapping[str, str], application_id: str, signals: str, instance_id: str | None
+    ) -> None:
+        settings: dict[str, Any] = {
+            **_protocol(properties.get("group.protocol", "classic")),
+            **properties,
+            "group.id": application_id,
+            "enable.auto.commit": "false",
+            "auto.offset.reset": "earliest",
+        }
+        if instance_id:
+            settings["group.instance.id"] = instance_id
+        self._signals = signals
+        self._consumer = Consumer(settings)
+        self._given: Callable[[dict[int, int]], None] | None = None
+        self._taken: Callable[[set[int]], None] | None = None
+
+    def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:
+        """See `Membership.join`."""
+        self._given, self._taken = given, taken
+        self._consumer.subscribe(
+            [self._signals], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def poll(self, timeout_seconds: float) -> list[Signal]:
+        """See `Membership.poll`."""
+        signals = []
+        try:
+            messages = self._consumer.consume(_SIGNALS_AT_ONCE_MAX, timeout=timeout_seconds)
+        except KafkaException as raised:
+            raise _put_out(raised.args[0]) from raised
+        for message in messages:
+            error = message.error()
+            if error is None:
+                key = (message.key() or b"").decode(errors="replace")
+                signals.append(Signal(message.partition() or 0, message.offset() or 0, key))
+            elif error.fatal():
+                raise _put_out(error)
+            else:
+                _log.warning("the group cannot be polled now", reason=error.name())
+        return signals
+
+    def confirm(self, lane: int, first_open_offset: int) -> bool:
+        """See `Membership.confirm`. A commit of the offset that stands anyway: a member put out is refused."""
+        try:
+            self._consumer.commit(offsets=[TopicPartition(self._signals, lane, first_open_offset)], asynchronous=False)
+        except KafkaException as error:
+            _log.warning("the group does not confirm a lane", lane=lane, reason=error.args[0].name())
+            return False
+        return True
+
+    def rewind(self, lane: int, first_open_offset: int) -> None:
+        """See `Membership.rewind`."""
+        self._consumer.seek(TopicPartition(self._signals, lane, first_open_offset))
+
+    def metadata(self) -> object:
+        """See `Membership.metadata`."""
+        return self._consumer.consumer_group_metadata()
+
+    def leave(self) -> None:
+        """See `Membership.leave`."""
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        committed = consumer.committed(partitions, timeout=_CALL_SECONDS_MAX) if partitions else []
+        if self._given is not None:
+            self._given({each.partition: max(each.offset, 0) for each in committed})
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._taken is not None:
+            self._taken({each.partition for each in partitions})
+
+
+def _protocol(name: str) -> dict[str, str]:
+    if name == "consumer":
+        return {"group.protocol": "consumer", "group.remote.assignor": "uniform"}
+    return {
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": str(int(SESSION_TIMEOUT_SECONDS * 1000)),
+        "heartbeat.interval.ms": "3000",
+    }
+
+
+def _put_out(error: KafkaError) -> FatalError:
+    if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID}:
+        return FencedError("another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own")
+    return FatalError(f"the group of workers cannot be joined: {error.name()}")

@@ -1,0 +1,158 @@
+"""The publisher of one lane on real Kafka: a fenced transactional producer, and the ladder of its errors."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from producer.errors import AbortedError, FencedError, OutcomeUnknownError, RetryableError
+from producer.publish.state_log import read_lane_state
+from producer.publish.transaction import Step, TransactionError, Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from producer.domain.state import LaneState
+    from producer.observe.port import Observer
+    from producer.publish.port import Record
+    from producer.publish.topics import Topics
+
+TRANSACTION_TIMEOUT_SECONDS = 15
+"""An open transaction hides the commits of others on its partitions, so it must not stay open for long."""
+
+INIT_TIMEOUT_SECONDS = 30.0
+_QUEUE_FULL_WAIT_SECONDS = 0.1
+_CALL_AGAIN_PAUSE_SECONDS = 0.1
+
+
+def producer_properties(properties: Mapping[str, str], transactional_id: str) -> dict[str, Any]:
+    """Librdkafka properties of a lane's producer. The guarantee rests on them; the user's cannot replace them."""
+    return {
+        "linger.ms": "5",
+        "queue.buffering.max.messages": "1000000",
+        **properties,
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": str(TRANSACTION_TIMEOUT_SECONDS * 1000),
+        "partitioner": "murmur2_random",
+        "delivery.report.only.error": "true",
+    }
+
+
+class KafkaLanePublisher:
+    """One lane's writer. `group_metadata` gives the worker's present membership, sent along with every transaction."""
+
+    def __init__(
+        self,
+        properties: Mapping[str, str],
+        topics: Topics,
+        lane: int,
+        application_id: str,
+        group_metadata: Callable[[], object],
+        observer: Observer,
+    ) -> None:
+        self._properties = properties
+        self._topics = topics
+        self._lane = lane
+        self._transactional_id = f"{application_id}-{lane}"
+        self._group_metadata = group_metadata
+        self._observer = observer
+        self._producer: Producer | None = None
+
+    def take(self) -> LaneState:
+        """See `LanePublisher.take`."""
+        self.close()
+        producer = Producer(producer_properties(self._properties, self._transactional_id))
+        deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
+        while True:
+            try:
+                producer.init_transactions(max(deadline - time.monotonic(), 1.0))
+                break
+            except KafkaException as error:
+                failed = _error_of(error)
+                if judge(Step.BEGIN, failed) is Verdict.FENCED:
+                    raise FencedError(f"lane {self._lane} was taken by another instance meanwhile") from error
+                if not failed.retriable or time.monotonic() > deadline:
+                    raise RetryableError(f"lane {self._lane} cannot be taken: {failed.name}") from error
+        self._producer = producer
+        return read_lane_state(self._properties, self._topics.positions, self._lane)
+
+    def publish(self, records: Sequence[Record], signal_offset: int) -> None:
+        """See `LanePublisher.publish`.
+
+        1. Begin. 2. Hand over all records. 3. Hand over the signal offset. 4. Commit, again while that times out.
+        """
+        if self._producer is None:
+            raise OutcomeUnknownError(f"lane {self._lane} has no producer: it must be taken first")
+        started = time.monotonic()
+        outcome = "unknown"
+        try:
+            self._call(Step.BEGIN, self._producer.begin_transaction)
+            self._call(Step.PRODUCE, lambda: self._produce(records))
+            signal = [TopicPartition(self._topics.signals, self._lane, signal_offset)]
+            self._call(Step.OFFSETS, lambda: self._send_offsets(signal))
+            self._call(Step.COMMIT, self._producer.commit_transaction)
+            outcome = "committed"
+        except AbortedError:
+            outcome = "aborted"
+            raise
+        except FencedError:
+            outcome = "fenced"
+            raise
+        finally:
+            self._observer.transaction_finished(outcome, time.monotonic() - started)
+
+    def close(self) -> None:
+        """See `LanePublisher.close`.
+
+        Dropped, not closed: closing would abort, and after a commit whose answer was lost that is not ours to decide.
+        """
+        self._producer = None
+
+    def _produce(self, records: Sequence[Record]) -> None:
+        producer = self._producer
+        assert producer is not None  # noqa: S101 - publish() checked it
+        produce = producer.produce
+        for topic, key, value, headers, partition in records:
+            while True:
+                try:
+                    produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type] # list is invariant
+                    break
+                except BufferError:
+                    producer.poll(_QUEUE_FULL_WAIT_SECONDS)
+
+    def _send_offsets(self, signal: list[TopicPartition]) -> None:
+        assert self._producer is not None  # noqa: S101 - publish() checked it
+        self._producer.send_offsets_to_transaction(signal, self._group_metadata())
+
+    def _call(self, step: Step, call: Callable[[], object]) -> None:
+        while True:
+            try:
+                call()
+            except KafkaException as error:
+                failed = _error_of(error)
+                verdict = judge(step, failed)
+                what = f"transaction of lane {self._lane}: {step.value} failed with {failed.name}"
+                if verdict is Verdict.FENCED:
+                    raise FencedError(what) from error
+                if verdict is Verdict.REPLACE:
+                    raise OutcomeUnknownError(what) from error
+                if verdict is Verdict.ABORT:
+                    self._abort(what, error)
+                time.sleep(_CALL_AGAIN_PAUSE_SECONDS)
+            else:
+                return
+
+    def _abort(self, what: str, cause: KafkaException) -> None:
+        assert self._producer is not None  # noqa: S101 - publish() checked it
+        self._call(Step.ABORT, self._producer.abort_transaction)
+        if cause.args[0].name() == "MSG_SIZE_TOO_LARGE":
+            message = f"{what}: a topic takes less than it did when the lane was taken"
+            raise OutcomeUnknownError(message) from cause
+        raise AbortedError(what) from cause
+
+
+def _error_of(error: KafkaException) -> TransactionError:
+    cause = error.args[0]
+    return TransactionError(cause.name(), cause.retriable(), cause.txn_requires_abort(), cause.fatal())

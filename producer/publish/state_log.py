@@ -1,0 +1,94 @@
+"""From one partition of `…-positions`, read committed to its end, to the state of a lane."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from producer.domain.state import LaneState
+from producer.encode.state import decode_lane_count, decode_order_state, decode_trekkpliktig_position
+from producer.errors import RetryableError
+from producer.publish.state_records import LANE_COUNT_KEY, SEPARATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from confluent_kafka import Message
+
+LANE_COUNT_PARTITION = 0
+READ_STALLED_SECONDS_MAX = 30.0
+_BATCH_RECORDS_MAX = 10_000
+
+
+def read_lane_state(properties: Mapping[str, str], topic: str, partition: int) -> LaneState:
+    """The state that stands at this moment. Call it only after the fence, so that nothing is written behind it.
+
+    Raises `RetryableError` when the end was not reached: a part is never taken for the whole.
+    """
+    state = LaneState()
+    for message in _read_to_end(properties, topic, partition):
+        key, value = message.key() or b"", message.value()
+        if key == LANE_COUNT_KEY:
+            continue
+        name, separator, order_key = key.partition(SEPARATOR)
+        trekkpliktig = name.decode()
+        if separator:
+            if value is None:
+                state.of(trekkpliktig).drop(order_key)
+            else:
+                state.of(trekkpliktig).remember(order_key, decode_order_state(value))
+        elif value is None:
+            state.forget(trekkpliktig)
+        else:
+            state.of(trekkpliktig).position = decode_trekkpliktig_position(value)
+    return state
+
+
+def read_lane_count(properties: Mapping[str, str], topic: str) -> int | None:
+    """The recorded number of lanes, None when none was ever recorded. Raises `RetryableError` as `read_lane_state`."""
+    for message in _read_to_end(properties, topic, LANE_COUNT_PARTITION):
+        value = message.value()
+        if message.key() == LANE_COUNT_KEY and value is not None:
+            return decode_lane_count(value)
+    return None
+
+
+def _read_to_end(properties: Mapping[str, str], topic: str, partition: int) -> Iterator[Message]:
+    consumer = Consumer(
+        {
+            **properties,
+            "group.id": "none",
+            "enable.auto.commit": "false",
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": "true",
+        }
+    )
+    try:
+        whole = TopicPartition(topic, partition, OFFSET_BEGINNING)
+        _, end = consumer.get_watermark_offsets(whole, timeout=READ_STALLED_SECONDS_MAX)
+        consumer.assign([whole])
+        yield from _consume_until(consumer, end, f"partition {partition} of {topic}")
+    except KafkaException as error:
+        reason = error.args[0].name()
+        raise RetryableError(f"cannot read the state in partition {partition} of {topic}: {reason}") from error
+    finally:
+        consumer.close()
+
+
+def _consume_until(consumer: Consumer, end: int, what: str) -> Iterator[Message]:
+    """Yield messages until the partition's end has been seen at or beyond `end`."""
+    deadline = time.monotonic() + READ_STALLED_SECONDS_MAX
+    while time.monotonic() < deadline:
+        for message in consumer.consume(_BATCH_RECORDS_MAX, timeout=0.5):
+            error = message.error()
+            if error is None:
+                deadline = time.monotonic() + READ_STALLED_SECONDS_MAX
+                yield message
+            elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local codes begin so
+                raise KafkaException(error)
+            elif (message.offset() or 0) >= end:
+                return
+    raise RetryableError(f"reading the state in {what} has stalled before its end; Kafka may be overloaded")

@@ -1,0 +1,40 @@
+"""From changes of a lane's state to the records that make them stand in `…-positions`. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from producer.encode.state import encode_order_state, encode_trekkpliktig_position
+from producer.publish.port import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from producer.domain.state import OrderState, TrekkpliktigPosition
+
+LANE_COUNT_KEY = b"lanes"
+SEPARATOR = b"/"
+
+
+def state_records(
+    topic: str,
+    partition: int,
+    trekkpliktig: str,
+    position: TrekkpliktigPosition | None,
+    orders: Mapping[bytes, OrderState],
+) -> Iterator[Record]:
+    """Records that make the given changes stand: the position unless it is None, and each order."""
+    prefix = trekkpliktig.encode()
+    if position is not None:
+        yield Record(topic, prefix, encode_trekkpliktig_position(position), [], partition)
+    prefix += SEPARATOR
+    for key, order in orders.items():
+        yield Record(topic, prefix + key, encode_order_state(order), [], partition)
+
+
+def forget_records(topic: str, partition: int, trekkpliktig: str, keys: Iterable[bytes]) -> Iterator[Record]:
+    """Records that take everything known of a trekkpliktig out of the topic."""
+    prefix = trekkpliktig.encode()
+    for key in keys:
+        yield Record(topic, prefix + SEPARATOR + key, None, [], partition)
+    yield Record(topic, prefix, None, [], partition)

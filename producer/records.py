@@ -1,0 +1,81 @@
+"""From a decision to the records of one transaction: events, quarantine and state. Pure.
+
+What turns out not to fit the schema or the broker is decided once more, as rejected.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from producer.detect import detect
+from producer.domain.detection import rejection_of
+from producer.domain.trekkpaalegg import RejectionReason
+from producer.errors import RejectedTrekkpaaleggError
+from producer.publish.port import Record
+from producer.publish.state_records import state_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from producer.domain.detection import Context, Detection
+    from producer.domain.state import TrekkpliktigPosition, TrekkpliktigState
+    from producer.domain.trekkpaalegg import Publication, Trekkpaalegg
+    from producer.encode.event import EventEncoder
+    from producer.encode.rejected import RejectedEncoder
+    from producer.publish.topics import Topics
+    from producer.reading import Reading
+
+
+class _DoesNotFitError(Exception):
+    def __init__(self, trekkpaalegg: Trekkpaalegg, why: RejectedTrekkpaaleggError) -> None:
+        super().__init__()
+        self.trekkpaalegg = trekkpaalegg
+        self.why = why
+
+
+class RecordBuilder:
+    """Knows topics and encodings; one for all lanes."""
+
+    def __init__(self, topics: Topics, event: EventEncoder, rejected: RejectedEncoder) -> None:
+        self._topics = topics
+        self._event = event
+        self._rejected = rejected
+
+    def decide(
+        self, lane: int, state: TrekkpliktigState, reading: Reading, context: Context
+    ) -> tuple[Detection, list[Record]]:
+        """Detect what the reading's chunk leads to, and write it down as records."""
+        while True:
+            detection = detect(state, reading.elements(), reading.versions, context)
+            try:
+                return detection, self.of_detection(lane, state, detection, context)
+            except _DoesNotFitError as misfit:
+                reason = RejectionReason(misfit.why.reason)
+                rejected = rejection_of(misfit.trekkpaalegg, context.trekkpliktig, reason, misfit.why.field_path)
+                reading.replace(misfit.trekkpaalegg, rejected)
+
+    def of_detection(self, lane: int, state: TrekkpliktigState, detection: Detection, context: Context) -> list[Record]:
+        """Events in their order, then quarantine, then state."""
+        records = [record for publication in detection.publications for record in self._of_event(publication)]
+        quarantined = [self._rejected.encode(each, context.origin, context.now) for each in detection.rejected]
+        records += [Record(self._topics.quarantine, *encoded) for encoded in quarantined]
+        position = None
+        if detection.position > state.position.position:
+            position = msgspec.structs.replace(state.position, position=detection.position)
+        records += state_records(self._topics.positions, lane, context.trekkpliktig, position, detection.orders)
+        return records
+
+    def of_position(self, lane: int, trekkpliktig: str, position: TrekkpliktigPosition) -> list[Record]:
+        """The position alone."""
+        return list(state_records(self._topics.positions, lane, trekkpliktig, position, {}))
+
+    def _of_event(self, publication: Publication) -> Iterator[Record]:
+        try:
+            key, value, headers = self._event.encode(publication)
+        except RejectedTrekkpaaleggError as error:
+            raise _DoesNotFitError(publication.trekkpaalegg, error) from error
+        yield Record(self._topics.versjoner, key, value, headers)
+        if publication.current:
+            yield Record(self._topics.gjeldende, key, value, headers)

@@ -1,0 +1,179 @@
+"""The worker: joins the group, opens and closes lanes as they are given and taken, and tends those that ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import structlog
+
+from producer.errors import FatalError, FencedError, OutcomeUnknownError, ProducerError, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producer.membership.port import Membership
+
+CLOSE_SECONDS_MAX = 8.0
+RESTART_PAUSE_SECONDS = 1.0
+RESTART_PAUSE_SECONDS_MAX = 30.0
+FENCED_GRACE_SECONDS = 15.0
+"""How long the group may take to tell a fenced worker that its lane went to another; longer than a session."""
+
+_POLL_SECONDS = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class LaneTask(Protocol):
+    """What is done in one lane, in a thread of its own."""
+
+    def run(self, first_signal_offset: int) -> None:
+        """Take the lane and work until stopped or done."""
+
+    def stop(self) -> None:
+        """Ask `run` to return soon."""
+
+    def signal(self, trekkpliktig: str, offset: int) -> None:
+        """A wake-up came."""
+
+    @property
+    def first_open_signal(self) -> int:
+        """Offset of the first signal that is not done with."""
+
+
+class _Owned(msgspec.Struct):
+    """A lane that the group says is ours. `task` is None while it waits to be started (again) at `start_at`."""
+
+    first_signal_offset: int
+    start_at: float
+    failures: int = 0
+    task: LaneTask | None = None
+    thread: threading.Thread | None = None
+    error: BaseException | None = None
+    is_done: bool = False
+    fenced_at: float | None = None
+    missed_signals: bool = False
+
+
+class Worker:
+    """Runs until `stopping` is set, every one of `lanes_max` lanes is done, or nothing more can be done."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        make_task: Callable[[int], LaneTask],
+        lanes_max: int,
+        stopping: threading.Event,
+        beat: Callable[[], None],
+    ) -> None:
+        self._membership = membership
+        self._make_task = make_task
+        self._lanes_max = lanes_max
+        self._stopping = stopping
+        self._beat = beat
+        self._owned: dict[int, _Owned] = {}
+        self.lanes_done: set[int] = set()
+
+    @property
+    def lanes_owned(self) -> int:
+        """How many lanes the group says are ours."""
+        return len(self._owned)
+
+    def run(self) -> None:
+        """Raises `FencedError` or `FatalError` when a lane can do no more; all others are closed first."""
+        self._membership.join(self._given, self._taken)
+        try:
+            while not self._stopping.is_set() and len(self.lanes_done) < self._lanes_max:
+                self._beat()
+                for signal in self._membership.poll(_POLL_SECONDS):
+                    owned = self._owned.get(signal.lane)
+                    if owned is not None and owned.task is not None:
+                        owned.task.signal(signal.trekkpliktig, signal.offset)
+                    elif owned is not None:
+                        owned.missed_signals = True
+                for lane, owned in list(self._owned.items()):
+                    self._tend(lane, owned)
+        finally:
+            self._taken(set(self._owned))
+
+    def leave(self) -> None:
+        """Leave the group."""
+        self._membership.leave()
+
+    def _given(self, lanes: dict[int, int]) -> None:
+        for lane, first_signal_offset in lanes.items():
+            self._owned[lane] = _Owned(first_signal_offset, start_at=0.0)
+        _log.info("lanes given", lanes=sorted(lanes))
+
+    def _taken(self, lanes: set[int]) -> None:
+        """Close the lanes side by side; each ends the transaction under way first."""
+        closing = [(lane, self._owned.pop(lane)) for lane in sorted(lanes) if lane in self._owned]
+        for _, owned in closing:
+            if owned.task is not None:
+                owned.task.stop()
+        deadline = time.monotonic() + CLOSE_SECONDS_MAX
+        for lane, owned in closing:
+            if owned.thread is not None:
+                owned.thread.join(max(deadline - time.monotonic(), 0.0))
+                if owned.thread.is_alive():
+                    _log.warning("a lane did not end in time: its transaction is left to the next fence", lane=lane)
+        if closing:
+            _log.info("lanes left", lanes=sorted(lanes))
+
+    def _tend(self, lane: int, owned: _Owned) -> None:
+        """Start a lane that waits, and see to one that has ended."""
+        if owned.thread is not None and not owned.thread.is_alive():
+            if owned.task is not None:
+                owned.first_signal_offset = max(owned.first_signal_offset, owned.task.first_open_signal)
+            owned.thread = owned.task = None
+            if owned.error is None:
+                owned.is_done = True
+                self.lanes_done.add(lane)
+            else:
+                self._see_to(lane, owned, owned.error)
+        if owned.thread is None and not owned.is_done and time.monotonic() >= owned.start_at:
+            self._start(lane, owned)
+
+    def _see_to(self, lane: int, owned: _Owned, error: BaseException) -> None:
+        """What becomes of a lane that ended with an error: started again, or the end of the process."""
+        owned.error, owned.missed_signals = None, True
+        passing = isinstance(error, RetryableError | OutcomeUnknownError)
+        if isinstance(error, FencedError):
+            owned.fenced_at = owned.fenced_at or time.monotonic()
+        elif not passing:
+            raise error if isinstance(error, ProducerError) else FatalError(f"lane {lane} broke: {error!r}") from error
+        _log.warning("lane ended", lane=lane, reason=str(error), kind=type(error).__name__)
+        pause = min(RESTART_PAUSE_SECONDS * 2**owned.failures, RESTART_PAUSE_SECONDS_MAX)
+        owned.failures += 1
+        owned.start_at = time.monotonic() + pause
+
+    def _start(self, lane: int, owned: _Owned) -> None:
+        """Start the lane's thread, once the group has confirmed that it is ours.
+
+        Taking a lane fences whoever has it. A process that slept past its session still believes that its lanes are
+        its own; the group, asked afresh, knows better. The lane that was fenced although the group says it is ours
+        has a rival outside the group: two would fence each other for ever, so this one gives up.
+        """
+        confirmed = self._membership.confirm(lane, owned.first_signal_offset)
+        if owned.fenced_at is not None and (confirmed or time.monotonic() - owned.fenced_at > FENCED_GRACE_SECONDS):
+            raise FencedError(f"lane {lane} was taken by a process outside the group of workers")
+        if not confirmed:
+            owned.start_at = time.monotonic() + RESTART_PAUSE_SECONDS
+            return
+        if owned.missed_signals:
+            self._membership.rewind(lane, owned.first_signal_offset)
+            owned.missed_signals = False
+        task = self._make_task(lane)
+        owned.task = task
+
+        def body() -> None:
+            try:
+                task.run(owned.first_signal_offset)
+            except BaseException as error:  # noqa: BLE001 - carried to the worker's thread, which decides
+                owned.error = error
+
+        owned.thread = threading.Thread(target=body, name=f"lane-{lane}", daemon=True)
+        owned.thread.start()
