@@ -145,7 +145,10 @@ def generate_versions(
     Each order gets 1 to `versions_max` versions, in order, those of different orders mixed. Up to `gap_max` numbers are
     skipped between two. `shape` says how often a
     version is written in an unusual but legal way. The bytes of a version are final.
+    ValueError if there are orders but no employers.
     """
+    if not employers and orders:
+        raise ValueError("orders need at least one trekkpliktig")
     random = Random(f"versions {seed}")
     generator = OrderGenerator(random)
     sekvensnummer, opprettet = first_sekvensnummer, _START

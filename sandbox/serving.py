@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -111,7 +112,9 @@ class _Serving:
             runner.run(self._serve())
 
     def end(self) -> None:
-        self._loop.call_soon_threadsafe(self._ending.set)
+        # It may have ended between being asked and being waited for; then its loop is closed.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._ending.set)
 
     async def _serve(self) -> None:
         serving = asyncio.create_task(self.server.serve(sockets=[self._listener]))
