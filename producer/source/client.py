@@ -1,0 +1,133 @@
+"""A trekkpliktig and what to ask in, the API's answer out: addresses, headers, tokens, five calls at a time, errors."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import quote
+
+import structlog
+
+from producer.observe.port import NullObserver
+from producer.source.exchange import RESPONSE_BYTES_MAX, exchange
+from producer.source.refusal import GONE, NO_CONTENT, NOT_FOUND, OK, UNAUTHORIZED, refusal_of, refusal_of_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+    from producer.observe.port import Observer
+    from producer.source.exchange import Answer
+
+_LIST: Final = "list"
+_VERSION: Final = "version"
+_DISTRIBUTION: Final = "trekkpaalegg-stream"
+_MILLISECONDS: Final = 1000
+_log = structlog.get_logger(__name__)
+
+
+class AccessTokens(Protocol):
+    """Where the tokens come from. Raises `RetryableError`, `SuspendedError` or `FatalError`."""
+
+    def token_for(self, trekkpliktig: str) -> str:
+        """A token that lets the caller act for `trekkpliktig`."""
+
+    def renew(self, trekkpliktig: str, refused: str) -> str:
+        """Another token, since the API has refused this one."""
+
+
+class SkatteetatenClient:
+    """Both operations of the API. Safe for several threads; `max_concurrent_calls` holds over all of them.
+
+    `base_url` is up to and with `/v1`. Every call has a fresh Korrelasjonsid, which is logged: support asks for it.
+    """
+
+    def __init__(
+        self,
+        http: httpx.Client,
+        base_url: str,
+        tokens: AccessTokens,
+        *,
+        max_concurrent_calls: int = 5,
+        response_bytes_max: int = RESPONSE_BYTES_MAX,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._http = http
+        self._base_url = base_url.rstrip("/")
+        self._tokens = tokens
+        self._slots = threading.BoundedSemaphore(max_concurrent_calls)
+        self._response_bytes_max = response_bytes_max
+        self._observer = observer or NullObserver()
+        self._clock = clock
+        self._klientid = f"{_DISTRIBUTION}/{version(_DISTRIBUTION)}"
+
+    def fetch_list(self, trekkpliktig: str, cursor: int, maks_antall: int) -> Answer:
+        """Operation 1, newer than `cursor`: the answer, always a success. 404 is a wrong address, not an empty list.
+
+        Raises `RetryableError`, `SuspendedError` or `FatalError`.
+        """
+        address = f"{self._base_url}?fraSekvensnummer={cursor}&maksAntall={maks_antall}"
+        answer = self._call(_LIST, trekkpliktig, address)
+        if answer.status not in (OK, NO_CONTENT):
+            raise refusal_of(answer, self._clock())
+        return answer
+
+    def fetch_version(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Answer | None:
+        """Operation 2: the answer, always a success; None if there is no such version (404, 410).
+
+        Raises `RetryableError`, `SuspendedError` or `FatalError`.
+        """
+        address = f"{self._base_url}/{_path_segment(trekkid)}/{trekkversjon}"
+        answer = self._call(_VERSION, trekkpliktig, address)
+        if answer.status in (NOT_FOUND, GONE):
+            return None
+        if answer.status != OK:
+            raise refusal_of_version(answer, self._clock())
+        return answer
+
+    def _call(self, operation: str, trekkpliktig: str, address: str) -> Answer:
+        """Send; if the token is refused, once more with a new one: it may have ended early (domain.md section 2)."""
+        token = self._tokens.token_for(trekkpliktig)
+        answer = self._send(operation, trekkpliktig, address, token)
+        if answer.status == UNAUTHORIZED:
+            token = self._tokens.renew(trekkpliktig, token)
+            answer = self._send(operation, trekkpliktig, address, token)
+        return answer
+
+    def _send(self, operation: str, trekkpliktig: str, address: str, token: str) -> Answer:
+        korrelasjonsid = str(uuid.uuid4())
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/json",
+            "Klientid": self._klientid,
+            "Korrelasjonsid": korrelasjonsid,
+        }
+        status = "failed"
+        with self._slots:
+            begun = time.monotonic()
+            try:
+                answer = exchange(self._http, "GET", address, headers=headers, bytes_max=self._response_bytes_max)
+                status = str(answer.status)
+            finally:
+                seconds = time.monotonic() - begun
+                self._observer.call_finished(operation, status, seconds)
+                log = _log.debug if status == str(OK) else _log.warning
+                log(
+                    "call_finished",
+                    operation=operation,
+                    trekkpliktig=trekkpliktig,
+                    korrelasjonsid=korrelasjonsid,
+                    status=status,
+                    milliseconds=round(seconds * _MILLISECONDS),
+                )
+        return answer
+
+
+def _path_segment(trekkid: str) -> str:
+    """The trekkid as one segment of an address. `.` and `..` would else lead to another address."""
+    return quote(trekkid, safe="") if trekkid.strip(".") else trekkid.replace(".", "%2E")
