@@ -12,6 +12,7 @@ import typer
 
 from sandbox.outside import OutsideWorld
 from sandbox.skatteetaten.wire import EVERY_SHAPE, PLAIN
+from sandbox.up import prepare, up
 
 app = typer.Typer(
     name="trekkpaalegg-sandbox",
@@ -24,6 +25,10 @@ app = typer.Typer(
 @app.callback()
 def _program() -> None:
     """Keep `api` a command of its own, however many there are."""
+
+
+app.command(epilog="Example: trekkpaalegg-sandbox up --env-file sandbox.env")(up)
+app.command(epilog="Example: trekkpaalegg-sandbox prepare")(prepare)
 
 
 @app.command(epilog="Example: trekkpaalegg-sandbox api --api-port 8081 --trekkpliktige 3 --orders 200")

@@ -81,6 +81,10 @@ class EmbeddedServer(ABC):
         """Whether the process lives; a paused one does."""
         return self._process is not None and self._process.is_running()
 
+    def last_lines(self) -> str:
+        """The end of the log, for a message. Raises `RuntimeError` before the first `start` and after `stop`."""
+        return self._running().last_lines()
+
     def start(self) -> None:
         """Start and return when the server answers; also after `stop` or `kill`, on the same ports and data.
 
