@@ -62,7 +62,7 @@ class EventEncoder:
         value = self._encode_value(trekkpaalegg)
         key = trekkpaalegg.trekkid.encode()
         if len(value) + _COPIES_OF_TREKKID * len(key) > self._event_bytes_max:
-            raise RejectedTrekkpaaleggError(RejectionReason.TOO_LARGE.value, "")
+            raise RejectedTrekkpaaleggError(RejectionReason.TOO_LARGE.value, "$")
         identity = b"%s/%d" % (key, trekkpaalegg.trekkversjon)
         correction = publication.correction
         headers = [
