@@ -88,41 +88,41 @@ def _checked(places: Iterable[tuple[str, Trekkpliktig]], source: str) -> Trekkpl
 class TrekkpliktigeList:
     """The employers to read for now. `current` looks whether the file has changed and reads it again if so.
 
-    A new file that cannot be read, is faulty or empty leaves the former list standing and gives `warn` one message
-    each time it changes: losing all employers by a slip of an editor must not look like having none.
+    What is odd about the first reading stands in the settings' own warnings. A new file that cannot be read, is
+    faulty or empty leaves the former list standing and gives `warn` one message each time it changes: losing all
+    employers by a slip of an editor must not look like having none.
     """
 
     def __init__(self, settings: Settings, warn: Callable[[str], None]) -> None:
         self._path = settings.trekkpliktige_file
         self._single = settings.authentication == "egen"
         self._warn = warn
-        self._complaint = ""
         self._seen = self._stamp()
         if self._path is None:
             self._trekkpliktige = tuple(map(Trekkpliktig, settings.trekkpliktige))
         else:
-            self._trekkpliktige = self._read(self._path)
+            self._trekkpliktige = self._read(self._path).trekkpliktige
 
     def current(self) -> tuple[Trekkpliktig, ...]:
         """The employers, in the order given; the same object as long as nothing has changed."""
         stamp = self._stamp()
         if self._path is not None and stamp != self._seen:
             try:
-                self._trekkpliktige = self._read(self._path)
+                read = self._read(self._path)
             except SettingsError as error:
-                self._complain(f"{error.faults[0]}; the former list of {len(self._trekkpliktige)} stays in use")
+                self._warn(f"{error.faults[0]}; the former list of {len(self._trekkpliktige)} stays in use")
             else:
-                self._complaint = ""
+                self._trekkpliktige = read.trekkpliktige
+                for warning in read.warnings:
+                    self._warn(warning)
             # Stamped before the read: a change during it is seen by the next call.
             self._seen = stamp
         return self._trekkpliktige
 
-    def _read(self, path: Path) -> tuple[Trekkpliktig, ...]:
+    def _read(self, path: Path) -> TrekkpliktigeRead:
         read = read_trekkpliktige(path)
         require_single(read, single=self._single)
-        for warning in read.warnings:
-            self._warn(warning)
-        return read.trekkpliktige
+        return read
 
     def _stamp(self) -> tuple[int, int] | None:
         try:
@@ -130,11 +130,6 @@ class TrekkpliktigeList:
         except OSError:
             return None
         return (status.st_mtime_ns, status.st_size) if status else None
-
-    def _complain(self, message: str) -> None:
-        if message != self._complaint:
-            self._complaint = message
-            self._warn(message)
 
 
 def require_single(read: TrekkpliktigeRead, *, single: bool) -> None:

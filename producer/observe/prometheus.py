@@ -1,0 +1,215 @@
+"""What the `Observer` is told in, figures for Prometheus out. No label holds an employer, let alone a person."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import Counter as CounterMetric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from producer.domain.warnings import warnings_of
+from producer.errors import FatalError, RetryableError, SuspendedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from producer.domain.detection import Detection
+    from producer.observe.port import LaneFigures
+
+CLASSES = ("healthy", "failing", "suspended")
+_CALL_BUCKETS_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+_TRANSACTION_BUCKETS_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+_DELAY_BUCKETS_SECONDS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+_CHECKED_MAX = 250
+_MICROS_PER_SECOND = 1_000_000
+
+
+class PrometheusObserver:
+    """An `Observer` with a registry of its own; `exposition` is what a scraper gets.
+
+    `monotonic` and `now` give seconds and are there for tests to turn.
+    """
+
+    def __init__(
+        self, *, monotonic: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
+    ) -> None:
+        self._now = now
+        self.registry = CollectorRegistry()
+        self._standing = _StandingFigures(monotonic)
+        self.registry.register(self._standing)
+        self._calls = self._counter("calls", "Calls to the API, by operation and HTTP status.", "operation", "status")
+        self._call_seconds = Histogram(
+            "trekkpaalegg_call_seconds",
+            "Time of a call to the API.",
+            ("operation",),
+            registry=self.registry,
+            buckets=_CALL_BUCKETS_SECONDS,
+        )
+        self._tokens = self._counter("tokens", "Tokens asked for at Maskinporten, by outcome.", "outcome")
+        self._transactions = self._counter("transactions", "Kafka transactions, by outcome.", "outcome")
+        self._transaction_seconds = Histogram(
+            "trekkpaalegg_transaction_seconds",
+            "Time from begin to the answer of commit.",
+            registry=self.registry,
+            buckets=_TRANSACTION_BUCKETS_SECONDS,
+        )
+        self._events = self._counter("events", "Events committed, by what led to them.", "origin")
+        self._late = self._counter("late_events", "Older versions that came late.")
+        self._corrections = self._counter("corrections", "Corrections of versions published before.")
+        self._delay_seconds = Histogram(
+            "trekkpaalegg_delay_seconds",
+            "Lag: from opprettet to committed, of the oldest newest version in each batch.",
+            registry=self.registry,
+            buckets=_DELAY_BUCKETS_SECONDS,
+        )
+        self._quarantined = self._counter("quarantined", "Records put in quarantine, by reason.", "reason")
+        self._gaps = self._counter("gap_versions", "Versions that the list had passed over, by what became.", "outcome")
+        self._changed = self._counter("changed_content", "Versions whose content the source has changed.")
+        self._version_jumps = self._counter("version_jumps", "Version numbers too far ahead to be believed.")
+        self._foreign = self._counter("foreign", "Orders naming another employer than asked for.", "handling")
+        self._checked = self._counter("checked", "Published versions looked at for warnings; a sample of big batches.")
+        self._warnings = self._counter("warnings", "Oddities in the versions looked at, by kind.", "kind")
+        self._readings = self._counter("readings", "Readings of an employer, by outcome.", "outcome")
+        self._vanished = self._counter("vanished_orders", "Known orders that a full reading did not show.")
+        self._positions_ahead = self._counter("positions_ahead", "Positions found above all that the source has.")
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def call_finished(self, operation: str, status: str, seconds: float) -> None:
+        """See `Observer`."""
+        self._calls.labels(operation, status).inc()
+        self._call_seconds.labels(operation).observe(seconds)
+
+    def token_fetched(self, outcome: str) -> None:
+        """See `Observer`."""
+        self._tokens.labels(outcome).inc()
+
+    def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:  # noqa: ARG002  figures() tells them anew
+        """See `Observer`."""
+        self._standing.take(lane)
+
+    def lane_left(self, lane: int) -> None:
+        """See `Observer`."""
+        self._standing.leave(lane)
+
+    def transaction_finished(self, outcome: str, seconds: float) -> None:
+        """See `Observer`."""
+        self._transactions.labels(outcome).inc()
+        self._transaction_seconds.observe(seconds)
+
+    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002  they are no labels
+        """See `Observer`."""
+        publications = detection.publications
+        for origin, count in Counter(each.origin.value for each in publications).items():
+            self._events.labels(origin).inc(count)
+        # Checking costs a fifth of what publishing an event does, so of a back-fill's big batches a sample must do.
+        sample = publications[:: len(publications) // _CHECKED_MAX + 1]
+        self._checked.inc(len(sample))
+        for kind, count in Counter(kind for each in sample for kind in warnings_of(each.trekkpaalegg)).items():
+            self._warnings.labels(kind).inc(count)
+        for reason, count in Counter(each.reason.value for each in detection.rejected).items():
+            self._quarantined.labels(reason).inc(count)
+        self._late.inc(sum(each.late for each in publications))
+        self._corrections.inc(sum(each.correction is not None for each in publications))
+        oldest = min((each.trekkpaalegg.opprettet for each in publications if each.current), default=None)
+        if oldest is not None:
+            self._delay_seconds.observe(max(self._now() - oldest / _MICROS_PER_SECOND, 0))
+        tally = detection.tally
+        self._gaps.labels("filled").inc(tally.gaps_filled)
+        self._gaps.labels("missing").inc(tally.gaps_missing)
+        self._gaps.labels("given_up").inc(tally.gaps_given_up)
+        self._changed.inc(tally.changed_content)
+        self._version_jumps.inc(tally.version_jumps)
+        self._foreign.labels("published").inc(tally.foreign_published)
+        self._foreign.labels("left").inc(tally.foreign_left)
+
+    def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002  they are no labels
+        """See `Observer`."""
+        self._readings.labels(_reading_outcome(error)).inc()
+        self._vanished.inc(vanished)
+
+    def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:  # noqa: ARG002  they are no labels
+        """See `Observer`."""
+        self._positions_ahead.inc()
+
+    def figures(self, lane: int, figures: LaneFigures) -> None:
+        """See `Observer`."""
+        self._standing.put(lane, figures)
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> CounterMetric:
+        return CounterMetric(f"trekkpaalegg_{name}", documentation, labels, registry=self.registry)
+
+
+def _reading_outcome(error: BaseException | None) -> str:
+    if error is None:
+        return "ok"
+    for kind, outcome in ((RetryableError, "failed"), (SuspendedError, "suspended"), (FatalError, "fatal")):
+        if isinstance(error, kind):
+            return outcome
+    return "unexpected"
+
+
+class _StandingFigures(Collector):
+    """Gauges, made when scraped from what the lanes told last: an age grows on while its lane is silent."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._lanes: dict[int, tuple[float, LaneFigures] | None] = {}
+
+    def take(self, lane: int) -> None:
+        with self._lock:
+            self._lanes[lane] = None
+
+    def leave(self, lane: int) -> None:
+        with self._lock:
+            self._lanes.pop(lane, None)
+
+    def put(self, lane: int, figures: LaneFigures) -> None:
+        with self._lock:
+            if lane in self._lanes:
+                self._lanes[lane] = (self._monotonic(), figures)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        with self._lock:
+            owned = len(self._lanes)
+            told = [each for each in self._lanes.values() if each is not None]
+        now = self._monotonic()
+        yield GaugeMetricFamily("trekkpaalegg_lanes", "Lanes that this process owns.", value=owned)
+        counts = GaugeMetricFamily("trekkpaalegg_trekkpliktige", "Employers read for, by class.", labels=["class"])
+        ages = GaugeMetricFamily(
+            "trekkpaalegg_oldest_reading_age_seconds",
+            "Age of the last successful reading of the employer that has waited longest, by class.",
+            labels=["class"],
+        )
+        for name in CLASSES:
+            counts.add_metric([name], sum(figures.trekkpliktige.get(name, 0) for _, figures in told))
+            ages_of_class = [
+                figures.oldest_read_seconds[name] + now - told_at
+                for told_at, figures in told
+                if name in figures.oldest_read_seconds
+            ]
+            if ages_of_class:
+                ages.add_metric([name], max(ages_of_class))
+        yield counts
+        yield ages
+        sums = {
+            "orders": ("Orders remembered.", sum(figures.orders for _, figures in told)),
+            "missing_versions": ("Versions published around.", sum(figures.versions_missing for _, figures in told)),
+            "position": (
+                "Highest sekvensnummer published.",
+                max((figures.position_max for _, figures in told), default=0),
+            ),
+        }
+        for name, (documentation, value) in sums.items():
+            yield GaugeMetricFamily(f"trekkpaalegg_{name}", documentation, value=value)

@@ -1,0 +1,99 @@
+"""The health addresses over real HTTP."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from producer.errors import SettingsError
+from producer.observe.http import Health, HealthServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Clock:
+    """Seconds that stand until told to go on."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def health(clock: Clock) -> Health:
+    return Health(monotonic=clock)
+
+
+@pytest.fixture
+def client(health: Health) -> Iterator[httpx.Client]:
+    with (
+        HealthServer(health, lambda: b"trekkpaalegg_lanes 6.0\n", host="127.0.0.1", port=0) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as connected,
+    ):
+        yield connected
+
+
+def test_alive_as_long_as_every_loop_beats(client: httpx.Client, health: Health, clock: Clock) -> None:
+    beat = health.heartbeat("lane 0", 30)
+    clock.seconds += 30
+    assert client.get("/livez").status_code == 200
+    clock.seconds += 1
+    stuck = client.get("/livez")
+    assert (stuck.status_code, stuck.json()) == (503, {"alive": False, "stuck_seconds": {"lane 0": 31.0}})
+    beat()
+    assert client.get("/livez").json() == {"alive": True, "stuck_seconds": {}}
+
+
+def test_a_loop_that_has_ended_need_not_beat(client: httpx.Client, health: Health, clock: Clock) -> None:
+    health.heartbeat("lane 0", 30)
+    health.unwatch("lane 0")
+    clock.seconds += 100
+    assert client.get("/livez").status_code == 200
+
+
+def test_a_dependency_that_is_down_makes_it_unready_but_not_dead(client: httpx.Client, health: Health) -> None:
+    health.set_ready("kafka")
+    assert client.get("/readyz").json() == {"ready": True, "missing": {}}
+    health.set_ready("source", "no answer yet")
+    unready = client.get("/readyz")
+    assert (unready.status_code, unready.json()) == (503, {"ready": False, "missing": {"source": "no answer yet"}})
+    assert client.get("/livez").status_code == 200
+    health.set_ready("source")
+    assert client.get("/readyz").status_code == 200
+
+
+def test_metrics_are_served_in_the_text_format(client: httpx.Client) -> None:
+    answer = client.get("/metrics")
+    assert answer.text == "trekkpaalegg_lanes 6.0\n"
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
+def test_other_addresses_are_not_found(client: httpx.Client) -> None:
+    assert client.get("/").status_code == 404
+
+
+def test_a_taken_port_is_a_fault_of_the_settings(health: Health) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = HealthServer(health, lambda: b"", host="127.0.0.1", port=port)
+        with pytest.raises(SettingsError, match=f"TREKKPAALEGG_HTTP_PORT: 127.0.0.1:{port} cannot be had"):
+            server.start()
+
+
+def test_closing_frees_the_port_and_ends_the_thread(health: Health) -> None:
+    with HealthServer(health, lambda: b"", host="127.0.0.1", port=0) as server:
+        port = server.port
+    socket.create_server(("127.0.0.1", port), reuse_port=False).close()
+    assert "health" not in [thread.name for thread in threading.enumerate()]

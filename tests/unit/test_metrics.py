@@ -1,0 +1,195 @@
+"""Metrics: what is told adds up, standing figures age, and no employer or person becomes a label."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from producer.domain.detection import Detection, Tally
+from producer.domain.identifiers import Foedselsnummer
+from producer.domain.trekkpaalegg import (
+    Betalingsinformasjon,
+    Origin,
+    Publication,
+    Rejected,
+    RejectionReason,
+    Trekkpaalegg,
+    Trekkstatus,
+    TrekkstoerrelseForPeriode,
+)
+from producer.errors import FatalError, RetryableError, SuspendedError
+from producer.observe.port import LaneFigures, NullObserver, Observer
+from producer.observe.prometheus import PrometheusObserver
+
+NOW = 1_795_000_000.0
+
+
+class Clock:
+    """Seconds that stand until told to go on."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def value(observer: PrometheusObserver, name: str, **labels: str) -> float | None:
+    return observer.registry.get_sample_value(f"trekkpaalegg_{name}", labels)
+
+
+def order(trekkid: str, *, age_seconds: float = 60, kidnummer: str = "1234567897") -> Trekkpaalegg:
+    return Trekkpaalegg(
+        trekkid=trekkid,
+        trekkversjon=1,
+        sekvensnummer=1,
+        opprettet=int((NOW - age_seconds) * 1_000_000),
+        saksnummer=None,
+        trekkpliktig="312345609",
+        skyldner=Foedselsnummer("01810112345"),
+        trekkstatus=Trekkstatus.AKTIV,
+        trekkstoerrelse_for_periode=(TrekkstoerrelseForPeriode(date(2026, 1, 1), None, Decimal(1), None),),
+        betalingsinformasjon=Betalingsinformasjon("312345617", kidnummer, "12345678903"),
+    )
+
+
+def figures(**changes: Any) -> LaneFigures:
+    given = {"trekkpliktige": {}, "oldest_read_seconds": {}, "orders": 0, "versions_missing": 0, "position_max": 0}
+    return LaneFigures(**{**given, **changes})
+
+
+def test_events_are_counted_by_origin_and_records_by_reason() -> None:
+    observer = PrometheusObserver(now=lambda: NOW)
+    rejected = Rejected("312345609", b"{}", b"hash", RejectionReason.MISSING_FIELD, "trekkid", "missing")
+    publications = [
+        Publication(order("1"), Origin.POLL),
+        Publication(order("2"), Origin.POLL),
+        Publication(order("3"), Origin.GAPFILL, late=True, current=False),
+        Publication(order("4"), Origin.RELEASE, correction=1),
+    ]
+    tally = Tally(gaps_filled=1, gaps_missing=2, gaps_given_up=3, changed_content=4, foreign_left=5)
+    observer.published(0, "312345609", Detection(9, publications, [rejected, rejected], tally=tally))
+    assert value(observer, "events_total", origin="poll") == 2
+    assert value(observer, "events_total", origin="gapfill") == 1
+    assert value(observer, "late_events_total") == 1
+    assert value(observer, "corrections_total") == 1
+    assert value(observer, "quarantined_total", reason="missing_field") == 2
+    assert [value(observer, "gap_versions_total", outcome=each) for each in ("filled", "missing", "given_up")] == [
+        1,
+        2,
+        3,
+    ]
+    assert value(observer, "changed_content_total") == 4
+    assert value(observer, "foreign_total", handling="left") == 5
+
+
+def test_the_delay_is_that_of_the_oldest_newest_version() -> None:
+    observer = PrometheusObserver(now=lambda: NOW)
+    publications = [
+        Publication(order("1", age_seconds=20), Origin.POLL),
+        Publication(order("2", age_seconds=50), Origin.POLL),
+        Publication(order("3", age_seconds=9000), Origin.GAPFILL, current=False),
+    ]
+    observer.published(0, "312345609", Detection(9, publications))
+    assert value(observer, "delay_seconds_sum") == pytest.approx(50)
+
+
+def test_oddities_are_counted_by_kind_and_of_big_batches_in_a_sample() -> None:
+    observer = PrometheusObserver(now=lambda: NOW)
+    publications = [
+        Publication(order(str(number), kidnummer="1234567890"), Origin.BACKFILL) for number in range(10_000)
+    ]
+    observer.published(0, "312345609", Detection(9, publications))
+    checked = value(observer, "checked_total")
+    assert checked is not None
+    assert 100 < checked <= 250
+    assert value(observer, "warnings_total", kind="kidnummer_check_digit") == checked
+    observer.published(0, "312345609", Detection(9, publications[:3]))
+    assert value(observer, "checked_total") == checked + 3
+
+
+def test_standing_figures_are_summed_over_lanes_and_the_worst_is_shown() -> None:
+    clock = Clock()
+    observer = PrometheusObserver(monotonic=clock)
+    for lane in (0, 1):
+        observer.lane_taken(lane, 1, 1)
+    observer.figures(
+        0, figures(trekkpliktige={"healthy": 2}, oldest_read_seconds={"healthy": 10.0}, orders=5, position_max=70)
+    )
+    clock.seconds += 5
+    observer.figures(
+        1,
+        figures(
+            trekkpliktige={"healthy": 1, "suspended": 4},
+            oldest_read_seconds={"healthy": 3.0, "suspended": 900.0},
+            orders=6,
+            versions_missing=1,
+            position_max=60,
+        ),
+    )
+    clock.seconds += 100
+    assert value(observer, "lanes") == 2
+    assert [value(observer, "trekkpliktige", **{"class": each}) for each in ("healthy", "failing", "suspended")] == [
+        3,
+        0,
+        4,
+    ]
+    assert value(observer, "oldest_reading_age_seconds", **{"class": "healthy"}) == 115
+    assert value(observer, "oldest_reading_age_seconds", **{"class": "suspended"}) == 1000
+    assert value(observer, "oldest_reading_age_seconds", **{"class": "failing"}) is None
+    assert (value(observer, "orders"), value(observer, "missing_versions"), value(observer, "position")) == (11, 1, 70)
+
+
+def test_the_figures_of_a_lane_end_with_it() -> None:
+    observer = PrometheusObserver()
+    observer.lane_taken(0, 1, 1)
+    observer.figures(0, figures(orders=5))
+    observer.lane_left(0)
+    observer.figures(0, figures(orders=5))
+    assert (value(observer, "lanes"), value(observer, "orders")) == (0, 0)
+
+
+def test_calls_tokens_transactions_and_readings_are_counted_by_outcome() -> None:
+    observer = PrometheusObserver()
+    observer.call_finished("list", "200", 0.2)
+    observer.call_finished("list", "timeout", 10)
+    observer.token_fetched("retry")
+    observer.transaction_finished("committed", 0.01)
+    for error in (None, RetryableError("x"), SuspendedError("x"), FatalError("x"), ValueError("x")):
+        observer.reading_ended(0, "312345609", error, 2)
+    observer.position_ahead("312345609", 10, 5)
+    assert value(observer, "calls_total", operation="list", status="timeout") == 1
+    assert value(observer, "call_seconds_count", operation="list") == 2
+    assert value(observer, "tokens_total", outcome="retry") == 1
+    assert value(observer, "transactions_total", outcome="committed") == 1
+    for outcome in ("ok", "failed", "suspended", "fatal", "unexpected"):
+        assert value(observer, "readings_total", outcome=outcome) == 1
+    assert value(observer, "vanished_orders_total") == 10
+    assert value(observer, "positions_ahead_total") == 1
+
+
+def test_no_employer_or_person_stands_in_the_exposition() -> None:
+    observer = PrometheusObserver(now=lambda: NOW)
+    observer.lane_taken(0, 1, 1)
+    observer.published(0, "312345609", Detection(9, [Publication(order("trekk-1"), Origin.POLL)]))
+    observer.reading_ended(0, "312345609", None, 0)
+    observer.position_ahead("312345609", 10, 5)
+    text = observer.exposition().decode()
+    for hidden in ("312345609", "312345617", "01810112345", "trekk-1"):
+        assert hidden not in text
+
+
+def test_two_observers_do_not_share_their_counts() -> None:
+    first, second = PrometheusObserver(), PrometheusObserver()
+    first.token_fetched("ok")
+    assert value(second, "tokens_total", outcome="ok") is None
+
+
+def test_every_observer_has_every_method_of_the_port() -> None:
+    told = {name for name in vars(Observer) if not name.startswith("_")}
+    assert told
+    for implementer in (NullObserver, PrometheusObserver):
+        assert told <= set(vars(implementer))

@@ -1,0 +1,230 @@
+"""Settings: what is accepted, and that every fault is told at once without telling a secret."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from producer.errors import SettingsError
+from producer.kafka_properties import REFUSED_PROPERTIES, kafka_properties, parse_properties
+from producer.settings import ALL_NEEDS, SETTING_NAMES, load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "dGhlLXNlY3JldC1leHBvbmVudA"
+GOOD = {
+    "TREKKPAALEGG_API_URL": "https://api.example.no/api/trekkpaalegg/v1",
+    "TREKKPAALEGG_TREKKPLIKTIGE": "312345609,312345617",
+    "MASKINPORTEN_CLIENT_ID": "a-client",
+    "MASKINPORTEN_CLIENT_JWK": json.dumps({"kty": "RSA", "kid": "k", "n": "AQAB", "e": "AQAB", "d": SECRET}),
+    "MASKINPORTEN_WELL_KNOWN_URL": "https://maskinporten.example.no/.well-known/oauth-authorization-server",
+    "KAFKA_BROKERS": "127.0.0.1:9092",
+}
+BAD = [
+    ("TREKKPAALEGG_API_URL", "api.skatteetaten.no/v1", "must be an address with scheme and host"),
+    ("TREKKPAALEGG_API_URL", "https://api.skatteetaten.no/api/trekkpaalegg", "must end in /v1"),
+    ("TREKKPAALEGG_API_URL", "https://user:pass@host/v1", "without user"),
+    ("TREKKPAALEGG_API_URL", "https://[half/v1", "must be an address with scheme and host"),
+    ("TREKKPAALEGG_SOURCE", "pooling", "must be 'polling' or 'notification'"),
+    ("TREKKPAALEGG_SOURCE", "notification", "comes with a later version"),
+    ("TREKKPAALEGG_AUTHENTICATION", "own", "must be 'egen', 'systembruker' or 'delegert'"),
+    ("TREKKPAALEGG_AUTHENTICATION", "egen", "2 trekkpliktige are given"),
+    ("TREKKPAALEGG_TREKKPLIKTIGE", "312345609,12", "entry 2: not an organisation number"),
+    ("TREKKPAALEGG_TREKKPLIKTIGE", "312345609,", "entry 2: not an organisation number"),
+    ("TREKKPAALEGG_TREKKPLIKTIGE", "312345609,312345609", "entry 2: 312345609 is given twice"),
+    ("TREKKPAALEGG_TREKKPLIKTIGE_FILE", "/nowhere/at/all", "there is no such file"),
+    ("TREKKPAALEGG_POLL_INTERVAL_SECONDS", "0", "must be more than 0"),
+    ("TREKKPAALEGG_POLL_INTERVAL_SECONDS", "inf", "must be a number"),
+    ("TREKKPAALEGG_POLL_INTERVAL_SECONDS", "five", "must be a number"),
+    ("TREKKPAALEGG_MAKS_ANTALL", "0", "must be 1 or more"),
+    ("TREKKPAALEGG_MAKS_ANTALL", "2.5", "must be a whole number"),
+    ("TREKKPAALEGG_MAX_CONCURRENT_CALLS", "0", "must be 1 or more"),
+    ("TREKKPAALEGG_OVERLAP_SEKVENSNUMMER", "-1", "must be 0 or more"),
+    ("TREKKPAALEGG_RECONCILE_INTERVAL_SECONDS", "-1", "must be more than 0"),
+    ("TREKKPAALEGG_TOPIC_PREFIX", "trekk pålegg", "must be letters, digits"),
+    ("TREKKPAALEGG_HTTP_PORT", "65536", "must be 65535 or less"),
+    ("TREKKPAALEGG_POL_INTERVAL_SECONDS", "5", "did you mean TREKKPAALEGG_POLL_INTERVAL_SECONDS?"),
+    ("TREKKPAALEGG_XYZZY", "5", "no such setting"),
+    ("MASKINPORTEN_CLIENT_JWK", "{" + SECRET, "must be a private key as a JSON object"),
+    ("MASKINPORTEN_CLIENT_JWK", '"' + SECRET + '"', "must be a private key as a JSON object"),
+    ("MASKINPORTEN_CLIENT_JWK", json.dumps({"kty": "EC", "d": SECRET}), "must be an RSA key"),
+    ("MASKINPORTEN_CLIENT_JWK", json.dumps({"kty": "RSA", "n": "AQAB", "e": "AQAB"}), "at most its public half"),
+    ("MASKINPORTEN_TOKEN_ENDPOINT", "maskinporten.no/token", "must be an address with scheme and host"),
+    ("KAFKA_BROKERS", "http://127.0.0.1:9092/", "must be host:port"),
+    ("KAFKA_BROKERS", "127.0.0.1:9092,", "must be host:port"),
+    ("KAFKA_CA_PATH", "/nowhere/at/all", "there is no such file"),
+    ("KAFKA_SCHEMA_REGISTRY", "registry:8081", "must be an address with scheme and host"),
+    ("KAFKA_SCHEMA_REGISTRY_USER", "someone", "give both or neither"),
+    ("KAFKA_PROPERTIES_FILE", "/nowhere/at/all", "there is no such file"),
+]
+
+
+def faults_of(environ: dict[str, str], env_file: Path | None = None) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(env_file, environ)
+    return caught.value.faults
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_good_settings_are_read_with_the_documented_defaults() -> None:
+    settings = load_settings(None, GOOD)
+    assert settings.trekkpliktige == ("312345609", "312345617")
+    assert (settings.poll_interval_seconds, settings.maks_antall, settings.max_concurrent_calls) == (300, 2500, 5)
+    assert (settings.overlap_sekvensnummer, settings.reconcile_interval_seconds) == (1000, 86_400)
+    assert (settings.topic_prefix, settings.application_id) == ("trekkpaalegg", "trekkpaalegg-producer")
+    assert settings.kafka_schema_registry is None
+
+
+@pytest.mark.parametrize(("name", "value", "told"), BAD)
+def test_a_bad_value_is_told_by_its_name(name: str, value: str, told: str) -> None:
+    faults = faults_of({**GOOD, name: value})
+    assert any(name in fault and told in fault for fault in faults), faults
+
+
+def test_every_fault_is_told_at_once() -> None:
+    environ = {**GOOD, **{name: value for name, value, _ in BAD}}
+    del environ["MASKINPORTEN_CLIENT_ID"]
+    told = "\n".join(faults_of(environ))
+    for name in [*(name for name, _, _ in BAD if name != "TREKKPAALEGG_AUTHENTICATION"), "MASKINPORTEN_CLIENT_ID"]:
+        assert name in told
+
+
+def test_nothing_given_names_all_that_is_missing_and_only_that() -> None:
+    assert [fault.partition(":")[0] for fault in faults_of({})] == [name for name in SETTING_NAMES if name in GOOD]
+
+
+def test_what_a_command_does_not_need_may_be_missing() -> None:
+    settings = load_settings(None, {"KAFKA_BROKERS": "kafka:9092"}, needs=frozenset({"kafka"}))
+    assert settings.api_url == ""
+
+
+def test_notification_is_told_to_come_later_only_where_the_source_is_used() -> None:
+    settings = load_settings(
+        None, {"TREKKPAALEGG_SOURCE": "notification", "KAFKA_BROKERS": "kafka:9092"}, needs=frozenset({"kafka"})
+    )
+    assert settings.poll_interval_seconds == 21_600
+
+
+def test_no_secret_shows_in_a_repr_or_a_fault() -> None:
+    secrets = {
+        "TREKKPAALEGG_WEBHOOK_SECRET": SECRET,
+        "KAFKA_SCHEMA_REGISTRY_USER": "someone",
+        "KAFKA_SCHEMA_REGISTRY_PASSWORD": SECRET,
+    }
+    assert SECRET not in repr(load_settings(None, GOOD | secrets))
+    jwks = [value for name, value, _ in BAD if name == "MASKINPORTEN_CLIENT_JWK"]
+    for jwk in jwks:
+        assert SECRET not in "\n".join(faults_of(GOOD | secrets | {"MASKINPORTEN_CLIENT_JWK": jwk}))
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load_settings(None, GOOD)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.maks_antall = 1
+
+
+def test_the_environment_wins_over_the_given_file_which_wins_over_dot_env(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TREKKPAALEGG_MAKS_ANTALL=1\nTREKKPAALEGG_HTTP_PORT=1\nTREKKPAALEGG_INSTANCE_ID=a\n")
+    given = tmp_path / "given.env"
+    given.write_text("# told by hand\nexport TREKKPAALEGG_MAKS_ANTALL=2\nTREKKPAALEGG_HTTP_PORT='2'\n")
+    settings = load_settings(given, {**GOOD, "TREKKPAALEGG_MAKS_ANTALL": "3"})
+    assert (settings.maks_antall, settings.http_port, settings.instance_id) == (3, 2, "a")
+
+
+def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path: Path) -> None:
+    given = tmp_path / "given.env"
+    given.write_text("TREKKPAALEGG_MAKS_ANTALL=2\nTREKKPAALEGG_HTTP_PORT='half\n")
+    assert any("line 2" in fault for fault in faults_of(GOOD, given))
+    assert any("absent.env" in fault for fault in faults_of(GOOD, tmp_path / "absent.env"))
+
+
+def test_an_empty_value_counts_as_not_given() -> None:
+    assert load_settings(None, {**GOOD, "TREKKPAALEGG_INSTANCE_ID": " "}).instance_id is None
+
+
+def test_service_links_of_kubernetes_are_no_settings() -> None:
+    links = {
+        "TREKKPAALEGG_PRODUCER_SERVICE_HOST": "10.0.0.1",
+        "TREKKPAALEGG_PRODUCER_SERVICE_PORT": "8080",
+        "TREKKPAALEGG_PRODUCER_SERVICE_PORT_HTTP": "8080",
+        "TREKKPAALEGG_PRODUCER_PORT": "tcp://10.0.0.1:8080",
+        "TREKKPAALEGG_PRODUCER_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "TREKKPAALEGG_PRODUCER_PORT_8080_TCP_PROTO": "tcp",
+        "TREKKPAALEGG_PRODUCER_PORT_8080_TCP_PORT": "8080",
+        "TREKKPAALEGG_PRODUCER_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "TREKKPAALEGG_HTTP_PORT": "tcp://10.0.0.1:8080",
+    }
+    assert load_settings(None, GOOD | links).http_port == 8080
+
+
+def test_a_misspelt_port_is_not_taken_for_a_service_link() -> None:
+    assert "TREKKPAALEGG_HTPP_PORT" in faults_of({**GOOD, "TREKKPAALEGG_HTPP_PORT": "8081"})[0]
+
+
+def test_a_check_digit_that_fails_is_a_warning() -> None:
+    settings = load_settings(None, {**GOOD, "TREKKPAALEGG_TREKKPLIKTIGE": "312345671"})
+    assert ["312345671" in warning for warning in settings.warnings] == [True]
+
+
+def test_the_list_and_the_file_of_trekkpliktige_exclude_each_other(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("312345609\n")
+    faults = faults_of({**GOOD, "TREKKPAALEGG_TREKKPLIKTIGE_FILE": str(tmp_path / "list")})
+    assert "give one of the two" in faults[0]
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED_PROPERTIES))
+def test_a_property_that_the_guarantee_rests_on_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "kafka.properties"
+    path.write_text(f"linger.ms=5\n{name}=x\nnonsense\nlinger.ms=6\n")
+    faults = faults_of({**GOOD, "KAFKA_PROPERTIES_FILE": str(path)})
+    assert [fault.partition(": ")[2] for fault in faults] == [
+        f"line 2: {name} is set by the program, for exactly-once; remove it",
+        "line 3 is not of the form key=value",
+        "line 4: linger.ms is given twice",
+    ]
+
+
+def test_own_properties_are_merged_over_those_of_the_platform(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("-")
+    path = tmp_path / "kafka.properties"
+    path.write_text("# tuned\nlinger.ms = 50\nsasl.password=a=b\n")
+    settings = load_settings(None, {**GOOD, "KAFKA_CA_PATH": str(ca), "KAFKA_PROPERTIES_FILE": str(path)})
+    assert kafka_properties(settings) == {
+        "client.id": "trekkpaalegg-producer",
+        "bootstrap.servers": "127.0.0.1:9092",
+        "security.protocol": "ssl",
+        "ssl.ca.location": str(ca),
+        "linger.ms": "50",
+        "sasl.password": "a=b",
+    }
+    assert "a=b" not in repr(settings)
+
+
+def test_brokers_may_stand_in_the_properties_file(tmp_path: Path) -> None:
+    path = tmp_path / "kafka.properties"
+    path.write_text("bootstrap.servers=elsewhere:9092\n")
+    environ = {"KAFKA_PROPERTIES_FILE": str(path)}
+    settings = load_settings(None, environ, needs=frozenset({"kafka"}))
+    assert kafka_properties(settings)["bootstrap.servers"] == "elsewhere:9092"
+
+
+def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
+    (tmp_path / "c.pem").write_text("-")
+    faults = faults_of({**GOOD, "KAFKA_CERTIFICATE_PATH": str(tmp_path / "c.pem")})
+    assert faults == ["KAFKA_CERTIFICATE_PATH and KAFKA_PRIVATE_KEY_PATH: give both or neither"]
+
+
+def test_properties_keep_equals_signs_in_values() -> None:
+    assert parse_properties("a = b = c\n!x\n\n", "file") == {"a": "b = c"}
+
+
+def test_all_needs_are_the_default() -> None:
+    assert frozenset({"api", "maskinporten", "kafka"}) == ALL_NEEDS
