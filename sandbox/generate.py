@@ -28,6 +28,7 @@ Wire = dict[str, Any]
 
 BETALINGSMOTTAKER = "971648198"
 _START = datetime(2026, 1, 5, 8, tzinfo=UTC)
+_SPAN_SECONDS = 300 * 86400
 _WINDOW_ORDERS = 512
 _SKYLDNER_POOL = 4096
 _KONTONUMMER_POOL = 16
@@ -75,7 +76,7 @@ class OrderGenerator:
         if running:
             running[-1]["sluttdato"] = (day - timedelta(days=1)).isoformat()
         choice = self._random.random()
-        if choice < 0.15 and running:  # noqa: PLR2004  # shares of kinds of change, read top to bottom
+        if choice < 0.15:  # noqa: PLR2004  # shares of kinds of change, read top to bottom
             status = "avsluttet"
         elif choice < 0.3:  # noqa: PLR2004  # as above
             running += [{"startdato": day.isoformat(), "trekkprosent": {"trekkprosent": 0}}]
@@ -152,6 +153,7 @@ def generate_versions(
     random = Random(f"versions {seed}")
     generator = OrderGenerator(random)
     sekvensnummer, opprettet = first_sekvensnummer, _START
+    step_seconds_max = min(4 * _SPAN_SECONDS // max(1, orders * (versions_max + 1)), 2 * 86400)
     employer_cycle = itertools.cycle(employers)
     for window_start in range(0, orders, _WINDOW_ORDERS):
         remaining = [
@@ -174,4 +176,4 @@ def generate_versions(
             body = render(shaped(wire, random, shape))
             yield Version(trekkpliktig, wire["trekkid"], wire["trekkversjon"], sekvensnummer, body)
             sekvensnummer += random.randint(1, 1 + gap_max)
-            opprettet += timedelta(seconds=random.randint(0, 20))
+            opprettet += timedelta(seconds=random.randint(0, step_seconds_max))

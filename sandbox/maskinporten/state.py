@@ -6,6 +6,7 @@ be called from any thread.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from random import Random
@@ -123,12 +124,17 @@ class Maskinporten:
         """Whether this grant's id is seen for the first time; it is remembered for the life of the grant."""
         with self.lock:
             now = self.clock()
-            for old in [each for each, end in list(self._seen_jti.items())[:8] if end < now]:
+            for old in [each for each, end in itertools.islice(self._seen_jti.items(), 8) if end < now]:
                 del self._seen_jti[old]
             if jti in self._seen_jti:
                 return False
             self._seen_jti[jti] = until
             return True
+
+    @property
+    def remembered_jti(self) -> int:
+        """How many grants' ids are remembered."""
+        return len(self._seen_jti)
 
     def issue(self, client: Client, party: str, scope: str) -> tuple[str, int]:
         """A token for `party` and its life in seconds."""

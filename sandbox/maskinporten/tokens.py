@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,10 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
+
+
+_LOOKED_AT = 8
+"""Oldest tokens looked at with each new one, so that the expired do not pile up."""
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -30,6 +35,9 @@ class TokenStore:
         self._clock = clock
         self._tokens: dict[str, Token] = {}
         self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._tokens)
 
     def mint(self, token: Token) -> str:
         """A new text for `token`. Those that have expired are thrown away."""
@@ -61,6 +69,6 @@ class TokenStore:
     def _drop_expired(self) -> None:
         now = self._clock()
         # Tokens stand in the order they were minted, which is nearly that of their end.
-        for text in list(self._tokens)[:8]:
+        for text in list(itertools.islice(self._tokens, _LOOKED_AT)):
             if self._tokens[text].expires_at <= now:
                 del self._tokens[text]

@@ -77,7 +77,7 @@ async def _deliver(result: Answer, scope: Scope, receive: Receive, send: Send) -
             await receive()
         case Delivery.FILLER:
             await _start(result, None, send)
-            await _fill(result.filler_bytes, send)
+            await _fill(result.filler_bytes, transport, send)
 
 
 async def _start(result: Answer, length: int | None, send: Send) -> None:
@@ -87,10 +87,10 @@ async def _start(result: Answer, length: int | None, send: Send) -> None:
     await send({"type": "http.response.start", "status": result.status, "headers": headers})
 
 
-async def _fill(size_bytes: int, send: Send) -> None:
+async def _fill(size_bytes: int, transport: asyncio.Transport, send: Send) -> None:
     chunk, left = b"x" * _CHUNK_BYTES, max(size_bytes - 4, 0)
     await send({"type": "http.response.body", "body": b'["', "more_body": True})
-    while left > 0:
+    while left > 0 and not transport.is_closing():
         await send({"type": "http.response.body", "body": chunk[:left], "more_body": True})
         left -= _CHUNK_BYTES
     await send({"type": "http.response.body", "body": b'"]'})

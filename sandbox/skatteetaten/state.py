@@ -84,15 +84,11 @@ class Skatteetaten:
     def change(self, trekkid: str, fields: Wire | None = None, *, visible: bool = True) -> Version:
         """The next version of an order, with `fields` changed, or an invented change if none are given."""
         with self.lock:
-            newest = parse(self.book.last(trekkid).body)
+            newest = {**parse(self.book.last(trekkid).body), "sekvensnummer": 0}
             if fields is None:
-                following = self._generator.next_version(newest, self._now())
-            else:
-                version = {"trekkversjon": newest["trekkversjon"] + 1, "opprettet": wire_instant(self._now())}
-                following = {**newest, **version, **fields}
-            return self._put(
-                {"sekvensnummer": 0, **following}, visible=visible, fresh="sekvensnummer" not in (fields or {})
-            )
+                return self._put(self._generator.next_version(newest, self._now()), visible=visible)
+            following = {"trekkversjon": newest["trekkversjon"] + 1, "opprettet": wire_instant(self._now())}
+            return self._put({**newest, **following, **fields}, visible=visible)
 
     def move(self, trekkid: str, trekkpliktig: str) -> Version:
         """The next version names another employer; from now on that one has the order in its list."""
