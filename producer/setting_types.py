@@ -1,8 +1,10 @@
-"""The text of one setting in, its value out, or `ValueError` with what it must be; never the text itself."""
+"""The text of one setting in, its value out, or an error with what it must be; never the text itself.
+
+`ValueError` where the caller adds the name of the setting, `SettingsError` where the message has it already.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from producer.source.grant import load_client_key
 from producer.trekkpliktige import parse_trekkpliktige
 
 _TOPIC_PREFIX_LENGTH_MAX = 200
@@ -61,17 +64,8 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _private_rsa_jwk(secret: SecretStr) -> SecretStr:
-    try:
-        jwk = json.loads(secret.get_secret_value())
-    except ValueError:
-        jwk = None
-    if not isinstance(jwk, dict):
-        raise ValueError("must be a private key as a JSON object (JWK)")  # noqa: TRY004  pydantic takes no TypeError
-    if jwk.get("kty") != "RSA":
-        raise ValueError("must be an RSA key (kty RSA); Maskinporten takes no other")
-    if not all(isinstance(jwk.get(part), str) for part in ("n", "e", "d")):
-        raise ValueError("must be a private key (with n, e and d); this is at most its public half")
+def _client_jwk(secret: SecretStr) -> SecretStr:
+    load_client_key(secret.get_secret_value())
     return secret
 
 
@@ -88,7 +82,7 @@ RegistryUrl = Annotated[str, AfterValidator(_registry_url)]
 Brokers = Annotated[str, AfterValidator(_brokers)]
 KafkaName = Annotated[str, AfterValidator(_kafka_name)]
 ExistingFile = Annotated[Path, AfterValidator(_file)]
-PrivateJwk = Annotated[SecretStr, AfterValidator(_private_rsa_jwk)]
+PrivateJwk = Annotated[SecretStr, AfterValidator(_client_jwk)]
 TrekkpliktigeText = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]

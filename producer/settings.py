@@ -93,21 +93,31 @@ SETTING_NAMES = {setting_name(field): field for field in Settings.model_fields i
 def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs: frozenset[Need] = ALL_NEEDS) -> Settings:
     """Read all settings; `needs` says what the command will talk to, and so which of them must be given.
 
-    Steps: 1. gather the text of every name; 2. give each its type; 3. check what only shows between them and in the
-    files they name. Every step adds to one list of faults. Raises `SettingsError` with all of them.
+    Raises `SettingsError` with every fault at once.
+    """
+    settings, faults = read_settings(env_file, environ, needs=needs)
+    if faults:
+        raise SettingsError(faults)
+    return settings
+
+
+def read_settings(
+    env_file: Path | None, environ: Mapping[str, str], *, needs: frozenset[Need] = ALL_NEEDS
+) -> tuple[Settings, list[str]]:
+    """As `load_settings`, but what can be used of them beside the faults; a faulty one has its default.
+
+    Steps: 1. gather the text of every name; 2. give each its type; 3. read the files that they name; 4. check what
+    only shows between them. Every step adds to one list of faults.
     """
     given, faults = read_environment(env_file, environ, SETTING_NAMES.keys())
     values: dict[str, Any] = {SETTING_NAMES[name]: text for name, text in given.items()}
     if values.get("source") == "notification":
         values.setdefault("poll_interval_seconds", _POLL_INTERVAL_WITH_NOTIFICATION_SECONDS)
-    good = _typed(values, faults)
-    settings = Settings.model_validate(good)
+    settings = Settings.model_validate(_typed(values, faults))
     settings = settings.model_copy(update=_read_files(settings, faults))
     faults += _missing(settings, needs, frozenset(values))
     faults += _conflicts(settings, needs)
-    if faults:
-        raise SettingsError(faults)
-    return settings
+    return settings, faults
 
 
 def _typed(values: dict[str, Any], faults: list[str]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 
 from producer.errors import SettingsError
 from producer.kafka_properties import REFUSED_PROPERTIES, kafka_properties, parse_properties
@@ -14,12 +16,13 @@ from producer.settings import ALL_NEEDS, SETTING_NAMES, load_settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECRET = "dGhlLXNlY3JldC1leHBvbmVudA"
+JWK = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048), as_dict=True) | {"kid": "k"}
+SECRET = JWK["d"]
 GOOD = {
     "TREKKPAALEGG_API_URL": "https://api.example.no/api/trekkpaalegg/v1",
     "TREKKPAALEGG_TREKKPLIKTIGE": "312345609,312345617",
     "MASKINPORTEN_CLIENT_ID": "a-client",
-    "MASKINPORTEN_CLIENT_JWK": json.dumps({"kty": "RSA", "kid": "k", "n": "AQAB", "e": "AQAB", "d": SECRET}),
+    "MASKINPORTEN_CLIENT_JWK": json.dumps(JWK),
     "MASKINPORTEN_WELL_KNOWN_URL": "https://maskinporten.example.no/.well-known/oauth-authorization-server",
     "KAFKA_BROKERS": "127.0.0.1:9092",
 }
@@ -48,10 +51,11 @@ BAD = [
     ("TREKKPAALEGG_HTTP_PORT", "65536", "must be 65535 or less"),
     ("TREKKPAALEGG_POL_INTERVAL_SECONDS", "5", "did you mean TREKKPAALEGG_POLL_INTERVAL_SECONDS?"),
     ("TREKKPAALEGG_XYZZY", "5", "no such setting"),
-    ("MASKINPORTEN_CLIENT_JWK", "{" + SECRET, "must be a private key as a JSON object"),
-    ("MASKINPORTEN_CLIENT_JWK", '"' + SECRET + '"', "must be a private key as a JSON object"),
-    ("MASKINPORTEN_CLIENT_JWK", json.dumps({"kty": "EC", "d": SECRET}), "must be an RSA key"),
-    ("MASKINPORTEN_CLIENT_JWK", json.dumps({"kty": "RSA", "n": "AQAB", "e": "AQAB"}), "at most its public half"),
+    ("MASKINPORTEN_CLIENT_JWK", "{" + SECRET, "is no JSON"),
+    ("MASKINPORTEN_CLIENT_JWK", json.dumps(SECRET), "is JSON but no object"),
+    ("MASKINPORTEN_CLIENT_JWK", json.dumps(JWK | {"kty": "EC"}), "is no RSA key"),
+    ("MASKINPORTEN_CLIENT_JWK", json.dumps({**JWK, "d": None}), "is a public key"),
+    ("MASKINPORTEN_CLIENT_JWK", json.dumps(JWK | {"n": "AQAB"}), "its numbers make no RSA key"),
     ("MASKINPORTEN_TOKEN_ENDPOINT", "maskinporten.no/token", "must be an address with scheme and host"),
     ("KAFKA_BROKERS", "http://127.0.0.1:9092/", "must be host:port"),
     ("KAFKA_BROKERS", "127.0.0.1:9092,", "must be host:port"),
