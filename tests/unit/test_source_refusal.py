@@ -1,0 +1,85 @@
+"""What an answer that is no success means, and how long `Retry-After` asks to wait."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from producer.errors import RetryableError, SuspendedError
+from producer.source.exchange import Answer, retry_after_seconds
+from producer.source.refusal import refusal_of, refusal_of_version
+
+NOW = 1_795_435_200.0  # 2026-11-23T12:00:00Z
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
+    return Answer(status, httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()}), body)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 406, 409, 410, 422])
+def test_a_refusal_suspends_the_trekkpliktig(status: int) -> None:
+    error = refusal_of(answer(status), NOW)
+    assert isinstance(error, SuspendedError)
+    assert str(status) in str(error)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 408, 421, 425, 429, 500, 502, 503, 504, 206, 304])
+def test_a_passing_failure_is_tried_again(status: int) -> None:
+    assert isinstance(refusal_of(answer(status), NOW), RetryableError)
+
+
+@pytest.mark.parametrize("status", [400, 414, 422])
+def test_a_fault_in_the_question_for_one_version_suspends_nobody(status: int) -> None:
+    assert isinstance(refusal_of_version(answer(status), NOW), RetryableError)
+    assert isinstance(refusal_of_version(answer(403), NOW), SuspendedError)
+
+
+def test_the_kode_is_told_and_nothing_else_of_the_body() -> None:
+    body = b'{"kode":"KB-005","melding":"12345678901 mangler samtykke","korrelasjonsid":4}'
+    assert "HTTP 403 KB-005" in str(refusal_of(answer(403, body), NOW))
+    assert "12345678901" not in str(refusal_of(answer(403, body), NOW))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"kode":"12345678901"}',
+        b'{"kode":"A-12345678901"}',
+        b'{"kode":"kb 005"}',
+        b'{"kode":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}',
+        b'{"kode":5}',
+        b'["KB-005"]',
+        b"KB-005",
+        b"\xff",
+        b"[" * 100_000,
+        b"",
+    ],
+)
+def test_what_does_not_look_like_a_kode_is_not_told(body: bytes) -> None:
+    assert str(refusal_of(answer(500, body), NOW)) == "the API answers HTTP 500"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("17", 17.0),
+        (" 1.5 ", 1.5),
+        ("86400", 3600.0),
+        ("Mon, 23 Nov 2026 12:00:30 GMT", 30.0),
+        ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
+        ("Tue, 24 Nov 2026 12:00:00 GMT", 3600.0),
+        ("Mon, 23 Nov 2026 12:00:30 -0000", 30.0),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+        ("Mon, 99 Nov 2026 12:00:30 GMT", None),
+        ("9" * 400, None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms_and_capped_at_an_hour(text: str, seconds: float | None) -> None:
+    headers = httpx.Headers({"Retry-After": text})
+    assert retry_after_seconds(headers, NOW) == seconds
+    error = refusal_of(answer(429, retry_after=text), NOW)
+    assert isinstance(error, RetryableError)
+    assert error.retry_after_seconds == seconds
