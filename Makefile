@@ -1,0 +1,52 @@
+# Everything runs from .venv, which the first target makes; a second run finds the stamps fresh and starts at once.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PREPARED := $(VENV)/.prepared
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check bench sandbox lock clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(PREPARED) ## a short story from API to Kafka, with real output
+	@$(BIN)/trekkpaalegg-sandbox demo
+
+sandbox: $(PREPARED) ## everything embedded until Ctrl-C; ARGS="--orders 1000" for more options
+	@$(BIN)/trekkpaalegg-sandbox up $(ARGS)
+
+test: $(PREPARED) ## all tests; ARGS="tests/unit -k paging" for some
+	@$(BIN)/pytest $(ARGS)
+
+check: $(INSTALLED) ## style, types, layers, tidiness
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/tidy
+
+bench: $(PREPARED) ## measure the back-fill against a raw loop
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+lock: $(INSTALLED) ## choose the newest allowed dependencies anew
+	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header \
+	    --python-version 3.11 --upgrade --output-file requirements.lock
+
+clean: ## remove .venv and every cache in this folder; fetched Java programs stay in ~/.cache/trekkpaalegg-sandbox
+	rm -rf $(VENV) .data dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@sh .ci/make-venv $(VENV)
+	$(BIN)/python -m pip install --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(PREPARED): $(INSTALLED) sandbox/java.sha256
+	@$(BIN)/python -m sandbox prepare
+	@touch $@
