@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.maskinporten.state import ScriptedError
-from sandbox.skatteetaten.faults import Fault
+from sandbox.skatteetaten.faults import Fault, rough_weather
 from sandbox.skatteetaten.state import Behaviour
 from sandbox.skatteetaten.wire import EVERY_SHAPE, PLAIN
 
@@ -143,6 +143,10 @@ class _Faults:
 
     def fault(self, fault: Fields) -> None:
         self._state.add_fault(msgspec.convert(fault, Fault))
+
+    def rough_weather(self, rate: float) -> None:
+        for fault in rough_weather(rate):
+            self._state.add_fault(fault)
 
     def clear_faults(self) -> None:
         self._state.clear_faults()

@@ -178,8 +178,8 @@ def _system_user_party(state: Maskinporten, details: Any) -> str:  # noqa: ANN40
     party = identity.removeprefix(_ORGANISATION_PREFIX)
     if not identity.startswith(_ORGANISATION_PREFIX):
         raise GrantError("invalid_request", "systemuser_org.ID must be 0192:<organisation number>", code="MP-301")
-    if not any(known == party for known, _ in state.system_users):
-        raise GrantError(error, "No system user is found for this organisation", code="MP-302")
-    if (party, detail.get("externalRef", party)) not in state.system_users:
+    if (party, detail.get("externalRef", party)) in state.system_users:
+        return party
+    if any(known == party for known, _ in state.system_users):
         raise GrantError(error, "No system user is found with this externalRef", code="MP-303")
-    return party
+    raise GrantError(error, "No system user is found for this organisation", code="MP-302")

@@ -72,6 +72,25 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     error_shape: ErrorShape | None = None
 
 
+def rough_weather(rate: float) -> list[Fault]:
+    """Lasting faults of every passing kind, which strike about `rate` (0 to 1) of all calls together."""
+    each = rate / 9
+    faults = [
+        Fault(FaultKind.DELAY, seconds=0.2),
+        Fault(FaultKind.STATUS, status=429, seconds=1),
+        Fault(FaultKind.STATUS, status=429, seconds=1, as_http_date=True),
+        Fault(FaultKind.STATUS, status=500),
+        Fault(FaultKind.STATUS, status=503),
+        Fault(FaultKind.RESET),
+        Fault(FaultKind.TRUNCATED),
+        Fault(FaultKind.EXPIRED_TOKEN),
+        Fault(FaultKind.BODY, body="<html>vedlikehold</html>", content_type="text/html"),
+    ]
+    for fault in faults:
+        fault.times, fault.rate = None, each
+    return faults
+
+
 class FaultPlan:
     """The faults to come. Seeded: the same calls in the same order meet the same faults."""
 

@@ -115,6 +115,14 @@ def test_a_million_byte_page_is_the_join_of_its_elements(world):
     assert {(each["trekkid"], each["trekkversjon"]) for each in first + rest} == world.skatteetaten.identities()
 
 
+def test_small_answers_wait_for_no_acknowledgement(world, caller):
+    """With Nagle's algorithm on, each of these would wait 40 ms."""
+    started = time.monotonic()
+    for _ in range(100):
+        caller.list()
+    assert time.monotonic() - started < 3
+
+
 def test_a_reset_connection_gives_no_answer_and_the_next_call_does(world, caller):
     world.skatteetaten.add_fault(Fault(FaultKind.RESET))
     with pytest.raises(httpx.ReadError, match="reset"):

@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.maskinporten.tokens import Token, TokenStore
 from sandbox.skatteetaten.answer import BASE_PATH, SCOPE, Delivery, Request, answer
-from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultKind, Operation
+from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultKind, Operation, rough_weather
 from sandbox.skatteetaten.state import Skatteetaten
 
 OURS, THEIRS, SUPPLIER = "310000001", "310000002", "310000003"
@@ -296,6 +296,17 @@ def test_faults_by_rate_repeat_with_the_seed():
     seen = statuses()
     assert 30 < seen.count(500) < 90
     assert seen == statuses()
+
+
+def test_rough_weather_brings_every_passing_fault_and_about_as_many_as_said(world):
+    for fault in rough_weather(0.5):
+        world.state.add_fault(fault)
+    for _ in range(500):
+        world.text[OURS] = world.mint(OURS)
+        world.ask()
+    struck = world.state.summary()["faults"]
+    assert set(struck) == {"delay", "429", "500", "503", "reset", "truncated", "expired_token", "body"}
+    assert 150 < sum(struck.values()) < 280
 
 
 def test_one_organisation_can_be_forbidden_and_allowed_again(world):
