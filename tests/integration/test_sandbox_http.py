@@ -115,7 +115,7 @@ def test_a_million_byte_page_is_the_join_of_its_elements(world):
     assert {(each["trekkid"], each["trekkversjon"]) for each in first + rest} == world.skatteetaten.identities()
 
 
-def test_small_answers_wait_for_no_acknowledgement(world, caller):
+def test_small_answers_wait_for_no_acknowledgement(caller):
     """With Nagle's algorithm on, each of these would wait 40 ms."""
     started = time.monotonic()
     for _ in range(100):
