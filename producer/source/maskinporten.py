@@ -110,6 +110,11 @@ class MaskinportenTokens:
                 del self._held[trekkpliktig]
         return self.token_for(trekkpliktig)
 
+    def tokens_held(self) -> int:
+        """How many tokens are in memory now."""
+        with self._lock:
+            return len(self._held)
+
     def _hold(self, trekkpliktig: str, held: _Held) -> None:
         """Keep it last; the first ones were fetched longest ago, so the expired ones are found there."""
         self._held.pop(trekkpliktig, None)
