@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
-CALL_SECONDS_MAX = 15.0
+CALL_SECONDS_MAX = 10.0
 _PAUSE_SECONDS = 0.2
+_SLICE_SECONDS = 1.0
+"""A call into librdkafka holds back signals, so one that may wait long is made of short ones."""
 _CONFIGS = ("cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes", "min.insync.replicas")
 _PASSING = frozenset(
     {
@@ -83,7 +85,9 @@ class KafkaAdmin:
         """How many workers are in the application's group now; 0 when there is no such group."""
 
         def describe() -> Any:  # noqa: ANN401  confluent-kafka's answers are of no type
-            return self._client.describe_consumer_groups([application_id])[application_id].result()
+            return self._client.describe_consumer_groups([application_id], request_timeout=CALL_SECONDS_MAX)[
+                application_id
+            ].result()
 
         try:
             described = _answered("asking for the group", describe)
@@ -113,18 +117,18 @@ class KafkaAdmin:
 
     def _create(self, new: NewTopic) -> None:
         def create() -> None:
-            self._client.create_topics([new])[new.topic].result()
+            self._client.create_topics([new], request_timeout=CALL_SECONDS_MAX)[new.topic].result()
 
         _answered(f"creating {new.topic}", create)
 
     def _metadata(self) -> Any:  # noqa: ANN401  as above
-        return _answered("asking for the topics", lambda: self._client.list_topics(timeout=CALL_SECONDS_MAX))
+        return _answered("asking for the topics", lambda: self._client.list_topics(timeout=_SLICE_SECONDS))
 
     def _config(self, name: str) -> dict[str, str]:
         resource = ConfigResource(ResourceType.TOPIC, name)
 
         def describe() -> Any:  # noqa: ANN401  as above
-            return self._client.describe_configs([resource])[resource].result()
+            return self._client.describe_configs([resource], request_timeout=CALL_SECONDS_MAX)[resource].result()
 
         entries = _answered(f"asking for the configuration of {name}", describe)
         return {config: str(entries[config].value) for config in _CONFIGS if config in entries}
@@ -139,7 +143,7 @@ class _NotThereError(FatalError):
 
 
 class _PassingError(RetryableError):
-    """A broker that is starting, or handing over: it will answer in a moment."""
+    """No answer yet, or one of a broker that is starting or handing over: it may answer in a moment."""
 
 
 def _answered(what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401  as above
@@ -173,5 +177,5 @@ def _error(what: str, failed: KafkaError) -> Exception:
     if code in _PASSING:
         return _PassingError(f"{what}: the broker is not ready ({name}); try again")
     if code in _SILENT or failed.retriable():
-        return RetryableError(f"{what}: no Kafka broker answered ({name}); look at KAFKA_BROKERS and the network")
+        return _PassingError(f"{what}: no Kafka broker answered ({name}); look at KAFKA_BROKERS and the network")
     return FatalError(f"{what}: Kafka refused ({name}: {failed.str()})")

@@ -124,3 +124,21 @@ def start_faults(prefix: str, found: Mapping[str, Topic], lanes: int | None) -> 
         for name in (names.positions, names.signals)
         if found[name].partitions != lanes
     ]
+
+
+def lanes_fault(prefix: str, partitions: int, found: Mapping[str, Topic], lanes: int | None) -> str | None:
+    """Why topics of `partitions` partitions must not be made beside those found; None when they may.
+
+    The number of lanes is settled by what was recorded, else by whichever of `…-positions` and `…-signals` exists.
+    """
+    names = Topics.of(prefix)
+    both = (names.positions, names.signals)
+    counts = {found[name].partitions for name in both if name in found}
+    settled = counts if lanes is None else counts | {lanes}
+    if len(settled) > 1:
+        told = ", ".join(f"{name} has {found[name].partitions} partitions" for name in both if name in found)
+        recorded = "none is recorded" if lanes is None else f"{lanes} are recorded"
+        return f"the number of lanes is not one: {told}, {recorded}; restore the topics, or take another prefix"
+    if settled != {partitions} and settled and len(counts) < len(both):
+        return f"the number of lanes is {settled.pop()} already; give it as --partitions"
+    return None

@@ -1,0 +1,138 @@
+"""Commands and options in, exit codes out: 0 done, 1 failed, 2 wrong usage or settings, 3 fenced, 4 stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+import typer
+
+from producer.commands.doctor import run_doctor
+from producer.commands.output import Output
+from producer.commands.schemas import check_schemas, register_schemas
+from producer.commands.topics import apply_topics
+from producer.exit_codes import ExitCode, StoppedError, ending_of
+from producer.observe.logs import configure_logs
+from producer.publish.topics import PARTITIONS_DEFAULT, REPLICATION_OF_THE_BROKER
+from producer.settings import load_settings, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from producer.settings import Need, Settings
+
+PROGRAM = "trekkpaalegg-producer"
+_KAFKA: frozenset[Need] = frozenset({"kafka"})
+
+_log = structlog.get_logger(__name__)
+
+
+def _example(arguments: str) -> str:
+    return f"Example: {PROGRAM} {arguments}"
+
+
+EnvFile = Annotated[
+    Path | None,
+    typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Publishes every version of every trekkpålegg to Kafka, exactly once.",
+    epilog=_example("doctor --env-file production.env"),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+topics_app = typer.Typer(
+    help="The five topics on Kafka.", epilog=_example("topics apply --dry-run"), no_args_is_help=True
+)
+schemas_app = typer.Typer(
+    help="The Avro schemas and the registry.", epilog=_example("schemas check"), no_args_is_help=True
+)
+app.add_typer(topics_app, name="topics")
+app.add_typer(schemas_app, name="schemas")
+
+
+@topics_app.command("apply", epilog=_example("topics apply --partitions 12 --history-retention 400d"))
+def topics_apply(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; change nothing.")] = False,
+    partitions: Annotated[
+        int, typer.Option(min=1, help="Of each topic; for ever, since it is the number of lanes.")
+    ] = PARTITIONS_DEFAULT,
+    replication: Annotated[
+        int, typer.Option(min=-1, help="Copies of each partition; -1 is the broker's default.")
+    ] = REPLICATION_OF_THE_BROKER,
+    history_retention: Annotated[
+        str, typer.Option(help="How long every version is kept: forever, or days such as 400d.")
+    ] = "forever",
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Create the topics that are missing, record the number of lanes, tell what is otherwise than wanted."""
+    apply_topics(
+        _settings(env_file, _KAFKA),
+        Output(as_json=as_json),
+        dry_run=dry_run,
+        partitions=partitions,
+        replication=replication,
+        history_retention=history_retention,
+    )
+
+
+@schemas_app.command("check", epilog=_example("schemas check --json"))
+def schemas_check(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Check the schemas against every released version, and every registered one where a registry is given."""
+    check_schemas(_settings(env_file, frozenset()), Output(as_json=as_json))
+
+
+@schemas_app.command("register", epilog=_example("schemas register"))
+def schemas_register(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Register the schemas, and set FULL_TRANSITIVE compatibility for each."""
+    register_schemas(_settings(env_file, frozenset()), Output(as_json=as_json))
+
+
+@app.command(epilog=_example("doctor --env-file production.env"))
+def doctor(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Try every dependency in turn: what was tried, what came back, what to do."""
+    settings, faults = read_settings(env_file, os.environ)
+    run_doctor(settings, faults, Output(as_json=as_json))
+
+
+def _settings(env_file: Path | None, needs: frozenset[Need]) -> Settings:
+    settings = load_settings(env_file, os.environ, needs=needs)
+    for warning in settings.warnings:
+        _log.warning(warning)
+    return settings
+
+
+def run_command(arguments: Sequence[str] | None = None) -> ExitCode:
+    """Run one command line (without the program's name). Every error ends here, as words on stderr and a code."""
+    try:
+        ended = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+    except BaseException as error:  # noqa: BLE001  the last border
+        code, lines = ending_of(error)
+        if code is None:
+            _log.exception("unexpected error")
+        for line in lines:
+            sys.stderr.write(f"{PROGRAM}: {line}\n")
+        return ExitCode.FAILED if code is None else code
+    return ExitCode(ended) if isinstance(ended, int) else ExitCode.DONE
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise StoppedError
+
+
+def main() -> None:
+    """Entry point of the console script. The service replaces the handler of SIGTERM by its own."""
+    configure_logs()
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(run_command())

@@ -1,0 +1,118 @@
+"""The command line: help with examples, exit codes, and errors in words."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.exceptions import Abort, Exit, TyperException
+
+from producer.cli import PROGRAM, app, run_command
+from producer.commands.topics import parse_retention
+from producer.errors import AbortedError, FatalError, FencedError, SettingsError, SuspendedError
+from producer.exit_codes import ExitCode, StoppedError, ending_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import typer
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith(("TREKKPAALEGG_", "KAFKA_", "MASKINPORTEN_")):
+            monkeypatch.delenv(name)
+
+
+def command_lines(group: typer.Typer = app, before: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """Every command and group of commands."""
+    yield list(before)
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield [*before, command.name or command.callback.__name__.replace("_", "-")]
+    for sub in group.registered_groups:
+        assert sub.typer_instance is not None
+        assert sub.name is not None
+        yield from command_lines(sub.typer_instance, (*before, sub.name))
+
+
+@pytest.mark.parametrize("words", list(command_lines()), ids=" ".join)
+def test_every_help_shows_an_example_that_begins_as_the_command(
+    words: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert run_command([*words, "--help"]) is ExitCode.DONE
+    shown = " ".join(re.sub(r"[│╭╰─╮╯]", " ", capsys.readouterr().out).split())
+    assert f"Example: {' '.join([PROGRAM, *words])}" in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["topics"], ["nonsense"], ["doctor", "--nonsense"], ["topics", "apply", "--partitions", "0"]],
+    ids=" ".join,
+)
+def test_wrong_usage_is_told_in_a_line_and_ends_with_2(words: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert run_command(words) is ExitCode.WRONG_USAGE
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_every_bad_setting_is_told_on_a_line_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("TREKKPAALEGG_MAKS_ANTALL", "many")
+    monkeypatch.setenv("TREKKPAALEGG_TOPIK_PREFIX", "x")
+    assert run_command(["topics", "apply"]) is ExitCode.WRONG_USAGE
+    assert capsys.readouterr().err.splitlines() == [
+        f"{PROGRAM}: TREKKPAALEGG_TOPIK_PREFIX: no such setting; did you mean TREKKPAALEGG_TOPIC_PREFIX?",
+        f"{PROGRAM}: TREKKPAALEGG_MAKS_ANTALL: must be a whole number",
+        f"{PROGRAM}: KAFKA_BROKERS: missing; give host:port, several separated by commas",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SettingsError(["a", "b"]), 2),
+        (TyperException("usage"), 2),
+        (FencedError("fenced"), 3),
+        (FatalError("no"), 1),
+        (SuspendedError("no"), 1),
+        (AbortedError("no"), 1),
+        (Abort(), 1),
+        (KeyboardInterrupt(), 4),
+        (StoppedError(), 4),
+        (Exit(3), 3),
+        (SystemExit(2), 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_exit_codes_are_those_of_the_contract(error: BaseException, code: int) -> None:
+    assert ending_of(error)[0] == code
+
+
+def test_an_interrupt_that_the_command_line_turned_into_an_abort_counts_as_stopped() -> None:
+    abort = Abort()
+    abort.__cause__ = KeyboardInterrupt()
+    assert ending_of(abort)[0] is ExitCode.STOPPED
+
+
+def test_an_unforeseen_error_is_told_by_its_kind_alone() -> None:
+    code, lines = ending_of(ValueError("01810112345"))
+    assert code is None
+    assert lines == ["unexpected ValueError; the log entry above tells where"]
+
+
+def test_an_error_is_told_on_one_line() -> None:
+    assert ending_of(FatalError("a\nb"))[1] == ["a b"]
+
+
+def test_retention_is_for_ever_or_days() -> None:
+    assert parse_retention("forever") == -1
+    assert parse_retention("2d") == 172_800_000
+    for text in ("", "0d", "-1d", "2", "d", "2w", "999999d", "\u0662d"):
+        with pytest.raises(SettingsError, match="--history-retention"):
+            parse_retention(text)
