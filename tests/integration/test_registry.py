@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 import schemas
+from consumers import errors as consumers_errors
+from consumers.decode import Decoder
+from consumers.errors import UndecodableError
+from consumers.registry import RegistrySchemaSource
+from producer.domain.identifiers import Foedselsnummer
+from producer.domain.trekkpaalegg import Betalingsinformasjon, Trekkpaalegg, Trekkstatus, TrekkstoerrelseForPeriode
+from producer.encode.avro import confluent_prefix
+from producer.encode.compiled import compile_encoder
 from producer.encode.registry import SchemaRegistry
 from producer.errors import FatalError, RetryableError
 
@@ -20,6 +32,19 @@ if TYPE_CHECKING:
     from sandbox.registry import EmbeddedRegistry
 
 CURRENT = schemas.load("trekkpaalegg_versjon")
+
+VERSION = Trekkpaalegg(
+    trekkid="10001",
+    trekkversjon=1,
+    sekvensnummer=1,
+    opprettet=1_767_225_600_000_000,
+    saksnummer=None,
+    trekkpliktig="314150260",
+    skyldner=Foedselsnummer("12345678901"),
+    trekkstatus=Trekkstatus.AKTIV,
+    trekkstoerrelse_for_periode=(TrekkstoerrelseForPeriode(date(2026, 1, 1), None, Decimal("5000.50"), None),),
+    betalingsinformasjon=Betalingsinformasjon("971648198", "1234567", "76940512057"),
+)
 
 
 def changed(change: Callable[[list[dict[str, Any]]], object]) -> schemas.Schema:
@@ -111,6 +136,36 @@ def test_incompatible_schema_is_refused_with_the_reason(
         client.register(subject, other)
     assert sentence in str(refusal.value)
     assert plain.get_versions(subject) == [1]
+
+
+def test_event_is_read_through_the_registry_by_our_reader_and_by_an_ordinary_one(
+    client: SchemaRegistry, plain: SchemaRegistryClient, registry: EmbeddedRegistry, topic_prefix: str
+) -> None:
+    topic = f"{topic_prefix}-versjoner"
+    value = compile_encoder(CURRENT, confluent_prefix(client.register(f"{topic}-value", CURRENT)))(VERSION)
+
+    ordinary = AvroDeserializer(plain)(value, SerializationContext(topic, MessageField.VALUE))
+    assert ordinary["skyldner"] == "12345678901"
+    assert ordinary["opprettet"] == datetime(2026, 1, 1, tzinfo=UTC)
+    assert ordinary["trekkstoerrelse_for_periode"][0]["trekkbeloep"] == Decimal("5000.50")
+
+    source = RegistrySchemaSource(registry.url)
+    event = Decoder(source).decode_trekkpaalegg_versjon(value)
+    source.close()
+    assert event.skyldner.reveal() == "12345678901"
+    assert event.trekkstoerrelse_for_periode[0].trekkbeloep == Decimal("5000.50")
+
+
+def test_reader_tells_an_unknown_id_from_a_registry_out_of_reach(
+    registry: EmbeddedRegistry, unused_address: str
+) -> None:
+    source, lost = RegistrySchemaSource(registry.url), RegistrySchemaSource(unused_address)
+    with pytest.raises(UndecodableError, match="knows no schema with id 999999"):
+        source.fetch_schema(999_999)
+    with pytest.raises(consumers_errors.RetryableError, match="no answer"):
+        lost.fetch_schema(1)
+    source.close()
+    lost.close()
 
 
 def test_registry_out_of_reach_is_worth_a_retry(unused_address: str) -> None:

@@ -1,0 +1,52 @@
+"""The schema registry as a reader needs it: the id of a schema comes in, the schema's text goes out."""
+
+from __future__ import annotations
+
+import httpx2  # what confluent-kafka's registry client is built on, and whose errors it lets through
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from consumers.errors import FatalError, RetryableError, UndecodableError
+
+CALL_TIMEOUT_SECONDS = 10
+_SCHEMA_UNKNOWN = 40403
+_SERVER_ERROR = 500
+_TOO_MANY = 429
+
+
+class RegistrySchemaSource:
+    """One registry with Confluent's API. `url` is its base, `user` and `password` are for basic authentication."""
+
+    def __init__(self, url: str, user: str | None = None, password: str | None = None) -> None:
+        self._url = url
+        configuration: dict[str, object] = {"url": url, "timeout": CALL_TIMEOUT_SECONDS, "max.retries": 1}
+        if user is not None:
+            configuration["basic.auth.user.info"] = f"{user}:{password or ''}"
+        self._client = SchemaRegistryClient(configuration)
+
+    def fetch_schema(self, schema_id: int) -> str:
+        """The schema's JSON text.
+
+        Raises `UndecodableError` for an id that the registry does not know, `RetryableError` when it is out of reach
+        or in trouble, `FatalError` when it refuses us.
+        """
+        failed = f"could not get schema {schema_id} from {self._url}"
+        try:
+            return self._client.get_schema(schema_id).schema_str or ""
+        except SchemaRegistryError as error:
+            if error.error_code == _SCHEMA_UNKNOWN:
+                raise UndecodableError(f"the registry at {self._url} knows no schema with id {schema_id}") from error
+            status = error.http_status_code
+            if status >= _SERVER_ERROR or status == _TOO_MANY:
+                raise RetryableError(f"{failed}: it answered {status}") from error
+            raise FatalError(
+                f"{failed}: it answered {status}. Check KAFKA_SCHEMA_REGISTRY, user and password"
+            ) from error
+        except httpx2.RequestError as error:
+            raise RetryableError(f"{failed}: no answer ({type(error).__name__})") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise FatalError(f"{failed}: its answer is none of a schema registry's") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
