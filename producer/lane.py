@@ -91,6 +91,10 @@ class Lane:
         """A signal came for this lane. Any thread may call it."""
         self._calls.put(lambda: self._take_signal(trekkpliktig, offset))
 
+    def set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
+        """The list of those that the lane serves has changed. Any thread may call it."""
+        self._calls.put(lambda: self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic()))
+
     @property
     def first_open_signal(self) -> int:
         """Offset of the first signal that is not done with."""
@@ -127,19 +131,21 @@ class Lane:
             if trekkpliktig is None:
                 return
             position = self._state.of(trekkpliktig).position
-            origin, cursor = self._how_to_read(position)
-            reading = Reading(trekkpliktig, origin, cursor, self._signals.next_offset)
+            origin, full = self._how_to_read(position)
+            cursor = 0 if full else max(position.position - self._options.overlap_sekvensnummer, 0)
+            reading = Reading(trekkpliktig, origin, cursor, self._signals.next_offset, full=full)
             self._readings[trekkpliktig] = reading
             self._ask_page(reading)
 
-    def _how_to_read(self, position: TrekkpliktigPosition) -> tuple[Origin, int]:
+    def _how_to_read(self, position: TrekkpliktigPosition) -> tuple[Origin, bool]:
+        """The origin to give what is found, and whether to compare everything from the start."""
         options = self._options
         if options.reread is not None:
-            return options.reread, 0
+            return options.reread, True
         interval = options.reconcile_interval_seconds * 1_000_000
         if position.reconciled_at is not None and options.now() - position.reconciled_at >= interval:
-            return Origin.RECONCILE, 0
-        return Origin.POLL, max(position.position - options.overlap_sekvensnummer, 0)
+            return Origin.RECONCILE, True
+        return Origin.POLL, False
 
     def _ask_page(self, reading: Reading) -> None:
         cursor = reading.next_cursor()

@@ -24,12 +24,12 @@ MISSING_MAX = 1000
 
 
 class Reading:
-    """State of one reading. `cursor` is where it begins; `full` when it begins at 0 to compare everything."""
+    """State of one reading. `cursor` is where it begins; `full` when it compares everything from 0."""
 
-    def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int) -> None:
+    def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int, *, full: bool) -> None:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
-        self.full = cursor == 0
+        self.full = full
         self.signals_begun_at = signals_begun_at
         self.dropped = False
         self.orders_seen = 0

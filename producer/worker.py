@@ -22,7 +22,10 @@ RESTART_PAUSE_SECONDS_MAX = 30.0
 FENCED_GRACE_SECONDS = 15.0
 """How long the group may take to tell a fenced worker that its lane went to another; longer than a session."""
 
-_POLL_SECONDS = 0.5
+ALONE_SECONDS_MAX = 15.0
+"""How long a worker that was killed may still count as one: a session of 10 s, and the hand-over after it."""
+
+_POLL_SECONDS = 0.1
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +62,10 @@ class _Owned(msgspec.Struct):
 
 
 class Worker:
-    """Runs until `stopping` is set, every one of `lanes_max` lanes is done, or nothing more can be done."""
+    """Runs until `stopping` is set, every one of `lanes_max` lanes is done, or nothing more can be done.
+
+    `alone` is for commands that want all lanes: it is an error when another worker still has some after a session.
+    """
 
     def __init__(
         self,
@@ -68,7 +74,10 @@ class Worker:
         lanes_max: int,
         stopping: threading.Event,
         beat: Callable[[], None],
+        *,
+        alone: bool = False,
     ) -> None:
+        self._alone = alone
         self._membership = membership
         self._make_task = make_task
         self._lanes_max = lanes_max
@@ -77,17 +86,15 @@ class Worker:
         self._owned: dict[int, _Owned] = {}
         self.lanes_done: set[int] = set()
 
-    @property
-    def lanes_owned(self) -> int:
-        """How many lanes the group says are ours."""
-        return len(self._owned)
-
     def run(self) -> None:
         """Raises `FencedError` or `FatalError` when a lane can do no more; all others are closed first."""
+        begun = time.monotonic()
         self._membership.join(self._given, self._taken)
         try:
             while not self._stopping.is_set() and len(self.lanes_done) < self._lanes_max:
                 self._beat()
+                if self._alone and time.monotonic() - begun > ALONE_SECONDS_MAX and not self._has_all_lanes():
+                    raise FatalError("another worker of this application is running: stop it first, or let it do this")
                 for signal in self._membership.poll(_POLL_SECONDS):
                     owned = self._owned.get(signal.lane)
                     if owned is not None and owned.task is not None:
@@ -98,6 +105,9 @@ class Worker:
                     self._tend(lane, owned)
         finally:
             self._taken(set(self._owned))
+
+    def _has_all_lanes(self) -> bool:
+        return len(self._owned) == self._lanes_max
 
     def leave(self) -> None:
         """Leave the group."""
@@ -166,7 +176,11 @@ class Worker:
         if owned.missed_signals:
             self._membership.rewind(lane, owned.first_signal_offset)
             owned.missed_signals = False
-        task = self._make_task(lane)
+        try:
+            task = self._make_task(lane)
+        except RetryableError as error:
+            self._see_to(lane, owned, error)
+            return
         owned.task = task
 
         def body() -> None:

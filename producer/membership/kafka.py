@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -41,7 +42,8 @@ class KafkaMembership:
         if instance_id:
             settings["group.instance.id"] = instance_id
         self._signals = signals
-        self._consumer = Consumer(settings)
+        self._metadata: object = None
+        self._consumer = Consumer(settings, logger=logging.getLogger("librdkafka"))
         self._given: Callable[[dict[int, int]], None] | None = None
         self._taken: Callable[[set[int]], None] | None = None
 
@@ -59,6 +61,7 @@ class KafkaMembership:
             messages = self._consumer.consume(_SIGNALS_AT_ONCE_MAX, timeout=timeout_seconds)
         except KafkaException as raised:
             raise _put_out(raised.args[0]) from raised
+        self._metadata = self._consumer.consumer_group_metadata()
         for message in messages:
             error = message.error()
             if error is None:
@@ -84,8 +87,12 @@ class KafkaMembership:
         self._consumer.seek(TopicPartition(self._signals, lane, first_open_offset))
 
     def metadata(self) -> object:
-        """See `Membership.metadata`."""
-        return self._consumer.consumer_group_metadata()
+        """See `Membership.metadata`.
+
+        What stood at the last poll, a moment ago: asked for from another thread while one polls, confluent-kafka
+        2.16 never answers. A membership that has changed since makes the transaction fail, which is what it is for.
+        """
+        return self._metadata
 
     def leave(self) -> None:
         """See `Membership.leave`."""
@@ -94,6 +101,7 @@ class KafkaMembership:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = consumer.committed(partitions, timeout=_CALL_SECONDS_MAX) if partitions else []
         if self._given is not None:
+            self._metadata = consumer.consumer_group_metadata()
             self._given({each.partition: max(each.offset, 0) for each in committed})
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:

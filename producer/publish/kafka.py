@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +24,22 @@ TRANSACTION_TIMEOUT_SECONDS = 15
 """An open transaction hides the commits of others on its partitions, so it must not stay open for long."""
 
 INIT_TIMEOUT_SECONDS = 30.0
+_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 _QUEUE_FULL_WAIT_SECONDS = 0.1
 _CALL_AGAIN_PAUSE_SECONDS = 0.1
 
 
-def producer_properties(properties: Mapping[str, str], transactional_id: str) -> dict[str, Any]:
+def producer_properties(properties: Mapping[str, str], transactional_id: str, batch_bytes_max: int) -> dict[str, Any]:
     """Librdkafka properties of a lane's producer. The guarantee rests on them; the user's cannot replace them."""
     return {
         "linger.ms": "5",
         "queue.buffering.max.messages": "1000000",
+        "batch.size": str(batch_bytes_max),
         **properties,
         "transactional.id": transactional_id,
         "transaction.timeout.ms": str(TRANSACTION_TIMEOUT_SECONDS * 1000),
         "partitioner": "murmur2_random",
-        "delivery.report.only.error": "true",
+        "delivery.report.only.error": True,
     }
 
 
@@ -49,10 +52,12 @@ class KafkaLanePublisher:
         topics: Topics,
         lane: int,
         application_id: str,
+        batch_bytes_max: int,
         group_metadata: Callable[[], object],
         observer: Observer,
     ) -> None:
         self._properties = properties
+        self._batch_bytes_max = batch_bytes_max
         self._topics = topics
         self._lane = lane
         self._transactional_id = f"{application_id}-{lane}"
@@ -63,7 +68,9 @@ class KafkaLanePublisher:
     def take(self) -> LaneState:
         """See `LanePublisher.take`."""
         self.close()
-        producer = Producer(producer_properties(self._properties, self._transactional_id))
+        producer = Producer(
+            producer_properties(self._properties, self._transactional_id, self._batch_bytes_max), logger=_LIBRDKAFKA_LOG
+        )
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
         while True:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 LANE_COUNT_PARTITION = 0
 READ_STALLED_SECONDS_MAX = 30.0
 _BATCH_RECORDS_MAX = 10_000
+_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
 def read_lane_state(properties: Mapping[str, str], topic: str, partition: int) -> LaneState:
@@ -64,7 +66,8 @@ def _read_to_end(properties: Mapping[str, str], topic: str, partition: int) -> I
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
             "enable.partition.eof": "true",
-        }
+        },
+        logger=_LIBRDKAFKA_LOG,
     )
     try:
         whole = TopicPartition(topic, partition, OFFSET_BEGINNING)

@@ -1,0 +1,156 @@
+"""From settings to adapters: the only place that builds them. Nothing here runs until it is called."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from typing import Any as SchemaRegistry
+
+import msgspec
+
+import schemas
+from producer.encode.avro import confluent_prefix, single_object_prefix
+from producer.encode.compiled import compile_encoder
+from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
+from producer.encode.rejected import RejectedEncoder
+from producer.errors import FatalError
+from producer.kafka_properties import kafka_properties
+from producer.membership.kafka import KafkaMembership
+from producer.publish.admin import KafkaAdmin
+from producer.publish.kafka import KafkaLanePublisher
+from producer.publish.topics import Topics, start_faults
+from producer.records import RecordBuilder
+from producer.retry import call_retries
+from producer.source.client import SkatteetatenClient
+from producer.source.exchange import open_http_client
+from producer.source.grant import load_client_key
+from producer.source.maskinporten import MaskinportenTokens
+from producer.source.polling import PollingSource
+from producer.source.well_known import WellKnown
+
+if TYPE_CHECKING:
+    import threading
+
+    from producer.membership.port import Membership
+    from producer.observe.port import Observer
+    from producer.own import Own
+    from producer.publish.port import LanePublisher
+    from producer.settings import Settings
+    from producer.source.port import TrekkpaaleggSource
+
+RECORD_OVERHEAD_BYTES = 4096
+"""Kept free below a topic's limit for what headers and framing add to a value."""
+
+BATCH_BYTES_MAX = 1_000_000
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The cluster as found: the number of lanes, and the largest batch every topic takes."""
+
+    lanes: int
+    batch_bytes_max: int
+
+
+def now_microseconds() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def find_cluster(settings: Settings) -> Found:
+    """Check the topics before anything is written.
+
+    Raises `FatalError` that names every fault and what to do when one is missing, cleans up in the wrong way or has
+    another number of partitions than was recorded; `RetryableError` when Kafka does not answer.
+    """
+    topics = Topics.of(settings.topic_prefix)
+    admin = KafkaAdmin(kafka_properties(settings))
+    found = admin.describe(topics)
+    lanes = admin.lane_count(topics.positions) if topics.positions in found else None
+    faults = start_faults(settings.topic_prefix, found, lanes)
+    if faults or lanes is None:
+        raise FatalError("; ".join(faults) or "the number of lanes is not recorded: run `topics apply`")
+    smallest = min(int(topic.config.get("max.message.bytes", BATCH_BYTES_MAX)) for topic in found.values())
+    return Found(lanes, min(smallest, BATCH_BYTES_MAX))
+
+
+def build_source(settings: Settings, observer: Observer, own: Own, stopping: threading.Event) -> TrekkpaaleggSource:
+    """The source that the settings name. Raises `SettingsError` for a key that cannot sign."""
+    http = open_http_client(settings.max_concurrent_calls)
+    well_known = WellKnown(
+        http,
+        settings.maskinporten_well_known_url,
+        issuer=settings.maskinporten_issuer,
+        token_endpoint=settings.maskinporten_token_endpoint,
+    )
+    tokens = MaskinportenTokens(
+        http,
+        well_known,
+        load_client_key(settings.maskinporten_client_jwk.get_secret_value()),
+        client_id=settings.maskinporten_client_id,
+        scope=settings.maskinporten_scopes,
+        authentication=settings.authentication,
+        external_ref_of=own.external_ref_of,
+        observer=observer,
+    )
+    client = SkatteetatenClient(
+        http,
+        settings.api_url,
+        tokens,
+        max_concurrent_calls=settings.max_concurrent_calls,
+        observer=observer,
+    )
+    return PollingSource(client, call_retries(stopping), maks_antall=settings.maks_antall)
+
+
+def build_records(settings: Settings, batch_bytes_max: int) -> RecordBuilder:
+    """Encoders in the wire format that the settings ask for.
+
+    Raises `RetryableError` when the registry does not answer, `FatalError` when it refuses a schema.
+    """
+    topics = Topics.of(settings.topic_prefix)
+    event, rejected = schemas.load("trekkpaalegg_versjon"), schemas.load("trekkpaalegg_rejected")
+    if settings.kafka_schema_registry:
+        registry = build_registry(settings)
+        registry.register(f"{topics.gjeldende}-value", event)
+        event_prefix = confluent_prefix(registry.register(f"{topics.versjoner}-value", event))
+        rejected_prefix = confluent_prefix(registry.register(f"{topics.quarantine}-value", rejected))
+    else:
+        event_prefix = single_object_prefix(event.fingerprint)
+        rejected_prefix = single_object_prefix(rejected.fingerprint)
+    event_bytes_max = min(EVENT_BYTES_MAX, batch_bytes_max - RECORD_OVERHEAD_BYTES)
+    return RecordBuilder(
+        topics,
+        EventEncoder(settings.api_url, compile_encoder(event, event_prefix), event.fingerprint, event_bytes_max),
+        RejectedEncoder(settings.api_url, rejected, rejected_prefix, event_bytes_max // 2),
+    )
+
+
+def build_registry(settings: Settings) -> SchemaRegistry:
+    """The registry that the settings name."""
+    password = settings.kafka_schema_registry_password
+    return SchemaRegistry(
+        settings.kafka_schema_registry or "",
+        settings.kafka_schema_registry_user,
+        password.get_secret_value() if password else None,
+    )
+
+
+def build_membership(settings: Settings) -> Membership:
+    """Membership in the group of the application's workers."""
+    topics = Topics.of(settings.topic_prefix)
+    return KafkaMembership(kafka_properties(settings), settings.application_id, topics.signals, settings.instance_id)
+
+
+def build_publisher(
+    settings: Settings, found: Found, lane: int, membership: Membership, observer: Observer
+) -> LanePublisher:
+    """The one writer of a lane."""
+    return KafkaLanePublisher(
+        kafka_properties(settings),
+        Topics.of(settings.topic_prefix),
+        lane,
+        settings.application_id,
+        found.batch_bytes_max,
+        membership.metadata,
+        observer,
+    )

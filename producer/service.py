@@ -1,0 +1,146 @@
+"""From settings to running lanes: the worker with everything its lanes share, for the service and for single rounds."""
+
+from __future__ import annotations
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import structlog
+
+from producer import bootstrap
+from producer.errors import RetryableError
+from producer.lane import Lane, LaneOptions, LaneParts
+from producer.own import Own
+from producer.schedule import RoundSchedule, Schedule
+from producer.trekkpliktige import TrekkpliktigeList
+from producer.worker import Worker
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from producer.domain.trekkpaalegg import Origin
+    from producer.membership.port import Membership
+    from producer.observe.port import Observer
+    from producer.records import RecordBuilder
+    from producer.settings import Settings
+
+START_PAUSE_SECONDS = 2.0
+LIST_INTERVAL_SECONDS = 5.0
+FOUND_SECONDS_MAX = 10.0
+WORKER_BEAT = "worker"
+
+_log = structlog.get_logger(__name__)
+
+
+class Service:
+    """One worker and its lanes.
+
+    `once` ends when every trekkpliktig was read to its end; `reread` is the origin of a reading from 0 of each of
+    them, `only` narrows the round to some. `beat` is called with a loop's name whenever it turns; `loops` keeps who
+    should.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        observer: Observer,
+        beat: Callable[[str], None],
+        stopping: threading.Event,
+        *,
+        once: bool = False,
+        reread: Origin | None = None,
+        only: frozenset[str] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._beat = beat
+        self._stopping = stopping
+        self._once = once
+        self._only = only
+        self._own = Own(TrekkpliktigeList(settings, _log.warning))
+        self._source = bootstrap.build_source(settings, observer, self._own, stopping)
+        self._pool = ThreadPoolExecutor(settings.max_concurrent_calls, thread_name_prefix="call")
+        self._lanes: dict[int, Lane] = {}
+        self._list_looked_at = 0.0
+        self._found: tuple[bootstrap.Found, RecordBuilder] | None = None
+        self._found_at = 0.0
+        self._options = LaneOptions(
+            own=self._own,
+            overlap_sekvensnummer=settings.overlap_sekvensnummer,
+            reconcile_interval_seconds=settings.reconcile_interval_seconds,
+            readings_max=settings.max_concurrent_calls,
+            now=bootstrap.now_microseconds,
+            reread=reread,
+        )
+        self.rounds: dict[int, RoundSchedule] = {}
+
+    def run(self) -> None:
+        """Run until told to stop, or until the round is done. Raises what `Worker.run` raises."""
+        found = self._await(lambda: bootstrap.find_cluster(self._settings))
+        if found is None:
+            return
+        membership = bootstrap.build_membership(self._settings)
+        worker = Worker(
+            membership,
+            lambda lane: self._make_lane(lane, membership),
+            found.lanes,
+            self._stopping,
+            lambda: self._turn(found.lanes),
+            alone=self._once,
+        )
+        try:
+            worker.run()
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            worker.leave()
+
+    def _turn(self, lanes: int) -> None:
+        self._beat(WORKER_BEAT)
+        now = time.monotonic()
+        if self._once or now - self._list_looked_at < LIST_INTERVAL_SECONDS:
+            return
+        self._list_looked_at = now
+        if self._own.refresh():
+            for number, lane in self._lanes.items():
+                lane.set_trekkpliktige(self._own.in_lane(number, lanes))
+
+    def _await(self, ask: Callable[[], bootstrap.Found]) -> bootstrap.Found | None:
+        """What is asked for, as soon as it can be had; None when told to stop before. Single rounds do not wait."""
+        while not self._stopping.is_set():
+            self._beat(WORKER_BEAT)
+            try:
+                return ask()
+            except RetryableError as error:
+                if self._once:
+                    raise
+                _log.warning("cannot start yet", reason=str(error))
+                self._stopping.wait(START_PAUSE_SECONDS)
+        return None
+
+    def _make_lane(self, number: int, membership: Membership) -> Lane:
+        """A lane, not yet taken."""
+        found, records = self._surroundings()
+        schedule: Schedule
+        if self._once:
+            schedule = self.rounds[number] = RoundSchedule(random.random)
+        else:
+            schedule = Schedule(self._settings.poll_interval_seconds, random.random)
+        served = self._own.in_lane(number, found.lanes)
+        schedule.set_trekkpliktige(
+            [each for each in served if self._only is None or each in self._only], time.monotonic()
+        )
+        publisher = bootstrap.build_publisher(self._settings, found, number, membership, self._observer)
+        parts = LaneParts(self._source, self._pool, publisher, records, schedule, self._observer)
+        lane = self._lanes[number] = Lane(number, parts, self._options, lambda: self._beat(f"lane-{number}"))
+        return lane
+
+    def _surroundings(self) -> tuple[bootstrap.Found, RecordBuilder]:
+        """What the topics take and the registry's ids, asked for anew when a lane starts later than the others."""
+        now = time.monotonic()
+        if self._found is None or now - self._found_at > FOUND_SECONDS_MAX:
+            found = bootstrap.find_cluster(self._settings)
+            self._found, self._found_at = (found, bootstrap.build_records(self._settings, found.batch_bytes_max)), now
+        return self._found
