@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -102,6 +103,8 @@ def schemas_register(*, as_json: AsJson = False, env_file: EnvFile = None) -> No
 @app.command(epilog=_example("doctor --env-file production.env"))
 def doctor(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     """Try every dependency in turn: what was tried, what came back, what to do."""
+    # It tells all that fails itself, in words.
+    logging.getLogger().setLevel(logging.CRITICAL)
     settings, faults = read_settings(env_file, os.environ)
     run_doctor(settings, faults, Output(as_json=as_json))
 
@@ -132,7 +135,7 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script. The service replaces the handler of SIGTERM by its own."""
-    configure_logs()
+    """Entry point of the console script. The service sets its own handler of SIGTERM and level of logs."""
+    configure_logs(level="WARNING")
     signal.signal(signal.SIGTERM, _stop)
     sys.exit(run_command())

@@ -143,7 +143,7 @@ class _Examination:
             elements = None
         if not isinstance(elements, list):
             raise FatalError(f"HTTP {answer.status}, but not a list of orders; look whether the address is right")
-        return f"HTTP {answer.status} with {len(elements)} order for {first.organisasjonsnummer}"
+        return f"HTTP {answer.status} with {len(elements)} orders for {first.organisasjonsnummer}"
 
     def _check_kafka(self) -> str:
         properties = kafka_properties(self._settings)
