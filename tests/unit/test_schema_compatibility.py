@@ -179,6 +179,18 @@ def test_named_types_are_followed_and_recursion_ends() -> None:
     assert differences(tree("long"), tree("int")) == ["value: the type changed from long to int."]
 
 
+def test_type_may_be_declared_at_its_first_use_or_named_at_a_later_one() -> None:
+    first = {"type": "record", "name": "Beloep", "fields": [{"name": "kroner", "type": "long"}]}
+    older = {"a": first, "b": "Beloep"}
+    newer = {"b": first, "a": "Beloep"}
+
+    def pair(types: dict[str, Any]) -> schemas.Schema:
+        fields = [{"name": name, "type": kind} for name, kind in types.items()]
+        return schema_of({"type": "record", "name": "Pair", "fields": fields})
+
+    assert differences(pair(older), pair(newer)) == []
+
+
 def test_fixed_of_another_size_is_found() -> None:
     def fixed(size: int) -> schemas.Schema:
         return schema_of({"type": "fixed", "name": "Hash", "size": size})
