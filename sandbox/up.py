@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -121,5 +122,6 @@ def _end(*_: object) -> NoReturn:
 
 
 def _failed(error: Exception) -> typer.Exit:
-    print(f"trekkpaalegg-sandbox: {error}", file=sys.stderr)
+    hint = "; choose another port, or 0 for a free one" if getattr(error, "errno", None) == errno.EADDRINUSE else ""
+    print(f"trekkpaalegg-sandbox: {error}{hint}", file=sys.stderr)
     return typer.Exit(FAILED)
