@@ -16,8 +16,10 @@ import httpx
 import msgspec
 
 from producer.errors import RetryableError
+from producer.source.interruption import Connections
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping
 
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -42,17 +44,22 @@ class Answer(msgspec.Struct, frozen=True):
         return str(self.headers.get("content-type", ""))
 
 
-def open_http_client(max_concurrent_calls: int) -> httpx.Client:
+def open_http_client(max_concurrent_calls: int, stopping: threading.Event | None = None) -> httpx.Client:
     """The client to share by all threads and for all addresses: keep-alive, bounded waits, no redirects.
 
-    It holds a connection more per address than there may be calls at a time, so that tokens never wait for pages.
-    Whoever opens it closes it.
+    It may hold twice as many connections as there may be calls at a time, so that tokens never wait for pages.
+    Calls that still hang some seconds after `stopping` is set are broken off. Whoever opens it closes it.
     """
+    hooks = {}
+    if stopping is not None:
+        opened = Connections()
+        opened.break_when(stopping)
+        hooks = {"request": [opened.watch]}
     connections = 2 * max_concurrent_calls
     limits = httpx.Limits(
         max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEP_ALIVE_SECONDS
     )
-    return httpx.Client(timeout=_TIMEOUT, limits=limits, follow_redirects=False)
+    return httpx.Client(timeout=_TIMEOUT, limits=limits, follow_redirects=False, event_hooks=hooks)
 
 
 def exchange(

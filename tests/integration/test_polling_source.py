@@ -378,6 +378,22 @@ def test_a_broken_answer_is_a_retryable_error_without_its_content(http: httpx.Cl
     assert "SSH" not in str(caught.value)
 
 
+def test_a_call_that_hangs_is_broken_off_after_a_stop() -> None:
+    stopping = threading.Event()
+    with (
+        raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", pause_seconds=30) as address,
+        open_http_client(1, stopping) as http,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        call = threads.submit(exchange, http, "GET", address)
+        with pytest.raises(TimeoutError):
+            call.result(timeout=0.3)
+        stopping.set()
+        begun = time.monotonic()
+        assert isinstance(call.exception(timeout=10), RetryableError)
+        assert time.monotonic() - begun < 6
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/", "gopher://a/", "http://[/", "nothing"])
 def test_an_address_that_leads_nowhere_is_a_retryable_error(http: httpx.Client, address: str) -> None:
     with pytest.raises(RetryableError):
