@@ -65,7 +65,7 @@ def fetch_jars(name: str, coordinates: str) -> list[Path]:
         jars.mkdir()
         for dependency in (*inputs, *(other for other in others if other.scope in {"compile", "runtime"})):
             jar = dependency.artifact.resolve()
-            _check(jar)
+            check_file(jar)
             shutil.copyfile(jar, jars / jar.name)
 
     return sorted((_fetch_once(name, fill) / "jars").glob("*.jar"))
@@ -77,7 +77,7 @@ def fetch_program(name: str, group: str, artifact: str, version: str, classifier
     def fill(context: MavenContext, folder: Path) -> None:
         component = context.project(group, artifact).at_version(version)
         archive = component.artifact(classifier=classifier, packaging="tar.gz").resolve()
-        _check(archive)
+        check_file(archive)
         with tarfile.open(archive) as tar:
             # Debian 12's Python 3.11.2 has no filters yet; there the checksum alone vouches for what is inside.
             tar.extraction_filter = getattr(tarfile, "data_filter", None)
@@ -127,7 +127,7 @@ def _fill(name: str, content: Path, fill: Callable[[MavenContext, Path], None], 
             ) from error
 
 
-def _check(file: Path) -> None:
+def check_file(file: Path) -> None:
     """Raise `FetchError` unless the file has the checksum listed for its name."""
     lines = (line.split() for line in _CHECKSUMS.read_text(encoding="ascii").splitlines())
     listed = {name: checksum for checksum, name in lines}

@@ -51,6 +51,9 @@ class EmbeddedKafka(EmbeddedServer):
         """Address for clients, `host:port`."""
         return f"{LOOPBACK}:{self.port}"
 
+    def _ports(self) -> tuple[int, ...]:
+        return self.port, self._controller_port
+
     def _launch(self) -> ServerProcess:
         class_path = os.pathsep.join(str(jar) for jar in fetch_jars(CACHE_NAME, COORDINATES))
         settings_file = self.data_folder / "server.properties"

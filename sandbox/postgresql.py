@@ -42,6 +42,9 @@ class EmbeddedPostgresql(EmbeddedServer):
             self._process.stop(stop_signal=signal.SIGINT)
             self._process = None
 
+    def _ports(self) -> tuple[int, ...]:
+        return (self.port,)
+
     def _launch(self) -> ServerProcess:
         programs = _programs()
         cluster = self.data_folder / "cluster"

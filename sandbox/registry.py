@@ -32,6 +32,9 @@ class EmbeddedRegistry(EmbeddedServer):
         """Base address as Confluent clients want it."""
         return f"http://{LOOPBACK}:{self.port}/apis/ccompat/v7"
 
+    def _ports(self) -> tuple[int, ...]:
+        return (self.port,)
+
     def _launch(self) -> ServerProcess:
         program = fetch_registry()
         process = ServerProcess(

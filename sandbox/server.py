@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from sandbox.process import ServerStartError
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -90,6 +92,9 @@ class EmbeddedServer(ABC):
         Raises `ServerStartError` with the last lines of the log.
         """
         if not self.is_running():
+            for port in self._ports():
+                if not is_free(port):
+                    raise ServerStartError(f"port {port} of {LOOPBACK} is taken; choose another, or 0 for a free one")
             self._process = self._launch()
 
     def stop(self) -> None:
@@ -119,6 +124,10 @@ class EmbeddedServer(ABC):
             self._folder = None
 
     @abstractmethod
+    def _ports(self) -> tuple[int, ...]:
+        """Every port it listens on."""
+
+    @abstractmethod
     def _launch(self) -> ServerProcess:
         """Start the process and wait until it answers."""
 
@@ -132,14 +141,20 @@ def free_port() -> int:
     """A TCP port on 127.0.0.1 on which nothing listens now. Raises `RuntimeError` if none is found."""
     for _ in range(_PORT_ATTEMPTS_MAX):
         port = secrets.choice(_PORTS)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
+        if is_free(port):
             return port
     raise RuntimeError(f"no free port between {_PORTS.start} and {_PORTS.stop}")
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the port of 127.0.0.1 now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
 
 
 def accepts_connections(port: int) -> bool:

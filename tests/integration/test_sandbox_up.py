@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -96,19 +97,21 @@ def test_up_says_so_when_a_server_has_died(up: Callable[..., Up]) -> None:
     assert "kafka has ended by itself" in process.stderr.read()
 
 
-def test_up_with_a_port_that_is_taken_says_which_and_fails(up: Callable[..., Up], tmp_path: Path) -> None:
-    _, settings = up()
-    port = settings["KAFKA_BROKERS"].partition(":")[2]
-    second = subprocess.run(
-        [sys.executable, "-m", "sandbox", "up", "--kafka-port", port],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
+def test_up_with_a_port_that_is_taken_says_which_and_fails(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        second = subprocess.run(
+            [sys.executable, "-m", "sandbox", "up", "--kafka-port", port],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
     assert second.returncode == 1
-    assert port in second.stderr
+    assert second.stderr.startswith(f"trekkpaalegg-sandbox: port {port} of 127.0.0.1 is taken")
+    assert not second.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_chosen_data_folder_serves_another_time_on_other_ports(tmp_path: Path) -> None:
