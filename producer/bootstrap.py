@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-from typing import Any as SchemaRegistry
 
 import msgspec
 
@@ -12,6 +11,7 @@ import schemas
 from producer.encode.avro import confluent_prefix, single_object_prefix
 from producer.encode.compiled import compile_encoder
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
+from producer.encode.registry import SchemaRegistry
 from producer.encode.rejected import RejectedEncoder
 from producer.errors import FatalError
 from producer.kafka_properties import kafka_properties
@@ -73,9 +73,14 @@ def find_cluster(settings: Settings) -> Found:
     return Found(lanes, min(smallest, BATCH_BYTES_MAX))
 
 
+def group_members(settings: Settings) -> int:
+    """How many workers of the application are live now."""
+    return KafkaAdmin(kafka_properties(settings)).group_members(settings.application_id)
+
+
 def build_source(settings: Settings, observer: Observer, own: Own, stopping: threading.Event) -> TrekkpaaleggSource:
     """The source that the settings name. Raises `SettingsError` for a key that cannot sign."""
-    http = open_http_client(settings.max_concurrent_calls)
+    http = open_http_client(settings.max_concurrent_calls, stopping)
     well_known = WellKnown(
         http,
         settings.maskinporten_well_known_url,

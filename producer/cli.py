@@ -14,12 +14,14 @@ import typer
 
 from producer.commands.doctor import run_doctor
 from producer.commands.output import Output
+from producer.commands.rounds import run_backfill, run_once, run_reconcile
+from producer.commands.run import run_service
 from producer.commands.schemas import check_schemas, register_schemas
 from producer.commands.topics import apply_topics
 from producer.exit_codes import ExitCode, StoppedError, ending_of
 from producer.observe.logs import configure_logs
 from producer.publish.topics import PARTITIONS_DEFAULT, REPLICATION_OF_THE_BROKER
-from producer.settings import load_settings, read_settings
+from producer.settings import ALL_NEEDS, load_settings, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +61,35 @@ schemas_app = typer.Typer(
 )
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
+
+
+@app.command(epilog=_example("run"))
+def run(*, env_file: EnvFile = None) -> int:
+    """Publish new versions for ever: the service. SIGTERM ends it cleanly within ten seconds."""
+    return run_service(_settings(env_file, ALL_NEEDS))
+
+
+@app.command(epilog=_example("once --json"))
+def once(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Read every trekkpliktig once and publish what is new; fails unless every one was read to its end."""
+    run_once(_settings(env_file, ALL_NEEDS), Output(as_json=as_json))
+
+
+@app.command(epilog=_example("backfill --trekkpliktig 314159265"))
+def backfill(
+    *,
+    trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Read again from the start and publish what is missing. No worker may run."""
+    run_backfill(_settings(env_file, ALL_NEEDS), Output(as_json=as_json), trekkpliktig or [])
+
+
+@app.command(epilog=_example("reconcile --json"))
+def reconcile(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Compare all that the source has with what was published, publish what is missing, print the differences."""
+    run_reconcile(_settings(env_file, ALL_NEEDS), Output(as_json=as_json))
 
 
 @topics_app.command("apply", epilog=_example("topics apply --partitions 12 --history-retention 400d"))

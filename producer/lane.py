@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Container
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -64,10 +64,20 @@ class LaneParts(NamedTuple):
     observer: Observer
 
 
-class Lane:
-    """See the module. `beat` is called at every turn of the loop."""
+class LaneWatch(Protocol):
+    """Told at every turn of the loop, and when it has ended."""
 
-    def __init__(self, number: int, parts: LaneParts, options: LaneOptions, beat: Callable[[], None]) -> None:
+    def beat(self) -> None:
+        """The loop has turned."""
+
+    def ended(self) -> None:
+        """The loop has ended."""
+
+
+class Lane:
+    """See the module."""
+
+    def __init__(self, number: int, parts: LaneParts, options: LaneOptions, watch: LaneWatch) -> None:
         self.number = number
         self.schedule = parts.schedule
         self._calls = Calls(parts.source, parts.pool)
@@ -75,7 +85,7 @@ class Lane:
         self._records = parts.records
         self._observer = parts.observer
         self._options = options
-        self._beat = beat
+        self._watch = watch
         self._state = LaneState()
         self._signals = SignalOffsets(0)
         self._readings: dict[str, Reading] = {}
@@ -109,7 +119,7 @@ class Lane:
             _log.info("lane taken", lane=self.number, trekkpliktige=len(self.schedule), orders=orders)
             self._observer.lane_taken(self.number, len(self.schedule), orders)
             while not self._stopping.is_set() and not (self.schedule.is_done and not self._readings):
-                self._beat()
+                self._watch.beat()
                 self._begin_due()
                 self._calls.take_answers(self._wait_seconds())
                 self._publish_ready()
@@ -118,6 +128,7 @@ class Lane:
             for reading in self._readings.values():
                 reading.dropped = True
             self._publisher.close()
+            self._watch.ended()
             self._observer.lane_left(self.number)
 
     def _take_signal(self, trekkpliktig: str, offset: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -35,19 +35,44 @@ WORKER_BEAT = "worker"
 _log = structlog.get_logger(__name__)
 
 
+class Watch(Protocol):
+    """Told by any thread how the loops of a service fare."""
+
+    def beat(self, loop: str) -> None:
+        """The loop has turned."""
+
+    def ended(self, loop: str) -> None:
+        """The loop has ended, as it may."""
+
+    def ready(self, what: str, missing: str | None) -> None:
+        """What keeps the service from being ready, None when nothing of this kind does any more."""
+
+
+class NullWatch:
+    """Watches nothing."""
+
+    def beat(self, loop: str) -> None:
+        """Ignore."""
+
+    def ended(self, loop: str) -> None:
+        """Ignore."""
+
+    def ready(self, what: str, missing: str | None) -> None:
+        """Ignore."""
+
+
 class Service:
     """One worker and its lanes.
 
     `once` ends when every trekkpliktig was read to its end; `reread` is the origin of a reading from 0 of each of
-    them, `only` narrows the round to some. `beat` is called with a loop's name whenever it turns; `loops` keeps who
-    should.
+    them, `only` narrows the round to some.
     """
 
     def __init__(
         self,
         settings: Settings,
         observer: Observer,
-        beat: Callable[[str], None],
+        watch: Watch,
         stopping: threading.Event,
         *,
         once: bool = False,
@@ -56,7 +81,7 @@ class Service:
     ) -> None:
         self._settings = settings
         self._observer = observer
-        self._beat = beat
+        self._watch = watch
         self._stopping = stopping
         self._once = once
         self._only = only
@@ -82,6 +107,7 @@ class Service:
         found = self._await(lambda: bootstrap.find_cluster(self._settings))
         if found is None:
             return
+        self._watch.ready("start", None)
         membership = bootstrap.build_membership(self._settings)
         worker = Worker(
             membership,
@@ -98,7 +124,7 @@ class Service:
             worker.leave()
 
     def _turn(self, lanes: int) -> None:
-        self._beat(WORKER_BEAT)
+        self._watch.beat(WORKER_BEAT)
         now = time.monotonic()
         if self._once or now - self._list_looked_at < LIST_INTERVAL_SECONDS:
             return
@@ -110,13 +136,14 @@ class Service:
     def _await(self, ask: Callable[[], bootstrap.Found]) -> bootstrap.Found | None:
         """What is asked for, as soon as it can be had; None when told to stop before. Single rounds do not wait."""
         while not self._stopping.is_set():
-            self._beat(WORKER_BEAT)
+            self._watch.beat(WORKER_BEAT)
             try:
                 return ask()
             except RetryableError as error:
                 if self._once:
                     raise
                 _log.warning("cannot start yet", reason=str(error))
+                self._watch.ready("start", str(error))
                 self._stopping.wait(START_PAUSE_SECONDS)
         return None
 
@@ -134,7 +161,7 @@ class Service:
         )
         publisher = bootstrap.build_publisher(self._settings, found, number, membership, self._observer)
         parts = LaneParts(self._source, self._pool, publisher, records, schedule, self._observer)
-        lane = self._lanes[number] = Lane(number, parts, self._options, lambda: self._beat(f"lane-{number}"))
+        lane = self._lanes[number] = Lane(number, parts, self._options, _LaneWatch(self._watch, number))
         return lane
 
     def _surroundings(self) -> tuple[bootstrap.Found, RecordBuilder]:
@@ -144,3 +171,23 @@ class Service:
             found = bootstrap.find_cluster(self._settings)
             self._found, self._found_at = (found, bootstrap.build_records(self._settings, found.batch_bytes_max)), now
         return self._found
+
+
+class _LaneWatch:
+    """Watches one lane: it is ready from its first turn until it ends."""
+
+    def __init__(self, watch: Watch, lane: int) -> None:
+        self._watch = watch
+        self._name = f"lane-{lane}"
+        self._is_ready = False
+        watch.ready(self._name, "not taken yet")
+
+    def beat(self) -> None:
+        self._watch.beat(self._name)
+        if not self._is_ready:
+            self._is_ready = True
+            self._watch.ready(self._name, None)
+
+    def ended(self) -> None:
+        self._watch.ended(self._name)
+        self._watch.ready(self._name, None)

@@ -121,6 +121,11 @@ class TrekkpliktigState:
             self._open_ends.pop(key, None)
             self._orders[key] = _PACKED.pack(order.trekkversjon, order.content_hash_version, order.content_hash)
 
+    def drop(self, key: bytes) -> None:
+        """Forget one order."""
+        self._orders.pop(key, None)
+        self._open_ends.pop(key, None)
+
     def remember_all(self, orders: Mapping[bytes, OrderState]) -> None:
         """Set the state of several orders."""
         for key, order in orders.items():

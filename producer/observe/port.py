@@ -45,7 +45,7 @@ class Observer(Protocol):
         """What was detected stands in Kafka."""
 
     def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:
-        """A reading came to its end (None) or could not; `vanished` orders were known and did not come in a full one."""
+        """A reading ended well (None) or not; `vanished` orders were known and did not come in a full one."""
 
     def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
         """The source's highest sekvensnummer is below what was published: its numbers may have begun anew."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
     from producer.observe.port import Observer
-    from producer.source.exchange import Answer
+    from producer.source.answer import Answer
 
 _LIST: Final = "list"
 _VERSION: Final = "version"

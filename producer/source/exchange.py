@@ -6,16 +6,13 @@ the caller to say.
 
 from __future__ import annotations
 
-import re
 import time
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
 import httpx
-import msgspec
 
 from producer.errors import RetryableError
+from producer.source.answer import Answer
 from producer.source.interruption import Connections
 
 if TYPE_CHECKING:
@@ -24,24 +21,9 @@ if TYPE_CHECKING:
 
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 CALL_SECONDS_MAX: Final = 60.0
-RETRY_AFTER_SECONDS_MAX: Final = 3600.0
 _TIMEOUT: Final = httpx.Timeout(connect=5.0, read=30.0, write=10.0, pool=60.0)
 _KEEP_ALIVE_SECONDS: Final = 30.0
 _NO_CONTENT: Final = 204
-_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What came back: any status, the body whole and decompressed."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    @property
-    def content_type(self) -> str:
-        """As the other side named it; empty if it did not."""
-        return str(self.headers.get("content-type", ""))
 
 
 def open_http_client(max_concurrent_calls: int, stopping: threading.Event | None = None) -> httpx.Client:
@@ -102,20 +84,6 @@ def exchange(
     if response.is_success and not body and not _says_empty(response):
         raise RetryableError("an empty body whose length was not announced: it may have been cut off")
     return Answer(response.status_code, response.headers, body)
-
-
-def retry_after_seconds(headers: httpx.Headers, now_seconds: float) -> float | None:
-    """The pause that `Retry-After` asks for, in seconds or as a date, at most an hour; None if it asks for none."""
-    text = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(text):
-        return min(float(text), RETRY_AFTER_SECONDS_MAX)
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    pause_seconds = (moment - datetime.fromtimestamp(now_seconds, UTC)).total_seconds()
-    return min(max(pause_seconds, 0.0), RETRY_AFTER_SECONDS_MAX)
 
 
 def _read_bounded(response: httpx.Response, bytes_max: int, deadline: float) -> bytes:

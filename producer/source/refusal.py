@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from producer.errors import RetryableError, SuspendedError
-from producer.source.exchange import retry_after_seconds
+from producer.source.answer import retry_after_seconds
 
 if TYPE_CHECKING:
     from producer.errors import ProducerError
-    from producer.source.exchange import Answer
+    from producer.source.answer import Answer
 
 OK: Final = 200
 NO_CONTENT: Final = 204

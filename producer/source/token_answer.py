@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from producer.errors import FatalError, RetryableError, SuspendedError
-from producer.source.exchange import retry_after_seconds
+from producer.source.answer import retry_after_seconds
 
 if TYPE_CHECKING:
     from producer.errors import ProducerError
-    from producer.source.exchange import Answer
+    from producer.source.answer import Answer
 
 _OK: Final = 200
 _SERVER_ERROR: Final = 500

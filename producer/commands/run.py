@@ -1,0 +1,83 @@
+"""`run`: the service, from its start until a signal ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+
+from producer.exit_codes import ExitCode
+from producer.observe.http import Health, HealthServer
+from producer.observe.logs import configure_logs
+from producer.observe.prometheus import PrometheusObserver
+from producer.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from producer.settings import Settings
+
+LOOP_SECONDS_MAX = 90.0
+"""A loop that has not turned for so long is stuck. Longer than any single call it makes."""
+
+STOP_SECONDS_MAX = 9.0
+"""After a signal; then a commit that hangs is left to the next fence."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Pulse:
+    """Tells `Health` which loops turn, and whether the lanes that the group gave us have been taken."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._beats: dict[str, Callable[[], None]] = {}
+        health.set_ready("start", "Kafka, topics and registry have not been reached yet")
+
+    def beat(self, loop: str) -> None:
+        """See `producer.service.Watch`."""
+        beat = self._beats.get(loop)
+        if beat is None:
+            beat = self._beats[loop] = self._health.heartbeat(loop, LOOP_SECONDS_MAX)
+        beat()
+
+    def ended(self, loop: str) -> None:
+        """See `producer.service.Watch`."""
+        self._beats.pop(loop, None)
+        self._health.unwatch(loop)
+
+    def ready(self, what: str, missing: str | None) -> None:
+        """See `producer.service.Watch`."""
+        self._health.set_ready(what, missing)
+
+
+def run_service(settings: Settings) -> ExitCode:
+    """Publish until SIGTERM or Ctrl-C. Raises `FencedError` and `FatalError` when nothing more can be done."""
+    configure_logs(level="INFO")
+    stopping = threading.Event()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        _log.info("stopping", signal=signal.Signals(number).name)
+        stopping.set()
+        # A commit that hangs blocks its thread in librdkafka, so the process is ended from outside it.
+        watchdog = threading.Timer(STOP_SECONDS_MAX, _end_now)
+        watchdog.daemon = True
+        watchdog.start()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)
+    observer, health = PrometheusObserver(), Health()
+    with HealthServer(health, observer.exposition, host=settings.http_host, port=settings.http_port) as server:
+        _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
+        Service(settings, observer, Pulse(health), stopping).run()
+    _log.info("stopped")
+    return ExitCode.DONE
+
+
+def _end_now() -> None:
+    _log.error("a transaction did not end in time: left to the next fence")
+    os._exit(ExitCode.STOPPED)
