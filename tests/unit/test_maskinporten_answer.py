@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from producer.errors import FatalError, ProducerError, RetryableError, SuspendedError
-from producer.source.exchange import Answer
+from producer.source.answer import Answer
 from producer.source.token_answer import GrantUsedUpError, read_token
 
 NOW = 1_795_435_200.0

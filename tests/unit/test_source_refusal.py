@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from producer.errors import RetryableError, SuspendedError
-from producer.source.exchange import Answer, retry_after_seconds
+from producer.source.answer import Answer, retry_after_seconds
 from producer.source.refusal import refusal_of, refusal_of_version
 
 NOW = 1_795_435_200.0  # 2026-11-23T12:00:00Z
