@@ -1,0 +1,99 @@
+"""The documents name only settings, commands, make targets and paths that exist; and no setting is left out."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from producer.settings import SETTING_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import typer
+
+DOCUMENTS = ("README.md", "producer/DESIGN.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", "CHANGELOG.md")
+PROGRAMS = {"trekkpaalegg-producer": "producer", "trekkpaalegg-sandbox": "sandbox"}
+CODE = re.compile(r"```[a-z]*\n(.*?)```|``(.+?)``|`([^`\n]+)`", re.DOTALL)
+SETTING = re.compile(r"\b(?:TREKKPAALEGG|MASKINPORTEN|KAFKA)_[A-Z_]+[A-Z]\b(?!_?\*|…)")
+MAKE = re.compile(r"\bmake ([a-z][a-z-]*)")
+PATH = re.compile(r"(?<![\w/.$:-])(?:\.{0,2}[\w-]+/)+[\w.-]*|\b[\w-]+\.(?:py|toml|md|lock|avsc)\b")
+COMMAND = re.compile(rf"\b({'|'.join(PROGRAMS)})((?: +[^\s|#;&]+)*)")
+
+
+def code_of(text: str) -> Iterator[str]:
+    """Everything set as code."""
+    for block, double, single in CODE.findall(text):
+        yield block or double or single
+
+
+def commands_of(group: typer.Typer, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command, as its words."""
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield (*before, command.name or command.callback.__name__.replace("_", "-"))
+    for sub in group.registered_groups:
+        assert sub.typer_instance is not None
+        yield (*before, str(sub.name))
+        yield from commands_of(sub.typer_instance, (*before, str(sub.name)))
+
+
+@pytest.fixture(scope="session")
+def documents(tree: Any) -> dict[str, str]:
+    there = {path: tree.text(path) for path in DOCUMENTS if path in tree.paths}
+    assert "README.md" in there
+    return there
+
+
+@pytest.fixture(scope="session")
+def code(documents: dict[str, str]) -> list[tuple[str, str]]:
+    return [(path, snippet) for path, text in documents.items() for snippet in code_of(text)]
+
+
+def test_settings_that_are_named_exist(code: list[tuple[str, str]]) -> None:
+    faults = [
+        f"{path}: {name}" for path, snippet in code for name in SETTING.findall(snippet) if name not in SETTING_NAMES
+    ]
+    assert faults == []
+
+
+def test_every_setting_is_told_in_the_readme(documents: dict[str, str]) -> None:
+    assert [name for name in SETTING_NAMES if f"`{name}`" not in documents["README.md"]] == []
+
+
+def test_make_targets_that_are_named_exist(tree: Any, code: list[tuple[str, str]]) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", tree.text("Makefile"), re.MULTILINE))
+    faults = [f"{path}: make {name}" for path, snippet in code for name in MAKE.findall(snippet) if name not in targets]
+    assert faults == []
+
+
+def test_commands_that_are_named_exist(code: list[tuple[str, str]]) -> None:
+    known = {
+        program: set(commands_of(importlib.import_module(f"{module}.cli").app)) for program, module in PROGRAMS.items()
+    }
+    faults = []
+    for path, snippet in code:
+        for program, rest in COMMAND.findall(snippet):
+            words = tuple(word for word in rest.split() if re.fullmatch(r"[a-z]+(?:-[a-z]+)*", word))
+            if words and not {words[:1], words[:2]} & known[program]:
+                faults.append(f"{path}: {program}{rest}")
+    assert faults == []
+
+
+def test_paths_that_are_named_exist(tree: Any, code: list[tuple[str, str]]) -> None:
+    """A path may be told from the root, from the document's own folder, or by its last parts."""
+    folders = {"/".join(path.split("/")[:depth]) for path in tree.paths for depth in range(1, path.count("/") + 1)}
+    there = set(tree.paths) | folders
+    top = {path.split("/")[0] for path in tree.paths}
+    faults = []
+    for path, snippet in code:
+        for named in PATH.findall(snippet):
+            name = named.strip("/").removeprefix("./")
+            if "/" in name and name.split("/")[0] not in top:
+                continue
+            if name not in there and not any(each.endswith(f"/{name}") for each in there):
+                faults.append(f"{path}: {named}")
+    assert faults == []
