@@ -14,6 +14,8 @@ import typer
 
 from producer.commands.doctor import run_doctor
 from producer.commands.output import Output
+from producer.commands.position import forget_position, set_position, show_position
+from producer.commands.quarantine import list_quarantine, release_quarantine, show_quarantine
 from producer.commands.rounds import run_backfill, run_once, run_reconcile
 from producer.commands.run import run_service
 from producer.commands.schemas import check_schemas, register_schemas
@@ -43,6 +45,8 @@ EnvFile = Annotated[
     Path | None,
     typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
 ]
+RecordId = Annotated[str, typer.Argument(metavar="ID", help="partition/offset, as `quarantine list` shows it.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 app = typer.Typer(
@@ -59,6 +63,14 @@ topics_app = typer.Typer(
 schemas_app = typer.Typer(
     help="The Avro schemas and the registry.", epilog=_example("schemas check"), no_args_is_help=True
 )
+position_app = typer.Typer(
+    help="How far each trekkpliktig has been published.", epilog=_example("position show"), no_args_is_help=True
+)
+quarantine_app = typer.Typer(
+    help="Records that could not be understood.", epilog=_example("quarantine list"), no_args_is_help=True
+)
+app.add_typer(position_app, name="position")
+app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 
@@ -90,6 +102,67 @@ def backfill(
 def reconcile(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     """Compare all that the source has with what was published, publish what is missing, print the differences."""
     run_reconcile(_settings(env_file, ALL_NEEDS), Output(as_json=as_json))
+
+
+@position_app.command("show", epilog=_example("position show --json"))
+def position_show(
+    *,
+    trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Show how far each trekkpliktig has been published, and when it was last compared in full."""
+    show_position(_settings(env_file, _KAFKA), Output(as_json=as_json), trekkpliktig or [])
+
+
+@position_app.command("set", epilog=_example("position set 314159265 4711"))
+def position_set(
+    trekkpliktig: Annotated[str, typer.Argument(help="Its organisation number.")],
+    position: Annotated[int, typer.Argument(min=0, help="Sekvensnummer after which the next reading begins.")],
+    *,
+    yes: Yes = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Make the next reading begin elsewhere. Nothing is published twice by it. No worker may run."""
+    _ask(f"Set the position of {trekkpliktig} to {position}? Versions below it wait for the next comparison.", yes=yes)
+    set_position(_settings(env_file, _KAFKA), Output(), trekkpliktig, position)
+
+
+@position_app.command("forget", epilog=_example("position forget 314159265"))
+def position_forget(
+    trekkpliktig: Annotated[str, typer.Argument(help="Its organisation number.")],
+    *,
+    yes: Yes = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Drop all that is known of a trekkpliktig, so that all is published anew. No worker may run."""
+    _ask(f"Forget {trekkpliktig}? Every version of its orders will be published a second time.", yes=yes)
+    forget_position(_settings(env_file, _KAFKA), Output(), trekkpliktig)
+
+
+@quarantine_app.command("list", epilog=_example("quarantine list --json"))
+def quarantine_list(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """List what could not be understood, without anything personal."""
+    list_quarantine(_settings(env_file, _KAFKA), Output(as_json=as_json))
+
+
+@quarantine_app.command("show", epilog=_example("quarantine show 3/17"))
+def quarantine_show(record_id: RecordId, *, env_file: EnvFile = None) -> None:
+    """Print the raw bytes of one record. They may hold personal data."""
+    show_quarantine(_settings(env_file, _KAFKA), Output(), record_id)
+
+
+@quarantine_app.command("release", epilog=_example("quarantine release 3/17 --correction"))
+def quarantine_release(
+    record_id: RecordId,
+    *,
+    correction: Annotated[
+        bool, typer.Option("--correction", help="Publish other content of a version that was published before.")
+    ] = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Try one record again, and publish it if it can be understood now. No worker may run."""
+    release_quarantine(_settings(env_file, ALL_NEEDS), Output(), record_id, correction=correction)
 
 
 @topics_app.command("apply", epilog=_example("topics apply --partitions 12 --history-retention 400d"))
@@ -138,6 +211,11 @@ def doctor(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     logging.getLogger().setLevel(logging.CRITICAL)
     settings, faults = read_settings(env_file, os.environ)
     run_doctor(settings, faults, Output(as_json=as_json))
+
+
+def _ask(question: str, *, yes: bool) -> None:
+    if not yes:
+        typer.confirm(question, abort=True, err=True)
 
 
 def _settings(env_file: Path | None, needs: frozenset[Need]) -> Settings:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from producer.reading import Reading
 
 
-class _DoesNotFitError(Exception):
+class DoesNotFitError(Exception):
+    """A version that schema or broker cannot hold; `why` says what of it."""
+
     def __init__(self, trekkpaalegg: Trekkpaalegg, why: RejectedTrekkpaaleggError) -> None:
         super().__init__()
         self.trekkpaalegg = trekkpaalegg
@@ -51,7 +53,7 @@ class RecordBuilder:
             detection = detect(state, reading.elements(), reading.versions, context)
             try:
                 return detection, self.of_detection(lane, state, detection, context)
-            except _DoesNotFitError as misfit:
+            except DoesNotFitError as misfit:
                 reason = RejectionReason(misfit.why.reason)
                 rejected = rejection_of(misfit.trekkpaalegg, context.trekkpliktig, reason, misfit.why.field_path)
                 reading.replace(misfit.trekkpaalegg, rejected)
@@ -75,7 +77,7 @@ class RecordBuilder:
         try:
             key, value, headers = self._event.encode(publication)
         except RejectedTrekkpaaleggError as error:
-            raise _DoesNotFitError(publication.trekkpaalegg, error) from error
+            raise DoesNotFitError(publication.trekkpaalegg, error) from error
         yield Record(self._topics.versjoner, key, value, headers)
         if publication.current:
             yield Record(self._topics.gjeldende, key, value, headers)

@@ -98,7 +98,10 @@ def run_backfill(settings: Settings, output: Output, trekkpliktige: list[str]) -
 
 
 def run_reconcile(settings: Settings, output: Output) -> None:
-    """Compare all that the source has with what was published; publish and print what is missing. Raises as `run_once`."""
+    """Compare all that the source has with what was published; publish and print what is missing.
+
+    Raises as `run_once`.
+    """
     refuse_while_a_worker_runs(settings)
     _round(settings, output, Origin.RECONCILE, None, show_differences=True)
 

@@ -30,7 +30,7 @@ def read_lane_state(properties: Mapping[str, str], topic: str, partition: int) -
     Raises `RetryableError` when the end was not reached: a part is never taken for the whole.
     """
     state = LaneState()
-    for message in _read_to_end(properties, topic, partition):
+    for message in read_to_end(properties, topic, partition):
         key, value = message.key() or b"", message.value()
         if key == LANE_COUNT_KEY:
             continue
@@ -50,14 +50,20 @@ def read_lane_state(properties: Mapping[str, str], topic: str, partition: int) -
 
 def read_lane_count(properties: Mapping[str, str], topic: str) -> int | None:
     """The recorded number of lanes, None when none was ever recorded. Raises `RetryableError` as `read_lane_state`."""
-    for message in _read_to_end(properties, topic, LANE_COUNT_PARTITION):
+    for message in read_to_end(properties, topic, LANE_COUNT_PARTITION):
         value = message.value()
         if message.key() == LANE_COUNT_KEY and value is not None:
             return decode_lane_count(value)
     return None
 
 
-def _read_to_end(properties: Mapping[str, str], topic: str, partition: int) -> Iterator[Message]:
+def read_to_end(
+    properties: Mapping[str, str], topic: str, partition: int, start: int = OFFSET_BEGINNING
+) -> Iterator[Message]:
+    """Every committed message of a partition, from `start` to the end that stands when it is called.
+
+    Raises `RetryableError` when that end was not reached: a part is never taken for the whole.
+    """
     consumer = Consumer(
         {
             **properties,
@@ -70,13 +76,13 @@ def _read_to_end(properties: Mapping[str, str], topic: str, partition: int) -> I
         logger=_LIBRDKAFKA_LOG,
     )
     try:
-        whole = TopicPartition(topic, partition, OFFSET_BEGINNING)
+        whole = TopicPartition(topic, partition, start)
         _, end = consumer.get_watermark_offsets(whole, timeout=READ_STALLED_SECONDS_MAX)
         consumer.assign([whole])
         yield from _consume_until(consumer, end, f"partition {partition} of {topic}")
     except KafkaException as error:
         reason = error.args[0].name()
-        raise RetryableError(f"cannot read the state in partition {partition} of {topic}: {reason}") from error
+        raise RetryableError(f"cannot read partition {partition} of {topic}: {reason}") from error
     finally:
         consumer.close()
 
@@ -94,4 +100,4 @@ def _consume_until(consumer: Consumer, end: int, what: str) -> Iterator[Message]
                 raise KafkaException(error)
             elif (message.offset() or 0) >= end:
                 return
-    raise RetryableError(f"reading the state in {what} has stalled before its end; Kafka may be overloaded")
+    raise RetryableError(f"reading {what} has stalled before its end; Kafka may be overloaded")
