@@ -137,4 +137,5 @@ def _state(name: str, missing: set[str], left: list[Difference], *, dry_run: boo
 
 
 def _days(retention_ms: int) -> str:
-    return "for ever" if retention_ms == FOR_EVER else f"{retention_ms // DAY_MS} days"
+    days = retention_ms // DAY_MS
+    return "for ever" if retention_ms == FOR_EVER else f"{days} day" + "s" * (days > 1)

@@ -139,6 +139,6 @@ def lanes_fault(prefix: str, partitions: int, found: Mapping[str, Topic], lanes:
         told = ", ".join(f"{name} has {found[name].partitions} partitions" for name in both if name in found)
         recorded = "none is recorded" if lanes is None else f"{lanes} are recorded"
         return f"the number of lanes is not one: {told}, {recorded}; restore the topics, or take another prefix"
-    if settled != {partitions} and settled and len(counts) < len(both):
+    if settled and settled != {partitions} and not all(name in found for name in both):
         return f"the number of lanes is {settled.pop()} already; give it as --partitions"
     return None

@@ -1,0 +1,105 @@
+"""Topics as wanted, how those found differ, and when the service must not start on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from producer.publish.topics import (
+    DAY_MS,
+    Difference,
+    Topic,
+    Topics,
+    differences,
+    lanes_fault,
+    start_faults,
+    wanted_topics,
+)
+
+NAMES = Topics.of("t")
+
+
+def cluster(partitions: int = 3, **changed: Any) -> dict[str, Topic]:
+    """The topics as found when all is well, but for the changes: a role → fields of its topic, None → no such topic."""
+    found = {
+        topic.name: msgspec.structs.replace(topic, replication=1) for topic in wanted_topics("t", partitions=partitions)
+    }
+    for role, fields in changed.items():
+        name = f"t-{role}"
+        if fields is None:
+            del found[name]
+        else:
+            config = found[name].config | fields.get("config", {})
+            found[name] = msgspec.structs.replace(found[name], **{**fields, "config": config})
+    return found
+
+
+def test_names_begin_with_the_prefix() -> None:
+    assert NAMES == ("t-versjoner", "t-gjeldende", "t-quarantine", "t-positions", "t-signals")
+
+
+def test_the_history_is_kept_for_ever_unless_asked_otherwise() -> None:
+    assert wanted_topics("t")[0].config == {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+    assert wanted_topics("t", history_retention_ms=DAY_MS)[0].config["retention.ms"] == "86400000"
+
+
+def test_nothing_differs_where_all_is_as_wanted() -> None:
+    assert differences(wanted_topics("t", partitions=3), cluster()) == []
+
+
+def test_every_difference_is_told_in_the_order_of_the_topics() -> None:
+    found = cluster(versjoner=None, gjeldende={"partitions": 4}, quarantine={"config": {"retention.ms": "1"}})
+    assert differences(wanted_topics("t", partitions=3, replication=2), found)[:5] == [
+        Difference("t-versjoner", "topic", "present", None),
+        Difference("t-gjeldende", "partitions", "3", "4"),
+        Difference("t-gjeldende", "replication", "2", "1"),
+        Difference("t-quarantine", "replication", "2", "1"),
+        Difference("t-quarantine", "retention.ms", str(90 * DAY_MS), "1"),
+    ]
+
+
+def test_replication_is_the_brokers_business_unless_asked_for() -> None:
+    assert differences(wanted_topics("t", partitions=3), cluster(versjoner={"replication": 5})) == []
+
+
+def test_the_service_may_start_on_topics_as_wanted() -> None:
+    assert start_faults("t", cluster(), 3) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "lanes", "told"),
+    [
+        ({"positions": None, "signals": None}, None, ["t-positions, t-signals: no such topic; run"]),
+        ({"versjoner": {"config": {"cleanup.policy": "compact"}}}, 3, ["t-versjoner: cleanup.policy is compact"]),
+        ({"positions": {"config": {"cleanup.policy": "delete"}}}, 3, ["t-positions: cleanup.policy is delete"]),
+        ({}, None, ["t-positions: no number of lanes recorded; run"]),
+        ({}, 4, ["t-positions: 3 partitions, but the state was made for 4 lanes", "t-signals: 3 partitions"]),
+        ({"signals": {"partitions": 9}}, 3, ["t-signals: 9 partitions"]),
+    ],
+)
+def test_the_service_must_not_start_otherwise(changed: dict[str, Any], lanes: int | None, told: list[str]) -> None:
+    faults = start_faults("t", cluster(**changed), lanes)
+    assert [fault.startswith(begin) for fault, begin in zip(faults, told, strict=True)] == [True] * len(told)
+
+
+@pytest.mark.parametrize(
+    ("changed", "partitions", "lanes", "fault"),
+    [
+        ({}, 3, 3, None),
+        ({}, 6, 3, None),
+        ({"signals": None}, 3, 3, None),
+        ({"signals": None}, 6, 3, "the number of lanes is 3 already"),
+        ({"positions": None}, 6, None, "the number of lanes is 3 already"),
+        ({"positions": None, "signals": None}, 6, None, None),
+        ({"signals": {"partitions": 4}}, 3, None, "the number of lanes is not one"),
+        ({}, 3, 5, "the number of lanes is not one"),
+    ],
+)
+def test_topics_of_another_number_of_lanes_are_never_made(
+    changed: dict[str, Any], partitions: int, lanes: int | None, fault: str | None
+) -> None:
+    told = lanes_fault("t", partitions, cluster(**changed), lanes)
+    assert (told is None) == (fault is None)
+    assert (told or "").startswith(fault or "")
