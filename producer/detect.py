@@ -70,14 +70,15 @@ def detect(
 ) -> Detection:
     """Decide what becomes of these elements, which are in rising sekvensnummer. Changes nothing.
 
-    `versions` holds the answer for each of `needed_versions`.
+    `versions` holds the answer for each of `needed_versions`. The number of a rejected element does not move the
+    position: were it wrong, all below it would be skipped.
     """
     detector = _Detector(state, versions, context)
     for element in elements:
         detector.take(element)
         if detector.found.stopped is not None:
             break
-        if context.moves_position and element.sekvensnummer is not None:
+        if context.moves_position and isinstance(element, Trekkpaalegg):
             detector.found.position = max(detector.found.position, element.sekvensnummer)
     return detector.found
 

@@ -55,7 +55,8 @@ class Reading:
         self._page_under_way = False
         self._next_cursor = page.next_cursor
         self.orders_seen += len(page.elements)
-        self.sekvensnummer_max = max(self.sekvensnummer_max, page.next_cursor or 0)
+        understood = (each.sekvensnummer for each in reversed(page.elements) if isinstance(each, Trekkpaalegg))
+        self.sekvensnummer_max = max(self.sekvensnummer_max, next(understood, 0))
         if page.elements:
             self._pages.append(page.elements)
 

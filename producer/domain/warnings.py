@@ -40,7 +40,7 @@ WARNINGS: Final = (
 def warnings_of(trekkpaalegg: Trekkpaalegg) -> tuple[str, ...]:
     """The names of what is unusual in it, of `WARNINGS`; mostly none.
 
-    Rules: domain.md section 5. Official examples and test data break them, so they reject nothing.
+    Rules: source/README.md, "Validity of numbers". Official examples and test data break them, so they reject nothing.
     """
     betalingsinformasjon = trekkpaalegg.betalingsinformasjon
     periods = trekkpaalegg.trekkstoerrelse_for_periode

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _ELEVEN_DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9]{11}(?![0-9A-Za-z])")
 _MASK = "***********"
-_QUIET = ("httpx", "httpcore", "uvicorn.error", "asyncio", "confluent_kafka")
+_QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn.error", "asyncio", "confluent_kafka")
 """Libraries that tell on level INFO what we tell ourselves."""
 
 

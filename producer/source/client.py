@@ -91,7 +91,7 @@ class SkatteetatenClient:
         return answer
 
     def _call(self, operation: str, trekkpliktig: str, address: str) -> Answer:
-        """Send; if the token is refused, once more with a new one: it may have ended early (domain.md section 2)."""
+        """Send; if the token is refused, once more with a new one: it may have ended early."""
         token = self._tokens.token_for(trekkpliktig)
         answer = self._send(operation, trekkpliktig, address, token)
         if answer.status == UNAUTHORIZED:

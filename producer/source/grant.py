@@ -1,6 +1,6 @@
 """A client's private key and whom to act for in, a signed grant for Maskinporten out. Pure.
 
-Source of the rules: Digdir, "Maskinporten: JWT grant" and "API for system users", as told in domain.md section 2.
+Source of the rules: Digdir, "Maskinporten: JWT grant" and "API for system users"; see README.md in this folder.
 """
 
 from __future__ import annotations

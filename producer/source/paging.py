@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from producer.domain.trekkpaalegg import Trekkpaalegg
 from producer.errors import RetryableError
 from producer.source.port import Page
 
@@ -15,9 +16,10 @@ def page_of(elements: list[Element], cursor: int, maks_antall: int) -> Page:
     """The page that `elements`, the answer to "newer than `cursor`, at most `maks_antall`", make.
 
     Reading goes on from the highest sekvensnummer in the answer, however many came: a server may cap `maks_antall`
-    lower than it was asked (domain.md section 1). It ends at an answer that holds nothing above the cursor.
+    lower than it was asked. It ends at an answer that holds nothing above the cursor.
 
-    1. Elements above the cursor: go on from the highest.
+    1. Elements above the cursor: go on from the highest that was understood. The number of one that was rejected is
+       not believed while there is another, since a wrong one would skip all that lies below it.
     2. None above, and fewer than asked for: the end. Holding the very element at the cursor is what a server does
        that reads `fraSekvensnummer` as inclusive.
     3. None above, but some below the cursor, or a full page: `RetryableError`. Such a server ignores
@@ -25,8 +27,11 @@ def page_of(elements: list[Element], cursor: int, maks_antall: int) -> Page:
     """
     elements = sorted(elements, key=_order)
     numbers = [element.sekvensnummer for element in elements if element.sekvensnummer is not None]
-    highest = max(numbers, default=None)
-    if highest is not None and highest > cursor:
+    understood = [each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg)]
+    highest = max(max(understood, default=0), cursor)
+    if highest == cursor:
+        highest = max(numbers, default=cursor)
+    if highest > cursor:
         return Page(elements, highest)
     if any(number < cursor for number in numbers):
         raise RetryableError("answer holds only what is older than was asked for: fraSekvensnummer seems to be ignored")

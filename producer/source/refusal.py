@@ -53,7 +53,7 @@ def refusal_of_version(answer: Answer, now_seconds: float) -> ProducerError:
 def refusal_of(answer: Answer, now_seconds: float) -> ProducerError:
     """`SuspendedError` where the API refuses this trekkpliktig, `RetryableError` where it is busy or broken.
 
-    Statuses decide, `kode` is opaque text (domain.md section 1). A redirect is never followed and counts as broken:
+    Statuses decide, `kode` is opaque text. A redirect is never followed and counts as broken:
     a gateway in trouble sends one to a page for people.
     """
     told = _told(answer)

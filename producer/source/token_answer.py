@@ -1,6 +1,6 @@
 """Maskinporten's answer to a grant in; the token and its life, or the error that says what to do next, out. Pure.
 
-Source of the codes: Digdir, "Maskinporten: feilmeldinger", as told in domain.md section 2. No message holds more of
+Source of the codes: Digdir, "Maskinporten: feilmeldinger"; see README.md in this folder. No message holds more of
 the answer than its code: descriptions may quote what was sent.
 """
 

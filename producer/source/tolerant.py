@@ -3,7 +3,7 @@
 Reads field by field, so it keeps unknown fields of every level and can say where a fault is. `wire.py` has the
 fast way for elements that hold the known fields and no other.
 
-Mandatory are the fields that domain.md section 5 makes hard rules, and those without which no event can be written.
+Mandatory are the fields of the hard rules (README.md in this folder), and those without which no event can be written.
 A `trekkstatus` that is missing or unknown is kept as `UKJENT`, a `saksnummer` that is no text as an unknown field.
 """
 

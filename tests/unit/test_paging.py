@@ -43,8 +43,12 @@ def test_a_server_that_caps_the_page_lower_does_not_end_the_reading() -> None:
     assert page_of([version(3)], 2, 2500).next_cursor == 3
 
 
-def test_the_number_of_a_rejected_element_counts() -> None:
-    assert page_of([version(3), unreadable(9)], 2, 100).next_cursor == 9
+def test_the_number_of_a_rejected_element_skips_nothing_that_was_understood() -> None:
+    assert page_of([version(3), unreadable(9)], 2, 100).next_cursor == 3
+
+
+def test_the_number_of_a_rejected_element_moves_reading_on_where_nothing_else_does() -> None:
+    assert page_of([version(2), unreadable(9)], 2, 100).next_cursor == 9
 
 
 def test_an_inclusive_server_ends_the_reading_with_the_element_at_the_cursor() -> None:
