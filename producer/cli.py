@@ -244,7 +244,9 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script. The service sets its own handler of SIGTERM and level of logs."""
+    """Entry point of the console script. The service sets its own handlers of signals and level of logs."""
     configure_logs(level="WARNING")
-    signal.signal(signal.SIGTERM, _stop)
+    # Ctrl-C too: typer would turn KeyboardInterrupt into a code of its own.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     sys.exit(run_command())

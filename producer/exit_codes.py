@@ -39,8 +39,6 @@ def ending_of(error: BaseException) -> tuple[ExitCode | None, list[str]]:
             code, lines = ExitCode(error.exit_code), []
         case SystemExit():
             code, lines = ExitCode(error.code if isinstance(error.code, int) else 1), []
-        case Abort() if isinstance(error.__cause__, KeyboardInterrupt):
-            return ending_of(error.__cause__)
         case Abort():
             code, lines = ExitCode.FAILED, ["not confirmed; nothing was changed"]
         case KeyboardInterrupt() | StoppedError():

@@ -8,13 +8,16 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from producer.cli import PROGRAM
 from producer.exit_codes import ExitCode
 
 DEADLINE_SECONDS = 30
 
 
-def test_a_signal_ends_a_command_with_4_and_no_traceback() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_command_with_4_and_no_traceback(number: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(DEADLINE_SECONDS)
         environ = {**os.environ, "KAFKA_BROKERS": f"127.0.0.1:{silent.getsockname()[1]}"}
@@ -23,9 +26,9 @@ def test_a_signal_ends_a_command_with_4_and_no_traceback() -> None:
             try:
                 accepted, _ = silent.accept()
                 with accepted:
-                    process.send_signal(signal.SIGTERM)
+                    process.send_signal(number)
                     _, told = process.communicate(timeout=DEADLINE_SECONDS)
             finally:
                 process.kill()
     assert process.returncode == ExitCode.STOPPED, told
-    assert told == f"{PROGRAM}: stopped by a signal before it was done\n"
+    assert told.strip() == f"{PROGRAM}: stopped by a signal before it was done"

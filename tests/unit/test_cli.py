@@ -94,12 +94,6 @@ def test_exit_codes_are_those_of_the_contract(error: BaseException, code: int) -
     assert ending_of(error)[0] == code
 
 
-def test_an_interrupt_that_the_command_line_turned_into_an_abort_counts_as_stopped() -> None:
-    abort = Abort()
-    abort.__cause__ = KeyboardInterrupt()
-    assert ending_of(abort)[0] is ExitCode.STOPPED
-
-
 def test_an_unforeseen_error_is_told_by_its_kind_alone() -> None:
     code, lines = ending_of(ValueError("01810112345"))
     assert code is None
