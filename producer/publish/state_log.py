@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from producer.domain.state import LaneState
-from producer.encode.state import decode_lane_count, decode_order_state, decode_trekkpliktig_position
+from producer.encode.state import decode_lane_count
 from producer.errors import RetryableError
-from producer.publish.state_records import LANE_COUNT_KEY, SEPARATOR
+from producer.publish.state_records import LANE_COUNT_KEY, lane_state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from confluent_kafka import Message
+
+    from producer.domain.state import LaneState
 
 LANE_COUNT_PARTITION = 0
 READ_STALLED_SECONDS_MAX = 30.0
@@ -29,23 +30,8 @@ def read_lane_state(properties: Mapping[str, str], topic: str, partition: int) -
 
     Raises `RetryableError` when the end was not reached: a part is never taken for the whole.
     """
-    state = LaneState()
-    for message in read_to_end(properties, topic, partition):
-        key, value = message.key() or b"", message.value()
-        if key == LANE_COUNT_KEY:
-            continue
-        name, separator, order_key = key.partition(SEPARATOR)
-        trekkpliktig = name.decode()
-        if separator:
-            if value is None:
-                state.of(trekkpliktig).drop(order_key)
-            else:
-                state.of(trekkpliktig).remember(order_key, decode_order_state(value))
-        elif value is None:
-            state.forget(trekkpliktig)
-        else:
-            state.of(trekkpliktig).position = decode_trekkpliktig_position(value)
-    return state
+    messages = read_to_end(properties, topic, partition)
+    return lane_state_of((message.key() or b"", message.value()) for message in messages)
 
 
 def read_lane_count(properties: Mapping[str, str], topic: str) -> int | None:

@@ -1,10 +1,16 @@
-"""From changes of a lane's state to the records that make them stand in `…-positions`. Pure."""
+"""From changes of a lane's state to the records that make them stand in `…-positions`, and from these back. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from producer.encode.state import encode_order_state, encode_trekkpliktig_position
+from producer.domain.state import LaneState
+from producer.encode.state import (
+    decode_order_state,
+    decode_trekkpliktig_position,
+    encode_order_state,
+    encode_trekkpliktig_position,
+)
 from producer.publish.port import Record
 
 if TYPE_CHECKING:
@@ -38,3 +44,26 @@ def forget_records(topic: str, partition: int, trekkpliktig: str, keys: Iterable
     for key in keys:
         yield Record(topic, prefix + SEPARATOR + key, None, [], partition)
     yield Record(topic, prefix, None, [], partition)
+
+
+def lane_state_of(records: Iterable[tuple[bytes, bytes | None]]) -> LaneState:
+    """The state that stands after these records, (key, value) in the order of one partition.
+
+    Raises `FatalError` for a value that is none of ours.
+    """
+    state = LaneState()
+    for key, value in records:
+        if key == LANE_COUNT_KEY:
+            continue
+        name, separator, order_key = key.partition(SEPARATOR)
+        trekkpliktig = name.decode()
+        if separator:
+            if value is None:
+                state.of(trekkpliktig).drop(order_key)
+            else:
+                state.of(trekkpliktig).remember(order_key, decode_order_state(value))
+        elif value is None:
+            state.forget(trekkpliktig)
+        else:
+            state.of(trekkpliktig).position = decode_trekkpliktig_position(value)
+    return state
