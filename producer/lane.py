@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -16,19 +15,22 @@ import structlog
 
 from producer.calls import Calls
 from producer.domain.detection import Context
-from producer.domain.state import LaneState, TrekkpliktigPosition
+from producer.domain.state import LaneState
 from producer.domain.trekkpaalegg import Failed, Origin
 from producer.errors import AbortedError, RetryableError, SuspendedError
-from producer.observe.port import LaneFigures
-from producer.reading import Reading
+from producer.figures import figures_of
+from producer.plan import begin_reading, has_lost_its_place, position_after
 from producer.signals import SignalOffsets
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from producer.domain.detection import Detection
+    from producer.domain.state import TrekkpliktigPosition
     from producer.observe.port import Observer
+    from producer.plan import LaneOptions
     from producer.publish.port import LanePublisher, Record
+    from producer.reading import Reading
     from producer.records import RecordBuilder
     from producer.schedule import Schedule
     from producer.source.port import TrekkpaaleggSource
@@ -37,20 +39,6 @@ FIGURES_INTERVAL_SECONDS = 5.0
 _WAIT_SECONDS_MAX = 0.5
 
 _log = structlog.get_logger(__name__)
-
-
-class LaneOptions(msgspec.Struct, frozen=True):
-    """How lanes read. `own` are all trekkpliktige of the application; `now` gives microseconds since 1970.
-
-    `reread` is the origin of a reading from 0 that was ordered, None in the service's ordinary course.
-    """
-
-    own: Container[str]
-    overlap_sekvensnummer: int
-    reconcile_interval_seconds: float
-    readings_max: int
-    now: Callable[[], int]
-    reread: Origin | None = None
 
 
 class LaneParts(NamedTuple):
@@ -142,21 +130,9 @@ class Lane:
             if trekkpliktig is None:
                 return
             position = self._state.of(trekkpliktig).position
-            origin, full = self._how_to_read(position)
-            cursor = 0 if full else max(position.position - self._options.overlap_sekvensnummer, 0)
-            reading = Reading(trekkpliktig, origin, cursor, self._signals.next_offset, full=full)
+            reading = begin_reading(trekkpliktig, position, self._signals.next_offset, self._options)
             self._readings[trekkpliktig] = reading
             self._ask_page(reading)
-
-    def _how_to_read(self, position: TrekkpliktigPosition) -> tuple[Origin, bool]:
-        """The origin to give what is found, and whether to compare everything from the start."""
-        options = self._options
-        if options.reread is not None:
-            return options.reread, True
-        interval = options.reconcile_interval_seconds * 1_000_000
-        if position.reconciled_at is not None and options.now() - position.reconciled_at >= interval:
-            return Origin.RECONCILE, True
-        return Origin.POLL, False
 
     def _ask_page(self, reading: Reading) -> None:
         cursor = reading.next_cursor()
@@ -180,11 +156,9 @@ class Lane:
         if error is not None:
             self._end(reading, error)
             return
-        page, state = call.result(), self._state.of(reading.trekkpliktig)
-        reading.take_page(page)
-        if not page.elements and not reading.full and not reading.orders_seen and state.position.position > 0:
-            # The order at the position lies in the overlap, so an empty answer says that the source has lost it: its
-            # numbers may have begun anew. Nothing but a full comparison tells.
+        reading.take_page(call.result())
+        position = self._state.of(reading.trekkpliktig).position
+        if has_lost_its_place(reading, position):
             _log.warning("the order at the position has gone: comparing everything", trekkpliktig=reading.trekkpliktig)
             reading.read_all(Origin.RECONCILE)
         self._ask_page(reading)
@@ -237,29 +211,26 @@ class Lane:
         self._observer.reading_ended(self.number, reading.trekkpliktig, error, vanished)
 
     def _remember_end(self, reading: Reading) -> None:
-        """After a reading of everything, remember that it was; let go of the signals that asked for this reading.
-
-        A position that the source has never reached is lowered, but only where all that the source has was compared.
-        """
+        """Make the position stand; let go of the signals that asked for this reading."""
         state = self._state.of(reading.trekkpliktig)
-        position = state.position
-        if reading.full or position.reconciled_at is None:
-            position = msgspec.structs.replace(position, reconciled_at=self._options.now())
-        if reading.full and reading.sekvensnummer_max < position.position:
-            self._observer.position_ahead(reading.trekkpliktig, position.position, reading.sekvensnummer_max)
-            _log.error(
-                "the position was ahead of the source: lowered",
-                trekkpliktig=reading.trekkpliktig,
-                position=position.position,
-                source_max=reading.sekvensnummer_max,
-            )
-            position = msgspec.structs.replace(position, position=reading.sekvensnummer_max)
+        position = position_after(reading, state.position, self._options.now())
+        if position.position < state.position.position:
+            self._tell_position_lowered(reading, state.position)
         signals_before = self._signals.first_open
         self._signals.ended(reading.trekkpliktig, reading.signals_begun_at)
         if position != state.position or self._signals.first_open != signals_before:
             records = self._records.of_position(self.number, reading.trekkpliktig, position)
             self._publisher.publish(records, self._signals.first_open)
             state.position = position
+
+    def _tell_position_lowered(self, reading: Reading, position: TrekkpliktigPosition) -> None:
+        self._observer.position_ahead(reading.trekkpliktig, position.position, reading.sekvensnummer_max)
+        _log.error(
+            "the position was ahead of the source: lowered",
+            trekkpliktig=reading.trekkpliktig,
+            position=position.position,
+            source_max=reading.sekvensnummer_max,
+        )
 
     # Publishing
 
@@ -302,16 +273,4 @@ class Lane:
         if now - self._figures_at < FIGURES_INTERVAL_SECONDS:
             return
         self._figures_at = now
-        counts, oldest = self.schedule.classes(now)
-        self._observer.figures(
-            self.number,
-            LaneFigures(
-                trekkpliktige=counts,
-                oldest_read_seconds=oldest,
-                orders=sum(len(state) for _, state in self._state),
-                versions_missing=sum(
-                    last - first + 1 for _, state in self._state for _, first, last in state.missing()
-                ),
-                position_max=max((state.position.position for _, state in self._state), default=0),
-            ),
-        )
+        self._observer.figures(self.number, figures_of(self.schedule, self._state, now))

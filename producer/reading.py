@@ -30,6 +30,7 @@ class Reading:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
         self.full = full
+        self.begun_at = cursor
         self.signals_begun_at = signals_begun_at
         self.dropped = False
         self.orders_seen = 0

@@ -11,8 +11,9 @@ import structlog
 
 from producer import bootstrap
 from producer.errors import RetryableError
-from producer.lane import Lane, LaneOptions, LaneParts
+from producer.lane import Lane, LaneParts
 from producer.own import Own
+from producer.plan import LaneOptions
 from producer.schedule import RoundSchedule, Schedule
 from producer.trekkpliktige import TrekkpliktigeList
 from producer.worker import Worker

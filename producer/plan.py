@@ -1,0 +1,69 @@
+"""From what is known of a trekkpliktig to how it is to be read, and to its position when that is done. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from producer.domain.trekkpaalegg import Origin
+from producer.reading import Reading
+
+if TYPE_CHECKING:
+    from producer.domain.state import TrekkpliktigPosition
+
+_MICROSECONDS = 1_000_000
+
+
+class LaneOptions(msgspec.Struct, frozen=True):
+    """How lanes read. `own` are all trekkpliktige of the application; `now` gives microseconds since 1970.
+
+    `reread` is the origin of a reading from 0 that was ordered, None in the service's ordinary course.
+    """
+
+    own: Container[str]
+    overlap_sekvensnummer: int
+    reconcile_interval_seconds: float
+    readings_max: int
+    now: Callable[[], int]
+    reread: Origin | None = None
+
+
+def begin_reading(
+    trekkpliktig: str, position: TrekkpliktigPosition, signals_begun_at: int, options: LaneOptions
+) -> Reading:
+    """A reading from a little below the position; of everything when that was ordered, or was done too long ago."""
+    if options.reread is not None:
+        return Reading(trekkpliktig, options.reread, 0, signals_begun_at, full=True)
+    interval = options.reconcile_interval_seconds * _MICROSECONDS
+    if position.reconciled_at is not None and options.now() - position.reconciled_at >= interval:
+        return Reading(trekkpliktig, Origin.RECONCILE, 0, signals_begun_at, full=True)
+    cursor = max(position.position - options.overlap_sekvensnummer, 0)
+    return Reading(trekkpliktig, Origin.POLL, cursor, signals_begun_at, full=False)
+
+
+def has_lost_its_place(reading: Reading, position: TrekkpliktigPosition) -> bool:
+    """Whether the page just taken says that the order at the position has gone from the source.
+
+    That order lies in the overlap (where there is one), so a first answer that is empty cannot be: the source's
+    numbers may have begun anew. Nothing but a full comparison tells.
+    """
+    return (
+        reading.has_all_pages
+        and not reading.full
+        and not reading.orders_seen
+        and reading.begun_at < position.position
+    )
+
+
+def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -> TrekkpliktigPosition:
+    """The position when a reading has come to its end: what it moved to, and when all was last compared.
+
+    One that the source has never reached is lowered, but only where all that the source has was compared.
+    """
+    if reading.full and reading.sekvensnummer_max < position.position:
+        position = msgspec.structs.replace(position, position=reading.sekvensnummer_max)
+    if reading.full or position.reconciled_at is None:
+        position = msgspec.structs.replace(position, reconciled_at=now)
+    return position
