@@ -24,6 +24,7 @@ TRANSACTION_TIMEOUT_SECONDS = 15
 """An open transaction hides the commits of others on its partitions, so it must not stay open for long."""
 
 INIT_TIMEOUT_SECONDS = 30.0
+INIT_CALL_SECONDS = 1.0
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 _QUEUE_FULL_WAIT_SECONDS = 0.1
 _CALL_AGAIN_PAUSE_SECONDS = 0.1
@@ -65,8 +66,11 @@ class KafkaLanePublisher:
         self._observer = observer
         self._producer: Producer | None = None
 
-    def take(self) -> LaneState:
-        """See `LanePublisher.take`."""
+    def take(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
+        """See `LanePublisher.take`.
+
+        The fence is asked for in short calls: dropping the producer between two of them is what calls it off.
+        """
         self.close()
         producer = Producer(
             producer_properties(self._properties, self._transactional_id, self._batch_bytes_max), logger=_LIBRDKAFKA_LOG
@@ -74,13 +78,13 @@ class KafkaLanePublisher:
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
         while True:
             try:
-                producer.init_transactions(max(deadline - time.monotonic(), 1.0))
+                producer.init_transactions(INIT_CALL_SECONDS)
                 break
             except KafkaException as error:
                 failed = _error_of(error)
                 if judge(Step.BEGIN, failed) is Verdict.FENCED:
                     raise FencedError(f"lane {self._lane} was taken by another instance meanwhile") from error
-                if not failed.retriable or time.monotonic() > deadline:
+                if not failed.retriable or time.monotonic() > deadline or is_stopping():
                     raise RetryableError(f"lane {self._lane} cannot be taken: {failed.name}") from error
         self._producer = producer
         return read_lane_state(self._properties, self._topics.positions, self._lane)

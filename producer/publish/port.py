@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from producer.domain.state import LaneState
 
@@ -25,12 +25,13 @@ class Record(NamedTuple):
 class LanePublisher(Protocol):
     """The one writer of a lane. Used by the lane's thread only."""
 
-    def take(self) -> LaneState:
+    def take(self, is_stopping: Callable[[], bool] = ...) -> LaneState:
         """Fence every former owner of the lane, end its open transaction, and return the state that stands then.
 
+        Once `is_stopping`, it fences nobody any more: the lane may be another's by then.
+
         Raises `RetryableError` when Kafka cannot be reached, `FencedError` when another instance took the lane
-        meanwhile, `FatalError` when the state cannot be read or belongs to another number of lanes. Never returns an
-        empty state because of a failure.
+        meanwhile, `FatalError` when the state cannot be understood. Never returns an empty state because of a failure.
         """
 
     def publish(self, records: Sequence[Record], signal_offset: int) -> None:
