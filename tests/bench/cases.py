@@ -1,0 +1,153 @@
+"""The cases: a name, a size and a running Kafka in; figures out. Each is to run in a fresh process, for its memory."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import msgspec
+from confluent_kafka import Producer
+from figures import Figures, Stopwatch, measured
+from raw_loop import compiled_encoder, fastavro_encoder, make_pages, raw_loop
+
+from producer.kafka_properties import kafka_properties
+from producer.observe.logs import configure_logs
+from producer.observe.prometheus import PrometheusObserver
+from producer.publish.admin import KafkaAdmin
+from producer.publish.kafka import producer_properties
+from producer.publish.topics import Topics, wanted_topics
+from producer.service import NullWatch, Service
+from producer.settings import load_settings
+from sandbox.generate import trekkpliktige
+from sandbox.outside_process import OutsideProcess
+
+if TYPE_CHECKING:
+    from producer.domain.detection import Detection
+    from producer.settings import Settings
+
+PAGE_SIZE = 2500
+BATCH_BYTES_MAX = 1_000_000
+_TOPICS_SECONDS_MAX = 30.0
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One case. Raw loops (`encoder` is given) have no employers to read; `versions_max` is per order."""
+
+    name: str
+    what: str
+    orders: int
+    employers: int = 1
+    versions_max: int = 1
+    encoder: str | None = None
+
+    def scaled(self, share: float) -> Case:
+        return msgspec.structs.replace(
+            self, orders=max(int(self.orders * share), 10), employers=max(int(self.employers * share), 1)
+        )
+
+
+CASES = (
+    Case("raw", "decode, fastavro, produce", 100_000, encoder="fastavro"),
+    Case("raw-compiled", "decode, compiled encoder, produce", 100_000, encoder="compiled"),
+    Case("backfill", "HTTP to committed, one employer", 100_000),
+    Case("backfill-large", "HTTP to committed, one employer", 1_000_000),
+    Case("employers", "10 000 employers, few orders each", 50_000, employers=10_000),
+    Case("gapfill", "nearly every version by number", 800, versions_max=49),
+)
+
+
+class _Told(PrometheusObserver):
+    """The service's own metrics, and what the bench wants to know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopwatch = Stopwatch()
+        self.versions = 0
+        self._lock = threading.Lock()
+
+    def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:
+        super().lane_taken(lane, trekkpliktige, orders)
+        self.stopwatch.touch()
+
+    def transaction_finished(self, outcome: str, seconds: float) -> None:
+        super().transaction_finished(outcome, seconds)
+        self.stopwatch.touch()
+
+    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:
+        super().published(lane, trekkpliktig, detection)
+        with self._lock:
+            self.versions += len(detection.publications)
+
+
+def run_case(case: Case, kafka_brokers: str) -> Figures:
+    """Run one case in this process."""
+    configure_logs(level="WARNING")
+    if case.encoder is not None:
+        return _run_raw_loop(case, kafka_brokers)
+    return _run_service(case, kafka_brokers)
+
+
+def _run_raw_loop(case: Case, kafka_brokers: str) -> Figures:
+    encode = {"fastavro": fastavro_encoder, "compiled": compiled_encoder}[case.encoder or ""]()
+    pages = make_pages(trekkpliktige(0, 1)[0], case.orders, PAGE_SIZE)
+    prefix = f"bench-{uuid.uuid4().hex[:12]}"
+    properties = {"bootstrap.servers": kafka_brokers}
+    _make_topics(KafkaAdmin(properties), prefix)
+    producer = Producer(producer_properties(properties, prefix, BATCH_BYTES_MAX))
+    producer.init_transactions(30)
+
+    def work() -> tuple[int, int, float]:
+        begun = time.monotonic()
+        count = raw_loop(pages, producer, Topics.of(prefix).versjoner, encode)
+        return count, count, time.monotonic() - begun
+
+    return measured(case.name, work)
+
+
+def _run_service(case: Case, kafka_brokers: str) -> Figures:
+    options = itertools.chain.from_iterable(
+        (f"--{name}", str(value))
+        for name, value in (
+            ("trekkpliktige", case.employers),
+            ("orders", case.orders),
+            ("versions-max", case.versions_max),
+        )
+    )
+    with OutsideProcess(*options, "--no-examples") as outside:
+        settings = _settings(outside, kafka_brokers)
+        _make_topics(KafkaAdmin(kafka_properties(settings)), settings.topic_prefix)
+        told = _Told()
+        service = Service(settings, told, NullWatch(), threading.Event(), once=True)
+
+        def work() -> tuple[int, int, float]:
+            service.run()
+            return told.versions, case.orders, told.stopwatch.seconds
+
+        figures = measured(case.name, work)
+        expected = len(outside.control("identities")) if case.versions_max > 1 else case.orders
+    failed = {name: why for each in service.rounds.values() for name, why in each.failed_for_good.items()}
+    if failed or figures.versions != expected:
+        raise RuntimeError(f"{case.name}: {figures.versions} of {expected} versions published; failed: {failed}")
+    return figures
+
+
+def _settings(outside: OutsideProcess, kafka_brokers: str) -> Settings:
+    prefix = f"bench-{uuid.uuid4().hex[:12]}"
+    environment = outside.environment(outside.trekkpliktige)
+    environment["KAFKA_BROKERS"] = kafka_brokers
+    environment["TREKKPAALEGG_TOPIC_PREFIX"] = environment["TREKKPAALEGG_APPLICATION_ID"] = prefix
+    return load_settings(None, environment)
+
+
+def _make_topics(admin: KafkaAdmin, prefix: str) -> None:
+    wanted = wanted_topics(prefix)
+    admin.create(wanted)
+    deadline = time.monotonic() + _TOPICS_SECONDS_MAX
+    while len(admin.describe([topic.name for topic in wanted])) < len(wanted):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the topics were not there in time")
+        time.sleep(0.1)
+    admin.record_lane_count(Topics.of(prefix).positions, wanted[0].partitions)

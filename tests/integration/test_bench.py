@@ -1,0 +1,38 @@
+"""The bench runs: every case, tiny, with the figures that it promises. Never how fast."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).parents[1] / "bench" / "run.py"
+BENCH_SECONDS_MAX = 240
+
+pytestmark = pytest.mark.kafka
+
+
+def test_every_case_runs_and_tells_what_it_cost() -> None:
+    finished = subprocess.run(
+        [sys.executable, str(RUN), "--scale", "0.0005", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=BENCH_SECONDS_MAX,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    told = json.loads(finished.stdout)
+    assert told["machine"]["cores"] >= 1
+    cases = {each["case"]: each for each in told["cases"]}
+    assert set(cases) == {"raw", "raw-compiled", "backfill", "backfill-large", "employers", "gapfill"}
+    assert cases["raw"]["versions"] == cases["raw-compiled"]["versions"] == cases["backfill"]["versions"] == 50
+    assert cases["backfill-large"]["versions"] == 500
+    assert cases["gapfill"]["versions"] > 2 * cases["gapfill"]["orders"]
+    for each in cases.values():
+        assert each["cpu_seconds"] > 0
+        assert each["wall_seconds"] > 0
+        assert each["versions_a_cpu_second"] > 0
+        assert each["of_raw"] > 0
