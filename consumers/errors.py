@@ -3,8 +3,9 @@
 ::
 
     ConsumerError
+    ├── SettingsError       refuse to start; carries every fault found    exit 2
     ├── RetryableError      try again
-    ├── FatalError          stop, say why
+    ├── FatalError          stop, say why                                 exit 1
     └── UndecodableError    one message cannot be decoded: keep its bytes, go on
 
 No message holds a value from an event.
@@ -15,6 +16,14 @@ from __future__ import annotations
 
 class ConsumerError(Exception):
     """Base of all errors that the consumers raise on purpose."""
+
+
+class SettingsError(ConsumerError):
+    """Settings or options are missing or wrong; `faults` lists every one, a line each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
 
 
 class RetryableError(ConsumerError):

@@ -1,0 +1,6 @@
+"""`python -m consumers`: the same as the console script."""
+
+from consumers.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""A topic in, its committed messages out, from its beginning or from now on, as they come.
+
+No group is joined and no offset is stored: looking at a topic changes nothing, and any number may look at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from consumers.errors import FatalError, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from confluent_kafka import Message
+
+CALL_SECONDS_MAX = 10.0
+BATCH_RECORDS_MAX = 500
+_GROUP = "trekkpaalegg-consumer-tail"
+# Codes of librdkafka's own begin with an underscore.
+_AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
+_PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})  # noqa: SLF001 - see above
+
+_SILENT = logging.getLogger(f"{__name__}.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+class Follower:
+    """Reads `topic` with isolation `read_committed`: what a transaction has not committed is never seen.
+
+    Raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not answer.
+    """
+
+    def __init__(self, properties: Mapping[str, str], topic: str, *, from_beginning: bool) -> None:
+        self.topic = topic
+        self.is_connected = True
+        settings: dict[str, str | bool] = {
+            **properties,
+            "group.id": _GROUP,  # never joined; librdkafka wants one
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
+        try:
+            self._consumer = Consumer(settings, logger=_SILENT)
+        except KafkaException as error:
+            raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+        try:
+            self._ahead = self._assign(from_beginning=from_beginning)
+        except KafkaException as error:
+            self.close()
+            raise _translated(error.args[0], topic) from error
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def has_reached_end(self) -> bool:
+        """Whether everything has been given that was committed when the following began."""
+        return not self._ahead
+
+    def poll(self, seconds_max: float = 0.1) -> list[Message]:
+        """What has come, waiting at most so long for the first; may be empty. Raises as the class says.
+
+        Kafka being out of reach is no error: `is_connected` turns false until something comes again.
+        """
+        messages = []
+        for message in self._consumer.consume(BATCH_RECORDS_MAX, timeout=seconds_max):
+            error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
+            if error is None:
+                messages.append(message)
+                self.is_connected = True
+                if offset + 1 >= self._ahead.get(partition, 0):
+                    self._ahead.pop(partition, None)
+            elif error.code() == _AT_END:
+                self.is_connected = True
+                if offset >= self._ahead.get(partition, 0):
+                    self._ahead.pop(partition, None)
+            elif error.code() in _PASSING:
+                self.is_connected = False
+            elif not error.retriable():
+                raise _translated(error, self.topic)
+        return messages
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _assign(self, *, from_beginning: bool) -> dict[int, int]:
+        """Start reading every partition; the end of each that has something before it, which is then still ahead."""
+        found = self._consumer.list_topics(self.topic, timeout=CALL_SECONDS_MAX).topics[self.topic]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        starts, ahead = [], {}
+        for partition in sorted(found.partitions):
+            # Of a reader of what is committed, the end is that of the last transaction that has ended.
+            low, end = self._consumer.get_watermark_offsets(
+                TopicPartition(self.topic, partition), timeout=CALL_SECONDS_MAX
+            )
+            starts.append(TopicPartition(self.topic, partition, low if from_beginning else end))
+            if from_beginning and end > low:
+                ahead[partition] = end
+        self._consumer.assign(starts)
+        return ahead
+
+
+def _translated(error: KafkaError, topic: str) -> FatalError | RetryableError:
+    code = error.code()
+    if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001 - librdkafka's own
+        return FatalError(
+            f"{topic}: no such topic; set TREKKPAALEGG_TOPIC_PREFIX to the producer's, "
+            "or create it with `trekkpaalegg-producer topics apply`"
+        )
+    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return FatalError(f"{topic}: Kafka does not let this client read it; ask for an ACL")
+    reason = f"{topic} cannot be read: Kafka says {error.name()}"
+    if code in _PASSING or code == KafkaError._TIMED_OUT or error.retriable():  # noqa: SLF001 - librdkafka's own
+        return RetryableError(f"{reason}; see whether KAFKA_BROKERS is right and the brokers run")
+    return FatalError(f"{reason}; see the settings for Kafka")

@@ -1,0 +1,200 @@
+"""The environment and `.env` files in, frozen settings out, or `SettingsError` with every fault at once.
+
+Every name of the contract is accepted, so that one file of settings serves producer and consumers alike; those that
+only the producer uses are not looked into.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from consumers.environment import PREFIX, read_environment
+from consumers.errors import SettingsError
+
+REFUSED_PROPERTIES = frozenset(
+    {
+        "transactional.id",
+        "isolation.level",
+        "acks",
+        "request.required.acks",
+        "enable.idempotence",
+        "partitioner",
+        "group.id",
+        "enable.auto.commit",
+    }
+)
+"""What the exactly-once guarantee rests on: set by the code alone. `request.required.acks` is librdkafka's other name
+for `acks`."""
+
+BROKER_PROPERTIES = ("bootstrap.servers", "metadata.broker.list")
+
+PRODUCER_SETTINGS = frozenset(
+    {
+        *(
+            f"{PREFIX}{name}"
+            for name in (
+                *("API_URL", "SOURCE", "TREKKPLIKTIGE", "TREKKPLIKTIGE_FILE", "AUTHENTICATION"),
+                *("POLL_INTERVAL_SECONDS", "MAKS_ANTALL", "MAX_CONCURRENT_CALLS", "OVERLAP_SEKVENSNUMMER"),
+                *("RECONCILE_INTERVAL_SECONDS", "APPLICATION_ID", "INSTANCE_ID", "HTTP_HOST", "HTTP_PORT"),
+                *("WEBHOOK_PORT", "WEBHOOK_SECRET"),
+            )
+        ),
+        *(
+            f"MASKINPORTEN_{name}"
+            for name in ("CLIENT_ID", "CLIENT_JWK", "SCOPES", "WELL_KNOWN_URL", "ISSUER", "TOKEN_ENDPOINT")
+        ),
+    }
+)
+"""Names of the contract that no consumer uses."""
+
+_NAME_LENGTH_MAX = 200
+_KAFKA_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_BROKER = re.compile(r"(?:[A-Z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9\[][A-Za-z0-9.:\[\]_-]*(?:/[^?#\s]*)?")
+
+
+def _brokers(text: str) -> str:
+    if not all(_BROKER.fullmatch(part.strip()) for part in text.split(",")):
+        raise ValueError("must be host:port, several separated by commas")
+    return text
+
+
+def _registry_url(text: str) -> str:
+    if not all(_ADDRESS.fullmatch(part.strip()) for part in text.split(",")):
+        raise ValueError("must be an address such as https://host/path, without user, query or fragment")
+    return text
+
+
+def _kafka_name(text: str) -> str:
+    if not _KAFKA_NAME.fullmatch(text) or len(text) > _NAME_LENGTH_MAX:
+        raise ValueError(f"must be letters, digits, `.`, `_` or `-`, at most {_NAME_LENGTH_MAX}")
+    return text
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("there is no such file")
+    return path
+
+
+_KafkaName = Annotated[str, AfterValidator(_kafka_name)]
+_ExistingFile = Annotated[Path, AfterValidator(_file)]
+
+
+class Settings(BaseModel):
+    """Every setting that consumers use; an attribute is the name in lower case, without `TREKKPAALEGG_`.
+
+    Secrets show masked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    topic_prefix: _KafkaName = "trekkpaalegg"
+    consumer_group: _KafkaName | None = None
+    kafka_brokers: Annotated[str, AfterValidator(_brokers)] = ""
+    kafka_ca_path: _ExistingFile | None = None
+    kafka_certificate_path: _ExistingFile | None = None
+    kafka_private_key_path: _ExistingFile | None = None
+    kafka_schema_registry: Annotated[str, AfterValidator(_registry_url)] | None = None
+    kafka_schema_registry_user: str | None = None
+    kafka_schema_registry_password: SecretStr | None = None
+    kafka_properties_file: _ExistingFile | None = None
+
+    kafka_file_properties: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """What `KAFKA_PROPERTIES_FILE` held; it may hold passwords, so it is in no repr. No setting of its own."""
+
+
+def setting_name(field: str) -> str:
+    """The environment variable of an attribute of `Settings`."""
+    return field.upper() if field.startswith("kafka_") else PREFIX + field.upper()
+
+
+SETTING_NAMES = {setting_name(field): field for field in Settings.model_fields if field != "kafka_file_properties"}
+"""Every environment variable that is used, and its attribute."""
+
+
+def load_settings(env_file: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read all settings. Raises `SettingsError` with every fault at once; no message holds a value.
+
+    Steps: 1. gather the text of every name; 2. give each its type; 3. read the file of properties; 4. check what only
+    shows between them.
+    """
+    given, faults = read_environment(env_file, environ, PRODUCER_SETTINGS | SETTING_NAMES.keys())
+    values = {SETTING_NAMES[name]: text for name, text in given.items() if name in SETTING_NAMES}
+    settings = Settings.model_validate(_typed(values, faults))
+    properties = {}
+    if settings.kafka_properties_file is not None:
+        properties = _read_properties(settings.kafka_properties_file, faults)
+        settings = settings.model_copy(update={"kafka_file_properties": properties})
+    if "kafka_brokers" not in values and not any(properties.get(name) for name in BROKER_PROPERTIES):
+        faults.append("KAFKA_BROKERS: missing; give host:port, several separated by commas")
+    if (settings.kafka_certificate_path is None) != (settings.kafka_private_key_path is None):
+        faults.append("KAFKA_CERTIFICATE_PATH and KAFKA_PRIVATE_KEY_PATH: give both or neither")
+    if (settings.kafka_schema_registry_user is None) != (settings.kafka_schema_registry_password is None):
+        faults.append("KAFKA_SCHEMA_REGISTRY_USER and KAFKA_SCHEMA_REGISTRY_PASSWORD: give both or neither")
+    if faults:
+        raise SettingsError(faults)
+    return settings
+
+
+def kafka_properties(settings: Settings) -> dict[str, str]:
+    """What every Kafka client starts from: the brokers, TLS from the nais names, and the user's own properties.
+
+    The user's win over ours here. What a client needs for the guarantee it sets itself, after these.
+    """
+    properties = {"client.id": "trekkpaalegg-consumer"}
+    own = dict(settings.kafka_file_properties)
+    if settings.kafka_brokers and not any(own.get(name) for name in BROKER_PROPERTIES):
+        properties["bootstrap.servers"] = settings.kafka_brokers
+    files = {
+        "ssl.ca.location": settings.kafka_ca_path,
+        "ssl.certificate.location": settings.kafka_certificate_path,
+        "ssl.key.location": settings.kafka_private_key_path,
+    }
+    if any(files.values()):
+        properties["security.protocol"] = "ssl"
+        properties |= {name: str(path) for name, path in files.items() if path is not None}
+    return properties | own
+
+
+def _typed(values: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
+    """The values whose type is right; the others are told in `faults`."""
+    good = {}
+    for field, value in values.items():
+        try:
+            Settings.model_validate({field: value})
+        except ValidationError as error:
+            message = error.errors(include_url=False, include_input=False)[0]["msg"]
+            faults.append(f"{setting_name(field)}: {message.removeprefix('Value error, ')}")
+        else:
+            good[field] = value
+    return good
+
+
+def _read_properties(path: Path, faults: list[str]) -> dict[str, str]:
+    """The `key=value` lines of the file; blank lines and those that begin with `#` or `!` are skipped."""
+    source = f"KAFKA_PROPERTIES_FILE {path}"
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"{source}: cannot be read ({type(error).__name__})")
+        return {}
+    properties: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if line.strip() == "" or line.lstrip().startswith(("#", "!")):
+            continue
+        if not key or not equals:
+            faults.append(f"{source}: line {number} is not of the form key=value")
+        elif key in REFUSED_PROPERTIES:
+            faults.append(f"{source}: line {number}: {key} is set by the program, for exactly-once; remove it")
+        elif key in properties:
+            faults.append(f"{source}: line {number}: {key} is given twice")
+        else:
+            properties[key] = value
+    return properties
