@@ -13,6 +13,11 @@ from producer.reading import Reading
 if TYPE_CHECKING:
     from producer.domain.state import TrekkpliktigPosition
 
+READINGS_MIN = 5
+READINGS_MAX = 64
+ELEMENTS_UNDER_WAY_MAX = 12_500
+"""How many orders the readings of one lane may bring at once, where all bring a page of the usual size."""
+
 _MICROSECONDS = 1_000_000
 
 
@@ -25,7 +30,6 @@ class LaneOptions(msgspec.Struct, frozen=True):
     own: Container[str]
     overlap_sekvensnummer: int
     reconcile_interval_seconds: float
-    readings_max: int
     now: Callable[[], int]
     reread: Origin | None = None
 
@@ -43,6 +47,11 @@ def begin_reading(
     return Reading(trekkpliktig, Origin.POLL, cursor, signals_begun_at, full=False)
 
 
+def readings_allowed(elements_per_page: float) -> int:
+    """How many trekkpliktige a lane may read at once: many where each has few orders, few where pages are full."""
+    return int(min(max(ELEMENTS_UNDER_WAY_MAX / max(elements_per_page, 1.0), READINGS_MIN), READINGS_MAX))
+
+
 def has_lost_its_place(reading: Reading, position: TrekkpliktigPosition) -> bool:
     """Whether the page just taken says that the order at the position has gone from the source.
 
@@ -50,10 +59,7 @@ def has_lost_its_place(reading: Reading, position: TrekkpliktigPosition) -> bool
     numbers may have begun anew. Nothing but a full comparison tells.
     """
     return (
-        reading.has_all_pages
-        and not reading.full
-        and not reading.orders_seen
-        and reading.begun_at < position.position
+        reading.has_all_pages and not reading.full and not reading.orders_seen and reading.begun_at < position.position
     )
 
 

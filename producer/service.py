@@ -97,7 +97,6 @@ class Service:
             own=self._own,
             overlap_sekvensnummer=settings.overlap_sekvensnummer,
             reconcile_interval_seconds=settings.reconcile_interval_seconds,
-            readings_max=settings.max_concurrent_calls,
             now=bootstrap.now_microseconds,
             reread=reread,
         )
