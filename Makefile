@@ -18,7 +18,7 @@ demo: $(PREPARED) ## a short story from API to Kafka, with real output
 	@$(BIN)/trekkpaalegg-sandbox demo
 
 sandbox: $(PREPARED) ## everything embedded until Ctrl-C; ARGS="--orders 1000" for more options
-	@$(BIN)/trekkpaalegg-sandbox up $(ARGS)
+	@$(BIN)/trekkpaalegg-sandbox up --env-file sandbox.env $(ARGS)
 
 test: $(PREPARED) ## all tests; ARGS="tests/unit -k paging" for some
 	@$(BIN)/pytest $(ARGS)
