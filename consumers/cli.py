@@ -8,8 +8,9 @@ import re
 import shutil
 import signal
 import sys
+import traceback
 from enum import Enum, IntEnum
-from pathlib import Path  # noqa: TC003 - typer reads it from the signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,16 +102,16 @@ def tail(  # noqa: PLR0913 - one parameter for each option
         if options.has_goal:
             raise StoppedError from None
         return ExitCode.DONE
+    except BrokenPipeError:
+        return ExitCode.DONE  # whoever reads has seen enough
     _note(str(tally))
     return ExitCode.DONE
 
 
 def _option_faults(trekkpliktig: list[str]) -> list[str]:
     """What is wrong with the options, never with their values in it: a national id may have been given by mistake."""
-    wrong = sum(not _ORGANISASJONSNUMMER.fullmatch(each) for each in trekkpliktig)
-    return (
-        [f"--trekkpliktig: {wrong} of {len(trekkpliktig)} not an organisation number of nine digits"] if wrong else []
-    )
+    wrong = [number for number, each in enumerate(trekkpliktig, start=1) if not _ORGANISASJONSNUMMER.fullmatch(each)]
+    return [f"--trekkpliktig: number {number} is not an organisation number of nine digits" for number in wrong]
 
 
 def _width() -> int | None:
@@ -131,10 +132,10 @@ def _note(text: str) -> None:
 
 
 def run_command(arguments: Sequence[str] | None = None) -> ExitCode:
-    """Run one command line (without the program's name). Every foreseen error ends here, as words and a code."""
+    """Run one command line (without the program's name). Every error ends here, as words and a code."""
     try:
         ended = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
-    except BaseException as error:  # noqa: BLE001  the last border; what nobody foresaw is raised again
+    except BaseException as error:  # noqa: BLE001  the last border
         code, lines = ending_of(error)
         for line in lines:
             _note(" ".join(line.split()))
@@ -143,22 +144,28 @@ def run_command(arguments: Sequence[str] | None = None) -> ExitCode:
 
 
 def ending_of(error: BaseException) -> tuple[ExitCode, list[str]]:
-    """The exit code, and what to say, a line each. Raises the error itself when nobody foresaw it. Pure."""
+    """The exit code, and what to say, a line each. Pure."""
+    code, lines = ExitCode.FAILED, [str(error)]
     match error:
         case SettingsError():
-            return ExitCode.WRONG_USAGE, error.faults
+            code, lines = ExitCode.WRONG_USAGE, error.faults
         case TyperException():
-            return ExitCode.WRONG_USAGE, [f"{error.format_message()} See --help."]
+            code, lines = ExitCode.WRONG_USAGE, [f"{error.format_message()} See --help."]
         case ConsumerError():
-            return ExitCode.FAILED, [str(error)]
+            pass
         case Exit():
-            return ExitCode(error.exit_code), []
-        case BrokenPipeError():
-            return ExitCode.DONE, []  # whoever read has seen enough
+            code, lines = ExitCode(error.exit_code), []
         case Abort() | KeyboardInterrupt() | StoppedError():
-            return ExitCode.STOPPED, ["stopped by a signal before it was done"]
+            code, lines = ExitCode.STOPPED, ["stopped by a signal before it was done"]
         case _:
-            raise error
+            lines = [f"unexpected {type(error).__name__}{_place_of(error)}; please report it"]
+    return code, lines
+
+
+def _place_of(error: BaseException) -> str:
+    """Where it was raised. Not its text, which may quote what was read."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -6,14 +6,14 @@ No group is joined and no offset is stored: looking at a topic changes nothing, 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from confluent_kafka import Message
 
@@ -22,7 +22,9 @@ BATCH_RECORDS_MAX = 500
 _GROUP = "trekkpaalegg-consumer-tail"
 # Codes of librdkafka's own begin with an underscore.
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
-_PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})  # noqa: SLF001 - see above
+_ALL_DOWN = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - see above
+_REFUSED = KafkaError._AUTHENTICATION  # noqa: SLF001 - see above
+_PASSING = frozenset({KafkaError._TRANSPORT, _ALL_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT})  # noqa: SLF001 - see above
 
 _SILENT = logging.getLogger(f"{__name__}.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
@@ -32,19 +34,29 @@ _SILENT.propagate = False
 class Follower:
     """Reads `topic` with isolation `read_committed`: what a transaction has not committed is never seen.
 
-    Raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not answer.
+    Raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not answer at
+    the start. Later it is waited for: `on_silence` is called each time that no broker can be reached any more.
     """
 
-    def __init__(self, properties: Mapping[str, str], topic: str, *, from_beginning: bool) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, str],
+        topic: str,
+        *,
+        from_beginning: bool,
+        on_silence: Callable[[], None] = lambda: None,
+    ) -> None:
         self.topic = topic
-        self.is_connected = True
-        settings: dict[str, str | bool] = {
+        self._on_silence = on_silence
+        self._refusal: KafkaError | None = None
+        settings: dict[str, Any] = {
             **properties,
             "group.id": _GROUP,  # never joined; librdkafka wants one
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
+            "error_cb": self._take_trouble,
         }
         try:
             self._consumer = Consumer(settings, logger=_SILENT)
@@ -65,26 +77,19 @@ class Follower:
         return not self._ahead
 
     def poll(self, seconds_max: float = 0.1) -> list[Message]:
-        """What has come, waiting at most so long for the first; may be empty. Raises as the class says.
-
-        Kafka being out of reach is no error: `is_connected` turns false until something comes again.
-        """
+        """What has come, waiting at most so long; may be empty. Raises `FatalError` when Kafka refuses us."""
         messages = []
         for message in self._consumer.consume(BATCH_RECORDS_MAX, timeout=seconds_max):
             error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
             if error is None:
                 messages.append(message)
-                self.is_connected = True
-                if offset + 1 >= self._ahead.get(partition, 0):
-                    self._ahead.pop(partition, None)
+                self._pass(partition, offset + 1)
             elif error.code() == _AT_END:
-                self.is_connected = True
-                if offset >= self._ahead.get(partition, 0):
-                    self._ahead.pop(partition, None)
-            elif error.code() in _PASSING:
-                self.is_connected = False
-            elif not error.retriable():
+                self._pass(partition, offset)
+            elif error.code() not in _PASSING and not error.retriable():
                 raise _translated(error, self.topic)
+        if self._refusal is not None:
+            raise _translated(self._refusal, self.topic)
         return messages
 
     def close(self) -> None:
@@ -96,6 +101,17 @@ class Follower:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _pass(self, partition: int, offset: int) -> None:
+        if offset >= self._ahead.get(partition, 0):
+            self._ahead.pop(partition, None)
+
+    def _take_trouble(self, error: KafkaError) -> None:
+        """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
+        if error.code() == _ALL_DOWN:
+            self._on_silence()
+        elif error.fatal() or error.code() == _REFUSED:
+            self._refusal = error
 
     def _assign(self, *, from_beginning: bool) -> dict[int, int]:
         """Start reading every partition; the end of each that has something before it, which is then still ahead."""
@@ -125,6 +141,6 @@ def _translated(error: KafkaError, topic: str) -> FatalError | RetryableError:
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return FatalError(f"{topic}: Kafka does not let this client read it; ask for an ACL")
     reason = f"{topic} cannot be read: Kafka says {error.name()}"
-    if code in _PASSING or code == KafkaError._TIMED_OUT or error.retriable():  # noqa: SLF001 - librdkafka's own
+    if code in _PASSING or error.retriable():
         return RetryableError(f"{reason}; see whether KAFKA_BROKERS is right and the brokers run")
     return FatalError(f"{reason}; see the settings for Kafka")

@@ -124,7 +124,7 @@ def load_settings(env_file: Path | None, environ: Mapping[str, str]) -> Settings
     Steps: 1. gather the text of every name; 2. give each its type; 3. read the file of properties; 4. check what only
     shows between them.
     """
-    given, faults = read_environment(env_file, environ, PRODUCER_SETTINGS | SETTING_NAMES.keys())
+    given, faults = read_environment(env_file, environ, [*SETTING_NAMES, *PRODUCER_SETTINGS])
     values = {SETTING_NAMES[name]: text for name, text in given.items() if name in SETTING_NAMES}
     settings = Settings.model_validate(_typed(values, faults))
     properties = {}

@@ -116,19 +116,21 @@ def tail(settings: Settings, options: TailOptions, screen: Screen, tally: Tally)
     topic = f"{settings.topic_prefix}-versjoner"
     registry = _registry(settings)
     decoder = Decoder(registry)
+
+    def tell_silence() -> None:
+        screen.note("Kafka does not answer any more; reading goes on when it does")
+
     try:
-        with Follower(kafka_properties(settings), topic, from_beginning=options.from_beginning) as follower:
+        with Follower(
+            kafka_properties(settings), topic, from_beginning=options.from_beginning, on_silence=tell_silence
+        ) as follower:
             start = "its beginning" if options.from_beginning else "now"
             screen.note(f"reading {topic} from {start}{'' if options.has_goal else '; Ctrl-C ends it'}")
-            was_connected = True
             while not _is_done(options, follower, tally):
                 for message in follower.poll():
                     _show(_seen(message, topic, decoder), options, screen, tally)
                     if tally.shown == options.events_max:
                         break
-                if follower.is_connected != was_connected:
-                    was_connected = follower.is_connected
-                    screen.note("Kafka answers again" if was_connected else "Kafka does not answer; waiting for it")
     finally:
         if registry is not None:
             registry.close()
