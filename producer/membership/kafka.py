@@ -14,8 +14,10 @@ from producer.membership.port import Signal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from confluent_kafka import Message
+
 SESSION_TIMEOUT_SECONDS = 10.0
-_CALL_SECONDS_MAX = 10.0
+_CALL_SECONDS_MAX = 2.0
 _SIGNALS_AT_ONCE_MAX = 500
 
 _log = structlog.get_logger(__name__)
@@ -27,6 +29,10 @@ class KafkaMembership:
     Classic and not KIP-848's: after a kill the new protocol took 45 s to give the lanes out again, and it refuses a
     static id that is still in use; `group.protocol` in the user's properties chooses it all the same. `instance_id`
     makes membership static, so that a quick restart moves nothing.
+
+    Offsets are read uncommitted: a transaction that a killed owner left open hides the committed ones until the fence
+    or its timeout ends it, and the fence comes only after the lane was given. The offset that stood before it is an
+    older one, so signals may come twice, which is harmless.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class KafkaMembership:
             "group.id": application_id,
             "enable.auto.commit": "false",
             "auto.offset.reset": "earliest",
+            "isolation.level": "read_uncommitted",
         }
         if instance_id:
             settings["group.instance.id"] = instance_id
@@ -46,6 +53,8 @@ class KafkaMembership:
         self._consumer = Consumer(settings, logger=logging.getLogger("librdkafka"))
         self._given: Callable[[dict[int, int]], None] | None = None
         self._taken: Callable[[set[int]], None] | None = None
+        self._new: dict[int, TopicPartition] = {}
+        """Lanes that the group gave us, and whose offsets are still to be asked for."""
 
     def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:
         """See `Membership.join`."""
@@ -57,12 +66,9 @@ class KafkaMembership:
     def poll(self, timeout_seconds: float) -> list[Signal]:
         """See `Membership.poll`."""
         signals = []
-        try:
-            messages = self._consumer.consume(_SIGNALS_AT_ONCE_MAX, timeout=timeout_seconds)
-        except KafkaException as raised:
-            raise _put_out(raised.args[0]) from raised
+        message = self._poll(timeout_seconds)
         self._metadata = self._consumer.consumer_group_metadata()
-        for message in messages:
+        while message is not None:
             error = message.error()
             if error is None:
                 key = (message.key() or b"").decode(errors="replace")
@@ -71,7 +77,15 @@ class KafkaMembership:
                 raise _put_out(error)
             else:
                 _log.warning("the group cannot be polled now", reason=error.name())
+            message = self._poll(0.0) if len(signals) < _SIGNALS_AT_ONCE_MAX else None
+        self._give_new()
         return signals
+
+    def _poll(self, timeout_seconds: float) -> Message | None:
+        try:
+            return self._consumer.poll(timeout_seconds)
+        except KafkaException as error:
+            raise _put_out(error.args[0]) from error
 
     def confirm(self, lane: int, first_open_offset: int) -> bool:
         """See `Membership.confirm`. A commit of the offset that stands anyway: a member put out is refused."""
@@ -98,13 +112,27 @@ class KafkaMembership:
         """See `Membership.leave`."""
         self._consumer.close()
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        committed = consumer.committed(partitions, timeout=_CALL_SECONDS_MAX) if partitions else []
-        if self._given is not None:
-            self._metadata = consumer.consumer_group_metadata()
-            self._given({each.partition: max(each.offset, 0) for each in committed})
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._new |= {each.partition: each for each in partitions}
+
+    def _give_new(self) -> None:
+        """Hand over the lanes that have come, once their offsets are known; else at another poll.
+
+        Not done while the group hands them over: what is raised there ends the poll, and with it the process.
+        """
+        if not self._new or self._given is None:
+            return
+        try:
+            committed = self._consumer.committed(list(self._new.values()), timeout=_CALL_SECONDS_MAX)
+        except (KafkaException, KafkaError) as error:
+            _log.warning("the offsets of new lanes cannot be had now", lanes=sorted(self._new), reason=str(error))
+            return
+        self._new = {}
+        self._given({each.partition: max(each.offset, 0) for each in committed})
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for each in partitions:
+            self._new.pop(each.partition, None)
         if self._taken is not None:
             self._taken({each.partition for each in partitions})
 

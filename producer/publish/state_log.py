@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LANE_COUNT_PARTITION = 0
 READ_STALLED_SECONDS_MAX = 30.0
 _BATCH_RECORDS_MAX = 10_000
+_BATCH_SECONDS_MAX = 0.05
+"""A batch that is not full waits for so long in any case, so this is what the end of a partition costs."""
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
@@ -58,6 +60,8 @@ def read_to_end(
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
             "enable.partition.eof": "true",
+            # The broker would hold back for half a second the answer that says that there is nothing more.
+            "fetch.wait.max.ms": "10",
         },
         logger=_LIBRDKAFKA_LOG,
     )
@@ -77,7 +81,7 @@ def _consume_until(consumer: Consumer, end: int, what: str) -> Iterator[Message]
     """Yield messages until the partition's end has been seen at or beyond `end`."""
     deadline = time.monotonic() + READ_STALLED_SECONDS_MAX
     while time.monotonic() < deadline:
-        for message in consumer.consume(_BATCH_RECORDS_MAX, timeout=0.5):
+        for message in consumer.consume(_BATCH_RECORDS_MAX, timeout=_BATCH_SECONDS_MAX):
             error = message.error()
             if error is None:
                 deadline = time.monotonic() + READ_STALLED_SECONDS_MAX
