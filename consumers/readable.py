@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 _PERSON = re.compile(r"(?<![0-9A-Za-z])[0-9]{6}[ -]?[0-9]{5}(?![0-9A-Za-z])")
 _MASK = "***********"
+_SHORT_MASK = "***"
 _TREKKID_LENGTH_MIN = 9
-_FIXED_LENGTH = 47
+_FIXED_LENGTH = 39
 """What the columns of a line take beside trekkid and what is withheld."""
 
-_SIZE_LENGTH = 24
+_SIZE_LENGTH = 30
 """What is kept of a narrow line for what is withheld, before trekkid is cut."""
 
 
@@ -53,7 +54,10 @@ def masked(text: str) -> str:
 
 
 def line_of(seen: Seen | Undecodable, width: int | None = None) -> str:
-    """One line. With a `width`, trekkid is cut to fit, then the end; without, nothing is."""
+    """One line: trekkpliktig, trekkid, version, status, skyldner (masked), how it came to be, what is withheld.
+
+    With a `width`, trekkid is cut to fit, then the end; without, nothing is.
+    """
     if isinstance(seen, Undecodable):
         return _cut(f"undecodable {seen.topic}/{seen.partition}/{seen.offset}: {masked(seen.reason)}", width)
     event = seen.event
@@ -62,7 +66,7 @@ def line_of(seen: Seen | Undecodable, width: int | None = None) -> str:
         trekkid = _cut(trekkid, max(_TREKKID_LENGTH_MIN, width - _FIXED_LENGTH - _SIZE_LENGTH))
     return _cut(
         f"{masked(event.trekkpliktig):9} {trekkid:{_TREKKID_LENGTH_MIN}} v{event.trekkversjon:<2} "
-        f"{event.trekkstatus:9} {event.skyldner!s:11} {_origin(seen.headers):9} {_size(event)}",
+        f"{event.trekkstatus:9} {_SHORT_MASK} {_origin(seen.headers):9} {_size(event)}",
         width,
     )
 

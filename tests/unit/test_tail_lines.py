@@ -40,7 +40,7 @@ def seen(event: TrekkpaaleggVersjon = EVENT, **headers: str) -> Seen:
 
 
 def test_line_tells_who_what_and_how_much() -> None:
-    assert line_of(seen()) == ("123456789 10003     v2  aktiv     *********** poll      2025-05-10: 12.50 % → 5000 kr")
+    assert line_of(seen()) == ("123456789 10003     v2  aktiv     *** poll      2025-05-10: 12.50 % → 5000 kr")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_line_tells_how_the_event_came_to_be(headers: dict[str, str], word: str)
 def test_line_tells_when_the_last_period_ends_and_when_there_is_none() -> None:
     first = EVENT.trekkstoerrelse_for_periode[:1]
     ended = msgspec.structs.replace(EVENT, trekkstoerrelse_for_periode=first, trekkstatus="avsluttet")
-    assert line_of(seen(ended)).endswith("avsluttet *********** poll      2025-05-10: 12.50 % until 2025-08-09")
+    assert line_of(seen(ended)).endswith("avsluttet *** poll      2025-05-10: 12.50 % until 2025-08-09")
     assert line_of(seen(msgspec.structs.replace(EVENT, trekkstoerrelse_for_periode=()))).endswith("no period")
 
 
@@ -66,8 +66,8 @@ def test_line_tells_when_the_last_period_ends_and_when_there_is_none() -> None:
 def test_line_fits_the_width_and_keeps_what_is_withheld(width: int) -> None:
     line = line_of(seen(msgspec.structs.replace(EVENT, trekkid=UUID)), width)
     assert len(line) <= width
-    assert ("5000 kr" in line) == (width > 100)
-    assert (UUID in line) == (width > 106)
+    assert ("5000 kr" in line) == (width >= 80)
+    assert (UUID in line) == (width > 104)
     assert line.startswith("123456789 0b5c7c1e")
 
 
