@@ -123,6 +123,21 @@ class ServerProcess:
         self._child.wait()
         self._dismiss_watchdog()
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send one signal, and do not wait."""
+        self._child.send_signal(number)
+
+    def wait(self, deadline_seconds: float) -> int:
+        """The exit code, negative for a signal that ended it. Raises `TimeoutError` when it runs on."""
+        try:
+            code = self._child.wait(deadline_seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(
+                f"{self.name} has not ended within {deadline_seconds:g} s. Last lines of its log:\n{self.last_lines()}"
+            ) from None
+        self._dismiss_watchdog()
+        return code
+
     def pause(self) -> None:
         """SIGSTOP: the server keeps its connections and answers nothing."""
         self._child.send_signal(signal.SIGSTOP)

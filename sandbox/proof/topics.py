@@ -1,0 +1,92 @@
+"""A topic on Kafka in, every event that was committed to it out, read with the consumers' decoder."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from sandbox.proof.faults import Published
+from sandbox.proof.source import with_canonical_json
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+    from consumers.decode import Decoder
+
+READ_SECONDS_MAX = 30.0
+_BATCH_RECORDS_MAX = 5000
+_LOGGER = logging.getLogger(__name__)
+
+
+def read_published(bootstrap_servers: str, topic: str, decoder: Decoder) -> list[Published]:
+    """All events of a topic, read committed to its very end, partition by partition. Raises as `read_committed`."""
+    return [_published(message, decoder) for message in read_committed(bootstrap_servers, topic)]
+
+
+def read_committed(bootstrap_servers: str, topic: str, *, deadline_seconds: float = READ_SECONDS_MAX) -> list[Message]:
+    """All messages of a topic, read committed to its very end, partition by partition.
+
+    Raises `TimeoutError` when the end cannot be reached: an open transaction hides what follows it.
+    """
+    ends = high_watermarks(bootstrap_servers, topic)
+    consumer = _consumer(bootstrap_servers, "read_committed")
+    try:
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
+        messages: dict[int, list[Message]] = {partition: [] for partition in ends}
+        deadline = time.monotonic() + deadline_seconds
+        while ends:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{topic}: the end of partitions {sorted(ends)} is hidden by an open transaction")
+            for message in consumer.consume(_BATCH_RECORDS_MAX, timeout=0.2):
+                error, partition = message.error(), message.partition() or 0
+                if error is None:
+                    messages[partition].append(message)
+                elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local codes begin so
+                    raise KafkaException(error)
+                elif (message.offset() or 0) >= ends.get(partition, 0):
+                    ends.pop(partition, None)
+        return [message for partition in sorted(messages) for message in messages[partition]]
+    finally:
+        consumer.close()
+
+
+def high_watermarks(bootstrap_servers: str, topic: str) -> dict[int, int]:
+    """The end of every partition, open transactions included."""
+    consumer = _consumer(bootstrap_servers, "read_uncommitted")
+    try:
+        partitions = consumer.list_topics(topic, timeout=READ_SECONDS_MAX).topics[topic].partitions
+        return {
+            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=READ_SECONDS_MAX)[1]
+            for partition in sorted(partitions)
+        }
+    finally:
+        consumer.close()
+
+
+def _consumer(bootstrap_servers: str, isolation_level: str) -> Consumer:
+    settings: dict[str, str | bool] = {
+        "bootstrap.servers": bootstrap_servers,
+        "group.id": "proof",
+        "enable.auto.commit": False,
+        "isolation.level": isolation_level,
+        "enable.partition.eof": True,
+    }
+    return Consumer(settings, logger=_LOGGER)
+
+
+def _published(message: Message, decoder: Decoder) -> Published:
+    headers = {name: (value or b"").decode() for name, value in message.headers() or []}  # type: ignore[str-unpack,union-attr]  # a consumer gives pairs with bytes
+    correction = headers.get("ce_correction")
+    return Published(
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        key=(message.key() or b"").decode(),
+        event=with_canonical_json(decoder.decode_trekkpaalegg_versjon(message.value())),
+        ce_id=headers.get("ce_id", ""),
+        late=headers.get("ce_late") == "true",
+        correction=None if correction is None else int(correction),
+        origin=headers.get("ce_origin", ""),
+    )
