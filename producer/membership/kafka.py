@@ -124,7 +124,7 @@ class KafkaMembership:
             return
         try:
             committed = self._consumer.committed(list(self._new.values()), timeout=_CALL_SECONDS_MAX)
-        except (KafkaException, KafkaError) as error:
+        except KafkaException as error:
             _log.warning("the offsets of new lanes cannot be had now", lanes=sorted(self._new), reason=str(error))
             return
         self._new = {}
