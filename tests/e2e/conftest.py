@@ -1,0 +1,186 @@
+"""The whole stream on a stage: simulated outside world, real Kafka, producers as child processes, and the proof."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumers.decode import Decoder
+from producer.publish.admin import KafkaAdmin
+from producer.publish.topics import Topics, wanted_topics
+from sandbox.outside import OutsideWorld
+from sandbox.producer_process import PRODUCER, ProducerProcess
+from sandbox.proof.faults import FAULTS_SHOWN_MAX, faults_of
+from sandbox.proof.source import versions_of_source
+from sandbox.proof.topics import read_committed, read_published
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from sandbox.kafka import EmbeddedKafka
+    from sandbox.proof.faults import Published
+
+LANES = 3
+ONCE_SECONDS_MAX = 60.0
+TRAFFIC_INTERVAL_SECONDS = 0.02
+
+
+class Traffic:
+    """New orders and versions made in a thread of its own, as fast as `interval_seconds` says, from a seed."""
+
+    def __init__(self, outside: OutsideWorld, employers: list[str], seed: object, interval_seconds: float) -> None:
+        self._skatteetaten = outside.skatteetaten
+        self._employers = employers
+        self._random = Random(f"traffic {seed}")
+        self._interval_seconds = interval_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+        self.orders: list[str] = []
+
+    def __enter__(self) -> Traffic:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_seconds):
+            if not self.orders or self._random.random() < 0.3:
+                self.orders.append(self._skatteetaten.create(self._random.choice(self._employers)).trekkid)
+                continue
+            trekkid = self._random.choice(self.orders)
+            for _ in range(self._random.choice((1, 1, 1, 2, 3))):
+                self._skatteetaten.change(trekkid)
+
+
+class Stage:
+    """One prefix on a broker, some employers, and the producers that were started for them."""
+
+    def __init__(self, kafka: EmbeddedKafka, outside: OutsideWorld, prefix: str, folder: Path) -> None:
+        self.kafka = kafka
+        self.outside = outside
+        self.prefix = prefix
+        self.topics = Topics.of(prefix)
+        self.folder = folder
+        self.employers: list[str] = []
+        self.decoder = Decoder()
+        self.settings: dict[str, str] = {}
+        """What every producer of this stage gets besides the ordinary settings."""
+        self._started: list[ProducerProcess] = []
+        self._numbers = itertools.count(1)
+
+    def apply_topics(self, lanes: int = LANES) -> None:
+        admin = KafkaAdmin({"bootstrap.servers": self.kafka.bootstrap_servers})
+        admin.create(wanted_topics(self.prefix, partitions=lanes))
+        admin.record_lane_count(self.topics.positions, lanes)
+
+    def environment(self, instance_id: str | None) -> dict[str, str]:
+        return {
+            **self.outside.environment(self.employers),
+            "KAFKA_BROKERS": self.kafka.bootstrap_servers,
+            "TREKKPAALEGG_TOPIC_PREFIX": self.prefix,
+            "TREKKPAALEGG_APPLICATION_ID": self.prefix,
+            "TREKKPAALEGG_POLL_INTERVAL_SECONDS": "0.2",
+            "TREKKPAALEGG_HTTP_HOST": "127.0.0.1",
+            "TREKKPAALEGG_HTTP_PORT": "0",
+            **({"TREKKPAALEGG_INSTANCE_ID": instance_id} if instance_id else {}),
+            **self.settings,
+        }
+
+    def begin(
+        self, *arguments: str, instance_id: str | None = None, program: Sequence[str] = PRODUCER, **settings: str
+    ) -> ProducerProcess:
+        """Start a producer and do not wait."""
+        log_file = self.folder / f"producer-{next(self._numbers)}.log"
+        environment = {**self.environment(instance_id), **settings}
+        process = ProducerProcess(arguments, environment, log_file, program=program)
+        self._started.append(process)
+        return process
+
+    def run(self, instance_id: str | None = None, **settings: str) -> ProducerProcess:
+        return self.begin("run", instance_id=instance_id, **settings)
+
+    def once(self, instance_id: str | None = None, **settings: str) -> None:
+        """One full round, which must go well."""
+        process = self.begin("once", instance_id=instance_id, **settings)
+        code = process.wait(ONCE_SECONDS_MAX)
+        assert code == 0, process.last_lines()
+
+    def traffic(self, seed: object = 0, interval_seconds: float = TRAFFIC_INTERVAL_SECONDS) -> Traffic:
+        return Traffic(self.outside, self.employers, seed, interval_seconds)
+
+    def wait_until(self, holds: Callable[[], object], deadline_seconds: float, what: str) -> None:
+        deadline = time.monotonic() + deadline_seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                last = "\n".join(f"{each.log_file.name}:\n{each.last_lines()}" for each in self._started[-3:])
+                pytest.fail(f"not within {deadline_seconds:g} s: {what}\n{last}")
+            time.sleep(0.05)
+
+    def versjoner(self) -> list[Published]:
+        return read_published(self.kafka.bootstrap_servers, self.topics.versjoner, self.decoder)
+
+    def gjeldende(self) -> list[Published]:
+        return read_published(self.kafka.bootstrap_servers, self.topics.gjeldende, self.decoder)
+
+    def quarantined(self) -> list[dict]:
+        messages = read_committed(self.kafka.bootstrap_servers, self.topics.quarantine)
+        return [self.decoder.decode_record(message.value())[1] for message in messages]
+
+    def is_published(self, employers: Sequence[str] | None = None) -> bool:
+        """Whether every version that the source has now is in the topic."""
+        wanted = versions_of_source(self.outside.skatteetaten, employers).keys()
+        return wanted <= {each.identity for each in self.versjoner()}
+
+    def wait_until_published(self, deadline_seconds: float = 20.0, employers: Sequence[str] | None = None) -> None:
+        self.wait_until(lambda: self.is_published(employers), deadline_seconds, "every version is published")
+
+    def prove(self, employers: Sequence[str] | None = None) -> list[Published]:
+        """Each version of the source once, in order, unchanged; all that is in `…-versjoner`."""
+        versjoner, gjeldende = self.versjoner(), self.gjeldende()
+        source = versions_of_source(self.outside.skatteetaten, employers)
+        faults = faults_of(versjoner, gjeldende, source)
+        shown = "\n".join(faults[:FAULTS_SHOWN_MAX])
+        assert not faults, f"{len(faults)} faults among {len(source)} versions:\n{shown}"
+        return versjoner
+
+    def close(self) -> None:
+        for process in self._started:
+            process.kill()
+
+
+@pytest.fixture
+def outside() -> Iterator[OutsideWorld]:
+    with OutsideWorld() as world:
+        yield world
+
+
+@pytest.fixture
+def make_stage(outside: OutsideWorld, topic_prefix: str, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    """Builds a stage on a given broker: `employers` of them with `orders` orders among them, topics applied."""
+    stages = []
+
+    def make(kafka: EmbeddedKafka, *, employers: int = 6, orders: int = 30, lanes: int = LANES) -> Stage:
+        stage = Stage(kafka, outside, topic_prefix, tmp_path)
+        stages.append(stage)
+        stage.employers = outside.generate(employers, orders)
+        stage.apply_topics(lanes)
+        return stage
+
+    yield make
+    for stage in stages:
+        stage.close()
+
+
+@pytest.fixture
+def stage(kafka: EmbeddedKafka, make_stage: Callable[..., Stage]) -> Stage:
+    """A stage on the broker that all tests share."""
+    return make_stage(kafka)
