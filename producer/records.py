@@ -17,12 +17,10 @@ from producer.publish.port import Record
 from producer.publish.state_records import state_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from producer.domain.detection import Context, Detection
     from producer.domain.state import TrekkpliktigPosition, TrekkpliktigState
     from producer.domain.trekkpaalegg import Publication, Trekkpaalegg
-    from producer.encode.event import EventEncoder
+    from producer.encode.event import EncodedEvent, EventEncoder
     from producer.encode.rejected import RejectedEncoder
     from producer.publish.topics import Topics
     from producer.reading import Reading
@@ -60,9 +58,15 @@ class RecordBuilder:
 
     def of_detection(self, lane: int, state: TrekkpliktigState, detection: Detection, context: Context) -> list[Record]:
         """Events in their order, then quarantine, then state."""
-        records = [record for publication in detection.publications for record in self._of_event(publication)]
-        quarantined = [self._rejected.encode(each, context.origin, context.now) for each in detection.rejected]
-        records += [Record(self._topics.quarantine, *encoded) for encoded in quarantined]
+        records: list[Record] = []
+        for publication in detection.publications:
+            event = self._encode(publication)
+            records.append(Record(self._topics.versjoner, event.key, event.value, event.headers))
+            if publication.current:
+                records.append(Record(self._topics.gjeldende, event.key, event.value, event.headers))
+        for rejected in detection.rejected:
+            event = self._rejected.encode(rejected, context.origin, context.now)
+            records.append(Record(self._topics.quarantine, event.key, event.value, event.headers))
         position = None
         if detection.position > state.position.position:
             position = msgspec.structs.replace(state.position, position=detection.position)
@@ -73,11 +77,8 @@ class RecordBuilder:
         """The position alone."""
         return list(state_records(self._topics.positions, lane, trekkpliktig, position, {}))
 
-    def _of_event(self, publication: Publication) -> Iterator[Record]:
+    def _encode(self, publication: Publication) -> EncodedEvent:
         try:
-            key, value, headers = self._event.encode(publication)
+            return self._event.encode(publication)
         except RejectedTrekkpaaleggError as error:
             raise DoesNotFitError(publication.trekkpaalegg, error) from error
-        yield Record(self._topics.versjoner, key, value, headers)
-        if publication.current:
-            yield Record(self._topics.gjeldende, key, value, headers)

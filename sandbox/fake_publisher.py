@@ -18,7 +18,7 @@ from producer.publish.state_records import lane_state_of
 from producer.publish.topics import Topics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from producer.domain.state import LaneState
     from producer.publish.port import Record
@@ -54,7 +54,7 @@ class Written(NamedTuple):
     partition: int
     key: bytes
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: dict[str, bytes]
 
 
 class Transaction:
@@ -159,7 +159,7 @@ class FakeKafka:
         with self._lock:
             self._check_sizes(lane, records)
             written = [
-                Written(each.topic, self._partition_of(each), each.key, each.value, list(each.headers))
+                Written(each.topic, self._partition_of(each), each.key, each.value, list(dict(each.headers).items()))
                 for each in records
             ]
             transaction = Transaction(lane, written, signal_offset)
@@ -196,8 +196,10 @@ class FakeLanePublisher:
         self._lane = lane
         self._epoch: int | None = None
 
-    def take(self) -> LaneState:
+    def take(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
         """As the port says."""
+        if is_stopping():
+            raise RetryableError(f"lane {self._lane} is not taken any more")
         self._epoch = self._kafka.fence(self._lane)
         return self._kafka.state(self._lane)
 

@@ -61,7 +61,8 @@ def _compile(declared: Declared) -> Encode:
     return _DECLARED[kind](declared) if kind in _DECLARED else _compile(declared["type"])
 
 
-def _long(value: int) -> bytes:
+def encode_long(value: int) -> bytes:
+    """Avro's zigzag variable-length number. Raises OverflowError beyond 64 bits."""
     unsigned = value << 1 if value >= 0 else ~(value << 1)
     if unsigned >= _UNSIGNED_END:
         raise OverflowError
@@ -73,11 +74,11 @@ def _long(value: int) -> bytes:
     return bytes(groups)
 
 
-_SHORT_LENGTHS = [_long(length) for length in range(1024)]
+_SHORT_LENGTHS = [encode_long(length) for length in range(1024)]
 
 
 def _length(count: int) -> bytes:
-    return _SHORT_LENGTHS[count] if count < len(_SHORT_LENGTHS) else _long(count)
+    return _SHORT_LENGTHS[count] if count < len(_SHORT_LENGTHS) else encode_long(count)
 
 
 def _string(value: str) -> bytes:
@@ -86,13 +87,14 @@ def _string(value: str) -> bytes:
     return _length(len(text)) + text
 
 
-def _bytes(value: bytes) -> bytes:
+def encode_bytes(value: bytes) -> bytes:
+    """Length and content."""
     return _length(len(value)) + value
 
 
 def _date(_: dict[str, Any]) -> Encode:
     def encode_date(value: date) -> bytes:
-        return _long(value.toordinal() - _EPOCH_ORDINAL)
+        return encode_long(value.toordinal() - _EPOCH_ORDINAL)
 
     return lru_cache(CACHED_VALUES_MAX)(encode_date)
 
@@ -101,13 +103,13 @@ def _decimal(declared: dict[str, Any]) -> Encode:
     precision, scale = declared["precision"], declared.get("scale", 0)
 
     def encode_decimal(value: Decimal) -> bytes:
-        return _bytes(decimal_bytes(value, precision, scale))
+        return encode_bytes(decimal_bytes(value, precision, scale))
 
     return lru_cache(CACHED_VALUES_MAX)(encode_decimal)
 
 
 def _enum(declared: dict[str, Any]) -> Encode:
-    by_symbol = {symbol: _long(place) for place, symbol in enumerate(declared["symbols"])}
+    by_symbol = {symbol: encode_long(place) for place, symbol in enumerate(declared["symbols"])}
 
     def encode_enum(value: Enum) -> bytes:
         return by_symbol[value.value]
@@ -186,7 +188,7 @@ def _wire_name(name: str) -> str:
     return head + "".join(map(str.capitalize, tail))
 
 
-_PRIMITIVE: dict[str, Encode] = {"string": _string, "long": _long, "int": _long, "bytes": _bytes}
+_PRIMITIVE: dict[str, Encode] = {"string": _string, "long": encode_long, "int": encode_long, "bytes": encode_bytes}
 _DECLARED: dict[str, Callable[[dict[str, Any]], Encode]] = {
     "record": _record,
     "array": _array,

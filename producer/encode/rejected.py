@@ -44,19 +44,19 @@ class RejectedEncoder:
         """
         trekkid = _tellable_trekkid(rejected)
         raw_hash = rejected.raw_hash.hex().encode()
-        headers = [
-            *self._constant,
-            ("ce_id", raw_hash),
-            ("ce_time", rfc3339(rejected_at)),
-            ("ce_trekkpliktig", rejected.trekkpliktig.encode()),
-            ("ce_origin", origin.value.encode()),
-            ("ce_reason", rejected.reason.value.encode()),
-            ("ce_fieldpath", rejected.field_path.encode()),
-        ]
+        headers = {
+            **self._constant,
+            "ce_id": raw_hash,
+            "ce_time": rfc3339(rejected_at),
+            "ce_trekkpliktig": rejected.trekkpliktig.encode(),
+            "ce_origin": origin.value.encode(),
+            "ce_reason": rejected.reason.value.encode(),
+            "ce_fieldpath": rejected.field_path.encode(),
+        }
         if trekkid is None:
             return EncodedEvent(raw_hash, self._value(rejected, trekkid, origin, rejected_at), headers)
         key = trekkid.encode()
-        headers.append(("ce_subject", key))
+        headers["ce_subject"] = key
         return EncodedEvent(key, self._value(rejected, trekkid, origin, rejected_at), headers)
 
     def _value(self, rejected: Rejected, trekkid: str | None, origin: Origin, rejected_at: int) -> bytes:

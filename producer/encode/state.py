@@ -15,16 +15,34 @@ import fastavro
 import schemas
 from producer.domain.state import OrderState, TrekkpliktigPosition
 from producer.encode.avro import SINGLE_OBJECT_MARKER, single_object_prefix
+from producer.encode.compiled import encode_bytes, encode_long
 from producer.errors import FatalError
 
 if TYPE_CHECKING:
     from fastavro.types import Schema
 
+_NO_OPEN_ENDS = b"\x00\x00\x00\x00"
+"""Three empty arrays, and the first branch of a union: null."""
+
 _PREFIX_BYTES = len(SINGLE_OBJECT_MARKER) + schemas.FINGERPRINT_BYTES
 
 
 def encode_order_state(order: OrderState) -> bytes:
-    """One order's state as single-object encoded `order_state`."""
+    """One order's state as single-object encoded `order_state`.
+
+    Nearly every order has no open ends, and a back-fill writes a million of them: those are put together here, tested
+    to equal what fastavro writes.
+    """
+    if not (order.missing or order.rejected or order.corrections) and order.failing_since is None:
+        return b"".join(
+            (
+                _prefix("order_state"),
+                encode_long(order.trekkversjon),
+                encode_bytes(order.content_hash),
+                encode_long(order.content_hash_version),
+                _NO_OPEN_ENDS,
+            )
+        )
     return _encode(
         "order_state",
         {
@@ -79,11 +97,15 @@ def decode_lane_count(value: bytes) -> int:
 
 
 def _encode(name: str, datum: dict[str, Any]) -> bytes:
-    schema = schemas.load(name)
     buffer = BytesIO()
-    buffer.write(single_object_prefix(schema.fingerprint))
-    fastavro.schemaless_writer(buffer, schema.parsed, datum)
+    buffer.write(_prefix(name))
+    fastavro.schemaless_writer(buffer, schemas.load(name).parsed, datum)
     return buffer.getvalue()
+
+
+@cache
+def _prefix(name: str) -> bytes:
+    return single_object_prefix(schemas.load(name).fingerprint)
 
 
 def _decode(name: str, value: bytes) -> dict[str, Any]:

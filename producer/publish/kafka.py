@@ -125,10 +125,14 @@ class KafkaLanePublisher:
         producer = self._producer
         assert producer is not None  # noqa: S101 - publish() checked it
         produce = producer.produce
-        for topic, key, value, headers, partition in records:
+        for record in records:
             while True:
                 try:
-                    produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type] # list is invariant
+                    if record.headers:
+                        headers: Any = record.headers  # typed for all that it may hold, so that no dictionary fits
+                        produce(record.topic, record.value, record.key, record.partition, headers=headers)
+                    else:
+                        produce(record.topic, record.value, record.key, record.partition)
                     break
                 except BufferError:
                     producer.poll(_QUEUE_FULL_WAIT_SECONDS)

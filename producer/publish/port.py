@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from producer.domain.state import LaneState
 
-ANY_PARTITION = -1
+ANY_PARTITION: Final = -1
+NO_HEADERS: Final[dict[str, bytes]] = {}
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record to write. `partition` is `ANY_PARTITION` where the key decides. `value` None deletes the key."""
 
     topic: str
     key: bytes
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: dict[str, bytes]
     partition: int = ANY_PARTITION
 
 

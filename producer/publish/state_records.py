@@ -11,7 +11,7 @@ from producer.encode.state import (
     encode_order_state,
     encode_trekkpliktig_position,
 )
-from producer.publish.port import Record
+from producer.publish.port import NO_HEADERS, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,18 +32,18 @@ def state_records(
     """Records that make the given changes stand: the position unless it is None, and each order."""
     prefix = trekkpliktig.encode()
     if position is not None:
-        yield Record(topic, prefix, encode_trekkpliktig_position(position), [], partition)
+        yield Record(topic, prefix, encode_trekkpliktig_position(position), NO_HEADERS, partition)
     prefix += SEPARATOR
     for key, order in orders.items():
-        yield Record(topic, prefix + key, encode_order_state(order), [], partition)
+        yield Record(topic, prefix + key, encode_order_state(order), NO_HEADERS, partition)
 
 
 def forget_records(topic: str, partition: int, trekkpliktig: str, keys: Iterable[bytes]) -> Iterator[Record]:
     """Records that take everything known of a trekkpliktig out of the topic."""
     prefix = trekkpliktig.encode()
     for key in keys:
-        yield Record(topic, prefix + SEPARATOR + key, None, [], partition)
-    yield Record(topic, prefix, None, [], partition)
+        yield Record(topic, prefix + SEPARATOR + key, None, NO_HEADERS, partition)
+    yield Record(topic, prefix, None, NO_HEADERS, partition)
 
 
 def lane_state_of(records: Iterable[tuple[bytes, bytes | None]]) -> LaneState:

@@ -56,7 +56,6 @@ def test_headers_are_those_of_the_contract() -> None:
         "ce_origin": b"gapfill",
         "ce_schemafingerprint": b"812db830cec018ee",
     }
-    assert len(event.headers) == len(dict(event.headers))
 
 
 def test_late_version_is_marked() -> None:
@@ -73,7 +72,7 @@ def test_correction_is_marked_and_has_an_id_of_its_own() -> None:
 
 def test_no_header_and_no_key_holds_the_national_id() -> None:
     event = encoder().encode(Publication(VERSION, Origin.POLL))
-    assert b"12345678901" not in event.key + b"".join(value for _, value in event.headers)
+    assert b"12345678901" not in event.key + b"".join(event.headers.values())
 
 
 def test_event_larger_than_allowed_is_rejected_as_a_whole() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
+import fastavro
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,3 +59,15 @@ def test_record_that_is_cut_off_is_fatal() -> None:
     for length in range(10, len(whole)):
         with pytest.raises(FatalError, match="cut off"):
             state.decode_order_state(whole[:length])
+
+
+@given(order=orders | st.builds(OrderState, longs, st.binary(min_size=8, max_size=8), ints))
+def test_order_state_is_written_as_fastavro_writes_it(order: OrderState) -> None:
+    datum = {
+        **msgspec.structs.asdict(order),
+        "missing": [{"first": first, "last": last} for first, last in order.missing],
+        "corrections": [{"trekkversjon": version, "corrections": count} for version, count in order.corrections],
+    }
+    schema, buffer = schemas.load("order_state"), BytesIO()
+    fastavro.schemaless_writer(buffer, schema.parsed, datum)
+    assert state.encode_order_state(order) == b"\xc3\x01" + schema.fingerprint + buffer.getvalue()
