@@ -25,6 +25,9 @@ FENCED_GRACE_SECONDS = 15.0
 ALONE_SECONDS_MAX = 15.0
 """How long a worker that was killed may still count as one: a session of 10 s, and the hand-over after it."""
 
+ALONE_TRIES_MAX = 4
+"""How often a command that is waited for starts a lane again; with the pauses, some fifteen seconds."""
+
 _POLL_SECONDS = 0.1
 
 _log = structlog.get_logger(__name__)
@@ -155,6 +158,8 @@ class Worker:
             owned.fenced_at = owned.fenced_at or time.monotonic()
         elif not passing:
             raise error if isinstance(error, ProducerError) else FatalError(f"lane {lane} broke: {error!r}") from error
+        if self._alone and owned.failures >= ALONE_TRIES_MAX:
+            raise FatalError(f"lane {lane} cannot be worked on: {error}") from error
         _log.warning("lane ended", lane=lane, reason=str(error), kind=type(error).__name__)
         pause = min(RESTART_PAUSE_SECONDS * 2**owned.failures, RESTART_PAUSE_SECONDS_MAX)
         owned.failures += 1
