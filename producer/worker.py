@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CLOSE_SECONDS_MAX = 8.0
 RESTART_PAUSE_SECONDS = 1.0
 RESTART_PAUSE_SECONDS_MAX = 30.0
+SETTLED_SECONDS = 120.0
+"""A lane that has worked for so long begins anew with short pauses."""
+
 FENCED_GRACE_SECONDS = 15.0
 """How long the group may take to tell a fenced worker that its lane went to another; longer than a session."""
 
@@ -56,6 +59,7 @@ class _Owned(msgspec.Struct):
     first_signal_offset: int
     start_at: float
     failures: int = 0
+    started_at: float = 0.0
     task: LaneTask | None = None
     thread: threading.Thread | None = None
     error: BaseException | None = None
@@ -161,6 +165,8 @@ class Worker:
         if self._alone and owned.failures >= ALONE_TRIES_MAX:
             raise FatalError(f"lane {lane} cannot be worked on: {error}") from error
         _log.warning("lane ended", lane=lane, reason=str(error), kind=type(error).__name__)
+        if time.monotonic() - owned.started_at > SETTLED_SECONDS:
+            owned.failures = 0
         pause = min(RESTART_PAUSE_SECONDS * 2**owned.failures, RESTART_PAUSE_SECONDS_MAX)
         owned.failures += 1
         owned.start_at = time.monotonic() + pause
@@ -195,4 +201,5 @@ class Worker:
                 owned.error = error
 
         owned.thread = threading.Thread(target=body, name=f"lane-{lane}", daemon=True)
+        owned.started_at = time.monotonic()
         owned.thread.start()
