@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from sandbox.demo.command import demo
 from sandbox.outside import OutsideWorld
 from sandbox.skatteetaten.wire import EVERY_SHAPE, PLAIN
 from sandbox.up import prepare, up
@@ -29,6 +30,7 @@ def _program() -> None:
 
 app.command(epilog="Example: trekkpaalegg-sandbox up --env-file sandbox.env")(up)
 app.command(epilog="Example: trekkpaalegg-sandbox prepare")(prepare)
+app.command(epilog="Example: trekkpaalegg-sandbox demo")(demo)
 
 
 @app.command(epilog="Example: trekkpaalegg-sandbox api --api-port 8081 --trekkpliktige 3 --orders 200")

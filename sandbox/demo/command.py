@@ -1,0 +1,95 @@
+"""The command `demo`: sizes come in, a story told with real output and an exit code go out."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from consumers.errors import ConsumerError
+from sandbox.demo import story
+from sandbox.demo.narrator import ClaimError, Narrator
+from sandbox.demo.stage import Stage
+from sandbox.demo.watch import Watch
+from sandbox.demo.words import Figures, summary_rows
+from sandbox.java import FetchError, fetch_jars
+from sandbox.kafka import CACHE_NAME, COORDINATES
+from sandbox.process import ServerStartError
+from sandbox.registry import fetch_registry
+
+FAILED = 1
+STOPPED = 4
+
+
+def demo(
+    *,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same world.")] = 0,
+    backfill_orders: Annotated[
+        int, typer.Option(min=500, help="Orders of the employers in whose back-fill the producer is killed.")
+    ] = 3000,
+) -> None:
+    """Tell a short story from API to Kafka with real output, prove every claim of it, leave nothing running."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _end)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show æøå must not end the story
+    _keep_proxies_out()
+    try:
+        # Once only, and no part of the story's time.
+        fetch_jars(CACHE_NAME, COORDINATES)
+        fetch_registry()
+        _tell(Narrator(), story.Sizes(seed, backfill_orders))
+    except KeyboardInterrupt:
+        print("trekkpaalegg-sandbox: stopped before the story ended; nothing is left running", file=sys.stderr)
+        raise typer.Exit(STOPPED) from None
+    except (ClaimError, ConsumerError, FetchError, ServerStartError, OSError) as error:
+        print(f"trekkpaalegg-sandbox: the story does not hold: {' '.join(str(error).split())}", file=sys.stderr)
+        raise typer.Exit(FAILED) from error
+
+
+def _tell(narrator: Narrator, sizes: story.Sizes) -> None:
+    narrator.title(
+        "The trekkpålegg stream",
+        "From Skatteetaten's API to Kafka, by the real programs on this machine. Orders and people are synthetic. "
+        "Each ✓ was checked in the topic, read_committed, against what Skatteetaten holds.",
+    )
+    figures = Figures()
+    narrator.step("Kafka, a schema registry, Skatteetaten and Maskinporten")
+    with Stage(sizes.seed) as stage:
+        with narrator.waiting("starting"):
+            stage.raise_curtain()
+        story.prepare_topics(stage, narrator)
+        with Watch(stage.kafka.bootstrap_servers, stage.registry.url, stage.topics.versjoner) as watch:
+            play = story.Play(stage, watch, narrator, figures)
+            narrator.step("Orders arrive")
+            producer = story.first_orders(play, sizes)
+            narrator.step("An order changes twice between two polls")
+            story.changed_twice(play, producer)
+            narrator.step("A record that cannot be understood")
+            story.malformed(play, producer)
+            narrator.step("The producer is killed in the middle")
+            producer = story.killed_in_the_middle(play, producer, sizes)
+        narrator.step("The proof")
+        story.proof(play, producer)
+    figures.seconds = narrator.elapsed_seconds
+    narrator.step("Measured")
+    narrator.rows(summary_rows(figures))
+    narrator.end("Every claim held. Nothing is left running.")
+
+
+def _keep_proxies_out() -> None:
+    """A proxy for the world outside must not be asked for this machine's own servers, nor by the programs started."""
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
+
+
+def _end(*_: object) -> NoReturn:
+    # Only the first signal ends it: a second one must not break the stopping of the servers.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt

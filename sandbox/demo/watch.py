@@ -1,0 +1,89 @@
+"""The topic of events in; what has been committed to it so far out, counted by a plain consumer."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Self
+
+from consumers.decode import Decoder
+from consumers.follow import Follower
+from consumers.registry import RegistrySchemaSource
+from sandbox.demo.narrator import ClaimError
+from sandbox.demo.words import named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from consumers.event import TrekkpaaleggVersjon
+
+Identity = tuple[str, int]
+
+WAIT_SECONDS_MAX = 60.0
+
+
+class Watch:
+    """Follows a topic `read_committed` from its beginning; every event counts by (trekkid, trekkversjon)."""
+
+    def __init__(self, bootstrap_servers: str, registry_url: str, topic: str) -> None:
+        self._registry = RegistrySchemaSource(registry_url)
+        self._decoder = Decoder(self._registry)
+        self._follower = Follower({"bootstrap.servers": bootstrap_servers}, topic, from_beginning=True)
+        self.counts: Counter[Identity] = Counter()
+        self.origins: dict[Identity, str] = {}
+        self.trekkpliktig: dict[Identity, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._follower.close()
+        self._registry.close()
+
+    def look(self, seconds_max: float = 0.02) -> int:
+        """Count what has come since; how many events that were."""
+        messages = self._follower.poll(seconds_max)
+        for message in messages:
+            event = self._decoder.decode_trekkpaalegg_versjon(message.value())
+            headers = message.headers() or []
+            self._count(event, dict(headers).get("ce_origin"))
+        return len(messages)
+
+    def look_until_quiet(self, quiet_seconds: float) -> None:
+        """Count until nothing has come for so long."""
+        deadline = time.monotonic() + quiet_seconds
+        while time.monotonic() < deadline:
+            if self.look():
+                deadline = time.monotonic() + quiet_seconds
+
+    def wait_for(
+        self,
+        wanted: set[Identity],
+        see_to: Callable[[], None],
+        tell: Callable[[int], None] = lambda _: None,
+        *,
+        enough: int | None = None,
+    ) -> int:
+        """Count until all that is wanted has come, or `enough` of it; how much of it has.
+
+        `see_to` is called again and again and may raise, `tell` is given how much has come. Raises `ClaimError` when
+        nothing at all has come for a minute.
+        """
+        enough = len(wanted) if enough is None else enough
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        left = wanted - self.counts.keys()
+        while len(wanted) - len(left) < enough:
+            see_to()
+            if self.look():
+                deadline = time.monotonic() + WAIT_SECONDS_MAX
+                left = wanted - self.counts.keys()
+                tell(len(wanted) - len(left))
+            elif time.monotonic() > deadline:
+                raise ClaimError(f"nothing came for {WAIT_SECONDS_MAX:g} s, and {named(left)} are missing")
+        return len(wanted) - len(left)
+
+    def _count(self, event: TrekkpaaleggVersjon, origin: bytes | str | None) -> None:
+        identity = (event.trekkid, event.trekkversjon)
+        self.counts[identity] += 1
+        self.origins[identity] = origin.decode() if isinstance(origin, bytes) else origin or ""
+        self.trekkpliktig[identity] = event.trekkpliktig
