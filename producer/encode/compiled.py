@@ -1,19 +1,20 @@
 """The encoder in use: in comes a parsed Avro schema, out comes a function from one order version to its Avro bytes.
 
-The schema is walked once, when it is loaded. Each type in it becomes a small function from a value to bytes, and a
-record becomes "read these attributes, give each to its function, join what comes back". Attribute names of the domain's
-Structs equal the schema's field names, so no dictionary is built in between. fastavro stays the reference: what this
-writes is tested to equal it for every schema ever released.
+The schema is walked once, when it is loaded, and each record in it is written down as the Python source of one
+function, as dataclasses write their methods: "join the bytes of these attributes". Attribute names of the domain's
+Structs equal the schema's field names, so no dictionary is built in between. Shortened, it reads
 
-A value that the schema cannot hold makes its small function raise; only then is the record walked again, field by
-field, to name the path of the fault.
+    join((prefix, lengths[len(_0 := value.trekkid.encode())], _0, number(value.trekkversjon), …, _7(value.…)))
+
+fastavro stays the reference: what this writes is tested to equal it for every schema ever released. A value that the
+schema cannot hold makes its part raise; only then is the record gone through part by part, to name the fault's path.
 """
 
 from __future__ import annotations
 
 from datetime import date
 from functools import lru_cache
-from operator import attrgetter, call
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from producer.domain.trekkpaalegg import RejectionReason
@@ -23,7 +24,6 @@ from producer.errors import RejectedTrekkpaaleggError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from decimal import Decimal
-    from enum import Enum
 
     from schemas import Schema
 
@@ -35,11 +35,17 @@ CACHED_VALUES_MAX = 4096
 
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _UNSIGNED_END = 2**64
-_SEVEN_BITS, _MORE_FOLLOWS = 0x7F, 0x80
 _NONE, _SOME = b"\x00", b"\x02"
 _END_OF_BLOCKS = b"\x00"
 # TypeError: a signalling NaN has no hash, so the cache refuses it before the encoder sees it.
-_CANNOT_HOLD = (ValueError, ArithmeticError, TypeError)
+_CANNOT_HOLD = (RejectedTrekkpaaleggError, ValueError, ArithmeticError, TypeError)
+_RECORD = """
+def encode_record(value):
+    try:
+        return join(({parts},))
+    except cannot_hold:
+        raise fault_in(value) from None
+"""
 
 
 def compile_encoder(schema: Schema, prefix: bytes) -> Encode:
@@ -48,126 +54,161 @@ def compile_encoder(schema: Schema, prefix: bytes) -> Encode:
     The function raises `RejectedTrekkpaaleggError` with the field's path for a number beyond 64 bits, a decimal beyond
     precision or scale, and text that is not UTF-8.
     """
-    encode = _compile(schema.parsed)
-    return lambda trekkpaalegg: prefix + encode(trekkpaalegg)
-
-
-def _compile(declared: Declared) -> Encode:
-    if isinstance(declared, list):
-        return _union(declared)
-    if isinstance(declared, str):
-        return _PRIMITIVE[declared]
-    kind = str(declared.get("logicalType", declared["type"]))
-    return _DECLARED[kind](declared) if kind in _DECLARED else _compile(declared["type"])
+    return _Compiler().record(schema.parsed, prefix)
 
 
 def encode_long(value: int) -> bytes:
-    """Avro's zigzag variable-length number. Raises OverflowError beyond 64 bits."""
+    """Avro's zigzag number of variable length. Raises OverflowError beyond 64 bits."""
     unsigned = value << 1 if value >= 0 else ~(value << 1)
     if unsigned >= _UNSIGNED_END:
         raise OverflowError
-    groups = bytearray()
-    while unsigned > _SEVEN_BITS:
-        groups.append(unsigned & _SEVEN_BITS | _MORE_FOLLOWS)
-        unsigned >>= 7
-    groups.append(unsigned)
-    return bytes(groups)
+    groups = b""
+    while unsigned > _TWO_GROUPS:
+        groups += _TWO_THAT_GO_ON[unsigned & _TWO_GROUPS]
+        unsigned >>= 14
+    return groups + _LAST[unsigned]
 
 
-_SHORT_LENGTHS = [encode_long(length) for length in range(1024)]
+_MORE_FOLLOWS = 0x80
+_TWO_GROUPS = 0x3FFF
+"""Seven bits make a group, and a byte; two groups are looked up at a time."""
+
+_TWO_THAT_GO_ON = [bytes((bits & 0x7F | _MORE_FOLLOWS, bits >> 7 | _MORE_FOLLOWS)) for bits in range(_TWO_GROUPS + 1)]
+_LAST = [
+    bytes((bits,)) if bits < _MORE_FOLLOWS else bytes((bits & 0x7F | _MORE_FOLLOWS, bits >> 7))
+    for bits in range(_TWO_GROUPS + 1)
+]
 
 
-def _length(count: int) -> bytes:
-    return _SHORT_LENGTHS[count] if count < len(_SHORT_LENGTHS) else encode_long(count)
+class _Numbers(dict[int, bytes]):
+    """Encoded numbers: small ones ready, others made on the way."""
+
+    def __missing__(self, value: int) -> bytes:
+        return encode_long(value)
 
 
-def _string(value: str) -> bytes:
-    # Foedselsnummer gives its digits by encode(), and stars by str() or in an f-string.
-    text = value.encode()
-    return _length(len(text)) + text
+_NUMBERS = _Numbers({number: encode_long(number) for number in range(1024)})
 
 
-def encode_bytes(value: bytes) -> bytes:
-    """Length and content."""
-    return _length(len(value)) + value
+class _Compiler:
+    """Writes types down as source: one or more expressions, to be joined, for the bytes of a value.
+
+    The value is itself given as source. Whatever the source calls upon stands in `_named`.
+    """
+
+    def __init__(self) -> None:
+        self._named: dict[str, Any] = {
+            "join": b"".join,
+            "lengths": _NUMBERS,
+            "number": encode_long,
+            "none": _NONE,
+            "some": _SOME,
+            "end": _END_OF_BLOCKS,
+            "cannot_hold": _CANNOT_HOLD,
+        }
+        self._counter = count()
+
+    def record(self, declared: dict[str, Any], prefix: bytes = b"") -> Encode:
+        """The function for a record's prefix and bytes."""
+        names = [field["name"] for field in declared["fields"]]
+        sources = [self._source(field["type"], f"value.{field['name']}") for field in declared["fields"]]
+        parts = [(_wire_name(name), self._function(source)) for name, source in zip(names, sources, strict=True)]
+        namespace = self._named | {
+            "prefix": prefix,
+            "fault_in": lambda value: _fault((step, encode, value) for step, encode in parts),
+        }
+        exec(_RECORD.format(parts=", ".join(["prefix", *sources])), namespace)  # noqa: S102 - made of our schema alone
+        encode_record: Encode = namespace["encode_record"]
+        return encode_record
+
+    def _function(self, source: str) -> Encode:
+        encode: Encode = eval(f"lambda value: join(({source},))", self._named)  # noqa: S307 - as above
+        return encode
+
+    def _name(self, thing: object = None) -> str:
+        """A new name: of this thing, or of a variable."""
+        name = f"_{next(self._counter)}"
+        if thing is not None:
+            self._named[name] = thing
+        return name
+
+    def _source(self, declared: Declared, value: str) -> str:
+        if isinstance(declared, list):
+            return self._optional(declared, value)
+        if isinstance(declared, str):
+            return self._primitive(declared, value)
+        match declared.get("logicalType", declared["type"]):
+            case "record":
+                source = f"{self._name(self.record(declared))}({value})"
+            case "array":
+                source = f"{self._name(_array(self._item(declared['items'])))}({value})"
+            case "map":
+                items, encode_map = self._name(), self._name(_map(self._item(declared["values"])))
+                source = f"{encode_map}({items}) if ({items} := {value}) else end"
+            case "enum":
+                by_symbol = {symbol: encode_long(place) for place, symbol in enumerate(declared["symbols"])}
+                source = f"{self._name(by_symbol)}[{value}._value_]"  # the same as .value, at a tenth of its time
+            case "decimal":
+                source = f"{self._name(_decimal(declared['precision'], declared.get('scale', 0)))}({value})"
+            case "date":
+                source = f"{self._name(_date)}({value})"
+            case _:
+                source = self._primitive(declared["type"], value)
+        return source
+
+    def _primitive(self, declared: str, value: str) -> str:
+        if declared in {"long", "int"}:
+            return f"number({value})"
+        text = self._name()
+        # Foedselsnummer gives its digits by encode(), and stars by str() or in an f-string.
+        content = {"string": f"{value}.encode()", "bytes": value}[declared]
+        return f"lengths[len({text} := {content})], {text}"
+
+    def _optional(self, branches: list[Any], value: str) -> str:
+        if len(branches) != 2 or branches[0] != "null":  # noqa: PLR2004 - null and one type: the only unions in use
+            raise NotImplementedError("only unions of null and one other type are compiled")
+        given = self._name()
+        return f"none if ({given} := {value}) is None else join((some, {self._source(branches[1], given)}))"
+
+    def _item(self, declared: Declared) -> Encode:
+        if isinstance(declared, dict) and declared["type"] == "record":
+            return self.record(declared)
+        return self._function(self._source(declared, "value"))
 
 
-def _date(_: dict[str, Any]) -> Encode:
-    def encode_date(value: date) -> bytes:
-        return encode_long(value.toordinal() - _EPOCH_ORDINAL)
-
-    return lru_cache(CACHED_VALUES_MAX)(encode_date)
-
-
-def _decimal(declared: dict[str, Any]) -> Encode:
-    precision, scale = declared["precision"], declared.get("scale", 0)
-
-    def encode_decimal(value: Decimal) -> bytes:
-        return encode_bytes(decimal_bytes(value, precision, scale))
-
-    return lru_cache(CACHED_VALUES_MAX)(encode_decimal)
-
-
-def _enum(declared: dict[str, Any]) -> Encode:
-    by_symbol = {symbol: encode_long(place) for place, symbol in enumerate(declared["symbols"])}
-
-    def encode_enum(value: Enum) -> bytes:
-        return by_symbol[value.value]
-
-    return encode_enum
-
-
-def _union(branches: list[Any]) -> Encode:
-    if len(branches) != 2 or branches[0] != "null":  # noqa: PLR2004 - null and one type: the only unions in use
-        raise NotImplementedError("only unions of null and one other type are compiled")
-    encode = _compile(branches[1])
-
-    def encode_optional(value: object) -> bytes:
-        return _NONE if value is None else _SOME + encode(value)
-
-    return encode_optional
-
-
-def _array(declared: dict[str, Any]) -> Encode:
-    encode_item = _compile(declared["items"])
-
+def _array(encode_item: Encode) -> Encode:
     def encode_array(items: tuple[Any, ...]) -> bytes:
         if not items:
             return _END_OF_BLOCKS
         try:
-            return b"".join((_length(len(items)), *map(encode_item, items), _END_OF_BLOCKS))
-        except (RejectedTrekkpaaleggError, *_CANNOT_HOLD):
+            return b"".join((_NUMBERS[len(items)], *map(encode_item, items), _END_OF_BLOCKS))
+        except _CANNOT_HOLD:
             raise _fault((f"[{place}]", encode_item, item) for place, item in enumerate(items)) from None
 
     return encode_array
 
 
-def _map(declared: dict[str, Any]) -> Encode:
-    encode_item = _compile(declared["values"])
-
+def _map(encode_item: Encode) -> Encode:
     def encode_map(items: dict[str, Any]) -> bytes:
-        if not items:
-            return _END_OF_BLOCKS
-        pairs = (part for name, item in items.items() for part in (_string(name), encode_item(item)))
-        return b"".join((_length(len(items)), *pairs, _END_OF_BLOCKS))
+        names = [name.encode() for name in items]
+        pairs = zip(names, map(encode_item, items.values()), strict=True)
+        parts = [part for name, item in pairs for part in (_NUMBERS[len(name)], name, item)]
+        return b"".join((_NUMBERS[len(items)], *parts, _END_OF_BLOCKS))
 
     return encode_map
 
 
-def _record(declared: dict[str, Any]) -> Encode:
-    fields = declared["fields"]
-    names = [field["name"] for field in fields]
-    encoders = [_compile(field["type"]) for field in fields]
-    read_attributes = attrgetter(*names)
+@lru_cache(CACHED_VALUES_MAX)
+def _date(value: date) -> bytes:
+    return encode_long(value.toordinal() - _EPOCH_ORDINAL)
 
-    def encode_record(value: object) -> bytes:
-        attributes = read_attributes(value)
-        try:
-            return b"".join(map(call, encoders, attributes))
-        except (RejectedTrekkpaaleggError, *_CANNOT_HOLD):
-            raise _fault(zip(map(_wire_name, names), encoders, attributes, strict=True)) from None
 
-    return encode_record
+def _decimal(precision: int, scale: int) -> Encode:
+    def encode_decimal(value: Decimal) -> bytes:
+        unscaled = decimal_bytes(value, precision, scale)
+        return _NUMBERS[len(unscaled)] + unscaled
+
+    return lru_cache(CACHED_VALUES_MAX)(encode_decimal)
 
 
 def _fault(parts: Iterable[tuple[str, Encode, Any]]) -> RejectedTrekkpaaleggError:
@@ -186,14 +227,3 @@ def _fault(parts: Iterable[tuple[str, Encode, Any]]) -> RejectedTrekkpaaleggErro
 def _wire_name(name: str) -> str:
     head, *tail = name.split("_")
     return head + "".join(map(str.capitalize, tail))
-
-
-_PRIMITIVE: dict[str, Encode] = {"string": _string, "long": encode_long, "int": encode_long, "bytes": encode_bytes}
-_DECLARED: dict[str, Callable[[dict[str, Any]], Encode]] = {
-    "record": _record,
-    "array": _array,
-    "map": _map,
-    "enum": _enum,
-    "decimal": _decimal,
-    "date": _date,
-}

@@ -15,7 +15,7 @@ import fastavro
 import schemas
 from producer.domain.state import OrderState, TrekkpliktigPosition
 from producer.encode.avro import SINGLE_OBJECT_MARKER, single_object_prefix
-from producer.encode.compiled import encode_bytes, encode_long
+from producer.encode.compiled import encode_long
 from producer.errors import FatalError
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def encode_order_state(order: OrderState) -> bytes:
             (
                 _prefix("order_state"),
                 encode_long(order.trekkversjon),
-                encode_bytes(order.content_hash),
+                encode_long(len(order.content_hash)),
+                order.content_hash,
                 encode_long(order.content_hash_version),
                 _NO_OPEN_ENDS,
             )
