@@ -59,8 +59,7 @@ class Narrator:
     def command(self, line: str) -> None:
         """A command that is run."""
         self._console.print()
-        for each in wrapped(line, WIDTH - 2, first="$ ", rest="    "):
-            self._console.print(Text(each, style="bold"))
+        self._console.print(Text(" \\\n".join(wrapped(line, WIDTH - 2, first="$ ", rest="    ")), style="bold"))
 
     def output(self, text: str, *, lines_max: int = 24) -> None:
         """What a command printed, as it printed it, but for what is too wide or too much."""

@@ -84,13 +84,13 @@ def first_orders(play: Play, sizes: Sizes) -> Program:
         holds=watch.counts.keys() == wanted,
         otherwise=named(watch.counts.keys() - wanted),
     )
-    lines = _tail(play, "--from-beginning", "--until-end", "--trekkpliktig", examples)
+    lines = _tail(play, "--trekkpliktig", examples, "--from-beginning", "--until-end")
     narrator.claim(
         f"all {EXAMPLE_VERSIONS} official versions, decoded by the registry's schema",
         holds=len(lines) == EXAMPLE_VERSIONS,
         otherwise=f"{len(lines)} came",
     )
-    lines = _tail(play, "--from-beginning", "--max", str(LINES_SHOWN), "--trekkpliktig", stage.trekkpliktige[1])
+    lines = _tail(play, "--trekkpliktig", stage.trekkpliktige[1], "--from-beginning", "--max", str(LINES_SHOWN))
     narrator.claim(
         "some of another employer; *** stands for the national id",
         holds=len(lines) == LINES_SHOWN,
@@ -204,8 +204,9 @@ def proof(play: Play, producer: Program) -> None:
     source = versions_of_source(stage.outside.skatteetaten)
     skyldnere = {each.skyldner.reveal() for each in source.values()}
     said = stage.everything_said()
+    lines = counted(len(said.splitlines()), "line")
     narrator.claim(
-        f"none of {grouped(len(skyldnere))} national ids is in {counted(len(said.splitlines()), 'line')} of output and logs",
+        f"none of {grouped(len(skyldnere))} national ids is in {lines} of output and logs",
         holds=not any(each in said for each in skyldnere),
     )
     registry = RegistrySchemaSource(stage.registry.url)

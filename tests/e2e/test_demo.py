@@ -1,0 +1,142 @@
+"""`trekkpaalegg-sandbox demo` tells its story, holds every claim, and leaves nothing behind, however it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.kafka
+
+STORY_SECONDS_MAX = 240.0
+"""It takes about 30 s; on a busy machine more."""
+END_SECONDS_MAX = 30.0
+
+
+def left_running(folder: Path) -> dict[int, str]:
+    """Processes that were started below the demo: all inherit its TMPDIR, whatever session they are in."""
+    mark = f"TMPDIR={folder}".encode()
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes().split(b"\0") and int(process.name) != os.getpid():
+                found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(condition: Callable[[], bool], seconds_max: float) -> bool:
+    deadline = time.monotonic() + seconds_max
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the demo with these options; its output goes to files, so that no pipe can fill up."""
+    started: list[subprocess.Popen[str]] = []
+    (tmp_path / "tmp").mkdir()
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sandbox", "demo", *options],
+                stdout=out,
+                stderr=err,
+                text=True,
+                start_new_session=True,
+                env={**os.environ, "TMPDIR": str(tmp_path / "tmp"), "KAFKA_BROKERS": "nowhere:1"},
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def said(tmp_path: Path) -> str:
+    return (tmp_path / "out").read_text(encoding="utf-8")
+
+
+def test_the_whole_story_holds_and_leaves_nothing(demo: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    process = demo()
+    code = process.wait(STORY_SECONDS_MAX)
+    story, told = said(tmp_path), (tmp_path / "err").read_text(encoding="utf-8")
+    assert (code, told) == (0, ""), story
+    assert wait_until(lambda: not left_running(tmp_path / "tmp"), END_SECONDS_MAX), left_running(tmp_path / "tmp")
+    assert list((tmp_path / "tmp").iterdir()) == [], "no folder is left"
+
+    lines = story.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in story, "plain where there is no terminal"
+    assert not re.search(r"(?<![0-9A-Za-z-])\d{11}(?!\d)", story), "no national id"
+    examples = [line for line in lines if re.match(r"123456789 100\d\d ", line)]
+    assert len(examples) == 19 + 2, "the official versions, and the two that one of them got"
+    assert [line.split()[:5:2] for line in examples[-2:]] == [["123456789", "v2", "***"], ["123456789", "v3", "***"]]
+    assert [line.split()[5] for line in examples[-2:]] == ["gapfill", "poll"]
+    assert '    "reason": "amount_or_percent",' in lines
+    assert len(re.findall(r"⚡ kill -KILL \d+", story)) == 2
+    middle = re.findall(r"in the middle: ([\d ]+) of ([\d ]+) versions are committed", story)
+    assert len(middle) == 2
+    assert all(0 < int(done.replace(" ", "")) < int(whole.replace(" ", "")) for done, whole in middle)
+    assert re.search(r"^ +lost +0$", story, re.MULTILINE)
+    assert re.search(r"^ +doubled +0$", story, re.MULTILINE)
+    assert re.search(r"^ +quarantined +1$", story, re.MULTILINE)
+    assert lines[-1] == "Every claim held. Nothing is left running."
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_the_middle_it_stops_everything_and_ends_with_4(
+    demo: Callable[..., subprocess.Popen[str]], tmp_path: Path, ending: signal.Signals
+) -> None:
+    process = demo()
+    assert wait_until(lambda: "trekkpaalegg-producer run &" in said(tmp_path), STORY_SECONDS_MAX)
+    assert len(left_running(tmp_path / "tmp")) >= 4, "demo, Kafka, registry and the producer"
+    os.killpg(process.pid, ending)
+    assert process.wait(END_SECONDS_MAX) == 4
+    told = (tmp_path / "err").read_text(encoding="utf-8")
+    assert told == "trekkpaalegg-sandbox: stopped before the story ended; nothing is left running\n"
+    assert wait_until(lambda: not left_running(tmp_path / "tmp"), END_SECONDS_MAX), left_running(tmp_path / "tmp")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_killed_in_the_middle_its_children_end_too(demo: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    process = demo()
+    assert wait_until(lambda: "trekkpaalegg-producer run &" in said(tmp_path), STORY_SECONDS_MAX)
+    assert len(left_running(tmp_path / "tmp")) >= 4
+    process.kill()
+    process.wait()
+    assert wait_until(lambda: not left_running(tmp_path / "tmp"), END_SECONDS_MAX), left_running(tmp_path / "tmp")
+    assert wait_until(lambda: list((tmp_path / "tmp").iterdir()) == [], END_SECONDS_MAX)
+
+
+def test_a_claim_that_does_not_hold_is_told_in_a_line_and_ends_with_1(
+    demo: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """The producer that somebody else ends is no part of the story."""
+    process = demo()
+    assert wait_until(lambda: "2 &" in said(tmp_path), STORY_SECONDS_MAX), "the viewer of step 3 has been started"
+    running = left_running(tmp_path / "tmp")
+    (producer,) = (pid for pid, command in running.items() if command.startswith(f"{sys.executable} -m producer run"))
+    os.kill(producer, signal.SIGKILL)
+    assert process.wait(END_SECONDS_MAX) == 1
+    told = (tmp_path / "err").read_text(encoding="utf-8")
+    assert told.startswith("trekkpaalegg-sandbox: the story does not hold: the program has ended by itself")
+    assert len(told.splitlines()) == 1
+    assert wait_until(lambda: not left_running(tmp_path / "tmp"), END_SECONDS_MAX), left_running(tmp_path / "tmp")
