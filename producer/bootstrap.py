@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
+from confluent_kafka import Producer
 
 import schemas
 from producer.encode.avro import confluent_prefix, single_object_prefix
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from producer.membership.port import Membership
     from producer.observe.port import Observer
     from producer.own import Own
+    from producer.publish.kafka import MakeProducer
     from producer.publish.port import LanePublisher
     from producer.settings import Settings
     from producer.source.port import TrekkpaaleggSource
@@ -147,7 +149,12 @@ def build_membership(settings: Settings) -> Membership:
 
 
 def build_publisher(
-    settings: Settings, found: Found, lane: int, membership: Membership, observer: Observer
+    settings: Settings,
+    found: Found,
+    lane: int,
+    membership: Membership,
+    observer: Observer,
+    make_producer: MakeProducer = Producer,
 ) -> LanePublisher:
     """The one writer of a lane."""
     return KafkaLanePublisher(
@@ -158,4 +165,5 @@ def build_publisher(
         found.batch_bytes_max,
         membership.metadata,
         observer,
+        make_producer=make_producer,
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Origin
     from producer.membership.port import Membership
     from producer.observe.port import Observer
+    from producer.publish.port import LanePublisher
     from producer.records import RecordBuilder
     from producer.settings import Settings
 
@@ -49,6 +50,15 @@ class Watch(Protocol):
         """What keeps the service from being ready, None when nothing of this kind does any more."""
 
 
+class BuildPublisher(Protocol):
+    """Builds the one writer of a lane, as `bootstrap.build_publisher` does."""
+
+    def __call__(
+        self, settings: Settings, found: bootstrap.Found, lane: int, membership: Membership, observer: Observer, /
+    ) -> LanePublisher:
+        """See the class."""
+
+
 class NullWatch:
     """Watches nothing."""
 
@@ -66,10 +76,10 @@ class Service:
     """One worker and its lanes.
 
     `once` ends when every trekkpliktig was read to its end; `reread` is the origin of a reading from 0 of each of
-    them, `only` narrows the round to some.
+    them, `only` narrows the round to some. `build_publisher` builds the writer of a lane.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the last are one round's; that one is a seam for tests
         self,
         settings: Settings,
         observer: Observer,
@@ -79,6 +89,7 @@ class Service:
         once: bool = False,
         reread: Origin | None = None,
         only: frozenset[str] | None = None,
+        build_publisher: BuildPublisher = bootstrap.build_publisher,
     ) -> None:
         self._settings = settings
         self._observer = observer
@@ -86,6 +97,7 @@ class Service:
         self._stopping = stopping
         self._once = once
         self._only = only
+        self._build_publisher = build_publisher
         self._own = Own(TrekkpliktigeList(settings, _log.warning))
         self._source = bootstrap.build_source(settings, observer, self._own, stopping)
         self._pool = ThreadPoolExecutor(settings.max_concurrent_calls, thread_name_prefix="call")
@@ -159,7 +171,7 @@ class Service:
         schedule.set_trekkpliktige(
             [each for each in served if self._only is None or each in self._only], time.monotonic()
         )
-        publisher = bootstrap.build_publisher(self._settings, found, number, membership, self._observer)
+        publisher = self._build_publisher(self._settings, found, number, membership, self._observer)
         parts = LaneParts(self._source, self._pool, publisher, records, schedule, self._observer)
         lane = self._lanes[number] = Lane(number, parts, self._options, _LaneWatch(self._watch, number))
         return lane

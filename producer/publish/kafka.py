@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
@@ -44,10 +44,20 @@ def producer_properties(properties: Mapping[str, str], transactional_id: str, ba
     }
 
 
-class KafkaLanePublisher:
-    """One lane's writer. `group_metadata` gives the worker's present membership, sent along with every transaction."""
+class MakeProducer(Protocol):
+    """Builds a producer, as the class `Producer` does."""
 
-    def __init__(
+    def __call__(self, properties: dict[str, Any], /, *, logger: logging.Logger) -> Producer:
+        """A producer with these librdkafka properties."""
+
+
+class KafkaLanePublisher:
+    """One lane's writer. `group_metadata` gives the worker's present membership, sent along with every transaction.
+
+    `make_producer` builds librdkafka's producer from its properties; tests give one that fails when told to.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but the last are the lane's own; that one is a seam for tests
         self,
         properties: Mapping[str, str],
         topics: Topics,
@@ -56,6 +66,8 @@ class KafkaLanePublisher:
         batch_bytes_max: int,
         group_metadata: Callable[[], object],
         observer: Observer,
+        *,
+        make_producer: MakeProducer = Producer,
     ) -> None:
         self._properties = properties
         self._batch_bytes_max = batch_bytes_max
@@ -64,6 +76,7 @@ class KafkaLanePublisher:
         self._transactional_id = f"{application_id}-{lane}"
         self._group_metadata = group_metadata
         self._observer = observer
+        self._make_producer = make_producer
         self._producer: Producer | None = None
 
     def take(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
@@ -72,7 +85,7 @@ class KafkaLanePublisher:
         The fence is asked for in short calls: dropping the producer between two of them is what calls it off.
         """
         self.close()
-        producer = Producer(
+        producer = self._make_producer(
             producer_properties(self._properties, self._transactional_id, self._batch_bytes_max), logger=_LIBRDKAFKA_LOG
         )
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS

@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
@@ -43,7 +43,7 @@ class Traffic:
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
         self.orders: list[str] = []
 
-    def __enter__(self) -> Traffic:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -71,6 +71,7 @@ class Stage:
         self.topics = Topics.of(prefix)
         self.folder = folder
         self.employers: list[str] = []
+        self.lanes = 0
         self.decoder = Decoder()
         self.settings: dict[str, str] = {}
         """What every producer of this stage gets besides the ordinary settings."""
@@ -79,6 +80,7 @@ class Stage:
 
     def apply_topics(self, lanes: int = LANES) -> None:
         admin = KafkaAdmin({"bootstrap.servers": self.kafka.bootstrap_servers})
+        self.lanes = lanes
         admin.create(wanted_topics(self.prefix, partitions=lanes))
         admin.record_lane_count(self.topics.positions, lanes)
 

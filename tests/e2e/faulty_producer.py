@@ -1,0 +1,134 @@
+"""A program: the service as it is, but with a Kafka producer that dies or fails at a chosen step of a transaction.
+
+``faulty_producer.py BEFORE FAULT…`` lets BEFORE transactions of the process end well; the next meets the first FAULT,
+and so on until all have struck: `kill-…`, named after the step, or a key of `ANSWER_LOST` or `NOT_COMMITTED`. Settings
+come from the environment, as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from producer import bootstrap
+from producer.exit_codes import ExitCode, ending_of
+from producer.observe.logs import configure_logs
+from producer.observe.port import NullObserver
+from producer.service import NullWatch, Service
+from producer.settings import load_settings
+
+FLUSH_SECONDS_MAX = 10.0
+DURING_COMMIT_SECONDS = 0.004
+TIMED_OUT = KafkaError(KafkaError._TIMED_OUT, "commit timed out", retriable=True)  # noqa: SLF001 - its codes begin so
+FATAL = KafkaError(KafkaError._FATAL, "made fatal for a test", fatal=True)  # noqa: SLF001 - as above
+UNKNOWN = KafkaError(KafkaError._FAIL, "a failure without a flag")  # noqa: SLF001 - as above
+REQUIRES_ABORT = KafkaError(KafkaError._FAIL, "must be aborted", txn_requires_abort=True)  # noqa: SLF001 - as above
+ANSWER_LOST = {"lost-timed-out": TIMED_OUT, "lost-fatal": FATAL, "lost-unknown": UNKNOWN}
+NOT_COMMITTED = {"open-fatal": FATAL, "open-unknown": UNKNOWN, "must-abort": REQUIRES_ABORT}
+_log = structlog.get_logger(__name__)
+
+
+class Plan:
+    """Which transactions of this process meet which fault; shared by the producers of all lanes."""
+
+    def __init__(self, transactions_before: int, faults: list[str]) -> None:
+        self._faults = list(reversed(faults))
+        self._transactions_before = transactions_before
+        self._begun = 0
+        self._lock = threading.Lock()
+
+    def begins(self) -> str | None:
+        """A transaction begins; the fault that it is to meet."""
+        with self._lock:
+            self._begun += 1
+            is_struck = self._faults and self._begun % (self._transactions_before + 1) == 0
+            return self._faults.pop() if is_struck else None
+
+
+class FaultyProducer:
+    """A real producer, save for one transaction."""
+
+    def __init__(self, properties: dict[str, Any], plan: Plan, logger: Any) -> None:
+        self._real = Producer(properties, logger=logger)
+        self._plan = plan
+        self._fault: str | None = None
+        self._is_unanswered = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def begin_transaction(self) -> None:
+        self._fault = self._plan.begins()
+        self._reached("kill-before-begin")
+        self._real.begin_transaction()
+        self._reached("kill-after-begin")
+
+    def produce(self, *arguments: Any, **named: Any) -> None:
+        self._real.produce(*arguments, **named)
+        self._reached("kill-after-one-record", written=True)
+
+    def send_offsets_to_transaction(self, *arguments: Any) -> None:
+        self._reached("kill-after-records")
+        self._reached("kill-after-records-written", written=True)
+        self._real.send_offsets_to_transaction(*arguments)
+        self._reached("kill-after-offsets")
+
+    def commit_transaction(self, *arguments: Any) -> None:
+        if self._is_unanswered:
+            # As librdkafka: a commit that has timed out goes on, and the next call tells how it ended.
+            self._is_unanswered = False
+            return
+        fault = self._fault or ""
+        if fault in NOT_COMMITTED:
+            self._fail(NOT_COMMITTED[fault])
+        if fault == "kill-during-commit":
+            threading.Timer(DURING_COMMIT_SECONDS, self._reached, [fault]).start()
+        self._real.commit_transaction(*arguments)
+        self._reached("kill-after-commit")
+        if fault in ANSWER_LOST:
+            self._is_unanswered = ANSWER_LOST[fault].retriable()
+            self._fail(ANSWER_LOST[fault])
+
+    def _reached(self, step: str, *, written: bool = False) -> None:
+        """Die here if that is the fault; once the broker has all records, if `written`."""
+        if step == self._fault:
+            if written:
+                self._real.flush(FLUSH_SECONDS_MAX)
+            # Written by hand and at once: what is buffered would die too.
+            os.write(2, f"killed at {step}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _fail(self, error: KafkaError) -> None:
+        _log.info("struck", fault=self._fault)
+        self._fault = None
+        raise KafkaException(error)
+
+
+def main(transactions_before: int, faults: list[str]) -> int:
+    """Run the service; its exit code."""
+    configure_logs(level="INFO")
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    plan = Plan(transactions_before, faults)
+    build_publisher = partial(
+        bootstrap.build_publisher,
+        make_producer=lambda properties, *, logger: FaultyProducer(properties, plan, logger),
+    )
+    settings = load_settings(None, os.environ)
+    try:
+        Service(settings, NullObserver(), NullWatch(), stopping, build_publisher=build_publisher).run()
+    except Exception as error:  # noqa: BLE001 - the last border, as in the producer
+        _log.exception("ended")
+        return ending_of(error)[0] or ExitCode.FAILED
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,64 @@
+"""The producer dies, or its commit fails, at every single step of a transaction."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.kafka
+
+FAULTY_PRODUCER = (sys.executable, str(Path(__file__).with_name("faulty_producer.py")))
+TRANSACTIONS_BEFORE = 6
+"""Enough to be past the first reading of every employer, so that the lane has a state to be told wrongly."""
+
+KILLS = (
+    "kill-before-begin",
+    "kill-after-begin",
+    "kill-after-one-record",
+    "kill-after-records",
+    "kill-after-records-written",
+    "kill-after-offsets",
+    "kill-during-commit",
+    "kill-after-commit",
+)
+
+
+def test_a_kill_at_any_step_of_a_transaction_loses_and_doubles_nothing(stage: Any) -> None:
+    """Each successor takes over what the one before it left, and dies at the next step."""
+    with stage.traffic():
+        for fault in KILLS:
+            process = stage.begin(str(TRANSACTIONS_BEFORE), fault, instance_id="one", program=FAULTY_PRODUCER)
+            assert process.wait(30) == -signal.SIGKILL, process.last_lines()
+            assert process.last_lines().endswith(f"killed at {fault}")
+    stage.once("one")
+    assert len(stage.prove()) > 100
+
+
+@pytest.mark.parametrize(
+    ("faults", "replaced"),
+    [
+        (("lost-timed-out", "must-abort"), 0),
+        (("lost-fatal", "open-fatal", "lost-unknown", "open-unknown"), 4),
+    ],
+)
+def test_a_commit_that_fails_is_found_out_about_by_the_service_itself(
+    stage: Any, faults: tuple[str, ...], replaced: int
+) -> None:
+    """Whether the transaction stands (lost-…) or not (open-…, must-abort), the running service goes on by itself."""
+    with stage.traffic():
+        process = stage.begin(str(TRANSACTIONS_BEFORE), *faults, instance_id="one", program=FAULTY_PRODUCER)
+
+        def struck() -> list[str]:
+            return [entry["fault"] for entry in process.log_entries() if entry["event"] == "struck"]
+
+        stage.wait_until(lambda: len(struck()) == len(faults), 40, "every fault has struck")
+    stage.wait_until_published()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0, process.last_lines()
+    stage.prove()
+    taken = sum(entry["event"] == "lane taken" for entry in process.log_entries())
+    assert (struck(), taken) == (list(faults), stage.lanes + replaced)
