@@ -89,7 +89,7 @@ class Lane:
 
     def set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
         """The list of those that the lane serves has changed. Any thread may call it."""
-        self._calls.put(lambda: self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic()))
+        self._calls.put(lambda: self._set_trekkpliktige(trekkpliktige))
 
     @property
     def first_open_signal(self) -> int:
@@ -122,6 +122,10 @@ class Lane:
 
     def _take_signal(self, trekkpliktig: str, offset: int) -> None:
         self._committer.signals.seen(trekkpliktig, offset, ours=self.schedule.notify(trekkpliktig))
+
+    def _set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
+        self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic())
+        self._committer.signals.keep(self.schedule)
 
     # Reading
 
@@ -160,6 +164,10 @@ class Lane:
         if reading.dropped:
             return
         error = call.exception()
+        if isinstance(error, RetryableError):
+            reading.page_failed(error)
+            self._advance(reading)
+            return
         if error is not None:
             self._fail(reading, error)
             return
@@ -193,7 +201,11 @@ class Lane:
         for wanted in reading.cut_chunk(self._committer.state.of(reading.trekkpliktig)):
             self._ask_version(reading, wanted)
         self._ask_page(reading)
-        if reading.is_done:
+        if not reading.is_done:
+            return
+        if reading.failure is not None:
+            self._fail(reading, reading.failure)
+        else:
             self._ended.append(self._readings.pop(reading.trekkpliktig))
 
     # Publishing

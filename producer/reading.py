@@ -33,6 +33,7 @@ class Reading:
         self.begun_at = cursor
         self.signals_begun_at = signals_begun_at
         self.dropped = False
+        self.failure: BaseException | None = None
         self.orders_seen = 0
         self.sekvensnummer_max = 0
         self.chunk: list[Element] = []
@@ -61,6 +62,13 @@ class Reading:
         if page.elements:
             self._pages.append(page.elements)
 
+    def page_failed(self, error: BaseException) -> None:
+        """No page will come after those that came; what they hold is published all the same, then the reading fails.
+
+        Else one page that cannot be read would keep back those before it that take longer to decide on.
+        """
+        self._page_under_way, self._next_cursor, self.failure = False, None, error
+
     def read_all(self, origin: Origin) -> None:
         """Begin again at 0: what was asked for does not fit what was published."""
         self.full, self.origin, self._next_cursor = True, origin, 0
@@ -75,7 +83,8 @@ class Reading:
     def cut_chunk(self, state: TrekkpliktigState) -> list[tuple[str, int]]:
         """Make the next chunk from what has come; returns the versions to fetch for it."""
         if not self._pages:
-            return self._ask_for_missing(state) if self.has_all_pages and self.full else []
+            ends_well = self.has_all_pages and self.failure is None
+            return self._ask_for_missing(state) if ends_well and self.full else []
         page = self._pages[0]
         count = len(page)
         while True:

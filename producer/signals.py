@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 
 class SignalOffsets:
     """Offsets of one lane's signals. A signal is done with when a reading that began after it has come to its end.
@@ -24,6 +29,10 @@ class SignalOffsets:
         left = [offset for offset in self._waiting.pop(trekkpliktig, []) if offset >= begun_at]
         if left:
             self._waiting[trekkpliktig] = left
+
+    def keep(self, trekkpliktige: Container[str]) -> None:
+        """Those of all others are done with: nobody will read for them here."""
+        self._waiting = {each: offsets for each, offsets in self._waiting.items() if each in trekkpliktige}
 
     @property
     def first_open(self) -> int:

@@ -159,7 +159,7 @@ class FakeKafka:
         with self._lock:
             self._check_sizes(lane, records)
             written = [
-                Written(each.topic, self._partition_of(each), each.key, each.value, list(dict(each.headers).items()))
+                Written(each.topic, self._partition_of(each), each.key, each.value, dict(each.headers))
                 for each in records
             ]
             transaction = Transaction(lane, written, signal_offset)

@@ -1,0 +1,251 @@
+"""Employers in, one running lane on a source and topics in memory out: for tests of the lane, with real threads.
+
+Readings are asked for by signals, and waited for with a deadline; the clock stands still until it is moved.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+import schemas
+from producer.encode.avro import single_object_prefix
+from producer.encode.compiled import compile_encoder
+from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
+from producer.encode.rejected import RejectedEncoder
+from producer.lane import Lane, LaneParts
+from producer.observe.port import NullObserver
+from producer.plan import LaneOptions
+from producer.records import RecordBuilder
+from producer.schedule import Schedule
+from sandbox.fake_publisher import FakeKafka
+from sandbox.fake_source import FakeSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from producer.domain.detection import Detection
+    from producer.domain.trekkpaalegg import Origin
+    from sandbox.fake_publisher import Written
+
+WAIT_SECONDS_MAX = 10.0
+SECOND = 1_000_000
+"""Microseconds, as the clock counts."""
+
+DAY = 86_400 * SECOND
+_API_URL = "https://api.example.test/trekkpaalegg/v1"
+_BEGINNING = 1_790_000_000 * SECOND
+
+
+class Event(NamedTuple):
+    """What the headers of an event say."""
+
+    trekkid: str
+    trekkversjon: int
+    origin: str
+    late: bool
+    correction: int | None
+
+
+class Journal(NullObserver):
+    """Keeps what lanes tell. Safe for several threads."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.ended: Counter[str] = Counter()
+        self.errors: dict[str, BaseException | None] = {}
+        self.vanished: dict[str, int] = {}
+        self.detections: list[Detection] = []
+        self.positions_ahead: list[tuple[str, int, int]] = []
+        self.lanes_left = 0
+
+    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002 - the port gives them
+        """Keep the detection."""
+        with self.changed:
+            self.detections.append(detection)
+
+    def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002 - as above
+        """Keep how the reading ended."""
+        with self.changed:
+            self.ended[trekkpliktig] += 1
+            self.errors[trekkpliktig] = error
+            self.vanished[trekkpliktig] = vanished
+            self.changed.notify_all()
+
+    def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
+        """Keep the warning."""
+        with self.changed:
+            self.positions_ahead.append((trekkpliktig, position, source_max))
+
+    def lane_left(self, lane: int) -> None:  # noqa: ARG002 - as above
+        """Wake whoever waits for a reading that will never end."""
+        with self.changed:
+            self.lanes_left += 1
+            self.changed.notify_all()
+
+
+class _NoWatch:
+    def beat(self) -> None:
+        """Ignore."""
+
+    def ended(self) -> None:
+        """Ignore."""
+
+
+def build_records(kafka: FakeKafka, event_bytes_max: int = EVENT_BYTES_MAX) -> RecordBuilder:
+    """The real encodings for the topics in memory."""
+    event, rejected = schemas.load("trekkpaalegg_versjon"), schemas.load("trekkpaalegg_rejected")
+    encode_value = compile_encoder(event, single_object_prefix(event.fingerprint))
+    return RecordBuilder(
+        kafka.topics,
+        EventEncoder(_API_URL, encode_value, event.fingerprint, event_bytes_max),
+        RejectedEncoder(_API_URL, rejected, single_object_prefix(rejected.fingerprint)),
+    )
+
+
+def event_of(written: Written) -> Event:
+    """What the headers of this record say."""
+    headers = written.headers
+    trekkversjon = int(headers["ce_id"].removeprefix(written.key + b"/").split(b"/")[0])
+    correction = headers.get("ce_correction")
+    return Event(
+        written.key.decode(),
+        trekkversjon,
+        headers["ce_origin"].decode(),
+        headers.get("ce_late") == b"true",
+        None if correction is None else int(correction),
+    )
+
+
+class LaneStage:
+    """Lane 0 of one, started and stopped again and again on the same source and topics.
+
+    `own` are all that the application serves, `trekkpliktige` those of them in this lane.
+    """
+
+    def __init__(
+        self,
+        trekkpliktige: Sequence[str],
+        *,
+        own: Sequence[str] = (),
+        maks_antall: int = 2500,
+        overlap_sekvensnummer: int = 1000,
+        reconcile_interval_seconds: float = 86_400.0,
+        event_bytes_max: int = EVENT_BYTES_MAX,
+    ) -> None:
+        self.source = FakeSource(maks_antall=maks_antall)
+        self.kafka = FakeKafka()
+        self.journal = Journal()
+        self.now = _BEGINNING
+        self.error: BaseException | None = None
+        self.trekkpliktige = list(trekkpliktige)
+        self.lane: Lane | None = None
+        self.signals = 0
+        self._records = build_records(self.kafka, event_bytes_max)
+        self._pool = ThreadPoolExecutor(5)
+        self._thread: threading.Thread | None = None
+        self._options = LaneOptions(
+            own=frozenset((*own, *trekkpliktige)),
+            overlap_sekvensnummer=overlap_sekvensnummer,
+            reconcile_interval_seconds=reconcile_interval_seconds,
+            now=lambda: self.now,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._pool.shutdown()
+
+    def start(self, schedule: Schedule | None = None) -> None:
+        """A new owner takes the lane, and reads all of its trekkpliktige once. Returns when these readings have ended.
+
+        Signals of before that are not done with come as ones that name nobody: tests that mind send their own.
+        """
+        self.stop()
+        self.error = None
+        schedule = Schedule(1e6, lambda: 1.0) if schedule is None else schedule
+        schedule.set_trekkpliktige(self.trekkpliktige, time.monotonic())
+        parts = LaneParts(self.source, self._pool, self.kafka.publisher(), self._records, schedule, self.journal)
+        self.lane = lane = Lane(0, parts, self._options, _NoWatch())
+        first_signal_offset = self.kafka.signal_offset(0) or 0
+        expected = self.journal.ended + Counter(self.trekkpliktige)
+
+        def body() -> None:
+            try:
+                lane.run(first_signal_offset)
+            except BaseException as error:  # noqa: BLE001 - kept for the test, as the worker keeps it
+                self.error = error
+
+        self._thread = threading.Thread(target=body)
+        self._thread.start()
+        for offset in range(first_signal_offset, self.signals):
+            lane.signal("", offset)
+        self.wait_until(lambda: self.journal.ended >= expected)
+
+    def read(self, *trekkpliktige: str) -> None:
+        """Have these (or all) read once more; returns when that has ended, well or not, or the lane has."""
+        assert self.lane is not None, "the lane was never started"  # noqa: S101 - a fault of the test
+        expected = self.journal.ended + Counter(trekkpliktige or self.trekkpliktige)
+        for trekkpliktig in trekkpliktige or self.trekkpliktige:
+            self.signal(trekkpliktig)
+        self.wait_until(lambda: self.journal.ended >= expected)
+
+    def order(self, origin: Origin) -> None:
+        """Lanes that are started from now on read everything, under this origin."""
+        self._options = msgspec.structs.replace(self._options, reread=origin)
+
+    def signal(self, trekkpliktig: str) -> int:
+        """A wake-up; returns its offset. Waits for nothing."""
+        offset, self.signals = self.signals, self.signals + 1
+        if self.lane is not None:
+            self.lane.signal(trekkpliktig, offset)
+        return offset
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds or the lane has ended. Raises `TimeoutError` after ten seconds."""
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        with self.journal.changed:
+            while not condition() and not self.has_ended:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the lane did not come so far in time")
+                self.journal.changed.wait(0.02)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the lane's loop has ended."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End the lane's loop, if it turns."""
+        if self.lane is not None and self._thread is not None:
+            self.lane.stop()
+            self._thread.join(WAIT_SECONDS_MAX)
+            self._thread = None
+
+    def versjoner(self) -> list[Event]:
+        """All events, in the order they were written."""
+        return [event_of(written) for written in self.kafka.committed(self.kafka.topics.versjoner)]
+
+    def gjeldende(self) -> list[Event]:
+        """All events of `…-gjeldende`, not compacted."""
+        return [event_of(written) for written in self.kafka.committed(self.kafka.topics.gjeldende)]
+
+    def quarantined(self) -> list[str]:
+        """Why each record of the quarantine is there."""
+        quarantined = self.kafka.committed(self.kafka.topics.quarantine)
+        return [written.headers["ce_reason"].decode() for written in quarantined]
+
+    def position(self, trekkpliktig: str) -> int:
+        """How far this one has been published, read back from the topic."""
+        return self.kafka.state(0).of(trekkpliktig).position.position
