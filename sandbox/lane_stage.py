@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from producer.domain.detection import Detection
-    from producer.domain.trekkpaalegg import Origin
+    from producer.domain.trekkpaalegg import Origin, Trekkpaalegg
+    from producer.source.port import TrekkpaaleggSource
     from sandbox.fake_publisher import Written
 
 WAIT_SECONDS_MAX = 10.0
@@ -110,6 +111,11 @@ def build_records(kafka: FakeKafka, event_bytes_max: int = EVENT_BYTES_MAX) -> R
     )
 
 
+def event(version: Trekkpaalegg, origin: str = "poll", *, late: bool = False, correction: int | None = None) -> Event:
+    """What the headers of this version's event are to say."""
+    return Event(version.trekkid, version.trekkversjon, origin, late, correction)
+
+
 def event_of(written: Written) -> Event:
     """What the headers of this record say."""
     headers = written.headers
@@ -127,7 +133,8 @@ def event_of(written: Written) -> Event:
 class LaneStage:
     """Lane 0 of one, started and stopped again and again on the same source and topics.
 
-    `own` are all that the application serves, `trekkpliktige` those of them in this lane.
+    `own` are all that the application serves, `trekkpliktige` those of them in this lane. What is in `through` when a
+    lane is started stands between it and the source.
     """
 
     def __init__(
@@ -141,6 +148,7 @@ class LaneStage:
         event_bytes_max: int = EVENT_BYTES_MAX,
     ) -> None:
         self.source = FakeSource(maks_antall=maks_antall)
+        self.through: TrekkpaaleggSource | None = None
         self.kafka = FakeKafka()
         self.journal = Journal()
         self.now = _BEGINNING
@@ -176,7 +184,9 @@ class LaneStage:
         self.error = None
         schedule = Schedule(1e6, lambda: 1.0) if schedule is None else schedule
         schedule.set_trekkpliktige(self.trekkpliktige, time.monotonic())
-        parts = LaneParts(self.source, self._pool, self.kafka.publisher(), self._records, schedule, self.journal)
+        parts = LaneParts(
+            self.through or self.source, self._pool, self.kafka.publisher(), self._records, schedule, self.journal
+        )
         self.lane = lane = Lane(0, parts, self._options, _NoWatch())
         first_signal_offset = self.kafka.signal_offset(0) or 0
         expected = self.journal.ended + Counter(self.trekkpliktige)

@@ -1,0 +1,131 @@
+"""What a lane knows changes with a transaction that stands, and with no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer.committing import Committer
+from producer.domain.state import TrekkpliktigPosition
+from producer.domain.trekkpaalegg import Origin
+from producer.errors import AbortedError, OutcomeUnknownError
+from producer.plan import LaneOptions
+from producer.reading import Reading
+from sandbox.fake_publisher import FakeKafka, Fault
+from sandbox.fake_source import FakeSource
+from sandbox.lane_stage import Journal, build_records
+
+ONE, TWO = "311111111", "322222222"
+NOW = 1_790_000_000_000_000
+
+
+class Desk:
+    def __init__(self):
+        self.kafka = FakeKafka()
+        self.source = FakeSource()
+        self.journal = Journal()
+        options = LaneOptions(frozenset({ONE, TWO}), 1000, 86_400.0, lambda: NOW)
+        self.committer = Committer(0, self.kafka.publisher(), build_records(self.kafka), options, self.journal)
+        self.committer.take(0, lambda: False)
+
+    def reading(self, trekkpliktig, begun_at=0, *, full=False):
+        reading = Reading(trekkpliktig, Origin.POLL, 0, begun_at, full=full)
+        reading.take_page(self.source.fetch_page(trekkpliktig, reading.next_cursor()))
+        reading.cut_chunk(self.committer.state.of(trekkpliktig))
+        return reading
+
+    def topics(self, transaction):
+        return sorted(record.topic.removeprefix("fake-") for record in transaction.records)
+
+
+@pytest.fixture
+def desk():
+    return Desk()
+
+
+def test_chunks_of_several_employers_and_ends_of_others_share_one_transaction(desk):
+    desk.source.create(ONE)
+    desk.source.create(TWO)
+    ended = Reading("333333333", Origin.POLL, 0, 0, full=False)
+    desk.committer.commit([desk.reading(ONE), desk.reading(TWO)], [ended])
+    assert len(desk.kafka.transactions) == 1
+    topics = desk.topics(desk.kafka.transactions[0])
+    assert [topics.count(role) for role in ("versjoner", "gjeldende", "positions")] == [2, 2, 5]
+
+
+def test_what_is_known_after_a_commit_is_what_stands(desk):
+    first = desk.source.create(ONE)
+    reading = desk.reading(ONE)
+    [detection] = desk.committer.commit([reading], [])
+    assert desk.journal.detections == [detection]
+    desk.committer.commit([], [reading])
+    for state in (desk.committer.state, desk.kafka.state(0)):
+        assert state.of(ONE).newest(first.trekkid.encode()) == 1
+        assert state.of(ONE).position == TrekkpliktigPosition(first.sekvensnummer, NOW)
+
+
+@pytest.mark.parametrize(("fault", "error"), [(Fault.ABORTED, AbortedError), (Fault.COMMIT_LOST, OutcomeUnknownError)])
+def test_nothing_is_remembered_of_a_transaction_that_does_not_stand(desk, fault, error):
+    first = desk.source.create(ONE)
+    reading = desk.reading(ONE)
+    desk.kafka.fail(fault)
+    with pytest.raises(error):
+        desk.committer.commit([reading], [desk.reading(TWO)])
+    assert desk.committer.state.of(ONE).newest(first.trekkid.encode()) == 0
+    assert desk.committer.state.of(ONE).position == TrekkpliktigPosition()
+    assert desk.committer.state.of(TWO).position == TrekkpliktigPosition()
+    assert desk.journal.detections == []
+
+
+def test_nothing_to_write_makes_no_transaction(desk):
+    ended = desk.reading(ONE)
+    desk.committer.commit([], [ended])
+    assert len(desk.kafka.transactions) == 1
+    desk.committer.commit([], [desk.reading(ONE)])
+    desk.committer.commit([], [])
+    assert len(desk.kafka.transactions) == 1
+
+
+def test_signal_offset_moves_with_the_end_of_its_reading_even_when_nothing_else_does(desk):
+    desk.committer.commit([], [desk.reading(ONE)])
+    desk.committer.signals.seen(ONE, 0, ours=True)
+    desk.committer.signals.seen(TWO, 1, ours=True)
+    begun_before = desk.reading(ONE, begun_at=0)
+    desk.committer.commit([], [begun_before])
+    assert desk.kafka.signal_offset(0) == 0
+    desk.committer.commit([], [desk.reading(ONE, begun_at=2)])
+    assert desk.kafka.signal_offset(0) == 1
+    desk.committer.commit([], [desk.reading(TWO, begun_at=2)])
+    assert desk.kafka.signal_offset(0) == 2
+
+
+def test_signal_offset_of_an_aborted_transaction_is_committed_with_the_next(desk):
+    desk.committer.signals.seen("999999999", 0, ours=False)
+    desk.kafka.fail(Fault.ABORTED)
+    with pytest.raises(AbortedError):
+        desk.committer.commit([], [])
+    assert desk.kafka.signal_offset(0) is None
+    desk.committer.commit([], [])
+    assert desk.kafka.signal_offset(0) == 1
+
+
+def test_position_moves_with_the_chunk_and_is_never_moved_back_by_one(desk):
+    for _ in range(3):
+        desk.source.create(ONE)
+    desk.committer.commit([desk.reading(ONE)], [])
+    assert desk.committer.state.of(ONE).position.position == 3
+    desk.committer.commit([desk.reading(ONE)], [])
+    assert desk.committer.state.of(ONE).position.position == 3
+
+
+def test_position_ahead_of_a_full_reading_is_lowered_and_told(desk):
+    for _ in range(3):
+        desk.source.create(ONE)
+    desk.committer.commit([desk.reading(ONE)], [])
+    desk.source = FakeSource()
+    desk.source.create(ONE)
+    partial, full = desk.reading(ONE), desk.reading(ONE, full=True)
+    desk.committer.commit([], [partial])
+    assert desk.journal.positions_ahead == []
+    desk.committer.commit([], [full])
+    assert desk.journal.positions_ahead == [(ONE, 3, 1)]
+    assert desk.kafka.state(0).of(ONE).position == TrekkpliktigPosition(1, NOW)

@@ -1,0 +1,92 @@
+"""One lane on a source and topics in memory: a signal is done with when a reading that began after it has ended."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from producer.errors import RetryableError
+from sandbox.gated_source import GatedSource
+from sandbox.lane_stage import LaneStage
+
+ONE, TWO, THREE = "311111111", "322222222", "333333333"
+
+
+@pytest.fixture
+def stage():
+    with LaneStage([ONE]) as made:
+        yield made
+
+
+def names(events):
+    return [(each.trekkid, each.trekkversjon) for each in events]
+
+
+def test_signal_wakes_the_reading_and_is_done_with_when_that_has_ended(stage):
+    stage.start()
+    order = stage.source.create(ONE)
+    stage.read()
+    assert names(stage.versjoner()) == [(order.trekkid, 1)]
+    stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
+    assert stage.lane.first_open_signal == 1
+
+
+def test_signal_is_not_done_with_while_its_reading_goes_on():
+    with LaneStage([ONE, TWO]) as stage:
+        stage.start()
+        stage.stop()
+        gate = stage.through = GatedSource(stage.source, lambda asked: asked.trekkpliktig == ONE and stage.signals > 0)
+        stage.start()
+        stage.signal(ONE)
+        assert gate.reached.wait(10)
+        stage.source.create(TWO)
+        stage.read(TWO)
+        assert len(stage.versjoner()) == 1
+        assert stage.kafka.signal_offset(0) == 0
+        assert stage.lane.first_open_signal == 0
+        gate.opened.set()
+        stage.wait_until(lambda: stage.journal.ended[ONE] == 3)
+        stage.wait_until(lambda: stage.kafka.signal_offset(0) == stage.signals)
+
+
+def test_signal_that_comes_during_a_reading_waits_for_one_that_begins_after_it(stage):
+    """The reading under way may have passed by what the signal tells of."""
+    gate = stage.through = GatedSource(stage.source, lambda _: not gate.opened.is_set())
+    starting = threading.Thread(target=stage.start)
+    starting.start()
+    assert gate.reached.wait(10)
+    stage.signal(ONE)
+    gate.opened.set()
+    starting.join(10)
+    stage.wait_until(lambda: stage.journal.ended[ONE] == 2)
+    stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
+    offsets = [each.signal_offset for each in stage.kafka.transactions]
+    assert offsets == sorted(offsets)
+    assert offsets[0] == 0
+
+
+def test_signal_whose_reading_failed_stays_open(stage):
+    stage.start()
+    stage.source.fail(RetryableError("503"))
+    stage.read()
+    assert stage.lane.first_open_signal == 0
+    stage.read()
+    stage.wait_until(lambda: stage.kafka.signal_offset(0) == 2)
+
+
+def test_signal_that_names_nobody_of_ours_is_done_with_at_once(stage):
+    stage.start()
+    stage.signal("999999999")
+    stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
+    assert stage.kafka.signal_offset(0) == 1
+
+
+def test_signal_for_an_employer_that_was_removed_does_not_stay_open_for_ever(stage):
+    stage.start()
+    stage.source.fail(RetryableError("503"))
+    stage.read()
+    stage.lane.set_trekkpliktige([TWO])
+    stage.wait_until(lambda: stage.journal.ended[TWO] == 1)
+    stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
+    assert stage.lane.first_open_signal == 1
