@@ -6,6 +6,7 @@ Single-object encoding is used with a registry too: the state is read back befor
 from __future__ import annotations
 
 import json
+import struct
 from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 _NO_OPEN_ENDS = b"\x00\x00\x00\x00"
 """Three empty arrays, and the first branch of a union: null."""
+
+_SHORT = struct.Struct("<10sBB8sBI")
+_EIGHT_BYTES = 8 << 1
+_MORE_BYTES_OR_NEGATIVE = 0x81
+"""Bits of the first byte of a number."""
 
 _PREFIX_BYTES = len(SINGLE_OBJECT_MARKER) + schemas.FINGERPRINT_BYTES
 
@@ -62,7 +68,16 @@ def encode_order_state(order: OrderState) -> bytes:
 
 
 def decode_order_state(value: bytes) -> OrderState:
-    """The reverse of `encode_order_state`. Raises `FatalError` for bytes that are no such record."""
+    """The reverse of `encode_order_state`. Raises `FatalError` for bytes that are no such record.
+
+    An order without open ends whose numbers take a byte each is taken apart here: a lane reads a million of them
+    before it does anything else.
+    """
+    if len(value) == _SHORT.size:
+        prefix, trekkversjon, hash_bytes, content_hash, content_hash_version, open_ends = _SHORT.unpack(value)
+        one_byte_each = not (trekkversjon | content_hash_version) & _MORE_BYTES_OR_NEGATIVE
+        if prefix == _prefix("order_state") and hash_bytes == _EIGHT_BYTES and one_byte_each and not open_ends:
+            return OrderState(trekkversjon >> 1, content_hash, content_hash_version >> 1)
     datum = _decode("order_state", value)
     return OrderState(
         trekkversjon=datum["trekkversjon"],

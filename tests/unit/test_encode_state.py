@@ -35,6 +35,23 @@ def test_order_state_comes_back(order: OrderState) -> None:
     assert state.decode_order_state(state.encode_order_state(order)) == order
 
 
+@given(
+    order=st.builds(OrderState, st.integers(-70, 70), st.binary(min_size=7, max_size=9), st.integers(-1, 70)),
+    other=st.binary(min_size=4, max_size=4),
+)
+def test_short_order_state_is_read_as_fastavro_reads_it(order: OrderState, other: bytes) -> None:
+    value = state.encode_order_state(order)
+    assert state.decode_order_state(value) == order
+    damaged = value[:-4] + other
+    try:
+        schema = schemas.load("order_state")
+        expected = fastavro.schemaless_reader(BytesIO(damaged[10:]), schema.parsed)
+    except (EOFError, ValueError, IndexError, OverflowError):
+        return
+    assert state.decode_order_state(damaged).trekkversjon == expected["trekkversjon"]
+    assert len(state.decode_order_state(damaged).missing) == len(expected["missing"])
+
+
 @given(position=positions)
 def test_position_comes_back(position: TrekkpliktigPosition) -> None:
     assert state.decode_trekkpliktig_position(state.encode_trekkpliktig_position(position)) == position
