@@ -33,8 +33,8 @@ _CALL_AGAIN_PAUSE_SECONDS = 0.1
 def producer_properties(properties: Mapping[str, str], transactional_id: str, batch_bytes_max: int) -> dict[str, Any]:
     """Librdkafka properties of a lane's producer; the last five the guarantee rests on, so the user's do not count.
 
-    Compressed with lz4: headers and ids repeat, so about a quarter is left for disks and network, at no CPU time that could be
-    measured. A commit does not wait for `linger.ms`, which only keeps the batches of a long transaction full.
+    Compressed with lz4: headers and ids repeat, so about a quarter is left for disks and network, at no CPU time that
+    could be measured. A commit does not wait for `linger.ms`, which only keeps the batches of a long transaction full.
     """
     return {
         "linger.ms": "5",
