@@ -117,7 +117,7 @@ class FakeSource:
     def reveal(self, trekkid: str, trekkversjon: int) -> None:
         """A version put with `visible=False` appears, with the sekvensnummer that it had all the time."""
         with self._lock:
-            self._hidden.remove((trekkid, trekkversjon))
+            self._hidden.discard((trekkid, trekkversjon))
 
     def forget(self, trekkid: str, trekkversjon: int) -> None:
         """From now on this version cannot be had by number; a list that holds it still does."""
