@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -34,10 +35,10 @@ lanes: 6
 """
 
 
-def told(tell: object, *, terminal: bool = False) -> str:
+def told(tell: Any, *, terminal: bool = False) -> str:
     """What a narrator prints."""
     stream = io.StringIO()
-    tell(Narrator(Console(file=stream, width=WIDTH, highlight=False, soft_wrap=True, force_terminal=terminal)))  # type: ignore[operator]
+    tell(Narrator(Console(file=stream, width=WIDTH, highlight=False, soft_wrap=True, force_terminal=terminal)))
     return stream.getvalue()
 
 
