@@ -1,0 +1,92 @@
+"""A signal is done with when a reading that began after it has come to its end."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.signals import SignalOffsets
+
+ONE, TWO = "311111111", "322222222"
+
+
+def test_first_open_is_where_reading_signals_began_until_one_comes():
+    assert SignalOffsets(7).first_open == 7
+
+
+def test_signal_is_open_until_its_reading_has_ended():
+    signals = SignalOffsets(0)
+    signals.seen(ONE, 0, ours=True)
+    begun_at = signals.next_offset
+    assert (begun_at, signals.first_open) == (1, 0)
+    signals.ended(ONE, begun_at)
+    assert signals.first_open == 1
+
+
+def test_signal_that_came_during_a_reading_is_not_done_with_by_its_end():
+    signals = SignalOffsets(0)
+    signals.seen(ONE, 0, ours=True)
+    begun_at = signals.next_offset
+    signals.seen(ONE, 1, ours=True)
+    signals.ended(ONE, begun_at)
+    assert signals.first_open == 1
+    signals.ended(ONE, signals.next_offset)
+    assert signals.first_open == 2
+
+
+def test_first_open_waits_for_the_slowest():
+    signals = SignalOffsets(0)
+    signals.seen(ONE, 0, ours=True)
+    signals.seen(TWO, 1, ours=True)
+    signals.ended(TWO, 2)
+    assert signals.first_open == 0
+    signals.ended(ONE, 2)
+    assert signals.first_open == 2
+
+
+def test_signal_that_is_nobodys_is_done_with_at_once():
+    signals = SignalOffsets(0)
+    signals.seen(ONE, 0, ours=False)
+    assert signals.first_open == 1
+
+
+def test_offsets_that_are_left_out_are_passed_by():
+    signals = SignalOffsets(3)
+    signals.seen(ONE, 9, ours=True)
+    assert signals.first_open == 9
+    signals.ended(ONE, signals.next_offset)
+    assert signals.first_open == 10
+
+
+def test_signals_for_those_no_longer_served_are_let_go():
+    signals = SignalOffsets(0)
+    signals.seen(ONE, 0, ours=True)
+    signals.seen(TWO, 1, ours=True)
+    signals.keep({TWO})
+    assert signals.first_open == 1
+
+
+def test_signal_delivered_again_is_harmless():
+    signals = SignalOffsets(0)
+    for _ in range(2):
+        signals.seen(ONE, 0, ours=True)
+    signals.ended(ONE, signals.next_offset)
+    assert signals.first_open == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from(["signal", "foreign", "begin", "end"]), st.sampled_from([ONE, TWO]))))
+def test_every_signal_below_first_open_was_followed_by_a_whole_reading(steps):
+    signals, begun, open_signals, offset = SignalOffsets(0), {}, [], 0
+    for step, trekkpliktig in steps:
+        if step in {"signal", "foreign"}:
+            signals.seen(trekkpliktig, offset, ours=step == "signal")
+            if step == "signal":
+                open_signals.append((trekkpliktig, offset))
+            offset += 1
+        elif step == "begin" and trekkpliktig not in begun:
+            begun[trekkpliktig] = signals.next_offset
+        elif step == "end" and trekkpliktig in begun:
+            begun_at = begun.pop(trekkpliktig)
+            signals.ended(trekkpliktig, begun_at)
+            open_signals = [each for each in open_signals if each[0] != trekkpliktig or each[1] >= begun_at]
+        assert signals.first_open == min((at for _, at in open_signals), default=offset)
