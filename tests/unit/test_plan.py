@@ -1,0 +1,110 @@
+"""How one is read, and where its position stands afterwards."""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+import pytest
+
+from producer.domain.state import TrekkpliktigPosition
+from producer.domain.trekkpaalegg import Origin
+from producer.plan import (
+    READINGS_MAX,
+    READINGS_MIN,
+    LaneOptions,
+    begin_reading,
+    has_lost_its_place,
+    position_after,
+    readings_allowed,
+)
+from producer.source.port import Page
+from sandbox.fake_source import make_trekkpaalegg
+
+ONE = "311111111"
+NOW = 1_790_000_000_000_000
+DAY = 86_400_000_000
+OPTIONS = LaneOptions({ONE}, 100, 86_400.0, lambda: NOW)
+NUMBERED = [make_trekkpaalegg(ONE, Random(1), sekvensnummer=70)]
+
+
+def begin(position=0, reconciled_at=None, **changes):
+    options = msgspec.structs.replace(OPTIONS, **changes)
+    return begin_reading(ONE, TrekkpliktigPosition(position, reconciled_at), 7, options)
+
+
+@pytest.mark.parametrize(("position", "cursor"), [(0, 0), (99, 0), (100, 0), (250, 150)])
+def test_reading_begins_the_overlap_below_the_position(position, cursor):
+    reading = begin(position)
+    assert reading.next_cursor() == cursor
+    assert (reading.origin, reading.full, reading.signals_begun_at) == (Origin.POLL, False, 7)
+
+
+@pytest.mark.parametrize(("age", "full"), [(0, False), (DAY - 1, False), (DAY, True), (9 * DAY, True)])
+def test_everything_is_compared_when_that_was_last_done_an_interval_ago(age, full):
+    reading = begin(250, NOW - age)
+    assert reading.full == full
+    assert reading.origin is (Origin.RECONCILE if full else Origin.POLL)
+    assert reading.next_cursor() == (0 if full else 150)
+
+
+def test_first_reading_of_an_employer_is_no_comparison():
+    assert not begin(0, None).full
+
+
+def test_reading_that_was_ordered_is_of_everything_under_its_own_origin():
+    reading = begin(250, NOW, reread=Origin.BACKFILL)
+    assert (reading.full, reading.origin, reading.next_cursor()) == (True, Origin.BACKFILL, 0)
+
+
+def answered(reading, page):
+    reading.next_cursor()
+    reading.take_page(page)
+    return reading
+
+
+def test_empty_answer_in_the_overlap_says_that_the_place_is_lost():
+    position = TrekkpliktigPosition(250)
+    assert has_lost_its_place(answered(begin(250), Page([], None)), position)
+    assert not has_lost_its_place(answered(begin(250), Page(NUMBERED, None)), position)
+    assert not has_lost_its_place(answered(begin(250), Page(NUMBERED, 70)), position)
+
+
+def test_empty_answer_says_nothing_without_overlap_or_without_position_or_in_a_full_reading():
+    empty = Page([], None)
+    assert not has_lost_its_place(answered(begin(250, overlap_sekvensnummer=0), empty), TrekkpliktigPosition(250))
+    assert not has_lost_its_place(answered(begin(0), empty), TrekkpliktigPosition(0))
+    assert not has_lost_its_place(answered(begin(250, NOW - DAY), empty), TrekkpliktigPosition(250))
+
+
+def test_empty_answer_after_others_says_nothing():
+    reading = answered(begin(250), Page(NUMBERED, 270))
+    assert not has_lost_its_place(answered(reading, Page([], None)), TrekkpliktigPosition(250))
+
+
+def test_end_of_a_partial_reading_leaves_position_and_last_comparison_alone():
+    position = TrekkpliktigPosition(250, NOW - 5)
+    assert position_after(begin(250, NOW - 5), position, NOW) == position
+
+
+def test_end_of_the_first_reading_counts_as_a_comparison():
+    assert position_after(begin(0), TrekkpliktigPosition(0, None), NOW) == TrekkpliktigPosition(0, NOW)
+
+
+def test_end_of_a_full_reading_is_remembered_and_lowers_a_position_that_was_never_reached():
+    reading = answered(begin(250, NOW - DAY), Page(NUMBERED, 70))
+    assert position_after(reading, TrekkpliktigPosition(250, NOW - DAY), NOW) == TrekkpliktigPosition(70, NOW)
+    assert position_after(reading, TrekkpliktigPosition(70, NOW - DAY), NOW) == TrekkpliktigPosition(70, NOW)
+    assert position_after(reading, TrekkpliktigPosition(60, NOW - DAY), NOW) == TrekkpliktigPosition(60, NOW)
+
+
+def test_partial_reading_lowers_nothing():
+    reading = answered(begin(250), Page(NUMBERED, 70))
+    assert position_after(reading, TrekkpliktigPosition(250, NOW), NOW) == TrekkpliktigPosition(250, NOW)
+
+
+@pytest.mark.parametrize(
+    ("elements", "allowed"), [(0.0, READINGS_MAX), (1.0, READINGS_MAX), (250.0, 50), (2500.0, 5), (1e6, READINGS_MIN)]
+)
+def test_many_small_employers_are_read_at_once_but_few_large_ones(elements, allowed):
+    assert readings_allowed(elements) == allowed
