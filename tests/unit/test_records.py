@@ -1,0 +1,175 @@
+"""A decision becomes the records of one transaction; what does not fit is decided once more, as rejected."""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+import pytest
+
+import schemas
+from producer.detect import detect
+from producer.domain.detection import Context
+from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
+from producer.domain.trekkpaalegg import Gone, Origin, Rejected, RejectionReason, Trekkstatus
+from producer.encode.avro import reference_encoder, single_object_prefix
+from producer.publish.port import ANY_PARTITION
+from producer.publish.state_records import LANE_COUNT_KEY, forget_records, lane_state_of
+from producer.reading import Reading
+from producer.source.port import Page
+from sandbox.fake_publisher import FakeKafka
+from sandbox.fake_source import make_trekkpaalegg
+from sandbox.lane_stage import build_records
+
+ONE = "311111111"
+LANE = 3
+NOW = 1_790_000_000_000_000
+KAFKA = FakeKafka(6)
+TOPICS = KAFKA.topics
+CONTEXT = Context(ONE, frozenset({ONE}), Origin.POLL, NOW)
+TEMPLATE = make_trekkpaalegg(ONE, Random(1), sekvensnummer=1)
+LARGE = {"x": "y" * 5000}
+
+
+def version(trekkid="A", trekkversjon=1, sekvensnummer=1, **changes):
+    named = {"trekkid": trekkid, "trekkversjon": trekkversjon, "sekvensnummer": sekvensnummer}
+    return msgspec.structs.replace(TEMPLATE, **named, **changes)
+
+
+def decided(*elements, versions=None, state=None, **changes):
+    """What one chunk leads to, and its records."""
+    reading = Reading(ONE, Origin.POLL, 0, 0, full=False)
+    reading.take_page(Page(list(elements), None))
+    state = TrekkpliktigState() if state is None else state
+    reading.cut_chunk(state)
+    for wanted, fetched in (versions or {}).items():
+        reading.take_version(wanted, fetched)
+    context = msgspec.structs.replace(CONTEXT, **changes)
+    return build_records(KAFKA, event_bytes_max=4000).decide(LANE, state, reading, context)
+
+
+def topics_of(records):
+    return [record.topic.removeprefix("fake-") for record in records]
+
+
+def test_event_goes_to_history_and_newest_with_the_same_bytes_and_the_state_to_the_partition_of_its_lane():
+    _, records = decided(version())
+    assert topics_of(records) == ["versjoner", "gjeldende", "positions", "positions"]
+    event, current, position, order = records
+    assert (event.key, event.partition) == (b"A", ANY_PARTITION)
+    assert (event.value, event.headers) == (current.value, current.headers)
+    schema = schemas.load("trekkpaalegg_versjon")
+    assert event.value == reference_encoder(schema, single_object_prefix(schema.fingerprint))(version())
+    assert [(position.key, position.partition), (order.key, order.partition)] == [
+        (ONE.encode(), LANE),
+        (b"311111111/A", LANE),
+    ]
+    state = lane_state_of((record.key, record.value) for record in (position, order))
+    assert state.of(ONE).position == TrekkpliktigPosition(1)
+    assert state.of(ONE).newest(b"A") == 1
+
+
+def test_late_version_goes_to_the_history_alone():
+    state = TrekkpliktigState()
+    state.remember(b"A", OrderState(2, bytes(8), 1, missing=((1, 1),)))
+    _, records = decided(version(), state=state, moves_position=False)
+    assert topics_of(records) == ["versjoner", "positions"]
+    assert records[0].headers["ce_late"] == b"true"
+
+
+def test_versions_of_an_order_are_written_in_rising_order_before_quarantine_and_state():
+    bad = Rejected(ONE, b"[]", bytes(16), RejectionReason.NOT_AN_OBJECT, "$", "")
+    _, records = decided(bad, version(trekkversjon=2), versions={("A", 1): version()})
+    assert topics_of(records) == [*("versjoner", "gjeldende") * 2, "quarantine", *("positions",) * 3]
+    assert [record.headers["ce_id"] for record in records[:4]] == [b"A/1", b"A/1", b"A/2", b"A/2"]
+
+
+def test_nothing_decided_makes_no_records_and_a_position_that_does_not_move_is_not_written():
+    state = TrekkpliktigState(TrekkpliktigPosition(9, 5))
+    detection, _ = decided(version(), state=state)
+    state.remember_all(detection.orders)
+    assert decided(version(), state=state)[1] == []
+
+
+def test_position_keeps_when_all_was_last_compared():
+    state = TrekkpliktigState(TrekkpliktigPosition(0, 5))
+    _, records = decided(version(), state=state)
+    state = lane_state_of((record.key, record.value) for record in records if record.topic == TOPICS.positions)
+    assert state.of(ONE).position == TrekkpliktigPosition(1, 5)
+
+
+def test_version_that_does_not_fit_is_quarantined_and_recorded_as_missing_while_the_others_are_published():
+    detection, records = decided(version(ukjente_felter=LARGE), version("B", 1, 2))
+    assert topics_of(records) == ["versjoner", "gjeldende", "quarantine", *("positions",) * 3]
+    assert detection.rejected[0].reason is RejectionReason.TOO_LARGE
+    assert detection.orders[b"A"].missing == ((1, 1),)
+    assert detection.position == 2
+
+
+def test_version_between_that_does_not_fit_is_published_around():
+    large = version(ukjente_felter=LARGE)
+    detection, _ = decided(version(trekkversjon=2), versions={("A", 1): large})
+    assert [each.trekkpaalegg.trekkversjon for each in detection.publications] == [2]
+    assert detection.orders[b"A"].missing == ((1, 1),)
+    assert detection.rejected[0].trekkversjon == 1
+
+
+def test_several_that_do_not_fit_are_each_quarantined():
+    versions = {("A", 1): version(ukjente_felter=LARGE), ("A", 2): Gone()}
+    detection, _ = decided(
+        version("B", 1, 1, ukjente_felter=LARGE), version("A", 3, 2, ukjente_felter=LARGE), versions=versions
+    )
+    assert detection.publications == []
+    assert sorted((each.trekkid, each.trekkversjon) for each in detection.rejected) == [("A", 1), ("A", 3), ("B", 1)]
+    assert detection.orders[b"A"].missing == ((1, 3),)
+
+
+def test_correction_that_does_not_fit_is_quarantined_once():
+    """Its content differs from what was published, so without memory of it each reading would quarantine it anew."""
+    state = TrekkpliktigState()
+    state.remember_all(detect(state, [version()], {}, CONTEXT).orders)
+    ended = version(trekkstatus=Trekkstatus.AVSLUTTET, ukjente_felter=LARGE)
+    first, _ = decided(ended, state=state)
+    assert [each.reason for each in first.rejected] == [RejectionReason.TOO_LARGE]
+    state.remember_all(first.orders)
+    again, _ = decided(ended, state=state)
+    assert (again.publications, again.rejected) == ([], [])
+
+
+def test_position_alone_is_one_record():
+    [record] = build_records(KAFKA).of_position(LANE, ONE, TrekkpliktigPosition(7, 8))
+    assert (record.topic, record.key, record.partition) == (TOPICS.positions, ONE.encode(), LANE)
+
+
+def test_state_is_folded_from_its_records_whoever_else_has_records_there():
+    builder = build_records(KAFKA)
+    records = [*builder.of_position(LANE, ONE, TrekkpliktigPosition(7)), *decided(version("A/B"), version("C"))[1]]
+    pairs = [(each.key, each.value) for each in records if each.topic == TOPICS.positions]
+    state = lane_state_of([(LANE_COUNT_KEY, b"whatever"), *pairs])
+    assert [name for name, _ in state] == [ONE]
+    assert sorted(state.of(ONE).keys()) == [b"A/B", b"C"]
+
+
+def test_forgotten_employer_leaves_nothing():
+    _, records = decided(version("A"), version("B"))
+    pairs = [(each.key, each.value) for each in records if each.topic == TOPICS.positions]
+    tombstones = [(each.key, each.value) for each in forget_records(TOPICS.positions, LANE, ONE, [b"A", b"B"])]
+    assert {key for key, _ in tombstones} == {key for key, _ in pairs}
+    assert {each.partition for each in forget_records(TOPICS.positions, LANE, ONE, [b"A"])} == {LANE}
+    state = lane_state_of([*pairs, *tombstones])
+    assert (len(state.of(ONE)), state.of(ONE).position) == (0, TrekkpliktigPosition())
+
+
+def test_order_alone_can_be_forgotten():
+    _, records = decided(version("A"), version("B"))
+    pairs = [(each.key, each.value) for each in records if each.topic == TOPICS.positions]
+    state = lane_state_of([*pairs, (b"311111111/A", None)])
+    assert list(state.of(ONE).keys()) == [b"B"]
+    assert state.of(ONE).position.position == 1
+
+
+@pytest.mark.parametrize("origin", [Origin.POLL, Origin.RECONCILE, Origin.BACKFILL])
+def test_origin_of_the_reading_stands_in_events_and_quarantine(origin):
+    bad = Rejected(ONE, b"[]", bytes(16), RejectionReason.NOT_AN_OBJECT, "$", "")
+    _, records = decided(bad, version(), origin=origin)
+    assert {each.headers["ce_origin"] for each in records if each.headers} == {origin.value.encode()}
