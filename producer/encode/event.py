@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Publication, Trekkpaalegg
 
 EVENT_BYTES_MAX = 512 * 1024
+CONTENT_TYPE = b"application/avro"
+SPECVERSION = b"1.0"
 EVENT_TYPE = b"trekkpaalegg.versjon.v1"
 
 Headers = dict[str, bytes]
@@ -56,7 +58,8 @@ class EventEncoder:
     ) -> None:
         self._encode_value = encode_value
         self._event_bytes_max = event_bytes_max
-        self._constant = constant_headers(EVENT_TYPE, api_url, fingerprint)
+        self._source = api_url.encode()
+        self._fingerprint = fingerprint.hex().encode()
 
     def encode(self, publication: Publication) -> EncodedEvent:
         """Key, value and headers of one event.
@@ -70,8 +73,13 @@ class EventEncoder:
             raise RejectedTrekkpaaleggError(RejectionReason.TOO_LARGE.value, "$")
         identity = b"%s/%d" % (key, trekkpaalegg.trekkversjon)
         correction = publication.correction
+        # Written out, as this is made a million times: adding to a copy of what is constant costs half as much again.
         headers = {
-            **self._constant,
+            "content-type": CONTENT_TYPE,
+            "ce_specversion": SPECVERSION,
+            "ce_type": EVENT_TYPE,
+            "ce_source": self._source,
+            "ce_schemafingerprint": self._fingerprint,
             "ce_id": identity if correction is None else b"%s/%d" % (identity, correction),
             "ce_subject": key,
             "ce_time": _opprettet_bytes(trekkpaalegg.opprettet),
@@ -84,17 +92,6 @@ class EventEncoder:
         if correction is not None:
             headers["ce_correction"] = b"%d" % correction
         return EncodedEvent(key, value, headers)
-
-
-def constant_headers(event_type: bytes, api_url: str, fingerprint: bytes) -> Headers:
-    """Headers that every record of one type from one source shares."""
-    return {
-        "content-type": b"application/avro",
-        "ce_specversion": b"1.0",
-        "ce_type": event_type,
-        "ce_source": api_url.encode(),
-        "ce_schemafingerprint": fingerprint.hex().encode(),
-    }
 
 
 def rfc3339(micros: int) -> bytes:

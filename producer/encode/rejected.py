@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import fastavro
 
 from producer.domain.trekkpaalegg import RejectionReason
-from producer.encode.event import EncodedEvent, constant_headers, rfc3339
+from producer.encode.event import CONTENT_TYPE, SPECVERSION, EncodedEvent, rfc3339
 
 if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Origin, Rejected
@@ -35,7 +35,13 @@ class RejectedEncoder:
         self._schema = schema
         self._prefix = prefix
         self._raw_bytes_max = raw_bytes_max
-        self._constant = constant_headers(EVENT_TYPE, api_url, schema.fingerprint)
+        self._constant = {
+            "content-type": CONTENT_TYPE,
+            "ce_specversion": SPECVERSION,
+            "ce_type": EVENT_TYPE,
+            "ce_source": api_url.encode(),
+            "ce_schemafingerprint": schema.fingerprint.hex().encode(),
+        }
 
     def encode(self, rejected: Rejected, origin: Origin, rejected_at: int) -> EncodedEvent:
         """Key, value and headers of one quarantine record; `rejected_at` in microseconds since 1970.

@@ -81,6 +81,9 @@ class _OpenTrekkpaalegg(_Trekkpaalegg, forbid_unknown_fields=False, gc=False, re
     """Takes further fields on the outermost level, where new ones are likeliest."""
 
 
+_NONE: Final[dict[str, str]] = {}
+"""No unknown fields: one for all, since a back-fill would else make four for every version. Nobody changes it."""
+
 _decode_strictly = msgspec.json.Decoder(_Trekkpaalegg).decode
 _decode_openly = msgspec.json.Decoder(_OpenTrekkpaalegg).decode
 
@@ -100,7 +103,7 @@ def read_elements(body: bytes, trekkpliktig: str, content_type: str = "") -> lis
     elements: list[Element] = []
     for raw in split_elements(body, content_type):
         try:
-            elements.append(_build(_decode_strictly(raw), raw, {}))
+            elements.append(_build(_decode_strictly(raw), raw, _NONE))
         except _NOT_PLAIN:
             elements.append(_read_other(raw, trekkpliktig))
     if elements and not any(is_trekkpaalegg_like(element) for element in elements):
@@ -131,9 +134,10 @@ def _read_other(raw: bytes, trekkpliktig: str) -> Element:
 def _build(wire: _Trekkpaalegg, raw: bytes, ukjente_felter: dict[str, str]) -> Trekkpaalegg:
     trekkid, trekkpliktig, skyldner = wire.trekkid, wire.trekkpliktig, wire.skyldner
     trekkstatus = TREKKSTATUS_OF_TEXT.get(wire.trekkstatus)
+    numbers = skyldner + trekkpliktig
     if (
         trekkstatus is None
-        or not (skyldner.isdigit() and skyldner.isascii() and trekkpliktig.isdigit() and trekkpliktig.isascii())
+        or not (numbers.isdigit() and numbers.isascii())
         or skyldner in trekkid
         or not trekkid.isprintable()
     ):
@@ -149,7 +153,7 @@ def _build(wire: _Trekkpaalegg, raw: bytes, ukjente_felter: dict[str, str]) -> T
         Foedselsnummer(skyldner),
         trekkstatus,
         tuple([_build_periode(periode) for periode in wire.trekkstoerrelse_for_periode]),
-        Betalingsinformasjon(inner.betalingsmottaker, inner.kidnummer, inner.kontonummer),
+        Betalingsinformasjon(inner.betalingsmottaker, inner.kidnummer, inner.kontonummer, _NONE),
         ukjente_felter,
         raw,
     )
@@ -164,7 +168,7 @@ def _build_periode(wire: _Periode) -> TrekkstoerrelseForPeriode:
     if beloep is None:
         if prosent is None:
             raise _NotPlainError
-        return TrekkstoerrelseForPeriode(startdato, sluttdato, None, read_prosent(bytes(prosent.trekkprosent)))
+        return TrekkstoerrelseForPeriode(startdato, sluttdato, None, read_prosent(bytes(prosent.trekkprosent)), _NONE)
     if prosent is not None:
         raise _NotPlainError
-    return TrekkstoerrelseForPeriode(startdato, sluttdato, read_beloep(bytes(beloep.trekkbeloep)), None)
+    return TrekkstoerrelseForPeriode(startdato, sluttdato, read_beloep(bytes(beloep.trekkbeloep)), None, _NONE)
