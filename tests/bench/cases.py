@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 import time
@@ -85,6 +86,7 @@ class _Told(PrometheusObserver):
 def run_case(case: Case, kafka_brokers: str) -> Figures:
     """Run one case in this process."""
     configure_logs(level="WARNING")
+    gc.freeze()  # both as the program's own entry does
     if case.encoder is not None:
         return _run_raw_loop(case, kafka_brokers)
     return _run_service(case, kafka_brokers)
