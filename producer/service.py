@@ -132,6 +132,8 @@ class Service:
         try:
             worker.run()
         finally:
+            # Also where nobody asked us to stop: calls under way are broken off, or the process would wait for them.
+            self._stopping.set()
             self._pool.shutdown(wait=False, cancel_futures=True)
             worker.leave()
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SESSION_TIMEOUT_SECONDS = 10.0
 _CALL_SECONDS_MAX = 2.0
 _SIGNALS_AT_ONCE_MAX = 500
+_SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
 
 _log = structlog.get_logger(__name__)
 
@@ -67,17 +68,17 @@ class KafkaMembership:
         """See `Membership.poll`."""
         signals = []
         message = self._poll(timeout_seconds)
-        self._metadata = self._consumer.consumer_group_metadata()
         while message is not None:
             error = message.error()
             if error is None:
                 key = (message.key() or b"").decode(errors="replace")
                 signals.append(Signal(message.partition() or 0, message.offset() or 0, key))
-            elif error.fatal():
+            elif error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - librdkafka's local codes begin so
                 raise _put_out(error)
             else:
                 _log.warning("the group cannot be polled now", reason=error.name())
             message = self._poll(0.0) if len(signals) < _SIGNALS_AT_ONCE_MAX else None
+        self._metadata = self._consumer.consumer_group_metadata()
         self._give_new()
         return signals
 
@@ -149,6 +150,7 @@ def _protocol(name: str) -> dict[str, str]:
 
 
 def _put_out(error: KafkaError) -> FatalError:
-    if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID}:
+    """What a consumer that has failed for good means. It says so once, as `_FATAL` with the cause in its text alone."""
+    if any(error.code() == code or KafkaError(code).str() in error.str() for code in _SAME_INSTANCE):
         return FencedError("another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own")
-    return FatalError(f"the group of workers cannot be joined: {error.name()}")
+    return FatalError(f"the group of workers cannot be joined: {error.str()}")
