@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from sandbox.proof.faults import Published
 from sandbox.proof.source import with_canonical_json
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 READ_SECONDS_MAX = 30.0
 _BATCH_RECORDS_MAX = 5000
+_WAIT_SECONDS = 0.02
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -31,16 +32,18 @@ def read_committed(bootstrap_servers: str, topic: str, *, deadline_seconds: floa
 
     Raises `TimeoutError` when the end cannot be reached: an open transaction hides what follows it.
     """
-    ends = high_watermarks(bootstrap_servers, topic)
+    watermarks = watermarks_of(bootstrap_servers, topic)
+    ends = {partition: end for partition, (_, end) in watermarks.items()}
     consumer = _consumer(bootstrap_servers, "read_committed")
     try:
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
+        # A number and not OFFSET_BEGINNING: librdkafka would take half a second to look that up.
+        consumer.assign([TopicPartition(topic, partition, begin) for partition, (begin, _) in watermarks.items()])
         messages: dict[int, list[Message]] = {partition: [] for partition in ends}
         deadline = time.monotonic() + deadline_seconds
         while ends:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{topic}: the end of partitions {sorted(ends)} is hidden by an open transaction")
-            for message in consumer.consume(_BATCH_RECORDS_MAX, timeout=0.2):
+            for message in consumer.consume(_BATCH_RECORDS_MAX, timeout=_WAIT_SECONDS):
                 error, partition = message.error(), message.partition() or 0
                 if error is None:
                     messages[partition].append(message)
@@ -53,13 +56,13 @@ def read_committed(bootstrap_servers: str, topic: str, *, deadline_seconds: floa
         consumer.close()
 
 
-def high_watermarks(bootstrap_servers: str, topic: str) -> dict[int, int]:
-    """The end of every partition, open transactions included."""
+def watermarks_of(bootstrap_servers: str, topic: str) -> dict[int, tuple[int, int]]:
+    """The first offset and the end of every partition, open transactions included."""
     consumer = _consumer(bootstrap_servers, "read_uncommitted")
     try:
         partitions = consumer.list_topics(topic, timeout=READ_SECONDS_MAX).topics[topic].partitions
         return {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=READ_SECONDS_MAX)[1]
+            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=READ_SECONDS_MAX)
             for partition in sorted(partitions)
         }
     finally:
@@ -67,12 +70,13 @@ def high_watermarks(bootstrap_servers: str, topic: str) -> dict[int, int]:
 
 
 def _consumer(bootstrap_servers: str, isolation_level: str) -> Consumer:
-    settings: dict[str, str | bool] = {
+    settings: dict[str, str | bool | int] = {
         "bootstrap.servers": bootstrap_servers,
         "group.id": "proof",
         "enable.auto.commit": False,
         "isolation.level": isolation_level,
         "enable.partition.eof": True,
+        "fetch.wait.max.ms": 20,
     }
     return Consumer(settings, logger=_LOGGER)
 

@@ -13,6 +13,7 @@ import pytest
 from consumers.decode import Decoder
 from producer.publish.admin import KafkaAdmin
 from producer.publish.topics import Topics, wanted_topics
+from sandbox.kafka import EmbeddedKafka
 from sandbox.outside import OutsideWorld
 from sandbox.producer_process import PRODUCER, ProducerProcess
 from sandbox.proof.faults import FAULTS_SHOWN_MAX, faults_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from sandbox.kafka import EmbeddedKafka
     from sandbox.proof.faults import Published
 
 LANES = 3
@@ -110,6 +110,12 @@ class Stage:
     def run(self, instance_id: str | None = None, **settings: str) -> ProducerProcess:
         return self.begin("run", instance_id=instance_id, **settings)
 
+    def set_kafka_properties(self, **properties: str) -> None:
+        """Properties, with `_` for `.`, that every producer from now on reads from its properties file."""
+        path = self.folder / "kafka.properties"
+        path.write_text("".join(f"{name.replace('_', '.')}={value}\n" for name, value in properties.items()))
+        self.settings["KAFKA_PROPERTIES_FILE"] = str(path)
+
     def once(self, instance_id: str | None = None, **settings: str) -> None:
         """One full round, which must go well."""
         process = self.begin("once", instance_id=instance_id, **settings)
@@ -126,6 +132,34 @@ class Stage:
                 last = "\n".join(f"{each.log_file.name}:\n{each.last_lines()}" for each in self._started[-3:])
                 pytest.fail(f"not within {deadline_seconds:g} s: {what}\n{last}")
             time.sleep(0.05)
+
+    def lanes_of(self, process: ProducerProcess) -> set[int]:
+        """The lanes that a worker has taken and not left again, by its log; none once it has ended."""
+        owned: set[int] = set()
+        if not process.is_running():
+            return owned
+        for entry in process.log_entries():
+            match entry["event"]:
+                case "lane taken":
+                    owned.add(entry["lane"])
+                case "lanes left":
+                    owned -= set(entry["lanes"])
+                case "lane ended":
+                    owned.discard(entry["lane"])
+        return owned
+
+    def wait_until_owned(self, *processes: ProducerProcess, deadline_seconds: float = 30.0) -> None:
+        """Until each of these has taken lanes, and all lanes are taken among them, each once."""
+
+        def settled() -> bool:
+            owned = [self.lanes_of(process) for process in processes]
+            return all(owned) and sorted(itertools.chain(*owned)) == list(range(self.lanes))
+
+        self.wait_until(settled, deadline_seconds, f"{len(processes)} workers have the lanes")
+
+    def wait_until_no_lane_is_shared(self, one: ProducerProcess, other: ProducerProcess) -> None:
+        """Until no two of them believe that a lane is theirs."""
+        self.wait_until(lambda: not (self.lanes_of(one) & self.lanes_of(other)), 20, "no lane is shared")
 
     def versjoner(self) -> list[Published]:
         return read_published(self.kafka.bootstrap_servers, self.topics.versjoner, self.decoder)
@@ -157,6 +191,13 @@ class Stage:
     def close(self) -> None:
         for process in self._started:
             process.kill()
+
+
+@pytest.fixture(scope="module")
+def own_kafka() -> Iterator[EmbeddedKafka]:
+    """A broker that no test outside the module uses: it may be stopped, killed and paused."""
+    with EmbeddedKafka() as server:
+        yield server
 
 
 @pytest.fixture

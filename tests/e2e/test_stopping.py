@@ -1,0 +1,72 @@
+"""A signal ends the service in time and leaves nothing half done; a round that it interrupts says so."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from sandbox.proof.topics import read_committed
+
+pytestmark = pytest.mark.kafka
+
+STOP_SECONDS_MAX = 10.0
+AT_ONCE_SECONDS_MAX = 5.0
+"""Well below a transaction's timeout, which would tidy up behind a producer that left one open."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_service_under_load_with_no_transaction_left_open(stage: Any, number: signal.Signals) -> None:
+    with stage.traffic():
+        process = stage.run()
+        stage.wait_until_owned(process)
+        process.send_signal(number)
+        assert process.wait(STOP_SECONDS_MAX) == 0, process.last_lines()
+        for topic in stage.topics:
+            read_committed(stage.kafka.bootstrap_servers, topic, deadline_seconds=AT_ONCE_SECONDS_MAX)
+    stage.once()
+    stage.prove()
+
+
+def test_a_signal_ends_the_service_while_the_source_keeps_it_waiting(stage: Any) -> None:
+    stage.outside.skatteetaten.behaviour.latency_seconds = 20.0
+    process = stage.run()
+    stage.wait_until_owned(process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(STOP_SECONDS_MAX) == 0, process.last_lines()
+
+
+def test_a_signal_ends_a_round_that_is_not_done_with_the_code_for_that(stage: Any) -> None:
+    skatteetaten = stage.outside.skatteetaten
+    skatteetaten.behaviour.latency_seconds = 20.0
+    process = stage.begin("once")
+    stage.wait_until(lambda: skatteetaten.simultaneous_max, 20, "the round has begun")
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(STOP_SECONDS_MAX) == 4, process.last_lines()
+    assert time.monotonic() - started < STOP_SECONDS_MAX
+    assert "stopped by a signal" in process.last_lines()
+    skatteetaten.behaviour.latency_seconds = 0.0
+    stage.once()
+    stage.prove()
+
+
+def test_a_signal_ends_the_service_while_kafka_is_silent(own_kafka: Any, make_stage: Any) -> None:
+    """A commit may hang then, so it is left to the next fence: exit 4, or 0 if none was under way."""
+    stage = make_stage(own_kafka)
+    with stage.traffic():
+        process = stage.run("silent")
+        stage.wait_until_owned(process)
+        own_kafka.pause()
+        time.sleep(1.5)  # the silence itself, in which commits begin to hang
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        code = process.wait(2 * STOP_SECONDS_MAX)
+        seconds = time.monotonic() - started
+        own_kafka.resume()
+    assert code in {0, 4}, process.last_lines()
+    assert seconds < STOP_SECONDS_MAX
+    stage.once("silent")
+    stage.prove()
