@@ -16,24 +16,34 @@ if TYPE_CHECKING:
 
     from producer.membership.port import Membership
 
-CLOSE_SECONDS_MAX = 8.0
-RESTART_PAUSE_SECONDS = 1.0
-RESTART_PAUSE_SECONDS_MAX = 30.0
-SETTLED_SECONDS = 120.0
-"""A lane that has worked for so long begins anew with short pauses."""
-
-FENCED_GRACE_SECONDS = 15.0
-"""How long the group may take to tell a fenced worker that its lane went to another; longer than a session."""
-
 ALONE_SECONDS_MAX = 15.0
 """How long a worker that was killed may still count as one: a session of 10 s, and the hand-over after it."""
 
 ALONE_TRIES_MAX = 4
 """How often a command that is waited for starts a lane again; with the pauses, some fifteen seconds."""
 
-_POLL_SECONDS = 0.1
+_DOUBLINGS_MAX = 10
 
 _log = structlog.get_logger(__name__)
+
+
+class WorkerTimes(msgspec.Struct, frozen=True):
+    """How long a worker waits.
+
+    A lane that has worked for `settled_seconds` begins anew with short pauses. `fenced_grace_seconds` is how long the
+    group may take to tell a fenced worker that its lane went to another; longer than a session.
+    """
+
+    poll_seconds: float = 0.1
+    close_seconds_max: float = 8.0
+    restart_pause_seconds: float = 1.0
+    restart_pause_seconds_max: float = 30.0
+    settled_seconds: float = 120.0
+    fenced_grace_seconds: float = 15.0
+    alone_seconds_max: float = ALONE_SECONDS_MAX
+
+
+TIMES = WorkerTimes()
 
 
 class LaneTask(Protocol):
@@ -83,8 +93,10 @@ class Worker:
         beat: Callable[[], None],
         *,
         alone: bool = False,
+        times: WorkerTimes = TIMES,
     ) -> None:
         self._alone = alone
+        self._times = times
         self._membership = membership
         self._make_task = make_task
         self._lanes_max = lanes_max
@@ -100,9 +112,13 @@ class Worker:
         try:
             while not self._stopping.is_set() and len(self.lanes_done) < self._lanes_max:
                 self._beat()
-                if self._alone and time.monotonic() - begun > ALONE_SECONDS_MAX and not self._has_all_lanes():
+                if (
+                    self._alone
+                    and time.monotonic() - begun > self._times.alone_seconds_max
+                    and not self._has_all_lanes()
+                ):
                     raise FatalError("another worker of this application is running: stop it first, or let it do this")
-                for signal in self._membership.poll(_POLL_SECONDS):
+                for signal in self._membership.poll(self._times.poll_seconds):
                     owned = self._owned.get(signal.lane)
                     if owned is not None and owned.task is not None:
                         owned.task.signal(signal.trekkpliktig, signal.offset)
@@ -131,7 +147,7 @@ class Worker:
         for _, owned in closing:
             if owned.task is not None:
                 owned.task.stop()
-        deadline = time.monotonic() + CLOSE_SECONDS_MAX
+        deadline = time.monotonic() + self._times.close_seconds_max
         for lane, owned in closing:
             if owned.thread is not None:
                 owned.thread.join(max(deadline - time.monotonic(), 0.0))
@@ -162,14 +178,15 @@ class Worker:
             owned.fenced_at = owned.fenced_at or time.monotonic()
         elif not passing:
             raise error if isinstance(error, ProducerError) else FatalError(f"lane {lane} broke: {error!r}") from error
+        times, now = self._times, time.monotonic()
+        if now - owned.started_at > times.settled_seconds:
+            owned.failures = 0
         if self._alone and owned.failures >= ALONE_TRIES_MAX:
             raise FatalError(f"lane {lane} cannot be worked on: {error}") from error
         _log.warning("lane ended", lane=lane, reason=str(error), kind=type(error).__name__)
-        if time.monotonic() - owned.started_at > SETTLED_SECONDS:
-            owned.failures = 0
-        pause = min(RESTART_PAUSE_SECONDS * 2**owned.failures, RESTART_PAUSE_SECONDS_MAX)
+        doubled = times.restart_pause_seconds * 2 ** min(owned.failures, _DOUBLINGS_MAX)
         owned.failures += 1
-        owned.start_at = time.monotonic() + pause
+        owned.start_at = now + min(doubled, times.restart_pause_seconds_max)
 
     def _start(self, lane: int, owned: _Owned) -> None:
         """Start the lane's thread, once the group has confirmed that it is ours.
@@ -179,14 +196,17 @@ class Worker:
         has a rival outside the group: two would fence each other for ever, so this one gives up.
         """
         confirmed = self._membership.confirm(lane, owned.first_signal_offset)
-        if owned.fenced_at is not None and (confirmed or time.monotonic() - owned.fenced_at > FENCED_GRACE_SECONDS):
+        if owned.fenced_at is not None and (
+            confirmed or time.monotonic() - owned.fenced_at > self._times.fenced_grace_seconds
+        ):
             raise FencedError(f"lane {lane} was taken by a process outside the group of workers")
         if not confirmed:
-            owned.start_at = time.monotonic() + RESTART_PAUSE_SECONDS
+            owned.start_at = time.monotonic() + self._times.restart_pause_seconds
             return
         if owned.missed_signals:
             self._membership.rewind(lane, owned.first_signal_offset)
             owned.missed_signals = False
+        owned.started_at = time.monotonic()
         try:
             task = self._make_task(lane)
         except RetryableError as error:
@@ -201,5 +221,4 @@ class Worker:
                 owned.error = error
 
         owned.thread = threading.Thread(target=body, name=f"lane-{lane}", daemon=True)
-        owned.started_at = time.monotonic()
         owned.thread.start()
