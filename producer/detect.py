@@ -132,9 +132,8 @@ class _Detector:
                 filled = self._fill(key, order, element)
                 if filled is None:
                     return
-                order = msgspec.structs.replace(
-                    filled, missing=with_missing(filled.missing, trekkversjon, trekkversjon)
-                )
+                missing = with_missing(filled.missing, trekkversjon, trekkversjon)
+                order = msgspec.structs.replace(filled, missing=missing, failing_since=None)
         self._quarantine(key, order, element)
 
     def _quarantine(self, key: bytes, order: OrderState, rejected: Rejected) -> None:

@@ -30,15 +30,18 @@ def release(
 ) -> Detection:
     """Decide what becomes of a released version. Changes nothing.
 
-    A version that was never published is published as it would have been: the newest in its turn, an older one late.
-    A jump is believed now; the versions between it and the newest one are recorded as missing. Other content of a
-    published version is published only as a correction, and only when `correction` says so.
+    One that names another trekkpliktig of ours is left to the lane of that one. A version that was never published is
+    published as it would have been: the newest in its turn, an older one late. A jump is believed now; the versions
+    between it and the newest one are recorded as missing. Other content of a published version is published only as
+    a correction, and only when `correction` says so.
 
     Raises `RejectedTrekkpaaleggError` when there is nothing to publish, saying why.
     """
     key = order_key(element)
     order = state.order(key)
     context = msgspec.structs.replace(context, origin=Origin.RELEASE, moves_position=False)
+    if element.trekkpliktig != context.trekkpliktig and element.trekkpliktig in context.own:
+        return Detection(state.position.position)
     ahead = element.trekkversjon - order.trekkversjon
     if ahead > 0 or order.is_missing(element.trekkversjon):
         if ahead <= VERSION_JUMP_MAX:

@@ -186,6 +186,19 @@ def test_version_that_fails_for_a_day_is_recorded_as_missing():
     assert found.tally.gaps_given_up == 1
 
 
+def test_each_hole_has_a_day_of_its_own():
+    """A hole below a rejected version that was given up must not shorten the day of the next one."""
+    lane = Lane()
+    late = NOW + GAP_FAILING_MICROSECONDS_MAX + 1
+    failing = {("A", 1): Failed("503")}
+    for now in (NOW, late):
+        lane.take(rejected("A", 2, 20), versions=failing, now=now)
+    assert lane.missing() == ((1, 2),)
+    found = lane.take(order(trekkversjon=4), versions={("A", 3): Failed("503")}, now=late)
+    assert found.stopped is not None
+    assert lane.state.order(b"A").failing_since == late
+
+
 def test_version_that_was_not_fetched_stops_rather_than_leaves_a_hole():
     lane = Lane()
     assert lane.take(order(trekkversjon=2)).stopped is not None
