@@ -37,6 +37,9 @@ class Schedule:
     `jitter` gives numbers from 0 to 1; pauses are spread by it, so that failing ones do not all come back at once.
     """
 
+    failing_pause_seconds = FAILING_PAUSE_SECONDS
+    failing_pause_seconds_max = FAILING_PAUSE_SECONDS_MAX
+
     def __init__(self, interval_seconds: float, jitter: Callable[[], float]) -> None:
         self._interval_seconds = interval_seconds
         self._jitter = jitter
@@ -91,7 +94,7 @@ class Schedule:
         """A passing failure: again after a growing pause, no sooner than the source asked for."""
         entry = self._ended(trekkpliktig)
         if entry is not None:
-            pause = self._pause(entry, FAILING_PAUSE_SECONDS, FAILING_PAUSE_SECONDS_MAX)
+            pause = self._pause(entry, self.failing_pause_seconds, self.failing_pause_seconds_max)
             self._put(trekkpliktig, entry, now + max(pause, retry_after_seconds or 0.0))
 
     def suspend(self, trekkpliktig: str, now: float) -> None:
@@ -144,11 +147,15 @@ class Schedule:
 
 
 ROUND_TRIES_MAX = 5
+ROUND_PAUSE_SECONDS = 1.0
 ROUND_PAUSE_SECONDS_MAX = 10.0
 
 
 class RoundSchedule(Schedule):
     """Each trekkpliktig is read once to its end. `failed_for_good` says which were not, and why."""
+
+    failing_pause_seconds = ROUND_PAUSE_SECONDS
+    failing_pause_seconds_max = ROUND_PAUSE_SECONDS_MAX
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         super().__init__(float("inf"), jitter)
@@ -169,6 +176,7 @@ class RoundSchedule(Schedule):
     def succeeded(self, trekkpliktig: str, now: float) -> None:
         """It was read to its end."""
         self._open.discard(trekkpliktig)
+        self.failed_for_good.pop(trekkpliktig, None)
         super().succeeded(trekkpliktig, now)
 
     def failed(self, trekkpliktig: str, now: float, retry_after_seconds: float | None = None) -> None:
