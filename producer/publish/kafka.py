@@ -90,6 +90,8 @@ class KafkaLanePublisher:
         The fence is asked for in short calls: dropping the producer between two of them is what calls it off.
         """
         self.close()
+        if is_stopping():
+            raise RetryableError(f"lane {self._lane} is not taken any more: it is to be left")
         producer = self._make_producer(
             producer_properties(self._properties, self._transactional_id, self._batch_bytes_max), logger=_LIBRDKAFKA_LOG
         )

@@ -27,12 +27,14 @@ _BATCH_SECONDS_MAX = 0.05
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
-def read_lane_state(properties: Mapping[str, str], topic: str, partition: int) -> LaneState:
+def read_lane_state(
+    properties: Mapping[str, str], topic: str, partition: int, stalled_seconds_max: float = READ_STALLED_SECONDS_MAX
+) -> LaneState:
     """The state that stands at this moment. Call it only after the fence, so that nothing is written behind it.
 
     Raises `RetryableError` when the end was not reached: a part is never taken for the whole.
     """
-    messages = read_to_end(properties, topic, partition)
+    messages = read_to_end(properties, topic, partition, stalled_seconds_max=stalled_seconds_max)
     return lane_state_of((message.key() or b"", message.value()) for message in messages)
 
 
@@ -46,11 +48,17 @@ def read_lane_count(properties: Mapping[str, str], topic: str) -> int | None:
 
 
 def read_to_end(
-    properties: Mapping[str, str], topic: str, partition: int, start: int = OFFSET_BEGINNING
+    properties: Mapping[str, str],
+    topic: str,
+    partition: int,
+    start: int = OFFSET_BEGINNING,
+    *,
+    stalled_seconds_max: float = READ_STALLED_SECONDS_MAX,
 ) -> Iterator[Message]:
     """Every committed message of a partition, from `start` to the end that stands when it is called.
 
-    Raises `RetryableError` when that end was not reached: a part is never taken for the whole.
+    Raises `RetryableError` when that end was not reached, as nothing came for so long: a part is never taken for the
+    whole.
     """
     consumer = Consumer(
         {
@@ -67,9 +75,9 @@ def read_to_end(
     )
     try:
         whole = TopicPartition(topic, partition, start)
-        _, end = consumer.get_watermark_offsets(whole, timeout=READ_STALLED_SECONDS_MAX)
+        _, end = consumer.get_watermark_offsets(whole, timeout=stalled_seconds_max)
         consumer.assign([whole])
-        yield from _consume_until(consumer, end, f"partition {partition} of {topic}")
+        yield from _consume_until(consumer, end, f"partition {partition} of {topic}", stalled_seconds_max)
     except KafkaException as error:
         reason = error.args[0].name()
         raise RetryableError(f"cannot read partition {partition} of {topic}: {reason}") from error
@@ -77,14 +85,14 @@ def read_to_end(
         consumer.close()
 
 
-def _consume_until(consumer: Consumer, end: int, what: str) -> Iterator[Message]:
+def _consume_until(consumer: Consumer, end: int, what: str, stalled_seconds_max: float) -> Iterator[Message]:
     """Yield messages until the partition's end has been seen at or beyond `end`."""
-    deadline = time.monotonic() + READ_STALLED_SECONDS_MAX
+    deadline = time.monotonic() + stalled_seconds_max
     while time.monotonic() < deadline:
         for message in consumer.consume(_BATCH_RECORDS_MAX, timeout=_BATCH_SECONDS_MAX):
             error = message.error()
             if error is None:
-                deadline = time.monotonic() + READ_STALLED_SECONDS_MAX
+                deadline = time.monotonic() + stalled_seconds_max
                 yield message
             elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local codes begin so
                 raise KafkaException(error)
