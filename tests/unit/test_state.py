@@ -61,7 +61,14 @@ def test_dropped_order_is_forgotten(order):
 def test_order_without_open_ends_takes_little_memory():
     state = TrekkpliktigState()
     state.remember(b"A", PLAIN)
-    assert [len(packed) for packed in state._orders.values()] == [17]  # noqa: SLF001 - the size is the promise
+    assert [len(packed) for packed in state._orders.values()] == [13]  # noqa: SLF001 - the size is the promise
+
+
+@pytest.mark.parametrize("trekkversjon", [0, 1, 2**32 - 1, 2**32, 2**63 - 1])
+def test_every_number_of_version_is_remembered(trekkversjon):
+    state = TrekkpliktigState()
+    state.remember(b"A", OrderState(trekkversjon, HASH, 1))
+    assert (state.order(b"A"), state.newest(b"A")) == (OrderState(trekkversjon, HASH, 1), trekkversjon)
 
 
 def test_missing_versions_of_all_orders_are_told():
