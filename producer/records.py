@@ -19,8 +19,8 @@ from producer.publish.state_records import state_records
 if TYPE_CHECKING:
     from producer.domain.detection import Context, Detection
     from producer.domain.state import TrekkpliktigPosition, TrekkpliktigState
-    from producer.domain.trekkpaalegg import Publication, Trekkpaalegg
-    from producer.encode.event import EncodedEvent, EventEncoder
+    from producer.domain.trekkpaalegg import Trekkpaalegg
+    from producer.encode.event import EventEncoder
     from producer.encode.rejected import RejectedEncoder
     from producer.publish.topics import Topics
     from producer.reading import Reading
@@ -60,7 +60,10 @@ class RecordBuilder:
         """Events in their order, then quarantine, then state."""
         records: list[Record] = []
         for publication in detection.publications:
-            event = self._encode(publication)
+            try:
+                event = self._event.encode(publication)
+            except RejectedTrekkpaaleggError as error:
+                raise DoesNotFitError(publication.trekkpaalegg, error) from error
             records.append(Record(self._topics.versjoner, event.key, event.value, event.headers))
             if publication.current:
                 records.append(Record(self._topics.gjeldende, event.key, event.value, event.headers))
@@ -76,9 +79,3 @@ class RecordBuilder:
     def of_position(self, lane: int, trekkpliktig: str, position: TrekkpliktigPosition) -> list[Record]:
         """The position alone."""
         return list(state_records(self._topics.positions, lane, trekkpliktig, position, {}))
-
-    def _encode(self, publication: Publication) -> EncodedEvent:
-        try:
-            return self._event.encode(publication)
-        except RejectedTrekkpaaleggError as error:
-            raise DoesNotFitError(publication.trekkpaalegg, error) from error

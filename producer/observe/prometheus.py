@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -27,6 +28,8 @@ _TRANSACTION_BUCKETS_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 _DELAY_BUCKETS_SECONDS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _CHECKED_MAX = 250
 _MICROS_PER_SECOND = 1_000_000
+_ORIGIN, _LATE = attrgetter("origin._value_"), attrgetter("late")
+"""Of every publication, and there are millions: `_value_` is what `value` looks up at length."""
 
 
 class PrometheusObserver:
@@ -107,7 +110,7 @@ class PrometheusObserver:
     def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002  they are no labels
         """See `Observer`."""
         publications = detection.publications
-        for origin, count in Counter(each.origin.value for each in publications).items():
+        for origin, count in Counter(map(_ORIGIN, publications)).items():
             self._events.labels(origin).inc(count)
         # Checking costs a fifth of what publishing an event does, so of a back-fill's big batches a sample must do.
         sample = publications[:: len(publications) // _CHECKED_MAX + 1]
@@ -116,7 +119,7 @@ class PrometheusObserver:
             self._warnings.labels(kind).inc(count)
         for reason, count in Counter(each.reason.value for each in detection.rejected).items():
             self._quarantined.labels(reason).inc(count)
-        self._late.inc(sum(each.late for each in publications))
+        self._late.inc(sum(map(_LATE, publications)))
         self._corrections.inc(sum(each.correction is not None for each in publications))
         oldest = min((each.trekkpaalegg.opprettet for each in publications if each.current), default=None)
         if oldest is not None:
