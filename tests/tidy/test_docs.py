@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     import typer
 
 DOCUMENTS = ("README.md", "producer/DESIGN.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", "CHANGELOG.md")
-PROGRAMS = {"trekkpaalegg-producer": "producer", "trekkpaalegg-consumer": "consumers", "trekkpaalegg-sandbox": "sandbox"}
+PROGRAMS = {
+    "trekkpaalegg-producer": "producer",
+    "trekkpaalegg-consumer": "consumers",
+    "trekkpaalegg-sandbox": "sandbox",
+}
 CODE = re.compile(r"```[a-z]*\n(.*?)```|``(.+?)``|`([^`\n]+)`", re.DOTALL)
 SETTING = re.compile(r"\b(?:TREKKPAALEGG|MASKINPORTEN|KAFKA)_[A-Z_]+[A-Z]\b(?!_?\*|…)")
 MAKE = re.compile(r"\bmake ([a-z][a-z-]*)")
