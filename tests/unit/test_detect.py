@@ -7,7 +7,6 @@ from decimal import Decimal
 from hashlib import blake2b
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,8 +26,6 @@ from producer.domain.trekkpaalegg import (
     Trekkstatus,
     TrekkstoerrelseForPeriode,
 )
-from producer.errors import RejectedTrekkpaaleggError
-from producer.release import release
 
 TREKKPLIKTIG = "123456789"
 NOW = 1_700_000_000_000_000
@@ -318,33 +315,6 @@ def test_order_that_moved_here_is_published_without_its_past_elsewhere():
     lane.take(order(trekkversjon=2), versions=past)
     assert lane.published == [published(2)]
     assert lane.missing() == ()
-
-
-def test_release_of_a_mended_version_publishes_it_late_or_in_turn():
-    lane = Lane()
-    lane.take(order(trekkversjon=2), versions={("A", 1): rejected("A", 1)})
-    lane.apply(release(lane.state, order(), {}, CONTEXT, correction=False))
-    assert lane.published[1:] == [published(1, origin="release", late=True)]
-    with pytest.raises(RejectedTrekkpaaleggError, match="other content"):
-        release(lane.state, order(prosent="3"), {}, CONTEXT, correction=False)
-
-
-def test_release_of_a_jump_records_the_versions_between_as_missing():
-    lane = Lane()
-    lane.take(order())
-    lane.apply(release(lane.state, order(trekkversjon=1_000_000_001), {}, CONTEXT, correction=False))
-    assert lane.published[1:] == [published(1_000_000_001, origin="release")]
-    assert lane.missing() == ((2, 1_000_000_000),)
-
-
-def test_release_as_correction_numbers_each_correction_of_a_version():
-    lane = Lane()
-    lane.take(order())
-    for number, prosent in enumerate(("20", "21"), start=1):
-        lane.apply(release(lane.state, order(prosent=prosent), {}, CONTEXT, correction=True))
-        assert lane.published[-1] == published(1, origin="release", correction=number)
-    with pytest.raises(RejectedTrekkpaaleggError, match="nothing to release"):
-        release(lane.state, order(prosent="21"), {}, CONTEXT, correction=True)
 
 
 @st.composite
