@@ -149,7 +149,7 @@ def test_what_is_asked_for_is_what_detection_looks_up(page, order_a, order_b):
 def test_position_is_not_moved_by_a_rejected_element_nor_back_by_an_older_one():
     desk = Desk()
     desk.take(
-        version(1, sekvensnummer=38), rejected(2, "B", sekvensnummer=99), rejected(None, None, sekvensnummer=10**12)
+        version(1, sekvensnummer=38), rejected(1, "B", sekvensnummer=99), rejected(None, None, sekvensnummer=10**12)
     )
     assert desk.state.position.position == 38
     desk.take(version(1, "C", sekvensnummer=5))
