@@ -22,6 +22,9 @@ ALONE_SECONDS_MAX = 15.0
 ALONE_TRIES_MAX = 4
 """How often a command that is waited for starts a lane again; with the pauses, some fifteen seconds."""
 
+FENCES_MAX = 2
+"""How often a lane may be fenced, without having settled in between, although the group says that it is ours."""
+
 _DOUBLINGS_MAX = 10
 
 _log = structlog.get_logger(__name__)
@@ -75,6 +78,7 @@ class _Owned(msgspec.Struct):
     error: BaseException | None = None
     is_done: bool = False
     fenced_at: float | None = None
+    fences: int = 0
     missed_signals: bool = False
 
 
@@ -173,14 +177,13 @@ class Worker:
     def _see_to(self, lane: int, owned: _Owned, error: BaseException) -> None:
         """What becomes of a lane that ended with an error: started again, or the end of the process."""
         owned.error, owned.missed_signals = None, True
-        passing = isinstance(error, RetryableError | OutcomeUnknownError)
-        if isinstance(error, FencedError):
-            owned.fenced_at = owned.fenced_at or time.monotonic()
-        elif not passing:
-            raise error if isinstance(error, ProducerError) else FatalError(f"lane {lane} broke: {error!r}") from error
         times, now = self._times, time.monotonic()
         if now - owned.started_at > times.settled_seconds:
-            owned.failures = 0
+            owned.failures = owned.fences = 0
+        if isinstance(error, FencedError):
+            owned.fenced_at, owned.fences = now, owned.fences + 1
+        elif not isinstance(error, RetryableError | OutcomeUnknownError):
+            raise error if isinstance(error, ProducerError) else FatalError(f"lane {lane} broke: {error!r}") from error
         if self._alone and owned.failures >= ALONE_TRIES_MAX:
             raise FatalError(f"lane {lane} cannot be worked on: {error}") from error
         _log.warning("lane ended", lane=lane, reason=str(error), kind=type(error).__name__)
@@ -192,14 +195,18 @@ class Worker:
         """Start the lane's thread, once the group has confirmed that it is ours.
 
         Taking a lane fences whoever has it. A process that slept past its session still believes that its lanes are
-        its own; the group, asked afresh, knows better. The lane that was fenced although the group says it is ours
-        has a rival outside the group: two would fence each other for ever, so this one gives up.
+        its own; the group, asked afresh, knows better. A lane that was fenced although the group says it is ours may
+        have been so by the broker alone, which ends a transaction that has lasted too long by a fence, as after a
+        restart of its own; nothing tells that from a rival. So it is taken once more; fenced again soon, it has a
+        rival outside the group: two would fence each other for ever, so this one gives up.
         """
         confirmed = self._membership.confirm(lane, owned.first_signal_offset)
-        if owned.fenced_at is not None and (
-            confirmed or time.monotonic() - owned.fenced_at > self._times.fenced_grace_seconds
-        ):
-            raise FencedError(f"lane {lane} was taken by a process outside the group of workers")
+        if owned.fenced_at is not None:
+            has_waited = time.monotonic() - owned.fenced_at > self._times.fenced_grace_seconds
+            if has_waited or (confirmed and owned.fences >= FENCES_MAX):
+                raise FencedError(f"lane {lane} was taken by a process outside the group of workers")
+            if confirmed:
+                owned.fenced_at = None
         if not confirmed:
             owned.start_at = time.monotonic() + self._times.restart_pause_seconds
             return

@@ -40,6 +40,7 @@ class TransactionError(NamedTuple):
 
 
 _FENCED_NAMES = frozenset({"_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "FENCED_INSTANCE_ID"})
+_FORGOTTEN_NAMES = frozenset({"INVALID_PRODUCER_ID_MAPPING", "UNKNOWN_PRODUCER_ID"})
 _NOT_IN_GROUP_NAMES = frozenset({"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS"})
 
 
@@ -48,11 +49,13 @@ def judge(step: Step, error: TransactionError) -> Verdict:  # noqa: PLR0911 - a 
 
     A commit is never answered by an abort unless librdkafka says that it must be: one that timed out may stand.
     A member that the group has put out may only abort: its lane will be taken from it. Producing is
-    never repeated: some of the records are with librdkafka already.
+    never repeated: some of the records are with librdkafka already. A transactional id that was idle for so long that
+    the broker has forgotten it needs a new producer: librdkafka asks for an abort, and does not get a new id by it
+    when the error met the offsets.
     """
     if error.name in _FENCED_NAMES:
         return Verdict.FENCED
-    if error.fatal:
+    if error.fatal or error.name in _FORGOTTEN_NAMES:
         return Verdict.REPLACE
     if error.requires_abort:
         return Verdict.REPLACE if step is Step.ABORT else Verdict.ABORT

@@ -23,6 +23,11 @@ def test_fenced_is_fenced_at_every_step_whatever_the_flags(name, step):
 
 
 @pytest.mark.parametrize("step", Step)
+def test_transactional_id_that_the_broker_has_forgotten_replaces_the_producer(step):
+    assert judge(step, error("INVALID_PRODUCER_ID_MAPPING", requires_abort=True)) is Verdict.REPLACE
+
+
+@pytest.mark.parametrize("step", Step)
 def test_fatal_error_replaces_the_producer_even_where_it_also_asks_for_an_abort_or_another_call(step):
     assert judge(step, error(fatal=True)) is Verdict.REPLACE
     assert judge(step, error(fatal=True, requires_abort=True)) is Verdict.REPLACE
@@ -77,7 +82,3 @@ def test_whatever_fails_a_produce_is_rolled_back():
 def test_commit_is_aborted_only_where_librdkafka_says_so():
     for retriable, fatal in itertools.product([False, True], repeat=2):
         assert judge(Step.COMMIT, error(retriable=retriable, fatal=fatal)) is not Verdict.ABORT
-
-
-def test_expired_producer_id_is_aborted_and_gone_on_with():
-    assert judge(Step.COMMIT, error("INVALID_PRODUCER_ID_MAPPING", requires_abort=True)) is Verdict.ABORT

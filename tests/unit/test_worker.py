@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
 import pytest
 
 from producer.errors import FatalError, FencedError, OutcomeUnknownError, RetryableError, SettingsError
@@ -258,14 +259,37 @@ def test_signals_that_a_lost_task_had_not_done_with_are_delivered_to_its_next_on
         until(lambda: [offset for _, offset in hall.running(0).signals] == [1, 2])
 
 
-def test_fenced_although_the_lane_is_still_ours_is_the_end():
+def test_fenced_although_the_lane_is_still_ours_is_taken_once_more():
+    """The broker itself fences the producer of a transaction that has lasted too long."""
+    with Hall(lanes=1) as hall:
+        hall.running(0).fail(FencedError("taken"))
+        until(lambda: len(hall.made) == 2)
+        hall.running(0)
+        assert hall.error is None
+
+
+def test_fenced_again_although_the_lane_is_still_ours_is_the_end():
     """A rival outside the group: two would fence each other for ever."""
     with Hall() as hall:
         other = hall.running(1)
-        hall.running(0).fail(FencedError("taken"))
+        for times in (1, 2):
+            until(lambda times=times: len(hall.tasks(0)) == times)
+            hall.running(0).fail(FencedError("taken"))
         assert isinstance(hall.ended(), FencedError)
         assert other.has_ended.is_set()
-        assert len(hall.tasks(0)) == 1
+        assert len(hall.tasks(0)) == 2
+
+
+def test_fenced_again_long_after_the_first_time_is_taken_once_more():
+    times = msgspec.structs.replace(TIMES, settled_seconds=0.05)
+    with Hall(lanes=1, times=times) as hall:
+        for made in (1, 2, 3):
+            until(lambda made=made: len(hall.made) == made)
+            task = hall.running(0)
+            for_a_while(hall.thread.is_alive, 0.1)
+            task.fail(FencedError("taken"))
+        until(lambda: len(hall.made) == 4)
+        assert hall.error is None
 
 
 def test_fenced_while_the_group_hands_the_lane_to_another_waits_to_be_told_so():
