@@ -143,7 +143,8 @@ class Worker:
     def _given(self, lanes: dict[int, int]) -> None:
         for lane, first_signal_offset in lanes.items():
             self._owned[lane] = _Owned(first_signal_offset, start_at=0.0)
-        _log.info("lanes given", lanes=sorted(lanes))
+        if lanes:
+            _log.info("lanes given", lanes=sorted(lanes))
 
     def _taken(self, lanes: set[int]) -> None:
         """Close the lanes side by side; each ends the transaction under way first."""
