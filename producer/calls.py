@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Answer = Callable[[], None]
 
-_ANSWERS_AT_ONCE_MAX = 200
+ANSWERS_AT_ONCE_MAX = 200
 
 
 class Calls:
@@ -38,15 +38,15 @@ class Calls:
         self._answers.put(answer)
 
     def take_answers(self, wait_seconds: float) -> None:
-        """Wait for one answer, then run all that have come."""
+        """Wait for one answer, then run those that have come, in their order, up to a number."""
         try:
             answer = self._answers.get(timeout=wait_seconds) if wait_seconds > 0 else self._answers.get_nowait()
-            for _ in range(_ANSWERS_AT_ONCE_MAX):
-                answer()
+            answer()
+            for _ in range(ANSWERS_AT_ONCE_MAX - 1):
                 answer = self._answers.get_nowait()
+                answer()
         except queue.Empty:
             return
-        self._answers.put(answer)
 
     def _ask(self, take: Callable[[Future[Any]], None], call: Callable[..., object], *arguments: object) -> None:
         self._pool.submit(call, *arguments).add_done_callback(lambda done: self._answers.put(lambda: take(done)))

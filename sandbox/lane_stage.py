@@ -155,6 +155,7 @@ class LaneStage:
         self.error: BaseException | None = None
         self.trekkpliktige = list(trekkpliktige)
         self.lane: Lane | None = None
+        self.publisher = self.kafka.publisher()
         self.signals = 0
         self._records = build_records(self.kafka, event_bytes_max)
         self._pool = ThreadPoolExecutor(5)
@@ -184,9 +185,9 @@ class LaneStage:
         self.error = None
         schedule = Schedule(1e6, lambda: 1.0) if schedule is None else schedule
         schedule.set_trekkpliktige(self.trekkpliktige, time.monotonic())
-        parts = LaneParts(
-            self.through or self.source, self._pool, self.kafka.publisher(), self._records, schedule, self.journal
-        )
+        source = self.through or self.source
+        self.publisher = self.kafka.publisher()
+        parts = LaneParts(source, self._pool, self.publisher, self._records, schedule, self.journal)
         self.lane = lane = Lane(0, parts, self._options, _NoWatch())
         first_signal_offset = self.kafka.signal_offset(0) or 0
         expected = self.journal.ended + Counter(self.trekkpliktige)

@@ -19,13 +19,13 @@ NOW = 1_790_000_000_000_000
 
 
 class Desk:
-    def __init__(self):
+    def __init__(self, first_signal_offset=0):
         self.kafka = FakeKafka()
         self.source = FakeSource()
         self.journal = Journal()
         options = LaneOptions(frozenset({ONE, TWO}), 1000, 86_400.0, lambda: NOW)
         self.committer = Committer(0, self.kafka.publisher(), build_records(self.kafka), options, self.journal)
-        self.committer.take(0, lambda: False)
+        self.committer.take(first_signal_offset, lambda: False)
 
     def reading(self, trekkpliktig, begun_at=0, *, full=False):
         reading = Reading(trekkpliktig, Origin.POLL, 0, begun_at, full=full)
@@ -96,6 +96,19 @@ def test_signal_offset_moves_with_the_end_of_its_reading_even_when_nothing_else_
     assert desk.kafka.signal_offset(0) == 1
     desk.committer.commit([], [desk.reading(TWO, begun_at=2)])
     assert desk.kafka.signal_offset(0) == 2
+
+
+def test_signal_offset_goes_on_from_where_the_lane_was_taken_and_is_written_once():
+    desk = Desk(first_signal_offset=7)
+    desk.committer.commit([], [])
+    assert desk.kafka.transactions == []
+    desk.source.create(ONE)
+    desk.committer.commit([desk.reading(ONE, begun_at=7)], [])
+    assert desk.kafka.signal_offset(0) == 7
+    desk.committer.signals.seen("999999999", 7, ours=False)
+    desk.committer.commit([], [])
+    desk.committer.commit([], [])
+    assert [each.signal_offset for each in desk.kafka.transactions] == [7, 8]
 
 
 def test_signal_offset_of_an_aborted_transaction_is_committed_with_the_next(desk):

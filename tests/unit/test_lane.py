@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import msgspec
 import pytest
@@ -144,6 +145,30 @@ def test_refused_trekkpliktig_is_suspended_while_the_others_are_served():
         assert stage.lane.schedule.classes(0.0)[0]["suspended"] == 0
 
 
+def test_page_that_comes_after_its_reading_has_failed_is_passed_by():
+    with LaneStage([ONE], maks_antall=1) as stage:
+        order = stage.source.create(ONE)
+        stage.source.change(order.trekkid)
+        stage.source.fail(SuspendedError("403"), operation="version")
+        asked = []
+        gate = stage.through = GatedSource(
+            stage.source, lambda question: question.operation == "list" and (asked.append(1) or len(asked) == 2)
+        )
+        stage.start()
+        assert isinstance(stage.journal.errors[ONE], SuspendedError)
+        gate.opened.set()
+        stage.read()
+        assert stage.error is None
+        assert names(stage.versjoner()) == [(order.trekkid, 1), (order.trekkid, 2)]
+        assert stage.journal.ended[ONE] == 2
+
+
+def test_source_that_asks_for_a_pause_is_given_it(stage):
+    stage.source.fail(RetryableError("429", retry_after_seconds=5000.0))
+    stage.start()
+    assert stage.lane.schedule.wait_seconds(time.monotonic()) > 4000
+
+
 def test_trouble_that_nobody_foresaw_is_its_own_business():
     with LaneStage([ONE, TWO]) as stage:
         served = stage.source.create(TWO)
@@ -234,7 +259,9 @@ def test_employer_that_is_removed_and_added_again_while_it_is_read_is_read_on(st
     assert gate.reached.wait(10)
     stage.lane.set_trekkpliktige([])
     stage.lane.set_trekkpliktige([ONE])
-    stage.lane.signal("nobody", 0)
+    for turns in (1, 2):
+        stage.signal("nobody")
+        stage.wait_until(lambda turns=turns: stage.kafka.signal_offset(0) == turns)
     gate.opened.set()
     starting.join(10)
     stage.read(ONE)

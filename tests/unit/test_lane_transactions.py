@@ -110,6 +110,8 @@ def test_lane_lets_go_of_its_publisher_and_is_left_when_it_ends(stage):
     stage.start()
     stage.stop()
     assert stage.journal.lanes_left == 1
+    with pytest.raises(OutcomeUnknownError):
+        stage.publisher.publish([], 0)
 
 
 def test_event_too_large_for_the_topic_goes_to_quarantine_while_its_page_goes_on():
@@ -209,6 +211,8 @@ def test_orders_that_the_source_no_longer_lists_are_counted_by_the_comparison(st
     gone = stage.source.create(ONE)
     stage.start()
     stage.source.put(msgspec.structs.replace(gone), listed_for=THREE)
+    stage.read()
+    assert stage.journal.vanished[ONE] == 0
     stage.now += DAY
     stage.read()
     assert stage.journal.vanished[ONE] == 1

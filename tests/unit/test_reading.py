@@ -174,6 +174,16 @@ def test_full_reading_ends_with_what_was_missing_in_rising_order():
     assert reading.is_done
 
 
+def test_missing_versions_are_not_asked_for_while_a_page_is_under_way():
+    reading = reading_of(page(version("B")), full=True)
+    reading.cut_chunk(state_missing((2, 3)))
+    reading.next_cursor()
+    reading.chunk_done()
+    assert reading.cut_chunk(state_missing((2, 3))) == []
+    reading.take_page(EMPTY)
+    assert reading.cut_chunk(state_missing((2, 3))) == [("A", 2), ("A", 3)]
+
+
 def test_missing_versions_that_are_all_still_gone_end_the_reading():
     reading, wanted = end_of_full_reading(state_missing((1, 2)))
     for each in wanted:

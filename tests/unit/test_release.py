@@ -85,10 +85,10 @@ def test_jump_is_believed_and_what_it_passes_by_recorded_as_missing():
 
 
 def test_jump_that_detection_would_believe_is_left_to_it():
-    versions = {("A", number): Gone() for number in range(2, VERSION_JUMP_MAX + 1)}
+    versions = {("A", number): Gone() for number in range(3, VERSION_JUMP_MAX + 1)} | {("A", 2): version(2)}
     events, order = released(state_of(1), version(VERSION_JUMP_MAX + 1), versions)
-    assert events[-1][0] == VERSION_JUMP_MAX + 1
-    assert order.missing == ((2, VERSION_JUMP_MAX),)
+    assert [event[0] for event in events] == [2, VERSION_JUMP_MAX + 1]
+    assert order.missing == ((3, VERSION_JUMP_MAX),)
 
 
 def test_jump_to_a_version_that_was_recorded_as_missing_is_no_longer_missing():
@@ -101,6 +101,11 @@ def test_jump_of_an_order_that_is_anothers_of_ours_is_left_to_that_one():
     events, order = released(state_of(1), version(VERSION_JUMP_MAX + 2, trekkpliktig=TWO))
     assert events == []
     assert order.trekkversjon == 1
+
+
+def test_order_of_a_trekkpliktig_that_is_none_of_ours_is_published_here():
+    events, _ = released(state_of(1), version(2, trekkpliktig="999999999"))
+    assert events == [(2, "release", False, None, True)]
 
 
 def test_changed_content_is_published_only_as_a_correction():

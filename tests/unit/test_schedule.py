@@ -154,6 +154,19 @@ def test_one_that_is_taken_off_the_list_is_not_read_and_one_that_is_put_on_is():
     assert (ONE in schedule, THREE in schedule) == (False, True)
 
 
+def test_one_that_is_taken_off_and_put_back_in_the_same_moment_is_read_once():
+    schedule = schedule_of(ONE)
+    schedule.set_trekkpliktige([], 100.0)
+    schedule.set_trekkpliktige([ONE], 100.0)
+    assert take_all(schedule, 100.0) == [ONE]
+
+
+def test_one_that_was_never_read_counts_its_wait_from_the_start_whatever_is_added():
+    schedule = schedule_of(ONE, now=100.0)
+    schedule.set_trekkpliktige([ONE, TWO], 150.0)
+    assert schedule.classes(160.0)[1]["healthy"] == 60.0
+
+
 def test_those_that_stay_on_the_list_keep_their_turn():
     schedule = schedule_of(ONE)
     schedule.take(100.0)

@@ -58,6 +58,13 @@ def test_offsets_that_are_left_out_are_passed_by():
     assert signals.first_open == 10
 
 
+def test_signal_of_before_that_comes_again_moves_nothing_back():
+    signals = SignalOffsets(0)
+    signals.seen(ONE, 5, ours=True)
+    signals.seen(TWO, 3, ours=False)
+    assert signals.next_offset == 6
+
+
 def test_signals_for_those_no_longer_served_are_let_go():
     signals = SignalOffsets(0)
     signals.seen(ONE, 0, ours=True)

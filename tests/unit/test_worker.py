@@ -2,132 +2,27 @@
 
 from __future__ import annotations
 
-import threading
-
 import msgspec
 import pytest
 
 from producer.errors import FatalError, FencedError, OutcomeUnknownError, RetryableError, SettingsError
-from producer.worker import ALONE_TRIES_MAX, Worker, WorkerTimes
+from producer.worker import ALONE_TRIES_MAX, WorkerTimes
 from sandbox.fake_membership import FakeGroup
-from sandbox.waiting import WAIT_SECONDS_MAX, for_a_while, until
-
-TIMES = WorkerTimes(
-    poll_seconds=0.01,
-    close_seconds_max=5.0,
-    restart_pause_seconds=0.02,
-    restart_pause_seconds_max=0.05,
-    fenced_grace_seconds=5.0,
-    alone_seconds_max=5.0,
-)
-
-
-class Task:
-    """A lane's task that runs until it is stopped, ended or broken, and remembers its signals."""
-
-    def __init__(self, hall, lane):
-        self.hall = hall
-        self.lane = lane
-        self.first_open_signal = 0
-        self.begun_at = None
-        self.signals = []
-        self.error = None
-        self.stopped = threading.Event()
-        self.may_end = threading.Event()
-        self.has_ended = threading.Event()
-
-    def run(self, first_signal_offset):
-        self.begun_at = self.first_open_signal = first_signal_offset
-        self.stopped.wait(WAIT_SECONDS_MAX)
-        if not self.hall.quick:
-            self.may_end.wait(WAIT_SECONDS_MAX)
-        self.has_ended.set()
-        if self.error is not None:
-            raise self.error
-
-    def stop(self):
-        self.stopped.set()
-
-    def signal(self, trekkpliktig, offset):
-        self.signals.append((trekkpliktig, offset))
-
-    def fail(self, error, first_open_signal=None):
-        self.error = error
-        if first_open_signal is not None:
-            self.first_open_signal = first_open_signal
-        self.stopped.set()
-
-
-class Hall:
-    """A worker in a thread of its own, its group, and every task that it made."""
-
-    def __init__(self, lanes=2, *, group=None, alone=False, times=TIMES):
-        self.group = group or FakeGroup(lanes)
-        self.membership = self.group.membership()
-        self.made = []
-        self.quick = True
-        self.making_fails = []
-        self.stopping = threading.Event()
-        self.error = None
-        self.beats = 0
-        self.worker = Worker(
-            self.membership, self.make, self.group.lanes, self.stopping, self.beat, alone=alone, times=times
-        )
-        self.thread = threading.Thread(target=self.run)
-
-    def make(self, lane):
-        if self.making_fails:
-            raise self.making_fails.pop(0)
-        self.made.append(Task(self, lane))
-        return self.made[-1]
-
-    def beat(self):
-        self.beats += 1
-
-    def run(self):
-        try:
-            self.worker.run()
-        except BaseException as error:  # noqa: BLE001 - kept for the test
-            self.error = error
-        finally:
-            self.worker.leave()
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        for task in self.made:
-            task.may_end.set()
-        self.thread.join(WAIT_SECONDS_MAX)
-        assert not self.thread.is_alive()
-
-    def tasks(self, lane):
-        return [task for task in self.made if task.lane == lane]
-
-    def running(self, lane):
-        """The lane's newest task, once it runs."""
-        until(lambda: self.tasks(lane) and self.tasks(lane)[-1].begun_at is not None)
-        return self.tasks(lane)[-1]
-
-    def ended(self):
-        self.thread.join(WAIT_SECONDS_MAX)
-        assert not self.thread.is_alive()
-        return self.error
+from sandbox.waiting import for_a_while, until
+from sandbox.worker_hall import TIMES, WorkerHall
 
 
 def test_each_lane_that_is_given_is_started_from_its_first_open_signal():
     group = FakeGroup(2)
     group.offsets[1] = 7
-    with Hall(group=group) as hall:
+    with WorkerHall(group=group) as hall:
         assert hall.running(0).begun_at == 0
         assert hall.running(1).begun_at == 7
         assert len(hall.made) == 2
 
 
 def test_signals_reach_the_task_of_their_lane():
-    with Hall() as hall:
+    with WorkerHall() as hall:
         hall.running(0)
         hall.running(1)
         hall.group.signal(1, "311111111")
@@ -136,7 +31,7 @@ def test_signals_reach_the_task_of_their_lane():
 
 
 def test_worker_ends_when_every_lane_is_done():
-    with Hall() as hall:
+    with WorkerHall() as hall:
         hall.running(0).stop()
         hall.running(1)
         for_a_while(hall.thread.is_alive)
@@ -147,17 +42,18 @@ def test_worker_ends_when_every_lane_is_done():
 
 
 def test_order_to_stop_closes_all_lanes_and_leaves_the_group():
-    with Hall() as hall:
+    with WorkerHall() as hall:
         tasks = [hall.running(0), hall.running(1)]
         hall.stopping.set()
         assert hall.ended() is None
         assert all(task.has_ended.is_set() for task in tasks)
+        assert hall.left_running == []
         assert hall.group.owners == {}
 
 
 def test_lanes_are_closed_side_by_side():
     """Each may be in the middle of a transaction; one after another would take longer than a session."""
-    with Hall(lanes=3) as hall:
+    with WorkerHall(lanes=3) as hall:
         hall.quick = False
         tasks = [hall.running(lane) for lane in range(3)]
         hall.stopping.set()
@@ -170,7 +66,7 @@ def test_lanes_are_closed_side_by_side():
 
 def test_lane_that_does_not_end_is_not_waited_for_without_end():
     times = WorkerTimes(poll_seconds=0.01, close_seconds_max=0.1)
-    with Hall(lanes=1, times=times) as hall:
+    with WorkerHall(lanes=1, times=times) as hall:
         hall.quick = False
         task = hall.running(0)
         hall.stopping.set()
@@ -180,10 +76,10 @@ def test_lane_that_does_not_end_is_not_waited_for_without_end():
 
 def test_lane_that_is_taken_is_closed_before_another_worker_gets_it():
     group = FakeGroup(2)
-    with Hall(group=group) as first:
+    with WorkerHall(group=group) as first:
         first.quick = False
         leaving, staying = first.running(1), first.running(0)
-        with Hall(group=group) as second:
+        with WorkerHall(group=group) as second:
             until(leaving.stopped.is_set)
             for_a_while(lambda: second.made == [])
             leaving.may_end.set()
@@ -194,7 +90,7 @@ def test_lane_that_is_taken_is_closed_before_another_worker_gets_it():
 
 
 def test_transaction_of_unknown_outcome_starts_the_lane_again_with_a_new_task_from_what_was_open():
-    with Hall(lanes=1) as hall:
+    with WorkerHall(lanes=1) as hall:
         hall.running(0).fail(OutcomeUnknownError("no answer"), first_open_signal=3)
         until(lambda: len(hall.made) == 2)
         assert hall.running(0).begun_at == 3
@@ -203,7 +99,7 @@ def test_transaction_of_unknown_outcome_starts_the_lane_again_with_a_new_task_fr
 
 @pytest.mark.parametrize("error", [OutcomeUnknownError("no answer"), RetryableError("Kafka is away")])
 def test_lane_is_started_again_only_when_the_group_confirms_that_it_is_ours(error):
-    with Hall(lanes=1) as hall:
+    with WorkerHall(lanes=1) as hall:
         task = hall.running(0)
         hall.group.refuse(0)
         task.fail(error)
@@ -213,10 +109,41 @@ def test_lane_is_started_again_only_when_the_group_confirms_that_it_is_ours(erro
         until(lambda: len(hall.made) == 2)
 
 
+def test_task_that_failed_before_it_knew_its_signals_does_not_lead_back_to_those_of_long_ago():
+    group = FakeGroup(1)
+    group.offsets[0] = 7
+    hall = WorkerHall(group=group)
+    hall.taking_fails = [RetryableError("Kafka is away")] * 2
+    with hall:
+        until(lambda: len(hall.made) == 3)
+        assert hall.running(0).begun_at == 7
+        assert group.offsets[0] == 7
+
+
+def test_lane_that_was_started_again_and_then_ended_well_is_done():
+    with WorkerHall(lanes=1) as hall:
+        hall.running(0).fail(RetryableError("Kafka is away"))
+        until(lambda: len(hall.made) == 2)
+        hall.running(0).stop()
+        assert hall.ended() is None
+        assert len(hall.made) == 2
+
+
+def test_signals_that_came_before_the_first_start_are_delivered():
+    group = FakeGroup(1)
+    group.refuse(0)
+    with WorkerHall(group=group) as hall:
+        until(lambda: group.owners)
+        group.signal(0, "311111111")
+        for_a_while(lambda: hall.made == [], 0.05)
+        group.accept(0)
+        until(lambda: hall.running(0).signals == [("311111111", 0)])
+
+
 def test_first_start_needs_to_be_confirmed_too():
     group = FakeGroup(1)
     group.refuse(0)
-    with Hall(group=group) as hall:
+    with WorkerHall(group=group) as hall:
         for_a_while(lambda: hall.made == [])
         group.accept(0)
         hall.running(0)
@@ -224,7 +151,7 @@ def test_first_start_needs_to_be_confirmed_too():
 
 def test_sleeper_that_wakes_up_put_out_starts_nothing_on_lanes_that_are_no_longer_its_own():
     group = FakeGroup(1)
-    with Hall(group=group) as sleeper:
+    with WorkerHall(group=group) as sleeper:
         task = sleeper.running(0)
         group.refuse(0)
         group.put_out(sleeper.membership)
@@ -235,7 +162,7 @@ def test_sleeper_that_wakes_up_put_out_starts_nothing_on_lanes_that_are_no_longe
 
 
 def test_signals_that_came_while_the_lane_was_down_are_delivered_to_its_next_task():
-    with Hall(lanes=1) as hall:
+    with WorkerHall(lanes=1) as hall:
         task = hall.running(0)
         hall.group.refuse(0)
         task.fail(RetryableError("Kafka is away"))
@@ -249,7 +176,7 @@ def test_signals_that_came_while_the_lane_was_down_are_delivered_to_its_next_tas
 
 
 def test_signals_that_a_lost_task_had_not_done_with_are_delivered_to_its_next_one():
-    with Hall(lanes=1) as hall:
+    with WorkerHall(lanes=1) as hall:
         first = hall.running(0)
         for _ in range(3):
             hall.group.signal(0, "311111111")
@@ -261,7 +188,7 @@ def test_signals_that_a_lost_task_had_not_done_with_are_delivered_to_its_next_on
 
 def test_fenced_although_the_lane_is_still_ours_is_taken_once_more():
     """The broker itself fences the producer of a transaction that has lasted too long."""
-    with Hall(lanes=1) as hall:
+    with WorkerHall(lanes=1) as hall:
         hall.running(0).fail(FencedError("taken"))
         until(lambda: len(hall.made) == 2)
         hall.running(0)
@@ -270,7 +197,7 @@ def test_fenced_although_the_lane_is_still_ours_is_taken_once_more():
 
 def test_fenced_again_although_the_lane_is_still_ours_is_the_end():
     """A rival outside the group: two would fence each other for ever."""
-    with Hall() as hall:
+    with WorkerHall() as hall:
         other = hall.running(1)
         for times in (1, 2):
             until(lambda times=times: len(hall.tasks(0)) == times)
@@ -282,7 +209,7 @@ def test_fenced_again_although_the_lane_is_still_ours_is_the_end():
 
 def test_fenced_again_long_after_the_first_time_is_taken_once_more():
     times = msgspec.structs.replace(TIMES, settled_seconds=0.05)
-    with Hall(lanes=1, times=times) as hall:
+    with WorkerHall(lanes=1, times=times) as hall:
         for made in (1, 2, 3):
             until(lambda made=made: len(hall.made) == made)
             task = hall.running(0)
@@ -294,7 +221,7 @@ def test_fenced_again_long_after_the_first_time_is_taken_once_more():
 
 def test_fenced_while_the_group_hands_the_lane_to_another_waits_to_be_told_so():
     group = FakeGroup(1)
-    with Hall(group=group) as hall:
+    with WorkerHall(group=group) as hall:
         task = hall.running(0)
         group.refuse(0)
         task.fail(FencedError("taken"))
@@ -308,7 +235,7 @@ def test_fenced_while_the_group_hands_the_lane_to_another_waits_to_be_told_so():
 
 def test_fenced_and_never_told_so_is_the_end():
     times = WorkerTimes(poll_seconds=0.01, restart_pause_seconds=0.01, fenced_grace_seconds=0.1)
-    with Hall(lanes=1, times=times) as hall:
+    with WorkerHall(lanes=1, times=times) as hall:
         task = hall.running(0)
         hall.group.refuse(0)
         task.fail(FencedError("taken"))
@@ -316,17 +243,28 @@ def test_fenced_and_never_told_so_is_the_end():
         assert len(hall.made) == 1
 
 
+def test_lane_that_works_for_a_while_between_its_failures_is_never_given_up():
+    times = msgspec.structs.replace(TIMES, settled_seconds=0.0)
+    with WorkerHall(lanes=1, alone=True, times=times) as hall:
+        for made in range(1, 2 * ALONE_TRIES_MAX):
+            until(lambda made=made: len(hall.made) == made)
+            hall.running(0).fail(RetryableError("Kafka is away"))
+        until(lambda: len(hall.made) == 2 * ALONE_TRIES_MAX)
+        assert hall.error is None
+
+
 @pytest.mark.parametrize("error", [FatalError("the key is not known"), SettingsError(["wrong"])])
 def test_what_concerns_everyone_is_the_end_of_all_lanes(error):
-    with Hall() as hall:
+    with WorkerHall() as hall:
         other = hall.running(1)
         hall.running(0).fail(error)
         assert hall.ended() is error
         assert other.has_ended.is_set()
+        assert hall.left_running == []
 
 
 def test_trouble_that_nobody_foresaw_in_a_lane_is_fatal_and_names_the_lane():
-    with Hall() as hall:
+    with WorkerHall() as hall:
         hall.running(0).fail(ZeroDivisionError("a fault of ours"))
         ended = hall.ended()
         assert isinstance(ended, FatalError)
@@ -335,7 +273,7 @@ def test_trouble_that_nobody_foresaw_in_a_lane_is_fatal_and_names_the_lane():
 
 
 def test_lane_whose_parts_cannot_be_made_now_is_tried_again():
-    hall = Hall(lanes=1)
+    hall = WorkerHall(lanes=1)
     hall.making_fails = [RetryableError("the registry is away")] * 2
     with hall:
         hall.running(0)
@@ -343,7 +281,7 @@ def test_lane_whose_parts_cannot_be_made_now_is_tried_again():
 
 
 def test_lane_whose_parts_can_never_be_made_is_the_end():
-    hall = Hall(lanes=1)
+    hall = WorkerHall(lanes=1)
     hall.making_fails = [FatalError("the topics are gone")]
     with hall:
         assert isinstance(hall.ended(), FatalError)
@@ -351,7 +289,7 @@ def test_lane_whose_parts_can_never_be_made_is_the_end():
 
 def test_thousand_failures_in_a_row_are_no_trouble():
     times = WorkerTimes(poll_seconds=0.0, restart_pause_seconds=1e-9, restart_pause_seconds_max=1e-6)
-    hall = Hall(lanes=1, times=times)
+    hall = WorkerHall(lanes=1, times=times)
     hall.making_fails = [RetryableError("the registry is away")] * 1100
     with hall:
         hall.running(0)
@@ -359,7 +297,7 @@ def test_thousand_failures_in_a_row_are_no_trouble():
 
 
 def test_group_that_puts_the_worker_out_for_good_is_the_end():
-    with Hall() as hall:
+    with WorkerHall() as hall:
         task = hall.running(0)
         hall.membership.break_off(FencedError("another process runs under the same id"))
         assert isinstance(hall.ended(), FencedError)
@@ -367,7 +305,7 @@ def test_group_that_puts_the_worker_out_for_good_is_the_end():
 
 
 def test_loop_turns_while_lanes_work():
-    with Hall() as hall:
+    with WorkerHall() as hall:
         hall.running(0)
         before = hall.beats
         until(lambda: hall.beats > before + 2)
@@ -376,9 +314,9 @@ def test_loop_turns_while_lanes_work():
 def test_command_that_wants_all_lanes_refuses_beside_a_live_worker():
     group = FakeGroup(2)
     times = WorkerTimes(poll_seconds=0.01, alone_seconds_max=0.1)
-    with Hall(group=group) as service:
+    with WorkerHall(group=group) as service:
         service.running(0)
-        with Hall(group=group, alone=True, times=times) as command:
+        with WorkerHall(group=group, alone=True, times=times) as command:
             ended = command.ended()
         assert isinstance(ended, FatalError)
         assert "another worker" in str(ended)
@@ -388,10 +326,10 @@ def test_command_that_wants_all_lanes_refuses_beside_a_live_worker():
 
 def test_command_that_wants_all_lanes_waits_for_one_that_is_about_to_leave():
     group = FakeGroup(2)
-    with Hall(group=group) as leaving:
+    with WorkerHall(group=group) as leaving:
         leaving.running(0)
         leaving.running(1)
-        command = Hall(group=group, alone=True)
+        command = WorkerHall(group=group, alone=True)
         with command:
             until(lambda: len(group.owners) == 2 and len(command.made) == 1)
             leaving.stopping.set()
@@ -402,7 +340,7 @@ def test_command_that_wants_all_lanes_waits_for_one_that_is_about_to_leave():
 
 @pytest.mark.parametrize("where", ["made", "run"])
 def test_command_that_is_waited_for_gives_up_on_a_lane_that_cannot_be_worked_on(where):
-    hall = Hall(lanes=1, alone=True)
+    hall = WorkerHall(lanes=1, alone=True)
     if where == "made":
         hall.making_fails = [RetryableError("the registry is away")] * 100
     with hall:
