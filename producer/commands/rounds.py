@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from producer import bootstrap
+from producer.commands.interruptible import run_interruptible
 from producer.domain.trekkpaalegg import Origin
 from producer.errors import FatalError, SettingsError
 from producer.membership.kafka import SESSION_TIMEOUT_SECONDS
@@ -130,8 +131,9 @@ def _round(
     total = len(only) if only else len(own)
     with _progress() as progress:
         journal = Journal(progress, total, keep_differences=show_differences)
-        service = Service(settings, journal, NullWatch(), threading.Event(), once=True, reread=reread, only=only)
-        service.run()
+        stopping = threading.Event()
+        service = Service(settings, journal, NullWatch(), stopping, once=True, reread=reread, only=only)
+        run_interruptible(service.run, stopping)
     failed = {name: why for each in service.rounds.values() for name, why in each.failed_for_good.items()}
     _tell(output, journal, total, failed, show_differences=show_differences)
     if failed:

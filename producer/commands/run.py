@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from producer.commands.interruptible import STOP_SECONDS_MAX, run_interruptible
 from producer.exit_codes import ExitCode
 from producer.observe.http import Health, HealthServer
 from producer.observe.logs import configure_logs
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 LOOP_SECONDS_MAX = 90.0
 """A loop that has not turned for so long is stuck. Longer than any single call it makes."""
-
-STOP_SECONDS_MAX = 9.0
-"""After a signal; then a commit that hangs is left to the next fence."""
 
 _log = structlog.get_logger(__name__)
 
@@ -73,7 +71,7 @@ def run_service(settings: Settings) -> ExitCode:
     observer, health = PrometheusObserver(), Health()
     with HealthServer(health, observer.exposition, host=settings.http_host, port=settings.http_port) as server:
         _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
-        Service(settings, observer, Pulse(health), stopping).run()
+        run_interruptible(Service(settings, observer, Pulse(health), stopping).run, stopping)
     _log.info("stopped")
     return ExitCode.DONE
 
