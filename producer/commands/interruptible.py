@@ -22,21 +22,23 @@ def run_interruptible(work: Callable[[], None], stopping: threading.Event) -> No
     after `STOP_SECONDS_MAX`.
     """
     errors: list[BaseException] = []
+    ended = threading.Event()
 
     def body() -> None:
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - carried to the thread that waits, which raises it
             errors.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=body, name="work", daemon=True)
-    thread.start()
     try:
-        while thread.is_alive():
-            thread.join(_WAIT_SECONDS)
+        threading.Thread(target=body, name="work", daemon=True).start()
+        while not ended.wait(_WAIT_SECONDS):
+            continue
     except BaseException:
         stopping.set()
-        thread.join(STOP_SECONDS_MAX)
+        ended.wait(STOP_SECONDS_MAX)
         raise
     if errors:
         raise errors[0]
