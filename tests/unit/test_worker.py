@@ -219,6 +219,19 @@ def test_fenced_again_long_after_the_first_time_is_taken_once_more():
         assert hall.error is None
 
 
+def test_fence_of_long_ago_is_forgotten_once_the_lane_was_taken_again():
+    times = msgspec.structs.replace(TIMES, fenced_grace_seconds=0.05)
+    with WorkerHall(lanes=1, times=times) as hall:
+        hall.running(0).fail(FencedError("by the broker"))
+        until(lambda: len(hall.made) == 2)
+        task = hall.running(0)
+        hall.group.refuse(0)
+        task.fail(RetryableError("Kafka is away"))
+        for_a_while(hall.thread.is_alive)
+        hall.group.accept(0)
+        until(lambda: len(hall.made) == 3)
+
+
 def test_fenced_while_the_group_hands_the_lane_to_another_waits_to_be_told_so():
     group = FakeGroup(1)
     with WorkerHall(group=group) as hall:
@@ -322,6 +335,18 @@ def test_command_that_wants_all_lanes_refuses_beside_a_live_worker():
         assert "another worker" in str(ended)
         until(lambda: len(group.owners) == 2)
         assert service.error is None
+
+
+def test_service_shares_its_lanes_and_a_command_that_has_them_all_takes_its_time():
+    times = msgspec.structs.replace(TIMES, alone_seconds_max=0.02)
+    group = FakeGroup(2)
+    with WorkerHall(group=group, times=times) as one, WorkerHall(group=group, times=times) as other:
+        until(lambda: len(other.made) == 1)
+        for_a_while(lambda: one.thread.is_alive() and other.thread.is_alive())
+    with WorkerHall(alone=True, times=times) as command:
+        command.running(0)
+        command.running(1)
+        for_a_while(command.thread.is_alive)
 
 
 def test_command_that_wants_all_lanes_waits_for_one_that_is_about_to_leave():
