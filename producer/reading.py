@@ -7,6 +7,7 @@ most two pages wait, and a chunk wants at most `FETCHES_MAX` versions (or those 
 from __future__ import annotations
 
 from collections import deque
+from random import Random
 from typing import TYPE_CHECKING
 
 from producer.detect import needed_versions
@@ -19,8 +20,26 @@ if TYPE_CHECKING:
 
 PAGES_WAITING_MAX = 2
 FETCHES_MAX = 500
-MISSING_PER_ORDER_MAX = 100
+MISSING_PER_RANGE_MAX = 100
 MISSING_MAX = 1000
+
+
+def some_missing(state: TrekkpliktigState, seed: int) -> list[tuple[str, int]]:
+    """At most `MISSING_MAX` missing versions (trekkid, trekkversjon), at most `MISSING_PER_RANGE_MAX` of a range.
+
+    Where there are more, those that follow a place chosen by `seed`: else many that are gone for good would keep all
+    others from ever being asked for. Of a long range the newest are taken, as a released jump may span a billion.
+    """
+    ranges = [(key, max(first, last - MISSING_PER_RANGE_MAX + 1), last) for key, first, last in state.missing()]
+    total = sum(last - first + 1 for _, first, last in ranges)
+    skipped = Random(seed).randrange(total) if total > MISSING_MAX else 0  # noqa: S311 - spreads calls, guards nothing
+    wanted: list[tuple[str, int]] = []
+    for key, first, last in (*ranges, *ranges):
+        begin = min(first + skipped, last + 1)
+        skipped -= begin - first
+        end = min(last + 1, begin + min(MISSING_MAX, total) - len(wanted))
+        wanted += [(key.decode(), trekkversjon) for trekkversjon in range(begin, end)]
+    return wanted
 
 
 class Reading:
@@ -105,11 +124,7 @@ class Reading:
         if self._missing_asked:
             return []
         self._missing_asked, self.moves_position = True, False
-        wanted = [
-            (key.decode(), trekkversjon)
-            for key, first, last in state.missing()
-            for trekkversjon in range(max(first, last - MISSING_PER_ORDER_MAX + 1), last + 1)
-        ][:MISSING_MAX]
+        wanted = some_missing(state, seed=state.position.reconciled_at or 0)
         self._versions_under_way = len(wanted)
         return wanted
 

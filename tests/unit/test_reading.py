@@ -10,7 +10,7 @@ import pytest
 from producer.domain.state import OrderState, TrekkpliktigState
 from producer.domain.trekkpaalegg import Gone, Origin, Rejected, RejectionReason
 from producer.errors import RetryableError
-from producer.reading import FETCHES_MAX, MISSING_MAX, MISSING_PER_ORDER_MAX, PAGES_WAITING_MAX, Reading
+from producer.reading import FETCHES_MAX, MISSING_MAX, MISSING_PER_RANGE_MAX, PAGES_WAITING_MAX, Reading, some_missing
 from producer.source.port import Page
 from sandbox.fake_source import make_trekkpaalegg
 
@@ -207,12 +207,30 @@ def test_partial_reading_does_not_ask_for_what_is_missing():
 
 def test_missing_versions_are_asked_for_in_bounded_number_the_newest_of_each_order():
     _, wanted = end_of_full_reading(state_missing((2, 1_000_000_000), newest=1_000_000_001))
-    assert wanted == [("A", number) for number in range(1_000_000_000 - MISSING_PER_ORDER_MAX + 1, 1_000_000_001)]
+    assert wanted == [("A", number) for number in range(1_000_000_000 - MISSING_PER_RANGE_MAX + 1, 1_000_000_001)]
     state = TrekkpliktigState()
-    for number in range(2 * MISSING_MAX // MISSING_PER_ORDER_MAX):
+    for number in range(2 * MISSING_MAX // MISSING_PER_RANGE_MAX):
         state.remember(b"%d" % number, OrderState(1000, bytes(8), 1, missing=((1, 999),)))
     _, wanted = end_of_full_reading(state)
     assert len(wanted) == MISSING_MAX
+
+
+def test_missing_versions_beyond_that_number_have_their_turn_too():
+    state = TrekkpliktigState()
+    for number in range(2 * MISSING_MAX):
+        state.remember(b"%d" % number, OrderState(9, bytes(8), 1, missing=((1, 1), (3, 4))))
+    asked = set()
+    for day in range(100):
+        wanted = some_missing(state, seed=day * 86_400_000_000)
+        assert len(set(wanted)) == len(wanted) == MISSING_MAX
+        asked |= set(wanted)
+    assert len(asked) == 6 * MISSING_MAX
+
+
+def test_few_missing_versions_are_all_asked_for_in_their_order():
+    state = state_missing((1, 1), (3, 4))
+    assert all(some_missing(state, seed=day) == [("A", 1), ("A", 3), ("A", 4)] for day in range(20))
+    assert some_missing(TrekkpliktigState(), seed=1) == []
 
 
 @pytest.mark.parametrize("between", [False, True])
