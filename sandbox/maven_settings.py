@@ -23,7 +23,7 @@ def central_mirror(files: Iterable[Path]) -> str | None:
     """Address of the first mirror of Maven Central in `files`, without a slash at its end; None if there is none.
 
     Passwords of mirrors are not read: such a mirror needs them in `~/.netrc`, from where they are taken.
-    Source: Maven's guide to mirror settings, https://maven.apache.org/guides/mini/guide-mirror-settings.html
+    Source: Apache Maven, "Using Mirrors for Repositories".
     """
     for file in files:
         if not file.is_file():

@@ -11,7 +11,7 @@ from sandbox.maven_settings import central_mirror, mirrors_central
 if TYPE_CHECKING:
     from pathlib import Path
 
-SETTINGS = """<settings xmlns="http://maven.apache.org/SETTINGS/1.2.0"><mirrors>
+SETTINGS = """<settings xmlns="urn:settings"><mirrors>
   <mirror><id>blocker</id><mirrorOf>external:http:*</mirrorOf><url>http://0.0.0.0/</url></mirror>
   <mirror><id>house</id><mirrorOf>*,!internal</mirrorOf><url> https://jars.example.org/maven/ </url></mirror>
 </mirrors></settings>"""
