@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from producer.domain.detection import Detection
     from producer.domain.trekkpaalegg import Origin, Trekkpaalegg
+    from producer.observe.port import LaneFigures
     from producer.source.port import TrekkpaaleggSource
     from sandbox.fake_publisher import Written
 
@@ -64,6 +65,7 @@ class Journal(NullObserver):
         self.errors: dict[str, BaseException | None] = {}
         self.vanished: dict[str, int] = {}
         self.detections: list[Detection] = []
+        self.told: list[LaneFigures] = []
         self.positions_ahead: list[tuple[str, int, int]] = []
         self.lanes_left = 0
 
@@ -80,6 +82,11 @@ class Journal(NullObserver):
             self.vanished[trekkpliktig] = vanished
             self.changed.notify_all()
 
+    def figures(self, lane: int, figures: LaneFigures) -> None:  # noqa: ARG002 - as above
+        """Keep the figures."""
+        with self.changed:
+            self.told.append(figures)
+
     def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
         """Keep the warning."""
         with self.changed:
@@ -92,12 +99,20 @@ class Journal(NullObserver):
             self.changed.notify_all()
 
 
-class _NoWatch:
+class Turns:
+    """Counts the turns of a lane's loop; knows whether it has ended."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.have_ended = False
+
     def beat(self) -> None:
-        """Ignore."""
+        """Count one."""
+        self.count += 1
 
     def ended(self) -> None:
-        """Ignore."""
+        """Keep that it has."""
+        self.have_ended = True
 
 
 def build_records(kafka: FakeKafka, event_bytes_max: int = EVENT_BYTES_MAX) -> RecordBuilder:
@@ -157,6 +172,7 @@ class LaneStage:
         self.lane: Lane | None = None
         self.publisher = self.kafka.publisher()
         self.signals = 0
+        self.turns = Turns()
         self._records = build_records(self.kafka, event_bytes_max)
         self._pool = ThreadPoolExecutor(5)
         self._thread: threading.Thread | None = None
@@ -188,7 +204,8 @@ class LaneStage:
         source = self.through or self.source
         self.publisher = self.kafka.publisher()
         parts = LaneParts(source, self._pool, self.publisher, self._records, schedule, self.journal)
-        self.lane = lane = Lane(0, parts, self._options, _NoWatch())
+        self.turns = Turns()
+        self.lane = lane = Lane(0, parts, self._options, self.turns)
         first_signal_offset = self.kafka.signal_offset(0) or 0
         expected = self.journal.ended + Counter(self.trekkpliktige)
 

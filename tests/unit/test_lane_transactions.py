@@ -106,6 +106,22 @@ def test_lane_that_cannot_be_taken_says_so_and_reads_nothing(stage):
     assert stage.source.questions == []
 
 
+def test_loop_turns_also_while_nothing_happens_and_says_when_it_has_ended(stage):
+    """A loop that stands still is what `/livez` looks for; a source that is away is not."""
+    stage.source.fail(RetryableError("the source is away"), times=None)
+    stage.start()
+    turns = stage.turns.count
+    stage.wait_until(lambda: stage.turns.count > turns + 1)
+    assert not stage.turns.have_ended
+    stage.stop()
+    assert stage.turns.have_ended
+
+
+def test_figures_are_told_at_the_first_turn_of_the_loop(stage):
+    stage.start()
+    assert [figures.trekkpliktige["healthy"] for figures in stage.journal.told] == [1]
+
+
 def test_lane_lets_go_of_its_publisher_and_is_left_when_it_ends(stage):
     stage.start()
     stage.stop()

@@ -1,0 +1,31 @@
+"""The standing figures of a lane, from its schedule and its state."""
+
+from __future__ import annotations
+
+from producer.domain.state import LaneState, OrderState, TrekkpliktigPosition
+from producer.figures import figures_of
+from producer.schedule import Schedule
+
+ONE, TWO = "311111111", "322222222"
+
+
+def test_figures_are_summed_over_all_employers():
+    schedule = Schedule(300.0, lambda: 1.0)
+    schedule.set_trekkpliktige([ONE, TWO], 100.0)
+    schedule.take(100.0)
+    schedule.failed(ONE, 100.0)
+    state = LaneState()
+    state.of(ONE).position = TrekkpliktigPosition(7)
+    state.of(ONE).remember(b"A", OrderState(9, bytes(8), 1, missing=((1, 2), (4, 4))))
+    state.of(ONE).remember(b"B", OrderState(1, bytes(8), 1))
+    state.of(TWO).position = TrekkpliktigPosition(5)
+    state.of(TWO).remember(b"C", OrderState(3, bytes(8), 1, missing=((2, 2),)))
+    figures = figures_of(schedule, state, 130.0)
+    assert figures.trekkpliktige == {"healthy": 1, "failing": 1, "suspended": 0}
+    assert figures.oldest_read_seconds == {"healthy": 30.0, "failing": 30.0, "suspended": 0.0}
+    assert (figures.orders, figures.versions_missing, figures.position_max) == (3, 4, 7)
+
+
+def test_lane_that_knows_nothing_has_figures_too():
+    figures = figures_of(Schedule(300.0, lambda: 1.0), LaneState(), 130.0)
+    assert (figures.orders, figures.versions_missing, figures.position_max) == (0, 0, 0)
