@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from producer.partitioning import lane_of
 
 if TYPE_CHECKING:
-    from producer.trekkpliktige import TrekkpliktigeList
+    from producer.trekkpliktige_list import TrekkpliktigeList
 
 
 class Own:

@@ -15,7 +15,7 @@ from producer.lane import Lane, LaneParts
 from producer.own import Own
 from producer.plan import LaneOptions
 from producer.schedule import RoundSchedule, Schedule
-from producer.trekkpliktige import TrekkpliktigeList
+from producer.trekkpliktige_list import TrekkpliktigeList
 from producer.worker import Worker
 
 if TYPE_CHECKING:

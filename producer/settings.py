@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from producer.environment import PREFIX, read_environment
 from producer.errors import SettingsError
-from producer.kafka_properties import has_brokers, read_properties
+from producer.properties_file import has_brokers, read_properties
 from producer.setting_types import (
     ApiUrl,
     Brokers,

@@ -12,7 +12,8 @@ from rich.table import Table
 import schemas
 from producer.commands.schemas import open_registry, subjects
 from producer.errors import FatalError, ProducerError, SettingsError
-from producer.kafka_properties import has_brokers, kafka_properties
+from producer.kafka_properties import kafka_properties
+from producer.properties_file import has_brokers
 from producer.publish.admin import KafkaAdmin
 from producer.publish.topics import Topics, differences, start_faults, wanted_topics
 from producer.source.client import SkatteetatenClient
@@ -20,7 +21,7 @@ from producer.source.exchange import open_http_client
 from producer.source.grant import load_client_key
 from producer.source.maskinporten import MaskinportenTokens
 from producer.source.well_known import WellKnown
-from producer.trekkpliktige import Trekkpliktig, TrekkpliktigeList
+from producer.trekkpliktige_list import TrekkpliktigeList
 from schemas.compatibility import differences_between_all
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from producer.commands.output import Output
     from producer.settings import Settings
+    from producer.trekkpliktige import Trekkpliktig
 
 Verdict = Literal["ok", "failed", "skipped"]
 

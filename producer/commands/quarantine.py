@@ -24,7 +24,7 @@ from producer.publish.topics import Topics
 from producer.records import DoesNotFitError
 from producer.release import release
 from producer.source.wire import read_trekkpaalegg
-from producer.trekkpliktige import TrekkpliktigeList
+from producer.trekkpliktige_list import TrekkpliktigeList
 
 if TYPE_CHECKING:
     from producer.commands.output import Output

@@ -18,7 +18,7 @@ from producer.membership.kafka import SESSION_TIMEOUT_SECONDS
 from producer.observe.port import NullObserver
 from producer.own import Own
 from producer.service import NullWatch, Service
-from producer.trekkpliktige import TrekkpliktigeList
+from producer.trekkpliktige_list import TrekkpliktigeList
 
 if TYPE_CHECKING:
     from producer.commands.output import Output

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from producer.errors import SettingsError
-from producer.kafka_properties import REFUSED_PROPERTIES, kafka_properties, parse_properties
+from producer.kafka_properties import kafka_properties
+from producer.properties_file import REFUSED_PROPERTIES, parse_properties
 from producer.settings import ALL_NEEDS, SETTING_NAMES, load_settings
 
 if TYPE_CHECKING:

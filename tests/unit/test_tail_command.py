@@ -18,7 +18,7 @@ from consumers.settings import (
     kafka_properties,
     load_settings,
 )
-from producer import kafka_properties as producers
+from producer import properties_file as producers
 from producer.settings import SETTING_NAMES as PRODUCERS_NAMES
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pytest
 
 from producer.errors import SettingsError
 from producer.settings import load_settings
-from producer.trekkpliktige import Trekkpliktig, TrekkpliktigeList, parse_trekkpliktige_file
+from producer.trekkpliktige import Trekkpliktig, parse_trekkpliktige_file
+from producer.trekkpliktige_list import TrekkpliktigeList
 
 if TYPE_CHECKING:
     from pathlib import Path
