@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from pydantic import ValidationError, validate_call
@@ -27,18 +27,55 @@ from sandbox.skatteetaten.wire import EVERY_SHAPE, PLAIN
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from sandbox.outside import OutsideWorld
+    from sandbox.maskinporten.state import Maskinporten
+    from sandbox.maskinporten.tokens import TokenStore
     from sandbox.skatteetaten.order_book import Version
+    from sandbox.skatteetaten.state import Skatteetaten
+    from sandbox.skatteetaten.wire import Shape
 
 Fields = dict[str, Any]
 Command = Callable[..., Any]
 
 
-def control_app(world: OutsideWorld) -> Starlette:
+class World(Protocol):
+    """What is controlled; `OutsideWorld` is it."""
+
+    skatteetaten: Skatteetaten
+    maskinporten: Maskinporten
+    tokens: TokenStore
+
+    def register(self, trekkpliktig: str, external_ref: str | None = None) -> None:
+        """See `OutsideWorld`, as for all that follow."""
+
+    def environment(self, trekkpliktige: list[str], authentication: str = "systembruker") -> dict[str, str]:
+        """Settings of a producer."""
+
+    def load_examples(self) -> str:
+        """The official versions."""
+
+    def generate(
+        self, trekkpliktige_count: int, orders: int, *, seed: int = 0, versions_max: int = 4, shape: Shape = PLAIN
+    ) -> list[str]:
+        """Employers and orders."""
+
+    def start_api(self) -> None:
+        """End an outage."""
+
+    def stop_api(self) -> None:
+        """Begin one."""
+
+    def start_maskinporten(self) -> None:
+        """End an outage."""
+
+    def stop_maskinporten(self) -> None:
+        """Begin one."""
+
+
+def control_app(world: World) -> Starlette:
     """The application over one world."""
     commands = {
         name.replace("_", "-"): validate_call(command)
-        for group in (_Orders(world), _Faults(world), _World(world))
+        for group in (_Orders(world), _Faults(world), _Employers(world))
         for name, command in inspect.getmembers(group, inspect.ismethod)
         if not name.startswith("_")
     }
@@ -87,7 +124,7 @@ def _identity(version: Version) -> Fields:
 class _Orders:
     """Orders by hand. Each answers the identity of the version it made or touched."""
 
-    def __init__(self, world: OutsideWorld) -> None:
+    def __init__(self, world: World) -> None:
         self._state = world.skatteetaten
 
     def create(self, trekkpliktig: str, fields: Fields | None = None, *, visible: bool = True) -> Fields:
@@ -137,7 +174,7 @@ class _Orders:
 class _Faults:
     """What goes wrong, and what was seen."""
 
-    def __init__(self, world: OutsideWorld) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
         self._state = world.skatteetaten
 
@@ -188,10 +225,10 @@ class _Faults:
         self._state.forget_calls()
 
 
-class _World:
+class _Employers:
     """Employers, examples, generated orders, and how the API behaves."""
 
-    def __init__(self, world: OutsideWorld) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
 
     def register(self, trekkpliktig: str, external_ref: str | None = None) -> None:
