@@ -1,8 +1,9 @@
 """A program: the service as it is, but with a Kafka producer that dies or fails at a chosen step of a transaction.
 
 ``faulty_producer.py BEFORE FAULT…`` lets BEFORE transactions of the process end well; the next meets the first FAULT,
-and so on until all have struck: `kill-…`, named after the step, or a key of `ANSWER_LOST` or `NOT_COMMITTED`. Settings
-come from the environment, as ever.
+and so on until all have struck: `kill-…`, named after the step, `sleep-before-commit` (SIGSTOP), or a key of
+`ANSWER_LOST` or `NOT_COMMITTED`. With `slow-fence` as the first FAULT every lane is taken slowly. Settings come from
+the environment, as ever.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from functools import partial
 from typing import Any
 
@@ -26,6 +28,8 @@ from producer.settings import load_settings
 
 FLUSH_SECONDS_MAX = 10.0
 DURING_COMMIT_SECONDS = 0.004
+SLOW_FENCE = "slow-fence"
+SLOW_FENCE_SECONDS = 3.0
 TIMED_OUT = KafkaError(KafkaError._TIMED_OUT, "commit timed out", retriable=True)  # noqa: SLF001 - its codes begin so
 FATAL = KafkaError(KafkaError._FATAL, "made fatal for a test", fatal=True)  # noqa: SLF001 - as above
 UNKNOWN = KafkaError(KafkaError._FAIL, "a failure without a flag")  # noqa: SLF001 - as above
@@ -39,7 +43,8 @@ class Plan:
     """Which transactions of this process meet which fault; shared by the producers of all lanes."""
 
     def __init__(self, transactions_before: int, faults: list[str]) -> None:
-        self._faults = list(reversed(faults))
+        self.has_slow_fence = faults[0] == SLOW_FENCE
+        self._faults = list(reversed(faults[self.has_slow_fence :]))
         self._transactions_before = transactions_before
         self._begun = 0
         self._lock = threading.Lock()
@@ -63,6 +68,12 @@ class FaultyProducer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
+
+    def init_transactions(self, *arguments: Any) -> None:
+        if self._plan.has_slow_fence:
+            _log.info("fence begins")
+            time.sleep(SLOW_FENCE_SECONDS)
+        self._real.init_transactions(*arguments)
 
     def begin_transaction(self) -> None:
         self._fault = self._plan.begins()
@@ -88,6 +99,11 @@ class FaultyProducer:
         fault = self._fault or ""
         if fault in NOT_COMMITTED:
             self._fail(NOT_COMMITTED[fault])
+        if fault == "sleep-before-commit":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            self._real.commit_transaction(*arguments)
+            _log.info("committed after a sleep")
+            return
         if fault == "kill-during-commit":
             threading.Timer(DURING_COMMIT_SECONDS, self._reached, [fault]).start()
         self._real.commit_transaction(*arguments)

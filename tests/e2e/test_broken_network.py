@@ -43,8 +43,7 @@ def stage(proxied_kafka: EmbeddedKafka, make_stage: Any) -> Any:
     return stage
 
 
-@pytest.mark.parametrize("cut", [True, False], ids=["cut", "silent"])
-@pytest.mark.parametrize("lost", ["answers", "requests"])
+@pytest.mark.parametrize(("lost", "cut"), [("answers", True), ("answers", False), ("requests", True)])
 def test_a_commit_that_is_lost_on_the_wire_is_asked_for_again(
     stage: Any, proxy: KafkaProxy, lost: str, *, cut: bool
 ) -> None:

@@ -71,26 +71,6 @@ def test_a_worker_that_slept_past_its_session_does_not_fence_the_owner_of_its_la
     stage.prove()
 
 
-def test_a_worker_that_keeps_falling_asleep_disturbs_nobody(stage: Any) -> None:
-    """As above, at other moments of a transaction, with a short session."""
-    stage.set_kafka_properties(**SHORT_SESSION)
-    with stage.traffic():
-        owner, sleeper = stage.run(), stage.run()
-        for _ in range(2):
-            stage.wait_until_owned(owner, sleeper)
-            sleeper.pause()
-            stage.wait_until_owned(owner)
-            sleeper.resume()
-            stage.wait_until_no_lane_is_shared(owner, sleeper)
-            if not sleeper.is_running():
-                assert sleeper.wait(1) == 3
-                sleeper = stage.run()
-    stage.wait_until_published()
-    assert fences(owner) == []
-    assert owner.is_running()
-    stage.prove()
-
-
 def test_a_worker_that_restarts_under_its_own_name_moves_no_lane(stage: Any) -> None:
     # On a machine that is busy with other tests a start may take longer than an ordinary session.
     stage.set_kafka_properties(session_timeout_ms="30000")

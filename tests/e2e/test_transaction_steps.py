@@ -38,6 +38,29 @@ def test_a_kill_at_any_step_of_a_transaction_loses_and_doubles_nothing(stage: An
     assert len(stage.prove()) > 100
 
 
+def test_what_a_sleeper_commits_just_before_it_is_fenced_is_known_to_its_successor(stage: Any) -> None:
+    """It was put out of the group after it had sent its offsets, so that only the fence can stop its commit."""
+    stage.set_kafka_properties(session_timeout_ms="3000", heartbeat_interval_ms="500")
+    with stage.traffic():
+        sleeper = stage.begin(str(TRANSACTIONS_BEFORE), "sleep-before-commit", program=FAULTY_PRODUCER)
+        stage.wait_until(lambda: is_stopped(sleeper.pid), 30, "the sleeper sleeps")
+        successor = stage.begin("0", "slow-fence", program=FAULTY_PRODUCER)
+        stage.wait_until(lambda: successor.has_logged("fence begins"), 30, "a successor takes its lanes")
+        sleeper.resume()
+        stage.wait_until(lambda: sleeper.has_logged("committed after a sleep"), 10, "the sleeper commits")
+        assert not successor.has_logged("lane taken")
+        stage.wait_until(lambda: successor.has_logged("lane taken"), 10, "its lanes are taken")
+    stage.wait_until_published()
+    for process in (sleeper, successor):
+        process.kill()
+    stage.prove()
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped by a signal."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 @pytest.mark.parametrize(
     ("faults", "replaced"),
     [
