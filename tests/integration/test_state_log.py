@@ -1,0 +1,78 @@
+"""Reading the state back while Kafka falls silent: an error, and never a part taken for the whole."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pytest
+from confluent_kafka import Producer
+
+from producer.domain.state import OrderState, TrekkpliktigPosition
+from producer.errors import RetryableError
+from producer.publish.admin import KafkaAdmin
+from producer.publish.kafka import producer_properties
+from producer.publish.state_log import read_lane_state, read_to_end
+from producer.publish.state_records import state_records
+from producer.publish.topics import Topic
+from sandbox.kafka import EmbeddedKafka
+from sandbox.proxy import KafkaProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.kafka
+
+FETCH = 1
+"""The api key of a request for records (Kafka protocol guide)."""
+
+ONE = "311111111"
+POSITIONS = "silent-positions"
+ORDERS = 200
+
+
+@pytest.fixture
+def proxy() -> Iterator[KafkaProxy]:
+    """A broker that is reached through here alone, with a state of one position and many orders, a batch each."""
+    with KafkaProxy() as passed:
+        kafka = EmbeddedKafka(properties=passed.broker_properties)
+        passed.target_port = kafka.port
+        with kafka:
+            properties = {"bootstrap.servers": passed.bootstrap_servers}
+            KafkaAdmin(properties).create([Topic(POSITIONS, 1, {"cleanup.policy": "compact"}, 1)])
+            orders = {b"%04d" % number: OrderState(1, b"12345678", 1) for number in range(ORDERS)}
+            producer = Producer({**producer_properties(properties, "silent-0", 1_000_000), "batch.num.messages": "1"})
+            producer.init_transactions(30)
+            producer.begin_transaction()
+            for record in state_records(POSITIONS, 0, ONE, TrekkpliktigPosition(7), orders):
+                producer.produce(record.topic, record.value, record.key, record.partition)
+            producer.commit_transaction(30)
+            yield passed
+
+
+def test_state_is_read_whole_or_not_at_all(proxy: KafkaProxy) -> None:
+    """1. All is well. 2. No answer ever comes. 3. Answers come for a while. 4. The network goes meanwhile."""
+    properties = {"bootstrap.servers": proxy.bootstrap_servers, "socket.timeout.ms": "3000"}
+    state = read_lane_state(properties, POSITIONS, 0)
+    assert (len(state.of(ONE)), state.of(ONE).position.position) == (ORDERS, 7)
+    # Little is fetched, and then nothing for a second, so that what follows finds much of the state unread.
+    properties |= {"queued.min.messages": "1", "fetch.message.max.bytes": "1000"}
+
+    silence = proxy.lose_answers(FETCH, times=1_000_000, cut=False)
+    with pytest.raises(RetryableError, match="stalled"):
+        read_lane_state(properties, POSITIONS, 0, stalled_seconds_max=1.0)
+    assert silence.lost > 0
+    silence.times = silence.lost
+
+    messages = read_to_end(properties, POSITIONS, 0, stalled_seconds_max=1.0)
+    assert len(list(islice(messages, 5))) == 5
+    silence.times = 1_000_000
+    with pytest.raises(RetryableError, match="stalled"):
+        list(messages)
+    silence.times = silence.lost
+
+    messages = read_to_end(properties, POSITIONS, 0, stalled_seconds_max=1.0)
+    assert len(list(islice(messages, 5))) == 5
+    proxy.go_down()
+    with pytest.raises(RetryableError):
+        list(messages)
