@@ -12,6 +12,7 @@ import pytest
 pytestmark = pytest.mark.kafka
 
 FAULTY_PRODUCER = (sys.executable, str(Path(__file__).with_name("faulty_producer.py")))
+KILL_SECONDS_MAX = 150.0
 TRANSACTIONS_BEFORE = 6
 """Enough to be past the first reading of every employer, so that the lane has a state to be told wrongly."""
 
@@ -32,7 +33,7 @@ def test_a_kill_at_any_step_of_a_transaction_loses_and_doubles_nothing(stage: An
     with stage.traffic():
         for fault in KILLS:
             process = stage.begin(str(TRANSACTIONS_BEFORE), fault, instance_id="one", program=FAULTY_PRODUCER)
-            assert process.wait(30) == -signal.SIGKILL, process.last_lines()
+            assert process.wait(KILL_SECONDS_MAX) == -signal.SIGKILL, process.last_lines()
             assert process.last_lines().endswith(f"killed at {fault}")
     stage.once("one")
     assert len(stage.prove()) > 100
