@@ -105,7 +105,8 @@ class FaultyProducer:
             _log.info("committed after a sleep")
             return
         if fault == "kill-during-commit":
-            threading.Timer(DURING_COMMIT_SECONDS, self._reached, [fault]).start()
+            # Whatever comes meanwhile: a commit that is quicker than this must not let the process live.
+            threading.Timer(DURING_COMMIT_SECONDS, self._die, [fault]).start()
         self._real.commit_transaction(*arguments)
         self._reached("kill-after-commit")
         if fault in ANSWER_LOST:
@@ -117,9 +118,13 @@ class FaultyProducer:
         if step == self._fault:
             if written:
                 self._real.flush(FLUSH_SECONDS_MAX)
-            # Written by hand and at once: what is buffered would die too.
-            os.write(2, f"killed at {step}\n".encode())
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._die(step)
+
+    @staticmethod
+    def _die(step: str) -> None:
+        # Written by hand and at once: what is buffered would die too.
+        os.write(2, f"killed at {step}\n".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _fail(self, error: KafkaError) -> None:
         _log.info("struck", fault=self._fault)

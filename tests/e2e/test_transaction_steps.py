@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.kafka
 
 FAULTY_PRODUCER = (sys.executable, str(Path(__file__).with_name("faulty_producer.py")))
-KILL_SECONDS_MAX = 150.0
+KILL_SECONDS_MAX = 60.0
 TRANSACTIONS_BEFORE = 6
 """Enough to be past the first reading of every employer, so that the lane has a state to be told wrongly."""
 
