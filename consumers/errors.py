@@ -6,7 +6,8 @@
     ├── SettingsError       refuse to start; carries every fault found    exit 2
     ├── RetryableError      try again
     ├── FatalError          stop, say why                                 exit 1
-    └── UndecodableError    one message cannot be decoded: keep its bytes, go on
+    ├── UndecodableError    one message cannot be decoded: keep its bytes, go on
+    └── OvertakenError      another owner has moved the ledger's offsets: read them, and seek there
 
 No message holds a value from an event.
 """
@@ -36,3 +37,7 @@ class FatalError(ConsumerError):
 
 class UndecodableError(ConsumerError):
     """One message cannot be decoded. Says why, and never holds a value from it."""
+
+
+class OvertakenError(ConsumerError):
+    """The ledger's offsets are not where this consumer left them: another one owns the partition, or a replay came."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.exceptions import Abort, Exit, TyperException
 
-from consumers.cli import PROGRAM, ExitCode, StoppedError, ending_of, run_command
+from consumers.cli import run_command
+from consumers.commands.output import PROGRAM
 from consumers.errors import FatalError, RetryableError, SettingsError, UndecodableError
+from consumers.exit_codes import ExitCode, StoppedError, ending_of
 from consumers.settings import (
     PRODUCER_SETTINGS,
     REFUSED_PROPERTIES,

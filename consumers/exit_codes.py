@@ -1,0 +1,49 @@
+"""Errors in, exit codes and words out: 0 done, 1 failed, 2 wrong usage or settings, 4 stopped too early."""
+
+from __future__ import annotations
+
+import traceback
+from enum import IntEnum
+from pathlib import Path
+
+from typer.exceptions import Abort, Exit, TyperException
+
+from consumers.errors import ConsumerError, SettingsError
+
+
+class ExitCode(IntEnum):
+    """How a command ended."""
+
+    DONE = 0
+    FAILED = 1
+    WRONG_USAGE = 2
+    STOPPED = 4
+
+
+class StoppedError(BaseException):
+    """A signal to end came while a command was at work."""
+
+
+def ending_of(error: BaseException) -> tuple[ExitCode, list[str]]:
+    """The exit code, and what to say, a line each. Pure."""
+    code, lines = ExitCode.FAILED, [str(error)]
+    match error:
+        case SettingsError():
+            code, lines = ExitCode.WRONG_USAGE, error.faults
+        case TyperException():
+            code, lines = ExitCode.WRONG_USAGE, [f"{error.format_message()} See --help."]
+        case ConsumerError():
+            pass
+        case Exit():
+            code, lines = ExitCode(error.exit_code), []
+        case Abort() | KeyboardInterrupt() | StoppedError():
+            code, lines = ExitCode.STOPPED, ["stopped by a signal before it was done"]
+        case _:
+            lines = [f"unexpected {type(error).__name__}{_place_of(error)}; please report it"]
+    return code, lines
+
+
+def _place_of(error: BaseException) -> str:
+    """Where it was raised. Not its text, which may quote what was read."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""

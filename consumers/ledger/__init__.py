@@ -1,0 +1,1 @@
+"""The ledger: what payroll knows of every trekkpålegg, in PostgreSQL or SQLite."""
