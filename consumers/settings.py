@@ -55,6 +55,7 @@ PRODUCER_SETTINGS = frozenset(
 _NAME_LENGTH_MAX = 200
 _KAFKA_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _BROKER = re.compile(r"(?:[A-Z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_FORWARD_ADDRESS = re.compile(r"https?://[A-Za-z0-9\[][A-Za-z0-9.:\[\]_-]*(?:/[^#\s]*)?")
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9\[][A-Za-z0-9.:\[\]_-]*(?:/[^?#\s]*)?")
 
 
@@ -67,6 +68,12 @@ def _brokers(text: str) -> str:
 def _registry_url(text: str) -> str:
     if not all(_ADDRESS.fullmatch(part.strip()) for part in text.split(",")):
         raise ValueError("must be an address such as https://host/path, without user, query or fragment")
+    return text
+
+
+def _forward_url(text: str) -> str:
+    if not _FORWARD_ADDRESS.fullmatch(text):
+        raise ValueError("must be an address such as https://host/path, without user or fragment")
     return text
 
 
@@ -96,6 +103,9 @@ class Settings(BaseModel):
 
     topic_prefix: _KafkaName = "trekkpaalegg"
     consumer_group: _KafkaName | None = None
+    ledger: SecretStr | None = None
+    forward_url: Annotated[str, AfterValidator(_forward_url)] | None = None
+    forward_secret: SecretStr | None = None
     kafka_brokers: Annotated[str, AfterValidator(_brokers)] = ""
     kafka_ca_path: _ExistingFile | None = None
     kafka_certificate_path: _ExistingFile | None = None

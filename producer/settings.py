@@ -54,6 +54,9 @@ class Settings(BaseModel):
     application_id: KafkaName = "trekkpaalegg-producer"
     instance_id: KafkaName | None = None
     consumer_group: str | None = None
+    ledger: SecretStr | None = None
+    forward_url: str | None = None
+    forward_secret: SecretStr | None = None
     http_host: str = "0.0.0.0"  # noqa: S104  probes and scrapers come from outside the container
     http_port: Port = 8080
     webhook_port: Port | None = None
