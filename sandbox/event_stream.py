@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 import schemas
 from consumers.decode import Decoder
@@ -21,8 +23,6 @@ from producer.domain.trekkpaalegg import Origin, Publication, Trekkpaalegg
 from producer.encode.avro import confluent_prefix, single_object_prefix
 from producer.encode.compiled import compile_encoder
 from producer.encode.event import EventEncoder
-from producer.encode.registry import SchemaRegistry
-from producer.publish.admin import KafkaAdmin
 from producer.publish.topics import Topics, wanted_topics
 from producer.source.wire import read_trekkpaalegg
 from sandbox.generate import generate_versions, trekkpliktige
@@ -161,9 +161,7 @@ class EventTopics:
             **({"KAFKA_SCHEMA_REGISTRY": registry_url} if registry_url else {}),
         }
         """What a consumer of these topics needs in its environment."""
-        admin = KafkaAdmin({"bootstrap.servers": bootstrap_servers})
-        wanted = wanted_topics(prefix, partitions=partitions)
-        admin.create([each for each in wanted if each.name in {self.topics.versjoner, self.topics.gjeldende}])
+        _create_topics(bootstrap_servers, prefix, partitions)
         self.encoders = dict.fromkeys((self.topics.versjoner, self.topics.gjeldende), event_encoder())
         if registry_url:
             self.encoders = _registered(registry_url, self.encoders)
@@ -237,9 +235,19 @@ class EventTopics:
             self._producer.abort_transaction(_CALL_SECONDS_MAX)
 
 
+def _create_topics(bootstrap_servers: str, prefix: str, partitions: int) -> None:
+    topics = Topics.of(prefix)
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=_LOGGER)
+    new = [
+        NewTopic(each.name, num_partitions=partitions, replication_factor=each.replication, config=each.config)
+        for each in wanted_topics(prefix, partitions=partitions)
+        if each.name in {topics.versjoner, topics.gjeldende}
+    ]
+    for created in admin.create_topics(new).values():
+        created.result(_CALL_SECONDS_MAX)
+
+
 def _registered(registry_url: str, topics: Iterable[str]) -> dict[str, EventEncoder]:
-    registry = SchemaRegistry(registry_url)
-    try:
-        return {topic: event_encoder(registry.register(f"{topic}-value", _SCHEMA)) for topic in topics}
-    finally:
-        registry.close()
+    declared = Schema(_SCHEMA.canonical_json, "AVRO")
+    with SchemaRegistryClient({"url": registry_url}) as registry:
+        return {topic: event_encoder(registry.register_schema(f"{topic}-value", declared)) for topic in topics}
