@@ -78,7 +78,8 @@ class Committer:
 
     def _context(self, reading: Reading) -> Context:
         options = self._options
-        return Context(reading.trekkpliktig, options.own, reading.origin, options.now(), reading.moves_position)
+        now = options.now()
+        return Context(reading.trekkpliktig, options.own, reading.origin, now, reading.moves_position, reading.moved)
 
     def _positions_of(self, ended: Sequence[Reading]) -> dict[str, TrekkpliktigPosition]:
         """Those that change with the end of a reading."""

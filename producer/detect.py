@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from producer.domain.content import CONTENT_HASH_VERSION, content_hash
-from producer.domain.detection import VERSION_JUMP_MAX, Detection, correct, order_key, rejection_of
+from producer.domain.detection import VERSION_JUMP_MAX, Detection, correct, is_left, order_key, rejection_of
 from producer.domain.state import OrderState, with_missing, without_missing
 from producer.domain.trekkpaalegg import (
     Failed,
@@ -102,12 +102,11 @@ class _Detector:
 
     def _belongs_here(self, trekkpaalegg: Trekkpaalegg) -> bool:
         """One that names another trekkpliktig of ours is left to the lane of that one."""
-        if trekkpaalegg.trekkpliktig == self._context.trekkpliktig:
-            return True
-        if trekkpaalegg.trekkpliktig in self._context.own:
+        if is_left(trekkpaalegg, self._context.trekkpliktig, self._context.own):
             self.found.tally.foreign_left += 1
             return False
-        self.found.tally.foreign_published += 1
+        if trekkpaalegg.trekkpliktig != self._context.trekkpliktig:
+            self.found.tally.foreign_published += 1
         return True
 
     def _take_trekkpaalegg(self, key: bytes, order: OrderState, element: Trekkpaalegg) -> None:
@@ -179,7 +178,8 @@ class _Detector:
             self.found.orders[key] = msgspec.structs.replace(order, failing_since=self._context.now)
 
     def _publish_newest(self, key: bytes, order: OrderState, element: Trekkpaalegg, origin: Origin) -> OrderState:
-        self.found.publications.append(Publication(element, origin))
+        late = element.trekkid in self._context.moved
+        self.found.publications.append(Publication(element, origin, late=late, current=not late))
         order = self.found.orders[key] = OrderState(
             element.trekkversjon,
             content_hash(element),

@@ -198,7 +198,7 @@ class Lane:
         """Cut the next chunk when there is none; end the reading when nothing is left of it."""
         if reading.chunk or reading.is_waiting:
             return
-        for wanted in reading.cut_chunk(self._committer.state.of(reading.trekkpliktig)):
+        for wanted in reading.cut_chunk(self._committer.state.of(reading.trekkpliktig), self._options.own):
             self._ask_version(reading, wanted)
         self._ask_page(reading)
         if not reading.is_done:

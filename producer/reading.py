@@ -6,40 +6,24 @@ most two pages wait, and a chunk wants at most `FETCHES_MAX` versions (or those 
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from random import Random
 from typing import TYPE_CHECKING
 
+from producer.by_number import Following, next_versions, some_missing, vanished
 from producer.detect import needed_versions
+from producer.domain.detection import is_left, order_key
 from producer.domain.trekkpaalegg import Rejected, Trekkpaalegg
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from producer.domain.state import TrekkpliktigState
     from producer.domain.trekkpaalegg import Element, Fetched, Origin
     from producer.source.port import Page
 
 PAGES_WAITING_MAX = 2
 FETCHES_MAX = 500
-MISSING_PER_RANGE_MAX = 100
-MISSING_MAX = 1000
-
-
-def some_missing(state: TrekkpliktigState, seed: int) -> list[tuple[str, int]]:
-    """At most `MISSING_MAX` missing versions (trekkid, trekkversjon), at most `MISSING_PER_RANGE_MAX` of a range.
-
-    Where there are more, those that follow a place chosen by `seed`: else many that are gone for good would keep all
-    others from ever being asked for. Of a long range the newest are taken, as a released jump may span a billion.
-    """
-    ranges = [(key, max(first, last - MISSING_PER_RANGE_MAX + 1), last) for key, first, last in state.missing()]
-    total = sum(last - first + 1 for _, first, last in ranges)
-    skipped = Random(seed).randrange(total) if total > MISSING_MAX else 0  # noqa: S311 - spreads calls, guards nothing
-    wanted: list[tuple[str, int]] = []
-    for key, first, last in (*ranges, *ranges):
-        begin = min(first + skipped, last + 1)
-        skipped -= begin - first
-        end = min(last + 1, begin + min(MISSING_MAX, total) - len(wanted))
-        wanted += [(key.decode(), trekkversjon) for trekkversjon in range(begin, end)]
-    return wanted
 
 
 class Reading:
@@ -62,7 +46,9 @@ class Reading:
         self._page_under_way = False
         self._pages: deque[list[Element]] = deque()
         self._versions_under_way = 0
+        self._seen = array("q")
         self._missing_asked = False
+        self._following: Following | None = None
 
     def next_cursor(self) -> int | None:
         """The cursor to ask the next page with, which then counts as asked; None when none is to be asked now."""
@@ -80,6 +66,8 @@ class Reading:
         self.sekvensnummer_max = max(self.sekvensnummer_max, next(understood, 0))
         if page.elements:
             self._pages.append(page.elements)
+        if self.full:
+            self._seen.extend(hash(order_key(each)) for each in page.elements)
 
     def page_failed(self, error: BaseException) -> None:
         """No page will come after those that came; what they hold is published all the same, then the reading fails.
@@ -95,19 +83,24 @@ class Reading:
     def take_version(self, wanted: tuple[str, int], fetched: Fetched) -> None:
         """A version came that had been asked for by number."""
         self._versions_under_way -= 1
+        if self._following is not None:
+            self._following.take(wanted, fetched)
+            return
         self.versions[wanted] = fetched
         if not self.moves_position and isinstance(fetched, Trekkpaalegg | Rejected):
             self.chunk.append(fetched)
 
-    def cut_chunk(self, state: TrekkpliktigState) -> list[tuple[str, int]]:
-        """Make the next chunk from what has come; returns the versions to fetch for it."""
+    def cut_chunk(self, state: TrekkpliktigState, own: Container[str] = ()) -> list[tuple[str, int]]:
+        """Make the next chunk from what has come; returns the versions to fetch for it. `own` as in `LaneOptions`."""
         if not self._pages:
             ends_well = self.has_all_pages and self.failure is None
-            return self._ask_for_missing(state) if ends_well and self.full else []
+            return self._ask_by_number(state, own) if ends_well and self.full else []
         page = self._pages[0]
         count = len(page)
         while True:
-            wanted = needed_versions(state, page[:count])
+            wanted = needed_versions(
+                state, (each for each in page[:count] if not is_left(each, self.trekkpliktig, own))
+            )
             if len(wanted) <= FETCHES_MAX or count == 1:
                 break
             count //= 2
@@ -119,14 +112,28 @@ class Reading:
         self._versions_under_way = len(wanted)
         return wanted
 
-    def _ask_for_missing(self, state: TrekkpliktigState) -> list[tuple[str, int]]:
-        """At the end of a full reading: the versions that are known to exist and could not be had so far."""
-        if self._missing_asked:
-            return []
-        self._missing_asked, self.moves_position = True, False
-        wanted = some_missing(state, seed=state.position.reconciled_at or 0)
+    def _ask_by_number(self, state: TrekkpliktigState, own: Container[str]) -> list[tuple[str, int]]:
+        """At the end of a full reading: first what was missing, then what follows in orders that the list lacks."""
+        self.moves_position = False
+        seed = state.position.reconciled_at or 0
+        wanted: list[tuple[str, int]] = []
+        if not self._missing_asked:
+            self._missing_asked = True
+            wanted = some_missing(state, seed)
+        if not wanted:
+            if self._following is None:
+                gone = next_versions(state, vanished(state, self._seen), seed)
+                self._following, self._seen = Following(gone, self.trekkpliktig, own), array("q")
+            wanted = self._following.next_wanted()
+            if not wanted:
+                self.chunk, self._following.elements = self._following.elements, []
         self._versions_under_way = len(wanted)
         return wanted
+
+    @property
+    def moved(self) -> Container[str]:
+        """The orders (trekkid) of the chunk that have moved to another of ours."""
+        return self._following.moved if self._following is not None else ()
 
     def elements(self) -> list[Element]:
         """The chunk in the order in which detection wants it."""

@@ -17,7 +17,8 @@ class Context(msgspec.Struct, frozen=True):
     """What holds for a whole detection.
 
     `own` are all trekkpliktige that this application serves, `now` is in microseconds since 1970. `moves_position`
-    is false for elements that were not read in the order of their sekvensnummer.
+    is false for elements that were not read in the order of their sekvensnummer. `moved` are orders (trekkid) that now
+    belong to another of `own`, whose newest version must stay the newest.
     """
 
     trekkpliktig: str
@@ -25,6 +26,7 @@ class Context(msgspec.Struct, frozen=True):
     origin: Origin
     now: int
     moves_position: bool = True
+    moved: Container[str] = ()
 
 
 class Tally(msgspec.Struct):
@@ -63,6 +65,11 @@ def order_key(element: Element) -> bytes:
     if element.trekkid is None:
         return b"#" + element.raw_hash.hex().encode()
     return element.trekkid.encode()
+
+
+def is_left(element: Element, trekkpliktig: str, own: Container[str]) -> bool:
+    """Whether this element, read for `trekkpliktig`, names another of ours, whose lane publishes it."""
+    return isinstance(element, Trekkpaalegg) and element.trekkpliktig != trekkpliktig and element.trekkpliktig in own
 
 
 def correct(order: OrderState, element: Trekkpaalegg, origin: Origin) -> tuple[Publication, OrderState]:
