@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from producer import bootstrap
@@ -11,6 +10,7 @@ from producer.partitioning import lane_of
 from producer.worker import Worker
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from producer.domain.state import TrekkpliktigState
@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 class OperationTask:
     """A lane's task that does one thing. `decide` gets the lane's number and what is known of the trekkpliktig."""
 
-    def __init__(self, lane: int, trekkpliktig: str, publisher: LanePublisher, decide: Decide) -> None:
+    def __init__(
+        self, lane: int, trekkpliktig: str, publisher: LanePublisher, decide: Decide, stopping: threading.Event
+    ) -> None:
         self._lane = lane
         self._trekkpliktig = trekkpliktig
         self._publisher = publisher
         self._decide = decide
+        self._stopping = stopping
         self.first_open_signal = 0
 
     def run(self, first_signal_offset: int) -> None:
         """Take the lane, decide on what stands there, and write that."""
         self.first_open_signal = first_signal_offset
         try:
-            state = self._publisher.take().of(self._trekkpliktig)
+            state = self._publisher.take(self._stopping.is_set).of(self._trekkpliktig)
             records = self._decide(self._lane, state)
             if records:
                 self._publisher.publish(records, first_signal_offset)
@@ -63,8 +66,8 @@ class _NothingToDo:
         """Signals are left for the service."""
 
 
-def operate(settings: Settings, trekkpliktig: str, decide: Decide) -> None:
-    """Have `decide` say what to write for this trekkpliktig, and write it.
+def operate(settings: Settings, trekkpliktig: str, decide: Decide, stopping: threading.Event) -> None:
+    """Have `decide` say what to write for this trekkpliktig, and write it; or end early when `stopping` is set.
 
     Raises what `decide` raises, `FatalError` while another worker of the application is live, and what taking and
     writing a lane raise.
@@ -77,9 +80,9 @@ def operate(settings: Settings, trekkpliktig: str, decide: Decide) -> None:
         if lane != wanted:
             return _NothingToDo()
         publisher = bootstrap.build_publisher(settings, found, lane, membership, NullObserver())
-        return OperationTask(lane, trekkpliktig, publisher, decide)
+        return OperationTask(lane, trekkpliktig, publisher, decide, stopping)
 
-    worker = Worker(membership, make_task, found.lanes, threading.Event(), lambda: None, alone=True)
+    worker = Worker(membership, make_task, found.lanes, stopping, lambda: None, alone=True)
     try:
         worker.run()
     finally:

@@ -9,9 +9,9 @@ import msgspec
 from rich.table import Table
 
 from producer import bootstrap
+from producer.commands.interruptible import operate_interruptible
 from producer.commands.rounds import refuse_while_a_worker_runs
 from producer.kafka_properties import kafka_properties
-from producer.operation import operate
 from producer.publish.state_log import read_lane_state
 from producer.publish.state_records import forget_records, state_records
 from producer.publish.topics import Topics
@@ -68,7 +68,7 @@ def set_position(settings: Settings, output: Output, trekkpliktig: str, position
         changed = msgspec.structs.replace(state.position, position=position)
         return list(state_records(positions, lane, trekkpliktig, changed, {}))
 
-    operate(settings, trekkpliktig, decide)
+    operate_interruptible(settings, trekkpliktig, decide)
     output.line(f"{trekkpliktig}: the position is {position}")
 
 
@@ -82,5 +82,5 @@ def forget_position(settings: Settings, output: Output, trekkpliktig: str) -> No
         forgotten.append(len(state))
         return list(forget_records(positions, lane, trekkpliktig, state.keys()))
 
-    operate(settings, trekkpliktig, decide)
+    operate_interruptible(settings, trekkpliktig, decide)
     output.line(f"{trekkpliktig}: forgotten, with {forgotten[-1]} orders; all will be published anew")

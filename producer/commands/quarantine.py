@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from producer import bootstrap
+from producer.commands.interruptible import operate_interruptible
 from producer.commands.rounds import refuse_while_a_worker_runs
 from producer.detect import needed_versions
 from producer.domain.detection import Context
@@ -17,7 +18,6 @@ from producer.domain.trekkpaalegg import Failed, Gone, Origin, Rejected
 from producer.errors import FatalError, RejectedTrekkpaaleggError, SettingsError
 from producer.kafka_properties import kafka_properties
 from producer.observe.port import NullObserver
-from producer.operation import operate
 from producer.own import Own
 from producer.publish.quarantine_log import read_one, read_quarantine
 from producer.publish.topics import Topics
@@ -109,7 +109,7 @@ def release_quarantine(settings: Settings, output: Output, record_id: str, *, co
         except DoesNotFitError as misfit:
             raise misfit.why from misfit
 
-    operate(settings, record.trekkpliktig, decide)
+    operate_interruptible(settings, record.trekkpliktig, decide)
     output.line(f"{record.id} released; published: {', '.join(published) or 'nothing: it was left to another lane'}")
 
 
