@@ -102,11 +102,12 @@ class _Detector:
 
     def _belongs_here(self, trekkpaalegg: Trekkpaalegg) -> bool:
         """One that names another trekkpliktig of ours is left to the lane of that one."""
+        if trekkpaalegg.trekkpliktig == self._context.trekkpliktig:
+            return True
         if is_left(trekkpaalegg, self._context.trekkpliktig, self._context.own):
             self.found.tally.foreign_left += 1
             return False
-        if trekkpaalegg.trekkpliktig != self._context.trekkpliktig:
-            self.found.tally.foreign_published += 1
+        self.found.tally.foreign_published += 1
         return True
 
     def _take_trekkpaalegg(self, key: bytes, order: OrderState, element: Trekkpaalegg) -> None:

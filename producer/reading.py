@@ -98,9 +98,10 @@ class Reading:
         page = self._pages[0]
         count = len(page)
         while True:
-            wanted = needed_versions(
-                state, (each for each in page[:count] if not is_left(each, self.trekkpliktig, own))
-            )
+            wanted = needed_versions(state, page[:count])
+            if wanted:  # seldom, so that most pages are not gone through for this
+                here = [each for each in page[:count] if not is_left(each, self.trekkpliktig, own)]
+                wanted = needed_versions(state, here)
             if len(wanted) <= FETCHES_MAX or count == 1:
                 break
             count //= 2

@@ -46,7 +46,7 @@ def content_hash(trekkpaalegg: Trekkpaalegg, trekkstatus: Trekkstatus | None = N
                 trekkpaalegg.saksnummer,
                 trekkpaalegg.trekkpliktig,
                 trekkpaalegg.skyldner.encode(),
-                trekkpaalegg.ukjente_felter.get("trekkstatus") if status is Trekkstatus.UKJENT else status.value,
+                trekkpaalegg.ukjente_felter.get("trekkstatus") if status is Trekkstatus.UKJENT else status,
                 [
                     (
                         periode.startdato,

@@ -29,6 +29,8 @@ _DELAY_BUCKETS_SECONDS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _CHECKED_MAX = 250
 _MICROS_PER_SECOND = 1_000_000
 _ORIGIN, _LATE = attrgetter("origin._value_"), attrgetter("late")
+_CORRECTION, _CURRENT = attrgetter("correction"), attrgetter("current")
+_OPPRETTET = attrgetter("trekkpaalegg.opprettet")
 """Of every publication, and there are millions: `_value_` is what `value` looks up at length."""
 
 
@@ -120,8 +122,8 @@ class PrometheusObserver:
         for reason, count in Counter(each.reason.value for each in detection.rejected).items():
             self._quarantined.labels(reason).inc(count)
         self._late.inc(sum(map(_LATE, publications)))
-        self._corrections.inc(sum(each.correction is not None for each in publications))
-        oldest = min((each.trekkpaalegg.opprettet for each in publications if each.current), default=None)
+        self._corrections.inc(len(publications) - list(map(_CORRECTION, publications)).count(None))
+        oldest = min(map(_OPPRETTET, filter(_CURRENT, publications)), default=None)
         if oldest is not None:
             self._delay_seconds.observe(max(self._now() - oldest / _MICROS_PER_SECOND, 0))
         tally = detection.tally
