@@ -6,6 +6,7 @@ same tables beside the live ones. The migrations make them; a test holds both eq
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,25 @@ class ExactDecimal(TypeDecorator[Decimal]):
         return None if value is None else Decimal(value)
 
 
+class UtcMoment(TypeDecorator[datetime]):
+    """An instant, read back in UTC from both: TIMESTAMP WITH TIME ZONE on PostgreSQL, text without a zone on SQLite."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's own signature
+        """See SQLAlchemy. Takes instants with a zone only."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - as above
+        """See SQLAlchemy."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_MOMENT = sa.DateTime(timezone=True)
+_MOMENT = UtcMoment()
 metadata = sa.MetaData()
 
 
@@ -196,13 +214,38 @@ postering = sa.Table(
     sa.Column("skyldner", sa.Text, nullable=False, comment="national id of the person. Personal data"),
     sa.Column("brutto", ExactDecimal(14, 2), nullable=False, comment="gross pay of the person at this payout, kroner"),
     sa.Column("beloep", ExactDecimal(14, 2), nullable=False, comment="what was withheld, kroner"),
+    sa.Column("trekkbeloep", ExactDecimal(14, 2), comment="kroner a month, where the period of the payout says so"),
+    sa.Column("trekkprosent", ExactDecimal(5, 2), comment="percent of gross pay, where the period of the payout says so"),
+    sa.Column(
+        "allerede_trukket",
+        ExactDecimal(14, 2),
+        nullable=False,
+        comment="what others had withheld in the month and was counted for this order, kroner",
+    ),
     sa.Column("grunnlag", sa.Text, nullable=False, comment="the rule that led to it, for people"),
+    sa.Column("varsler", sa.JSON, nullable=False, comment="what a person was told to look at"),
     sa.Column("betalingsmottaker", sa.Text, nullable=False, comment="organisation number of the payee"),
     sa.Column("kidnummer", sa.Text, nullable=False, comment="payment reference"),
     sa.Column("kontonummer", sa.Text, nullable=False, comment="bank account of the payee"),
     sa.Column("forfallsdato", sa.Date, nullable=False, comment="when it is to be paid on"),
+    sa.Column(
+        "betalingsoppdrag",
+        sa.Integer,
+        comment="in which file of payments it goes, from 1; null: nothing to pay, or held back until its payee is accepted",
+    ),
     sa.Column("recorded", _MOMENT, nullable=False, comment="when the row was written, UTC"),
+    sa.Index("postering_trekkid", "trekkid", "utbetalingsdato"),
     comment="what payouts withheld; never part of a replay's swap",
+)
+
+utbetaling = sa.Table(
+    "utbetaling",
+    metadata,
+    sa.Column("utbetalingsdato", sa.Date, primary_key=True, comment="date of the payout"),
+    sa.Column("utbetaling", sa.Text, primary_key=True, comment="which payout of that date; empty: the ordinary one"),
+    sa.Column("file_digest", sa.Text, primary_key=True, comment="SHA-256 of the persons and pay that were read"),
+    sa.Column("recorded", _MOMENT, nullable=False, comment="when the row was written, UTC"),
+    comment="which files of gross pay were worked through; never part of a replay's swap",
 )
 
 REPLAYED = (
