@@ -214,8 +214,8 @@ postering = sa.Table(
     sa.Column("skyldner", sa.Text, nullable=False, comment="national id of the person. Personal data"),
     sa.Column("brutto", ExactDecimal(14, 2), nullable=False, comment="gross pay of the person at this payout, kroner"),
     sa.Column("beloep", ExactDecimal(14, 2), nullable=False, comment="what was withheld, kroner"),
-    sa.Column("trekkbeloep", ExactDecimal(14, 2), comment="kroner a month, where the period of the payout says so"),
-    sa.Column("trekkprosent", ExactDecimal(5, 2), comment="percent of gross pay, where the period of the payout says so"),
+    sa.Column("trekkbeloep", ExactDecimal(14, 2), comment="kroner a month, where the period says so"),
+    sa.Column("trekkprosent", ExactDecimal(5, 2), comment="percent of gross pay, where the period says so"),
     sa.Column(
         "allerede_trukket",
         ExactDecimal(14, 2),
@@ -231,7 +231,7 @@ postering = sa.Table(
     sa.Column(
         "betalingsoppdrag",
         sa.Integer,
-        comment="in which file of payments it goes, from 1; null: nothing to pay, or held back until its payee is accepted",
+        comment="its file of payments, from 1; null: nothing to pay, or held until the payee is accepted",
     ),
     sa.Column("recorded", _MOMENT, nullable=False, comment="when the row was written, UTC"),
     sa.Index("postering_trekkid", "trekkid", "utbetalingsdato"),
