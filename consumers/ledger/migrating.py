@@ -1,0 +1,128 @@
+"""A database in, the same with this version's tables and an identity out; or, for who only looks, what is there."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.schema import CreateSchema
+
+from consumers.errors import FatalError
+from consumers.ledger import tables
+from consumers.ledger.address import Address, PostgresqlAddress
+from consumers.ledger.engine import make_engine
+from consumers.ledger.translation import translating
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+VERSION_TABLE = "ledger_migration"
+_LOCK_CLASS = int.from_bytes(b"trkk", "big")
+"""First half of the advisory locks' keys; the second is a hash of the schema's name."""
+
+_RUN_FIRST = "start `trekkpaalegg-consumer run` on it once, which makes the tables"
+
+
+class _Found(enum.Enum):
+    NOTHING = "nothing"
+    OLDER = "older"
+    CURRENT = "current"
+
+
+def prepare(address: Address) -> str:
+    """Make or migrate the tables where that is still to be done; the ledger's id.
+
+    Two that start at once wait for one another. A database that is up to date is only read. Raises `FatalError` where
+    tables of the same names belong to something else or to a newer version of this program, and as `translating`.
+    """
+    engine = make_engine(address, read_only=True)
+    if isinstance(address, PostgresqlAddress) or address.path.exists():
+        with translating(address.place), engine.connect() as connection:
+            if _found(connection, address) is _Found.CURRENT and (identity := _identity(connection)):
+                return identity
+    engine = make_engine(address)
+    with translating(address.place), engine.begin() as connection:
+        if isinstance(address, PostgresqlAddress):
+            _lock_schema(connection, address.schema())
+        if _found(connection, address) is not _Found.CURRENT:
+            _upgrade(connection)
+        identity = _identity(connection)
+        if identity is None:
+            identity = uuid.uuid4().hex
+            connection.execute(sa.insert(tables.ledger).values(id=identity, created=datetime.now(UTC)))
+    return identity
+
+
+def look(address: Address) -> str:
+    """The id of the ledger that is there. Needs no right to write.
+
+    Raises `FatalError` when there is none, or one of another version of this program; and as `translating`.
+    """
+    engine = make_engine(address, read_only=True)
+    with translating(address.place), engine.connect() as connection:
+        found = _found(connection, address)
+        identity = _identity(connection) if found is _Found.CURRENT else None
+    if found is _Found.NOTHING or (found is _Found.CURRENT and identity is None):
+        raise FatalError(f"{address.place}: there is no ledger: {_RUN_FIRST}")
+    if identity is None:
+        raise FatalError(f"{address.place}: the ledger is of an older version: {_RUN_FIRST} anew")
+    return identity
+
+
+def lock_key(schema: str) -> tuple[sa.BindParameter[int], sa.Function[int]]:
+    """The two halves of the advisory lock on everything that concerns this schema's making."""
+    return sa.literal(_LOCK_CLASS), sa.func.hashtext(schema)
+
+
+def _lock_schema(connection: Connection, schema: str) -> None:
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(*lock_key(schema))))
+    if not sa.inspect(connection).has_schema(schema):
+        connection.execute(CreateSchema(schema))
+
+
+def _found(connection: Connection, address: Address) -> _Found:
+    there = set(sa.inspect(connection).get_table_names())
+    if VERSION_TABLE not in there:
+        foreign = sorted(there & tables.metadata.tables.keys())
+        if foreign:
+            raise FatalError(
+                f"{address.place}: the table {foreign[0]} is there and is no ledger's: give a schema or database of"
+                " its own, such as `?options=-csearch_path%3Dledger`"
+            )
+        return _Found.NOTHING
+    version = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - our constant
+    if version == _steps()[0]:
+        return _Found.CURRENT
+    if version is None or version in _steps():
+        return _Found.OLDER
+    raise FatalError(f"{address.place}: the ledger is of a newer version of this program: install that one")
+
+
+def _identity(connection: Connection) -> str | None:
+    return connection.execute(sa.select(tables.ledger.c.id)).scalar()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["migration"] = {"connection": connection, "version_table": VERSION_TABLE}
+    command.upgrade(config, "head")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+@cache
+def _steps() -> tuple[str, ...]:
+    """Every step's name, the last one first."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())

@@ -1,0 +1,1 @@
+"""The ledger's tables as they came to be, step by step, for alembic."""
