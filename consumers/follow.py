@@ -1,4 +1,4 @@
-"""A topic in, its committed messages out, from its beginning or from now on, as they come.
+"""A topic in, its committed messages out, from its beginning, from given offsets or from now on, as they come.
 
 No group is joined and no offset is stored: looking at a topic changes nothing, and any number may look at once.
 """
@@ -36,6 +36,9 @@ class Follower:
 
     Raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not answer at
     the start. Later it is waited for: `on_silence` is called each time that no broker can be reached any more.
+
+    With `next_offsets` reading begins there, and at its beginning for a partition that is not among them; `FatalError`
+    is raised when messages are no longer there that were not read yet, rather than passing over them.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Follower:
         topic: str,
         *,
         from_beginning: bool,
+        next_offsets: Mapping[int, int] | None = None,
         on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         self.topic = topic
@@ -54,7 +58,7 @@ class Follower:
             "group.id": _GROUP,  # never joined; librdkafka wants one
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
+            "auto.offset.reset": "earliest" if next_offsets is None else "error",
             "enable.partition.eof": True,
             "error_cb": self._take_trouble,
         }
@@ -63,7 +67,7 @@ class Follower:
         except KafkaException as error:
             raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
         try:
-            self._ahead = self._assign(from_beginning=from_beginning)
+            self._ahead = self._assign(next_offsets, from_beginning=from_beginning)
         except KafkaException as error:
             self.close()
             raise _translated(error.args[0], topic) from error
@@ -113,7 +117,7 @@ class Follower:
         elif error.fatal() or error.code() == _REFUSED:
             self._refusal = error
 
-    def _assign(self, *, from_beginning: bool) -> dict[int, int]:
+    def _assign(self, next_offsets: Mapping[int, int] | None, *, from_beginning: bool) -> dict[int, int]:
         """Start reading every partition; the end of each that has something before it, which is then still ahead."""
         found = self._consumer.list_topics(self.topic, timeout=CALL_SECONDS_MAX).topics[self.topic]
         if found.error is not None:
@@ -124,11 +128,24 @@ class Follower:
             low, end = self._consumer.get_watermark_offsets(
                 TopicPartition(self.topic, partition), timeout=CALL_SECONDS_MAX
             )
-            starts.append(TopicPartition(self.topic, partition, low if from_beginning else end))
-            if from_beginning and end > low:
+            start = low if from_beginning else end
+            if next_offsets is not None:
+                start = next_offsets.get(partition, low)
+                if not low <= start <= end:
+                    raise FatalError(_gap(f"{self.topic}/{partition}", start, low, end))
+            starts.append(TopicPartition(self.topic, partition, start))
+            if start < end:
                 ahead[partition] = end
         self._consumer.assign(starts)
         return ahead
+
+
+def _gap(place: str, start: int, low: int, end: int) -> str:
+    what = f"messages from {start} to {low - 1} are deleted" if start < low else f"it ends at {end}, before {start}"
+    return (
+        f"{place}: {what}, so it cannot be gone on with where reading ended; "
+        "see the topic's retention and whether it was made anew, then begin with a new state"
+    )
 
 
 def _translated(error: KafkaError, topic: str) -> FatalError | RetryableError:
@@ -140,6 +157,10 @@ def _translated(error: KafkaError, topic: str) -> FatalError | RetryableError:
         )
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return FatalError(f"{topic}: Kafka does not let this client read it; ask for an ACL")
+    if code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own
+        return FatalError(
+            f"{topic}: messages that were not read yet are deleted; see its retention, then begin with a new state"
+        )
     reason = f"{topic} cannot be read: Kafka says {error.name()}"
     if code in _PASSING or error.retriable():
         return RetryableError(f"{reason}; see whether KAFKA_BROKERS is right and the brokers run")

@@ -1,0 +1,262 @@
+"""Messages of `<prefix>-versjoner` in, each delivered to the receiver or kept out: the loop that does it."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import msgspec
+
+from consumers.errors import FatalError, RetryableError, UndecodableError
+from consumers.readable import masked
+from consumers.webhook.answer import Meaning, Outcome
+from consumers.webhook.cloudevent import parcel_of
+from consumers.webhook.decide import Again, Deliver, Park, Patience, Stop, decide
+from consumers.webhook.message import message_of
+from consumers.webhook.schedule import Schedule
+from consumers.webhook.store import Settled
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable
+
+    from confluent_kafka import Message as KafkaMessage
+
+    from consumers.decode import Decoder
+    from consumers.webhook.cloudevent import Parcel
+    from consumers.webhook.decide import Decision
+    from consumers.webhook.message import Message
+    from consumers.webhook.schedule import Waiting
+    from consumers.webhook.store import Store
+
+_T = TypeVar("_T")
+_IDLE_SECONDS = 0.1
+_BUSY_SECONDS = 0.05
+_LOOK_SECONDS = 1.0
+_TELL_SECONDS = 60.0
+_STORE_PAUSE_SECONDS = 1.0
+LEAVE_SECONDS_MAX = 8.0
+"""How long what is on its way is waited for at the end: a stop has ten seconds."""
+
+
+class Source(Protocol):
+    """Where messages come from."""
+
+    @property
+    def has_reached_end(self) -> bool:
+        """Whether all has been given that was there at the start."""
+
+    def poll(self, seconds_max: float) -> list[KafkaMessage]:
+        """What has come, waiting at most so long."""
+
+
+class Carrier(Protocol):
+    """Who sends, several at a time."""
+
+    def send(self, waiting: Waiting, parcel: Parcel) -> None:
+        """Begin to send it."""
+
+    def come_back(self, seconds_max: float) -> list[tuple[Waiting, Outcome]]:
+        """What came of those that were sent, waiting at most so long for the first."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much at a time: deliveries, events that wait until reading pauses, and parked ones until all stops."""
+
+    concurrency_max: int = 4
+    backlog_max: int = 1000
+    parked_max: int = 100
+    patience: Patience = Patience()
+
+
+class Tally(msgspec.Struct):
+    """What has been done so far."""
+
+    read: int = 0
+    delivered: int = 0
+    parked: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.read} read, {self.delivered} delivered"
+        return f"{text}, {self.parked} parked" if self.parked else text
+
+
+class Forwarder:
+    """One process's forwarding. All is decided and written in one thread; couriers only send.
+
+    `note` takes lines for people; `stopping` ends it. What is on its way at the end is waited for, and written.
+    """
+
+    def __init__(
+        self, store: Store, decoder: Decoder, limits: Limits, note: Callable[[str], None], stopping: threading.Event
+    ) -> None:
+        self._store = store
+        self._decoder = decoder
+        self._limits = limits
+        self._note = note
+        self._stopping = stopping
+        self._schedule = Schedule(limits.concurrency_max, store.blocked())
+        for waiting in store.waiting():
+            self._schedule.add(waiting)
+        self._looked = self._told = time.monotonic()
+        self._refusal = self._too_many_parked()
+        self.tally = Tally()
+
+    @property
+    def waiting_count(self) -> int:
+        """How many are to be sent."""
+        return self._schedule.waiting_count
+
+    def run(self, source: Source, carrier: Carrier, *, until_end: bool = False) -> None:
+        """Forward until `stopping` is set, or with `until_end` until all is delivered or parked.
+
+        Raises `FatalError` when the receiver says that its address is gone, when too many are parked, and as the
+        store, the source and the decoder do.
+        """
+        while not self._stopping.is_set() and self._refusal is None:
+            self._look_for_released()
+            self._read(source)
+            self._send(carrier)
+            self._settle(carrier.come_back(_BUSY_SECONDS if self._schedule.on_the_way_count else 0))
+            self._tell_now_and_then()
+            if until_end and source.has_reached_end and not self._schedule.waiting_count:
+                return
+        self._leave(carrier)
+        if self._refusal is not None:
+            raise FatalError(self._refusal)
+
+    def _read(self, source: Source) -> None:
+        """Keep what has come, unless enough waits. Where there is nothing to do, this is where time is passed."""
+        is_busy = self._schedule.on_the_way_count > 0
+        due_in = self._schedule.due_in_seconds(time.time())
+        pause = 0.0 if is_busy else min(_IDLE_SECONDS, _IDLE_SECONDS if due_in is None else due_in)
+        if self._schedule.waiting_count >= self._limits.backlog_max:
+            if pause > 0:
+                self._stopping.wait(pause)
+            return
+        messages = [message_of(each) for each in source.poll(pause)]
+        if messages:
+            for waiting in self._write(lambda: self._store.take(messages)):
+                self._schedule.add(waiting)
+            self.tally.read += len(messages)
+
+    def _send(self, carrier: Carrier) -> None:
+        due = self._schedule.take_due(time.time())
+        if not due:
+            return
+        messages = self._write(lambda: self._store.messages([waiting.sequence for waiting in due]))
+        unsent: list[tuple[Waiting, Outcome]] = []
+        for waiting in due:
+            parcel = self._parcel(messages[waiting.sequence])
+            if isinstance(parcel, Outcome):
+                unsent.append((waiting, parcel))
+            else:
+                carrier.send(waiting, parcel)
+        self._settle(unsent)
+
+    def _parcel(self, message: Message) -> Parcel | Outcome:
+        """The event as it is sent, or why it cannot be."""
+        try:
+            return parcel_of(self._decoder.decode_trekkpaalegg_versjon(message.value), message.headers)
+        except UndecodableError as error:
+            return Outcome(Meaning.REFUSED, f"it cannot be decoded: {masked(str(error))}")
+        except RetryableError as error:
+            return Outcome(Meaning.UNAVAILABLE, str(error))
+
+    def _settle(self, came: Iterable[tuple[Waiting, Outcome]]) -> None:
+        """Write what became of those that came back, and only then let the next of their orders go."""
+        now = time.time()
+        decisions = [
+            decide(
+                waiting,
+                outcome,
+                troubles=self._schedule.troubles,
+                now_seconds=now,
+                patience=self._limits.patience,
+                chance=random.random,
+            )
+            for waiting, outcome in came
+        ]
+        if not decisions:
+            return
+        settled = Settled(
+            [each.waiting.sequence for each in decisions if isinstance(each, Deliver)],
+            [(each.later, each.words) for each in decisions if isinstance(each, Again)],
+            [(each.waiting.sequence, each.words) for each in decisions if isinstance(each, Park)],
+        )
+        self._write(lambda: self._store.settle(settled, now))
+        for decision in decisions:
+            self._apply(decision, now)
+
+    def _apply(self, decision: Decision, now: float) -> None:
+        match decision:
+            case Deliver(waiting):
+                if self._schedule.troubles:
+                    self._note("the receiver takes events again")
+                self._schedule.delivered(waiting)
+                self.tally.delivered += 1
+            case Again(waiting, later, words, hold_until_seconds):
+                if hold_until_seconds is None:
+                    self._schedule.again(waiting, later)
+                    pause = later.due_seconds - now
+                    self._note(f"{masked(waiting.order)}: {words}; attempt {later.tries + 1} in {pause:.0f} s")
+                    return
+                if not self._schedule.troubles:
+                    self._note(f"{words}; all events wait, and go on when it is back")
+                self._schedule.hold(waiting, later, hold_until_seconds, now)
+            case Park(waiting, words):
+                self._schedule.parked(waiting)
+                self.tally.parked += 1
+                self._note(f"{masked(waiting.order)}: {words}. Parked, and what follows of this order waits behind it")
+                self._refusal = self._too_many_parked()
+            case Stop(waiting, words):
+                self._schedule.again(waiting, waiting)
+                self._refusal = (
+                    f"{words}: it wants no more events at this address. Nothing is lost: set the address that it has "
+                    "now, and start again with the same --state"
+                )
+
+    def _look_for_released(self) -> None:
+        """Another process may have released or dropped what is parked."""
+        now = time.monotonic()
+        if not self._schedule.blocked or now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        for order in self._schedule.blocked - self._write(self._store.blocked):
+            waiting = self._write(lambda order=order: self._store.waiting(order))  # type: ignore[misc]  # mypy#12557
+            self._schedule.unblock(order, waiting)
+
+    def _too_many_parked(self) -> str | None:
+        parked = len(self._schedule.blocked)
+        if parked <= self._limits.parked_max:
+            return None
+        return (
+            f"{parked} events are parked, more than --parked-max {self._limits.parked_max}: see `webhook parked`, "
+            "mend what is wrong, then `webhook release` or `webhook drop`"
+        )
+
+    def _leave(self, carrier: Carrier) -> None:
+        deadline = time.monotonic() + LEAVE_SECONDS_MAX
+        while self._schedule.on_the_way_count and time.monotonic() < deadline:
+            came = carrier.come_back(_BUSY_SECONDS)
+            self._settle(came)
+
+    def _write(self, action: Callable[[], _T]) -> _T:
+        """Do it, again and again while the database is in passing trouble. Raises what is no passing trouble."""
+        told = False
+        while True:
+            try:
+                return action()
+            except RetryableError as error:
+                if self._stopping.wait(_STORE_PAUSE_SECONDS):
+                    raise
+                if not told:
+                    self._note(str(error))
+                    told = True
+
+    def _tell_now_and_then(self) -> None:
+        now = time.monotonic()
+        if now - self._told >= _TELL_SECONDS:
+            self._told = now
+            self._note(f"{self.tally}; {self._schedule.waiting_count} wait, {len(self._schedule.blocked)} are parked")
