@@ -10,7 +10,9 @@ from consumers.errors import UndecodableError
 from consumers.event import TrekkpaaleggVersjon
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from confluent_kafka import Message
 
 
 class Coordinates(msgspec.Struct, frozen=True, order=True):
@@ -54,3 +56,34 @@ def marks_of(headers: Mapping[str, bytes]) -> tuple[bool, int]:
     if not correction.isdigit():
         raise UndecodableError("the header ce_correction is no number")
     return late == b"true", int(correction)
+
+
+def incoming_of(
+    message: Message, topic: str, decode: Callable[[bytes | None], TrekkpaaleggVersjon]
+) -> Incoming | UndecodableMessage:
+    """The event that a message holds, or the message as it is when it holds none. Raises what else `decode` raises."""
+    coordinates = Coordinates(topic, message.partition() or 0, message.offset() or 0)
+    value = message.value()
+    headers = _headers_of(message)
+    try:
+        late, correction = marks_of(headers)
+        return Incoming(coordinates, decode(value), late, correction)
+    except UndecodableError as error:
+        texts = {name: content.decode(errors="replace") for name, content in headers.items()}
+        return UndecodableMessage(coordinates, message.key(), value, texts, str(error))
+
+
+def again(
+    message: UndecodableMessage, decode: Callable[[bytes | None], TrekkpaaleggVersjon]
+) -> Incoming | UndecodableMessage:
+    """What a message that could not be decoded gives now. Raises what else `decode` raises."""
+    try:
+        late, correction = marks_of({name: text.encode() for name, text in message.headers.items()})
+        return Incoming(message.coordinates, decode(message.value), late, correction)
+    except UndecodableError as error:
+        return msgspec.structs.replace(message, reason=str(error))
+
+
+def _headers_of(message: Message) -> dict[str, bytes]:
+    headers: dict[str, bytes | None] = dict(message.headers() or ())  # type: ignore[arg-type]  # a consumer gives pairs
+    return {name: text or b"" for name, text in headers.items()}

@@ -1,0 +1,64 @@
+"""Settings in, the parts that commands work with out: the only place that builds them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from consumers.consume import Subscription
+from consumers.decode import Decoder
+from consumers.errors import SettingsError
+from consumers.ledger.opening import open_ledger
+from consumers.registry import RegistrySchemaSource
+from consumers.settings import kafka_properties
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from consumers.consume import Owner
+    from consumers.ledger.port import Ledger
+    from consumers.ledger_thread import LedgerThread
+    from consumers.settings import Settings
+
+
+def ledger_url(option: str | None, settings: Settings) -> str:
+    """What `--ledger` says, else the setting. Raises `SettingsError` when neither is given."""
+    if option:
+        return option
+    if settings.ledger is None:
+        raise SettingsError(["--ledger: missing; give postgresql://… or sqlite:///…, or set TREKKPAALEGG_LEDGER"])
+    return settings.ledger.get_secret_value()
+
+
+def open_ledger_in(ledger_thread: LedgerThread, url: str) -> Ledger:
+    """The ledger, opened in the thread that alone uses it. Raises as `open_ledger`."""
+    return ledger_thread.submit(lambda: open_ledger(url)).result()
+
+
+def topic_of(settings: Settings, *, newest_only: bool) -> str:
+    """The topic that is applied."""
+    return f"{settings.topic_prefix}-{'gjeldende' if newest_only else 'versjoner'}"
+
+
+def subscribe(settings: Settings, topic: str, ledger: Ledger, owner: Owner) -> Subscription:
+    """A member of the ledger's group. Raises as `Subscription`."""
+    group_id = settings.consumer_group or f"trekkpaalegg-consumer-{ledger.id}"
+    return Subscription(kafka_properties(settings), topic, group_id, owner)
+
+
+@contextmanager
+def decoding(settings: Settings) -> Iterator[Decoder]:
+    """A decoder that asks the registry, where there is one."""
+    if settings.kafka_schema_registry is None:
+        yield Decoder()
+        return
+    password = settings.kafka_schema_registry_password
+    source = RegistrySchemaSource(
+        settings.kafka_schema_registry,
+        settings.kafka_schema_registry_user,
+        password.get_secret_value() if password else None,
+    )
+    try:
+        yield Decoder(source)
+    finally:
+        source.close()

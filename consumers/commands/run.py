@@ -1,0 +1,95 @@
+"""`run`: a ledger's URL in, events applied to it until told to stop out, and what happens told on stderr."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from pathlib import Path  # noqa: TC003  typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+import typer
+
+from consumers.bootstrap import decoding, ledger_url, open_ledger_in, subscribe, topic_of
+from consumers.commands.output import PROGRAM
+from consumers.exit_codes import ExitCode, StoppedError
+from consumers.ledger_thread import LedgerThread
+from consumers.logs import configure_logs
+from consumers.settings import load_settings
+from consumers.worker import UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from consumers.settings import Settings
+
+_CLOSE_SECONDS_MAX = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(epilog=f"Example: {PROGRAM} run --ledger postgresql://payroll@localhost/payroll")(run)
+
+
+def run(
+    *,
+    ledger: Annotated[
+        str | None,
+        typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL"),
+    ] = None,
+    newest_only: Annotated[
+        bool, typer.Option("--newest-only", help="No history: read …-gjeldende, keep only newest versions.")
+    ] = False,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="End when all is applied that was committed at the start.")
+    ] = False,
+    undecodable_max: Annotated[
+        int, typer.Option(min=0, help="Stop when the ledger holds more messages that could not be decoded.")
+    ] = UNDECODABLE_MAX_DEFAULT,
+    env_file: Annotated[
+        Path | None,
+        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
+    ] = None,
+) -> int:
+    """Apply events to a ledger, each once, for ever. Several may share the work on one ledger; SIGTERM ends it."""
+    settings = load_settings(env_file, os.environ)
+    url = ledger_url(ledger, settings)
+    configure_logs()
+    options = WorkerOptions(newest_only=newest_only, until_end=until_end, undecodable_max=undecodable_max)
+    with _stopped_by_signals() as stopping:
+        work(settings, url, options, stopping)
+        if until_end and stopping.is_set():
+            raise StoppedError
+    return ExitCode.DONE
+
+
+def work(settings: Settings, url: str, options: WorkerOptions, stopping: threading.Event) -> None:
+    """Apply events to the ledger at `url` until `stopping` is set. Raises as `Worker.run` and `open_ledger`."""
+    log = structlog.get_logger()
+    topic = topic_of(settings, newest_only=options.newest_only)
+    ledger_thread = LedgerThread()
+    with decoding(settings) as decoder:
+        ledger = open_ledger_in(ledger_thread, url)
+        worker = Worker(ledger, ledger_thread, decoder, stopping, log.info, options)
+        log.info("begins", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)
+        try:
+            worker.run(lambda owner: subscribe(settings, topic, ledger, owner))
+        finally:
+            ledger_thread.submit(ledger.close)
+            ledger_thread.close(_CLOSE_SECONDS_MAX)
+            tally = worker.tally
+            log.info("ended", events=tally.events, undecodable=tally.undecodable, conflicts=tally.conflicts)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set: what is under way is finished, and nothing is interrupted in the middle."""
+    stopping = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,267 @@
+"""A topic in, batches of its committed messages out, each with how far it moves the ledger's offsets.
+
+Where reading begins is told by the ledger alone. The group's own offsets are written for those who look at lag, and
+never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from consumers.errors import FatalError, RetryableError
+from consumers.kafka_errors import ALL_DOWN, UNKNOWN_TOPIC, passes, refuses, translated
+from consumers.ledger.port import Advance, Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+CALL_SECONDS_MAX = 10.0
+SESSION_SECONDS = 10
+_SHORT_CALL_SECONDS = 1.0
+# Codes of librdkafka's own begin with an underscore.
+_AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
+_OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - see above
+
+_SILENT = logging.getLogger(f"{__name__}.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+class Batch(msgspec.Struct):
+    """Messages, in order within each partition, and the offsets that they move, by partition."""
+
+    messages: list[Message]
+    advances: dict[Partition, Advance]
+
+
+class Owner(Protocol):
+    """Who reads: knows the ledger, and is told what happens. Called within `Subscription.read` and `close`."""
+
+    def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
+        """Where to read these partitions from, which are this member's from now on. 0: nothing was read yet."""
+
+    def hand_over(self, topic: str, partitions: Collection[int]) -> None:
+        """Bring to an end what is under way, as these partitions are another member's from now on."""
+
+    def tell(self, event: str, **details: object) -> None:
+        """Something that people may want to know."""
+
+    def is_stopping(self) -> bool:
+        """Whether it is no use to wait for Kafka any longer."""
+
+
+class Subscription:
+    """One member of the consumer group `group_id`, which shares the partitions of `topic` among its members.
+
+    Raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not answer at
+    the start; later it is waited for. Used by one thread.
+    """
+
+    def __init__(self, properties: Mapping[str, str], topic: str, group_id: str, owner: Owner) -> None:
+        self.topic = topic
+        self._owner = owner
+        self._group_id = group_id
+        self._refusal: KafkaError | None = None
+        self._positions: dict[int, int] = {}
+        self._placed: set[int] = set()
+        settings: dict[str, Any] = {
+            "session.timeout.ms": SESSION_SECONDS * 1000,
+            "fetch.wait.max.ms": 100,
+            "queued.max.messages.kbytes": 32 * 1024,
+            **properties,
+            "group.id": group_id,
+            "group.protocol": "classic",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "error_cb": self._take_trouble,
+        }
+        try:
+            self._consumer = Consumer(settings, logger=_SILENT)
+        except KafkaException as error:
+            raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+        try:
+            self._see_topic()
+            self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        except BaseException:
+            self._consumer.close()
+            raise
+
+    @property
+    def partitions(self) -> set[int]:
+        """The partitions that are this member's."""
+        return set(self._positions)
+
+    def read(self, records_max: int, seconds_max: float) -> Batch:
+        """What has come; waits the whole time unless there is so much. May be empty.
+
+        Raises `FatalError` when Kafka refuses us or no longer has what the ledger needs, and what the owner raises.
+        """
+        self._placed.clear()
+        found = self._consumer.consume(records_max, timeout=seconds_max)
+        if self._refusal is not None:
+            raise self._translated(self._refusal)
+        placed, positions = frozenset(self._placed), self._positions
+        befores: dict[int, int] = {}
+        dropped: dict[int, int] = {}
+        messages = []
+        for message in found:
+            error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
+            if error is not None and error.code() != _AT_END:
+                self._judge(error, partition)
+                continue
+            position = positions.get(partition)
+            if position is None or offset < position:
+                continue
+            if partition in placed:
+                dropped[partition] = position
+                continue
+            if partition not in befores:
+                befores[partition] = position
+            if error is None:
+                positions[partition] = offset + 1
+                messages.append(message)
+            else:
+                positions[partition] = offset
+        if dropped:
+            # What came within the same call may be from before or after the placing: it is read anew.
+            self._place(dropped)
+        return Batch(
+            messages,
+            {
+                (self.topic, partition): Advance(before, positions[partition])
+                for partition, before in befores.items()
+                if positions[partition] != before
+            },
+        )
+
+    def place_anew(self) -> None:
+        """Go on where the ledger says, as its offsets were moved by another."""
+        if self._positions:
+            self._place(self._owner.next_offsets(self.topic, self.partitions))
+
+    def ends(self) -> dict[int, int]:
+        """The offset after the last committed message of every partition of the topic. Raises as the class says."""
+        try:
+            return {
+                partition: self._consumer.get_watermark_offsets(
+                    TopicPartition(self.topic, partition), timeout=CALL_SECONDS_MAX
+                )[1]
+                for partition in self._see_topic()
+            }
+        except KafkaException as error:
+            raise self._translated(error.args[0]) from error
+
+    def lag(self) -> int:
+        """How many offsets this member is behind, as far as is known without asking Kafka."""
+        behind = 0
+        for partition, position in self._positions.items():
+            with contextlib.suppress(KafkaException):
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
+                behind += max(0, end - position)
+        return behind
+
+    def show_progress(self, advances: Mapping[Partition, Advance]) -> None:
+        """Tell the group how far the ledger has come, for those who look at its lag. Does not wait, may fail."""
+        offsets = [TopicPartition(topic, partition, each.after) for (topic, partition), each in advances.items()]
+        with contextlib.suppress(KafkaException):
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+
+    def close(self) -> None:
+        """Leave the group, so that others get the partitions at once."""
+        self._consumer.close()
+
+    def _see_topic(self) -> list[int]:
+        deadline = time.monotonic() + CALL_SECONDS_MAX
+        while True:
+            try:
+                # In short calls: a signal is taken between two of them.
+                found = self._consumer.list_topics(self.topic, timeout=_SHORT_CALL_SECONDS).topics[self.topic]
+                break
+            except KafkaException as error:
+                failed = self._translated(error.args[0])
+                is_late = time.monotonic() > deadline or self._owner.is_stopping()
+                if is_late or not isinstance(failed, RetryableError):
+                    raise failed from error
+        if found.error is not None:
+            raise self._translated(found.error)
+        return sorted(found.partitions)
+
+    def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        partitions = [each.partition for each in assigned]
+        offsets = self._owner.next_offsets(self.topic, partitions) if partitions else {}
+        self._positions |= offsets
+        self._placed |= offsets.keys()
+        consumer.incremental_assign([TopicPartition(self.topic, *place) for place in offsets.items()])
+
+    def _revoked(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
+        self._owner.hand_over(self.topic, [each.partition for each in revoked])
+        self._lost(consumer, revoked)
+
+    def _lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
+        for each in lost:
+            self._positions.pop(each.partition, None)
+        consumer.incremental_unassign(lost)
+
+    def _place(self, offsets: Mapping[int, int]) -> None:
+        """Fetch anew from there. Unlike a seek it works before the first fetch too; what was fetched is dropped."""
+        self._positions |= offsets
+        places = [TopicPartition(self.topic, *place) for place in offsets.items()]
+        self._consumer.incremental_unassign(places)
+        self._consumer.incremental_assign(places)
+
+    def _judge(self, error: KafkaError, partition: int) -> None:
+        """Nothing, when it passes by itself. Raises `FatalError`."""
+        code = error.code()
+        if code == _OUT_OF_RANGE:
+            self._begin_where_the_topic_does(partition)
+        elif code in UNKNOWN_TOPIC:
+            # A broker that has just come up may not know its topics yet.
+            with contextlib.suppress(RetryableError):
+                self._see_topic()
+        elif not passes(error):
+            raise self._translated(error)
+
+    def _begin_where_the_topic_does(self, partition: int) -> None:
+        """Only a ledger that has read nothing of the partition may begin later than at 0."""
+        position = self._positions.get(partition)
+        if position is None:
+            return
+        if position:
+            raise FatalError(
+                f"{self.topic}/{partition} no longer has offset {position}, which the ledger has come to: messages "
+                "were deleted before they were read, or the topic was made anew. Rebuild the ledger with "
+                "`trekkpaalegg-consumer replay`"
+            )
+        self._owner.tell(
+            "the topic no longer has its beginning, so the ledger will lack it", topic=self.topic, partition=partition
+        )
+        beginning = [TopicPartition(self.topic, partition, OFFSET_BEGINNING)]
+        self._consumer.incremental_unassign(beginning)
+        self._consumer.incremental_assign(beginning)
+
+    def _take_trouble(self, error: KafkaError) -> None:
+        """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
+        if error.code() == ALL_DOWN:
+            self._owner.tell("Kafka does not answer; reading goes on when it does", topic=self.topic)
+        elif refuses(error):
+            self._refusal = error
+
+    def _translated(self, error: KafkaError) -> FatalError | RetryableError:
+        return translated(error, self.topic, self._group_id)

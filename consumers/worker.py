@@ -1,0 +1,274 @@
+"""Batches of one topic in, a ledger that has applied each of them once out.
+
+While one batch is being written, the next one is read and decoded; at most one is under way. All that touches the
+ledger runs in the ledger's own thread.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import msgspec
+
+from consumers.apply import apply
+from consumers.errors import FatalError, OvertakenError, RetryableError
+from consumers.exit_codes import StoppedError
+from consumers.incoming import Incoming, UndecodableMessage, incoming_of
+from consumers.ledger.port import Advance, Partition
+from consumers.patience import Patience
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Collection, Mapping
+    from concurrent.futures import Future
+
+    from consumers.consume import Batch, Owner
+    from consumers.decode import Decoder
+    from consumers.ledger.port import Changes, Ledger
+    from consumers.ledger_thread import LedgerThread
+
+T = TypeVar("T")
+
+UNDECODABLE_MAX_DEFAULT = 100
+_HAND_OVER_SECONDS_MAX = 5.0
+_STOP_SECONDS_MAX = 8.0
+"""How long a batch under way may take after the word to stop: within the ten seconds that platforms wait."""
+
+_WAIT_SECONDS = 0.2
+
+
+class WorkerOptions(msgspec.Struct, frozen=True):
+    """How to work. A batch is given to the ledger when it has so many records or is so old.
+
+    `newest_only`: only the newest version of each order is kept. `until_end`: end when all is applied that was
+    committed at the start. `undecodable_max`: with more undecodable messages than that in the ledger, refuse to go on.
+    """
+
+    newest_only: bool = False
+    until_end: bool = False
+    undecodable_max: int = UNDECODABLE_MAX_DEFAULT
+    batch_records_max: int = 5_000
+    batch_seconds_max: float = 0.1
+    status_seconds: float = 10.0
+
+
+class Tally(msgspec.Struct):
+    """What was written to the ledger by this process."""
+
+    events: int = 0
+    undecodable: int = 0
+    conflicts: int = 0
+
+
+class Subscription(Protocol):
+    """What batches come from; see `consumers.consume.Subscription`."""
+
+    topic: str
+
+    def read(self, records_max: int, seconds_max: float) -> Batch:
+        """What has come."""
+
+    def place_anew(self) -> None:
+        """Go on where the ledger says."""
+
+    def ends(self) -> dict[int, int]:
+        """The offset after the last committed message of every partition."""
+
+    def lag(self) -> int:
+        """How many offsets are still ahead."""
+
+    def show_progress(self, advances: Mapping[Partition, Advance]) -> None:
+        """Tell the group how far the ledger has come."""
+
+    def close(self) -> None:
+        """Leave."""
+
+
+class Decoded(msgspec.Struct):
+    """A batch as it goes to the ledger."""
+
+    incoming: list[Incoming]
+    undecodable: list[UndecodableMessage]
+    advances: dict[Partition, Advance]
+
+
+class Worker:
+    """Applies one topic to one ledger, until `stopping` is set, the end is reached or an error ends it.
+
+    `tell(event, **details)` is called with what people may want to know, from both threads.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        ledger_thread: LedgerThread,
+        decoder: Decoder,
+        stopping: threading.Event,
+        tell: Callable[..., None],
+        options: WorkerOptions,
+    ) -> None:
+        self._ledger = ledger
+        self._ledger_thread = ledger_thread
+        self._decode = decoder.decode_trekkpaalegg_versjon
+        self._stopping = stopping
+        self._stopped_at: float | None = None
+        self._options = options
+        self._under_way: tuple[Future[Changes], Decoded] | None = None
+        self._told = (time.monotonic(), 0)
+        self._patience = Patience(stopping, tell)
+        self.tell = tell
+        self.tally = Tally()
+
+    def run(self, subscribe: Callable[[Owner], Subscription]) -> None:
+        """Work on what `subscribe` gives.
+
+        Raises `FatalError` for what needs a person, `RetryableError` when Kafka does not answer at the start, and
+        `StoppedError` when the ledger does not answer in time after the word to stop.
+        """
+        self._check_undecodable(self._in_ledger(self._ledger.count_undecodable))
+        subscription = subscribe(self)
+        try:
+            ends = subscription.ends() if self._options.until_end else None
+            while not self._stopping.is_set():
+                decoded = self._decoded(subscription)
+                if not self._settle(subscription):
+                    subscription.place_anew()
+                elif decoded.advances:
+                    self._under_way = (self._ledger_thread.submit(lambda batch=decoded: self._write(batch)), decoded)  # type: ignore[misc]
+                elif ends is not None and self._has_reached(subscription.topic, ends):
+                    return
+                self._tell_status(subscription)
+            self._settle(subscription)
+        except RetryableError:
+            # In trouble when the word to stop came: nothing of the batch stands, or the offsets tell that it does.
+            if not self._stopping.is_set():
+                raise
+        finally:
+            subscription.close()
+
+    def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
+        """See `Owner`."""
+        found = self._in_ledger(lambda: self._ledger.next_offsets(topic, partitions))
+        self.tell(
+            "partitions assigned", topic=topic, partitions=sorted(found), next_offsets=dict(sorted(found.items()))
+        )
+        return found
+
+    def hand_over(self, topic: str, partitions: Collection[int]) -> None:
+        """See `Owner`. A batch that takes longer is none the worse: the next owner moves the offsets, or it does."""
+        self.tell("partitions given up", topic=topic, partitions=sorted(partitions))
+        if self._under_way is not None:
+            deadline = time.monotonic() + _HAND_OVER_SECONDS_MAX
+            while not self._under_way[0].done() and time.monotonic() < deadline:
+                self._wait(self._under_way[0])
+
+    def is_stopping(self) -> bool:
+        """See `Owner`."""
+        return self._stopping.is_set()
+
+    def _decoded(self, subscription: Subscription) -> Decoded:
+        batch = subscription.read(self._options.batch_records_max, self._options.batch_seconds_max)
+        decoded = Decoded([], [], batch.advances)
+        topic, decode = subscription.topic, self._decode
+        for message in batch.messages:
+            try:
+                found = incoming_of(message, topic, decode)
+            except RetryableError:
+                found = self._patience.call(lambda message=message: incoming_of(message, topic, decode))  # type: ignore[misc]
+            if isinstance(found, Incoming):
+                decoded.incoming.append(found)
+            else:
+                decoded.undecodable.append(found)
+        return decoded
+
+    def _settle(self, subscription: Subscription) -> bool:
+        """Wait for the batch under way. Whether the ledger is now where the reading believes it to be."""
+        if self._under_way is None:
+            return True
+        (future, decoded), self._under_way = self._under_way, None
+        try:
+            changes = self._result(future)
+        except OvertakenError as error:
+            self.tell("overtaken", topic=subscription.topic, reason=str(error))
+            return False
+        self.tally.events += len(decoded.incoming)
+        subscription.show_progress(decoded.advances)
+        self._tell_faults(decoded, changes)
+        return True
+
+    def _write(self, decoded: Decoded) -> Changes:
+        """In the ledger's thread. Raises `OvertakenError` also when a commit stood whose answer was lost."""
+        return self._patience.call(lambda: self._write_once(decoded))
+
+    def _write_once(self, decoded: Decoded) -> Changes:
+        with self._ledger.transaction(decoded.advances) as transaction:
+            changes = apply(transaction, decoded.incoming, newest_only=self._options.newest_only)
+            transaction.write(changes, decoded.undecodable)
+        return changes
+
+    def _has_reached(self, topic: str, ends: Mapping[int, int]) -> bool:
+        """Whether everything up to there is in the ledger, whoever wrote it."""
+        reached = self._in_ledger(lambda: self._ledger.next_offsets(topic, ends.keys()))
+        return all(reached[partition] >= end for partition, end in ends.items())
+
+    def _in_ledger(self, call: Callable[[], T]) -> T:
+        return self._result(self._ledger_thread.submit(lambda: self._patience.call(call)))
+
+    def _result(self, future: Future[T]) -> T:
+        while not future.done():
+            self._wait(future)
+        return future.result()
+
+    def _wait(self, future: Future[T]) -> None:
+        """A little. Raises `StoppedError` when the word to stop came too long ago."""
+        if self._stopping.is_set():
+            self._stopped_at = self._stopped_at or time.monotonic()
+            if time.monotonic() - self._stopped_at > _STOP_SECONDS_MAX:
+                raise StoppedError
+        try:
+            future.exception(_WAIT_SECONDS)
+        except TimeoutError:
+            return
+
+    def _tell_faults(self, decoded: Decoded, changes: Changes) -> None:
+        if changes.conflicts:
+            self.tally.conflicts += len(changes.conflicts)
+            first = changes.conflicts[0]
+            self.tell(
+                "conflict: a version came with other content and is marked as no correction; see trekkpaalegg_conflict",
+                count=len(changes.conflicts),
+                trekkid=first.event.trekkid,
+                trekkversjon=first.event.trekkversjon,
+            )
+        if decoded.undecodable:
+            self.tally.undecodable += len(decoded.undecodable)
+            first_message = decoded.undecodable[0]
+            place = first_message.coordinates
+            self.tell(
+                "undecodable, kept in undecodable_message",
+                count=len(decoded.undecodable),
+                topic=place.topic,
+                partition=place.partition,
+                offset=place.offset,
+                reason=first_message.reason,
+            )
+            self._check_undecodable(self._in_ledger(self._ledger.count_undecodable))
+
+    def _check_undecodable(self, count: int) -> None:
+        if count > self._options.undecodable_max:
+            raise FatalError(
+                f"{count} messages could not be decoded, more than --undecodable-max {self._options.undecodable_max} "
+                "allows; the table undecodable_message tells why. Mend the cause (a registry that is not set, a "
+                "program older than the schema), then run `trekkpaalegg-consumer retry` and start anew"
+            )
+
+    def _tell_status(self, subscription: Subscription) -> None:
+        then, events = self._told
+        seconds = time.monotonic() - then
+        if seconds < self._options.status_seconds:
+            return
+        self._told = (time.monotonic(), self.tally.events)
+        if self.tally.events != events:
+            rate = round((self.tally.events - events) / seconds)
+            self.tell("applied", events=self.tally.events, events_per_second=rate, lag=subscription.lag())
