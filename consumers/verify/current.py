@@ -1,0 +1,104 @@
+"""Messages of `…-gjeldende` in, one by one; whether they end at the newest of `…-versjoner` out. Pure."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from consumers.verify.findings import GJELDENDE, Check, Difference
+from consumers.verify.history import difference_of, shown
+
+if TYPE_CHECKING:
+    from consumers.verify.history import History, Message
+
+
+class Surplus(msgspec.Struct, frozen=True):
+    """An order of `…-gjeldende` that `…-versjoner` has not."""
+
+    trekkversjon: int
+    correction: int
+
+
+class Current:
+    """The last message of each key. Compaction may have taken former ones, never the last."""
+
+    def __init__(self, topic: str, history: History) -> None:
+        self.topic = topic
+        self._history = history
+        self._version = array("q")
+        self._digest = array("q")
+        self._correction: dict[int, int] = {}
+        self._surplus: dict[bytes, Surplus] = {}
+        self.events = 0
+        self._stepped: list[Difference] = []
+
+    def take(self, message: Message) -> None:
+        """One message, in the order of its partition."""
+        self.events += 1
+        place = self._history.places.get(message.key)
+        correction = message.correction or 0
+        if place is None:
+            before = self._surplus.get(message.key, Surplus(0, 0))
+            self._surplus[message.key] = Surplus(message.trekkversjon, correction)
+            self._step(message, before.trekkversjon, before.correction)
+            return
+        if place >= len(self._version):
+            missing = [0] * (len(self._history.places) - len(self._version))
+            self._version.extend(missing)
+            self._digest.extend(missing)
+        newest = self._version[place]
+        if message.trekkversjon <= newest or message.correction is not None or message.late or self._surplus:
+            former = self._surplus.pop(message.key, None)
+            newest = max(newest, former.trekkversjon if former else 0)
+            self._step(message, newest, self._correction.get(place, 0))
+            self._correction[place] = correction
+        elif self._correction:
+            self._correction.pop(place, None)
+        self._version[place] = message.trekkversjon
+        self._digest[place] = message.digest
+
+    def is_forward(self, message: Message) -> bool:
+        """Whether the version is newer than what stood there."""
+        place = self._history.places.get(message.key)
+        return place is not None and (place >= len(self._version) or message.trekkversjon > self._version[place])
+
+    def check(self) -> Check:
+        """Compare with the history as it stands now."""
+        history = self._history
+        check = Check(GJELDENDE, "orders", len(history.places), [*self._stepped])
+        reached = len(self._version)
+        for key, place in history.places.items():
+            version = self._version[place] if place < reached else 0
+            newest = history.newest[place]
+            if version == newest and (version == 0 or self._digest[place] == history.digest[place]):
+                continue
+            check.add(_difference(key, version, newest, self._correction.get(place, 0)))
+        for key, surplus in self._surplus.items():
+            if key not in history.places:
+                check.add(Difference("in gjeldende and not in versjoner", shown(key), surplus.trekkversjon))
+            else:
+                check.add(_difference(key, surplus.trekkversjon, history.newest[history.places[key]], 0))
+        return check
+
+    def _step(self, message: Message, version: int, correction: int) -> None:
+        if message.late:
+            self._stepped.append(difference_of(self.topic, message, "marked late, and yet in gjeldende"))
+        if (message.trekkversjon, message.correction or 0) <= (version, correction):
+            what = f"comes after version {version}{f', correction {correction}' if correction else ''} in gjeldende"
+            self._stepped.append(difference_of(self.topic, message, what))
+
+
+def _difference(key: bytes, version: int, newest: int, correction: int) -> Difference:
+    trekkid = shown(key)
+    if version == 0:
+        return Difference("missing from gjeldende", trekkid, newest)
+    if version < newest:
+        return Difference(f"gjeldende ends at version {version}, versjoner at {newest}", trekkid, newest)
+    if version > newest:
+        what = f"gjeldende ends at version {version}, versjoner {f'at {newest}' if newest else 'has none'}"
+        return Difference(what, trekkid, version)
+    return Difference(
+        "gjeldende holds other bytes than versjoner", trekkid, version, correction or None, fields=("value",)
+    )

@@ -1,0 +1,208 @@
+"""Messages of `…-versjoner` in, one by one; which versions each order has, and every fault of their order, out. Pure.
+
+Of each order only the newest version is kept, and what is irregular: nothing grows with the number of versions.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from consumers.verify.findings import COMPLETE, CORRECTIONS, ONCE, ORDER, Check, Difference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One message as the checks need it. `correction` is None for what is no correction; `digest` is of its bytes."""
+
+    key: bytes
+    trekkversjon: int
+    digest: int
+    partition: int
+    offset: int
+    late: bool = False
+    correction: int | None = None
+
+
+class Irregular(msgspec.Struct):
+    """What one order has besides versions that rise by one."""
+
+    holes: list[tuple[int, int]] = []
+    """Runs of versions below the newest that have not come, both ends included, rising."""
+    ahead: set[int] = set()
+    """Late versions above the newest: right only if a newer one follows."""
+    corrections: dict[int, list[int]] = {}
+    """By trekkversjon, the numbers of its corrections as they came."""
+
+
+class History:
+    """All orders of `…-versjoner`. Its arrays have one element for each order, at `places[key]`."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.places: dict[bytes, int] = {}
+        self.newest = array("q")
+        """The newest version that is not marked late; 0 for none."""
+        self.digest = array("q")
+        """Of the newest version, in its last correction."""
+        self.partition = array("i")
+        self.irregular: dict[int, Irregular] = {}
+        self.once = Check(ONCE, "events")
+        self.order = Check(ORDER, "events")
+        self.corrections = Check(CORRECTIONS, "corrections")
+        self.events = 0
+
+    def take(self, message: Message) -> bool:
+        """One message, in the order of its partition. False if the same version (or correction) has come before."""
+        self.events += 1
+        place = self.places.get(message.key)
+        if place is None:
+            place = self._begin(message)
+        elif self.partition[place] != message.partition:
+            self.order.add(self._difference(message, f"the order began in partition {self.partition[place]}"))
+        if message.correction is not None:
+            return self._take_correction(place, message, message.correction)
+        if message.trekkversjon == self.newest[place] + 1 and not message.late and place not in self.irregular:
+            self.newest[place] = message.trekkversjon
+            self.digest[place] = message.digest
+            return True
+        return self._take_irregular(place, message)
+
+    def is_next(self, message: Message) -> bool:
+        """Whether the version is the one that should come next of an order without anything irregular."""
+        place = self.places.get(message.key)
+        if place is None:
+            return message.trekkversjon == 1
+        return message.trekkversjon == self.newest[place] + 1 and place not in self.irregular
+
+    def has(self, place: int, trekkversjon: int) -> bool:
+        """Whether the version has come."""
+        found = self.irregular.get(place)
+        if trekkversjon > self.newest[place]:
+            return found is not None and trekkversjon in found.ahead
+        return trekkversjon >= 1 and not (found and any(first <= trekkversjon <= last for first, last in found.holes))
+
+    def holes(self) -> Iterator[tuple[bytes, int]]:
+        """Every version below the newest of its order that has not come: key and trekkversjon."""
+        if not self.irregular:
+            return
+        with_holes = {place for place, found in self.irregular.items() if found.holes}
+        for key, place in self.places.items():
+            if place in with_holes:
+                for first, last in self.irregular[place].holes:
+                    for trekkversjon in range(first, last + 1):
+                        yield key, trekkversjon
+
+    def left_over(self) -> list[Difference]:
+        """What only shows at the end: late versions that nothing newer followed, and corrections with gaps."""
+        found = []
+        keys = {place: key for key, place in self.places.items() if place in self.irregular}
+        for place, irregular in self.irregular.items():
+            trekkid = shown(keys[place])
+            found += [
+                Difference("marked late, and no newer version stands after it", trekkid, trekkversjon)
+                for trekkversjon in sorted(irregular.ahead)
+            ]
+        return found
+
+    def _begin(self, message: Message) -> int:
+        place = self.places[message.key] = len(self.places)
+        self.newest.append(0)
+        self.digest.append(0)
+        self.partition.append(message.partition)
+        return place
+
+    def _take_irregular(self, place: int, message: Message) -> bool:
+        irregular = self.irregular.setdefault(place, Irregular())
+        version, newest = message.trekkversjon, self.newest[place]
+        if version < 1:
+            self.order.add(self._difference(message, "versions are numbered from 1"))
+            return False
+        if self.has(place, version):
+            self.once.add(self._difference(message, "stands here once more"))
+            return False
+        if message.late and version > newest:
+            irregular.ahead.add(version)
+        elif version > newest:
+            irregular.holes += _without(newest + 1, version - 1, irregular.ahead)
+            irregular.ahead = {late for late in irregular.ahead if late > version}
+            self.newest[place], self.digest[place] = version, message.digest
+        else:
+            irregular.holes = _filled(irregular.holes, version)
+            if not message.late:
+                self.order.add(self._difference(message, f"comes after version {newest} and is not marked late"))
+        return True
+
+    def _take_correction(self, place: int, message: Message, number: int) -> bool:
+        self.corrections.examined += 1
+        irregular = self.irregular.setdefault(place, Irregular())
+        numbers = irregular.corrections.setdefault(message.trekkversjon, [])
+        if number in numbers:
+            self.corrections.add(self._difference(message, "this correction stands here once more"))
+            return False
+        if not self.has(place, message.trekkversjon):
+            self.corrections.add(self._difference(message, "comes before the version that it corrects"))
+        elif number != len(numbers) + 1:
+            self.corrections.add(self._difference(message, f"comes where correction {len(numbers) + 1} should"))
+        numbers.append(number)
+        if message.trekkversjon == self.newest[place] and number == max(numbers):
+            self.digest[place] = message.digest
+        return True
+
+    def _difference(self, message: Message, what: str) -> Difference:
+        return difference_of(self.topic, message, what)
+
+
+def complete(history: History, is_known: Callable[[bytes, int], bool]) -> Check:
+    """The check that nothing is missing; `is_known` tells by key and trekkversjon what the source does not give."""
+    check = Check(COMPLETE, "orders", len(history.places))
+    at_source = 0
+    for key, trekkversjon in history.holes():
+        if is_known(key, trekkversjon):
+            at_source += 1
+        else:
+            check.add(Difference("missing from versjoner, and not known to be missing", shown(key), trekkversjon))
+    for each in history.left_over():
+        check.add(each)
+    if at_source:
+        check.notes.append(f"{at_source} missing at the source, known")
+    return check
+
+
+def difference_of(topic: str, message: Message, what: str) -> Difference:
+    """A difference about one message."""
+    return Difference(
+        what,
+        shown(message.key),
+        message.trekkversjon,
+        message.correction,
+        place=f"{topic}/{message.partition}/{message.offset}",
+    )
+
+
+def shown(key: bytes) -> str:
+    """A key as text, whatever its bytes are."""
+    return key.decode(errors="backslashreplace")
+
+
+def _without(first: int, last: int, present: set[int]) -> list[tuple[int, int]]:
+    """The runs from `first` to `last` without what is present."""
+    runs, start = [], first
+    for each in sorted(number for number in present if first <= number <= last):
+        if start < each:
+            runs.append((start, each - 1))
+        start = each + 1
+    if start <= last:
+        runs.append((start, last))
+    return runs
+
+
+def _filled(holes: list[tuple[int, int]], version: int) -> list[tuple[int, int]]:
+    filled: list[tuple[int, int]] = []
+    for first, last in holes:
+        filled += _without(first, last, {version})
+    return filled

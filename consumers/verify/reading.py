@@ -1,0 +1,159 @@
+"""A topic in, its committed messages up to a given end out, batch by batch, without a group.
+
+An end is that of the last transaction that has ended when it is asked for: nothing before it is still open.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from consumers.errors import FatalError, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from confluent_kafka import Message
+
+CALL_SECONDS_MAX = 10.0
+SILENCE_SECONDS_MAX = 60.0
+BATCH_RECORDS_MAX = 10_000
+_WAIT_SECONDS = 0.1
+_GROUP = "trekkpaalegg-consumer-verify"
+# Codes of librdkafka's own begin with an underscore.
+_AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
+_UNKNOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001 - see above
+_PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT})  # noqa: SLF001 - see above
+
+_SILENT = logging.getLogger(f"{__name__}.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+class UnknownTopicError(FatalError):
+    """There is no such topic."""
+
+
+class CommittedReader:
+    """One topic, read `read_committed` from where the last reading ended.
+
+    Every method raises `UnknownTopicError`, `FatalError` when Kafka refuses us, and `RetryableError` when it does not
+    answer. Nothing read is ever given twice, and nothing is left out.
+    """
+
+    def __init__(self, properties: Mapping[str, str], topic: str) -> None:
+        self.topic = topic
+        self._consumer = _consumer(properties, "read_committed")
+        self._uncommitted = _consumer(properties, "read_uncommitted")
+        self.begins: dict[int, int] = {}
+        """The first offset that each partition still holds."""
+        try:
+            self.begins = {partition: low for partition, (low, _) in self._watermarks(self._consumer).items()}
+        except BaseException:
+            self.close()
+            raise
+        self.next: dict[int, int] = dict(self.begins)
+        """Where the next reading goes on, by partition."""
+
+    def ends(self) -> dict[int, int]:
+        """By partition, the end of what is committed now."""
+        return {partition: end for partition, (_, end) in self._watermarks(self._consumer).items()}
+
+    def ends_with_open(self) -> dict[int, int]:
+        """By partition, the end of all that is written now, open transactions included."""
+        return {partition: end for partition, (_, end) in self._watermarks(self._uncommitted).items()}
+
+    def read_to(self, ends: Mapping[int, int]) -> Iterator[list[Message]]:
+        """The messages up to `ends`, in batches; of a partition in its order. Batches may be empty."""
+        ahead = {partition: end for partition, end in ends.items() if end > self.next.get(partition, 0)}
+        if not ahead:
+            return
+        starts = [TopicPartition(self.topic, partition, self.next.get(partition, 0)) for partition in sorted(ahead)]
+        self._consumer.assign(starts)
+        heard = time.monotonic()
+        while ahead:
+            found = self._consumer.consume(BATCH_RECORDS_MAX, timeout=_WAIT_SECONDS)
+            if found:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENCE_SECONDS_MAX:
+                raise RetryableError(f"{self.topic}: Kafka has given nothing for {SILENCE_SECONDS_MAX:g} s")
+            yield self._within(found, ahead)
+        self._consumer.unassign()
+        self.next |= ends
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._consumer.close()
+        self._uncommitted.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _within(self, found: list[Message], ahead: dict[int, int]) -> list[Message]:
+        """Those that lie before the ends; takes out of `ahead` what has reached its end."""
+        messages = []
+        for message in found:
+            error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
+            end = ahead.get(partition, 0)
+            if error is None:
+                if offset < end:
+                    messages.append(message)
+                if offset + 1 >= end:
+                    ahead.pop(partition, None)
+            elif error.code() == _AT_END:
+                if offset >= end:
+                    ahead.pop(partition, None)
+            elif error.code() not in _PASSING and not error.retriable():
+                raise _translated(error, self.topic)
+        return messages
+
+    def _watermarks(self, consumer: Consumer) -> dict[int, tuple[int, int]]:
+        try:
+            found = consumer.list_topics(self.topic, timeout=CALL_SECONDS_MAX).topics[self.topic]
+            if found.error is None:
+                return {
+                    partition: consumer.get_watermark_offsets(
+                        TopicPartition(self.topic, partition), timeout=CALL_SECONDS_MAX
+                    )
+                    for partition in sorted(found.partitions)
+                }
+        except KafkaException as error:
+            raise _translated(error.args[0], self.topic) from error
+        raise _translated(found.error, self.topic)
+
+
+def _consumer(properties: Mapping[str, str], isolation_level: str) -> Consumer:
+    settings: dict[str, Any] = {
+        **properties,
+        "group.id": _GROUP,  # never joined; librdkafka wants one
+        "enable.auto.commit": False,
+        "isolation.level": isolation_level,
+        "auto.offset.reset": "error",  # an offset that has gone must not be passed over in silence
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 50,  # the broker's answer that a partition has ended comes no sooner
+    }
+    try:
+        return Consumer(settings, logger=_SILENT)
+    except KafkaException as error:
+        raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+
+
+def _translated(error: KafkaError, topic: str) -> FatalError | RetryableError:
+    code = error.code()
+    if code in _UNKNOWN:
+        return UnknownTopicError(
+            f"{topic}: no such topic; set TREKKPAALEGG_TOPIC_PREFIX to the producer's, "
+            "or create it with `trekkpaalegg-producer topics apply`"
+        )
+    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return FatalError(f"{topic}: Kafka does not let this client read it; ask for an ACL")
+    reason = f"{topic} cannot be read: Kafka says {error.name()}"
+    if code in _PASSING or error.retriable():
+        return RetryableError(f"{reason}; see whether KAFKA_BROKERS is right and the brokers run")
+    return FatalError(f"{reason}; see the settings for Kafka")
