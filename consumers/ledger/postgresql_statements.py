@@ -59,23 +59,20 @@ WHERE h.trekkid = gone.trekkid AND h.trekkversjon = gone.trekkversjon
 """
 
 COPY_HISTORY = f"COPY trekkpaalegg_versjon ({_named(rows.HISTORY)}) FROM STDIN"
+COPY_NEWEST = f"COPY trekkpaalegg ({_named(rows.ORDER)}) FROM STDIN"
 COPY_STAGING = f"COPY newest_staging ({_named(rows.ORDER)}) FROM STDIN"
 COPY_PERIODS = f"COPY trekkstoerrelse_for_periode ({_named(rows.PERIOD)}) FROM STDIN"
 
 _SET = ", ".join(f'"{column}" = excluded."{column}"' for column in rows.ORDER[1:])
 
-# Gives back the orders that did not move. The periods of those that did are gone afterwards.
 MOVE_NEWEST = f"""
-WITH moved AS (
-    INSERT INTO trekkpaalegg AS stored ({_named(rows.ORDER)}) SELECT {_named(rows.ORDER)} FROM newest_staging
-    ON CONFLICT (trekkid) DO UPDATE SET {_SET}
-    WHERE (excluded.trekkversjon, excluded.correction) > (stored.trekkversjon, stored.correction)
-    RETURNING trekkid
-), gone AS (
-    DELETE FROM trekkstoerrelse_for_periode p USING moved WHERE p.trekkid = moved.trekkid
-)
-SELECT trekkid FROM newest_staging EXCEPT ALL SELECT trekkid FROM moved
+INSERT INTO trekkpaalegg AS stored ({_named(rows.ORDER)}) SELECT {_named(rows.ORDER)} FROM newest_staging
+ON CONFLICT (trekkid) DO UPDATE SET {_SET}
+WHERE (excluded.trekkversjon, excluded.correction) > (stored.trekkversjon, stored.correction)
+RETURNING trekkid
 """  # noqa: S608 - names of ours
+EMPTY_STAGING = "DELETE FROM newest_staging"
+DELETE_PERIODS = "DELETE FROM trekkstoerrelse_for_periode WHERE trekkid = ANY(%s)"
 
 INSERT_REPLACED = _insert("trekkpaalegg_versjon_replaced", rows.HISTORY, "DO NOTHING")
 INSERT_CONFLICT = _insert("trekkpaalegg_conflict", rows.CONFLICT, "DO NOTHING")
