@@ -13,15 +13,12 @@ from consumers.readable import masked
 from consumers.webhook.answer import Meaning, Outcome
 from consumers.webhook.cloudevent import parcel_of
 from consumers.webhook.decide import Again, Deliver, Park, Patience, Stop, decide
-from consumers.webhook.message import message_of
 from consumers.webhook.schedule import Schedule
 from consumers.webhook.store import Settled
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
-
-    from confluent_kafka import Message as KafkaMessage
 
     from consumers.decode import Decoder
     from consumers.webhook.cloudevent import Parcel
@@ -47,7 +44,7 @@ class Source(Protocol):
     def has_reached_end(self) -> bool:
         """Whether all has been given that was there at the start."""
 
-    def poll(self, seconds_max: float) -> list[KafkaMessage]:
+    def poll(self, seconds_max: float) -> list[Message]:
         """What has come, waiting at most so long."""
 
 
@@ -135,7 +132,7 @@ class Forwarder:
             if pause > 0:
                 self._stopping.wait(pause)
             return
-        messages = [message_of(each) for each in source.poll(pause)]
+        messages = source.poll(pause)
         if messages:
             for waiting in self._write(lambda: self._store.take(messages)):
                 self._schedule.add(waiting)

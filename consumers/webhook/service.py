@@ -15,6 +15,7 @@ from consumers.webhook.address import address_fault, shown
 from consumers.webhook.claim import Claim
 from consumers.webhook.delivery import ANSWER_SECONDS, Couriers, Receiver
 from consumers.webhook.forward import Forwarder, Limits
+from consumers.webhook.message import message_of
 from consumers.webhook.opening import open_store, state_address
 from consumers.webhook.signing import Signer
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from consumers.ledger.address import Address
     from consumers.settings import Settings
+    from consumers.webhook.message import Message
 
 # What is read ahead stays in memory; librdkafka's own default is 64 MiB.
 _READ_AHEAD = {"queued.max.messages.kbytes": "8192"}
@@ -37,6 +39,20 @@ class Options(msgspec.Struct, frozen=True):
     until_end: bool = False
     answer_seconds: float = ANSWER_SECONDS
     limits: Limits = Limits()
+
+
+class _Topic:
+    """A followed topic as the forwarder's source."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+
+    @property
+    def has_reached_end(self) -> bool:
+        return self._follower.has_reached_end
+
+    def poll(self, seconds_max: float) -> list[Message]:
+        return [message_of(each) for each in self._follower.poll(seconds_max)]
 
 
 def forward(settings: Settings, options: Options, note: Callable[[str], None], stopping: threading.Event) -> None:
@@ -67,7 +83,7 @@ def forward(settings: Settings, options: Options, note: Callable[[str], None], s
             ):
                 note(f"forwarding {topic} to {shown(url)}; {forwarder.waiting_count} wait from before")
                 try:
-                    forwarder.run(follower, couriers, until_end=options.until_end)
+                    forwarder.run(_Topic(follower), couriers, until_end=options.until_end)
                 finally:
                     note(str(forwarder.tally))
     finally:
