@@ -1,0 +1,119 @@
+"""What an answer means, and what is done about it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.webhook.answer import RETRY_AFTER_SECONDS_MAX, Meaning, Outcome, outcome_of, retry_after_seconds
+from consumers.webhook.decide import HOLD_SECONDS_MAX, Again, Deliver, Park, Patience, Stop, decide
+from consumers.webhook.schedule import Waiting
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+PATIENCE = Patience()
+
+
+FIRST = Waiting(1, "a")
+
+
+def decided(outcome: Outcome, waiting: Waiting = FIRST, *, troubles: int = 0, chance: float = 0.5):
+    return decide(waiting, outcome, troubles=troubles, now_seconds=1000.0, patience=PATIENCE, chance=lambda: chance)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "meaning"),
+    [
+        ((200, 201, 202, 204, 299), Meaning.DELIVERED),
+        ((400, 413, 422), Meaning.REFUSED),
+        ((410,), Meaning.GONE),
+        ((429, 502, 503, 504), Meaning.UNAVAILABLE),
+        ((300, 301, 302, 307, 308, 401, 403, 404, 405, 408, 409, 415, 425, 500, 501, 599), Meaning.FAILED),
+    ],
+)
+def test_every_status_means_something(statuses: tuple[int, ...], meaning: Meaning) -> None:
+    assert {outcome_of(status, None, NOW).meaning for status in statuses} == {meaning}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *((None, None), ("", None), ("soon", None), ("-5", None), ("1.5", None), ("0", 0.0), (" 120 ", 120.0)),
+        ("Thu, 01 Jan 2026 12:01:00 GMT", 60.0),
+        ("Thu, 01 Jan 2026 11:00:00 GMT", 0.0),
+        ("Fri, 01 Jan 2027 12:00:00 GMT", RETRY_AFTER_SECONDS_MAX),
+        ("9" * 5000, RETRY_AFTER_SECONDS_MAX),
+        ("²", None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(text: str | None, seconds: float | None) -> None:
+    assert retry_after_seconds(text, NOW) == seconds
+
+
+@given(st.text())
+def test_no_retry_after_breaks_it(text: str) -> None:
+    seconds = retry_after_seconds(text, NOW)
+    assert seconds is None or 0 <= seconds <= RETRY_AFTER_SECONDS_MAX
+
+
+def test_delivered_refused_and_gone_are_final() -> None:
+    waiting = Waiting(1, "a")
+    assert decided(Outcome(Meaning.DELIVERED)) == Deliver(waiting)
+    assert decided(Outcome(Meaning.REFUSED, "no")) == Park(waiting, "no")
+    assert decided(Outcome(Meaning.GONE, "gone")) == Stop(waiting, "gone")
+
+
+def test_failures_are_tried_again_after_growing_pauses_and_parked_at_the_limit() -> None:
+    waiting, pauses = Waiting(1, "a"), []
+    while isinstance(decision := decided(Outcome(Meaning.FAILED, "500"), waiting), Again):
+        assert decision.hold_until_seconds is None, "others go on"
+        waiting = decision.later
+        pauses.append(waiting.due_seconds - 1000.0)
+    assert isinstance(decision, Park)
+    assert pauses == [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600]
+    assert 2.0 < sum(pauses) / 3600 < 2.5, "as the docstring of Patience says"
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_pauses_stay_within_their_limits(tries: int, chance: float) -> None:
+    pause = PATIENCE.pause_seconds(tries, chance)
+    assert PATIENCE.first_pause_seconds * 0.799 <= pause <= PATIENCE.longest_pause_seconds * 1.201
+
+
+def test_a_longer_pause_is_kept_when_asked_for_and_a_shorter_one_is_not() -> None:
+    longer = decided(Outcome(Meaning.FAILED, "", 700.0))
+    shorter = decided(Outcome(Meaning.FAILED, "", 1.0))
+    assert isinstance(longer, Again)
+    assert isinstance(shorter, Again)
+    assert (longer.later.due_seconds, shorter.later.due_seconds) == (1700.0, 1005.0)
+
+
+def test_a_receiver_that_is_away_holds_all_and_parks_nothing() -> None:
+    waiting = Waiting(1, "a")
+    for troubles in range(1000):
+        decision = decided(Outcome(Meaning.UNAVAILABLE, "503"), waiting, troubles=troubles)
+        assert isinstance(decision, Again)
+        assert decision.hold_until_seconds is not None
+        assert decision.hold_until_seconds - 1000.0 <= HOLD_SECONDS_MAX
+        if troubles:
+            assert decision.later.due_seconds <= decision.hold_until_seconds, "it comes back with the receiver"
+        waiting = decision.later
+    assert waiting.failures == 0
+
+
+def test_one_event_that_alone_meets_an_absent_receiver_holds_the_others_up_less_and_less_often() -> None:
+    waiting, pauses = Waiting(1, "a"), []
+    for _ in range(8):
+        decision = decided(Outcome(Meaning.UNAVAILABLE, "503"), waiting, troubles=0)
+        assert isinstance(decision, Again)
+        waiting = decision.later
+        pauses.append(waiting.due_seconds - 1000.0)
+        assert decision.hold_until_seconds == 1005.0
+    assert pauses == [5, 10, 20, 40, 80, 160, 320, 640]
+
+
+def test_many_do_not_come_back_at_once() -> None:
+    due = {decided(Outcome(Meaning.FAILED), chance=chance / 10).later.due_seconds for chance in range(11)}
+    assert (len(due), min(due), max(due)) == (11, 1004.0, 1006.0)
