@@ -6,6 +6,7 @@
     ├── SettingsError       refuse to start; carries every fault found    exit 2
     ├── RetryableError      try again
     ├── FatalError          stop, say why                                 exit 1
+    │   └── InputError      a file that the user gave is wrong; carries every fault found
     ├── UndecodableError    one message cannot be decoded: keep its bytes, go on
     └── OvertakenError      another owner has moved the ledger's offsets: read them, and seek there
 
@@ -33,6 +34,14 @@ class RetryableError(ConsumerError):
 
 class FatalError(ConsumerError):
     """Nothing more can be done by this process."""
+
+
+class InputError(FatalError):
+    """A file that the user gave cannot be used; `faults` lists every one, a line each, and quotes nothing of it."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
 
 
 class UndecodableError(ConsumerError):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from typer.exceptions import Abort, Exit, TyperException
 
-from consumers.errors import ConsumerError, SettingsError
+from consumers.errors import ConsumerError, InputError, SettingsError
+
+_FAULTS_MAX = 50
 
 
 class ExitCode(IntEnum):
@@ -32,6 +34,8 @@ def ending_of(error: BaseException) -> tuple[ExitCode, list[str]]:
             code, lines = ExitCode.WRONG_USAGE, error.faults
         case TyperException():
             code, lines = ExitCode.WRONG_USAGE, [f"{error.format_message()} See --help."]
+        case InputError():
+            lines = _first(error.faults)
         case ConsumerError():
             pass
         case Exit():
@@ -41,6 +45,12 @@ def ending_of(error: BaseException) -> tuple[ExitCode, list[str]]:
         case _:
             lines = [f"unexpected {type(error).__name__}{_place_of(error)}; please report it"]
     return code, lines
+
+
+def _first(faults: list[str]) -> list[str]:
+    """So many as can be read."""
+    left = len(faults) - _FAULTS_MAX
+    return faults if left <= 0 else [*faults[:_FAULTS_MAX], f"and {left} faults more"]
 
 
 def _place_of(error: BaseException) -> str:

@@ -128,8 +128,10 @@ SETTING_NAMES = {setting_name(field): field for field in Settings.model_fields i
 """Every environment variable that is used, and its attribute."""
 
 
-def load_settings(env_file: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs_kafka: bool = True) -> Settings:
     """Read all settings. Raises `SettingsError` with every fault at once; no message holds a value.
+
+    Without `needs_kafka` no brokers need be given: for what works on a ledger alone.
 
     Steps: 1. gather the text of every name; 2. give each its type; 3. read the file of properties; 4. check what only
     shows between them.
@@ -141,7 +143,7 @@ def load_settings(env_file: Path | None, environ: Mapping[str, str]) -> Settings
     if settings.kafka_properties_file is not None:
         properties = _read_properties(settings.kafka_properties_file, faults)
         settings = settings.model_copy(update={"kafka_file_properties": properties})
-    if "kafka_brokers" not in values and not any(properties.get(name) for name in BROKER_PROPERTIES):
+    if needs_kafka and "kafka_brokers" not in values and not any(properties.get(name) for name in BROKER_PROPERTIES):
         faults.append("KAFKA_BROKERS: missing; give host:port, several separated by commas")
     if (settings.kafka_certificate_path is None) != (settings.kafka_private_key_path is None):
         faults.append("KAFKA_CERTIFICATE_PATH and KAFKA_PRIVATE_KEY_PATH: give both or neither")
