@@ -1,0 +1,270 @@
+"""The worker on a topic and a ledger in memory: each event is applied once, whatever the ledger meets."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+import schemas
+from consumers.decode import Decoder
+from consumers.errors import FatalError, RetryableError
+from consumers.ledger.port import Advance
+from consumers.ledger_thread import LedgerThread
+from consumers.worker import Worker, WorkerOptions
+from sandbox.event_stream import Roughness, make_stream
+from sandbox.fake_ledger import FakeDatabase, FakeLedger, Fault
+from sandbox.fake_subscription import FakeSubscription, FakeTopic
+from sandbox.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROUGH = Roughness(late=0.1, corrected=0.2)
+UNTIL_END = WorkerOptions(until_end=True, batch_records_max=7)
+
+
+class Hall:
+    """A topic, a ledger, and one worker on both."""
+
+    def __init__(self) -> None:
+        self.topic = FakeTopic()
+        self.database = FakeDatabase()
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.stopping = threading.Event()
+        self.decoder = Decoder()
+        self.before_read: list[Callable[[FakeSubscription], None]] = []
+        self.subscriptions: list[FakeSubscription] = []
+        self._threads: list[LedgerThread] = []
+
+    def work(self, options: WorkerOptions = UNTIL_END, ledger: FakeLedger | None = None) -> Worker:
+        """Until the end; the worker that did it."""
+        worker = self.worker(options, ledger)
+        worker.run(self.subscribe)
+        return worker
+
+    def worker(self, options: WorkerOptions = UNTIL_END, ledger: FakeLedger | None = None) -> Worker:
+        self._threads.append(LedgerThread())
+        return Worker(
+            ledger or FakeLedger(self.database), self._threads[-1], self.decoder, self.stopping, self.tell, options
+        )
+
+    def subscribe(self, owner: Any) -> FakeSubscription:
+        self.subscriptions.append(FakeSubscription(self.topic, owner, self.before_read))
+        return self.subscriptions[-1]
+
+    def tell(self, event: str, **details: Any) -> None:
+        self.told.append((event, details))
+
+    def events_told(self) -> list[str]:
+        return [event for event, _ in self.told]
+
+    def close(self) -> None:
+        assert all(thread.close(10) for thread in self._threads)
+
+
+@pytest.fixture
+def hall() -> Iterator[Hall]:
+    made = Hall()
+    yield made
+    made.close()
+
+
+def tables_of(publications: list[Any]) -> Any:
+    """The ledger of a worker that nothing disturbs."""
+    hall = Hall()
+    hall.topic.write(publications)
+    hall.work()
+    hall.close()
+    return hall.database.tables
+
+
+STREAM = make_stream(1, 30, roughness=ROUGH)
+
+
+def test_everything_up_to_the_end_is_applied_and_shown_to_the_group(hall: Hall) -> None:
+    hall.topic.write(STREAM)
+    worker = hall.work()
+    tables = hall.database.tables
+    assert len(tables.newest) == 30
+    assert len(tables.history) == len({(each.trekkpaalegg.trekkid, each.trekkpaalegg.trekkversjon) for each in STREAM})
+    assert worker.tally.events == len(STREAM)
+    ends = {("test-versjoner", partition): end for partition, end in hall.topic.ends().items()}
+    assert tables.offsets == hall.subscriptions[0].shown == ends
+    assert hall.subscriptions[0].closed
+
+
+def test_a_second_worker_goes_on_where_the_first_ended(hall: Hall) -> None:
+    hall.topic.write(STREAM[:50])
+    hall.work()
+    hall.topic.write(STREAM[50:])
+    assert hall.work().tally.events == len(STREAM) - 50
+    assert hall.database.tables.history == tables_of(STREAM).history
+
+
+@pytest.mark.parametrize("fault", [Fault.CUT, Fault.ANSWER_LOST])
+def test_a_connection_lost_before_or_in_the_commit_loses_and_doubles_nothing(hall: Hall, fault: Fault) -> None:
+    hall.topic.write(STREAM)
+    hall.database.fail_next(fault, fault)
+    hall.work()
+    assert hall.database.tables == tables_of(STREAM)
+    assert "in trouble, trying again" in hall.events_told()
+
+
+def test_trouble_is_told_once_and_its_end_too(hall: Hall) -> None:
+    hall.topic.write(STREAM[:10])
+    hall.database.fail_next(Fault.CUT, Fault.CUT, Fault.CUT)
+    hall.work(WorkerOptions(until_end=True))
+    told = [event for event in hall.events_told() if event in {"in trouble, trying again", "goes on"}]
+    assert told == ["in trouble, trying again", "goes on"]
+
+
+def test_a_refusing_ledger_ends_the_worker_with_its_words(hall: Hall) -> None:
+    hall.topic.write(STREAM)
+    hall.database.fail_next(Fault.REFUSED)
+    with pytest.raises(FatalError, match="disk is full"):
+        hall.work()
+    assert hall.subscriptions[0].closed
+    assert hall.database.tables.offsets == {}
+
+
+def test_one_whose_offsets_were_moved_by_another_reads_on_where_that_one_ended(hall: Hall) -> None:
+    """Another consumer applies everything while this one has read, and not yet written, its first batch."""
+    hall.topic.write(STREAM)
+    other = Hall()
+    other.topic, other.database = hall.topic, hall.database
+    hall.before_read.append(lambda _: None)
+    hall.before_read.append(lambda _: other.work() and None)
+    worker = hall.work(WorkerOptions(until_end=True, batch_records_max=len(STREAM) // 2))
+    other.close()
+    assert hall.database.tables == tables_of(STREAM)
+    assert worker.tally.events < len(STREAM)
+
+
+def test_a_batch_that_another_has_moved_past_is_not_written(hall: Hall) -> None:
+    hall.topic.write(STREAM)
+    ledger = FakeLedger(hall.database)
+    moved = {("test-versjoner", 0): Advance(0, 5)}
+
+    class Overtaking(FakeLedger):
+        def transaction(self, advances: Any) -> Any:
+            if moved:
+                with ledger.transaction(dict([moved.popitem()])):
+                    pass
+            return super().transaction(advances)
+
+    hall.work(ledger=Overtaking(hall.database))
+    assert "overtaken" in hall.events_told()
+    places = {incoming.trekkpaalegg.trekkid for incoming in STREAM}
+    assert set(hall.database.tables.newest) <= places
+    assert hall.database.tables.offsets == {("test-versjoner", p): end for p, end in hall.topic.ends().items()}
+
+
+def test_partitions_are_given_up_when_the_batch_under_way_is_written(hall: Hall) -> None:
+    hall.topic.write(STREAM)
+    offsets = []
+
+    def give_up(subscription: FakeSubscription) -> None:
+        subscription.give_up([1])
+        offsets.append(dict(hall.database.tables.offsets))
+        hall.stopping.set()
+
+    hall.before_read += [lambda _: None, give_up]
+    hall.work(WorkerOptions(batch_records_max=1000))
+    assert offsets == [{("test-versjoner", partition): end for partition, end in hall.topic.ends().items()}]
+
+
+def test_undecodable_messages_are_kept_and_told(hall: Hall) -> None:
+    hall.topic.write(STREAM[:5])
+    hall.topic.write_raw(b"junk")
+    hall.topic.write_raw(None, partition=1)
+    assert hall.work().tally.undecodable == 2
+    kept = FakeLedger(hall.database).undecodable()
+    assert [(each.value, each.reason) for each in kept] == [
+        (b"junk", "the value is in neither wire format: it begins with 6a75"),
+        (None, "the message has no value"),
+    ]
+    told = [details for event, details in hall.told if event.startswith("undecodable")]
+    assert sum(details["count"] for details in told) == 2
+
+
+def test_more_undecodable_messages_than_allowed_stop_the_worker_and_keep_it_from_starting(hall: Hall) -> None:
+    options = WorkerOptions(until_end=True, undecodable_max=1, batch_records_max=1)
+    for _ in range(2):
+        hall.topic.write_raw(b"junk")
+    for _ in range(2):
+        with pytest.raises(FatalError, match=r"2 messages could not be decoded.*retry"):
+            hall.work(options)
+    assert len(hall.subscriptions) == 1, "the second did not join at all"
+
+
+def test_conflicts_are_kept_and_told(hall: Hall) -> None:
+    hall.topic.write([*STREAM[:1], _other_content(STREAM[0])])
+    assert hall.work().tally.conflicts == 1
+    assert len(hall.database.tables.conflicts) == 1
+    assert any(event.startswith("conflict") for event in hall.events_told())
+
+
+def _other_content(publication: Any) -> Any:
+    other = msgspec.structs.replace(publication.trekkpaalegg, saksnummer="other")
+    return msgspec.structs.replace(publication, trekkpaalegg=other)
+
+
+class SilentRegistry:
+    """Raises so many times, then knows no schema."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def fetch_schema(self, schema_id: int) -> str:
+        if self.failures:
+            self.failures -= 1
+            raise RetryableError(f"could not get schema {schema_id}")
+        return schemas.load("trekkpaalegg_versjon").canonical_json
+
+
+def test_a_silent_registry_is_waited_for_and_nothing_counts_as_undecodable(hall: Hall) -> None:
+    hall.decoder = Decoder(SilentRegistry(failures=3))
+    hall.topic.write(STREAM[:1])
+    (message,) = [each for kept in hall.topic.messages.values() for each in kept if each is not None]
+    confluent = b"\x00\x00\x00\x00\x07" + message.value()[10:]
+    hall.topic = FakeTopic()
+    hall.topic.write_raw(confluent)
+    worker = hall.work()
+    assert (worker.tally.events, worker.tally.undecodable) == (1, 0)
+    assert hall.events_told().count("in trouble, trying again") == 1
+
+
+def test_the_word_to_stop_ends_it_after_the_batch_under_way(hall: Hall) -> None:
+    hall.topic.write(STREAM)
+    hall.before_read += [lambda _: None, lambda _: hall.stopping.set()]
+    hall.work(WorkerOptions(batch_records_max=10))
+    assert hall.database.commits == 2, "the one under way, and the one that was read"
+    assert hall.subscriptions[0].closed
+
+
+def test_the_word_to_stop_ends_waiting_for_a_ledger_that_is_gone(hall: Hall) -> None:
+    hall.topic.write(STREAM)
+    hall.database.fail_next(*[Fault.CUT] * 1000)
+    worker = hall.worker(WorkerOptions())
+    running = threading.Thread(target=partial(worker.run, hall.subscribe))
+    running.start()
+    until(lambda: "in trouble, trying again" in hall.events_told())
+    began = time.monotonic()
+    hall.stopping.set()
+    running.join(10)
+    assert not running.is_alive()
+    assert time.monotonic() - began < 5
+    assert hall.database.tables.offsets == {}
+
+
+def test_progress_is_told_at_intervals(hall: Hall) -> None:
+    hall.topic.write(STREAM)
+    hall.work(WorkerOptions(until_end=True, batch_records_max=10, status_seconds=0))
+    applied = [details for event, details in hall.told if event == "applied"]
+    assert [details["events"] for details in applied] == list(range(10, len(STREAM), 10))
+    assert applied[0]["lag"] > applied[-1]["lag"]
