@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from consumers.consume import Subscription
 from consumers.decode import Decoder
 from consumers.errors import SettingsError
-from consumers.ledger.opening import open_ledger
 from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from consumers.consume import Owner
     from consumers.ledger.port import Ledger
-    from consumers.ledger_thread import LedgerThread
     from consumers.settings import Settings
 
 
@@ -28,11 +26,6 @@ def ledger_url(option: str | None, settings: Settings) -> str:
     if settings.ledger is None:
         raise SettingsError(["--ledger: missing; give postgresql://… or sqlite:///…, or set TREKKPAALEGG_LEDGER"])
     return settings.ledger.get_secret_value()
-
-
-def open_ledger_in(ledger_thread: LedgerThread, url: str) -> Ledger:
-    """The ledger, opened in the thread that alone uses it. Raises as `open_ledger`."""
-    return ledger_thread.submit(lambda: open_ledger(url)).result()
 
 
 def topic_of(settings: Settings, *, newest_only: bool) -> str:

@@ -212,12 +212,16 @@ class Subscription:
 
     def _revoked(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         self._owner.hand_over(self.topic, [each.partition for each in revoked])
-        self._lost(consumer, revoked)
+        self._drop(consumer, revoked)
 
     def _lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
-        for each in lost:
+        self._owner.tell("partitions lost", topic=self.topic, partitions=sorted(each.partition for each in lost))
+        self._drop(consumer, lost)
+
+    def _drop(self, consumer: Consumer, dropped: list[TopicPartition]) -> None:
+        for each in dropped:
             self._positions.pop(each.partition, None)
-        consumer.incremental_unassign(lost)
+        consumer.incremental_unassign(dropped)
 
     def _place(self, offsets: Mapping[int, int]) -> None:
         """Fetch anew from there. Unlike a seek it works before the first fetch too; what was fetched is dropped."""

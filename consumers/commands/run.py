@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
-from consumers.bootstrap import decoding, ledger_url, open_ledger_in, subscribe, topic_of
+from consumers.bootstrap import decoding, ledger_url, subscribe, topic_of
 from consumers.commands.output import PROGRAM
 from consumers.exit_codes import ExitCode, StoppedError
+from consumers.ledger.opening import open_ledger
 from consumers.ledger_thread import LedgerThread
 from consumers.logs import configure_logs
 from consumers.settings import load_settings
 from consumers.worker import UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from consumers.ledger.port import Ledger
     from consumers.settings import Settings
 
 _CLOSE_SECONDS_MAX = 1.0
@@ -65,13 +67,22 @@ def run(
     return ExitCode.DONE
 
 
-def work(settings: Settings, url: str, options: WorkerOptions, stopping: threading.Event) -> None:
-    """Apply events to the ledger at `url` until `stopping` is set. Raises as `Worker.run` and `open_ledger`."""
+def work(
+    settings: Settings,
+    url: str,
+    options: WorkerOptions,
+    stopping: threading.Event,
+    open_at: Callable[[str], Ledger] = open_ledger,
+) -> None:
+    """Apply events to the ledger at `url` until `stopping` is set. Raises as `Worker.run` and `open_ledger`.
+
+    `open_at` opens the ledger; tests give one that fails when told to.
+    """
     log = structlog.get_logger()
     topic = topic_of(settings, newest_only=options.newest_only)
     ledger_thread = LedgerThread()
     with decoding(settings) as decoder:
-        ledger = open_ledger_in(ledger_thread, url)
+        ledger = ledger_thread.submit(lambda: open_at(url)).result()
         worker = Worker(ledger, ledger_thread, decoder, stopping, log.info, options)
         log.info("begins", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)
         try:

@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from random import Random
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -14,6 +14,7 @@ from consumers.decode import Decoder
 from producer.publish.admin import KafkaAdmin
 from producer.publish.topics import Topics, wanted_topics
 from sandbox.kafka import EmbeddedKafka
+from sandbox.ledger_stage import LedgerStage
 from sandbox.outside import OutsideWorld
 from sandbox.producer_process import PRODUCER, ProducerProcess
 from sandbox.proof.faults import FAULTS_SHOWN_MAX, faults_of
@@ -227,3 +228,26 @@ def make_stage(outside: OutsideWorld, topic_prefix: str, tmp_path: Path) -> Iter
 def stage(kafka: EmbeddedKafka, make_stage: Callable[..., Stage]) -> Stage:
     """A stage on the broker that all tests share."""
     return make_stage(kafka)
+
+
+@pytest.fixture
+def make_ledger_stage(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., LedgerStage]]:
+    """Builds a stage for consumers, its ledger on `database`: `postgresql` (the shared server) or `sqlite`.
+
+    `bootstrap_servers` are those of a broker of its own, where the test needs one.
+    """
+    stages: list[LedgerStage] = []
+
+    def make(database: str, *, bootstrap_servers: str | None = None, **options: Any) -> LedgerStage:
+        url = f"sqlite:///{tmp_path / 'ledger.db'}"
+        if database == "postgresql":
+            schema = topic_prefix.replace("-", "_")
+            url = f"{request.getfixturevalue('postgresql').url}?options=-csearch_path%3D{schema}"
+        stages.append(LedgerStage(bootstrap_servers or kafka.bootstrap_servers, topic_prefix, url, tmp_path, **options))
+        return stages[-1]
+
+    yield make
+    for stage in stages:
+        stage.close()

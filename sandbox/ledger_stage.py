@@ -1,0 +1,148 @@
+"""A broker and a ledger's URL in, a stage out: synthetic event topics, consumers as child processes, and the proof."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING, Self
+
+import sqlalchemy as sa
+
+from consumers.errors import FatalError
+from consumers.ledger.opening import open_engine
+from consumers.ledger.tables import ledger_offset
+from consumers.settings import load_settings
+from consumers.verify.proof import ProofOptions, prove
+from sandbox.consumer_process import CONSUMER, ConsumerProcess
+from sandbox.event_stream import EventTopics
+from sandbox.proof.topics import watermarks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+END_SECONDS_MAX = 60.0
+
+
+class NotProvedError(AssertionError):
+    """The ledger is not what the topic says."""
+
+
+class LedgerStage:
+    """One prefix on a broker, one ledger, and the consumers that were started for them; `close` ends them all.
+
+    `settings` is what every consumer gets besides the ordinary ones.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        prefix: str,
+        ledger: str,
+        folder: Path,
+        *,
+        partitions: int = 3,
+        registry_url: str | None = None,
+    ) -> None:
+        self.topics = EventTopics(bootstrap_servers, prefix, partitions=partitions, registry_url=registry_url)
+        self.ledger = ledger
+        self.folder = folder
+        self.settings = dict(self.topics.settings)
+        self._started: list[ConsumerProcess] = []
+        self._numbers = itertools.count(1)
+
+    def set_kafka_properties(self, **properties: str) -> None:
+        """Properties, with `_` for `.`, that every consumer from now on reads from its properties file."""
+        path = self.folder / "kafka.properties"
+        lines = [f"{name.replace('_', '.')}={value}\n" for name, value in properties.items()]
+        path.write_text("".join(lines), encoding="utf-8")
+        self.settings["KAFKA_PROPERTIES_FILE"] = str(path)
+
+    def begin(self, *arguments: str, program: Sequence[str] = CONSUMER, **settings: str) -> ConsumerProcess:
+        """Start a consumer with this command line and do not wait."""
+        log_file = self.folder / f"consumer-{next(self._numbers)}.log"
+        environment = {**self.settings, "TREKKPAALEGG_LEDGER": self.ledger, **settings}
+        process = ConsumerProcess(arguments, environment, log_file, program=program)
+        self._started.append(process)
+        return process
+
+    def apply_all(self, *options: str, **settings: str) -> None:
+        """Run one consumer to the end of the topic, which must go well."""
+        process = self.begin("run", "--until-end", *options, **settings)
+        code = process.wait(END_SECONDS_MAX)
+        if code != 0:
+            raise NotProvedError(f"it ended with {code}:\n{process.last_lines()}")
+
+    def wait_until(self, holds: Callable[[], object], what: str, deadline_seconds: float = 40.0) -> None:
+        """Return when it holds. Raises `TimeoutError` with the last lines of the newest consumers."""
+        deadline = time.monotonic() + deadline_seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                last = "\n".join(f"{each.log_file.name}:\n{each.last_lines()}" for each in self._started[-3:])
+                raise TimeoutError(f"not within {deadline_seconds:g} s: {what}\n{last}")
+            time.sleep(0.05)
+
+    def owned_by(self, process: ConsumerProcess) -> set[int]:
+        """The partitions that a consumer has, by its log; none once it has ended."""
+        owned: set[int] = set()
+        if not process.is_running():
+            return owned
+        for entry in process.log_entries():
+            partitions = {int(each) for each in str(entry.get("partitions", "")).strip("[]").split(",") if each.strip()}
+            if entry["event"] == "partitions assigned":
+                owned |= partitions
+            elif entry["event"] in {"partitions given up", "partitions lost"}:
+                owned -= partitions
+        return owned
+
+    def is_applied(self) -> bool:
+        """Whether the ledger holds everything that is committed in `…-versjoner` now."""
+        versjoner = self.topics.topics.versjoner
+        ends = {
+            partition: end for partition, (_, end) in watermarks_of(self.topics.bootstrap_servers, versjoner).items()
+        }
+        return self.next_offsets() == {partition: end for partition, end in ends.items() if end}
+
+    def next_offsets(self) -> dict[int, int]:
+        """How far the ledger has come in `…-versjoner`, by partition; nothing while there is no ledger yet."""
+        rows = sa.select(ledger_offset.c.partition, ledger_offset.c.next_offset)
+        engine = None
+        try:
+            engine = open_engine(self.ledger, read_only=True)
+            with engine.connect() as connection:
+                return dict(connection.execute(rows))
+        except FatalError:
+            return {}
+        finally:
+            if engine is not None:
+                engine.dispose()
+
+    def prove(self) -> None:
+        """Raises `NotProvedError` with every difference between topics and ledger."""
+        settings = load_settings(None, self.settings)
+        proof = prove(settings, ProofOptions(ledger_url=self.ledger), _Unseen())
+        if not proof.ok:
+            found = [difference for check in proof.checks for difference in check.differences]
+            raise NotProvedError(f"{len(found)} differences, such as {found[:5]}")
+
+    def close(self) -> None:
+        """End every consumer that was started."""
+        for process in self._started:
+            process.kill()
+        self.topics.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Unseen:
+    """Progress that nobody looks at."""
+
+    def expect(self, messages: int) -> None:
+        """So many are to come."""
+
+    def advance(self, messages: int) -> None:
+        """So many have come."""
