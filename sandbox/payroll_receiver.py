@@ -87,6 +87,12 @@ class PayrollReceiver:
             return list(self._calls)
 
     @property
+    def on_the_way_count(self) -> int:
+        """How many calls have come and are not answered."""
+        with self._lock:
+            return sum(self._on_the_way.values())
+
+    @property
     def accepted(self) -> list[Received]:
         """The calls that it took."""
         return [call for call in self.calls if call.status == _ACCEPTED]

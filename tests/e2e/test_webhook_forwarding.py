@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import json
+import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from consumers.webhook.signing import new_secret
 from sandbox.consumer_process import ConsumerProcess
-from sandbox.event_stream import EventTopics, make_stream
+from sandbox.event_stream import ROUGH, EventTopics, make_stream
 from sandbox.payroll_receiver import PayrollReceiver
+from sandbox.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from producer.encode.event import Publication
+    from producer.domain.trekkpaalegg import Publication
     from sandbox.kafka import EmbeddedKafka
+    from sandbox.postgresql import EmbeddedPostgresql
 
 pytestmark = pytest.mark.kafka
 
@@ -107,3 +112,88 @@ def test_every_event_arrives_signed_and_in_order_and_no_national_id_is_told(scen
     assert {call.data["skyldner"] for call in scene.receiver.accepted} == persons
     shown = scene.logs() + "".join(f"{call.headers}" for call in scene.receiver.calls)
     assert not [person for person in persons if person in shown]
+
+
+def test_killed_at_any_moment_nothing_is_lost_and_the_order_is_kept(scene: Scene) -> None:
+    """Kill -9 while it starts, reads, sends and writes; each time another goes on at once."""
+    stream = make_stream(2, 120, roughness=ROUGH)
+    scene.topics.write(stream, gjeldende=False)
+    scene.receiver.delay_seconds = 0.005
+    scene.receiver.make_trouble(500, times=10)
+    for share in (0.0, 0.01, 0.2, 0.5, 0.8):
+        process = scene.start()
+        until(lambda share=share: len(scene.receiver.accepted) >= share * len(stream), DEADLINE_SECONDS)
+        process.kill()
+    scene.receiver.delay_seconds = 0.0
+    scene.run()
+    prove_delivered(scene.receiver, stream)
+    sent_again = len(scene.receiver.accepted) - len(stream)
+    assert sent_again <= 5 * 4, "no more than what was on its way at each kill"
+
+
+def test_a_stop_waits_for_what_is_on_its_way_and_the_next_goes_on_exactly_there(
+    scene: Scene, postgresql: EmbeddedPostgresql
+) -> None:
+    """On PostgreSQL. Two that would forward at once refuse each other."""
+    scene.state = f"{postgresql.url}?options=-csearch_path%3D{scene.topics.prefix.replace('-', '_')}"
+    stream = make_stream(3, 40)
+    scene.topics.write(stream, gjeldende=False)
+    scene.receiver.delay_seconds = 0.3
+    process = scene.start("--concurrency", "1")
+    until(lambda: scene.receiver.accepted, DEADLINE_SECONDS)
+    second = scene.start()
+    assert second.wait(DEADLINE_SECONDS) == 1
+    assert "another forwarder works from this state" in second.last_lines()
+    until(lambda: scene.receiver.on_the_way_count, DEADLINE_SECONDS)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_SECONDS) == 0, process.last_lines()
+    assert time.monotonic() - begun < 10
+    assert len(scene.receiver.accepted) < len(stream)
+    scene.receiver.delay_seconds = 0.0
+    scene.run()
+    prove_delivered(scene.receiver, stream)
+    assert len(scene.receiver.accepted) == len(stream), "none twice: the stop waited"
+
+
+def test_parked_events_are_shown_released_and_dropped_by_commands(scene: Scene) -> None:
+    stream = make_stream(4, 12)
+    scene.topics.write(stream, gjeldende=False)
+    scene.topics.write_raw(b"\xc3\x01 no event", key=b"10001")
+    wanted = ids_by_order(stream)
+    first, second = [order for order, ids in wanted.items() if len(ids) > 1][:2]
+    for order in (first, second):
+        scene.receiver.make_trouble(422, trekkid=order)
+    scene.run()
+    scene.receiver.mend()
+    lines = scene.told("parked", "--json").splitlines()
+    parked = {each["trekkid"]: each for each in map(json.loads, lines[:-1])}
+    assert set(parked) == {first, second, "10001"}
+    assert parked[first]["reason"] == "the receiver answered 422"
+    assert parked[first]["behind"] == len(wanted[first]) - 1
+    assert "cannot be decoded" in parked["10001"]["reason"]
+    assert lines[-1].startswith("trekkpaalegg-consumer: 3 parked")
+
+    assert "1 released" in scene.told("release", "--trekkid", first)
+    assert "1 dropped" in scene.told("drop", "--at", parked["10001"]["at"], "--yes")
+    unsure = scene.command("drop", "--trekkid", second, "--state", scene.state)
+    assert unsure.wait(DEADLINE_SECONDS) == 4, "nobody said yes"
+    scene.run()
+    assert scene.receiver.accepted_of(first) == wanted[first]
+    assert scene.receiver.accepted_of(second) == []
+    assert list(map(json.loads, scene.told("parked", "--json").splitlines()[:-1])) == [parked[second]]
+
+
+def test_an_address_that_is_gone_ends_it_with_1_and_wrong_settings_with_2(scene: Scene) -> None:
+    scene.topics.write(make_stream(5, 3), gjeldende=False)
+    scene.receiver.make_trouble(410)
+    gone = scene.start()
+    unsafe = {"TREKKPAALEGG_FORWARD_URL": "http://payroll.example/hemmelig", "TREKKPAALEGG_FORWARD_SECRET": "hemmelig"}
+    wrong = scene.command("--state", "nowhere", settings=unsafe)
+    assert gone.wait(DEADLINE_SECONDS) == 1
+    assert "answered 410: it wants no more events at this address" in gone.last_lines()
+    assert wrong.wait(DEADLINE_SECONDS) == 2
+    told = wrong.last_lines()
+    for fault in ("must begin with https://", "TREKKPAALEGG_FORWARD_SECRET", "--state: "):
+        assert fault in told
+    assert "hemmelig" not in told
