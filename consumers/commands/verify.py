@@ -16,13 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.commands.output import PROGRAM, width, write
+from consumers.errors import SettingsError
 from consumers.exit_codes import ExitCode
 from consumers.settings import load_settings
 from consumers.verify.findings import PROMISES, Check, Difference, Proof
 from consumers.verify.proof import ProofOptions, prove
+from consumers.verify.source_settings import SourceSettings, load_source_settings
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from consumers.settings import Settings
 
 DIFFERENCES_SHOWN_MAX = 20
 _WIDTH_DEFAULT = 120
@@ -33,12 +37,21 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=f"Example: {PROGRAM} verify --ledger sqlite:///ledger.db --json")(verify)
 
 
-def verify(
+def verify(  # noqa: PLR0913 - one parameter for each option
     *,
     ledger: Annotated[
         str | None,
-        typer.Option(help="Compare this ledger too: postgresql://… or sqlite:///….", metavar="URL", show_default=False),
+        typer.Option(
+            help="Compare this ledger too: postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER, if set.",
+            metavar="URL",
+            show_default=False,
+        ),
     ] = None,
+    topics_only: Annotated[bool, typer.Option("--topics-only", help="No ledger, even if one is set.")] = False,
+    api: Annotated[bool, typer.Option("--api", help="Compare with the source too: the newest versions.")] = False,
+    every_version: Annotated[
+        bool, typer.Option("--every-version", help="With --api: every version too, by number; slow.")
+    ] = False,
     headers: Annotated[
         bool, typer.Option("--headers/--no-headers", help="Compare every header with the value; costs half the time.")
     ] = True,
@@ -52,8 +65,14 @@ def verify(
 
     Ends with 0 if all checks hold, with 1 and the exact differences if not.
     """
-    settings = load_settings(env_file, os.environ)
-    options = ProofOptions(ledger_url=ledger, with_headers=headers)
+    if topics_only and (ledger is not None or api):
+        raise SettingsError(["--topics-only: give it without --ledger and --api"])
+    if every_version and not api:
+        raise SettingsError(["--every-version: give it with --api"])
+    settings, source = _settings(env_file, with_source=api)
+    if ledger is None and settings.ledger is not None and not topics_only:
+        ledger = settings.ledger.get_secret_value()
+    options = ProofOptions(ledger, source, every_version, headers)
     with _Progress() as progress:
         proof = prove(settings, options, progress)
     if as_json:
@@ -61,6 +80,23 @@ def verify(
     else:
         _print(proof)
     return ExitCode.DONE if proof.ok else ExitCode.FAILED
+
+
+def _settings(env_file: Path | None, *, with_source: bool) -> tuple[Settings, SourceSettings | None]:
+    """The settings, and those of the source if wanted. Raises `SettingsError` with the faults of both, each once."""
+    faults: list[str] = []
+    settings = source = None
+    try:
+        settings = load_settings(env_file, os.environ)
+    except SettingsError as error:
+        faults += error.faults
+    try:
+        source = load_source_settings(env_file, os.environ) if with_source else None
+    except SettingsError as error:
+        faults += [fault for fault in error.faults if fault not in faults]
+    if settings is None or faults:
+        raise SettingsError(faults)
+    return settings, source
 
 
 def document_of(proof: Proof) -> dict[str, Any]:

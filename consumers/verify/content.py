@@ -129,7 +129,7 @@ def order_of_row(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a database's ro
         trekkid,
         version,
         sekvensnummer,
-        _micros(opprettet),
+        micros_of(opprettet),
         saksnummer,
         trekkpliktig,
         skyldner,
@@ -156,8 +156,8 @@ def content_of_row(row: Any) -> tuple[Content, bool]:  # noqa: ANN401 - as above
         (
             each.startdato,
             each.sluttdato,
-            _hundredths(each.trekkbeloep),
-            _hundredths(each.trekkprosent),
+            hundredths(each.trekkbeloep),
+            hundredths(each.trekkprosent),
             _pairs(each.ukjente_felter),
         )
         for each in stored
@@ -168,7 +168,7 @@ def content_of_row(row: Any) -> tuple[Content, bool]:  # noqa: ANN401 - as above
 def period_of_row(row: Any) -> tuple[str, int, Period]:  # noqa: ANN401 - as above
     """From a row of `trekkstoerrelse_for_periode`: trekkid, nummer and the period. Raises `UnreadableRowError`."""
     trekkid, nummer, startdato, sluttdato, beloep, prosent, own = row
-    period = (_iso(startdato), _iso(sluttdato), _hundredths(beloep), _hundredths(prosent), _stored_pairs(own))
+    period = (_iso(startdato), _iso(sluttdato), hundredths(beloep), hundredths(prosent), _stored_pairs(own))
     return trekkid, nummer, period  # type: ignore[return-value] # a start is never null
 
 
@@ -215,7 +215,8 @@ def _unscaled(digits: bytes | None) -> int | None:
 
 
 @lru_cache(maxsize=65_536)
-def _hundredths(amount: Decimal | str | None) -> int | None:
+def hundredths(amount: Decimal | str | None) -> int | None:
+    """An amount or a percentage as a whole number. Raises `UnreadableRowError` for what has more than two decimals."""
     if amount is None:
         return None
     try:
@@ -232,7 +233,8 @@ def _iso(day: date | str | None) -> str | None:
     return day.isoformat() if isinstance(day, date) else day
 
 
-def _micros(moment: datetime | str) -> int:
+def micros_of(moment: datetime | str) -> int:
+    """Microseconds since 1970, UTC where no zone is told. Raises `UnreadableRowError` for a text that is no moment."""
     try:
         instant = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     except ValueError as error:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from consumers.errors import UndecodableError
 from consumers.ledger import tables
 from consumers.ledger.inspection import Inspection
 from consumers.verify.content import content_of_fields
-from consumers.verify.events import marks_of_message
 from consumers.verify.findings import (
     LEDGER_CONFLICTS,
     LEDGER_HISTORY,
@@ -24,18 +22,15 @@ from consumers.verify.findings import (
     Check,
     Difference,
 )
-from consumers.verify.reading import CommittedReader
-from consumers.verify.rows import Stored, Wanted, differences_of
+from consumers.verify.rows import Stored, differences_of
 from consumers.verify.sums import ExpectedSums, Sums, sums_of_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from confluent_kafka import Message as KafkaMessage
-
+    from consumers.verify.again import SecondReading
     from consumers.verify.history import History, Message
     from consumers.verify.topics import Progress
-    from consumers.verify.values import PlainValues
 
 ORDERS_EXPLAINED_MAX = 20_000
 """How many orders are compared field by field; of further ones only that they differ is told."""
@@ -54,12 +49,9 @@ class LedgerProof:
     Raises as `Inspection`, as `CommittedReader` and as the schema source.
     """
 
-    def __init__(
-        self, url: str, prefix: str, properties: Mapping[str, str], values: PlainValues, progress: Progress
-    ) -> None:
+    def __init__(self, url: str, prefix: str, second: SecondReading, progress: Progress) -> None:
         self._url = url
-        self._properties = properties
-        self._values = values
+        self._second = second
         self._progress = progress
         self._versjoner, self._gjeldende = f"{prefix}-versjoner", f"{prefix}-gjeldende"
         self._offsets: dict[tuple[str, int], int] = {}
@@ -155,7 +147,8 @@ class LedgerProof:
                 for rows in inspection.rows(table, some):
                     for row in rows:
                         getattr(stored[row[0]], attribute).append(row)
-        wanted = self._read_again(some, offsets)
+        limits = {partition: offset for (topic, partition), offset in offsets.items() if topic == self.topic}
+        wanted = self._second.read(self.topic, some, limits, last_only=not self.keeps_history)
         for trekkid in sorted(some):
             for name, difference in differences_of(
                 trekkid, wanted.get(trekkid), stored[trekkid], history=self.keeps_history
@@ -163,29 +156,3 @@ class LedgerProof:
                 checks[name].add(difference)
         for trekkid in sorted(suspects - some):
             checks[LEDGER_NEWEST].add(Difference("differs in one of the tables; see the differences above", trekkid))
-
-    def _read_again(self, orders: set[str], offsets: Mapping[tuple[str, int], int]) -> dict[str, Wanted]:
-        """What the topic has of these orders before the ledger's offsets."""
-        wanted: dict[str, Wanted] = {}
-        keys = {trekkid.encode() for trekkid in orders}
-        with CommittedReader(self._properties, self.topic) as reader:
-            limits = {partition: offsets.get((self.topic, partition), 0) for partition in reader.begins}
-            ends = {partition: min(end, limits[partition]) for partition, end in reader.ends().items()}
-            self._progress.expect(sum(ends.values()) - sum(reader.begins.values()))
-            for found in reader.read_to(ends):
-                for message in found:
-                    if message.key() in keys:
-                        self._take_again(message, wanted)
-                self._progress.advance(len(found))
-        return wanted
-
-    def _take_again(self, message: KafkaMessage, wanted: dict[str, Wanted]) -> None:
-        try:
-            late, correction = marks_of_message(message)
-            fields = self._values.fields(message.value() or b"")
-        except UndecodableError:
-            return  # told by the check of headers; the consumer has kept it apart too
-        order = wanted.setdefault(fields["trekkid"], Wanted())
-        if not self.keeps_history:
-            order.versions.clear()
-        order.take(content_of_fields(fields, correction or 0), correction or 0, late=late)

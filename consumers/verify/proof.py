@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
+from consumers.verify.again import SecondReading
 from consumers.verify.findings import Proof, masked
 from consumers.verify.ledger import LedgerProof
-from consumers.verify.topics import Progress, TopicReading
+from consumers.verify.source import Source
+from consumers.verify.source_proof import SourceProof
+from consumers.verify.source_settings import SourceSettings
+from consumers.verify.topics import OnVersion, Progress, TopicReading
 from consumers.verify.values import PlainValues
 
 if TYPE_CHECKING:
     from consumers.settings import Settings
+    from consumers.verify.history import History, Message
 
 
 class ProofOptions(msgspec.Struct, frozen=True):
-    """What to compare besides the topics with themselves. `ledger_url` None: no ledger."""
+    """What to compare besides the topics with themselves. `ledger_url`, `source` None: not compared."""
 
     ledger_url: str | None = None
+    source: SourceSettings | None = None
+    every_version: bool = False
     with_headers: bool = True
 
 
@@ -30,35 +38,67 @@ def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proo
 
     Raises `FatalError`, `RetryableError` or `SettingsError` where something cannot be read: never a check that holds
     because nothing was there.
+
+    Steps: 1. take what may only fall behind the topics: source and ledger; 2. read the topics to their ends;
+    3. compare.
     """
     began = time.monotonic()
-    registry = _registry(settings)
-    try:
+    with ExitStack() as opened:
+        registry = _registry(settings)
+        if registry is not None:
+            opened.callback(registry.close)
         values = PlainValues(registry)
         properties = kafka_properties(settings)
-        ledger = None
+        second = SecondReading(properties, values, progress)
+        prefix = settings.topic_prefix
+        source = ledger = None
+        if options.source is not None:
+            client = opened.enter_context(Source(options.source))
+            source = SourceProof(
+                client,
+                options.source.trekkpliktige,
+                f"{prefix}-versjoner",
+                second,
+                every_version=options.every_version,
+            )
+            source.read_source()
         if options.ledger_url is not None:
-            ledger = LedgerProof(options.ledger_url, settings.topic_prefix, properties, values, progress)
+            ledger = LedgerProof(options.ledger_url, prefix, second, progress)
             ledger.read_ledger()
-        with TopicReading(
-            properties,
-            settings.topic_prefix,
-            values,
-            progress,
-            with_headers=options.with_headers,
-            on_version=ledger.on_version if ledger and ledger.keeps_history else None,
-            on_current=ledger.on_current if ledger and not ledger.keeps_history else None,
-        ) as reading:
-            reading.read()
-            checks = reading.checks()
-            if ledger is not None:
-                reader = reading.versjoner if ledger.keeps_history else reading.gjeldende
-                checks += ledger.checks(reader.next)
-            masked(checks, reading.national)
-            return Proof(checks, reading.events, round(time.monotonic() - began, 3))
-    finally:
-        if registry is not None:
-            registry.close()
+        reading = opened.enter_context(
+            TopicReading(
+                properties,
+                prefix,
+                values,
+                progress,
+                with_headers=options.with_headers,
+                on_version=_both(
+                    ledger.on_version if ledger and ledger.keeps_history else None,
+                    source.on_version if source else None,
+                ),
+                on_current=ledger.on_current if ledger and not ledger.keeps_history else None,
+            )
+        )
+        reading.read()
+        checks = reading.checks()
+        if ledger is not None:
+            reader = reading.versjoner if ledger.keeps_history else reading.gjeldende
+            checks += ledger.checks(reader.next)
+        if source is not None:
+            checks += source.checks(reading.known.has)
+        masked(checks, reading.national)
+        return Proof(checks, reading.events, round(time.monotonic() - began, 3))
+
+
+def _both(one: OnVersion | None, other: OnVersion | None) -> OnVersion | None:
+    if one is None or other is None:
+        return one or other
+
+    def tell(history: History, message: Message, fields: dict[str, Any], is_first: bool) -> None:  # noqa: FBT001 - a callback's
+        one(history, message, fields, is_first)
+        other(history, message, fields, is_first)
+
+    return tell
 
 
 def _registry(settings: Settings) -> RegistrySchemaSource | None:

@@ -1,0 +1,227 @@
+"""A trekkpliktig in, what the source says of its orders out: tokens, five calls at a time, pages, errors.
+
+Written apart from the producer's client, so that an error of that is not made twice. An answer that is none is an
+error, and never an empty list.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+import httpx
+import jwt
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+
+from consumers.errors import FatalError, RetryableError
+
+if TYPE_CHECKING:
+    from consumers.verify.source_settings import SourceSettings
+
+ATTEMPTS_MAX = 6
+_PAUSE_SECONDS_MAX = 30.0
+_TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=120.0)
+_GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_GRANT_SECONDS = 60
+_MARGIN_SHARE = 2 / 3
+_KLIENTID = "trekkpaalegg-stream-verify"
+_OK, _NO_CONTENT, _UNAUTHORIZED, _NOT_FOUND, _GONE, _TOO_MANY, _SERVER_ERROR = 200, 204, 401, 404, 410, 429, 500
+
+Element = dict[str, Any]
+"""One version in wire names; numbers with a fraction are `Decimal`."""
+
+
+class _PassingError(RetryableError):
+    """Worth another attempt; `pause_seconds` is what the source asks for."""
+
+    def __init__(self, text: str, pause_seconds: float | None = None) -> None:
+        self.pause_seconds = pause_seconds
+        super().__init__(text)
+
+
+class Source:
+    """The API. Safe for several threads; at most five calls are under way at a time. Use as a context.
+
+    Both operations raise `RetryableError` when the source does not answer well after several attempts, and
+    `FatalError` when it refuses.
+    """
+
+    def __init__(self, settings: SourceSettings) -> None:
+        self._settings = settings
+        self._http = httpx.Client(timeout=_TIMEOUT, follow_redirects=False)
+        self._slots = threading.BoundedSemaphore(settings.calls_at_once)
+        self._lock = threading.Lock()
+        self._issuer: tuple[str, str] | None = None
+        self._tokens: dict[str, tuple[str, float]] = {}
+
+    def orders(self, trekkpliktig: str) -> list[Element]:
+        """The newest version of every order, read page by page until one brings nothing newer."""
+        found: list[Element] = []
+        cursor = 0
+        maks_antall = self._settings.maks_antall
+        while True:
+            address = f"{self._settings.api_url}?fraSekvensnummer={cursor}&maksAntall={maks_antall}"
+            page = _elements(self._get(trekkpliktig, address))
+            numbers = [each["sekvensnummer"] for each in page if isinstance(each.get("sekvensnummer"), int)]
+            highest = max(numbers, default=cursor)
+            if highest <= cursor:
+                if len(page) >= maks_antall or any(number < cursor for number in numbers):
+                    raise FatalError("its list does not come to an end: fraSekvensnummer seems to be ignored")
+                return found
+            found += page
+            cursor = highest
+
+    def version(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Element | None:
+        """One version by number; None where the source says that there is none."""
+        segment = quote(trekkid, safe="") if trekkid.strip(".") else trekkid.replace(".", "%2E")
+        response = self._get(trekkpliktig, f"{self._settings.api_url}/{segment}/{trekkversjon}", may_be_gone=True)
+        if response.status_code in {_NOT_FOUND, _GONE}:
+            return None
+        element = _json(response)
+        if not isinstance(element, dict):
+            raise FatalError("it answers with something that is no trekkpålegg")
+        return element
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _get(self, trekkpliktig: str, address: str, *, may_be_gone: bool = False) -> httpx.Response:
+        attempts = Retrying(
+            retry=retry_if_exception_type(_PassingError),
+            stop=stop_after_attempt(ATTEMPTS_MAX),
+            wait=_pause,
+            reraise=True,
+        )
+        return attempts(self._get_once, trekkpliktig, address, may_be_gone=may_be_gone)
+
+    def _get_once(self, trekkpliktig: str, address: str, *, may_be_gone: bool) -> httpx.Response:
+        headers = {
+            "Accept": "application/json",
+            "Klientid": _KLIENTID,
+            "Korrelasjonsid": str(uuid.uuid4()),
+            "Authorization": f"Bearer {self._token(trekkpliktig)}",
+        }
+        with self._slots:
+            response = self._send("GET", address, headers=headers)
+        status = response.status_code
+        if status == _UNAUTHORIZED:
+            with self._lock:
+                self._tokens.pop(trekkpliktig, None)
+            raise _PassingError("it refuses the token (401)", 0.0)
+        if status in {_OK, _NO_CONTENT} or (may_be_gone and status in {_NOT_FOUND, _GONE}):
+            return response
+        raise _refusal("it answers", response)
+
+    def _token(self, trekkpliktig: str) -> str:
+        with self._lock:
+            held = self._tokens.get(trekkpliktig)
+        if held is not None and held[1] > time.monotonic():
+            return held[0]
+        issuer, endpoint = self._issuer_and_endpoint()
+        key = self._settings.key
+        assertion = jwt.encode(
+            self._claims(issuer, trekkpliktig), key.private_key, algorithm=key.algorithm, headers=key.header
+        )
+        asked = time.monotonic()
+        response = self._send("POST", endpoint, data={"grant_type": _GRANT_TYPE, "assertion": assertion})
+        if response.status_code != _OK:
+            raise _refusal("Maskinporten answers", response)
+        answer = _json(response)
+        try:
+            token, until = str(answer["access_token"]), asked + float(answer["expires_in"]) * _MARGIN_SHARE
+        except (KeyError, TypeError, ValueError) as error:
+            raise FatalError("Maskinporten's answer holds no token") from error
+        with self._lock:
+            self._tokens[trekkpliktig] = (token, until)
+        return token
+
+    def _claims(self, issuer: str, trekkpliktig: str) -> dict[str, Any]:
+        """Of a grant, and no others. Source: Digdir, "Maskinporten: JWT grant" and "API for system users"."""
+        settings, now = self._settings, int(time.time())
+        claims: dict[str, Any] = {
+            "aud": issuer,
+            "iss": settings.client_id,
+            "scope": settings.scope,
+            "iat": now,
+            "exp": now + _GRANT_SECONDS,
+            "jti": str(uuid.uuid4()),
+        }
+        if settings.authentication == "delegert":
+            claims["consumer_org"] = trekkpliktig
+        elif settings.authentication == "systembruker":
+            customer = {"authority": "iso6523-actorid-upis", "ID": f"0192:{trekkpliktig}"}
+            details: dict[str, Any] = {"type": "urn:altinn:systemuser", "systemuser_org": customer}
+            if reference := settings.trekkpliktige.get(trekkpliktig):
+                details["externalRef"] = reference
+            claims["authorization_details"] = [details]
+        return claims
+
+    def _issuer_and_endpoint(self) -> tuple[str, str]:
+        settings = self._settings
+        if self._issuer is None:
+            issuer, endpoint = settings.issuer, settings.token_endpoint
+            if issuer is None or endpoint is None:
+                response = self._send("GET", settings.well_known_url or "")
+                if response.status_code != _OK:
+                    raise _refusal("Maskinporten's well-known address answers", response)
+                described = _json(response)
+                if not isinstance(described, dict) or not {"issuer", "token_endpoint"} <= described.keys():
+                    raise FatalError("Maskinporten's well-known address tells neither issuer nor token endpoint")
+                issuer, endpoint = issuer or described["issuer"], endpoint or described["token_endpoint"]
+            self._issuer = (str(issuer), str(endpoint))
+        return self._issuer
+
+    def _send(self, method: str, address: str, **given: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
+        try:
+            response = self._http.request(method, address, **given)
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            raise _PassingError(f"no whole answer came ({type(error).__name__})") from error
+        announced = {"content-length", "transfer-encoding"} & set(response.headers)
+        if response.status_code == _OK and not response.content and not announced:
+            raise _PassingError("an empty answer whose end was not announced came: it may have been cut off")
+        return response
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    wished = error.pause_seconds if isinstance(error, _PassingError) else None
+    return min(0.5 * 2**state.attempt_number if wished is None else wished, _PAUSE_SECONDS_MAX)
+
+
+def _refusal(who: str, response: httpx.Response) -> FatalError | _PassingError:
+    status = response.status_code
+    if status >= _SERVER_ERROR or status == _TOO_MANY:
+        wished = response.headers.get("retry-after", "")
+        return _PassingError(f"{who} {status}", float(wished) if wished.isdecimal() else None)
+    return FatalError(f"{who} {status}")
+
+
+def _json(response: httpx.Response) -> Any:  # noqa: ANN401 - JSON may be anything
+    try:
+        return json.loads(response.content, parse_float=Decimal)
+    except (ValueError, RecursionError):
+        # Not chained: the error may show a part of the body.
+        raise _PassingError("the answer is no JSON, or was cut off") from None
+
+
+def _elements(response: httpx.Response) -> list[Element]:
+    if response.status_code == _NO_CONTENT or not response.content:
+        return []
+    page = _json(response)
+    if not isinstance(page, list) or not all(isinstance(each, dict) for each in page):
+        raise _PassingError("the answer is no list of trekkpålegg")
+    if page and not any("trekkid" in each or "sekvensnummer" in each for each in page):
+        raise _PassingError("the answer holds another API's objects")
+    return page
