@@ -27,8 +27,8 @@ CONTENT_TYPE = JSONFormat.CONTENT_TYPE
 _PREFIX = "ce_"
 _REQUIRED = ("id", "source", "type", "specversion")
 _ATTRIBUTE = re.compile(r"[a-z0-9]+")
-# What the binary mode's other places say, and what the body says of itself.
-_NOT_ATTRIBUTES = frozenset({"data", "datacontenttype", "dataschema"})
+# What the body says of itself here, and what tells of Avro.
+_NOT_ATTRIBUTES = frozenset({"data", "datacontenttype", "dataschema", "schemafingerprint"})
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 

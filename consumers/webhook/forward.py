@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
@@ -221,8 +222,7 @@ class Forwarder:
             return
         self._looked = now
         for order in self._schedule.blocked - self._write(self._store.blocked):
-            waiting = self._write(lambda order=order: self._store.waiting(order))  # type: ignore[misc]  # mypy#12557
-            self._schedule.unblock(order, waiting)
+            self._schedule.unblock(order, self._write(partial(self._store.waiting, order)))
 
     def _too_many_parked(self) -> str | None:
         parked = len(self._schedule.blocked)

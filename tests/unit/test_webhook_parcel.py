@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ from cloudevents.core.formats.json import JSONFormat
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from consumers.errors import SettingsError, UndecodableError
-from consumers.event import TrekkpaaleggVersjon
+from consumers.event import Foedselsnummer, TrekkpaaleggVersjon
 from consumers.incoming import Coordinates
 from consumers.webhook.address import address_fault, shown
 from consumers.webhook.cloudevent import CONTENT_TYPE, Parcel, parcel_of
@@ -152,3 +154,32 @@ def test_the_order_is_the_key_and_what_has_none_stands_alone() -> None:
     assert order_of(b"10001", place) == "10001"
     assert {order_of(key, place) for key in (None, b"", b"\xff", b"a\x00b")} == {"@topic/2/17"}
     assert len(order_of(b"x" * 5000, place)) == 65
+
+
+def example(language: str) -> str:
+    """The one block of this language in the README."""
+    text = files("consumers.webhook").joinpath("README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return block
+
+
+def test_the_body_in_the_readme_is_what_is_sent() -> None:
+    shown = json.loads(example("json"))
+    event = msgspec.convert(
+        shown["data"], TrekkpaaleggVersjon, strict=False, dec_hook=lambda _, text: Foedselsnummer(text)
+    )
+    names = set(shown) - {"data", "datacontenttype"}
+    headers = {**HEADERS, **{f"ce_{name}": shown[name] for name in names}}
+    assert json.loads(parcel_of(event, headers).body) == shown
+
+
+def test_the_receiver_in_the_readme_takes_each_event_once(capsys: pytest.CaptureFixture) -> None:
+    written: dict = {}
+    exec(example("python"), written)  # noqa: S102 - that it runs is what is tested
+    secret, seen = new_secret(), set()
+    parcel = parcel_of(EVENT, HEADERS)
+    headers = Signer(secret).headers(parcel, datetime.now(UTC))
+    statuses = [written["receive"](secret, parcel.body, headers, seen) for _ in range(2)]
+    assert statuses == [204, 204]
+    assert capsys.readouterr().out == f"{EVENT.trekkid} {EVENT.trekkversjon} {EVENT.trekkstatus}\n"
+    assert written["receive"](new_secret(), parcel.body, headers, seen) == 401
