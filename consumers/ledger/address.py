@@ -18,9 +18,6 @@ from consumers.ledger.translation import translating
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SQLITE_BUSY_SECONDS_MAX = 30.0
-"""How long a connection waits for another one that is writing the same file."""
-
 _FORM = "the ledger's URL must be postgresql://user:password@host:port/database or sqlite:///file"
 _PORTS = re.compile(r"[0-9]{1,5}(?:,[0-9]{1,5})*")
 _IDENTIFIER = re.compile(r'"((?:[^"]|"")*)"|([^,\s"]+)')
@@ -40,7 +37,7 @@ _PARAMETERS = {
 # ends a wait for rows that someone else holds.
 _SESSION = sql.SQL(
     "SET tcp_keepalives_idle = 20; SET idle_in_transaction_session_timeout = '60s'; SET lock_timeout = '30s';"
-    " SET timezone = 'UTC'; SET search_path TO {schema}; SET default_transaction_read_only = {read_only}"
+    " SET timezone = 'UTC'; SET search_path TO {schema}"
 )
 
 
@@ -77,9 +74,9 @@ class PostgresqlAddress:
             try:
                 connection.autocommit = True
                 schema = self._given_schema or _first_schema(connection)
-                connection.execute(
-                    _SESSION.format(schema=sql.Identifier(schema), read_only=sql.SQL("on" if read_only else "off"))
-                )
+                connection.execute(_SESSION.format(schema=sql.Identifier(schema)))
+                if read_only:
+                    connection.execute("SET default_transaction_read_only = on")
                 connection.autocommit = False
             except BaseException:
                 connection.close()
@@ -88,10 +85,11 @@ class PostgresqlAddress:
 
 
 class SqliteAddress:
-    """A file."""
+    """A file. A connection waits `busy_seconds_max` for another one that is writing it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_seconds_max: float = 30.0) -> None:
         self.path = path
+        self._busy_seconds_max = busy_seconds_max
         self.place = f"SQLite file {path}"
 
     def __repr__(self) -> str:
@@ -99,7 +97,7 @@ class SqliteAddress:
 
     def beside(self, ending: str) -> SqliteAddress:
         """The file of the same name with this ending more."""
-        return SqliteAddress(self.path.with_name(self.path.name + ending))
+        return SqliteAddress(self.path.with_name(self.path.name + ending), self._busy_seconds_max)
 
     def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         """A connection that begins no transaction by itself; the caller closes it.
@@ -114,7 +112,7 @@ class SqliteAddress:
             connection = sqlite3.connect(
                 f"file:{quote(str(self.path))}?mode={'ro' if read_only else 'rwc'}",
                 uri=True,
-                timeout=SQLITE_BUSY_SECONDS_MAX,
+                timeout=self._busy_seconds_max,
                 isolation_level=None,
                 check_same_thread=False,
             )

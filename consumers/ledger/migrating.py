@@ -97,13 +97,26 @@ def _found(connection: Connection, address: Address) -> _Found:
                 f"{address.place}: the table {foreign[0]} is there and is no ledger's: give a schema or database of"
                 " its own, such as `?options=-csearch_path%3Dledger`"
             )
+        _require_usage(connection, address)
         return _Found.NOTHING
-    version = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - our constant
+    version = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE)))
     if version == _steps()[0]:
         return _Found.CURRENT
     if version is None or version in _steps():
         return _Found.OLDER
     raise FatalError(f"{address.place}: the ledger is of a newer version of this program: install that one")
+
+
+def _require_usage(connection: Connection, address: Address) -> None:
+    """Tables that may not be used look as if they were not there."""
+    if isinstance(address, PostgresqlAddress):
+        usable = sa.func.has_schema_privilege(sa.column("oid"), "USAGE")
+        namespace = sa.select(usable).select_from(sa.table("pg_namespace", sa.column("nspname")))
+        if connection.scalar(namespace.where(sa.column("nspname") == address.schema())) is False:
+            raise FatalError(
+                f"{address.place}: a right is missing: let the owner of schema {address.schema()} grant USAGE on it, or"
+                " give a schema of the ledger's own"
+            )
 
 
 def _identity(connection: Connection) -> str | None:
