@@ -89,7 +89,7 @@ def settle(payout: Payout, pays: Sequence[Pay], view: PayrollView) -> Settlement
     if ambiguous:
         raise SettingsError([_ambiguous(ambiguous)])
     released = [each for each in lines if month.is_released(each)]
-    varsler += _held_back(lines, view)
+    varsler = _held_back(lines, view) + varsler
     in_files = month.whole_files(lines, new)
     varsler += _about_the_whole(payout, pays, view, lines, orders_of_person)
     return Settlement(lines, new, released, in_files, varsler)

@@ -1,0 +1,225 @@
+"""A payout settled: what holds for any pay, any orders and any split of a month into payouts; and what is told."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.errors import SettingsError
+from consumers.event import Foedselsnummer
+from consumers.ledger.payroll import LastPayment, Order, OrderPeriod, Payee, PayrollView, Postering
+from consumers.payout.amelding import amelding_of
+from consumers.payout.deduction import Pay, Rounding, Rules
+from consumers.payout.payment import betalingsoppdrag_of, payments_of
+from consumers.payout.settlement import Payout, Settlement, settle
+
+ANNE, BO = Foedselsnummer("01810112345"), Foedselsnummer("02810112345")
+PAYEE = Payee("310000003", "176", "12345678903")
+START = datetime(2026, 2, 1, tzinfo=UTC)
+
+
+def order(trekkid: str, size: str, skyldner: Foedselsnummer = ANNE, **changes: object) -> Order:
+    """`size`: `17 %` or `5000 kr`."""
+    number, unit = size.split()
+    amount, percent = (Decimal(number), None) if unit == "kr" else (None, Decimal(number))
+    periode = OrderPeriod(date(2026, 1, 1), None, amount, percent)
+    made = Order(trekkid, 1, int(trekkid), "310000003", skyldner, "aktiv", PAYEE, (periode,))
+    return msgspec.structs.replace(made, **changes)
+
+
+def pay(brutto: str, skyldner: Foedselsnummer = ANNE, others: str = "0", line: int = 2) -> Pay:
+    return Pay(skyldner, Decimal(brutto), Decimal(others), line)
+
+
+class Book:
+    """Remembers postings as a ledger does."""
+
+    def __init__(self, *orders: Order) -> None:
+        self.orders = list(orders)
+        self.postings: dict[tuple[date, str, str], Postering] = {}
+        self.files: set[tuple[date, str, tuple[Pay, ...]]] = set()
+        self.now = START
+
+    def view(self, day: date, name: str, pays: list[Pay]) -> PayrollView:
+        every = list(self.postings.values())
+        month = [each for each in every if each.utbetalingsdato.replace(day=1) == day.replace(day=1)]
+        paid = {
+            each.trekkid: LastPayment(each.utbetalingsdato, each.payee)
+            for each in sorted(every, key=lambda each: each.recorded)
+            if each.betalingsoppdrag is not None
+        }
+        return PayrollView(self.orders, month, paid, (day, name, tuple(pays)) in self.files)
+
+    def pay(
+        self,
+        day: int,
+        *pays: Pay,
+        name: str = "",
+        rules: Rules = Rules(),  # noqa: B008 - frozen
+        accepted: frozenset[str] = frozenset(),
+        trekkpliktig: frozenset[str] = frozenset(),
+    ) -> Settlement:
+        self.now += timedelta(seconds=1)
+        at = date(2026, 2, 1) + timedelta(days=day - 1)
+        payout = Payout(at, name, at + timedelta(days=1), rules, trekkpliktig, accepted, self.now)
+        settlement = settle(payout, pays, self.view(at, name, list(pays)))
+        for each in [*settlement.new, *settlement.released]:
+            self.postings[at, name, each.trekkid] = each
+        self.files.add((at, name, tuple(pays)))
+        return settlement
+
+
+def kroner(settlement: Settlement) -> dict[str, Decimal]:
+    return {each.trekkid: each.beloep for each in settlement.lines}
+
+
+SIZES = st.one_of(
+    st.integers(0, 10000).map(lambda percent: f"{Decimal(percent) / 100} %"),
+    st.integers(0, 2000000).map(lambda oere: f"{Decimal(oere) / 100} kr"),
+)
+GROSS = st.integers(0, 6000000).map(lambda oere: str(Decimal(oere) / 100))
+RULES = st.builds(Rules, st.sampled_from(Rounding), st.booleans())
+STATUSES = st.sampled_from(["aktiv", "aktiv", "avsluttet", "ukjent"])
+ORDERS = st.lists(st.tuples(SIZES, STATUSES), min_size=1, max_size=4).map(
+    lambda given: [order(str(n), size, trekkstatus=status) for n, (size, status) in enumerate(given, start=1)]
+)
+PAYOUTS = st.lists(st.tuples(st.integers(1, 28), GROSS, st.sampled_from(["0", "250.50"])), min_size=1, max_size=5)
+
+
+@given(ORDERS, PAYOUTS, RULES)
+def test_what_holds_for_any_month(orders: list[Order], payouts: list[tuple[int, str, str]], rules: Rules) -> None:
+    """Never more than the pay, an amount never more than the month's, sums equal, and a second run the same."""
+    book = Book(*orders)
+    taken: dict[str, Decimal] = defaultdict(Decimal)
+    for number, (day, brutto, others) in enumerate(payouts):
+        line = pay(brutto, others=others)
+        settlement = book.pay(day, line, name=str(number), rules=rules)
+        assert all(each.beloep == int(each.beloep) >= 0 for each in settlement.lines)
+        total = sum(kroner(settlement).values(), Decimal(0))
+        assert total <= line.brutto
+        assert total == amelding_of(settlement.lines).total
+        assert total == sum(each.beloep for each in payments_of(settlement.lines))
+        assert total == sum(each.beloep for one in betalingsoppdrag_of(settlement.in_files) for each in one.payments)
+        for trekkid, beloep in kroner(settlement).items():
+            taken[trekkid] += beloep
+        again = book.pay(day, line, name=str(number), rules=rules)
+        assert not again.new
+        assert (again.lines, again.varsler) == (settlement.lines, settlement.varsler)
+    for each in orders:
+        month = each.periods[0].trekkbeloep
+        if month is not None:
+            assert taken[each.trekkid] < month + 1
+            assert rules.rounding is not Rounding.DOWN or taken[each.trekkid] <= month
+
+
+@given(st.lists(GROSS, min_size=1, max_size=6), st.integers(0, 20000))
+def test_an_amount_is_taken_in_full_as_soon_as_the_pay_of_the_month_covers_it(grosses: list[str], month: int) -> None:
+    book = Book(order("1", f"{month} kr"))
+    taken = sum(kroner(book.pay(day, pay(gross))).get("1", 0) for day, gross in enumerate(grosses, start=1))
+    assert taken == min(month, sum(int(Decimal(gross)) for gross in grosses))
+
+
+def test_orders_of_one_person_take_in_the_order_of_their_sekvensnummer() -> None:
+    book = Book(order("1", "5000 kr", sekvensnummer=9), order("2", "50 %", sekvensnummer=3))
+    settlement = book.pay(20, pay("6000"))
+    assert kroner(settlement) == {"2": 3000, "1": 3000}
+    assert [each for each in settlement.varsler if "not enough pay" in each] == [
+        "1: not enough pay: 5000 kr to withhold, 3000 kr taken; a later payout of the month takes the rest"
+    ]
+
+
+def test_what_others_withheld_counts_for_amounts_the_oldest_first() -> None:
+    book = Book(order("1", "1000 kr"), order("2", "3000 kr"))
+    assert kroner(book.pay(20, pay("30000", others="1500"))) == {"1": 0, "2": 2500}
+    more = book.pay(21, pay("30000", others="1500"))
+    assert kroner(more) == {"1": 0, "2": 0}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "others", "word"),
+    [
+        (["1000 kr"], "1500", "allerede_trukket is 500 kr more"),
+        (["1000 kr", "10 %"], "500", "counted for amounts alone"),
+        (["10 %"], "500", ""),
+        (["1000 kr"], "500", ""),
+    ],
+)
+def test_a_doubt_about_what_others_withheld_is_told(sizes: list[str], others: str, word: str) -> None:
+    orders = [order(str(number), size) for number, size in enumerate(sizes, start=1)]
+    varsler = Book(*orders).pay(20, pay("30000", others=others)).varsler
+    assert any("allerede_trukket" in each and word in each for each in varsler) == bool(word)
+
+
+def test_an_unknown_status_withholds_nothing_and_says_so() -> None:
+    settlement = Book(order("1", "5000 kr", trekkstatus="ukjent")).pay(20, pay("30000"))
+    assert kroner(settlement) == {"1": 0}
+    assert any("1: trekkstatus ukjent" in each for each in settlement.varsler)
+
+
+def test_a_person_without_an_order_has_no_line() -> None:
+    settlement = Book(order("1", "5000 kr")).pay(20, pay("30000"), pay("20000", BO, line=3))
+    assert kroner(settlement) == {"1": 5000}
+
+
+def test_an_active_order_whose_person_is_missing_is_told() -> None:
+    book = Book(order("1", "5000 kr"), order("2", "17 %", BO), order("3", "0 %", BO), order("4", "9 %", BO))
+    book.orders[3] = msgspec.structs.replace(book.orders[3], trekkstatus="avsluttet")
+    told = [each for each in book.pay(20, pay("30000")).varsler if "not in the file" in each]
+    assert told == ["2: active, but the person is not in the file: no pay at this payout?"]
+
+
+def test_an_impossible_national_id_without_an_order_is_told_by_its_line() -> None:
+    book = Book(order("1", "5000 kr"))
+    varsler = book.pay(20, pay("30000"), pay("1", Foedselsnummer("99999999999"), line=7)).varsler
+    assert [each for each in varsler if "typing error" in each] == [
+        "line 7: the national id fails its check digits, and no order has it: a typing error?"
+    ]
+
+
+def test_overlapping_periods_are_told_and_the_last_decides() -> None:
+    both = (
+        OrderPeriod(date(2026, 1, 1), None, None, Decimal(10)),
+        OrderPeriod(date(2026, 2, 1), None, None, Decimal(20)),
+    )
+    settlement = Book(order("1", "0 %", periods=both)).pay(20, pay("1000"))
+    assert kroner(settlement) == {"1": 200}
+    assert any("2 periods contain the day; that from 2026-02-01 decides" in each for each in settlement.varsler)
+
+
+def test_pay_of_two_employers_must_be_told_apart() -> None:
+    book = Book(order("1", "5000 kr"), order("2", "17 %", trekkpliktig="310000011"))
+    with pytest.raises(SettingsError, match=r"line 2 have orders at several employers"):
+        book.pay(20, pay("30000"))
+    chosen = book.pay(20, pay("30000"), trekkpliktig=frozenset({"310000003", "310000011"}))
+    assert len(chosen.lines) == 2
+
+
+def test_orders_of_an_employer_that_withholds_nothing_are_no_doubt() -> None:
+    ended = order("2", "17 %", trekkpliktig="310000011", periods=())
+    assert kroner(Book(order("1", "5000 kr"), ended).pay(20, pay("30000"))) == {"1": 5000}
+
+
+def test_a_payment_stays_held_through_payouts_until_its_payee_is_accepted() -> None:
+    book = Book(order("1", "10 %"))
+    book.pay(1, pay("1000"))
+    book.orders = [order("1", "10 %", payee=Payee("310000003", "176", "98765432103"), trekkversjon=2)]
+    for day in (2, 3):
+        held = book.pay(day, pay("1000"))
+        assert kroner(held) == {"1": 100}
+        assert payments_of(held.lines) == []
+        assert "1: ALARM: another kontonummer than at the payout of 2026-02-01" in held.varsler[0]
+    released = book.pay(3, pay("1000"), accepted=frozenset({"1"}))
+    assert [each.beloep for each in payments_of(released.lines)] == [100]
+    assert any("ALARM" in each for each in book.pay(2, pay("1000")).varsler), "the earlier payout is still held"
+    assert payments_of(book.pay(4, pay("1000")).lines), "the new payee is the known one now"
+
+
+def test_accepting_what_is_not_there_is_told() -> None:
+    varsler = Book(order("1", "10 %")).pay(1, pay("1000"), accepted=frozenset({"7"})).varsler
+    assert "--accept-payee 7: this payout has no such order" in varsler
