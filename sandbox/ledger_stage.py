@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import sqlalchemy as sa
@@ -18,10 +20,14 @@ from sandbox.event_stream import EventTopics
 from sandbox.proof.topics import watermarks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from producer.domain.trekkpaalegg import Publication
+
 END_SECONDS_MAX = 60.0
+TRAFFIC_INTERVAL_SECONDS = 0.01
+TRAFFIC_RECORDS = 5
 
 
 class NotProvedError(AssertionError):
@@ -82,6 +88,16 @@ class LedgerStage:
                 raise TimeoutError(f"not within {deadline_seconds:g} s: {what}\n{last}")
             time.sleep(0.05)
 
+    def wait_until_shared(self, *processes: ConsumerProcess) -> None:
+        """Until each of these has partitions, and all partitions are given out among them, each once."""
+        partitions = len(watermarks_of(self.topics.bootstrap_servers, self.topics.topics.versjoner))
+
+        def shared() -> bool:
+            owned = [self.owned_by(process) for process in processes]
+            return all(owned) and sorted(itertools.chain(*owned)) == list(range(partitions))
+
+        self.wait_until(shared, f"{len(processes)} consumers have the partitions")
+
     def owned_by(self, process: ConsumerProcess) -> set[int]:
         """The partitions that a consumer has, by its log; none once it has ended."""
         owned: set[int] = set()
@@ -94,6 +110,32 @@ class LedgerStage:
             elif entry["event"] in {"partitions given up", "partitions lost"}:
                 owned -= partitions
         return owned
+
+    @contextmanager
+    def traffic(self, publications: Sequence[Publication]) -> Iterator[None]:
+        """Write these in small transactions from a thread of its own meanwhile, and what is left of them at the end."""
+        ending = threading.Event()
+        errors: list[BaseException] = []
+
+        def write() -> None:
+            rest = list(publications)
+            try:
+                while rest and not ending.wait(TRAFFIC_INTERVAL_SECONDS):
+                    self.topics.write(rest[:TRAFFIC_RECORDS])
+                    del rest[:TRAFFIC_RECORDS]
+                self.topics.write(rest)
+            except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+                errors.append(error)
+
+        thread = threading.Thread(target=write, name="traffic", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            thread.join(END_SECONDS_MAX)
+        if errors:
+            raise errors[0]
 
     def is_applied(self) -> bool:
         """Whether the ledger holds everything that is committed in `…-versjoner` now."""
@@ -110,7 +152,7 @@ class LedgerStage:
         try:
             engine = open_engine(self.ledger, read_only=True)
             with engine.connect() as connection:
-                return dict(connection.execute(rows))
+                return {row.partition: row.next_offset for row in connection.execute(rows)}
         except FatalError:
             return {}
         finally:

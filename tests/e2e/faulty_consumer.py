@@ -65,7 +65,11 @@ class FaultyLedger:
         # Written by hand and at once: what is buffered would die too.
         os.write(2, f"struck: {self._fault}\n".encode())
         fault, self._fault = self._fault, "none"
-        os.kill(os.getpid(), signal.SIGSTOP if fault.startswith("sleep") else signal.SIGKILL)
+        if fault.startswith("sleep"):
+            # To this very thread, which else might go on for a moment, into the transaction.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _FaultyTransaction:

@@ -1,0 +1,90 @@
+"""Servers that a consumer stands upon fail and come back: the ledger holds each event once."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from sandbox.event_stream import Roughness, make_stream
+from sandbox.postgresql import EmbeddedPostgresql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandbox.kafka import EmbeddedKafka
+    from sandbox.ledger_stage import LedgerStage
+
+pytestmark = pytest.mark.kafka
+
+ROUGH = Roughness(late=0.1, corrected=0.15)
+CUTS = 6
+
+
+def test_connections_cut_by_the_database_are_made_again(
+    make_ledger_stage: Callable[..., LedgerStage], postgresql: EmbeddedPostgresql
+) -> None:
+    stage = make_ledger_stage("postgresql")
+    stage.ledger += f"&application_name={stage.topics.prefix}"
+    process = stage.begin("run")
+    with stage.traffic(make_stream(4, 1000, roughness=ROUGH)), psycopg.connect(postgresql.url, autocommit=True) as boss:
+        cut = 0
+
+        def cut_again() -> bool:
+            nonlocal cut
+            cut += len(
+                boss.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+                    [stage.topics.prefix],
+                ).fetchall()
+            )
+            time.sleep(0.1)
+            return cut >= CUTS
+
+        stage.wait_until(lambda: stage.owned_by(process), "it has begun")
+        stage.wait_until(cut_again, f"it was cut off {CUTS} times")
+    stage.wait_until(stage.is_applied, "all is applied")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0, process.last_lines()
+    assert process.has_logged("in trouble, trying again")
+    assert process.has_logged("goes on")
+    stage.prove()
+
+
+def test_a_database_that_is_restarted_is_waited_for(make_ledger_stage: Callable[..., LedgerStage]) -> None:
+    with EmbeddedPostgresql() as own:
+        stage = make_ledger_stage("postgresql")
+        stage.ledger = own.url
+        process = stage.begin("run")
+        with stage.traffic(make_stream(5, 500, roughness=ROUGH)):
+            stage.wait_until(stage.next_offsets, "it has begun")
+            own.stop()
+            stage.wait_until(lambda: process.has_logged("in trouble, trying again"), "it has seen the trouble")
+            own.start()
+        stage.wait_until(stage.is_applied, "all is applied")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0, process.last_lines()
+        stage.prove()
+
+
+def test_a_broker_that_is_restarted_is_waited_for(
+    make_ledger_stage: Callable[..., LedgerStage], own_kafka: EmbeddedKafka
+) -> None:
+    stage = make_ledger_stage("sqlite", bootstrap_servers=own_kafka.bootstrap_servers)
+    stream = make_stream(6, 300, roughness=ROUGH)
+    stage.topics.write(stream[:400])
+    process = stage.begin("run")
+    stage.wait_until(stage.is_applied, "the first part is applied")
+    own_kafka.stop()
+    stage.wait_until(
+        lambda: process.has_logged("Kafka does not answer; reading goes on when it does"), "it has seen the silence"
+    )
+    own_kafka.start()
+    stage.topics.write(stream[400:])
+    stage.wait_until(stage.is_applied, "all is applied")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0, process.last_lines()
+    stage.prove()
