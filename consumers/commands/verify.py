@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=f"Example: {PROGRAM} verify --ledger sqlite:///ledger.db --json")(verify)
 
 
-def verify(  # noqa: PLR0913 - one parameter for each option
+def verify(
     *,
     ledger: Annotated[
         str | None,

@@ -19,6 +19,7 @@ class Surplus(msgspec.Struct, frozen=True):
 
     trekkversjon: int
     correction: int
+    digest: int
 
 
 class Current:
@@ -40,18 +41,14 @@ class Current:
         place = self._history.places.get(message.key)
         correction = message.correction or 0
         if place is None:
-            before = self._surplus.get(message.key, Surplus(0, 0))
-            self._surplus[message.key] = Surplus(message.trekkversjon, correction)
+            before = self._surplus.get(message.key, Surplus(0, 0, 0))
+            self._surplus[message.key] = Surplus(message.trekkversjon, correction, message.digest)
             self._step(message, before.trekkversjon, before.correction)
             return
         if place >= len(self._version):
-            missing = [0] * (len(self._history.places) - len(self._version))
-            self._version.extend(missing)
-            self._digest.extend(missing)
+            self._grow()
         newest = self._version[place]
-        if message.trekkversjon <= newest or message.correction is not None or message.late or self._surplus:
-            former = self._surplus.pop(message.key, None)
-            newest = max(newest, former.trekkversjon if former else 0)
+        if message.trekkversjon <= newest or message.correction is not None or message.late:
             self._step(message, newest, self._correction.get(place, 0))
             self._correction[place] = correction
         elif self._correction:
@@ -67,20 +64,28 @@ class Current:
     def check(self) -> Check:
         """Compare with the history as it stands now."""
         history = self._history
+        self._grow()
         check = Check(GJELDENDE, "orders", len(history.places), [*self._stepped])
-        reached = len(self._version)
         for key, place in history.places.items():
-            version = self._version[place] if place < reached else 0
+            version = self._version[place]
             newest = history.newest[place]
             if version == newest and (version == 0 or self._digest[place] == history.digest[place]):
                 continue
             check.add(_difference(key, version, newest, self._correction.get(place, 0)))
         for key, surplus in self._surplus.items():
-            if key not in history.places:
-                check.add(Difference("in gjeldende and not in versjoner", shown(key), surplus.trekkversjon))
-            else:
-                check.add(_difference(key, surplus.trekkversjon, history.newest[history.places[key]], 0))
+            check.add(Difference("in gjeldende and not in versjoner", shown(key), surplus.trekkversjon))
         return check
+
+    def _grow(self) -> None:
+        """Make room for the orders that the history has by now; some may have stood here before they stood there."""
+        missing = [0] * (len(self._history.places) - len(self._version))
+        self._version.extend(missing)
+        self._digest.extend(missing)
+        for key in [key for key in self._surplus if key in self._history.places]:
+            place, surplus = self._history.places[key], self._surplus.pop(key)
+            self._version[place], self._digest[place] = surplus.trekkversjon, surplus.digest
+            if surplus.correction:
+                self._correction[place] = surplus.correction
 
     def _step(self, message: Message, version: int, correction: int) -> None:
         if message.late:

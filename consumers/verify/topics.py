@@ -123,8 +123,9 @@ class TopicReading:
             complete_check.notes.append("there is no positions topic: nothing is known to be missing")
         else:
             checks.append(self.known.check(history))
-        if self._with_headers:
-            checks.append(_merged(self._version_events.check, self._current_events.check))
+        headers = _merged(self._version_events.check, self._current_events.check)
+        if self._with_headers or not headers.ok:
+            checks.append(headers)
         return checks
 
     def close(self) -> None:
