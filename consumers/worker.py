@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 UNDECODABLE_MAX_DEFAULT = 100
+BATCH_RECORDS_MAX = 5_000
 _HAND_OVER_SECONDS_MAX = 5.0
 _STOP_SECONDS_MAX = 8.0
 """How long a batch under way may take after the word to stop: within the ten seconds that platforms wait."""
@@ -48,7 +49,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     newest_only: bool = False
     until_end: bool = False
     undecodable_max: int = UNDECODABLE_MAX_DEFAULT
-    batch_records_max: int = 5_000
+    batch_records_max: int = BATCH_RECORDS_MAX
     batch_seconds_max: float = 0.1
     status_seconds: float = 10.0
 

@@ -19,7 +19,7 @@ from consumers.ledger.opening import open_ledger
 from consumers.ledger_thread import LedgerThread
 from consumers.logs import configure_logs
 from consumers.settings import load_settings
-from consumers.worker import UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
+from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +50,9 @@ def run(
     undecodable_max: Annotated[
         int, typer.Option(min=0, help="Stop when the ledger holds more messages that could not be decoded.")
     ] = UNDECODABLE_MAX_DEFAULT,
+    batch_max: Annotated[
+        int, typer.Option(min=1, help="Messages in one SQL transaction, at most.")
+    ] = BATCH_RECORDS_MAX,
     env_file: Annotated[
         Path | None,
         typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
@@ -59,7 +62,9 @@ def run(
     settings = load_settings(env_file, os.environ)
     url = ledger_url(ledger, settings)
     configure_logs()
-    options = WorkerOptions(newest_only=newest_only, until_end=until_end, undecodable_max=undecodable_max)
+    options = WorkerOptions(
+        newest_only=newest_only, until_end=until_end, undecodable_max=undecodable_max, batch_records_max=batch_max
+    )
     with _stopped_by_signals() as stopping:
         work(settings, url, options, stopping)
         if until_end and stopping.is_set():
