@@ -106,6 +106,8 @@ class SqliteAddress:
         """
         if not self.path.parent.is_dir():
             raise FatalError(f"{self.place}: there is no folder {self.path.parent}: make it, or give another file")
+        if self.path.is_dir():
+            raise FatalError(f"{self.place}: that is a folder: give a file in it")
         if read_only and not self.path.exists():
             raise FatalError(f"{self.place}: there is no such file: give that of the ledger")
         with translating(self.place):
