@@ -31,7 +31,7 @@ check: $(INSTALLED) ## style, types, layers, tidiness
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/tidy
 
-bench: $(PREPARED) ## measure the back-fill against a raw loop
+bench: $(PREPARED) ## measure back-fill and ledgers against raw loops
 	@$(BIN)/python tests/bench/run.py $(ARGS)
 
 lock: $(INSTALLED) ## choose the newest allowed dependencies anew

@@ -21,7 +21,8 @@ class Figures(msgspec.Struct, frozen=True):
     """What one case cost. `cpu_seconds` is user and system time of the process, librdkafka's threads included.
 
     `wall_seconds` counts from the first call or record to the last commit; `before_bytes`, `after_bytes` and
-    `peak_bytes` are resident memory, None where the system does not tell.
+    `peak_bytes` are resident memory, None where the system does not tell. `rows_digest` stands for all rows that a
+    ledger was filled with, where one was.
     """
 
     case: str
@@ -32,6 +33,7 @@ class Figures(msgspec.Struct, frozen=True):
     before_bytes: int | None
     after_bytes: int | None
     peak_bytes: int | None
+    rows_digest: str | None = None
 
     @property
     def versions_a_second(self) -> float:

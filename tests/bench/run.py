@@ -1,7 +1,7 @@
-"""Cases to run in, a table of what each cost out: the back-fill measured against a raw loop, in one run.
+"""Cases to run in, a table of what each cost out: back-fill and ledgers measured against raw loops, in one run.
 
 Nothing here fails for being slow: figures are for people to compare, by the ratios within one run. CPU seconds are
-those of the producer's process alone; Kafka and the simulated API have processes of their own.
+those of the producer's or consumer's process alone; Kafka, PostgreSQL and the simulated API have their own processes.
 """
 
 from __future__ import annotations
@@ -10,32 +10,65 @@ import argparse
 import multiprocessing
 import os
 import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cases import CASES, run_case
-from report import as_json, print_table
+from consumer_cases import CONSUMER_CASES, run_consumer_case
+from consumer_stage import set_stage
+from producer_cases import PRODUCER_CASES, run_producer_case
+from report import as_json, print_tables
 
 from sandbox.kafka import EmbeddedKafka
+from sandbox.postgresql import EmbeddedPostgresql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 QUICK_SHARE = 0.05
+CASES = (*PRODUCER_CASES, *CONSUMER_CASES)
 
 
 def main() -> None:
     """Run the chosen cases, each in a fresh process, and tell."""
     options = _options()
     share = QUICK_SHARE if options.quick else options.scale
-    chosen = [case.scaled(share) for case in CASES if not options.case or case.name in options.case]
+    of_producer, of_consumers = (
+        [case.scaled(share) for case in cases if not options.case or case.name in options.case]
+        for cases in (PRODUCER_CASES, CONSUMER_CASES)
+    )
     load_before = os.getloadavg()[0]
-    told = []
-    with EmbeddedKafka() as kafka:
-        for case in chosen:
-            sys.stderr.write(f"{case.name}: {case.orders} orders …\n")
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                told.append(pool.submit(run_case, case, kafka.bootstrap_servers).result())
+    produced, consumed = [], []
+    with ExitStack() as opened:
+        kafka = opened.enter_context(EmbeddedKafka())
+        for case in of_producer:
+            _say(f"{case.name}: {case.orders} orders …")
+            produced.append(_in_fresh_process(run_producer_case, case, kafka.bootstrap_servers))
+        if of_consumers:
+            postgresql = opened.enter_context(EmbeddedPostgresql())
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            events = of_consumers[0].events
+            _say(f"{events} events for the consumers …")
+            stage = _in_fresh_process(set_stage, kafka.bootstrap_servers, postgresql.url, folder, events)
+        for case in of_consumers:
+            _say(f"{case.name}: {case.events} events …")
+            consumed.append(_in_fresh_process(run_consumer_case, case.name, stage))
     if options.json:
-        sys.stdout.write(as_json(told, load_before) + "\n")
+        sys.stdout.write(as_json(produced, consumed, load_before) + "\n")
     else:
-        print_table(told, load_before)
+        print_tables(produced, consumed, load_before)
+
+
+def _in_fresh_process(work: Callable[..., Any], *parameters: object) -> Any:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *parameters).result()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 def _options() -> argparse.Namespace:

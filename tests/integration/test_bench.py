@@ -12,6 +12,11 @@ import pytest
 RUN = Path(__file__).parents[1] / "bench" / "run.py"
 BENCH_SECONDS_MAX = 240
 
+HISTORY = {"ledger-raw", "ledger", "ledger-two"}
+NEWEST = {"ledger-newest-raw", "ledger-newest"}
+WITHOUT_RAW_LOOP = {"verify", "verify-ledger", "payout"}
+CONSUMERS = HISTORY | NEWEST | WITHOUT_RAW_LOOP | {"ledger-sqlite"}
+
 pytestmark = pytest.mark.kafka
 
 
@@ -27,7 +32,7 @@ def test_every_case_runs_and_tells_what_it_cost() -> None:
     told = json.loads(finished.stdout)
     assert told["machine"]["cores"] >= 1
     cases = {each["case"]: each for each in told["cases"]}
-    assert set(cases) == {"raw", "raw-compiled", "backfill", "backfill-large", "employers", "gapfill"}
+    assert set(cases) == {"raw", "raw-compiled", "backfill", "backfill-large", "employers", "gapfill"} | CONSUMERS
     assert cases["raw"]["versions"] == cases["raw-compiled"]["versions"] == cases["backfill"]["versions"] == 50
     assert cases["backfill-large"]["versions"] == 500
     assert cases["gapfill"]["versions"] > 2 * cases["gapfill"]["orders"]
@@ -35,4 +40,9 @@ def test_every_case_runs_and_tells_what_it_cost() -> None:
         assert each["cpu_seconds"] > 0
         assert each["wall_seconds"] > 0
         assert each["versions_a_cpu_second"] > 0
-        assert each["of_raw"] > 0
+    assert all(each["of_raw"] > 0 for name, each in cases.items() if name not in WITHOUT_RAW_LOOP)
+    assert {cases[name]["versions"] for name in HISTORY} == {50}
+    assert len({cases[name]["rows_digest"] for name in HISTORY}) == 1, "the raw loop does other work than the ledger"
+    assert len({cases[name]["rows_digest"] for name in NEWEST}) == 1, "the raw loop does other work than the ledger"
+    assert cases["verify"]["versions"] == cases["verify-ledger"]["versions"] == 100
+    assert cases["payout"]["versions"] == 50

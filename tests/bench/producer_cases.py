@@ -1,4 +1,4 @@
-"""The cases: a name, a size and a running Kafka in; figures out. Each is to run in a fresh process, for its memory."""
+"""The producer's cases: a name, a size and a running Kafka in; figures out. Each runs in a fresh process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BATCH_BYTES_MAX = 1_000_000
 _TOPICS_SECONDS_MAX = 30.0
 
 
-class Case(msgspec.Struct, frozen=True):
+class ProducerCase(msgspec.Struct, frozen=True):
     """One case. Raw loops (`encoder` is given) have no employers to read; `versions_max` is per order."""
 
     name: str
@@ -44,19 +44,19 @@ class Case(msgspec.Struct, frozen=True):
     versions_max: int = 1
     encoder: str | None = None
 
-    def scaled(self, share: float) -> Case:
+    def scaled(self, share: float) -> ProducerCase:
         return msgspec.structs.replace(
             self, orders=max(int(self.orders * share), 10), employers=max(int(self.employers * share), 1)
         )
 
 
-CASES = (
-    Case("raw", "decode, fastavro, produce", 100_000, encoder="fastavro"),
-    Case("raw-compiled", "decode, compiled encoder, produce", 100_000, encoder="compiled"),
-    Case("backfill", "HTTP to committed, one employer", 100_000),
-    Case("backfill-large", "HTTP to committed, one employer", 1_000_000),
-    Case("employers", "10 000 employers, few orders each", 50_000, employers=10_000),
-    Case("gapfill", "nearly every version by number", 800, versions_max=49),
+PRODUCER_CASES = (
+    ProducerCase("raw", "decode, fastavro, produce", 100_000, encoder="fastavro"),
+    ProducerCase("raw-compiled", "decode, compiled encoder, produce", 100_000, encoder="compiled"),
+    ProducerCase("backfill", "HTTP to committed, one employer", 100_000),
+    ProducerCase("backfill-large", "HTTP to committed, one employer", 1_000_000),
+    ProducerCase("employers", "10 000 employers, few orders each", 50_000, employers=10_000),
+    ProducerCase("gapfill", "nearly every version by number", 800, versions_max=49),
 )
 
 
@@ -83,7 +83,7 @@ class _Told(PrometheusObserver):
             self.versions += len(detection.publications)
 
 
-def run_case(case: Case, kafka_brokers: str) -> Figures:
+def run_producer_case(case: ProducerCase, kafka_brokers: str) -> Figures:
     """Run one case in this process."""
     configure_logs(level="WARNING")
     gc.freeze()  # both as the program's own entry does
@@ -92,7 +92,7 @@ def run_case(case: Case, kafka_brokers: str) -> Figures:
     return _run_service(case, kafka_brokers)
 
 
-def _run_raw_loop(case: Case, kafka_brokers: str) -> Figures:
+def _run_raw_loop(case: ProducerCase, kafka_brokers: str) -> Figures:
     encode = {"fastavro": fastavro_encoder, "compiled": compiled_encoder}[case.encoder or ""]()
     pages = make_pages(trekkpliktige(0, 1)[0], case.orders, PAGE_SIZE)
     prefix = f"bench-{uuid.uuid4().hex[:12]}"
@@ -109,7 +109,7 @@ def _run_raw_loop(case: Case, kafka_brokers: str) -> Figures:
     return measured(case.name, work)
 
 
-def _run_service(case: Case, kafka_brokers: str) -> Figures:
+def _run_service(case: ProducerCase, kafka_brokers: str) -> Figures:
     options = itertools.chain.from_iterable(
         (f"--{name}", str(value))
         for name, value in (
