@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CALL_SECONDS_MAX = 10.0
 SILENCE_SECONDS_MAX = 60.0
 BATCH_RECORDS_MAX = 10_000
-_WAIT_SECONDS = 0.1
+_WAIT_SECONDS = 0.02
 _GROUP = "trekkpaalegg-consumer-verify"
 # Codes of librdkafka's own begin with an underscore.
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above

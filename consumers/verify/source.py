@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -21,6 +21,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from consumers.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from consumers.verify.source_settings import SourceSettings
 
 ATTEMPTS_MAX = 6
@@ -31,6 +33,8 @@ _GRANT_SECONDS = 60
 _MARGIN_SHARE = 2 / 3
 _KLIENTID = "trekkpaalegg-stream-verify"
 _OK, _NO_CONTENT, _UNAUTHORIZED, _NOT_FOUND, _GONE, _TOO_MANY, _SERVER_ERROR = 200, 204, 401, 404, 410, 429, 500
+
+_Read = TypeVar("_Read")
 
 Element = dict[str, Any]
 """One version in wire names; numbers with a fraction are `Decimal`."""
@@ -66,7 +70,7 @@ class Source:
         maks_antall = self._settings.maks_antall
         while True:
             address = f"{self._settings.api_url}?fraSekvensnummer={cursor}&maksAntall={maks_antall}"
-            page = _elements(self._get(trekkpliktig, address))
+            page = self._get(trekkpliktig, address, _elements)
             numbers = [each["sekvensnummer"] for each in page if isinstance(each.get("sekvensnummer"), int)]
             highest = max(numbers, default=cursor)
             if highest <= cursor:
@@ -79,13 +83,8 @@ class Source:
     def version(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Element | None:
         """One version by number; None where the source says that there is none."""
         segment = quote(trekkid, safe="") if trekkid.strip(".") else trekkid.replace(".", "%2E")
-        response = self._get(trekkpliktig, f"{self._settings.api_url}/{segment}/{trekkversjon}", may_be_gone=True)
-        if response.status_code in {_NOT_FOUND, _GONE}:
-            return None
-        element = _json(response)
-        if not isinstance(element, dict):
-            raise FatalError("it answers with something that is no trekkpålegg")
-        return element
+        address = f"{self._settings.api_url}/{segment}/{trekkversjon}"
+        return self._get(trekkpliktig, address, _element, may_be_gone=True)
 
     def close(self) -> None:
         """Close the connections."""
@@ -97,14 +96,17 @@ class Source:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _get(self, trekkpliktig: str, address: str, *, may_be_gone: bool = False) -> httpx.Response:
+    def _get(
+        self, trekkpliktig: str, address: str, read: Callable[[httpx.Response], _Read], *, may_be_gone: bool = False
+    ) -> _Read:
+        """What `read` makes of the answer; both are tried again while the trouble may pass."""
         attempts = Retrying(
             retry=retry_if_exception_type(_PassingError),
             stop=stop_after_attempt(ATTEMPTS_MAX),
             wait=_pause,
             reraise=True,
         )
-        return attempts(self._get_once, trekkpliktig, address, may_be_gone=may_be_gone)
+        return attempts(lambda: read(self._get_once(trekkpliktig, address, may_be_gone=may_be_gone)))
 
     def _get_once(self, trekkpliktig: str, address: str, *, may_be_gone: bool) -> httpx.Response:
         headers = {
@@ -214,6 +216,15 @@ def _json(response: httpx.Response) -> Any:  # noqa: ANN401 - JSON may be anythi
     except (ValueError, RecursionError):
         # Not chained: the error may show a part of the body.
         raise _PassingError("the answer is no JSON, or was cut off") from None
+
+
+def _element(response: httpx.Response) -> Element | None:
+    if response.status_code in {_NOT_FOUND, _GONE}:
+        return None
+    element = _json(response)
+    if not isinstance(element, dict) or "trekkid" not in element:
+        raise _PassingError("the answer is no trekkpålegg")
+    return element
 
 
 def _elements(response: httpx.Response) -> list[Element]:
