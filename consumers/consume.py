@@ -97,11 +97,15 @@ class Subscription:
         except KafkaException as error:
             raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
         try:
-            self._see_topic()
-            self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+            self._begin(self._see_topic())
         except BaseException:
             self._consumer.close()
             raise
+
+    def _begin(self, _partitions: list[int]) -> None:
+        """Join the group, which then says which partitions are ours."""
+        callbacks = {"on_assign": self._assigned, "on_revoke": self._revoked, "on_lost": self._lost}
+        self._consumer.subscribe([self.topic], **callbacks)
 
     @property
     def partitions(self) -> set[int]:
@@ -199,6 +203,7 @@ class Subscription:
                 is_late = time.monotonic() > deadline or self._owner.is_stopping()
                 if is_late or not isinstance(failed, RetryableError):
                     raise failed from error
+                self._tell_silence()
         if found.error is not None:
             raise self._translated(found.error)
         return sorted(found.partitions)
@@ -263,9 +268,12 @@ class Subscription:
     def _take_trouble(self, error: KafkaError) -> None:
         """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
         if error.code() == ALL_DOWN:
-            self._owner.tell("Kafka does not answer; reading goes on when it does", topic=self.topic)
+            self._tell_silence()
         elif refuses(error):
             self._refusal = error
+
+    def _tell_silence(self) -> None:
+        self._owner.tell("Kafka does not answer; reading goes on when it does", topic=self.topic)
 
     def _translated(self, error: KafkaError) -> FatalError | RetryableError:
         return translated(error, self.topic, self._group_id)

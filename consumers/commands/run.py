@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from contextlib import contextmanager
 from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +11,7 @@ import typer
 
 from consumers.bootstrap import decoding, ledger_url, subscribe, topic_of
 from consumers.commands.output import PROGRAM
+from consumers.commands.signals import stopped_by_signals
 from consumers.exit_codes import ExitCode, StoppedError
 from consumers.ledger.opening import open_ledger
 from consumers.ledger_thread import LedgerThread
@@ -22,7 +20,8 @@ from consumers.settings import load_settings
 from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import threading
+    from collections.abc import Callable
 
     from consumers.ledger.port import Ledger
     from consumers.settings import Settings
@@ -65,8 +64,8 @@ def run(
     options = WorkerOptions(
         newest_only=newest_only, until_end=until_end, undecodable_max=undecodable_max, batch_records_max=batch_max
     )
-    with _stopped_by_signals() as stopping:
-        work(settings, url, options, stopping)
+    with stopped_by_signals() as stopping:
+        work(settings, url, options, stopping, structlog.get_logger().info)
         if until_end and stopping.is_set():
             raise StoppedError
     return ExitCode.DONE
@@ -77,35 +76,24 @@ def work(
     url: str,
     options: WorkerOptions,
     stopping: threading.Event,
+    tell: Callable[..., None],
     open_at: Callable[[str], Ledger] = open_ledger,
 ) -> None:
     """Apply events to the ledger at `url` until `stopping` is set. Raises as `Worker.run` and `open_ledger`.
 
-    `open_at` opens the ledger; tests give one that fails when told to.
+    `tell(event, **details)` is called with what people may want to know. `open_at` opens the ledger; tests give
+    one that fails when told to.
     """
-    log = structlog.get_logger()
     topic = topic_of(settings, newest_only=options.newest_only)
     ledger_thread = LedgerThread()
     with decoding(settings) as decoder:
         ledger = ledger_thread.submit(lambda: open_at(url)).result()
-        worker = Worker(ledger, ledger_thread, decoder, stopping, log.info, options)
-        log.info("begins", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)
+        worker = Worker(ledger, ledger_thread, decoder, stopping, tell, options)
+        tell("begins", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)
         try:
             worker.run(lambda owner: subscribe(settings, topic, ledger, owner))
         finally:
             ledger_thread.submit(ledger.close)
             ledger_thread.close(_CLOSE_SECONDS_MAX)
             tally = worker.tally
-            log.info("ended", events=tally.events, undecodable=tally.undecodable, conflicts=tally.conflicts)
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set: what is under way is finished, and nothing is interrupted in the middle."""
-    stopping = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            tell("ended", events=tally.events, undecodable=tally.undecodable, conflicts=tally.conflicts)

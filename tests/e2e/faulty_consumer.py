@@ -15,6 +15,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from consumers.commands.run import work
 from consumers.exit_codes import ExitCode, ending_of
 from consumers.ledger.opening import open_ledger
@@ -105,6 +107,7 @@ def run(batches_before: int, fault: str) -> int:
             settings.ledger.get_secret_value(),
             options,
             stopping,
+            structlog.get_logger().info,
             lambda url: FaultyLedger(url, batches_before, fault),  # type: ignore[arg-type,return-value]
         )
     except Exception as error:  # noqa: BLE001 - the last border, as in the program itself
