@@ -1,0 +1,167 @@
+"""The pure checks of `verify`: history, current state, known missing versions, sums and words."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from decimal import Decimal
+from random import Random
+
+import pytest
+
+from consumers.commands.verify import document_of, line_of
+from consumers.verify.content import Content, UnreadableRowError, hundredths, micros_of
+from consumers.verify.current import Current
+from consumers.verify.elements import UnreadableElementError, comparable, content_of_element
+from consumers.verify.findings import PROMISES, Check, Difference, Proof, masked
+from consumers.verify.history import History, Message, complete
+from consumers.verify.positions import KnownMissing
+from consumers.verify.sums import ExpectedSums
+from producer.domain.state import OrderState
+from producer.encode.state import encode_order_state
+
+
+def message(version: int, *, late: bool = False, correction: int | None = None, partition: int = 0) -> Message:
+    return Message(b"a", version, hash((version, correction)), partition, version, late, correction)
+
+
+def taken(*messages: Message) -> History:
+    history = History("t")
+    for each in messages:
+        history.take(each)
+    return history
+
+
+def said(history: History) -> list[tuple[str, int | None]]:
+    checks = [history.once, history.order, history.corrections, complete(history, lambda _key, _version: False)]
+    return [(check.name, each.trekkversjon) for check in checks for each in check.differences]
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ([message(1), message(2), message(3)], []),
+        ([message(1), message(3), message(2, late=True)], []),
+        ([message(1), message(2, late=True), message(3)], []),
+        ([message(2), message(1, late=True), message(3)], []),
+        ([message(1), message(5), message(3, late=True)], [("complete", 2), ("complete", 4)]),
+        ([message(1), message(3), message(2)], [("order", 2)]),
+        ([message(1), message(2), message(2)], [("once", 2)]),
+        ([message(1), message(2), message(1, late=True)], [("once", 1)]),
+        ([message(1), message(2, late=True)], [("complete", 2)]),
+        ([message(1), message(2, partition=1)], [("order", 2)]),
+        ([message(1), message(0)], [("order", 0)]),
+        ([message(1), message(1, correction=1), message(2), message(1, correction=2)], []),
+        ([message(1), message(1, correction=2)], [("corrections", 1)]),
+        ([message(1, correction=1), message(1)], [("corrections", 1)]),
+    ],
+)
+def test_histories_are_judged(messages: list[Message], expected: list[tuple[str, int]]) -> None:
+    assert said(taken(*messages)) == expected
+
+
+def test_the_newest_counts_in_its_last_correction() -> None:
+    history = taken(message(1), message(2), message(2, correction=1), message(1, correction=1))
+    assert (history.newest[0], history.digest[0]) == (2, message(2, correction=1).digest)
+
+
+def test_an_order_that_stands_in_gjeldende_before_it_stands_in_versjoner_is_settled_when_it_comes() -> None:
+    history = History("v")
+    current = Current("g", history)
+    current.take(message(1))
+    assert [each.what for each in current.check().differences] == ["in gjeldende and not in versjoner"]
+    history.take(message(1))
+    assert current.check().ok
+    history.take(message(2))
+    assert not current.check().ok
+    current.take(message(2))
+    assert current.check().ok
+
+
+def test_a_hole_is_known_as_long_as_one_trekkpliktig_says_so() -> None:
+    known = KnownMissing()
+    known.take(b"310000003", b"a position, which is not looked into")
+    known.take(b"310000003/a/b", encode_order_state(OrderState(9, bytes(8), 1, ((2, 4), (7, 7)))))
+    known.take(b"314150260/a/b", encode_order_state(OrderState(9, bytes(8), 1)))
+    assert [version for version in range(1, 10) if known.has(b"a/b", version)] == [2, 3, 4, 7]
+    known.take(b"310000003/a/b", encode_order_state(OrderState(9, bytes(8), 1, ((7, 7),))))
+    assert [version for version in range(1, 10) if known.has(b"a/b", version)] == [7]
+    known.take(b"310000003/a/b", None)
+    assert not known.has(b"a/b", 7)
+
+
+def content(version: int, text: str) -> Content:
+    return Content(("a", version, 1, 0, text), ())
+
+
+def test_sums_do_not_depend_on_the_order_of_versions_and_corrections() -> None:
+    events = [(1, 0), (2, 0), (1, 1), (2, 1), (1, 2), (3, 0)]
+    expected: ExpectedSums | None = None
+    for order in Random(1).sample(list(itertools.permutations(events)), 60):
+        sums, seen = ExpectedSums(), set()
+        for version, correction in order:
+            sums.take(content(version, f"{correction}"), correction, late=False, has_original=(version, 0) in seen)
+            seen.add((version, correction))
+        if expected is None:
+            expected = sums
+        assert expected.differing(sums, history=True) == set()
+    assert expected is not None
+    less = ExpectedSums()
+    for version, correction in events[:-1]:
+        less.take(content(version, f"{correction}"), correction, late=False)
+    assert expected.differing(less, history=True) == {"a"}
+
+
+def test_amounts_and_moments_are_compared_by_value() -> None:
+    assert hundredths("5") == hundredths("5.00") == hundredths(Decimal("5.0")) == 500
+    for text in ("5.001", "five", "NaN", "Infinity"):
+        with pytest.raises(UnreadableRowError):
+            hundredths(text)
+    moment = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+    assert micros_of(moment) == micros_of("2026-01-02 03:04:05.000006") == micros_of("2026-01-02T04:04:05.000006+01:00")
+
+
+ELEMENT = {
+    "trekkid": "a",
+    "trekkversjon": 1,
+    "sekvensnummer": 5,
+    "opprettet": "2026-01-02T03:04:05.1234567Z",
+    "trekkpliktig": "314150260",
+    "skyldner": "12928312345",
+    "trekkstatus": "ny",
+    "trekkstoerrelseForPeriode": [{"startdato": "20260102", "trekkbeloep": {"trekkbeloep": Decimal("5.0"), "x": 1}}],
+    "betalingsinformasjon": {"betalingsmottaker": "971648198", "kidnummer": "12", "kontonummer": "1"},
+}
+
+
+def test_an_element_is_understood_by_the_rules_of_the_wire() -> None:
+    found = content_of_element(ELEMENT)
+    assert found.order[3] == micros_of("2026-01-02T03:04:05.123456Z")
+    assert found.order[7] == "ukjent"
+    assert found.order[12] == frozenset({("trekkstatus", '"ny"')})
+    assert found.periods == (("2026-01-02", None, 500, None, frozenset({("trekkbeloep.x", "1")})),)
+    assert comparable(found) == found
+
+
+@pytest.mark.parametrize("name", ["trekkid", "opprettet", "betalingsinformasjon", "trekkstoerrelseForPeriode"])
+def test_an_element_that_lacks_a_field_is_not_understood(name: str) -> None:
+    with pytest.raises(UnreadableElementError) as raised:
+        content_of_element({key: each for key, each in ELEMENT.items() if key != name})
+    assert "12928312345" not in str(raised.value)
+
+
+def test_what_is_found_is_told_in_words_and_as_a_document() -> None:
+    difference = Difference("otherwise", "a", 2, 1, ("saksnummer", "late"), "t/0/5")
+    assert line_of(difference) == "a/2/1 otherwise (saksnummer, late) at t/0/5"
+    check = Check("once", "events", 7, [difference], ["note"])
+    document = document_of(Proof([check, Check("order", "events", 7)], 14, 1.5))
+    assert (document["ok"], document["events"]) == (False, 14)
+    first, second = document["checks"]
+    assert (first["name"], first["ok"], first["examined"], first["differences"]) == ("once", False, 7, [difference])
+    assert (second["promise"], second["ok"]) == (PROMISES["order"], True)
+
+
+def test_a_trekkid_that_holds_a_national_id_is_masked_everywhere() -> None:
+    checks = [Check("once", "events", 1, [Difference("x", "p", 1), Difference("x", "a", 1)])]
+    masked(checks, {"p"})
+    assert [each.trekkid for each in checks[0].differences] == ["***", "a"]
