@@ -192,7 +192,7 @@ class Subscription:
         self._consumer.close()
 
     def _see_topic(self) -> list[int]:
-        deadline = time.monotonic() + CALL_SECONDS_MAX
+        began, is_told = time.monotonic(), False
         while True:
             try:
                 # In short calls: a signal is taken between two of them.
@@ -200,10 +200,12 @@ class Subscription:
                 break
             except KafkaException as error:
                 failed = self._translated(error.args[0])
-                is_late = time.monotonic() > deadline or self._owner.is_stopping()
+                is_late = time.monotonic() - began > CALL_SECONDS_MAX or self._owner.is_stopping()
                 if is_late or not isinstance(failed, RetryableError):
                     raise failed from error
-                self._tell_silence()
+                if not is_told:
+                    self._tell_silence()
+                is_told = True
         if found.error is not None:
             raise self._translated(found.error)
         return sorted(found.partitions)

@@ -127,26 +127,17 @@ class Worker:
         Raises `FatalError` for what needs a person, `RetryableError` when Kafka does not answer at the start, and
         `StoppedError` when the ledger does not answer in time after the word to stop.
         """
-        self._check_undecodable(self._in_ledger(self._ledger.count_undecodable))
-        subscription = subscribe(self)
         try:
-            ends = subscription.ends() if self._options.until_end else None
-            while not self._stopping.is_set():
-                decoded = self._decoded(subscription)
-                if not self._settle(subscription):
-                    subscription.place_anew()
-                elif decoded.advances:
-                    self._under_way = (self._ledger_thread.submit(lambda batch=decoded: self._write(batch)), decoded)  # type: ignore[misc]
-                elif ends is not None and self._has_reached(subscription.topic, ends):
-                    return
-                self._tell_status(subscription)
-            self._settle(subscription)
+            self._check_undecodable(self._in_ledger(self._ledger.count_undecodable))
+            subscription = subscribe(self)
+            try:
+                self._work(subscription)
+            finally:
+                subscription.close()
         except RetryableError:
             # In trouble when the word to stop came: nothing of the batch stands, or the offsets tell that it does.
             if not self._stopping.is_set():
                 raise
-        finally:
-            subscription.close()
 
     def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """See `Owner`."""
@@ -167,6 +158,19 @@ class Worker:
     def is_stopping(self) -> bool:
         """See `Owner`."""
         return self._stopping.is_set()
+
+    def _work(self, subscription: Subscription) -> None:
+        ends = subscription.ends() if self._options.until_end else None
+        while not self._stopping.is_set():
+            decoded = self._decoded(subscription)
+            if not self._settle(subscription):
+                subscription.place_anew()
+            elif decoded.advances:
+                self._under_way = (self._ledger_thread.submit(lambda batch=decoded: self._write(batch)), decoded)  # type: ignore[misc]
+            elif ends is not None and self._has_reached(subscription.topic, ends):
+                return
+            self._tell_status(subscription)
+        self._settle(subscription)
 
     def _decoded(self, subscription: Subscription) -> Decoded:
         batch = subscription.read(self._options.batch_records_max, self._options.batch_seconds_max)
@@ -204,7 +208,8 @@ class Worker:
 
     def _write_once(self, decoded: Decoded) -> Changes:
         with self._ledger.transaction(decoded.advances) as transaction:
-            changes = apply(transaction, decoded.incoming, newest_only=self._options.newest_only)
+            options = self._options
+            changes = apply(transaction, decoded.incoming, newest_only=options.newest_only, rewriting=options.rewriting)
             transaction.write(changes, decoded.undecodable)
         return changes
 
