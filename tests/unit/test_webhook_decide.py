@@ -67,10 +67,13 @@ def test_delivered_refused_and_gone_are_final() -> None:
 
 def test_failures_are_tried_again_after_growing_pauses_and_parked_at_the_limit() -> None:
     waiting, pauses = Waiting(1, "a"), []
-    while isinstance(decision := decided(Outcome(Meaning.FAILED, "500"), waiting), Again):
+    for _ in range(PATIENCE.attempts_max - 1):
+        decision = decided(Outcome(Meaning.FAILED, "500"), waiting)
+        assert isinstance(decision, Again)
         assert decision.hold_until_seconds is None, "others go on"
         waiting = decision.later
         pauses.append(waiting.due_seconds - 1000.0)
+    decision = decided(Outcome(Meaning.FAILED, "500"), waiting)
     assert isinstance(decision, Park)
     assert pauses == [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600]
     assert 2.0 < sum(pauses) / 3600 < 2.5, "as the docstring of Patience says"
