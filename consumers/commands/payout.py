@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from contextlib import contextmanager
@@ -104,7 +105,7 @@ def _run(options: PayoutOptions, ledger: str | None, env_file: Path | None, *, a
     if faults:
         raise SettingsError(faults)
     request = request_of(options)
-    with _patience():
+    with _patience(), _no_garbage_collection():
         pays = read_pay(request.gross)
         report, written = perform(open_engine(url, read_only=request.dry_run), request, pays)
     _show(report, pays, request, as_json=as_json)
@@ -120,6 +121,18 @@ def _show(report: Report, pays: list[Pay], request: Request, *, as_json: bool) -
         sys.stdout.flush()
     if request.dry_run:
         note("dry run: nothing is recorded")
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Looking for cycles among a million objects that have none takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

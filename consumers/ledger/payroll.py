@@ -1,4 +1,7 @@
-"""What payroll reads of a ledger and writes into it, as types: orders with their periods, and postings. Pure."""
+"""What payroll reads of a ledger and writes into it, as types: orders with their periods, and postings. Pure.
+
+`gc=False`: none of them can be part of a cycle, and a payout holds hundreds of thousands.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import msgspec
 from consumers.event import Foedselsnummer
 
 
-class Payee(msgspec.Struct, frozen=True):
+class Payee(msgspec.Struct, frozen=True, gc=False):
     """Where a payment goes."""
 
     betalingsmottaker: str
@@ -18,7 +21,7 @@ class Payee(msgspec.Struct, frozen=True):
     kontonummer: str
 
 
-class OrderPeriod(msgspec.Struct, frozen=True):
+class OrderPeriod(msgspec.Struct, frozen=True, gc=False):
     """What to withhold in one period, both days included: kroner a month, or percent of gross pay."""
 
     startdato: date
@@ -27,7 +30,7 @@ class OrderPeriod(msgspec.Struct, frozen=True):
     trekkprosent: Decimal | None
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True, gc=False):
     """The newest version of one order. `periods` are in rising startdato."""
 
     trekkid: str
@@ -40,7 +43,7 @@ class Order(msgspec.Struct, frozen=True):
     periods: tuple[OrderPeriod, ...]
 
 
-class Postering(msgspec.Struct, frozen=True):
+class Postering(msgspec.Struct, frozen=True, gc=False):
     """What one payout withheld for one order; a row of the table `postering`. Amounts in kroner.
 
     `trekkbeloep` or `trekkprosent` is what the order asked for; neither where its status alone decided.
@@ -67,7 +70,7 @@ class Postering(msgspec.Struct, frozen=True):
     recorded: datetime
 
 
-class LastPayment(msgspec.Struct, frozen=True):
+class LastPayment(msgspec.Struct, frozen=True, gc=False):
     """The last payment of an order: at which payout, and where it went."""
 
     utbetalingsdato: date

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import sqlalchemy as sa
 
 from consumers.event import Foedselsnummer
@@ -163,6 +164,6 @@ def _postering_of(row: dict[str, Any]) -> Postering:
 
 
 def _row_of(posting: Postering) -> dict[str, Any]:
-    row = {name: getattr(posting, name) for name in Postering.__struct_fields__ if name != "payee"}
-    row |= {name: getattr(posting.payee, name) for name in _PAYEE}
+    row = msgspec.structs.asdict(posting)
+    row |= msgspec.structs.asdict(row.pop("payee"))
     return row | {"skyldner": posting.skyldner.reveal(), "varsler": list(posting.varsler)}

@@ -19,7 +19,7 @@ TREKKTYPE = "utleggstrekkSamordnet"
 """Skatteetaten's word for deductions by coordinated orders, which all of these are."""
 
 
-class AmeldingLine(msgspec.Struct, frozen=True):
+class AmeldingLine(msgspec.Struct, frozen=True, gc=False):
     """What one person had withheld at one payout, whole kroner."""
 
     skyldner: Foedselsnummer

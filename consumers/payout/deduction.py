@@ -50,7 +50,7 @@ class Rules(msgspec.Struct, frozen=True):
     follow_ended: bool = False
 
 
-class Pay(msgspec.Struct, frozen=True):
+class Pay(msgspec.Struct, frozen=True, gc=False):
     """One line of the file of gross pay: kroner, and the number of the line.
 
     `allerede_trukket` is what was withheld from the person in this calendar month outside the ledger's knowledge.
@@ -62,7 +62,7 @@ class Pay(msgspec.Struct, frozen=True):
     line: int
 
 
-class Deduction(msgspec.Struct, frozen=True):
+class Deduction(msgspec.Struct, frozen=True, gc=False):
     """What to withhold for one order, in whole kroner, why, and what a person must look at."""
 
     order: Order
@@ -73,7 +73,7 @@ class Deduction(msgspec.Struct, frozen=True):
     varsler: tuple[str, ...]
 
 
-class _Wish(msgspec.Struct, frozen=True):
+class _Wish(msgspec.Struct, frozen=True, gc=False):
     """What an order asks for before it is known whether the pay suffices."""
 
     order: Order

@@ -21,14 +21,20 @@ if TYPE_CHECKING:
 _SATURDAY = 5
 
 
-class Payment(msgspec.Struct, frozen=True):
-    """One payment for one order, kroner. `end_to_end_id` is the same each time that the payout is run."""
+class Payment(msgspec.Struct, frozen=True, gc=False):
+    """One payment for one order, kroner, of the payout `utbetaling` of `utbetalingsdato`."""
 
+    utbetalingsdato: date
+    utbetaling: str
     trekkid: str
     payee: Payee
     beloep: Decimal
     forfallsdato: date
-    end_to_end_id: str
+
+    @property
+    def end_to_end_id(self) -> str:
+        """The same each time that the payout is run."""
+        return f"{self.utbetalingsdato:%Y%m%d}-{_digest(self.utbetaling, self.trekkid)}"
 
 
 class Betalingsoppdrag(msgspec.Struct, frozen=True):
@@ -65,7 +71,7 @@ def christmas_eve_between(payout: date, due: date) -> bool:
 def payments_of(postings: Iterable[Postering]) -> list[Payment]:
     """One payment for each order that something was withheld for, save those held back."""
     return [
-        Payment(each.trekkid, each.payee, each.beloep, each.forfallsdato, _end_to_end_id(each))
+        Payment(each.utbetalingsdato, each.utbetaling, each.trekkid, each.payee, each.beloep, each.forfallsdato)
         for each in postings
         if each.betalingsoppdrag is not None
     ]
@@ -127,10 +133,6 @@ def _is_open(day: date, *, christmas_eve: bool) -> bool:
 
 def _is_christmas_eve(day: date) -> bool:
     return (day.month, day.day) == (12, 24)
-
-
-def _end_to_end_id(posting: Postering) -> str:
-    return f"{posting.utbetalingsdato:%Y%m%d}-{_digest(posting.utbetaling, posting.trekkid)}"
 
 
 def _message_id(number: int, rows: list[Postering]) -> str:

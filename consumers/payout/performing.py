@@ -48,8 +48,11 @@ def perform(engine: Engine, request: Request, pays: list[Pay]) -> tuple[Report, 
     """
     settlement = _record(engine, request, pays)
     amelding = amelding_of(settlement.lines)
-    every = betalingsoppdrag_of(settlement.in_files)
-    written, said = write_files(request.files, every, amelding, request.payer) if request.files.paths() else ([], [])
+    written: list[Path] = []
+    said: list[str] = []
+    if request.files.paths():
+        every = betalingsoppdrag_of(settlement.in_files)
+        written, said = write_files(request.files, every, amelding, request.payer)
     varsler = [*settlement.varsler, *said]
     if request.payer is not None and not is_valid_kontonummer(request.payer.kontonummer):
         varsler.append("--debtor-account: fails its check digit: a typing error?")
