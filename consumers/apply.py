@@ -21,13 +21,15 @@ _NOTHING = (0, 0)
 """Below the newest version of every order: trekkversjon begins at 1."""
 
 
-def apply(transaction: LedgerTransaction, batch: Sequence[Incoming], *, newest_only: bool = False) -> Changes:
-    """Read from the ledger what is needed to decide, and decide. Writes nothing."""
+def apply(
+    transaction: LedgerTransaction, batch: Sequence[Incoming], *, newest_only: bool = False, rewriting: bool = False
+) -> Changes:
+    """Read from the ledger what is needed to decide, and decide. Writes nothing. `rewriting` is as for `decide`."""
     newest = transaction.newest(orders_of(batch))
     if newest_only:
         return decide_newest(batch, newest)
     wanted = versions_to_look_up(batch, newest)
-    return decide(batch, newest, transaction.versions(wanted) if wanted else {})
+    return decide(batch, newest, transaction.versions(wanted) if wanted else {}, rewriting=rewriting)
 
 
 def orders_of(batch: Iterable[Incoming]) -> set[str]:
@@ -46,13 +48,18 @@ def versions_to_look_up(batch: Iterable[Incoming], newest: Mapping[str, tuple[in
 
 
 def decide(
-    batch: Iterable[Incoming], newest: Mapping[str, tuple[int, int]], stored: Mapping[Version, StoredVersion]
+    batch: Iterable[Incoming],
+    newest: Mapping[str, tuple[int, int]],
+    stored: Mapping[Version, StoredVersion],
+    *,
+    rewriting: bool = False,
 ) -> Changes:
     """What a batch from `…-versjoner` changes.
 
     `newest` is (trekkversjon, correction) by trekkid, `stored` what the history has of `versions_to_look_up`.
     A version enters the history once; a higher correction takes its place there, and what it said before is kept as
     replaced, as is a lower correction that comes after. The newest version only moves forward.
+    With `rewriting` what the events say is taken for true where the ledger has the same otherwise, as a replay does.
     """
     changes = Changes()
     ahead = dict(newest)
@@ -64,7 +71,7 @@ def decide(
         version = (event.trekkid, event.trekkversjon)
         found = history.get(version)
         if found is not None:
-            if correction == found.correction:
+            if correction == found.correction and not (rewriting and isinstance(found, StoredVersion)):
                 if event != found.event:
                     changes.conflicts.append(incoming)
                 continue
@@ -73,10 +80,12 @@ def decide(
                 if known.event != event:
                     changes.conflicts.append(incoming)
                 continue
-            replaced.setdefault((version, found.correction), _stored(found))
+            if correction > found.correction:
+                replaced.setdefault((version, found.correction), _stored(found))
         history[version] = touched[version] = incoming
         place = (event.trekkversjon, correction)
-        if place > ahead.get(event.trekkid, _NOTHING):
+        before = ahead.get(event.trekkid, _NOTHING)
+        if place > before or (rewriting and place == before):
             ahead[event.trekkid] = place
             changes.newest[event.trekkid] = incoming
     if stored:

@@ -7,6 +7,7 @@ ledger runs in the ledger's own thread.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
@@ -44,6 +45,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
 
     `newest_only`: only the newest version of each order is kept. `until_end`: end when all is applied that was
     committed at the start. `undecodable_max`: with more undecodable messages than that in the ledger, refuse to go on.
+    `rewriting`: as for `consumers.apply.decide`.
     """
 
     newest_only: bool = False
@@ -52,6 +54,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     batch_records_max: int = BATCH_RECORDS_MAX
     batch_seconds_max: float = 0.1
     status_seconds: float = 10.0
+    rewriting: bool = False
 
 
 class Tally(msgspec.Struct):
@@ -166,7 +169,7 @@ class Worker:
             if not self._settle(subscription):
                 subscription.place_anew()
             elif decoded.advances:
-                self._under_way = (self._ledger_thread.submit(lambda batch=decoded: self._write(batch)), decoded)  # type: ignore[misc]
+                self._under_way = (self._ledger_thread.submit(partial(self._write, decoded)), decoded)
             elif ends is not None and self._has_reached(subscription.topic, ends):
                 return
             self._tell_status(subscription)
@@ -180,7 +183,7 @@ class Worker:
             try:
                 found = incoming_of(message, topic, decode)
             except RetryableError:
-                found = self._patience.call(lambda message=message: incoming_of(message, topic, decode))  # type: ignore[misc]
+                found = self._patience.call(partial(incoming_of, message, topic, decode))
             if isinstance(found, Incoming):
                 decoded.incoming.append(found)
             else:

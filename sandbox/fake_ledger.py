@@ -162,7 +162,7 @@ class FakeTransaction:
             self._tables.replaced.setdefault((*version, stored.correction), stored)
         for trekkid, incoming in changes.newest.items():
             stored = _stored(incoming)
-            if trekkid not in self._tables.newest or _place(stored) > _place(self._tables.newest[trekkid]):
+            if trekkid not in self._tables.newest or _place(stored) >= _place(self._tables.newest[trekkid]):
                 self._tables.newest[trekkid] = stored
         for incoming in changes.conflicts:
             self._tables.conflicts.setdefault(incoming.coordinates, incoming)

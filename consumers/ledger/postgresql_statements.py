@@ -68,7 +68,7 @@ _SET = ", ".join(f'"{column}" = excluded."{column}"' for column in rows.ORDER[1:
 MOVE_NEWEST = f"""
 INSERT INTO trekkpaalegg AS stored ({_named(rows.ORDER)}) SELECT {_named(rows.ORDER)} FROM newest_staging
 ON CONFLICT (trekkid) DO UPDATE SET {_SET}
-WHERE (excluded.trekkversjon, excluded.correction) > (stored.trekkversjon, stored.correction)
+WHERE (excluded.trekkversjon, excluded.correction) >= (stored.trekkversjon, stored.correction)
 RETURNING trekkid
 """  # noqa: S608 - names of ours
 EMPTY_STAGING = "DELETE FROM newest_staging"

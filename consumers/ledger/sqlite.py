@@ -150,7 +150,7 @@ class SqliteTransaction:
         moved = [
             incoming
             for trekkid, incoming in newest.items()
-            if (incoming.event.trekkversjon, incoming.correction) > stored.get(trekkid, (0, 0))
+            if (incoming.event.trekkversjon, incoming.correction) >= stored.get(trekkid, (0, 0))
         ]
         self._connection.executemany(statements.UPSERT_NEWEST, (_order_row(incoming) for incoming in moved))
         known = [(incoming.event.trekkid,) for incoming in moved if incoming.event.trekkid in stored]

@@ -39,7 +39,7 @@ UPSERT_NEWEST = _insert(
     "trekkpaalegg",
     rows.ORDER,
     f"ON CONFLICT (trekkid) DO UPDATE SET {_set(rows.ORDER[1:])} WHERE (excluded.trekkversjon, excluded.correction)"
-    " > (trekkpaalegg.trekkversjon, trekkpaalegg.correction)",
+    " >= (trekkpaalegg.trekkversjon, trekkpaalegg.correction)",
 )
 DELETE_PERIODS = "DELETE FROM trekkstoerrelse_for_periode WHERE trekkid = ?"
 INSERT_PERIOD = _insert("trekkstoerrelse_for_periode", rows.PERIOD)

@@ -112,6 +112,7 @@ trekkpaalegg = sa.Table(
     sa.Column("trekkversjon", _BIG, nullable=False, comment="the newest version; only ever moves forward"),
     *_order_columns(),
     comment="the newest version of each trekkpålegg",
+    postgresql_with={"fillfactor": 50},
 )
 
 trekkpaalegg_versjon = sa.Table(

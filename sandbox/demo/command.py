@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from consumers.errors import ConsumerError
-from sandbox.demo import story
+from sandbox.demo import ledger_story, story
 from sandbox.demo.narrator import ClaimError, Narrator
 from sandbox.demo.stage import Stage
 from sandbox.demo.watch import Watch
@@ -32,7 +32,7 @@ def demo(
         int, typer.Option(min=500, help="Orders of the employers in whose back-fill the producer is killed.")
     ] = 3000,
 ) -> None:
-    """Tell a short story from API to Kafka with real output, prove every claim of it, leave nothing running."""
+    """Tell a short story from API to ledger with real output, prove every claim of it, leave nothing running."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _end)
     for stream in (sys.stdout, sys.stderr):
@@ -55,11 +55,11 @@ def demo(
 def _tell(narrator: Narrator, sizes: story.Sizes) -> None:
     narrator.title(
         "The trekkpålegg stream",
-        "From Skatteetaten's API to Kafka, by the real programs on this machine. Orders and people are synthetic. "
+        "From Skatteetaten's API to payroll, by the real programs on this machine. Orders and people are synthetic. "
         "Each ✓ was checked in the topic, read_committed, against what Skatteetaten holds.",
     )
     figures = Figures()
-    narrator.step("Kafka, a schema registry, Skatteetaten and Maskinporten")
+    narrator.step("Kafka, a registry, PostgreSQL, Skatteetaten and Maskinporten")
     with Stage(sizes.seed) as stage:
         with narrator.waiting("starting"):
             stage.raise_curtain()
@@ -76,6 +76,14 @@ def _tell(narrator: Narrator, sizes: story.Sizes) -> None:
             producer = story.killed_in_the_middle(play, producer, sizes)
         narrator.step("The proof")
         story.proof(play, producer)
+        narrator.step("Into a payroll ledger")
+        ledger_story.into_a_ledger(play)
+        narrator.step("A payout")
+        ledger_story.payout(play)
+        narrator.step("The ledger is rebuilt beside itself")
+        ledger_story.replayed(play)
+        narrator.step("Topics, ledger and source are compared")
+        ledger_story.verified(play)
     figures.seconds = narrator.elapsed_seconds
     narrator.step("Measured")
     narrator.rows(summary_rows(figures))

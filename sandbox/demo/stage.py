@@ -14,6 +14,7 @@ from producer.publish.topics import Topics
 from sandbox.demo.narrator import ClaimError
 from sandbox.kafka import EmbeddedKafka
 from sandbox.outside import OutsideWorld
+from sandbox.postgresql import EmbeddedPostgresql
 from sandbox.producer_process import ProducerProcess
 from sandbox.registry import EmbeddedRegistry
 
@@ -119,13 +120,14 @@ class Program:
 
 
 class Stage:
-    """Kafka, registry and the simulated world, as a context manager; PostgreSQL is not needed yet."""
+    """Kafka, registry, PostgreSQL and the simulated world, as a context manager."""
 
     def __init__(self, seed: int) -> None:
         self._open = ExitStack()
         self._started = 0
         self.kafka = EmbeddedKafka()
         self.registry = EmbeddedRegistry()
+        self.postgresql = EmbeddedPostgresql()
         self.outside = OutsideWorld(seed=seed)
         self.topics = Topics.of("trekkpaalegg")
         self.trekkpliktige: list[str] = []
@@ -137,6 +139,7 @@ class Stage:
         self._open.callback(self.outside.close)
         self._open.callback(self.kafka.close)
         self._open.callback(self.registry.close)
+        self._open.callback(self.postgresql.close)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -145,7 +148,7 @@ class Stage:
     def raise_curtain(self) -> None:
         """Start the servers, side by side. Raises `ServerStartError` or `FetchError` when one cannot be had."""
         with ThreadPoolExecutor() as starting:
-            for started in [starting.submit(server.start) for server in (self.kafka, self.registry)]:
+            for started in [starting.submit(server.start) for server in (self.kafka, self.registry, self.postgresql)]:
                 started.result()
         self.outside.start()
 
@@ -177,6 +180,21 @@ class Stage:
         return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
 
     @property
+    def ledger_url(self) -> str:
+        """Where the ledger lies."""
+        return self.postgresql.url
+
+    def path(self, name: str) -> Path:
+        """A file of this name, which goes with the stage."""
+        return self._folder / name
+
+    def write(self, name: str, text: str) -> Path:
+        """A file of this name with this text, which goes with the stage."""
+        path = self.path(name)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    @property
     def _list(self) -> Path:
         return self._folder / "trekkpliktige"
 
@@ -188,6 +206,7 @@ class Stage:
             "TREKKPAALEGG_TREKKPLIKTIGE_FILE": str(self._list),
             "KAFKA_BROKERS": self.kafka.bootstrap_servers,
             "KAFKA_SCHEMA_REGISTRY": self.registry.url,
+            "TREKKPAALEGG_LEDGER": self.ledger_url,
             "TREKKPAALEGG_POLL_INTERVAL_SECONDS": "1",
             "TREKKPAALEGG_MAKS_ANTALL": "100",
             # The name of its pod, say: a process that died and is started again has its lanes back at once.

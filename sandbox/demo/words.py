@@ -84,6 +84,8 @@ class Figures(msgspec.Struct):
     doubled: int = 0
     memory_bytes: int = 0
     stop_seconds: float = 0.0
+    ledger_seconds: float = 0.0
+    verify_seconds: float = 0.0
 
     @property
     def kills(self) -> int:
@@ -108,6 +110,11 @@ def summary_rows(figures: Figures) -> list[tuple[str, str]]:
         ("kills", f"{figures.kills}, publishing again {restarts} after the restart"),
         ("back-fill", f"{backfill} in {seconds_text(figures.backfill_seconds)}, {grouped(rate)}/s while it lived"),
         ("clean stop", seconds_text(figures.stop_seconds)),
+        (
+            "ledger",
+            f"{grouped(figures.versions)} events in {seconds_text(figures.ledger_seconds)}, killed once in it",
+        ),
+        ("proof", f"topics, ledger and source compared in {seconds_text(figures.verify_seconds)}"),
         ("memory", f"{megabytes_text(figures.memory_bytes)}, the producer at its largest"),
         ("all of this", seconds_text(figures.seconds)),
     ]

@@ -79,6 +79,8 @@ def _make_orders() -> None:
         _column("correction", sa.Integer(), "which correction of the version this is; 0: as first made"),
         sa.PrimaryKeyConstraint("trekkid"),
         comment="the newest version of each trekkpålegg",
+        # With room for the next version beside each row no index changes with it: that halves the work.
+        postgresql_with={"fillfactor": 50},
     )
     op.create_table(
         "trekkpaalegg_versjon",

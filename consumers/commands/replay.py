@@ -1,0 +1,144 @@
+"""`replay`: a ledger's URL in, the ledger rebuilt from the topic and swapped in out, with progress."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003  typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from consumers.bootstrap import decoding, ledger_url, topic_of
+from consumers.commands.output import PROGRAM, note, write
+from consumers.commands.signals import stopped_by_signals
+from consumers.errors import SettingsError
+from consumers.exit_codes import ExitCode
+from consumers.replay import Replay, ReplayOptions, Stream
+from consumers.settings import kafka_properties, load_settings
+from consumers.worker import UNDECODABLE_MAX_DEFAULT
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from consumers.replay import Outcome
+
+_QUIET = frozenset({"partitions assigned", "partitions given up", "applied"})
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(epilog=f"Example: {PROGRAM} replay --ledger postgresql://payroll@localhost/payroll")(replay)
+
+
+def replay(
+    *,
+    ledger: Annotated[
+        str | None,
+        typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL"),
+    ] = None,
+    start: Annotated[
+        str, typer.Option("--from", help="`beginning`, or a time such as 2026-11-01T00:00Z.", metavar="beginning|TIME")
+    ] = "beginning",
+    newest_only: Annotated[
+        bool, typer.Option("--newest-only", help="The current state alone, from …-gjeldende: fast, no history.")
+    ] = False,
+    swap: Annotated[bool, typer.Option("--swap/--compare", help="Swap it in, or only say what differs.")] = True,
+    undecodable_max: Annotated[
+        int, typer.Option(min=0, help="Stop when more messages than this cannot be decoded.")
+    ] = UNDECODABLE_MAX_DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
+    ] = None,
+) -> int:
+    """Rebuild a ledger beside the live one, say what differs, and swap it in. Interrupted, it goes on the next time.
+
+    What payouts withheld stays. The live consumer may run on.
+    """
+    settings = load_settings(env_file, os.environ)
+    begins = _moment(start)
+    if begins is not None and newest_only:
+        raise SettingsError(["--from: gjeldende has no history to begin in; leave --newest-only or --from"])
+    options = ReplayOptions(begins, newest_only, undecodable_max, swap)
+    url = ledger_url(ledger, settings)
+    topics = topic_of(settings, newest_only=False), topic_of(settings, newest_only=True)
+    with stopped_by_signals() as stopping, _Watch() as watch, decoding(settings) as decoder:
+        outcome = Replay(Stream(kafka_properties(settings), *topics), decoder, options, stopping, watch).run(url)
+    if as_json:
+        write(msgspec.json.encode(outcome).decode() + "\n")
+    else:
+        write(_told(outcome))
+    return ExitCode.DONE
+
+
+def _moment(text: str) -> datetime | None:
+    if text == "beginning":
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SettingsError(["--from: give `beginning`, or a time such as 2026-11-01T00:00Z"]) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _told(outcome: Outcome) -> str:
+    """What happened, in lines. Pure."""
+    lines = [f"{outcome.events} events replayed{', going on where one was interrupted' if outcome.continued else ''}"]
+    if outcome.undecodable:
+        lines.append(f"{outcome.undecodable} could not be decoded; `{PROGRAM} retry` tries them again")
+    lines += [
+        f"{each.table}: {each.only_live} rows only in the live ledger, {each.only_fresh} only in the replayed one, "
+        f"{each.changed} differ"
+        for each in outcome.differences.counts
+    ]
+    lines += [f"  {line}" for line in outcome.differences.shown]
+    if not outcome.differences:
+        lines.append("the live ledger was equal to it in every row")
+    lines.append("swapped in" if outcome.swapped else "not swapped in: the live ledger is as it was")
+    return "\n".join(lines) + "\n"
+
+
+class _Watch:
+    """A bar with rate and time left on a terminal, and remarks on stderr."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("replay"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} offsets/s"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("replay", total=None, rate="…")
+
+    def expect(self, offsets: int, *, continued: bool) -> None:
+        """See `ReplayWatch`."""
+        if continued:
+            note("going on with a replay that was interrupted")
+        self._bar.update(self._task, total=offsets)
+
+    def advance(self, offsets: int) -> None:
+        """See `ReplayWatch`."""
+        speed = self._bar.tasks[0].speed
+        self._bar.update(self._task, advance=offsets, rate="…" if speed is None else f"{speed:.0f}")
+
+    def tell(self, event: str, **details: object) -> None:
+        """See `ReplayWatch`."""
+        if event not in _QUIET:
+            note(" ".join([event, *(f"{name}={value}" for name, value in details.items())]))
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
