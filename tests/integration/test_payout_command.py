@@ -259,3 +259,35 @@ def test_people_read_a_table_without_national_ids(desk: PayrollDesk, office: Off
     assert "10002: active, but the person is not in the file" in text
     assert PERSON not in text
     assert OTHER not in text
+
+
+def test_what_could_not_be_written_is_recorded_and_written_by_the_next_run(
+    desk: PayrollDesk, office: Office, tmp_path: Path
+) -> None:
+    desk.receive(example("10002", 1))
+    gross = tmp_path / "gross.csv"
+    gross.write_text(f"skyldner,brutto\n{PERSON},30000\n", encoding="utf-8")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    place = folder / ("x" * 250)  # its own name fits, that of the temporary file beside it does not
+    arguments = ["payout", "--ledger", office.url, "--date", "2025-08-20", "--gross", str(gross), "--amelding"]
+    assert run_command([*arguments, str(place)]) == 1
+    assert "the payout is recorded" in office.capsys.readouterr().err
+    assert list(folder.iterdir()) == []
+    desk.receive(example("10002", 1) | {"trekkversjon": 2, "sekvensnummer": 99, "trekkstoerrelseForPeriode": []})
+    assert run_command([*arguments, str(folder / "amelding.csv")]) == 0
+    assert f"{PERSON},utleggstrekkSamordnet,5000,2025-08-20" in (folder / "amelding.csv").read_text(encoding="utf-8")
+
+
+def test_files_of_a_second_run_are_the_same_bytes(desk: PayrollDesk, office: Office, tmp_path: Path) -> None:
+    desk.receive(example("10002", 1), example("10001", 1))
+    paths = {name: tmp_path / name for name in ("payments-csv", "pain001", "amelding")}
+    options = ["--debtor-name", "Arbeidsgiver", "--debtor-account", "12345678903"]
+    for name, path in paths.items():
+        options += [f"--{name}", str(path)]
+    office.pay("2025-08-20", f"{PERSON},30000", options=tuple(options))
+    first = {name: path.read_bytes() for name, path in paths.items()}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in paths.values())
+    assert PERSON.encode() not in first["pain001"] + first["payments-csv"]
+    office.pay("2025-08-20", f"{PERSON},30000", options=tuple(options))
+    assert {name: path.read_bytes() for name, path in paths.items()} == first
