@@ -250,7 +250,10 @@ def test_reads_see_what_the_transaction_wrote(world: World) -> None:
 
 @pytest.mark.parametrize("asked_first", [True, False])
 def test_the_newest_version_moves_forward_with_its_periods_and_never_back(world: World, *, asked_first: bool) -> None:
-    """Whatever the changes say: by version, then by correction; also in one write with others that do move."""
+    """Whatever the changes say: by version, then by correction; also in one write with others that do move.
+
+    The same place may be written again, as a replay does that sets right what was changed by hand.
+    """
     ledger = world.open()
     stands = event("a", 5, trekkstoerrelse_for_periode=PERIODS[:1])
     write(ledger, first(incoming(stands, correction=1), incoming(event("b", 1))))
@@ -270,7 +273,7 @@ def test_the_newest_version_moves_forward_with_its_periods_and_never_back(world:
     write(ledger, Changes(newest={"a": incoming(again, correction=1)}))
     assert world.newest()["a"].event == again, "the same place may be written anew, as a replay does"
     write(ledger, Changes(newest={"a": incoming(event("a", 5, trekkstoerrelse_for_periode=()), correction=2)}))
-    assert world.newest()["a"] == StoredVersion(event("a", 5, trekkstoerrelse_for_periode=()), False, 2)
+    assert world.newest()["a"] == StoredVersion(event("a", 5, trekkstoerrelse_for_periode=()), late=False, correction=2)
 
 
 def test_a_correction_takes_the_place_of_its_version_and_what_was_replaced_is_kept_once(world: World) -> None:
