@@ -223,3 +223,11 @@ def test_a_payment_stays_held_through_payouts_until_its_payee_is_accepted() -> N
 def test_accepting_what_is_not_there_is_told() -> None:
     varsler = Book(order("1", "10 %")).pay(1, pay("1000"), accepted=frozenset({"7"})).varsler
     assert "--accept-payee 7: this payout has no such order" in varsler
+
+
+def test_later_payouts_of_the_month_cast_no_doubt_on_an_earlier_one() -> None:
+    book = Book(order("1", "5000 kr"))
+    first = book.pay(1, pay("3000"))
+    assert kroner(book.pay(20, pay("3000"))) == {"1": 2000}
+    again = book.pay(1, pay("3000"))
+    assert (again.lines, again.varsler) == (first.lines, first.varsler)
