@@ -1,0 +1,218 @@
+"""The decoder in use: a parsed Avro schema and a Struct in, a function from Avro bytes to that Struct out. Pure.
+
+Schema and Struct are walked once, side by side, and what reads the bytes is written down as the Python source of one
+function: no dictionary is built in between. Shortened, it reads
+
+    size = data[at]
+    start = at + 1
+    at = start + (size >> 1)
+    _1 = data[start:at].decode()
+    …
+    return TrekkpaaleggVersjon(_1, …)
+
+fastavro stays the reference. What the function returns is tested to equal what fastavro reads; of bytes that are
+damaged, or written in a way that Avro allows but no encoder in use takes, it makes an error, and fastavro is to judge.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Context, Decimal
+from functools import lru_cache
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Declared = str | list[Any] | dict[str, Any]
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+CACHED_VALUES_MAX = 4096
+"""How many dates, and how many numbers of each decimal field, are kept; a few hundred are in use at a time."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_NUMBER_BYTES_MAX = 10
+_DECODE = """
+def decode(data, at):
+    {lines}
+    if at != len(data):
+        raise ValueError
+    return value
+"""
+
+
+def compile_decoder(declared: Declared, struct: type[S]) -> Callable[[bytes, int], S]:
+    """A function from bytes, and the place in them where the record begins, to the Struct; it must end where they end.
+
+    Fields are found by their names. Raises NotImplementedError for a schema and a Struct that do not fit together, or
+    for a type that no schema of ours has. The function may raise any kind of exception.
+    """
+    compiler = _Compiler()
+    lines = compiler.lines(declared, struct, "value")
+    source = _DECODE.format(lines="\n    ".join(lines))
+    exec(source, compiler.named)  # noqa: S102 - made of our schema alone
+    decode: Callable[[bytes, int], S] = compiler.named["decode"]
+    return decode
+
+
+class _Compiler:
+    """Writes down, as lines of source, how a type is read at `at` of `data` into the variable `target`."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, Any] = {
+            "goes_on": _goes_on,
+            "day": _day,
+            "epoch": _EPOCH,
+            "timedelta": timedelta,
+        }
+        self._counter = count(1)
+
+    def lines(self, declared: Declared, kind: Any, target: str) -> list[str]:  # noqa: ANN401 - a type, as annotated
+        """`kind` is what the value is to be in Python."""
+        if isinstance(declared, list):
+            return self._optional(declared, kind, target)
+        if isinstance(declared, str):
+            return self._primitive(declared, kind, target)
+        match declared.get("logicalType", declared["type"]):
+            case "record":
+                lines = self._record(declared, kind, target)
+            case "array":
+                lines = self._array(declared["items"], get_args(kind)[0], target)
+            case "map":
+                lines = self._map(declared["values"], get_args(kind)[1], target)
+            case "enum":
+                symbols = self._name({place << 1: symbol for place, symbol in enumerate(declared["symbols"])})
+                lines = [f"{target} = {symbols}[data[at]]", "at += 1"]
+            case "decimal":
+                number = self._name(_decimal(declared["precision"], declared.get("scale", 0)))
+                lines = [*_SIZE, f"{target} = {number}(data[start:at])"]
+            case "date":
+                lines = [*_NUMBER, f"{target} = day(number)"]
+            case "timestamp-micros":
+                lines = [*_NUMBER, f"{target} = epoch + timedelta(0, 0, number >> 1 ^ -(number & 1))"]
+            case _:
+                lines = self._primitive(declared["type"], kind, target)
+        return lines
+
+    def _name(self, thing: object = None) -> str:
+        """A new name: of this thing, or of a variable."""
+        name = f"_{next(self._counter)}"
+        if thing is not None:
+            self.named[name] = thing
+        return name
+
+    def _primitive(self, declared: str, kind: type, target: str) -> list[str]:
+        if declared in {"long", "int"}:
+            return [*_NUMBER, f"{target} = number >> 1 ^ -(number & 1)"]
+        if declared != "string":
+            raise NotImplementedError(declared)
+        text = "data[start:at].decode()"
+        return [*_SIZE, f"{target} = {text if kind is str else f'{self._name(kind)}({text})'}"]
+
+    def _record(self, declared: dict[str, Any], struct: type[msgspec.Struct], target: str) -> list[str]:
+        kinds = {field.name: field.type for field in msgspec.structs.fields(struct)}
+        if {field["name"] for field in declared["fields"]} != kinds.keys():
+            raise NotImplementedError(declared["name"])
+        targets = {field["name"]: self._name() for field in declared["fields"]}
+        lines = [
+            line
+            for field in declared["fields"]
+            for line in self.lines(field["type"], kinds[field["name"]], targets[field["name"]])
+        ]
+        return [*lines, f"{target} = {self._name(struct)}({', '.join(targets[name] for name in kinds)})"]
+
+    def _optional(self, branches: list[Any], kind: Any, target: str) -> list[str]:  # noqa: ANN401 - as in `lines`
+        if len(branches) != 2 or branches[0] != "null":  # noqa: PLR2004 - null and one type: the only unions in use
+            raise NotImplementedError("only unions of null and one other type are compiled")
+        given = self.lines(branches[1], next(each for each in get_args(kind) if each is not type(None)), target)
+        return [
+            "branch = data[at]",
+            "at += 1",
+            "if branch == 2:",
+            *_indented(given),
+            "elif branch:",
+            "    raise ValueError",
+            "else:",
+            f"    {target} = None",
+        ]
+
+    def _array(self, items: Declared, kind: Any, target: str) -> list[str]:  # noqa: ANN401 - as in `lines`
+        item, found = self._name(), self._name()
+        return [
+            f"{found} = []",
+            *_block([*self.lines(items, kind, item), f"{found}.append({item})"]),
+            f"{target} = tuple({found})",
+        ]
+
+    def _map(self, values: Declared, kind: Any, target: str) -> list[str]:  # noqa: ANN401 - as in `lines`
+        name, item = self._name(), self._name()
+        pair = [*self.lines("string", str, name), *self.lines(values, kind, item), f"{target}[{name}] = {item}"]
+        return [f"{target} = {{}}", *_block(pair)]
+
+
+_NUMBER = ("number = data[at]", "at += 1", "if number > 127:", "    number, at = goes_on(data, at)")
+"""Not yet unfolded: of a number n that is not negative, 2n."""
+
+_SIZE = (
+    "size = data[at]",
+    "at += 1",
+    "if size & 129:",
+    "    size, at = goes_on(data, at)",
+    "    if size & 1:",
+    "        raise ValueError",
+    "start = at",
+    "at += size >> 1",
+)
+"""Of what lies from `start` to `at`. An end beyond that of all bytes shows when the record is read."""
+
+
+def _block(lines: list[str]) -> list[str]:
+    """None, or one block of fewer than 64 items: what encoders write."""
+    return [
+        "items = data[at]",
+        "at += 1",
+        "if items:",
+        "    if items & 129:",
+        "        raise ValueError",
+        "    for _ in range(items >> 1):",
+        *_indented(_indented(lines)),
+        "    if data[at]:",
+        "        raise ValueError",
+        "    at += 1",
+    ]
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+def _goes_on(data: bytes, at: int) -> tuple[int, int]:
+    """The number, not yet unfolded, whose first byte lies before `at`, and where it ends."""
+    number, shift, limit = data[at - 1] & 0x7F, 7, at - 1 + _NUMBER_BYTES_MAX
+    while (byte := data[at]) > 0x7F:  # noqa: PLR2004 - the upper bit says that more follows
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        at += 1
+        if at == limit:
+            raise ValueError
+    return number | byte << shift, at + 1
+
+
+@lru_cache(CACHED_VALUES_MAX)
+def _day(number: int) -> date:
+    return date.fromordinal(_EPOCH_ORDINAL + (number >> 1 ^ -(number & 1)))
+
+
+def _decimal(precision: int, scale: int) -> Callable[[bytes], Decimal]:
+    context = Context(precision)
+
+    @lru_cache(CACHED_VALUES_MAX)
+    def decimal(unscaled: bytes) -> Decimal:
+        return Decimal(int.from_bytes(unscaled, "big", signed=True)).scaleb(-scale, context)
+
+    return decimal
