@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from psycopg.pq import TransactionStatus
-
 from consumers.errors import FatalError, OvertakenError
 from consumers.ledger import postgresql_statements as statements
 from consumers.ledger import rows
@@ -78,14 +76,10 @@ class PostgresqlLedger:
             raise
 
     def _roll_back(self, connection: psycopg.Connection) -> None:
-        """Leave nothing of the transaction. A connection that is not at rest (cut, stopped in a COPY) is given up."""
-        at_rest = {TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR}
-        if connection.info.transaction_status in at_rest:
-            try:
-                connection.rollback()
-            except Exception:  # noqa: BLE001 - the first error is the one to tell; giving up rolls back too
-                self.close()
-        else:
+        """Leave nothing of the transaction. A connection on which that fails (cut, or in mid-statement) is given up."""
+        try:
+            connection.rollback()
+        except Exception:  # noqa: BLE001 - the first error is the one to tell, and giving up rolls back too
             self.close()
 
     def _connected(self) -> psycopg.Connection:

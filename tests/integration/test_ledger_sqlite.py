@@ -114,6 +114,17 @@ def test_a_file_that_another_program_writes_is_tried_again(ledger: Ledger, addre
     assert count(ledger) == 2
 
 
+def test_what_a_transaction_has_read_stays_true_until_it_ends(ledger: Ledger, address: SqliteAddress) -> None:
+    """Others wait from its very beginning: one that began with reading could not go on to write."""
+    other = SqliteLedger(address, ledger.id)
+    with ledger.transaction({}) as transaction:
+        assert transaction.newest(["order-0"]) == {}
+        with pytest.raises(RetryableError, match="another program is writing it"):
+            write(other, 0, 1)
+    write(other, 0, 1)
+    other.close()
+
+
 def test_a_reader_neither_waits_nor_keeps_the_consumer_waiting(ledger: Ledger, address: SqliteAddress) -> None:
     """And sees one moment."""
     write(ledger, 0, 1)

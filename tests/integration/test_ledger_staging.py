@@ -221,6 +221,16 @@ def test_a_copy_begins_where_the_live_ledger_stands(stage: Stage) -> None:
     assert (again.continued, again.ledger.next_offsets(TOPIC, [0])) == (True, {0: 2})
 
 
+def test_a_replay_begins_with_a_copy_while_the_live_ledger_is_written(stage: Stage) -> None:
+    """Of what is committed; neither waits for the other."""
+    write(stage.live, 0, 2)
+    with stage.live.transaction({(TOPIC, 0): Advance(2, 3)}) as transaction:
+        target = stage.target(copy=True)
+        transaction.write(Changes())
+    assert target.ledger.next_offsets(TOPIC, [0]) == {0: 2}
+    assert stage.live.next_offsets(TOPIC, [0]) == {0: 3}
+
+
 def test_two_replays_of_one_ledger_refuse_one_another(stage: Stage) -> None:
     target = stage.target()
     with pytest.raises(FatalError, match="another replay of this ledger is running: wait for it, or stop it"):
