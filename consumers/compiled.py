@@ -11,7 +11,8 @@ function: no dictionary is built in between. Shortened, it reads
     return TrekkpaaleggVersjon(_1, …)
 
 fastavro stays the reference. What the function returns is tested to equal what fastavro reads; of bytes that are
-damaged, or written in a way that Avro allows but no encoder in use takes, it makes an error, and fastavro is to judge.
+damaged, or written in a way that is rare (64 periods and more, blocks with their sizes), it makes an error, and fastavro
+is to judge.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ _SIZE = (
 
 
 def _block(lines: list[str]) -> list[str]:
-    """None, or one block of fewer than 64 items: what encoders write."""
+    """None, or one block of fewer than 64 items."""
     return [
         "items = data[at]",
         "at += 1",
