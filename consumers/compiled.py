@@ -1,6 +1,6 @@
-"""The decoder in use: a parsed Avro schema in, a function from Avro bytes to the event out. Pure.
+"""The decoder in use: a parsed Avro schema and a Struct in, a function from Avro bytes to that Struct out. Pure.
 
-Schema and Structs are walked once, side by side, and what reads the bytes is written down as the Python source of one
+Schema and Struct are walked once, side by side, and what reads the bytes is written down as the Python source of one
 function: no dictionary is built in between. Shortened, it reads
 
     size = data[at]
@@ -11,8 +11,8 @@ function: no dictionary is built in between. Shortened, it reads
     return TrekkpaaleggVersjon(_1, …)
 
 fastavro stays the reference. What the function returns is tested to equal what fastavro reads; of bytes that are
-damaged, or written in a way that is rare (64 periods and more, blocks with their sizes), it makes an error, and fastavro
-is to judge.
+damaged, or written in a way that is rare (64 items and more, blocks with their sizes), it makes an error, and fastavro is
+to judge.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from functools import lru_cache
 from itertools import count
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import msgspec
-
-from consumers.event import TrekkpaaleggVersjon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Read = Callable[[bytes, int], TrekkpaaleggVersjon]
     Declared = str | list[Any] | dict[str, Any]
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 CACHED_VALUES_MAX = 4096
 """How many dates, and how many numbers of each decimal field, are kept; a few hundred are in use at a time."""
@@ -39,30 +38,27 @@ CACHED_VALUES_MAX = 4096
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _NUMBER_BYTES_MAX = 10
-_READ = """
-def read(data, at):
+_DECODE = """
+def decode(data, at):
     {lines}
     if at != len(data):
         raise ValueError
-    return event
+    return value
 """
 
 
-class NotCompilableError(Exception):
-    """The schema and the event do not fit together, or it has a type that no schema of ours has."""
+def compile_decoder(declared: Declared, struct: type[S]) -> Callable[[bytes, int], S]:
+    """A function from bytes, and the place in them where the record begins, to the Struct; it must end where they end.
 
-
-def compile_reader(declared: Declared) -> Read:
-    """A function from bytes, and the place in them where the event begins, to the event; it must end where they end.
-
-    Fields are found by their names. Raises `NotCompilableError`. The function may raise any kind of exception.
+    Fields are found by their names. Raises NotImplementedError for a schema and a Struct that do not fit together, or
+    for a type that no schema of ours has. The function may raise any kind of exception.
     """
     compiler = _Compiler()
-    lines = compiler.lines(declared, TrekkpaaleggVersjon, "event")
-    source = _READ.format(lines="\n    ".join(lines))
+    lines = compiler.lines(declared, struct, "value")
+    source = _DECODE.format(lines="\n    ".join(lines))
     exec(source, compiler.named)  # noqa: S102 - made of our schema alone
-    read: Read = compiler.named["read"]
-    return read
+    decode: Callable[[bytes, int], S] = compiler.named["decode"]
+    return decode
 
 
 class _Compiler:
@@ -115,14 +111,14 @@ class _Compiler:
         if declared in {"long", "int"}:
             return [*_NUMBER, f"{target} = number >> 1 ^ -(number & 1)"]
         if declared != "string":
-            raise NotCompilableError(declared)
+            raise NotImplementedError(declared)
         text = "data[start:at].decode()"
         return [*_SIZE, f"{target} = {text if kind is str else f'{self._name(kind)}({text})'}"]
 
     def _record(self, declared: dict[str, Any], struct: type[msgspec.Struct], target: str) -> list[str]:
         kinds = {field.name: field.type for field in msgspec.structs.fields(struct)}
         if {field["name"] for field in declared["fields"]} != kinds.keys():
-            raise NotCompilableError(declared["name"])
+            raise NotImplementedError(declared["name"])
         targets = {field["name"]: self._name() for field in declared["fields"]}
         lines = [
             line
@@ -133,7 +129,7 @@ class _Compiler:
 
     def _optional(self, branches: list[Any], kind: Any, target: str) -> list[str]:  # noqa: ANN401 - as in `lines`
         if len(branches) != 2 or branches[0] != "null":  # noqa: PLR2004 - null and one type: the only unions in use
-            raise NotCompilableError("only unions of null and one other type are compiled")
+            raise NotImplementedError("only unions of null and one other type are compiled")
         given = self.lines(branches[1], next(each for each in get_args(kind) if each is not type(None)), target)
         return [
             "branch = data[at]",

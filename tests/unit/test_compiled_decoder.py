@@ -14,12 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import schemas
-from consumers.compiled import NotCompilableError, compile_reader
+from consumers.compiled import compile_decoder
 from consumers.event import TrekkpaaleggVersjon, trekkpaalegg_versjon_from
 
 RELEASED = schemas.versions("trekkpaalegg_versjon")
 CURRENT = schemas.load("trekkpaalegg_versjon")
-READ = compile_reader(CURRENT.parsed)
+READ = compile_decoder(CURRENT.parsed, TrekkpaaleggVersjon)
 
 texts = st.text(max_size=20) | st.just("lang tekst " * 200) | st.text(min_size=60, max_size=66)
 longs = st.integers(-(2**63), 2**63 - 1) | st.integers(-70, 300)
@@ -100,7 +100,7 @@ def shown(event: TrekkpaaleggVersjon) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("schema", RELEASED, ids=lambda each: each.fingerprint.hex())
 def test_every_event_of_every_released_schema_is_read_as_fastavro_reads_it(schema: schemas.Schema) -> None:
-    read = compile_reader(schema.parsed)
+    read = compile_decoder(schema.parsed, TrekkpaaleggVersjon)
 
     @given(datum=trekkpaalegg)
     @example(datum=EXAMPLE)
@@ -143,20 +143,20 @@ def test_event_begins_where_it_is_said_to() -> None:
 def test_event_with_very_many_periods_is_left_to_fastavro() -> None:
     """More periods than a block's shortest count holds."""
     whole = written(CURRENT, EXAMPLE | {"trekkstoerrelse_for_periode": [PERIODE] * 64})
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         READ(whole, 0)
 
 
 def test_schema_with_a_field_that_the_event_lacks_is_not_compiled() -> None:
     declared = json.loads(CURRENT.canonical_json)
     declared["fields"].append({"name": "ny", "type": "string", "default": ""})
-    with pytest.raises(NotCompilableError, match="TrekkpaaleggVersjon"):
-        compile_reader(schemas.parse("trekkpaalegg_versjon", json.dumps(declared)).parsed)
+    with pytest.raises(NotImplementedError, match="TrekkpaaleggVersjon"):
+        compile_decoder(schemas.parse("trekkpaalegg_versjon", json.dumps(declared)).parsed, TrekkpaaleggVersjon)
 
 
 @pytest.mark.parametrize("declared", ["double", ["string", "null"], ["null", "string", "long"]])
 def test_type_that_no_schema_of_ours_has_is_not_compiled(declared: Any) -> None:
     schema = json.loads(CURRENT.canonical_json)
     next(each for each in schema["fields"] if each["name"] == "saksnummer")["type"] = declared
-    with pytest.raises(NotCompilableError):
-        compile_reader(schema)
+    with pytest.raises(NotImplementedError):
+        compile_decoder(schema, TrekkpaaleggVersjon)
