@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from consumers.settings import Settings
 
 DIFFERENCES_SHOWN_MAX = 20
+PROCESSES_MAX = 16
 _WIDTH_DEFAULT = 120
 
 
@@ -37,7 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=f"Example: {PROGRAM} verify --ledger sqlite:///ledger.db --json")(verify)
 
 
-def verify(
+def verify(  # noqa: PLR0913 - one parameter for each option
     *,
     ledger: Annotated[
         str | None,
@@ -55,6 +56,16 @@ def verify(
     headers: Annotated[
         bool, typer.Option("--headers/--no-headers", help="Compare every header with the value; costs half the time.")
     ] = True,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="How many processes share a long topic; by default one for each core.",
+            min=1,
+            max=PROCESSES_MAX,
+            show_default=False,
+            metavar="N",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every difference.")] = False,
     env_file: Annotated[
         Path | None,
@@ -72,7 +83,8 @@ def verify(
     settings, source = _settings(env_file, with_source=api)
     if ledger is None and settings.ledger is not None and not topics_only:
         ledger = settings.ledger.get_secret_value()
-    options = ProofOptions(ledger, source, every_version, headers)
+    processes = min(os.cpu_count() or 1, PROCESSES_MAX) if processes is None else processes
+    options = ProofOptions(ledger, source, every_version, headers, processes)
     with _Progress() as progress:
         proof = prove(settings, options, progress)
     if as_json:

@@ -13,7 +13,7 @@ from consumers.verify.rows import Wanted
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from consumers.verify.topics import Progress
+    from consumers.verify.event_topics import Progress
     from consumers.verify.values import PlainValues
 
 

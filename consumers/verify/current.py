@@ -46,7 +46,7 @@ class Current:
             self._step(message, before.trekkversjon, before.correction)
             return
         if place >= len(self._version):
-            self._grow()
+            self.grow()
         newest = self._version[place]
         if message.trekkversjon <= newest or message.correction is not None or message.late:
             self._step(message, newest, self._correction.get(place, 0))
@@ -61,10 +61,21 @@ class Current:
         place = self._history.places.get(message.key)
         return place is not None and (place >= len(self._version) or message.trekkversjon > self._version[place])
 
+    def add(self, other: Current, base: int) -> None:
+        """All of another one, which has read other partitions; `base` is what the history raised its places by."""
+        other.grow()
+        missing = [0] * (base - len(self._version))
+        self._version.extend([*missing, *other._version])
+        self._digest.extend([*missing, *other._digest])
+        self._correction.update({base + place: each for place, each in other._correction.items()})
+        self._surplus.update(other._surplus)
+        self._stepped += other._stepped
+        self.events += other.events
+
     def check(self) -> Check:
         """Compare with the history as it stands now."""
         history = self._history
-        self._grow()
+        self.grow()
         check = Check(GJELDENDE, "orders", len(history.places), [*self._stepped])
         for key, place in history.places.items():
             version = self._version[place]
@@ -76,9 +87,9 @@ class Current:
             check.add(Difference("in gjeldende and not in versjoner", shown(key), surplus.trekkversjon))
         return check
 
-    def _grow(self) -> None:
+    def grow(self) -> None:
         """Make room for the orders that the history has by now; some may have stood here before they stood there."""
-        missing = [0] * (len(self._history.places) - len(self._version))
+        missing = [0] * (len(self._history.newest) - len(self._version))
         self._version.extend(missing)
         self._digest.extend(missing)
         for key in [key for key in self._surplus if key in self._history.places]:

@@ -97,12 +97,35 @@ class History:
                     for trekkversjon in range(first, last + 1):
                         yield key, trekkversjon
 
+    def add(self, other: History) -> int:
+        """All of another one, which has read other partitions; what its places are raised by to be ours."""
+        base = len(self.newest)
+        double = self.places.keys() & other.places.keys()
+        for key in sorted(double):
+            partitions = self.partition[self.places[key]], other.partition[other.places.pop(key)]
+            what = f"the order stands in partitions {partitions[0]} and {partitions[1]}"
+            self.order.add(Difference(what, shown(key)))
+        self.places.update({key: base + place for key, place in other.places.items()})
+        self.newest.extend(other.newest)
+        self.digest.extend(other.digest)
+        self.partition.extend(other.partition)
+        self.irregular.update({base + place: each for place, each in other.irregular.items()})
+        for ours, theirs in (
+            (self.once, other.once),
+            (self.order, other.order),
+            (self.corrections, other.corrections),
+        ):
+            ours.examined += theirs.examined
+            ours.differences += theirs.differences
+        self.events += other.events
+        return base
+
     def left_over(self) -> list[Difference]:
         """What only shows at the end: late versions that nothing newer followed, and corrections with gaps."""
         found = []
         keys = {place: key for key, place in self.places.items() if place in self.irregular}
-        for place, irregular in self.irregular.items():
-            trekkid = shown(keys[place])
+        for place, key in keys.items():
+            irregular, trekkid = self.irregular[place], shown(key)
             found += [
                 Difference("marked late, and no newer version stands after it", trekkid, trekkversjon)
                 for trekkversjon in sorted(irregular.ahead)
@@ -110,7 +133,7 @@ class History:
         return found
 
     def _begin(self, message: Message) -> int:
-        place = self.places[message.key] = len(self.places)
+        place = self.places[message.key] = len(self.newest)
         self.newest.append(0)
         self.digest.append(0)
         self.partition.append(message.partition)

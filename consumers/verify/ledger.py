@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumers.verify.again import SecondReading
+    from consumers.verify.event_topics import Progress
     from consumers.verify.history import History, Message
-    from consumers.verify.topics import Progress
 
 ORDERS_EXPLAINED_MAX = 20_000
 """How many orders are compared field by field; of further ones only that they differ is told."""

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import fastavro
 
 import schemas
-from consumers.decode import SINGLE_OBJECT_MARKER, SINGLE_OBJECT_PREFIX_BYTES
 from consumers.errors import FatalError
 from consumers.verify.findings import POSITIONS, Check, Difference
 from consumers.verify.history import shown
+from consumers.verify.values import SINGLE_OBJECT_MARKER, SINGLE_OBJECT_PREFIX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

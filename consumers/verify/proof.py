@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
 from consumers.verify.again import SecondReading
 from consumers.verify.findings import Proof, masked
 from consumers.verify.ledger import LedgerProof
+from consumers.verify.parts import registry_of
 from consumers.verify.source import Source
 from consumers.verify.source_proof import SourceProof
 from consumers.verify.source_settings import SourceSettings
-from consumers.verify.topics import OnVersion, Progress, TopicReading
+from consumers.verify.topics import TopicReading
 from consumers.verify.values import PlainValues
 
 if TYPE_CHECKING:
     from consumers.settings import Settings
+    from consumers.verify.event_topics import OnVersion, Progress
     from consumers.verify.history import History, Message
 
 
@@ -31,6 +32,7 @@ class ProofOptions(msgspec.Struct, frozen=True):
     source: SourceSettings | None = None
     every_version: bool = False
     with_headers: bool = True
+    processes: int = 1
 
 
 def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proof:
@@ -44,7 +46,7 @@ def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proo
     """
     began = time.monotonic()
     with ExitStack() as opened:
-        registry = _registry(settings)
+        registry = registry_of(settings)
         if registry is not None:
             opened.callback(registry.close)
         values = PlainValues(registry)
@@ -67,11 +69,11 @@ def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proo
             ledger.read_ledger()
         reading = opened.enter_context(
             TopicReading(
-                properties,
-                prefix,
+                settings,
                 values,
                 progress,
                 with_headers=options.with_headers,
+                processes=options.processes,
                 on_version=_both(
                     ledger.on_version if ledger and ledger.keeps_history else None,
                     source.on_version if source else None,
@@ -82,11 +84,11 @@ def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proo
         reading.read()
         checks = reading.checks()
         if ledger is not None:
-            reader = reading.versjoner if ledger.keeps_history else reading.gjeldende
+            reader = reading.topics.versjoner if ledger.keeps_history else reading.topics.gjeldende
             checks += ledger.checks(reader.next)
         if source is not None:
             checks += source.checks(reading.known.has)
-        masked(checks, reading.national)
+        masked(checks, reading.topics.national)
         return Proof(checks, reading.events, round(time.monotonic() - began, 3))
 
 
@@ -99,14 +101,3 @@ def _both(one: OnVersion | None, other: OnVersion | None) -> OnVersion | None:
         other(history, message, fields, is_first)
 
     return tell
-
-
-def _registry(settings: Settings) -> RegistrySchemaSource | None:
-    if settings.kafka_schema_registry is None:
-        return None
-    password = settings.kafka_schema_registry_password
-    return RegistrySchemaSource(
-        settings.kafka_schema_registry,
-        settings.kafka_schema_registry_user,
-        password.get_secret_value() if password else None,
-    )

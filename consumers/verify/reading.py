@@ -66,6 +66,10 @@ class CommittedReader:
         """By partition, the end of all that is written now, open transactions included."""
         return {partition: end for partition, (_, end) in self._watermarks(self._uncommitted).items()}
 
+    def ahead(self, ends: Mapping[int, int]) -> int:
+        """How many offsets there are from here to `ends`: at least as many as messages."""
+        return sum(max(0, end - self.next.get(partition, 0)) for partition, end in ends.items())
+
     def read_to(self, ends: Mapping[int, int]) -> Iterator[list[Message]]:
         """The messages up to `ends`, in batches; of a partition in its order. Batches may be empty."""
         ahead = {partition: end for partition, end in ends.items() if end > self.next.get(partition, 0)}

@@ -12,9 +12,15 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from consumers.settings import Settings
+from consumers.errors import FatalError
+from consumers.settings import Settings, kafka_properties
+from consumers.verify.event_topics import EventTopics as EventTopicsReading
 from consumers.verify.findings import Difference
+from consumers.verify.history import complete
+from consumers.verify.parts import read_in_parts
+from consumers.verify.positions import KnownMissing
 from consumers.verify.proof import ProofOptions, prove
+from consumers.verify.values import PlainValues
 from producer.domain.state import OrderState
 from producer.domain.trekkpaalegg import Origin, Publication
 from producer.encode.state import encode_order_state
@@ -297,6 +303,39 @@ def test_a_value_that_cannot_be_decoded_is_found_and_its_version_missed(stage: S
     assert found["complete"] == [Difference("missing from versjoner, and not known to be missing", ORDER, 2)]
     (difference,) = found["headers"]
     assert difference.what == "the value is in neither wire format"
+
+
+def test_several_processes_find_what_one_finds(stage: Stage) -> None:
+    stage.write(*OTHERS, ITS[0], *ITS[2:])
+    stage.write(OTHERS[0], gjeldende=False)
+    stage.write_to(stage.gjeldende, ITS[0])
+    lone = stage.prove()
+    with EventTopicsReading(kafka_properties(stage.settings), stage.topics.prefix, PlainValues(), Quiet()) as reading:
+        ends, ends_of_current = reading.versjoner.ends(), reading.gjeldende.ends()
+        read_in_parts(reading, stage.settings, ends, ends_of_current, with_headers=True, processes=2, messages_min=1)
+        assert (reading.versjoner.next, reading.gjeldende.next) == (ends, ends_of_current)
+        assert reading.history.events + reading.current.events == lone.events
+        assert reading.headers.examined == lone.events
+        found = [reading.history.once, complete(reading.history, KnownMissing().has), reading.current.check()]
+        # What comes later is read by one process, and goes on from there.
+        stage.write(msgspec.structs.replace(ITS[1], late=True, current=False))
+        reading.read_to(reading.versjoner.ends(), reading.gjeldende.ends())
+        assert complete(reading.history, KnownMissing().has).ok
+    for check in found:
+        assert sorted(check.differences, key=repr) == sorted(check_of(lone, check.name).differences, key=repr)
+        assert check.differences
+
+
+def test_an_error_of_one_of_several_processes_is_told(
+    make_stage: Callable[..., Stage], registry: EmbeddedRegistry
+) -> None:
+    stage = make_stage(registry.url)
+    stage.write(*STREAM)
+    without = stage.settings.model_copy(update={"kafka_schema_registry": None})
+    with EventTopicsReading(kafka_properties(without), stage.topics.prefix, PlainValues(), Quiet()) as reading:
+        ends, ends_of_current = reading.versjoner.ends(), reading.gjeldende.ends()
+        with pytest.raises(FatalError, match="set KAFKA_SCHEMA_REGISTRY"):
+            read_in_parts(reading, without, ends, ends_of_current, with_headers=True, processes=2, messages_min=1)
 
 
 def test_a_producer_at_work_does_no_harm(stage: Stage) -> None:
