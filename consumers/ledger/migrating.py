@@ -51,7 +51,7 @@ def prepare(address: Address) -> str:
     engine = make_engine(address)
     with translating(address.place), engine.begin() as connection:
         if isinstance(address, PostgresqlAddress):
-            _lock_schema(connection, address.schema())
+            _lock_schema(connection, address)
         if _found(connection, address) is not _Found.CURRENT:
             _upgrade(connection)
         identity = _identity(connection)
@@ -77,15 +77,18 @@ def look(address: Address) -> str:
     return identity
 
 
-def lock_key(schema: str) -> tuple[sa.BindParameter[int], sa.Function[int]]:
-    """The two halves of the advisory lock on everything that concerns this schema's making."""
-    return sa.literal(_LOCK_CLASS), sa.func.hashtext(schema)
-
-
-def _lock_schema(connection: Connection, schema: str) -> None:
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(*lock_key(schema))))
-    if not sa.inspect(connection).has_schema(schema):
-        connection.execute(CreateSchema(schema))
+def _lock_schema(connection: Connection, address: PostgresqlAddress) -> None:
+    """Keep others out until the transaction ends, and make the schema where it is missing."""
+    schema = address.schema()
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, sa.func.hashtext(schema))))
+    if sa.inspect(connection).has_schema(schema):
+        return
+    if not connection.scalar(sa.select(sa.func.has_database_privilege(sa.func.current_database(), "CREATE"))):
+        raise FatalError(
+            f"{address.place}: the schema {schema} is missing and a right to make it too: have it made for this user,"
+            " or for replays have CREATE on the database granted"
+        )
+    connection.execute(CreateSchema(schema))
 
 
 def _found(connection: Connection, address: Address) -> _Found:

@@ -252,8 +252,8 @@ def test_a_schema_of_somebody_else_is_refused_with_what_to_do(
     postgresql: EmbeddedPostgresql, schema: str, stranger: str
 ) -> None:
     url = url_of(postgresql, schema, stranger)
-    with pytest.raises(FatalError, match="a right is missing: let the owner of the schema grant it"):
-        open_ledger(url)  # may not make the schema
+    with pytest.raises(FatalError, match=f"the schema {schema} is missing and a right to make it too: have it made"):
+        open_ledger(url)
     with psycopg.connect(postgresql.url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         for opening in (open_ledger, open_engine):
