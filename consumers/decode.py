@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import fastavro
 
 import schemas
-from consumers.compiled import NotCompilableError, compile_reader
+from consumers.compiled import compile_decoder
 from consumers.errors import FatalError, UndecodableError
-from consumers.event import trekkpaalegg_versjon_from
+from consumers.event import TrekkpaaleggVersjon, trekkpaalegg_versjon_from
 
 if TYPE_CHECKING:
-    from consumers.compiled import Read
-    from consumers.event import TrekkpaaleggVersjon
+    from collections.abc import Callable
 
 CONFLUENT_MARKER = b"\x00"
 CONFLUENT_PREFIX_BYTES = 5
@@ -39,7 +38,7 @@ class _Reading(NamedTuple):
 
     written: schemas.Schema
     wanted: schemas.Schema | None
-    read_event: Read | None = None
+    read_event: Callable[[bytes, int], TrekkpaaleggVersjon] | None = None
     """The quick way to an event; None for other records, and for events of another schema than the current one."""
 
 
@@ -126,8 +125,8 @@ def _reading(written: schemas.Schema) -> _Reading:
         return _Reading(written, None)
     try:
         # Of the schema that it was written with: the fingerprint does not see precision and scale.
-        return _Reading(written, None, compile_reader(written.parsed))
-    except NotCompilableError:
+        return _Reading(written, None, compile_decoder(written.parsed, TrekkpaaleggVersjon))
+    except NotImplementedError:
         return _Reading(written, None)
 
 
