@@ -339,13 +339,35 @@ def test_rights_go_along_and_the_former_tables_are_kept_until_the_next_swap(on_p
 
 
 def test_views_on_the_live_tables_are_told_before_they_would_lie(on_postgresql: Stage) -> None:
+    """At the start, and again at the swap."""
     stage = on_postgresql
-    stage.execute(sa.text(f"CREATE VIEW {stage.schema}.mine AS TABLE {stage.schema}.trekkpaalegg"))
+    view = sa.text(f"CREATE VIEW {stage.schema}.mine AS TABLE {stage.schema}.trekkpaalegg")
+    drop = sa.text(f"DROP VIEW {stage.schema}.mine")
+    stage.execute(view)
+    with pytest.raises(FatalError, match="drop mine, run the replay again"):
+        stage.target()
+    stage.execute(drop)
     target = stage.target()
+    stage.execute(view)
     with pytest.raises(FatalError, match="drop mine, run the replay again"):
         target.swap()
-    stage.execute(sa.text(f"DROP VIEW {stage.schema}.mine"))
+    stage.execute(drop)
     target.swap()
+
+
+def test_who_could_not_swap_is_told_before_the_replay(on_postgresql: Stage) -> None:
+    stage = on_postgresql
+    role = f"clerk_{stage.schema}"
+    stage.execute(
+        sa.text(f"CREATE ROLE {role} LOGIN"),
+        sa.text(f"GRANT USAGE ON SCHEMA {stage.schema} TO {role}"),
+        sa.text(f"GRANT ALL ON ALL TABLES IN SCHEMA {stage.schema} TO {role}"),
+    )
+    try:
+        with pytest.raises(FatalError, match="grant CREATE on the database, and run it as the tables' owner"):
+            open_replay_target(stage.url.replace("postgres@", f"{role}@"), PLAN)
+    finally:
+        stage.execute(sa.text(f"DROP OWNED BY {role}"), sa.text(f"DROP ROLE {role}"))
 
 
 def test_a_replay_whose_connections_are_cut_swaps_nothing_and_is_continued(

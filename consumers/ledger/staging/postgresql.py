@@ -16,7 +16,7 @@ from consumers.ledger.engine import make_engine
 from consumers.ledger.migrating import VERSION_TABLE, prepare
 from consumers.ledger.postgresql import PostgresqlLedger
 from consumers.ledger.staging.differences import find_differences
-from consumers.ledger.staging.swap import swap_schemas
+from consumers.ledger.staging.swap import require_swappable, swap_schemas
 from consumers.ledger.translation import translating
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def open_postgresql_target(
         holding.autocommit = True
         if holding.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (_LOCK_CLASS, live)).fetchone() != (True,):
             raise FatalError(f"{address.place}: another replay of this ledger is running: wait for it, or stop it")
+        require_swappable(holding, live)
         continued = _left_by(holding, fresh.schema()) == plan
         if not continued:
             _drop_schema(holding, fresh.schema())

@@ -38,7 +38,7 @@ def swap_schemas(
                 sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(live, table.name))
             )
         _require_same_version(connection, live, fresh)
-        _require_no_view(connection, live)
+        require_swappable(connection, live)
         _copy_rights(connection, live, fresh)
         _merge_undecodable(connection, live, fresh)
         _make_room(connection, former)
@@ -63,14 +63,25 @@ def _require_same_version(connection: psycopg.Connection, live: str, fresh: str)
         raise FatalError("the live ledger was migrated to another version meanwhile: replay again with that version")
 
 
-def _require_no_view(connection: psycopg.Connection, live: str) -> None:
-    """Views hold on to the table itself, not to its name: they would go on showing the former rows."""
+def require_swappable(connection: psycopg.Connection, live: str) -> None:
+    """Raise `FatalError` for what a swap would fail on, so that it is known before hours of replay."""
+    names = [table.name for table in tables.REPLAYED]
+    allowed = connection.execute(
+        "SELECT has_database_privilege(current_database(), 'CREATE'), bool_and(pg_has_role(relowner, 'USAGE'))"
+        " FROM pg_class WHERE relnamespace = to_regnamespace(%s)::oid AND relname = ANY(%s)",
+        (_quoted(live), names),
+    ).fetchone()
+    if allowed != (True, True):
+        raise FatalError(
+            "a replay makes schemas and moves tables: grant CREATE on the database, and run it as the tables' owner"
+        )
+    # Views hold on to the table itself, not to its name: they would go on showing the former rows.
     views = connection.execute(
         "SELECT DISTINCT v.oid::regclass::text FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid"
         " JOIN pg_class v ON v.oid = r.ev_class JOIN pg_class t ON t.oid = d.refobjid"
         " WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass"
         " AND t.relnamespace = to_regnamespace(%s)::oid AND t.relname = ANY(%s) AND v.oid <> t.oid ORDER BY 1",
-        (_quoted(live), [table.name for table in tables.REPLAYED]),
+        (_quoted(live), names),
     ).fetchall()
     if views:
         raise FatalError(
