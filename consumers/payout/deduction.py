@@ -7,6 +7,7 @@ calendar month; 0 is a pause). Where no source says, `consumers/payout/README.md
 from __future__ import annotations
 
 import decimal
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from consumers.payout.period import periods_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import date
 
 ZERO = Decimal(0)
 _HUNDRED = Decimal(100)
@@ -48,6 +48,21 @@ class Rules(msgspec.Struct, frozen=True):
 
     rounding: Rounding = Rounding.DOWN
     follow_ended: bool = False
+
+
+class Payout(msgspec.Struct, frozen=True):
+    """Which payout, and by which rules. `name` tells several of one date apart; `trekkpliktig`: all when empty.
+
+    `accepted`: the orders (trekkid) whose changed payee a person has looked at.
+    """
+
+    utbetalingsdato: date
+    name: str
+    forfallsdato: date
+    rules: Rules
+    trekkpliktig: frozenset[str]
+    accepted: frozenset[str]
+    now: datetime
 
 
 class Pay(msgspec.Struct, frozen=True, gc=False):

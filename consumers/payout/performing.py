@@ -12,13 +12,13 @@ from consumers.errors import SettingsError
 from consumers.ledger.postering import payroll_transaction
 from consumers.payout.amelding import amelding_of
 from consumers.payout.check_digits import is_valid_kontonummer
-from consumers.payout.deduction import Rules
+from consumers.payout.deduction import Payout, Rules
 from consumers.payout.files import OutputFiles, write_files
 from consumers.payout.gross_file import digest_of
 from consumers.payout.pain001 import Payer
 from consumers.payout.payment import betalingsoppdrag_of, payments_of
 from consumers.payout.report import Report
-from consumers.payout.settlement import Payout, Settlement, settle
+from consumers.payout.settlement import Settlement, settle
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

@@ -7,37 +7,20 @@ give others, a word to a person.
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from consumers.errors import SettingsError
 from consumers.ledger.payroll import Order, PayrollView, Postering
-from consumers.payout.check_digits import is_valid_foedselsnummer
-from consumers.payout.deduction import ZERO, Deduction, Pay, Rules, deductions_of, has_size, plain
-from consumers.payout.payment import check_digit_varsler, christmas_eve_between, differing_parts
+from consumers.payout.deduction import ZERO, Deduction, Pay, Payout, deductions_of
+from consumers.payout.varsler import about_the_whole, differences_of, held_back, is_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from decimal import Decimal
 
     from consumers.event import Foedselsnummer
-
-
-class Payout(msgspec.Struct, frozen=True):
-    """Which payout, and by which rules. `name` tells several of one date apart; `trekkpliktig`: all when empty.
-
-    `accepted`: the orders (trekkid) whose changed payee a person has looked at.
-    """
-
-    utbetalingsdato: date
-    name: str
-    forfallsdato: date
-    rules: Rules
-    trekkpliktig: frozenset[str]
-    accepted: frozenset[str]
-    now: datetime
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -76,7 +59,7 @@ def settle(payout: Payout, pays: Sequence[Pay], view: PayrollView) -> Settlement
             kept = _released(recorded, payout, month)
             lines += kept
             varsler += [varsel for each in kept for varsel in each.varsler]
-            varsler += _differences(pay, orders, recorded, taken, payout)
+            varsler += differences_of(pay, orders, recorded, taken, payout)
             continue
         deductions = deductions_of(pay, orders, taken, payout.utbetalingsdato, payout.rules)
         if len({each.order.trekkpliktig for each in deductions}) > 1 and not payout.trekkpliktig:
@@ -89,9 +72,9 @@ def settle(payout: Payout, pays: Sequence[Pay], view: PayrollView) -> Settlement
     if ambiguous:
         raise SettingsError([_ambiguous(ambiguous)])
     released = [each for each in lines if month.is_released(each)]
-    varsler = _held_back(lines, view) + varsler
+    varsler = held_back(lines, view) + varsler
     in_files = month.whole_files(lines, new)
-    varsler += _about_the_whole(payout, pays, view, lines, orders_of_person)
+    varsler += about_the_whole(payout, pays, view, lines, orders_of_person)
     return Settlement(lines, new, released, in_files, varsler)
 
 
@@ -142,14 +125,10 @@ class _Month:
 def _released(recorded: list[Postering], payout: Payout, month: _Month) -> list[Postering]:
     return [
         msgspec.structs.replace(each, betalingsoppdrag=month.next_number(each.trekkpliktig))
-        if _is_held(each) and each.trekkid in payout.accepted
+        if is_held(each) and each.trekkid in payout.accepted
         else each
         for each in recorded
     ]
-
-
-def _is_held(posting: Postering) -> bool:
-    return bool(posting.beloep) and posting.betalingsoppdrag is None
 
 
 def _posted(deduction: Deduction, pay: Pay, payout: Payout, view: PayrollView, month: _Month) -> Postering:
@@ -175,105 +154,6 @@ def _posted(deduction: Deduction, pay: Pay, payout: Payout, view: PayrollView, m
         betalingsoppdrag=month.next_number(order.trekkpliktig) if deduction.beloep and is_payable else None,
         recorded=payout.now,
     )
-
-
-def _differences(
-    pay: Pay, orders: list[Order], recorded: list[Postering], taken: dict[str, Decimal], payout: Payout
-) -> list[str]:
-    """Where the file or the orders would today give other figures than those recorded."""
-    varsler = []
-    as_recorded = pay
-    if recorded and recorded[0].brutto != pay.brutto:
-        varsler.append(
-            f"{recorded[0].trekkid}: line {pay.line} has another gross pay than this payout recorded; what is recorded"
-            " stands: give a further payout of the date a name with --payout"
-        )
-        as_recorded = msgspec.structs.replace(pay, brutto=recorded[0].brutto)
-    today = {
-        each.order.trekkid: each
-        for each in deductions_of(as_recorded, orders, taken, payout.utbetalingsdato, payout.rules)
-    }
-    by_trekkid = {order.trekkid: order for order in orders}
-    for each in recorded:
-        beloep = today[each.trekkid].beloep if each.trekkid in today else ZERO
-        order = by_trekkid.get(each.trekkid)
-        if beloep != each.beloep:
-            version = f"trekkversjon {order.trekkversjon}" if order else "the ledger, which lacks it now,"
-            varsler.append(
-                f"{each.trekkid}: recorded at this payout: {plain(each.beloep)} kr by trekkversjon"
-                f" {each.trekkversjon}; today {version} would give {plain(beloep)} kr; what is recorded stands"
-            )
-        changed = differing_parts(order.payee, each.payee) if order else ""
-        if changed and each.beloep:
-            varsler.append(f"{each.trekkid}: the order has another {changed} now than this payout recorded")
-    there = {each.trekkid for each in recorded}
-    varsler += [
-        f"{trekkid}: came after this payout was recorded, and is not part of it; it would give {plain(each.beloep)} kr"
-        for trekkid, each in sorted(today.items())
-        if trekkid not in there and each.beloep
-    ]
-    return varsler
-
-
-def _held_back(lines: Iterable[Postering], view: PayrollView) -> list[str]:
-    varsler = []
-    for each in lines:
-        if _is_held(each):
-            last = view.last_payments.get(each.trekkid)
-            changed = differing_parts(each.payee, last.payee) if last else ""
-            said = (
-                f"another {changed} than at the payout of {last.utbetalingsdato}" if last and changed else "held back"
-            )
-            varsler.append(
-                f"{each.trekkid}: ALARM: {said}: {plain(each.beloep)} kr withheld but not in the payments; make sure"
-                f" that it is right, then run again with --accept-payee {each.trekkid}"
-            )
-    return varsler
-
-
-def _about_the_whole(
-    payout: Payout,
-    pays: Sequence[Pay],
-    view: PayrollView,
-    lines: list[Postering],
-    orders_of_person: dict[Foedselsnummer, list[Order]],
-) -> list[str]:
-    """Whom the file lacks, numbers that fail their check digits, several employers, Christmas Eve."""
-    in_file = {pay.skyldner for pay in pays}
-    touched = {order.trekkpliktig for skyldner in in_file for order in orders_of_person.get(skyldner, [])}
-    recorded = {
-        each.trekkid
-        for each in view.postings
-        if (each.utbetalingsdato, each.utbetaling) == (payout.utbetalingsdato, payout.name)
-    }
-    varsler = [
-        f"{order.trekkid}: active, but the person is not in the file: no pay at this payout?"
-        for order in sorted(view.orders, key=lambda order: order.trekkid)
-        if order.skyldner not in in_file
-        and order.trekkid not in recorded
-        and order.trekkstatus == "aktiv"
-        and any(has_size(periode) for periode in order.periods)
-        and (not touched or order.trekkpliktig in touched)
-    ]
-    varsler += [
-        f"line {pay.line}: the national id fails its check digits, and no order has it: a typing error?"
-        for pay in pays
-        if pay.skyldner not in orders_of_person and not is_valid_foedselsnummer(pay.skyldner.reveal())
-    ]
-    varsler += check_digit_varsler(lines)
-    unknown = sorted(payout.accepted - {each.trekkid for each in lines})
-    varsler += [f"--accept-payee {trekkid}: this payout has no such order" for trekkid in unknown]
-    employers = {each.trekkpliktig for each in lines}
-    if len(employers) > 1 and not payout.trekkpliktig:
-        varsler.append(
-            f"orders of {len(employers)} employers: --trekkpliktig keeps them apart, as payments and a-melding must be"
-        )
-    if christmas_eve_between(payout.utbetalingsdato, payout.forfallsdato):
-        varsler.append(
-            "24 December lies before the due date: banks do not settle then; if the authorities count it as a working"
-            " day, pay on the date of the payout, or use --christmas-eve-open"
-        )
-    return varsler
 
 
 def _ambiguous(lines: list[int]) -> str:

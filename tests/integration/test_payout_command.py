@@ -133,6 +133,14 @@ def test_percent_of_the_month_does_not_count_for_an_amount(desk: PayrollDesk, of
     assert beloep(office.told("2025-08-20", f"{PERSON},20000", options=follow)) == {"10005": "4400.00"}
 
 
+@pytest.mark.parametrize(
+    ("day", "expected"), [("2025-05-10", "9200.00"), ("2025-08-09", "9200.00"), ("2025-08-10", "6800.00")]
+)
+def test_first_and_last_day_belong_to_the_period(desk: PayrollDesk, office: Office, day: str, expected: str) -> None:
+    desk.receive(example("10003", 1), example("10003", 2))
+    assert beloep(office.told(day, f"{PERSON},40000")) == {"10003": expected}
+
+
 def test_what_others_withheld_this_month_is_counted(desk: PayrollDesk, office: Office) -> None:
     desk.receive(example("10002", 1))
     header = "skyldner,brutto,allerede_trukket"

@@ -15,9 +15,9 @@ from consumers.errors import SettingsError
 from consumers.event import Foedselsnummer
 from consumers.ledger.payroll import LastPayment, Order, OrderPeriod, Payee, PayrollView, Postering
 from consumers.payout.amelding import amelding_of
-from consumers.payout.deduction import Pay, Rounding, Rules
+from consumers.payout.deduction import Pay, Payout, Rounding, Rules
 from consumers.payout.payment import betalingsoppdrag_of, payments_of
-from consumers.payout.settlement import Payout, Settlement, settle
+from consumers.payout.settlement import Settlement, settle
 
 ANNE, BO = Foedselsnummer("01810112345"), Foedselsnummer("02810112345")
 PAYEE = Payee("310000003", "176", "12345678903")
@@ -225,9 +225,29 @@ def test_accepting_what_is_not_there_is_told() -> None:
     assert "--accept-payee 7: this payout has no such order" in varsler
 
 
-def test_later_payouts_of_the_month_cast_no_doubt_on_an_earlier_one() -> None:
-    book = Book(order("1", "5000 kr"))
-    first = book.pay(1, pay("3000"))
-    assert kroner(book.pay(20, pay("3000"))) == {"1": 2000}
-    again = book.pay(1, pay("3000"))
-    assert (again.lines, again.varsler) == (first.lines, first.varsler)
+def test_later_payouts_of_the_month_do_not_count_for_an_earlier_one() -> None:
+    book = Book(order("1", "3000 kr"))
+    book.pay(1, pay("30000"))
+    book.orders = [order("1", "8000 kr", trekkversjon=2)]
+    assert kroner(book.pay(20, pay("30000"))) == {"1": 5000}
+    assert [each for each in book.pay(1, pay("30000")).varsler if "would give" in each] == [
+        (
+            "1: recorded at this payout: 3000 kr by trekkversjon 1; today trekkversjon 2 would give 8000 kr;"
+            " what is recorded stands"
+        )
+    ]
+
+
+def test_other_pay_of_a_recorded_person_is_told_once_and_changes_nothing() -> None:
+    book = Book(order("1", "10 %"))
+    first = book.pay(1, pay("1000"))
+    again = book.pay(1, pay("2000"))
+    assert again.lines == first.lines
+    assert len(again.varsler) == len(first.varsler) + 1
+    assert again.varsler[0].startswith("1: line 2 has another gross pay than this payout recorded")
+
+
+def test_a_person_recorded_by_another_file_is_not_missing() -> None:
+    book = Book(order("1", "10 %"), order("2", "10 %", BO))
+    assert any("2: active" in each for each in book.pay(1, pay("1000")).varsler)
+    assert not any("active" in each for each in book.pay(1, pay("1000", BO)).varsler)
