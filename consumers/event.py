@@ -31,7 +31,7 @@ class Foedselsnummer(str):
         return format(str(self), format_spec)
 
 
-class TrekkstoerrelseForPeriode(msgspec.Struct, frozen=True):
+class TrekkstoerrelseForPeriode(msgspec.Struct, frozen=True, gc=False):
     """What to withhold in one period, both days included: an amount (NOK a month) or a percentage (of gross pay)."""
 
     startdato: date
@@ -41,7 +41,7 @@ class TrekkstoerrelseForPeriode(msgspec.Struct, frozen=True):
     ukjente_felter: dict[str, str]
 
 
-class Betalingsinformasjon(msgspec.Struct, frozen=True):
+class Betalingsinformasjon(msgspec.Struct, frozen=True, gc=False):
     """Where the employer pays what was withheld."""
 
     betalingsmottaker: str
@@ -50,7 +50,7 @@ class Betalingsinformasjon(msgspec.Struct, frozen=True):
     ukjente_felter: dict[str, str]
 
 
-class TrekkpaaleggVersjon(msgspec.Struct, frozen=True):
+class TrekkpaaleggVersjon(msgspec.Struct, frozen=True, gc=False):
     """One version of one order. `opprettet` is in UTC; `trekkstatus` is aktiv, avsluttet or ukjent."""
 
     trekkid: str

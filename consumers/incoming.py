@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 
-class Coordinates(msgspec.Struct, frozen=True, order=True):
+class Coordinates(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where a message stands in Kafka."""
 
     topic: str
@@ -23,7 +23,7 @@ class Coordinates(msgspec.Struct, frozen=True, order=True):
     offset: int
 
 
-class Incoming(msgspec.Struct, frozen=True):
+class Incoming(msgspec.Struct, frozen=True, gc=False):
     """One event as it came: `late` and `correction` (0: none) are what its headers say."""
 
     coordinates: Coordinates
@@ -47,10 +47,10 @@ class UndecodableMessage(msgspec.Struct, frozen=True):
     reason: str
 
 
-def marks_of(headers: Mapping[str, bytes]) -> tuple[bool, int]:
+def marks_of(headers: Mapping[str, bytes | None]) -> tuple[bool, int]:
     """`ce_late` and `ce_correction` as (late, correction). Raises `UndecodableError` for marks of another form."""
     late = headers.get("ce_late", b"false")
-    correction = headers.get("ce_correction", b"0")
+    correction = headers.get("ce_correction", b"0") or b""
     if late not in {b"true", b"false"}:
         raise UndecodableError("the header ce_late is neither true nor false")
     if not correction.isdigit():
@@ -64,12 +64,12 @@ def incoming_of(
     """The event that a message holds, or the message as it is when it holds none. Raises what else `decode` raises."""
     coordinates = Coordinates(topic, message.partition() or 0, message.offset() or 0)
     value = message.value()
-    headers = _headers_of(message)
+    headers: dict[str, bytes | None] = dict(message.headers() or ())  # type: ignore[arg-type]  # a consumer gives pairs
     try:
         late, correction = marks_of(headers)
         return Incoming(coordinates, decode(value), late, correction)
     except UndecodableError as error:
-        texts = {name: content.decode(errors="replace") for name, content in headers.items()}
+        texts = {name: (content or b"").decode(errors="replace") for name, content in headers.items()}
         return UndecodableMessage(coordinates, message.key(), value, texts, str(error))
 
 
@@ -82,8 +82,3 @@ def again(
         return Incoming(message.coordinates, decode(message.value), late, correction)
     except UndecodableError as error:
         return msgspec.structs.replace(message, reason=str(error))
-
-
-def _headers_of(message: Message) -> dict[str, bytes]:
-    headers: dict[str, bytes | None] = dict(message.headers() or ())  # type: ignore[arg-type]  # a consumer gives pairs
-    return {name: text or b"" for name, text in headers.items()}
