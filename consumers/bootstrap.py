@@ -34,9 +34,9 @@ def topic_of(settings: Settings, *, newest_only: bool) -> str:
 
 
 def subscribe(settings: Settings, topic: str, ledger: Ledger, owner: Owner) -> Subscription:
-    """A member of the ledger's group. Raises as `Subscription`."""
+    """A member of the ledger's group, under the settings' stable name if there is one. Raises as `Subscription`."""
     group_id = settings.consumer_group or f"trekkpaalegg-consumer-{ledger.id}"
-    return Subscription(kafka_properties(settings), topic, group_id, owner)
+    return Subscription(kafka_properties(settings), topic, group_id, owner, settings.instance_id)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from consumers.errors import FatalError, RetryableError
+from consumers.errors import FatalError, FencedError, RetryableError
 from consumers.kafka_errors import ALL_DOWN, UNKNOWN_TOPIC, passes, refuses, translated
 from consumers.ledger.port import Advance, Partition
 
@@ -66,11 +66,15 @@ class Owner(Protocol):
 class Subscription:
     """One member of the consumer group `group_id`, which shares the partitions of `topic` among its members.
 
+    With an `instance_id` it is a static one: started again within a session it has its partitions back at once.
+
     Raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not answer at
     the start; later it is waited for. Used by one thread.
     """
 
-    def __init__(self, properties: Mapping[str, str], topic: str, group_id: str, owner: Owner) -> None:
+    def __init__(
+        self, properties: Mapping[str, str], topic: str, group_id: str, owner: Owner, instance_id: str | None = None
+    ) -> None:
         self.topic = topic
         self._owner = owner
         self._group_id = group_id
@@ -92,6 +96,8 @@ class Subscription:
             "enable.partition.eof": True,
             "error_cb": self._take_trouble,
         }
+        if instance_id:
+            settings["group.instance.id"] = instance_id
         try:
             self._consumer = Consumer(settings, logger=_SILENT)
         except KafkaException as error:
@@ -277,5 +283,5 @@ class Subscription:
     def _tell_silence(self) -> None:
         self._owner.tell("Kafka does not answer; reading goes on when it does", topic=self.topic)
 
-    def _translated(self, error: KafkaError) -> FatalError | RetryableError:
+    def _translated(self, error: KafkaError) -> FatalError | FencedError | RetryableError:
         return translated(error, self.topic, self._group_id)

@@ -8,6 +8,7 @@
     ├── FatalError          stop, say why                                 exit 1
     │   └── InputError      a file that the user gave is wrong; carries every fault found
     ├── UndecodableError    one message cannot be decoded: keep its bytes, go on
+    ├── FencedError         another process runs under our name: stop                  exit 3
     └── OvertakenError      another owner has moved the ledger's offsets: read them, and seek there
 
 No message holds a value from an event.
@@ -46,6 +47,10 @@ class InputError(FatalError):
 
 class UndecodableError(ConsumerError):
     """One message cannot be decoded. Says why, and never holds a value from it."""
+
+
+class FencedError(ConsumerError):
+    """Another process has taken over this one's name in the group."""
 
 
 class OvertakenError(ConsumerError):

@@ -1,4 +1,4 @@
-"""Errors in, exit codes and words out: 0 done, 1 failed, 2 wrong usage or settings, 4 stopped too early."""
+"""Errors in, exit codes and words out: 0 done, 1 failed, 2 wrong usage or settings, 3 fenced, 4 stopped too early."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typer.exceptions import Abort, Exit, TyperException
 
-from consumers.errors import ConsumerError, InputError, SettingsError
+from consumers.errors import ConsumerError, FencedError, InputError, SettingsError
 
 _FAULTS_MAX = 50
 
@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     DONE = 0
     FAILED = 1
     WRONG_USAGE = 2
+    FENCED = 3
     STOPPED = 4
 
 
@@ -36,6 +37,8 @@ def ending_of(error: BaseException) -> tuple[ExitCode, list[str]]:
             code, lines = ExitCode.WRONG_USAGE, [f"{error.format_message()} See --help."]
         case InputError():
             lines = _first(error.faults)
+        case FencedError():
+            code = ExitCode.FENCED
         case ConsumerError():
             pass
         case Exit():

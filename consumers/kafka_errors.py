@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import KafkaError
 
-from consumers.errors import FatalError, RetryableError
+from consumers.errors import FatalError, FencedError, RetryableError
 
 # Codes of librdkafka's own begin with an underscore.
 ALL_DOWN = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - see above
@@ -21,6 +21,7 @@ _PASSING = frozenset(
 _NOT_IDENTIFIED = frozenset(
     {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL}  # noqa: SLF001 - see above
 )
+_SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
 
 
 def passes(error: KafkaError) -> bool:
@@ -33,7 +34,7 @@ def refuses(error: KafkaError) -> bool:
     return error.fatal() or error.code() in _NOT_IDENTIFIED - {KafkaError._SSL}  # noqa: SLF001 - a TLS error may pass
 
 
-def translated(error: KafkaError, topic: str, group_id: str) -> FatalError | RetryableError:
+def translated(error: KafkaError, topic: str, group_id: str) -> FatalError | FencedError | RetryableError:
     """The error to raise when a member of this group cannot read the topic."""
     code = error.code()
     if code in UNKNOWN_TOPIC:
@@ -41,13 +42,18 @@ def translated(error: KafkaError, topic: str, group_id: str) -> FatalError | Ret
             f"{topic}: no such topic; set TREKKPAALEGG_TOPIC_PREFIX to the producer's, "
             "or create it with `trekkpaalegg-producer topics apply`"
         )
-    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        return FatalError(f"{topic}: Kafka does not let this client read it; ask for an ACL")
-    if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
-        return FatalError(
+    not_allowed = {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED: f"{topic}: Kafka does not let this client read it; ask for an ACL",
+        KafkaError.GROUP_AUTHORIZATION_FAILED: (
             f"Kafka does not let this client join the group {group_id}; ask for an ACL, "
             "or set TREKKPAALEGG_CONSUMER_GROUP to a group that it may join"
-        )
+        ),
+    }
+    if code in not_allowed:
+        return FatalError(not_allowed[code])
+    # A member that has failed for good says so once, as _FATAL with the cause in its text alone.
+    if any(code == each or KafkaError(each).str() in error.str() for each in _SAME_INSTANCE):
+        return FencedError("another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own")
     reason = f"{topic} cannot be read: Kafka says {error.name()}"
     if passes(error):
         return RetryableError(f"{reason}; see whether KAFKA_BROKERS is right and the brokers run")

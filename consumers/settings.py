@@ -40,7 +40,7 @@ PRODUCER_SETTINGS = frozenset(
             for name in (
                 *("API_URL", "SOURCE", "TREKKPLIKTIGE", "TREKKPLIKTIGE_FILE", "AUTHENTICATION"),
                 *("POLL_INTERVAL_SECONDS", "MAKS_ANTALL", "MAX_CONCURRENT_CALLS", "OVERLAP_SEKVENSNUMMER"),
-                *("RECONCILE_INTERVAL_SECONDS", "APPLICATION_ID", "INSTANCE_ID", "HTTP_HOST", "HTTP_PORT"),
+                *("RECONCILE_INTERVAL_SECONDS", "APPLICATION_ID", "HTTP_HOST", "HTTP_PORT"),
                 *("WEBHOOK_PORT", "WEBHOOK_SECRET"),
             )
         ),
@@ -103,6 +103,7 @@ class Settings(BaseModel):
 
     topic_prefix: _KafkaName = "trekkpaalegg"
     consumer_group: _KafkaName | None = None
+    instance_id: _KafkaName | None = None
     ledger: SecretStr | None = None
     forward_url: Annotated[str, AfterValidator(_forward_url)] | None = None
     forward_secret: SecretStr | None = None

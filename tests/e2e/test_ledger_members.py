@@ -42,6 +42,34 @@ def test_consumers_that_trade_partitions_lose_and_double_nothing(make_ledger_sta
     stage.prove()
 
 
+def test_one_that_is_killed_and_started_again_under_its_name_has_its_partitions_back_at_once(
+    make_ledger_stage: Callable[..., LedgerStage],
+) -> None:
+    stage = make_ledger_stage("sqlite")
+    stage.set_kafka_properties(session_timeout_ms="40000")
+    stream = make_stream(4, 100)
+    stage.topics.write(stream[:50])
+    first = stage.begin("run", TREKKPAALEGG_INSTANCE_ID="payroll-0")
+    stage.wait_until(stage.is_applied, "the first applies")
+    first.kill()
+    stage.topics.write(stream[50:])
+    second = stage.begin("run", TREKKPAALEGG_INSTANCE_ID="payroll-0")
+    stage.wait_until(stage.is_applied, "the second goes on, long before the session of the first ends", 20)
+    stage.prove()
+    second.kill()
+
+
+def test_two_of_one_name_are_one_too_many(make_ledger_stage: Callable[..., LedgerStage]) -> None:
+    stage = make_ledger_stage("sqlite")
+    stage.topics.write(make_stream(5, 20))
+    first = stage.begin("run", TREKKPAALEGG_INSTANCE_ID="payroll-0")
+    stage.wait_until(stage.is_applied, "the first applies")
+    second = stage.begin("run", TREKKPAALEGG_INSTANCE_ID="payroll-0")
+    assert first.wait(30) == 3, first.last_lines()
+    assert "TREKKPAALEGG_INSTANCE_ID" in first.last_lines()
+    second.kill()
+
+
 def test_one_that_slept_past_its_session_cannot_write_when_it_wakes(
     make_ledger_stage: Callable[..., LedgerStage],
 ) -> None:
