@@ -102,7 +102,7 @@ class EventTopics:
 
     def read_to(self, ends: Ends, ends_of_current: Ends) -> None:
         """Read on to these ends: `…-versjoner` first, so that what `…-gjeldende` shows has stood there before."""
-        with _without_cycle_collection():
+        with without_cycle_collection():
             for found in self.versjoner.read_to(ends):
                 self._take_versions(found)
                 self.progress.advance(len(found))
@@ -163,7 +163,7 @@ class EventTopics:
 
 
 @contextmanager
-def _without_cycle_collection() -> Iterator[None]:
+def without_cycle_collection() -> Iterator[None]:
     """Nothing that is read makes cycles, and Python's search for them among all orders costs a third of the time."""
     was_enabled = gc.isenabled()
     gc.disable()

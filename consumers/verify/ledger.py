@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from consumers.ledger import tables
 from consumers.ledger.inspection import Inspection
 from consumers.verify.content import content_of_fields
+from consumers.verify.event_topics import without_cycle_collection
 from consumers.verify.findings import (
     LEDGER_CONFLICTS,
     LEDGER_HISTORY,
@@ -73,7 +74,7 @@ class LedgerProof:
 
     def read_ledger(self) -> None:
         """Take the ledger's offsets, and the sums of all its rows, at one moment; before the topics are read."""
-        with Inspection(self._url) as inspection:
+        with without_cycle_collection(), Inspection(self._url) as inspection:
             self._offsets = inspection.offsets
             self._rows = {name: inspection.count(table) for name, (table, _) in _TABLES.items()}
             self._progress.expect(sum(self._rows.values()))
