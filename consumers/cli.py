@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -17,6 +18,9 @@ from consumers.exit_codes import ExitCode, StoppedError, ending_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
+
+GARBAGE_OBJECTS_MAX = 100_000
+"""How many new objects may gather before garbage is looked for; a batch has half as many."""
 
 app = typer.Typer(
     name=PROGRAM,
@@ -53,9 +57,19 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise StoppedError
 
 
+def collect_garbage_rarely() -> None:
+    """Look for cycles once in many batches, and never in what was imported.
+
+    What a batch is made of has none and goes with the batch; walking it time and again was a fifth of the work.
+    """
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS_MAX)
+
+
 def main() -> None:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, _stop)
+    collect_garbage_rarely()
     # A terminal that cannot show æøå must not end the program.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):

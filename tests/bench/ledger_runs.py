@@ -16,6 +16,7 @@ from figures import Figures, measured
 from ledger_raw_loop import ledger_raw_loop
 
 from consumers.bootstrap import subscribe, topic_of
+from consumers.cli import collect_garbage_rarely
 from consumers.decode import Decoder
 from consumers.ledger.opening import open_ledger
 from consumers.ledger_thread import LedgerThread
@@ -83,6 +84,7 @@ def run_into_sqlite(stage: Stage) -> Figures:
 
 def consume(environment: dict[str, str], url: str, newest_only: bool = False) -> Run:
     """Apply all that is in the topics to the ledger at `url`."""
+    collect_garbage_rarely()  # as the program's own entry does
     settings = load_settings(None, environment)
     ledger = _TimedLedger(open_ledger(url))
     ledger_thread = LedgerThread()
