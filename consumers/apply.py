@@ -9,26 +9,48 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumers.ledger.port import Changes, StoredVersion
+import msgspec
+
+from consumers.incoming import Coordinates, Incoming
+from consumers.ledger.port import Changes, Partition, StoredVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from consumers.incoming import Incoming
     from consumers.ledger.port import LedgerTransaction, Version
 
 _NOTHING = (0, 0)
 """Below the newest version of every order: trekkversjon begins at 1."""
 
 
+class Rewriting(msgspec.Struct, frozen=True):
+    """What is taken for true where the ledger has the same version otherwise: events that the ledger has come past.
+
+    `limits` are its offsets and `conflicts` the events that it has recorded as such, both as of one moment. A conflict
+    came second and stays one, whichever of the two is read again; what lies beyond is applied as ever.
+    """
+
+    limits: dict[Partition, int]
+    conflicts: frozenset[Coordinates]
+
+    def trusts(self, at: Coordinates) -> bool:
+        """Whether the event there is what its version is to say."""
+        return at.offset < self.limits.get((at.topic, at.partition), 0) and at not in self.conflicts
+
+
 def apply(
-    transaction: LedgerTransaction, batch: Sequence[Incoming], *, newest_only: bool = False, rewriting: bool = False
+    transaction: LedgerTransaction,
+    batch: Sequence[Incoming],
+    *,
+    newest_only: bool = False,
+    rewriting: Rewriting | None = None,
 ) -> Changes:
     """Read from the ledger what is needed to decide, and decide. Writes nothing. `rewriting` is as for `decide`."""
     newest = transaction.newest(orders_of(batch))
     if newest_only:
         return decide_newest(batch, newest)
-    wanted = versions_to_look_up(batch, newest)
+    # In a ledger to be mended the newest versions tell nothing of what the history has.
+    wanted = versions_to_look_up(batch, newest) if rewriting is None else {incoming.version for incoming in batch}
     return decide(batch, newest, transaction.versions(wanted) if wanted else {}, rewriting=rewriting)
 
 
@@ -52,14 +74,14 @@ def decide(
     newest: Mapping[str, tuple[int, int]],
     stored: Mapping[Version, StoredVersion],
     *,
-    rewriting: bool = False,
+    rewriting: Rewriting | None = None,
 ) -> Changes:
     """What a batch from `…-versjoner` changes.
 
     `newest` is (trekkversjon, correction) by trekkid, `stored` what the history has of `versions_to_look_up`.
     A version enters the history once; a higher correction takes its place there, and what it said before is kept as
     replaced, as is a lower correction that comes after. The newest version only moves forward.
-    With `rewriting` what the events say is taken for true where the ledger has the same otherwise, as a replay does.
+    With `rewriting` the events that it trusts replace what the ledger says of the same version and correction.
     """
     changes = Changes()
     ahead = dict(newest)
@@ -70,8 +92,9 @@ def decide(
         event, correction = incoming.event, incoming.correction
         version = (event.trekkid, event.trekkversjon)
         found = history.get(version)
+        trusted = rewriting is not None and rewriting.trusts(incoming.coordinates)
         if found is not None:
-            if correction == found.correction and not (rewriting and isinstance(found, StoredVersion)):
+            if correction == found.correction and not (trusted and isinstance(found, StoredVersion)):
                 if event != found.event:
                     changes.conflicts.append(incoming)
                 continue
@@ -85,7 +108,7 @@ def decide(
         history[version] = touched[version] = incoming
         place = (event.trekkversjon, correction)
         before = ahead.get(event.trekkid, _NOTHING)
-        if place > before or (rewriting and place == before):
+        if place > before or (trusted and place == before):
             ahead[event.trekkid] = place
             changes.newest[event.trekkid] = incoming
     if stored:

@@ -1,38 +1,45 @@
 """A ledger's URL in, the same ledger rebuilt from the topic beside itself, compared and swapped in, out.
 
-The live consumer goes on meanwhile, and reads its offsets anew after the swap.
+The live consumer goes on meanwhile, and reads its offsets anew after the swap. For the moment until it does, the ledger
+may lack the last events that it had.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from consumers.apply import Rewriting
+from consumers.errors import FatalError, RetryableError
 from consumers.exit_codes import StoppedError
-from consumers.ledger.port import Advance
-from consumers.ledger.staging.opening import open_replay_target
+from consumers.fresh_ledger import FreshLedger
+from consumers.incoming import Coordinates
+from consumers.ledger import tables
+from consumers.ledger.inspection import Inspection
+from consumers.ledger.port import Advance, Partition
 from consumers.ledger.staging.port import Differences
-from consumers.ledger_thread import LedgerThread
-from consumers.patience import Patience
-from consumers.whole_topic import WholeTopic, ends_of, offsets_at
-from consumers.worker import UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
+from consumers.loss import losses_of, missing_of
+from consumers.whole_topic import Extent, TopicDesk, WholeTopic
+from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Protocol
 
     from consumers.decode import Decoder
-    from consumers.ledger.port import Ledger
     from consumers.ledger.staging.port import ReplayTarget
 
     class ReplayWatch(Protocol):
         """Who is told how far a replay has come."""
 
-        def expect(self, offsets: int, *, continued: bool) -> None:
-            """So many offsets are to be read; whether an interrupted replay is taken up."""
+        def begin(self, *, continued: bool) -> None:
+            """It begins; whether an interrupted replay is taken up."""
+
+        def expect(self, offsets: int) -> None:
+            """So many more offsets are to be read."""
 
         def advance(self, offsets: int) -> None:
             """So many more are in the fresh ledger."""
@@ -41,30 +48,38 @@ if TYPE_CHECKING:
             """Something that people may want to know."""
 
 
-T = TypeVar("T")
-
 DIFFERENCES_SHOWN_MAX = 20
-_CLOSE_SECONDS_MAX = 5.0
 
 
 class ReplayOptions(msgspec.Struct, frozen=True):
     """From when (None: the beginning), and what: with `newest_only` the current state from `…-gjeldende`.
 
-    From a time on it begins with a copy of the live ledger, in which the topic's word replaces what stands otherwise.
+    From a time on it begins with a copy of the live ledger, in which what was published since then replaces what stands
+    otherwise; rows that no such event speaks of stay. `accept_loss`: swap in also what lacks deleted messages.
+    `batch_records_max`: messages in one SQL transaction.
     """
 
     start: datetime | None = None
     newest_only: bool = False
     undecodable_max: int = UNDECODABLE_MAX_DEFAULT
     swap: bool = True
+    accept_loss: bool = False
+    batch_records_max: int = BATCH_RECORDS_MAX
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a replay did."""
+    """What a replay did.
+
+    `live_ahead` and `live_behind` are in offsets, as of the comparison: what came meanwhile are differences too. Both
+    are None where the live ledger is filled from another topic.
+    """
 
     events: int
     undecodable: int
     continued: bool
+    losses: list[str]
+    live_ahead: int | None
+    live_behind: int | None
     differences: Differences
     swapped: bool
 
@@ -77,8 +92,15 @@ class Stream(msgspec.Struct, frozen=True):
     gjeldende: str
 
 
+class _Live(msgspec.Struct, frozen=True):
+    """The live ledger as of one moment."""
+
+    offsets: dict[Partition, int]
+    conflicts: frozenset[Coordinates]
+
+
 class Replay:
-    """One replay. Everything that touches the fresh ledger runs in one thread of its own."""
+    """One replay. `stopping` set, it ends soon, before the swap or after it."""
 
     def __init__(
         self, stream: Stream, decoder: Decoder, options: ReplayOptions, stopping: threading.Event, watch: ReplayWatch
@@ -89,76 +111,148 @@ class Replay:
         self._stopping = stopping
         self._watch = watch
         self._topic = stream.gjeldende if options.newest_only else stream.versjoner
-        self._thread = LedgerThread()
+        self._desk = TopicDesk(stream.properties, stopping)
+        self._events = self._undecodable = 0
 
     def run(self, url: str) -> Outcome:
-        """Rebuild the ledger at this URL, compare, swap.
+        """Rebuild the ledger at this URL, compare, swap. A ledger that is not there yet is made.
 
-        Raises as `open_replay_target`, `Worker.run` and `ends_of`, and `StoppedError` when `stopping` was set before
-        the swap: started again with the same options it then goes on where it was.
+        Raises as `open_replay_target`, `Worker.run` and `TopicDesk`; `FatalError` when the topic lacks what the ledger
+        needs; and `StoppedError` when `stopping` was set before the swap: started again with the same options it then
+        goes on where it was.
         """
-        begins = "the beginning" if self._options.start is None else self._options.start.astimezone(UTC).isoformat()
-        plan = f"{self._topic} from {begins}"
         try:
-            target = self._in_thread(lambda: open_replay_target(url, plan, copy=self._options.start is not None))
+            begins = self._begins()
+            plan = self._plan(self._desk.extent_of(self._topic).cluster)
+            copy = self._options.start is not None
+            fresh = FreshLedger(url, plan, begins, self._stopping, self._watch.tell, copy=copy)
             try:
-                return self._fill_and_swap(target)
+                self._watch.begin(continued=fresh.continued)
+                return self._fill_and_swap(fresh, url)
             finally:
-                self._thread.submit(target.close)
-        finally:
-            self._thread.close(_CLOSE_SECONDS_MAX)
+                fresh.close()
+        except RetryableError as error:
+            if self._stopping.is_set():
+                raise StoppedError from error
+            raise
 
-    def _fill_and_swap(self, target: ReplayTarget) -> Outcome:
+    def _fill_and_swap(self, fresh: FreshLedger, url: str) -> Outcome:
+        """Steps: 1. refuse to lose orders; 2. fill; 3. compare; 4. swap.
+
+        What has come meanwhile is filled in once more before the comparison, and after it, as both may take long.
+        """
         options = self._options
-        if not target.continued:
-            self._place(target.ledger)
-        self._watch.expect(self._count_ahead(target.ledger), continued=target.continued)
+        live = fresh.call(lambda: _look_at(url))
+        losses = self._find_losses(fresh, live)
+        rewriting = None if options.start is None else Rewriting(live.offsets, live.conflicts)
+        self._fill(fresh, rewriting)
+        self._fill(fresh, rewriting)
+        ahead, behind = self._compare_offsets(fresh, fresh.call(lambda: _look_at(url)).offsets)
+        differences = fresh.with_target(
+            lambda target: target.differences(DIFFERENCES_SHOWN_MAX, newest_only=options.newest_only)
+        )
+        if options.swap:
+            self._fill(fresh, rewriting)
+            fresh.with_target(lambda target: target.swap())
+        else:
+            fresh.with_target(lambda target: target.drop())
+        return Outcome(
+            self._events, self._undecodable, fresh.continued, losses, ahead, behind, differences, swapped=options.swap
+        )
+
+    def _plan(self, cluster: str) -> str:
+        """What is replayed and how: only the like of it is continued."""
+        begins = "the beginning" if self._options.start is None else self._options.start.astimezone(UTC).isoformat()
+        return f"{self._topic} of Kafka {cluster} from {begins}"
+
+    def _begins(self) -> dict[Partition, int]:
+        """Where a fresh ledger begins, and, built from the current state, where its live consumer goes on.
+
+        The ends of `…-versjoner` are taken before `…-gjeldende` is read: what comes meanwhile is read twice, not never.
+        """
+        start, versjoner = self._options.start, self._stream.versjoner
+        if start is not None:
+            found = self._desk.offsets_at(self._topic, int(start.timestamp() * 1000))
+            return {(self._topic, partition): offset for partition, offset in found.items()}
+        if self._options.newest_only:
+            return {(versjoner, partition): end for partition, end in self._desk.extent_of(versjoner).ends.items()}
+        return {}
+
+    def _find_losses(self, fresh: FreshLedger, live: _Live) -> list[str]:
+        """What would be lost, told; and reading is placed where the topic begins. Raises `FatalError` unless accepted.
+
+        A fresh ledger that was not begun earlier is then dropped; one that was is left, to be continued.
+        """
+        wanted = {self._topic}
+        if self._options.newest_only:
+            wanted.add(self._stream.versjoner)
+        wanted |= {topic for topic, _ in live.offsets} & {self._stream.versjoner, self._stream.gjeldende}
+        extents = {topic: self._desk.extent_of(topic) for topic in wanted}
+        extent = extents[self._topic]
+        reached = self._reached(fresh, extent)
+        losses = losses_of(self._topic, extents, reached, live.offsets, copied=self._options.start is not None)
+        if losses and not self._options.accept_loss:
+            if not fresh.continued:
+                fresh.with_target(lambda target: target.drop())
+            more = f" (and {len(losses) - 1} more)" if len(losses) > 1 else ""
+            raise FatalError(
+                f"orders would be lost: {losses[0]}{more}. Give `--from` a time since which the topic is whole, which"
+                " keeps what the live ledger has from before; or `--newest-only`, if …-gjeldende is whole; or"
+                " `--accept-loss`"
+            )
+        for loss in losses:
+            self._watch.tell("a loss is accepted", loss=loss)
+        missing = missing_of(extent, reached)
+        if missing:
+            moves = {(self._topic, partition): Advance(reached[partition], to) for partition, to in missing.items()}
+            fresh.with_target(lambda target: _move(target, moves))
+        return losses
+
+    def _reached(self, fresh: FreshLedger, extent: Extent) -> dict[int, int]:
+        return fresh.with_target(lambda target: target.ledger.next_offsets(self._topic, extent.ends.keys()))
+
+    def _fill(self, fresh: FreshLedger, rewriting: Rewriting | None) -> None:
+        """Apply all that is committed now. Raises `StoppedError`, and as `Worker.run`."""
+        options = self._options
+        extent = self._desk.extent_of(self._topic)
+        reached = self._reached(fresh, extent)
+        ahead = sum(max(end - reached[partition], 0) for partition, end in extent.ends.items())
+        if not ahead:
+            return
+        self._watch.expect(ahead)
         worker_options = WorkerOptions(
             newest_only=options.newest_only,
             until_end=True,
             undecodable_max=options.undecodable_max,
-            rewriting=options.start is not None,
+            batch_records_max=options.batch_records_max,
+            rewriting=rewriting,
         )
-        worker = Worker(target.ledger, self._thread, self._decoder, self._stopping, self._watch.tell, worker_options)
+        ledger = fresh.with_target(lambda target: target.ledger)
+        worker = Worker(ledger, fresh.thread, self._decoder, self._stopping, self._watch.tell, worker_options)
         worker.run(lambda owner: WholeTopic(self._stream.properties, self._topic, owner, self._watch.advance))
-        if self._stopping.is_set():
-            raise StoppedError
-        differences = self._in_thread(
-            lambda: target.differences(DIFFERENCES_SHOWN_MAX, newest_only=options.newest_only)
-        )
-        if options.swap:
-            self._in_thread(lambda: Patience(self._stopping, self._watch.tell).call(target.swap))
-        else:
-            self._in_thread(target.drop)
-        tally = worker.tally
-        return Outcome(tally.events, tally.undecodable, target.continued, differences, options.swap)
+        self._events += worker.tally.events
+        self._undecodable += worker.tally.undecodable
+        fresh.see_whether_stopped()
 
-    def _count_ahead(self, fresh: Ledger) -> int:
-        ends = ends_of(self._stream.properties, self._topic)
-        reached = self._in_thread(lambda: fresh.next_offsets(self._topic, ends.keys()))
-        return sum(max(end - reached[partition], 0) for partition, end in ends.items())
+    def _compare_offsets(self, fresh: FreshLedger, live: Mapping[Partition, int]) -> tuple[int | None, int | None]:
+        """How many offsets the live ledger is ahead and behind."""
+        if {topic for topic, _ in live} - {self._topic}:
+            return None, None
+        reached = self._reached(fresh, self._desk.extent_of(self._topic))
+        gaps = [live.get((self._topic, partition), 0) - offset for partition, offset in reached.items()]
+        return sum(max(gap, 0) for gap in gaps), sum(max(-gap, 0) for gap in gaps)
 
-    def _place(self, fresh: Ledger) -> None:
-        """Say where the fresh ledger begins, and, built from the current state, where its live consumer goes on.
 
-        The ends of `…-versjoner` are taken before `…-gjeldende` is read: what comes meanwhile is read twice, not never.
-        """
-        start, stream = self._options.start, self._stream
-        if start is not None:
-            self._move(fresh, self._topic, offsets_at(stream.properties, self._topic, int(start.timestamp() * 1000)))
-        elif self._options.newest_only:
-            self._move(fresh, stream.versjoner, ends_of(stream.properties, stream.versjoner))
+def _look_at(url: str) -> _Live:
+    with Inspection(url) as inspection:
+        conflicts = [
+            Coordinates(topic, partition, offset)
+            for rows in inspection.rows(tables.trekkpaalegg_conflict)
+            for topic, partition, offset, *_ in rows
+        ]
+        return _Live(inspection.offsets, frozenset(conflicts))
 
-    def _move(self, fresh: Ledger, topic: str, offsets: Mapping[int, int]) -> None:
-        def move() -> None:
-            before = fresh.next_offsets(topic, offsets.keys())
-            # Of a copy never forward: what the live ledger has not read yet is to be read.
-            wanted = {partition: min(offset, before[partition] or offset) for partition, offset in offsets.items()}
-            advances = {(topic, partition): Advance(before[partition], offset) for partition, offset in wanted.items()}
-            with fresh.transaction(advances):
-                pass
 
-        self._in_thread(move)
-
-    def _in_thread(self, call: Callable[[], T]) -> T:
-        return self._thread.submit(call).result()
+def _move(target: ReplayTarget, moves: Mapping[Partition, Advance]) -> None:
+    with target.ledger.transaction(moves):
+        pass

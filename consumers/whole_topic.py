@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from consumers.consume import CALL_SECONDS_MAX, Subscription
-from consumers.kafka_errors import translated
+from consumers.errors import FatalError
+from consumers.exit_codes import StoppedError
+from consumers.kafka_errors import passes, translated
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Mapping
 
     from consumers.consume import Owner
     from consumers.ledger.port import Advance, Partition
 
+T = TypeVar("T")
+
 _GROUP = "trekkpaalegg-consumer-replay"
 """Never joined; librdkafka wants one."""
+
+_SHORT_CALL_SECONDS = 1.0
+_SILENT = logging.getLogger(f"{__name__}.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """What a topic holds, by partition: the first offset that is still there, and the one after the last committed."""
+
+    begins: dict[int, int]
+    ends: dict[int, int]
+    cluster: str
+    """Which Kafka it was."""
 
 
 class WholeTopic(Subscription):
@@ -36,40 +58,75 @@ class WholeTopic(Subscription):
     def _begin(self, partitions: list[int]) -> None:
         self._assigned(self._consumer, [TopicPartition(self.topic, partition) for partition in partitions])
 
+    def _begin_where_the_topic_does(self, partition: int) -> None:
+        """Never: what the topic lacks was asked about before the reading began."""
+        raise FatalError(
+            f"{self.topic}/{partition} has lost messages that were still to be read: run the replay again, which says "
+            "what is missing"
+        )
 
-def ends_of(properties: Mapping[str, str], topic: str) -> dict[int, int]:
-    """The offset after the last committed message of every partition.
 
-    Raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not answer.
+class TopicDesk:
+    """Asks Kafka about topics, in short calls: a word to stop is taken between two of them.
+
+    Every method raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not
+    answer for ten seconds, and `StoppedError` when `stopping` was set meanwhile.
     """
-    with _asking(properties, topic) as (consumer, partitions):
-        return {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=CALL_SECONDS_MAX)[1]
-            for partition in partitions
-        }
 
+    def __init__(self, properties: Mapping[str, str], stopping: threading.Event) -> None:
+        self._properties = dict(properties)
+        self._stopping = stopping
 
-def offsets_at(properties: Mapping[str, str], topic: str, milliseconds: int) -> dict[int, int]:
-    """For every partition the offset of the first message at or after that time (since 1970), or its end.
+    def extent_of(self, topic: str) -> Extent:
+        """What the topic holds now."""
+        with self._asking(topic) as (consumer, partitions, cluster):
+            found = {partition: self._watermarks(consumer, topic, partition) for partition in partitions}
+        begins = {partition: low for partition, (low, _) in found.items()}
+        return Extent(begins, {partition: high for partition, (_, high) in found.items()}, cluster)
 
-    Raises as `ends_of`.
-    """
-    ends = ends_of(properties, topic)
-    with _asking(properties, topic) as (consumer, partitions):
-        asked = [TopicPartition(topic, partition, milliseconds) for partition in partitions]
-        found = consumer.offsets_for_times(asked, timeout=CALL_SECONDS_MAX)
-    return {each.partition: each.offset if each.offset >= 0 else ends[each.partition] for each in found}
+    def offsets_at(self, topic: str, milliseconds: int) -> dict[int, int]:
+        """For every partition the offset of the first message at or after that time (since 1970), or its end."""
+        with self._asking(topic) as (consumer, partitions, _):
+            ends = {partition: self._watermarks(consumer, topic, partition)[1] for partition in partitions}
+            asked = [TopicPartition(topic, partition, milliseconds) for partition in partitions]
+            found = self._called(lambda seconds: consumer.offsets_for_times(asked, timeout=seconds))
+            for each in found:
+                if each.error is not None:
+                    raise KafkaException(each.error)
+        return {each.partition: each.offset if each.offset >= 0 else ends[each.partition] for each in found}
 
+    @contextmanager
+    def _asking(self, topic: str) -> Iterator[tuple[Consumer, list[int], str]]:
+        """A consumer, the topic's partitions, and the cluster's id."""
+        settings = {**self._properties, "group.id": _GROUP, "isolation.level": "read_committed"}
+        try:
+            consumer = Consumer(settings, logger=_SILENT)
+        except KafkaException as error:
+            raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+        try:
+            metadata = self._called(lambda seconds: consumer.list_topics(topic, timeout=seconds))
+            found = metadata.topics[topic]
+            if found.error is not None:
+                raise KafkaException(found.error)  # noqa: TRY301  it joins the errors that calls raise
+            yield consumer, sorted(found.partitions), str(metadata.cluster_id)
+        except KafkaException as error:
+            raise translated(error.args[0], topic, _GROUP) from error
+        finally:
+            consumer.close()
 
-@contextmanager
-def _asking(properties: Mapping[str, str], topic: str) -> Iterator[tuple[Consumer, list[int]]]:
-    consumer = Consumer({**properties, "group.id": _GROUP, "isolation.level": "read_committed"})
-    try:
-        found = consumer.list_topics(topic, timeout=CALL_SECONDS_MAX).topics[topic]
-        if found.error is not None:
-            raise KafkaException(found.error)  # noqa: TRY301  it joins the errors that calls raise
-        yield consumer, sorted(found.partitions)
-    except KafkaException as error:
-        raise translated(error.args[0], topic, _GROUP) from error
-    finally:
-        consumer.close()
+    def _watermarks(self, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+        asked = TopicPartition(topic, partition)
+        low, high = self._called(lambda seconds: consumer.get_watermark_offsets(asked, timeout=seconds))
+        return low, high
+
+    def _called(self, call: Callable[[float], T]) -> T:
+        """What the call gives, which takes how long it may last; it is made again as long as trouble may pass."""
+        deadline = time.monotonic() + CALL_SECONDS_MAX
+        while True:
+            try:
+                return call(_SHORT_CALL_SECONDS)
+            except KafkaException as error:
+                if self._stopping.is_set():
+                    raise StoppedError from error
+                if not passes(error.args[0]) or time.monotonic() > deadline:
+                    raise

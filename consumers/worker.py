@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
-from consumers.apply import apply
+from consumers.apply import Rewriting, apply
 from consumers.errors import FatalError, OvertakenError, RetryableError
 from consumers.exit_codes import StoppedError
 from consumers.incoming import Incoming, UndecodableMessage, incoming_of
@@ -54,7 +54,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     batch_records_max: int = BATCH_RECORDS_MAX
     batch_seconds_max: float = 0.1
     status_seconds: float = 10.0
-    rewriting: bool = False
+    rewriting: Rewriting | None = None
 
 
 class Tally(msgspec.Struct):

@@ -16,10 +16,10 @@ from consumers.bootstrap import decoding, ledger_url, topic_of
 from consumers.commands.output import PROGRAM, note, write
 from consumers.commands.signals import stopped_by_signals
 from consumers.errors import SettingsError
-from consumers.exit_codes import ExitCode
+from consumers.exit_codes import ExitCode, StoppedError
 from consumers.replay import Replay, ReplayOptions, Stream
 from consumers.settings import kafka_properties, load_settings
-from consumers.worker import UNDECODABLE_MAX_DEFAULT
+from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT
 
 if TYPE_CHECKING:
     from typing import Self
@@ -34,22 +34,34 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=f"Example: {PROGRAM} replay --ledger postgresql://payroll@localhost/payroll")(replay)
 
 
-def replay(
+def replay(  # noqa: PLR0913 - one parameter for each option
     *,
     ledger: Annotated[
         str | None,
         typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL"),
     ] = None,
     start: Annotated[
-        str, typer.Option("--from", help="`beginning`, or a time such as 2026-11-01T00:00Z.", metavar="beginning|TIME")
+        str,
+        typer.Option(
+            "--from",
+            help="`beginning`, or a time, in UTC unless it says otherwise: 2026-11-01T00:00Z. From a time on it mends"
+            " a copy of the live ledger.",
+            metavar="beginning|TIME",
+        ),
     ] = "beginning",
     newest_only: Annotated[
         bool, typer.Option("--newest-only", help="The current state alone, from …-gjeldende: fast, no history.")
     ] = False,
     swap: Annotated[bool, typer.Option("--swap/--compare", help="Swap it in, or only say what differs.")] = True,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on though the topic no longer has all that the ledger needs.")
+    ] = False,
     undecodable_max: Annotated[
         int, typer.Option(min=0, help="Stop when more messages than this cannot be decoded.")
     ] = UNDECODABLE_MAX_DEFAULT,
+    batch_max: Annotated[
+        int, typer.Option(min=1, help="Messages in one SQL transaction, at most.")
+    ] = BATCH_RECORDS_MAX,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     env_file: Annotated[
         Path | None,
@@ -58,37 +70,47 @@ def replay(
 ) -> int:
     """Rebuild a ledger beside the live one, say what differs, and swap it in. Interrupted, it goes on the next time.
 
-    What payouts withheld stays. The live consumer may run on.
+    What payouts withheld stays. The live consumer may run on. Where there is no ledger yet, one is made and filled.
     """
     settings = load_settings(env_file, os.environ)
-    begins = _moment(start)
+    begins = moment_of(start, datetime.now(UTC))
     if begins is not None and newest_only:
         raise SettingsError(["--from: gjeldende has no history to begin in; leave --newest-only or --from"])
-    options = ReplayOptions(begins, newest_only, undecodable_max, swap)
+    options = ReplayOptions(begins, newest_only, undecodable_max, swap, accept_loss, batch_max)
     url = ledger_url(ledger, settings)
     topics = topic_of(settings, newest_only=False), topic_of(settings, newest_only=True)
     with stopped_by_signals() as stopping, _Watch() as watch, decoding(settings) as decoder:
-        outcome = Replay(Stream(kafka_properties(settings), *topics), decoder, options, stopping, watch).run(url)
+        begun = Replay(Stream(kafka_properties(settings), *topics), decoder, options, stopping, watch)
+        try:
+            outcome = begun.run(url)
+        except StoppedError:
+            note("the live ledger is as it was; started again with the same options the replay goes on where it was")
+            raise
     if as_json:
         write(msgspec.json.encode(outcome).decode() + "\n")
     else:
-        write(_told(outcome))
+        write(text_of(outcome, history=not newest_only))
     return ExitCode.DONE
 
 
-def _moment(text: str) -> datetime | None:
+def moment_of(text: str, now: datetime) -> datetime | None:
+    """The time that `--from` gives; None for the beginning. Raises `SettingsError`. Pure."""
     if text == "beginning":
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise SettingsError(["--from: give `beginning`, or a time such as 2026-11-01T00:00Z"]) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment.timestamp() < 0 or moment > now:
+        raise SettingsError(["--from: give a time between 1970 and now, or `beginning`"])
+    return moment
 
 
-def _told(outcome: Outcome) -> str:
-    """What happened, in lines. Pure."""
+def text_of(outcome: Outcome, *, history: bool) -> str:
+    """What happened, in lines. `history`: whether there is any in what was replayed. Pure."""
     lines = [f"{outcome.events} events replayed{', going on where one was interrupted' if outcome.continued else ''}"]
+    lines += [f"LOST: {loss}" for loss in outcome.losses]
     if outcome.undecodable:
         lines.append(f"{outcome.undecodable} could not be decoded; `{PROGRAM} retry` tries them again")
     lines += [
@@ -98,7 +120,12 @@ def _told(outcome: Outcome) -> str:
     ]
     lines += [f"  {line}" for line in outcome.differences.shown]
     if not outcome.differences:
-        lines.append("the live ledger was equal to it in every row")
+        lines.append("the live ledger was equal to it in every row that was replayed")
+    for offsets, place in ((outcome.live_ahead, "ahead of it"), (outcome.live_behind, "behind it")):
+        if offsets:
+            lines.append(f"the live ledger was {offsets} offsets {place} then, which may be all that differs")
+    if not history:
+        lines.append("newest versions only: the replayed ledger has no history")
     lines.append("swapped in" if outcome.swapped else "not swapped in: the live ledger is as it was")
     return "\n".join(lines) + "\n"
 
@@ -108,6 +135,7 @@ class _Watch:
 
     def __init__(self) -> None:
         console = Console(stderr=True)
+        self._quiet = _QUIET if console.is_terminal else _QUIET - {"applied"}
         self._bar = Progress(
             TextColumn("replay"),
             BarColumn(),
@@ -118,13 +146,18 @@ class _Watch:
             disable=not console.is_terminal,
             transient=True,
         )
+        self._offsets = 0
         self._task = self._bar.add_task("replay", total=None, rate="…")
 
-    def expect(self, offsets: int, *, continued: bool) -> None:
+    def begin(self, *, continued: bool) -> None:
         """See `ReplayWatch`."""
         if continued:
             note("going on with a replay that was interrupted")
-        self._bar.update(self._task, total=offsets)
+
+    def expect(self, offsets: int) -> None:
+        """See `ReplayWatch`."""
+        self._offsets += offsets
+        self._bar.update(self._task, total=self._offsets)
 
     def advance(self, offsets: int) -> None:
         """See `ReplayWatch`."""
@@ -133,7 +166,7 @@ class _Watch:
 
     def tell(self, event: str, **details: object) -> None:
         """See `ReplayWatch`."""
-        if event not in _QUIET:
+        if event not in self._quiet:
             note(" ".join([event, *(f"{name}={value}" for name, value in details.items())]))
 
     def __enter__(self) -> Self:

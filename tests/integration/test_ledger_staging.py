@@ -295,7 +295,7 @@ def test_a_swap_waits_for_who_uses_the_ledger_and_gives_up_in_time(on_postgresql
     """Nothing is changed then, and the next attempt can succeed."""
     stage = on_postgresql
     write(stage.live, 0, 1)
-    target = open_postgresql_target(address_of(stage.url), PLAN, copy=False, lock_seconds_max=0.3)
+    target = open_postgresql_target(address_of(stage.url), PLAN, {}, copy=False, lock_seconds_max=0.3)
     write(target.ledger, 0, 2)
     with open_engine(stage.url).connect() as connection:
         if held == "read":

@@ -15,15 +15,17 @@ from consumers.ledger import rows, tables
 from consumers.ledger.engine import make_engine
 from consumers.ledger.migrating import VERSION_TABLE, prepare
 from consumers.ledger.postgresql import PostgresqlLedger
-from consumers.ledger.staging.differences import find_differences
+from consumers.ledger.staging.differences import NEWEST, find_differences
 from consumers.ledger.staging.swap import require_swappable, swap_schemas
 from consumers.ledger.translation import translating
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import psycopg
 
     from consumers.ledger.address import PostgresqlAddress
-    from consumers.ledger.port import Ledger
+    from consumers.ledger.port import Ledger, Partition
     from consumers.ledger.staging.port import Differences
 
 FRESH = "_replay"
@@ -31,9 +33,19 @@ _LOCK_CLASS = int.from_bytes(b"trkr", "big")
 _NAME_BYTES_MAX = 63
 _MARK = "replay of a trekkpaalegg ledger, not yet swapped in; its plan: "
 
+_PLACE = sql.SQL("INSERT INTO {} (next_offset, topic, partition) VALUES (%s, %s, %s)")
+# Periods of an order whose newest row was deleted by hand would be in the way of its right ones.
+_FORGET_ORPHANS = sql.SQL("DELETE FROM {1} p WHERE NOT EXISTS (SELECT FROM {0} n WHERE n.trekkid = p.trekkid)")
+_MOVE_BACK = sql.SQL("UPDATE {} SET next_offset = least(next_offset, %s) WHERE topic = %s AND partition = %s")
+
 
 def open_postgresql_target(
-    address: PostgresqlAddress, plan: str, *, copy: bool, lock_seconds_max: float = 10.0
+    address: PostgresqlAddress,
+    plan: str,
+    begins: Mapping[Partition, int],
+    *,
+    copy: bool,
+    lock_seconds_max: float = 10.0,
 ) -> PostgresqlReplayTarget:
     """See `open_replay_target`. The swap waits for others for `lock_seconds_max` at most: live consumers queue behind.
 
@@ -55,7 +67,7 @@ def open_postgresql_target(
             _drop_schema(holding, fresh.schema())
         identity = prepare(fresh)
         if not continued:
-            _begin(holding, live, fresh.schema(), plan, copy=copy)
+            _begin(holding, live, fresh.schema(), plan, begins, copy=copy)
         opened.pop_all()
     return PostgresqlReplayTarget(
         address, holding, PostgresqlLedger(fresh, identity), continued=continued, lock_seconds_max=lock_seconds_max
@@ -144,8 +156,10 @@ def _left_by(connection: psycopg.Connection, schema: str) -> str | None:
     return None
 
 
-def _begin(connection: psycopg.Connection, live: str, fresh: str, plan: str, *, copy: bool) -> None:
-    """Copy and mark, in one transaction: what has no mark is never continued."""
+def _begin(
+    connection: psycopg.Connection, live: str, fresh: str, plan: str, begins: Mapping[Partition, int], *, copy: bool
+) -> None:
+    """Copy, place and mark, in one transaction: what has no mark is never continued."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         for table in tables.REPLAYED if copy else ():
@@ -155,6 +169,12 @@ def _begin(connection: psycopg.Connection, live: str, fresh: str, plan: str, *, 
                 columns=sql.SQL(", ").join(map(sql.Identifier, rows.names_of(table))),
             )
             connection.execute(statement)
+        connection.execute(_FORGET_ORPHANS.format(*(sql.Identifier(fresh, table.name) for table in NEWEST)))
+        place = _MOVE_BACK if copy else _PLACE
+        for (topic, partition), offset in begins.items():
+            connection.execute(
+                place.format(sql.Identifier(fresh, tables.ledger_offset.name)), (offset, topic, partition)
+            )
         connection.execute(
             sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(fresh), sql.Literal(_MARK + plan))
         )

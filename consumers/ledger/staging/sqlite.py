@@ -19,10 +19,12 @@ from consumers.ledger.staging.differences import find_differences
 from consumers.ledger.translation import translating
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import sqlalchemy as sa
 
     from consumers.ledger.address import SqliteAddress
-    from consumers.ledger.port import Ledger
+    from consumers.ledger.port import Ledger, Partition
     from consumers.ledger.staging.port import Differences
 
 FRESH = ".replay"
@@ -30,8 +32,13 @@ _LOCK = ".replay-lock"
 _BESIDES = ("-wal", "-shm", "-journal")
 """Endings of what SQLite keeps beside a file."""
 
+_PLACE = 'INSERT INTO main.ledger_offset (next_offset, topic, "partition") VALUES (?, ?, ?)'
+_MOVE_BACK = 'UPDATE main.ledger_offset SET next_offset = min(next_offset, ?) WHERE topic = ? AND "partition" = ?'
 
-def open_sqlite_target(address: SqliteAddress, plan: str, *, copy: bool) -> SqliteReplayTarget:
+
+def open_sqlite_target(
+    address: SqliteAddress, plan: str, begins: Mapping[Partition, int], *, copy: bool
+) -> SqliteReplayTarget:
     """See `open_replay_target`.
 
     Steps: 1. the live ledger must be up to date; 2. lock, for as long as the connection lives; 3. take up what the
@@ -47,7 +54,7 @@ def open_sqlite_target(address: SqliteAddress, plan: str, *, copy: bool) -> Sqli
             _delete(fresh)
         identity = prepare(fresh)
         if not continued:
-            _begin(address, fresh, plan, copy=copy)
+            _begin(address, fresh, plan, begins, copy=copy)
         opened.pop_all()
     return SqliteReplayTarget(address, holding, SqliteLedger(fresh, identity), continued=continued)
 
@@ -136,13 +143,17 @@ def _left_by(fresh: SqliteAddress) -> str | None:
         return None if row is None else str(row[0])
 
 
-def _begin(live: SqliteAddress, fresh: SqliteAddress, plan: str, *, copy: bool) -> None:
-    """Copy and mark, in one transaction: what has no mark is never continued."""
+def _begin(
+    live: SqliteAddress, fresh: SqliteAddress, plan: str, begins: Mapping[Partition, int], *, copy: bool
+) -> None:
+    """Copy, place and mark, in one transaction: what has no mark is never continued."""
     with translating(fresh.place), closing(fresh.connect()) as connection:
         _attach(connection, live)
         connection.execute("BEGIN IMMEDIATE")
         for table in tables.REPLAYED if copy else ():
             connection.execute(_copying(table))
+        places = [(offset, topic, partition) for (topic, partition), offset in begins.items()]
+        connection.executemany(_MOVE_BACK if copy else _PLACE, places)
         connection.execute("CREATE TABLE replay_plan (plan TEXT NOT NULL)")
         connection.execute("INSERT INTO replay_plan VALUES (?)", (plan,))
         connection.execute("COMMIT")
