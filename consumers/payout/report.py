@@ -16,7 +16,7 @@ from consumers.payout.deduction import ZERO, plain
 from consumers.payout.payment import Payment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sized
     from typing import TextIO
 
     from consumers.event import Foedselsnummer
@@ -100,9 +100,9 @@ def print_tables(report: Report, lines: Mapping[Foedselsnummer, int], file: Text
     if len(report.lines) > _ROWS_MAX:
         console.print(f"and {len(report.lines) - _ROWS_MAX} lines more; --json and the files have all")
     total = sum((each.beloep for each in report.payments), ZERO)
-    console.print(f"{len(report.payments)} payments of {plain(total)} kr in all{_due(report.payments)}")
+    console.print(f"{_count(report.payments, 'payment')} of {plain(total)} kr in all{_due(report.payments)}")
     console.print(
-        f"a-melding, {TREKKTYPE}: {len(report.amelding.lines)} persons, {plain(report.amelding.total)} kr in all"
+        f"a-melding, {TREKKTYPE}: {_count(report.amelding.lines, 'person')}, {plain(report.amelding.total)} kr in all"
     )
     if report.varsler:
         console.print(f"\n{len(report.varsler)} to look at:")
@@ -110,6 +110,10 @@ def print_tables(report: Report, lines: Mapping[Foedselsnummer, int], file: Text
         console.print(f"- {escape(varsel)}", soft_wrap=True)
     if len(report.varsler) > _VARSLER_MAX:
         console.print(f"- and {len(report.varsler) - _VARSLER_MAX} more; --json has all")
+
+
+def _count(every: Sized, noun: str) -> str:
+    return f"{len(every)} {noun}" + ("" if len(every) == 1 else "s")
 
 
 def _due(payments: list[Payment]) -> str:
