@@ -124,7 +124,10 @@ class Subscription:
         Raises `FatalError` when Kafka refuses us or no longer has what the ledger needs, and what the owner raises.
         """
         self._placed.clear()
-        found = self._consumer.consume(records_max, timeout=seconds_max)
+        try:
+            found = self._consumer.consume(records_max, timeout=seconds_max)
+        except KafkaException as failed:
+            raise self._translated(failed.args[0]) from failed
         if self._refusal is not None:
             raise self._translated(self._refusal)
         placed, positions = frozenset(self._placed), self._positions
