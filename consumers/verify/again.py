@@ -25,13 +25,10 @@ class SecondReading:
         self._values = values
         self._progress = progress
 
-    def read(
-        self, topic: str, orders: Collection[str], limits: Mapping[int, int] | None = None, *, last_only: bool = False
-    ) -> dict[str, Wanted]:
+    def read(self, topic: str, orders: Collection[str], limits: Mapping[int, int] | None = None) -> dict[str, Wanted]:
         """What the topic has of these orders (trekkid) before the `limits`, by partition, or else before its end.
 
-        With `last_only` only the last message of each counts, as in a compacted topic. What cannot be decoded is left
-        out: the check of headers tells it.
+        What cannot be decoded is left out: the check of headers tells it.
         """
         wanted: dict[str, Wanted] = {}
         keys = {trekkid.encode() for trekkid in orders}
@@ -50,8 +47,6 @@ class SecondReading:
                     except UndecodableError:
                         continue
                     order = wanted.setdefault(fields["trekkid"], Wanted())
-                    if last_only:
-                        order.versions.clear()
                     order.take(content_of_fields(fields, correction or 0), correction or 0, late=late)
                 self._progress.advance(len(found))
         return wanted

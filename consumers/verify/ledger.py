@@ -23,7 +23,7 @@ from consumers.verify.findings import (
     Check,
     Difference,
 )
-from consumers.verify.rows import Stored, differences_of
+from consumers.verify.rows import Stored, Wanted, differences_of
 from consumers.verify.sums import ExpectedSums, Sums, sums_of_ledger
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ class LedgerProof:
         return not any(topic == self._gjeldende for topic, _ in self._offsets)
 
     @property
-    def topic(self) -> str:
-        """The topic that the ledger was filled from."""
-        return self._versjoner if self.keeps_history else self._gjeldende
+    def reads_versjoner(self) -> bool:
+        """Whether events of `…-versjoner` are in the ledger: after a replay of the current state it goes on there."""
+        return self.keeps_history or any(topic == self._versjoner for topic, _ in self._offsets)
 
     def read_ledger(self) -> None:
         """Take the ledger's offsets, and the sums of all its rows, at one moment; before the topics are read."""
@@ -88,20 +88,24 @@ class LedgerProof:
 
     def on_version(self, history: History, message: Message, fields: dict[str, Any], is_first: bool) -> None:  # noqa: FBT001 - a callback's
         """One message of `…-versjoner`, which `history` has taken; whether that version comes for the first time."""
-        if not self.keeps_history or self._is_ahead(self._versjoner, message) or not is_first:
+        if self._is_ahead(self._versjoner, message) or not is_first:
             return
         correction = message.correction or 0
-        has_original = correction == 0 or history.has(history.places[message.key], message.trekkversjon)
         content = content_of_fields(fields, correction)
+        if not self.keeps_history:
+            self._expected.take_newest(content, correction)
+            return
+        has_original = correction == 0 or history.has(history.places[message.key], message.trekkversjon)
         self._expected.take(content, correction, late=message.late, has_original=has_original)
 
     def on_current(self, message: Message, fields: dict[str, Any]) -> None:
         """One message of `…-gjeldende`."""
-        if not self.keeps_history and not self._is_ahead(self._gjeldende, message):
-            self._expected.take_current(content_of_fields(fields, message.correction or 0))
+        if not self._is_ahead(self._gjeldende, message):
+            correction = message.correction or 0
+            self._expected.take_newest(content_of_fields(fields, correction), correction)
 
-    def checks(self, ends: Mapping[int, int]) -> list[Check]:
-        """Compare. `ends` are how far the topic that the ledger was filled from has been read."""
+    def checks(self, ends: Mapping[str, Mapping[int, int]]) -> list[Check]:
+        """Compare. `ends` are how far each topic has been read."""
         offsets = self._check_offsets(ends)
         names = [name for name in _TABLES if self.keeps_history or name in {LEDGER_NEWEST, LEDGER_PERIODS}]
         checks = {name: Check(name, "rows", self._rows.get(name, 0)) for name in names}
@@ -114,27 +118,31 @@ class LedgerProof:
         """Whether the ledger has not come to the message yet."""
         if message.offset < self._offsets.get((topic, message.partition), 0):
             return False
-        self._behind += 1
+        # A ledger that goes on in versjoner after a replay of the current state never moves on in gjeldende.
+        if topic == self._versjoner or not self.reads_versjoner:
+            self._behind += 1
         return True
 
-    def _check_offsets(self, ends: Mapping[int, int]) -> Check:
+    def _check_offsets(self, ends: Mapping[str, Mapping[int, int]]) -> Check:
         check = Check(LEDGER_OFFSETS, "partitions", len(self._offsets))
         for (topic, partition), offset in sorted(self._offsets.items()):
             place = f"{topic}/{partition}"
-            if topic not in {self._versjoner, self._gjeldende}:
+            if topic not in ends:
                 check.add(Difference("the ledger was filled from a topic of another prefix", place=place))
-            elif topic == self.topic and partition not in ends:
+            elif partition not in ends[topic]:
                 check.add(Difference("the ledger has an offset, and the topic no such partition", place=place))
-            elif topic == self.topic and offset > ends[partition]:
+            elif offset > ends[topic][partition]:
                 check.add(
-                    Difference(f"the ledger is at {offset}, beyond the topic's end at {ends[partition]}", place=place)
+                    Difference(
+                        f"the ledger is at {offset}, beyond the topic's end at {ends[topic][partition]}", place=place
+                    )
                 )
         if self._behind:
             check.notes.append(
                 f"{self._behind} events are not in the ledger yet: compared up to the ledger's own offsets"
             )
         if not self.keeps_history:
-            check.notes.append("the ledger was filled from gjeldende: it has the newest versions only")
+            check.notes.append("the ledger was filled from gjeldende: only its newest versions are compared")
         return check
 
     def _explain(self, suspects: set[str], checks: dict[str, Check]) -> None:
@@ -148,8 +156,12 @@ class LedgerProof:
                 for rows in inspection.rows(table, some):
                     for row in rows:
                         getattr(stored[row[0]], attribute).append(row)
-        limits = {partition: offset for (topic, partition), offset in offsets.items() if topic == self.topic}
-        wanted = self._second.read(self.topic, some, limits, last_only=not self.keeps_history)
+        wanted: dict[str, Wanted] = {}
+        for filled_from in sorted({topic for topic, _ in offsets} & {self._versjoner, self._gjeldende}):
+            limits = {partition: offset for (topic, partition), offset in offsets.items() if topic == filled_from}
+            for trekkid, found in self._second.read(filled_from, some, limits).items():
+                for version, each in found.versions.items():
+                    wanted.setdefault(trekkid, Wanted()).versions.setdefault(version, each)
         for trekkid in sorted(some):
             for name, difference in differences_of(
                 trekkid, wanted.get(trekkid), stored[trekkid], history=self.keeps_history

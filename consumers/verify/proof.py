@@ -75,7 +75,7 @@ def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proo
                 with_headers=options.with_headers,
                 processes=options.processes,
                 on_version=_both(
-                    ledger.on_version if ledger and ledger.keeps_history else None,
+                    ledger.on_version if ledger and ledger.reads_versjoner else None,
                     source.on_version if source else None,
                 ),
                 on_current=ledger.on_current if ledger and not ledger.keeps_history else None,
@@ -84,8 +84,8 @@ def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proo
         reading.read()
         checks = reading.checks()
         if ledger is not None:
-            reader = reading.topics.versjoner if ledger.keeps_history else reading.topics.gjeldende
-            checks += ledger.checks(reader.next)
+            readers = (reading.topics.versjoner, reading.topics.gjeldende)
+            checks += ledger.checks({reader.topic: reader.next for reader in readers})
         if source is not None:
             checks += source.checks(reading.known.has)
         masked(checks, reading.topics.national)

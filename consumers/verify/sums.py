@@ -92,20 +92,21 @@ class ExpectedSums(Sums):
         """
         trekkid, version = content.order[0], content.order[1]
         place = self.place_of(trekkid)
-        if place == len(self._newest_version):
-            self._newest_version.append(0)
         where = self._where(place, version, correction, has_original=has_original)
         self.add_to_history(place, content.row_number(late=late) + where)
+        self.take_newest(content, correction)
+
+    def take_newest(self, content: Content, correction: int) -> None:
+        """One version or correction for a ledger that keeps no history: it counts if it is the newest."""
+        place, version = self.place_of(content.order[0]), content.order[1]
+        if place == len(self._newest_version):
+            self._newest_version.append(0)
         newest = self._newest_version[place]
         if version > newest or (version == newest and correction > self._newest_correction.get(place, 0)):
             self._newest_version[place] = version
             if correction or self._newest_correction:
                 self._newest_correction[place] = correction
             self.set_newest(place, content.order_number() + content.periods_number())
-
-    def take_current(self, content: Content) -> None:
-        """The last message of an order in `…-gjeldende` so far."""
-        self.set_newest(self.place_of(content.order[0]), content.order_number() + content.periods_number())
 
     def _where(self, place: int, version: int, correction: int, *, has_original: bool) -> int:
         """Where this one comes to stand, and where that goes which it replaces."""

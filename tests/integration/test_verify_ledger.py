@@ -303,6 +303,21 @@ def test_a_ledger_of_newest_versions_is_compared_with_gjeldende(stage: Stage, em
     assert found(stage.prove(empty)) == expected(table, row, "otherwise than in the topic", "trekkstatus")
 
 
+def test_a_ledger_that_went_on_after_a_replay_of_the_current_state_is_compared_with_both(
+    stage: Stage, empty: str
+) -> None:
+    stage.fill(empty, "gjeldende", share=0.5)
+    stage.fill(empty)
+    proof = stage.prove(empty)
+    assert found(proof) == {}
+    (offsets,) = [check for check in proof.checks if check.name == "ledger_offsets"]
+    assert offsets.notes == ["the ledger was filled from gjeldende: only its newest versions are compared"]
+    table = tables.trekkpaalegg
+    row = row_of(empty, table)
+    by_hand(empty, sa.update(table).where(at(table, row)).values(trekkstatus="ukjent"))
+    assert found(stage.prove(empty)) == expected(table, row, "otherwise than in the topic", "trekkstatus")
+
+
 def test_a_conflict_that_the_ledger_has_recorded_is_told(stage: Stage, filled: str) -> None:
     row = row_of(filled, tables.trekkpaalegg_versjon)
     values = dict(row._mapping) | {"topic": f"{stage.prefix}-versjoner", "partition": 0, "offset": 3}  # noqa: SLF001 - as above
