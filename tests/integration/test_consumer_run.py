@@ -264,11 +264,11 @@ def test_a_topic_that_is_not_there_is_told_with_what_to_do(place: Place) -> None
     [
         ("mysql://u:hemmelig@h/d", 2, "postgresql://"),
         ("sqlite:///no/such/folder/ledger.db", 1, "folder"),
-        (f"postgresql://u:hemmelig@127.0.0.1:{free_port()}/d", 1, "PostgreSQL 127.0.0.1"),
+        ("postgresql://u:hemmelig@127.0.0.1:{port}/d", 1, "PostgreSQL 127.0.0.1"),
     ],
 )
 def test_a_wrong_ledger_is_told_without_its_password(place: Place, url: str, code: int, words: str) -> None:
-    place.url = url
+    place.url = url.format(port=free_port())
     ended, told = place.run()
     assert ended == code, told
     assert words in told
