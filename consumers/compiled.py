@@ -11,8 +11,8 @@ function: no dictionary is built in between. Shortened, it reads
     return TrekkpaaleggVersjon(_1, …)
 
 fastavro stays the reference. What the function returns is tested to equal what fastavro reads; of bytes that are
-damaged, or written in a way that is rare (64 items and more, blocks with their sizes), it makes an error, and fastavro is
-to judge.
+damaged, or written in a way that is rare (64 items and more, blocks with their sizes), it makes an error, and fastavro
+is to judge.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EVENTS = 100_000
 PAYOUT_DATE = "2026-12-15"
-DEBTOR = ("Eksempel AS", "97104133219", "DNBANOKK", None)
+PAYER = ("Eksempel AS", "97104133219", "DNBANOKK", None)
 
 
 class ConsumerCase(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ def _payout(stage: Stage) -> Figures:
             pain001=folder / "payments.xml",
             pain001_version=Pain001Version.V09,
             amelding=folder / "amelding.csv",
-            payer=DEBTOR,
+            payer=PAYER,
         )
     )
 

@@ -108,7 +108,7 @@ def run(batches_before: int, fault: str) -> int:
             options,
             stopping,
             structlog.get_logger().info,
-            lambda url: FaultyLedger(url, batches_before, fault),  # type: ignore[arg-type,return-value]
+            lambda url: FaultyLedger(url, batches_before, fault),  # type: ignore[arg-type,return-value]  # it stands in for one, by its attributes
         )
     except Exception as error:  # noqa: BLE001 - the last border, as in the program itself
         code, lines = ending_of(error)
