@@ -34,9 +34,6 @@ T = TypeVar("T")
 UNDECODABLE_MAX_DEFAULT = 100
 BATCH_RECORDS_MAX = 5_000
 _HAND_OVER_SECONDS_MAX = 5.0
-_STOP_SECONDS_MAX = 8.0
-"""How long a batch under way may take after the word to stop: within the ten seconds that platforms wait."""
-
 _WAIT_SECONDS = 0.2
 
 
@@ -54,6 +51,9 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     batch_records_max: int = BATCH_RECORDS_MAX
     batch_seconds_max: float = 0.1
     status_seconds: float = 10.0
+    stop_seconds_max: float = 8.0
+    """How long a batch under way may take after the word to stop: within the ten seconds that platforms wait."""
+
     rewriting: Rewriting | None = None
 
 
@@ -233,7 +233,7 @@ class Worker:
         """A little. Raises `StoppedError` when the word to stop came too long ago."""
         if self._stopping.is_set():
             self._stopped_at = self._stopped_at or time.monotonic()
-            if time.monotonic() - self._stopped_at > _STOP_SECONDS_MAX:
+            if time.monotonic() - self._stopped_at > self._options.stop_seconds_max:
                 raise StoppedError
         try:
             future.exception(_WAIT_SECONDS)

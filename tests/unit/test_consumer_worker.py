@@ -13,6 +13,7 @@ import pytest
 import schemas
 from consumers.decode import Decoder
 from consumers.errors import FatalError, RetryableError
+from consumers.exit_codes import StoppedError
 from consumers.ledger.port import Advance
 from consumers.ledger_thread import LedgerThread
 from consumers.worker import Worker, WorkerOptions
@@ -260,6 +261,23 @@ def test_the_word_to_stop_ends_waiting_for_a_ledger_that_is_gone(hall: Hall) -> 
     assert not running.is_alive()
     assert time.monotonic() - began < 5
     assert hall.database.tables.offsets == {}
+
+
+def test_a_ledger_that_hangs_is_left_some_time_after_the_word_to_stop(hall: Hall) -> None:
+    """What it was asked to write is rolled back when the process ends, or its offsets tell that it stands."""
+    hall.topic.write(STREAM)
+    answers = threading.Event()
+
+    class Hanging(FakeLedger):
+        def transaction(self, advances: Any) -> Any:
+            hall.stopping.set()
+            answers.wait(30)
+            return super().transaction(advances)
+
+    with pytest.raises(StoppedError):
+        hall.work(WorkerOptions(stop_seconds_max=0.1), Hanging(hall.database))
+    answers.set()
+    assert hall.subscriptions[0].closed
 
 
 def test_progress_is_told_at_intervals(hall: Hall) -> None:
