@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
     import typer
 
-DOCUMENTS = ("README.md", "producer/DESIGN.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", "CHANGELOG.md")
+DOCUMENTS = (
+    "README.md",
+    "producer/DESIGN.md",
+    "consumers/README.md",
+    "consumers/ledger/README.md",
+    "consumers/payout/README.md",
+    "consumers/webhook/README.md",
+    ".github/CONTRIBUTING.md",
+    ".github/SECURITY.md",
+    "CHANGELOG.md",
+)
 PROGRAMS = {
     "trekkpaalegg-producer": "producer",
     "trekkpaalegg-consumer": "consumers",
