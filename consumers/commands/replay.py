@@ -17,6 +17,7 @@ from consumers.commands.output import PROGRAM, note, write
 from consumers.commands.signals import stopped_by_signals
 from consumers.errors import SettingsError
 from consumers.exit_codes import ExitCode, StoppedError
+from consumers.ledger.address import address_of
 from consumers.replay import Replay, ReplayOptions, Stream
 from consumers.settings import kafka_properties, load_settings
 from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT
@@ -78,6 +79,7 @@ def replay(  # noqa: PLR0913 - one parameter for each option
         raise SettingsError(["--from: gjeldende has no history to begin in; leave --newest-only or --from"])
     options = ReplayOptions(begins, newest_only, undecodable_max, swap, accept_loss, batch_max)
     url = ledger_url(ledger, settings)
+    address_of(url)  # so that a wrong one is told before Kafka is asked
     topics = topic_of(settings, newest_only=False), topic_of(settings, newest_only=True)
     with stopped_by_signals() as stopping, _Watch() as watch, decoding(settings) as decoder:
         begun = Replay(Stream(kafka_properties(settings), *topics), decoder, options, stopping, watch)

@@ -29,7 +29,7 @@ def find_differences(
         only_live = _first(connection, _missing(live, fresh), shown_max)
         only_fresh = _first(connection, _missing(fresh, live), shown_max)
         changed = _first(connection, _changed(live, fresh), shown_max)
-        count = TableDifference(table.name, *(_count(rows) for rows in (only_live, only_fresh, changed)))
+        count = TableDifference(str(table.name), *(_count(rows) for rows in (only_live, only_fresh, changed)))
         if count.only_live or count.only_fresh or count.changed:
             counts.append(count)
         key = len(table.primary_key)

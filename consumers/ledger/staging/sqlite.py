@@ -33,6 +33,10 @@ _BESIDES = ("-wal", "-shm", "-journal")
 """Endings of what SQLite keeps beside a file."""
 
 _PLACE = 'INSERT INTO main.ledger_offset (next_offset, topic, "partition") VALUES (?, ?, ?)'
+# Periods of an order whose newest row was deleted by hand would be in the way of its right ones.
+_FORGET_ORPHANS = (
+    "DELETE FROM main.trekkstoerrelse_for_periode WHERE trekkid NOT IN (SELECT trekkid FROM main.trekkpaalegg)"
+)
 _MOVE_BACK = 'UPDATE main.ledger_offset SET next_offset = min(next_offset, ?) WHERE topic = ? AND "partition" = ?'
 
 
@@ -152,6 +156,7 @@ def _begin(
         connection.execute("BEGIN IMMEDIATE")
         for table in tables.REPLAYED if copy else ():
             connection.execute(_copying(table))
+        connection.execute(_FORGET_ORPHANS)
         places = [(offset, topic, partition) for (topic, partition), offset in begins.items()]
         connection.executemany(_MOVE_BACK if copy else _PLACE, places)
         connection.execute("CREATE TABLE replay_plan (plan TEXT NOT NULL)")
