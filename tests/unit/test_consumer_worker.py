@@ -179,6 +179,19 @@ def test_partitions_are_given_up_when_the_batch_under_way_is_written(hall: Hall)
     assert offsets == [{("test-versjoner", partition): end for partition, end in hall.topic.ends().items()}]
 
 
+def test_the_end_is_reached_when_the_others_have_reached_theirs_too(hall: Hall) -> None:
+    hall.topic.write(STREAM)
+    other, moved = ("test-versjoner", 1), []
+
+    def apply_the_rest(_: FakeSubscription) -> None:
+        with FakeLedger(hall.database).transaction({other: Advance(0, hall.topic.ends()[1])}):
+            moved.append(other)
+
+    hall.before_read += [lambda subscription: subscription.give_up([1]), *[lambda _: None] * 9, apply_the_rest]
+    hall.work(WorkerOptions(until_end=True))
+    assert moved == [other]
+
+
 def test_undecodable_messages_are_kept_and_told(hall: Hall) -> None:
     hall.topic.write(STREAM[:5])
     hall.topic.write_raw(b"junk")
