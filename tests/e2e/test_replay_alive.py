@@ -1,0 +1,140 @@
+"""Replays beside live consumers, interrupted, doubled and cut off: the ledger is whole at every moment."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from consumers.errors import ConsumerError
+from consumers.ledger import tables
+from consumers.ledger.opening import open_engine
+from sandbox.event_stream import Roughness, make_stream
+from sandbox.postgresql import EmbeddedPostgresql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sandbox.consumer_process import ConsumerProcess
+    from sandbox.ledger_stage import LedgerStage
+
+pytestmark = pytest.mark.kafka
+
+ROUGH = Roughness(late=0.1, corrected=0.15)
+SWAPS = 2
+SLOWLY = ("--batch-max", "4")
+"""So small that a replay can be met in the middle."""
+
+MIDDLE = 40
+GOES_ON = "going on with a replay that was interrupted"
+END_SECONDS_MAX = 60.0
+
+
+def beside(stage: LedgerStage) -> str:
+    """The URL of the fresh ledger."""
+    return f"{stage.ledger}.replay" if stage.ledger.startswith("sqlite") else f"{stage.ledger}_replay"
+
+
+def rows(url: str, table: sa.Table) -> list[Any]:
+    """Those of the table; none while there is no such ledger."""
+    engine = None
+    try:
+        engine = open_engine(url, read_only=True)
+        with engine.connect() as connection:
+            return list(connection.execute(sa.select(table).order_by(*table.primary_key)))
+    except (ConsumerError, sa.exc.SQLAlchemyError):
+        return []
+    finally:
+        if engine is not None:
+            engine.dispose()
+
+
+def begin_and_meet(stage: LedgerStage, *options: str) -> ConsumerProcess:
+    """Start a replay and return when it has come so far that it has not much more than begun."""
+    before = sum(row.next_offset for row in rows(beside(stage), tables.ledger_offset))
+    process = stage.begin("replay", *SLOWLY, *options)
+
+    def has_come() -> bool:
+        if not process.is_running():
+            raise AssertionError(process.last_lines())
+        return sum(row.next_offset for row in rows(beside(stage), tables.ledger_offset)) >= before + MIDDLE
+
+    stage.wait_until(has_come, "the replay is in the middle")
+    return process
+
+
+def end_of(process: ConsumerProcess) -> tuple[int, str]:
+    return process.wait(END_SECONDS_MAX), process.log_file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("database", ["postgresql", "sqlite"])
+def test_swaps_under_a_live_consumer_lose_and_double_nothing(
+    make_ledger_stage: Callable[..., LedgerStage], database: str
+) -> None:
+    stage = make_ledger_stage(database)
+    stream = make_stream(1, 900, roughness=ROUGH)
+    stage.topics.write(stream[:600])
+    live = stage.begin("run")
+    stage.wait_until(stage.is_applied, "the first part is applied")
+    with stage.traffic(stream[600:]):
+        for _ in range(SWAPS):
+            code, told = end_of(stage.begin("replay"))
+            assert code == 0, told
+            assert told.endswith("swapped in\n")
+    stage.wait_until(stage.is_applied, "all is applied")
+    live.send_signal(signal.SIGTERM)
+    assert live.wait(15) == 0, live.last_lines()
+    stage.prove()
+
+
+@pytest.mark.parametrize(("database", "sign"), [("postgresql", signal.SIGINT), ("sqlite", signal.SIGTERM)])
+def test_an_interrupted_replay_leaves_the_live_ledger_and_goes_on_the_next_time(
+    make_ledger_stage: Callable[..., LedgerStage], database: str, sign: signal.Signals
+) -> None:
+    """Stopped by a signal, then killed while it keeps another one out."""
+    stage = make_ledger_stage(database)
+    stage.topics.write(make_stream(2, 1000, roughness=ROUGH))
+    stage.apply_all()
+    table = tables.trekkpaalegg
+    with open_engine(stage.ledger).begin() as connection:
+        connection.execute(sa.update(table).values(saksnummer="changed by hand"))
+    before = [rows(stage.ledger, each) for each in tables.REPLAYED]
+    stopped = begin_and_meet(stage)
+    stopped.send_signal(sign)
+    code, told = end_of(stopped)
+    assert code == 4, told
+    assert "started again with the same options the replay goes on where it was" in told
+    assert GOES_ON not in told
+    killed = begin_and_meet(stage)
+    killed.pause()
+    code, told = end_of(stage.begin("replay"))
+    assert (code, "another replay of this ledger is running: wait for it, or stop it" in told) == (1, True)
+    killed.kill()
+    assert GOES_ON in killed.log_file.read_text(encoding="utf-8")
+    assert [rows(stage.ledger, each) for each in tables.REPLAYED] == before
+    code, told = end_of(stage.begin("replay"))
+    assert code == 0, told
+    assert GOES_ON in told
+    stage.prove()
+
+
+def test_a_database_that_is_restarted_is_waited_for_and_the_replay_ends_well(
+    make_ledger_stage: Callable[..., LedgerStage],
+) -> None:
+    """The lock that keeps other replays out goes with the connection: it is taken again before the swap."""
+    with EmbeddedPostgresql() as own:
+        stage = make_ledger_stage("postgresql")
+        stage.ledger = f"{own.url}?options=-csearch_path%3Dledger"
+        stage.topics.write(make_stream(4, 900, roughness=ROUGH))
+        stage.apply_all()
+        process = begin_and_meet(stage)
+        own.stop()
+        stage.wait_until(lambda: "in trouble, trying again" in process.log_file.read_text(), "it has seen the trouble")
+        own.start()
+        code, told = end_of(process)
+        assert code == 0, told
+        assert told.endswith("swapped in\n")
+        stage.prove()
