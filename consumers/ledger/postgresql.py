@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from msgspec import to_builtins
+
 from consumers.errors import FatalError, OvertakenError
 from consumers.ledger import postgresql_statements as statements
 from consumers.ledger import rows
@@ -218,7 +220,8 @@ class PostgresqlTransaction:
         with self._connection.cursor().copy(statement) as copy:
             write_row = copy.write_row
             for row in written:
-                write_row(row)
+                # psycopg makes text of moments, dates and decimals too, at ten times the cost.
+                write_row(to_builtins(row))
 
 
 def _order_rows(incomings: Iterable[Incoming], made: Mapping[int, rows.OrderRow]) -> Iterator[rows.OrderRow]:
