@@ -70,11 +70,14 @@ class TopicDesk:
     """Asks Kafka about topics, in short calls: a word to stop is taken between two of them.
 
     Every method raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not
-    answer for ten seconds, and `StoppedError` when `stopping` was set meanwhile.
+    answer for `seconds_max`, and `StoppedError` when `stopping` was set meanwhile.
     """
 
-    def __init__(self, properties: Mapping[str, str], stopping: threading.Event) -> None:
+    def __init__(
+        self, properties: Mapping[str, str], stopping: threading.Event, seconds_max: float = CALL_SECONDS_MAX
+    ) -> None:
         self._properties = dict(properties)
+        self._seconds_max = seconds_max
         self._stopping = stopping
 
     def extent_of(self, topic: str) -> Extent:
@@ -121,7 +124,7 @@ class TopicDesk:
 
     def _called(self, call: Callable[[float], T]) -> T:
         """What the call gives, which takes how long it may last; it is made again as long as trouble may pass."""
-        deadline = time.monotonic() + CALL_SECONDS_MAX
+        deadline = time.monotonic() + self._seconds_max
         while True:
             try:
                 return call(_SHORT_CALL_SECONDS)

@@ -45,7 +45,7 @@ def open_postgresql_target(
     begins: Mapping[Partition, int],
     *,
     copy: bool,
-    lock_seconds_max: float = 10.0,
+    lock_seconds_max: float = 5.0,
 ) -> PostgresqlReplayTarget:
     """See `open_replay_target`. The swap waits for others for `lock_seconds_max` at most: live consumers queue behind.
 
