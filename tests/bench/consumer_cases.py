@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,15 @@ from ledger_runs import run_into_sqlite, run_ledger, run_ledger_twice, run_raw_l
 
 from consumers.cli import collect_garbage_rarely
 from consumers.commands.payout_options import PayoutOptions, request_of
+from consumers.decode import Decoder
 from consumers.ledger.opening import open_engine
 from consumers.payout.deduction import Rounding
 from consumers.payout.gross_file import read_pay
 from consumers.payout.pain001 import Pain001Version
 from consumers.payout.performing import perform
 from consumers.payout.report import json_of
-from consumers.settings import load_settings
+from consumers.replay import Replay, ReplayOptions, Stream
+from consumers.settings import kafka_properties, load_settings
 from consumers.verify.proof import ProofOptions, prove
 
 if TYPE_CHECKING:
@@ -68,6 +71,20 @@ def _verify_with_ledger(stage: Stage) -> Figures:
     return _verify(stage, stage.filled_ledger)
 
 
+def _replay(stage: Stage) -> Figures:
+    """All that the command does: build beside the live ledger, compare, swap."""
+    settings = load_settings(None, stage.settings)
+    stream = Stream(kafka_properties(settings), stage.topic("versjoner"), stage.topic("gjeldende"))
+
+    def work() -> tuple[int, int, float]:
+        begun = time.monotonic()
+        replay = Replay(stream, Decoder(), ReplayOptions(), threading.Event(), _Unseen())
+        outcome = replay.run(stage.filled_ledger)
+        return outcome.events, stage.events, time.monotonic() - begun
+
+    return measured("replay", work)
+
+
 def _payout(stage: Stage) -> Figures:
     """All that the command does, from reading the gross pay to its files and its JSON. `versions` are persons."""
     folder = Path(stage.folder)
@@ -105,10 +122,16 @@ def _payout(stage: Stage) -> Figures:
 class _Unseen:
     """Progress that nobody looks at."""
 
+    def begin(self, *, continued: bool) -> None:
+        pass
+
     def expect(self, messages: int) -> None:
         pass
 
     def advance(self, messages: int) -> None:
+        pass
+
+    def tell(self, event: str, **details: object) -> None:
         pass
 
 
@@ -124,6 +147,7 @@ CONSUMER_CASES = (
     ConsumerCase(
         "ledger-newest", "newest and periods into PostgreSQL", lambda stage: run_ledger(stage, True), _RAW_NEWEST
     ),
+    ConsumerCase("replay", "the ledger built anew beside itself, compared and swapped in", _replay, _RAW),
     ConsumerCase("verify", "both event topics proven", _verify),
     ConsumerCase("verify-ledger", "the topics and a ledger proven", _verify_with_ledger),
     ConsumerCase("payout", "a payout for so many persons, with all its files", _payout),

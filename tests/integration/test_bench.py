@@ -15,7 +15,7 @@ BENCH_SECONDS_MAX = 240
 HISTORY = {"ledger-raw", "ledger", "ledger-two"}
 NEWEST = {"ledger-newest-raw", "ledger-newest"}
 WITHOUT_RAW_LOOP = {"verify", "verify-ledger", "payout"}
-CONSUMERS = HISTORY | NEWEST | WITHOUT_RAW_LOOP | {"ledger-sqlite"}
+CONSUMERS = HISTORY | NEWEST | WITHOUT_RAW_LOOP | {"ledger-sqlite", "replay"}
 
 pytestmark = pytest.mark.kafka
 
@@ -45,4 +45,4 @@ def test_every_case_runs_and_tells_what_it_cost() -> None:
     assert len({cases[name]["rows_digest"] for name in HISTORY}) == 1, "the raw loop does other work than the ledger"
     assert len({cases[name]["rows_digest"] for name in NEWEST}) == 1, "the raw loop does other work than the ledger"
     assert cases["verify"]["versions"] == cases["verify-ledger"]["versions"] == 100
-    assert cases["payout"]["versions"] == 50
+    assert cases["ledger-sqlite"]["versions"] == cases["replay"]["versions"] == cases["payout"]["versions"] == 50
