@@ -10,22 +10,21 @@ from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.errors import FatalError, RetryableError
+from consumers.errors import FatalError
+from consumers.kafka_errors import ALL_DOWN, passes, refuses, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from confluent_kafka import Message
 
+    from consumers.errors import FencedError, RetryableError
+
 CALL_SECONDS_MAX = 10.0
 BATCH_RECORDS_MAX = 500
 _GROUP = "trekkpaalegg-consumer-tail"
 # Codes of librdkafka's own begin with an underscore.
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
-_ALL_DOWN = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - see above
-_REFUSED = KafkaError._AUTHENTICATION  # noqa: SLF001 - see above
-_PASSING = frozenset({KafkaError._TRANSPORT, _ALL_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT})  # noqa: SLF001 - see above
-
 _SILENT = logging.getLogger(f"{__name__}.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
@@ -90,7 +89,7 @@ class Follower:
                 self._pass(partition, offset + 1)
             elif error.code() == _AT_END:
                 self._pass(partition, offset)
-            elif error.code() not in _PASSING and not error.retriable():
+            elif not passes(error):
                 raise _translated(error, self.topic)
         if self._refusal is not None:
             raise _translated(self._refusal, self.topic)
@@ -112,9 +111,9 @@ class Follower:
 
     def _take_trouble(self, error: KafkaError) -> None:
         """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
-        if error.code() == _ALL_DOWN:
+        if error.code() == ALL_DOWN:
             self._on_silence()
-        elif error.fatal() or error.code() == _REFUSED:
+        elif refuses(error):
             self._refusal = error
 
     def _assign(self, next_offsets: Mapping[int, int] | None, *, from_beginning: bool) -> dict[int, int]:
@@ -148,20 +147,9 @@ def _gap(place: str, start: int, low: int, end: int) -> str:
     )
 
 
-def _translated(error: KafkaError, topic: str) -> FatalError | RetryableError:
-    code = error.code()
-    if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001 - librdkafka's own
-        return FatalError(
-            f"{topic}: no such topic; set TREKKPAALEGG_TOPIC_PREFIX to the producer's, "
-            "or create it with `trekkpaalegg-producer topics apply`"
-        )
-    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        return FatalError(f"{topic}: Kafka does not let this client read it; ask for an ACL")
-    if code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own
+def _translated(error: KafkaError, topic: str) -> FatalError | FencedError | RetryableError:
+    if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own
         return FatalError(
             f"{topic}: messages that were not read yet are deleted; see its retention, then begin with a new state"
         )
-    reason = f"{topic} cannot be read: Kafka says {error.name()}"
-    if code in _PASSING or error.retriable():
-        return RetryableError(f"{reason}; see whether KAFKA_BROKERS is right and the brokers run")
-    return FatalError(f"{reason}; see the settings for Kafka")
+    return translated(error, topic, _GROUP)

@@ -15,6 +15,8 @@ _PASSING = frozenset(
         KafkaError._RESOLVE,  # noqa: SLF001 - see above
         KafkaError._TIMED_OUT,  # noqa: SLF001 - see above
         KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - see above
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
         ALL_DOWN,
     }
 )

@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from sandbox.kafka import EmbeddedKafka
 from sandbox.postgresql import EmbeddedPostgresql
@@ -34,6 +35,13 @@ def postgresql() -> Iterator[EmbeddedPostgresql]:
     """One real PostgreSQL for the session; a test makes a database or schema of its own in it."""
     with EmbeddedPostgresql() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command that was run in this process must not leave its logs to a stream that pytest has closed since."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 READ_SECONDS_MAX = 30.0
 _BATCH_RECORDS_MAX = 5000
 _WAIT_SECONDS = 0.02
+_NOT_YET = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+"""What a broker says that has just come up."""
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -60,11 +63,18 @@ def watermarks_of(bootstrap_servers: str, topic: str) -> dict[int, tuple[int, in
     """The first offset and the end of every partition, open transactions included."""
     consumer = _consumer(bootstrap_servers, "read_uncommitted")
     try:
-        partitions = consumer.list_topics(topic, timeout=READ_SECONDS_MAX).topics[topic].partitions
-        return {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=READ_SECONDS_MAX)
-            for partition in sorted(partitions)
-        }
+        deadline = time.monotonic() + READ_SECONDS_MAX
+        while True:
+            try:
+                partitions = consumer.list_topics(topic, timeout=READ_SECONDS_MAX).topics[topic].partitions
+                found = [TopicPartition(topic, partition) for partition in sorted(partitions)]
+                return {
+                    each.partition: consumer.get_watermark_offsets(each, timeout=READ_SECONDS_MAX) for each in found
+                }
+            except KafkaException as error:
+                if error.args[0].code() not in _NOT_YET or time.monotonic() > deadline:
+                    raise
+                time.sleep(_WAIT_SECONDS)
     finally:
         consumer.close()
 

@@ -91,10 +91,16 @@ def test_the_whole_story_holds_and_leaves_nothing(demo: Callable[..., subprocess
     assert [line.split()[:5:2] for line in examples[-2:]] == [["123456789", "v2", "***"], ["123456789", "v3", "***"]]
     assert [line.split()[5] for line in examples[-2:]] == ["gapfill", "poll"]
     assert '    "reason": "amount_or_percent",' in lines
-    assert len(re.findall(r"⚡ kill -KILL \d+", story)) == 2
+    assert len(re.findall(r"⚡ kill -KILL \d+", story)) == 3, "the producer twice, the consumer once"
     middle = re.findall(r"in the middle: ([\d ]+) of ([\d ]+) versions are committed", story)
     assert len(middle) == 2
     assert all(0 < int(done.replace(" ", "")) < int(whole.replace(" ", "")) for done, whole in middle)
+    (ledger,) = re.findall(r"in the middle: ([\d ]+) of ([\d ]+) versions are in the ledger", story)
+    assert 0 < int(ledger[0].replace(" ", "")) < int(ledger[1].replace(" ", ""))
+    assert len([line for line in lines if re.match(r"10\d{3}  \d  a", line)]) == 5, "rows of the ledger"
+    assert "the live ledger was equal to it in every row" in lines
+    assert "swapped in" in lines
+    assert len([line for line in lines if re.match(r"  ✓ (ledger|source)_", line)]) >= 6, "verify's checks"
     assert re.search(r"^ +lost +0$", story, re.MULTILINE)
     assert re.search(r"^ +doubled +0$", story, re.MULTILINE)
     assert re.search(r"^ +quarantined +1$", story, re.MULTILINE)

@@ -48,6 +48,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
             text += line
             if line == "}\n":
                 break
+        assert text, process.communicate(timeout=30)[1]
         return process, json.loads(text)
 
     yield start

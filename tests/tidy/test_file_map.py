@@ -26,7 +26,8 @@ def mapped(text: str, top: str) -> list[tuple[str, str]]:
 
 def test_the_rule_itself_reads_nested_folders() -> None:
     text = "```text\nproducer/\n  a.py  one\n  b/\n    c.py  two\n  d.py  three\n```"
-    assert mapped(text, "producer") == [("producer/a.py", "one"), ("producer/b/c.py", "two"), ("producer/d.py", "three")]
+    files = [("producer/a.py", "one"), ("producer/b/c.py", "two"), ("producer/d.py", "three")]
+    assert mapped(text, "producer") == files
 
 
 @pytest.mark.parametrize(("top", "document"), MAPS)
