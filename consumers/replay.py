@@ -147,11 +147,13 @@ class Replay:
         rewriting = None if options.start is None else Rewriting(live.offsets, live.conflicts)
         self._fill(fresh, rewriting)
         self._fill(fresh, rewriting)
+        self._watch.tell("comparing")
         ahead, behind = self._compare_offsets(fresh, fresh.call(lambda: _look_at(url)).offsets)
         differences = fresh.with_target(
             lambda target: target.differences(DIFFERENCES_SHOWN_MAX, newest_only=options.newest_only)
         )
         if options.swap:
+            self._watch.tell("swapping")
             self._fill(fresh, rewriting)
             fresh.with_target(lambda target: target.swap())
         else:

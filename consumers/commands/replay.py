@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from consumers.replay import Outcome
 
-_QUIET = frozenset({"partitions assigned", "partitions given up", "applied"})
+_QUIET = frozenset({"partitions assigned", "partitions given up"})
+_PHASES = frozenset({"comparing", "swapping"})
+_SEEN_ON_A_BAR = _PHASES | {"applied"}
 
 
 def register(app: typer.Typer) -> None:
@@ -137,9 +139,9 @@ class _Watch:
 
     def __init__(self) -> None:
         console = Console(stderr=True)
-        self._quiet = _QUIET if console.is_terminal else _QUIET - {"applied"}
+        self._quiet = _QUIET | _SEEN_ON_A_BAR if console.is_terminal else _QUIET
         self._bar = Progress(
-            TextColumn("replay"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]} offsets/s"),
@@ -149,7 +151,7 @@ class _Watch:
             transient=True,
         )
         self._offsets = 0
-        self._task = self._bar.add_task("replay", total=None, rate="…")
+        self._task = self._bar.add_task("reading", total=None, rate="…")
 
     def begin(self, *, continued: bool) -> None:
         """See `ReplayWatch`."""
@@ -168,6 +170,8 @@ class _Watch:
 
     def tell(self, event: str, **details: object) -> None:
         """See `ReplayWatch`."""
+        if event in _PHASES:
+            self._bar.update(self._task, description=event)
         if event not in self._quiet:
             note(" ".join([event, *(f"{name}={value}" for name, value in details.items())]))
 

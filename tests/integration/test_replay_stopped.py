@@ -142,6 +142,7 @@ def test_the_word_to_stop_before_the_swap_keeps_the_live_ledger(place: Place) ->
     watch = Watch(stop_at=10**9)
     whole = Watch()
     place.replay(whole, swap=False)
+    assert whole.told[-1] == "comparing"
     watch.stop_at = whole.advanced
     with pytest.raises(StoppedError):
         place.replay(watch)
