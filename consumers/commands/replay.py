@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from consumers.replay import Outcome
 
-_QUIET = frozenset({"partitions assigned", "partitions given up"})
 _PHASES = frozenset({"comparing", "swapping"})
-_SEEN_ON_A_BAR = _PHASES | {"applied"}
+_QUIET = _PHASES | {"partitions assigned", "partitions given up"}
 
 
 def register(app: typer.Typer) -> None:
@@ -139,7 +138,7 @@ class _Watch:
 
     def __init__(self) -> None:
         console = Console(stderr=True)
-        self._quiet = _QUIET | _SEEN_ON_A_BAR if console.is_terminal else _QUIET
+        self._quiet = _QUIET | {"applied"} if console.is_terminal else _QUIET
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 import sqlalchemy as sa
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
-from consumers.cli import run_command
 from consumers.ledger import tables
-from consumers.ledger.opening import open_engine
-from consumers.settings import load_settings
-from consumers.verify.proof import ProofOptions, prove
-from sandbox.event_stream import ROUGH, EventTopics, make_stream
+from sandbox.event_stream import ROUGH, make_stream
+from sandbox.replay_stage import ReplayStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,89 +33,6 @@ HISTORY = tables.trekkpaalegg_versjon
 PERIODS = tables.trekkstoerrelse_for_periode
 REPLACED = tables.trekkpaalegg_versjon_replaced
 ORDERS = {each.trekkpaalegg.trekkid for each in STREAM}
-PEOPLE = {each.trekkpaalegg.skyldner.reveal() for each in STREAM}
-
-
-class Quiet:
-    """Progress that nobody sees."""
-
-    def expect(self, messages: int) -> None:
-        pass
-
-    def advance(self, messages: int) -> None:
-        pass
-
-
-class Place:
-    """The topics of a prefix, a ledger, and the program run in this process."""
-
-    def __init__(self, topics: EventTopics, url: str, capfd: Any) -> None:
-        self.topics = topics
-        self.url = url
-        self._capfd = capfd
-
-    def command(self, name: str, *options: str) -> tuple[int, str]:
-        """Exit code, and all that was printed and told."""
-        self._capfd.readouterr()
-        code = run_command([name, "--ledger", self.url, *options])
-        return code, "".join(self._capfd.readouterr())
-
-    def run(self, *options: str) -> None:
-        code, told = self.command("run", "--until-end", *options)
-        assert code == 0, told
-
-    def replay(self, *options: str) -> str:
-        code, told = self.command("replay", *options)
-        assert code == 0, told
-        assert not any(person in told for person in PEOPLE)
-        return told
-
-    def outcome(self, *options: str) -> dict[str, Any]:
-        told = self.replay("--json", *options)
-        return json.loads(next(line for line in told.splitlines() if line.startswith("{")))
-
-    def refused(self, *options: str) -> tuple[int, str]:
-        """Exit code and words of a replay that leaves the ledger as it was."""
-        before = self.everything()
-        code, told = self.command("replay", *options)
-        assert self.everything() == before
-        return code, told
-
-    def faults(self) -> dict[str, list[tuple[str, str | None]]]:
-        """What the proof finds wrong with the ledger."""
-        proof = prove(load_settings(None, self.topics.settings), ProofOptions(ledger_url=self.url), Quiet())
-        found = {check.name: [(each.what, each.trekkid) for each in check.differences] for check in proof.checks}
-        return {name: faults for name, faults in found.items() if faults and name != "complete"}
-
-    def rows(self, table: sa.Table) -> list[Any]:
-        with open_engine(self.url, read_only=True).connect() as connection:
-            return list(connection.execute(sa.select(table).order_by(*table.primary_key)))
-
-    def everything(self) -> dict[str, list[Any]]:
-        return {table.name: self.rows(table) for table in tables.metadata.sorted_tables}
-
-    def by_hand(self, *statements: sa.Executable) -> None:
-        with open_engine(self.url).begin() as connection:
-            for statement in statements:
-                connection.execute(statement)
-
-    def offsets(self, role: str) -> dict[int, int]:
-        topic = f"{self.topics.prefix}-{role}"
-        return {row.partition: row.next_offset for row in self.rows(tables.ledger_offset) if row.topic == topic}
-
-    def delete_messages(self, role: str, partition: int, before: int) -> None:
-        """As retention does."""
-        admin = AdminClient({"bootstrap.servers": self.topics.bootstrap_servers})
-        place = TopicPartition(f"{self.topics.prefix}-{role}", partition, before)
-        for deleted in admin.delete_records([place]).values():
-            deleted.result(30)
-
-
-def new_url(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> str:
-    if database == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    server = request.getfixturevalue("postgresql")
-    return f"{server.url}?options=-csearch_path%3Dreplay_{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture
@@ -129,22 +41,21 @@ def make_place(
     topic_prefix: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: Any,
     request: pytest.FixtureRequest,
-) -> Iterator[Callable[..., Place]]:
-    made: list[Place] = []
+) -> Iterator[Callable[..., ReplayStage]]:
+    with ExitStack() as opened:
 
-    def make(database: str = "sqlite", stream: Sequence[Publication] = STREAM) -> Place:
-        topics = EventTopics(kafka.bootstrap_servers, topic_prefix)
-        made.append(Place(topics, new_url(request, tmp_path, database), capfd))
-        for name, value in topics.settings.items():
-            monkeypatch.setenv(name, value)
-        topics.write(stream)
-        return made[-1]
+        def make(database: str = "sqlite", stream: Sequence[Publication] = STREAM) -> ReplayStage:
+            url = f"sqlite:///{tmp_path / 'ledger.db'}"
+            if database == "postgresql":
+                server = request.getfixturevalue("postgresql")
+                url = f"{server.url}?options=-csearch_path%3Dreplay_{uuid.uuid4().hex[:8]}"
+            place = opened.enter_context(ReplayStage(kafka.bootstrap_servers, topic_prefix, url, stream))
+            for name, value in place.topics.settings.items():
+                monkeypatch.setenv(name, value)
+            return place
 
-    yield make
-    for place in made:
-        place.topics.close()
+        yield make
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -153,7 +64,7 @@ def database(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def filled(database: str, make_place: Callable[..., Place]) -> Place:
+def filled(database: str, make_place: Callable[..., ReplayStage]) -> ReplayStage:
     """A ledger that has applied the whole stream."""
     place = make_place(database)
     place.run()
@@ -161,7 +72,7 @@ def filled(database: str, make_place: Callable[..., Place]) -> Place:
 
 
 @pytest.fixture
-def place(make_place: Callable[..., Place]) -> Place:
+def place(make_place: Callable[..., ReplayStage]) -> ReplayStage:
     """The same on SQLite alone: for what no database has a part in."""
     place = make_place()
     place.run()
@@ -180,7 +91,7 @@ def added(table: sa.Table, row: Any, **values: Any) -> sa.Insert:
     return sa.insert(table).values(dict(row._mapping) | values)  # noqa: SLF001 - as above
 
 
-def test_rows_that_were_changed_deleted_and_added_by_hand_are_named_and_set_right(filled: Place) -> None:
+def test_rows_that_were_changed_deleted_and_added_by_hand_are_named_and_set_right(filled: ReplayStage) -> None:
     filled.topics.write_raw(b"\x00\x01")
     filled.run()
     right = filled.everything()
@@ -211,7 +122,7 @@ def test_rows_that_were_changed_deleted_and_added_by_hand_are_named_and_set_righ
     assert list(filled.faults()) == ["headers"], "the undecodable message alone"
 
 
-def test_an_equal_ledger_is_told_to_be_equal(filled: Place) -> None:
+def test_an_equal_ledger_is_told_to_be_equal(filled: ReplayStage) -> None:
     before = filled.everything()
     told = filled.replay()
     assert f"{len(STREAM)} events replayed\n" in told
@@ -220,7 +131,7 @@ def test_an_equal_ledger_is_told_to_be_equal(filled: Place) -> None:
     assert filled.everything() == before
 
 
-def test_comparing_leaves_everything_as_it_was(filled: Place, tmp_path: Path) -> None:
+def test_comparing_leaves_everything_as_it_was(filled: ReplayStage, tmp_path: Path) -> None:
     filled.by_hand(edited(NEWEST, filled.rows(NEWEST)[3], saksnummer=BY_HAND))
     before = filled.everything()
     told = filled.replay("--compare")
@@ -233,7 +144,7 @@ def test_comparing_leaves_everything_as_it_was(filled: Place, tmp_path: Path) ->
 
 @pytest.mark.parametrize("options", [(), ("--newest-only",)])
 def test_a_ledger_that_is_not_there_is_made_and_filled(
-    make_place: Callable[..., Place], database: str, options: tuple[str, ...]
+    make_place: Callable[..., ReplayStage], database: str, options: tuple[str, ...]
 ) -> None:
     place = make_place(database)
     told = place.replay(*options)
@@ -245,7 +156,7 @@ def test_a_ledger_that_is_not_there_is_made_and_filled(
 
 
 def test_from_a_time_on_the_topics_word_replaces_what_stands_otherwise(
-    make_place: Callable[..., Place], database: str
+    make_place: Callable[..., ReplayStage], database: str
 ) -> None:
     place = make_place(database, STREAM[:HALF])
     place.run()
@@ -273,7 +184,7 @@ def test_from_a_time_on_the_topics_word_replaces_what_stands_otherwise(
     assert place.faults() == {}
 
 
-def test_from_a_time_on_a_conflict_stays_one(place: Place) -> None:
+def test_from_a_time_on_a_conflict_stays_one(place: ReplayStage) -> None:
     """Two events say other things of one version: the first stands, whether or not both are read again."""
     first = next(each for each in STREAM if not each.late and each.correction is None and each.current)
     other = msgspec.structs.replace(first.trekkpaalegg, saksnummer="another")
@@ -288,7 +199,7 @@ def test_from_a_time_on_a_conflict_stays_one(place: Place) -> None:
 
 
 def test_from_a_time_on_what_the_live_ledger_has_not_read_yet_is_read(
-    make_place: Callable[..., Place], database: str
+    make_place: Callable[..., ReplayStage], database: str
 ) -> None:
     place = make_place(database, STREAM[:HALF])
     place.run()
@@ -301,7 +212,7 @@ def test_from_a_time_on_what_the_live_ledger_has_not_read_yet_is_read(
 
 
 def test_the_current_state_alone_suits_a_ledger_that_keeps_no_history(
-    make_place: Callable[..., Place], database: str
+    make_place: Callable[..., ReplayStage], database: str
 ) -> None:
     place = make_place(database, STREAM[:HALF])
     place.run("--newest-only")
@@ -317,7 +228,7 @@ def test_the_current_state_alone_suits_a_ledger_that_keeps_no_history(
 
 
 def test_a_ledger_that_keeps_history_goes_on_from_the_current_state(
-    make_place: Callable[..., Place], database: str
+    make_place: Callable[..., ReplayStage], database: str
 ) -> None:
     """Its offsets of versjoner are those from before the reading: no event is passed over, and none reapplied."""
     place = make_place(database, STREAM[:HALF])
@@ -335,95 +246,6 @@ def test_a_ledger_that_keeps_history_goes_on_from_the_current_state(
     assert place.faults() == {}
     place.by_hand(edited(NEWEST, place.rows(NEWEST)[4], saksnummer=BY_HAND))
     assert list(place.faults()) == ["ledger_newest"]
-
-
-def test_a_topic_that_no_longer_has_its_beginning_is_refused_unless_the_loss_is_accepted(
-    make_place: Callable[..., Place], database: str
-) -> None:
-    place = make_place(database)
-    place.run()
-    orders = len(place.rows(NEWEST))
-    place.delete_messages("versjoner", 1, 20)
-    code, told = place.refused()
-    assert code == 1
-    assert "orders would be lost: " in told
-    assert f"{place.topics.prefix}-versjoner/1 begins at offset 20, and is to be read from 0" in told
-    assert place.refused()[0] == 1
-    assert place.outcome("--from", time_between(), "--compare")["losses"] == []
-    outcome = place.outcome("--accept-loss")
-    assert len(outcome["losses"]) == 1
-    assert len(place.rows(NEWEST)) < orders
-    assert place.outcome("--newest-only")["losses"] == []
-    assert len(place.rows(NEWEST)) == orders
-
-
-def test_a_topic_that_ends_before_the_live_ledger_is_refused(place: Place) -> None:
-    offset = tables.ledger_offset
-    place.by_hand(sa.update(offset).where(offset.c.partition == 0).values(next_offset=9_000))
-    code, told = place.refused()
-    assert (code, "the live ledger has come to offset 9000" in told) == (1, True)
-    assert "the topic was made anew" in told
-    assert place.outcome("--from", "2020-01-01")["losses"] == []
-    assert place.faults() == {}
-
-
-def test_a_ledger_of_another_prefix_is_refused(
-    place: Place, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = f"{place.topics.prefix}-other"
-    with EventTopics(kafka.bootstrap_servers, other) as topics:
-        topics.write(STREAM[:10])
-    monkeypatch.setenv("TREKKPAALEGG_TOPIC_PREFIX", other)
-    code, told = place.refused()
-    assert (code, f"was filled from {place.topics.prefix}-versjoner, and not from {other}-versjoner" in told) == (
-        1,
-        True,
-    )
-
-
-def test_too_many_undecodable_messages_end_a_replay_before_the_swap(place: Place) -> None:
-    for _ in range(3):
-        place.topics.write_raw(b"\x00\x01")
-    code, told = place.refused("--undecodable-max", "2")
-    assert (code, "more than --undecodable-max 2 allows" in told) == (1, True)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--from", "yesterday"), "--from: give `beginning`, or a time such as"),
-        (("--from", "01.11.2026"), "--from: give `beginning`, or a time such as"),
-        (("--from", "1793491200"), "--from: give `beginning`, or a time such as"),
-        (("--from", "2999-01-01"), "--from: give a time between 1970 and now"),
-        (("--from", "0001-01-01T00:00+14:00"), "--from: give a time between 1970 and now"),
-        (("--from", "2026-01-01", "--newest-only"), "leave --newest-only or --from"),
-        (("--ledger", "mysql://u:hemmelig@h/d"), "there is no ledger on mysql"),
-        (("--ledger", "postgresql://u:hemmelig@h:x/d"), "percent-encoded"),
-        (("--batch-max", "0"), "--batch-max"),
-        (("--undecodable-max", "-1"), "--undecodable-max"),
-    ],
-)
-def test_options_of_another_form_are_refused(
-    options: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
-) -> None:
-    monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
-    given = ["replay", *options, *(() if "--ledger" in options else ("--ledger", f"sqlite:///{tmp_path / 'l.db'}"))]
-    assert run_command(given) == 2
-    told = capfd.readouterr().err
-    assert words in told
-    assert "hemmelig" not in told
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_topic_that_is_not_there_makes_no_ledger(
-    kafka: EmbeddedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
-) -> None:
-    monkeypatch.setenv("KAFKA_BROKERS", kafka.bootstrap_servers)
-    monkeypatch.setenv("TREKKPAALEGG_TOPIC_PREFIX", "test-nowhere")
-    for options in ((), ("--newest-only",), ("--from", "2026-01-01")):
-        assert run_command(["replay", "--ledger", f"sqlite:///{tmp_path / 'ledger.db'}", *options]) == 1
-        assert "no such topic; set TREKKPAALEGG_TOPIC_PREFIX" in capfd.readouterr().err
-    assert list(tmp_path.iterdir()) == []
 
 
 def time_between() -> str:
