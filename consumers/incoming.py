@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+_BELOEP_END = 10**12
+"""14 digits, two of them after the point."""
+
+_PROSENT_END = 10**3
+"""5 digits, two of them after the point."""
+
 
 class Coordinates(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where a message stands in Kafka."""
@@ -58,6 +64,25 @@ def marks_of(headers: Mapping[str, bytes | None]) -> tuple[bool, int]:
     return late == b"true", int(correction)
 
 
+def kept(event: TrekkpaaleggVersjon) -> TrekkpaaleggVersjon:
+    """The event, if a database can hold what it says.
+
+    Raises `UndecodableError` for a text with a NUL character, which PostgreSQL refuses, and for a number with more
+    digits than the schema's precision, which Avro's bytes may hold: either would stop the consumer for good.
+    """
+    payment = event.betalingsinformasjon
+    texts = (event.trekkid, event.saksnummer or "", event.trekkpliktig, event.skyldner.reveal())
+    if "\x00" in "".join((*texts, payment.betalingsmottaker, payment.kidnummer, payment.kontonummer)):
+        raise UndecodableError("a text of the event holds a NUL character, which no ledger can keep")
+    for periode in event.trekkstoerrelse_for_periode:
+        beloep, prosent = periode.trekkbeloep, periode.trekkprosent
+        if (beloep is not None and abs(beloep) >= _BELOEP_END) or (
+            prosent is not None and abs(prosent) >= _PROSENT_END
+        ):
+            raise UndecodableError("a number of the event has more digits than the schema allows")
+    return event
+
+
 def incoming_of(
     message: Message, topic: str, decode: Callable[[bytes | None], TrekkpaaleggVersjon]
 ) -> Incoming | UndecodableMessage:
@@ -67,7 +92,7 @@ def incoming_of(
     headers: dict[str, bytes | None] = dict(message.headers() or ())  # type: ignore[arg-type]  # a consumer gives pairs
     try:
         late, correction = marks_of(headers)
-        return Incoming(coordinates, decode(value), late, correction)
+        return Incoming(coordinates, kept(decode(value)), late, correction)
     except UndecodableError as error:
         texts = {name: (content or b"").decode(errors="replace") for name, content in headers.items()}
         return UndecodableMessage(coordinates, message.key(), value, texts, str(error))
@@ -79,6 +104,6 @@ def again(
     """What a message that could not be decoded gives now. Raises what else `decode` raises."""
     try:
         late, correction = marks_of({name: text.encode() for name, text in message.headers.items()})
-        return Incoming(message.coordinates, decode(message.value), late, correction)
+        return Incoming(message.coordinates, kept(decode(message.value)), late, correction)
     except UndecodableError as error:
         return msgspec.structs.replace(message, reason=str(error))
