@@ -72,6 +72,6 @@ def test_a_network_that_is_away_for_longer_than_a_session_and_a_transaction_may_
         proxy.go_down()
         time.sleep(AWAY_SECONDS)  # the outage itself
         proxy.come_up()
-    stage.wait_until_published(40)
+    stage.wait_until_published(90)
     assert process.is_running()
     stage.prove()
