@@ -39,14 +39,15 @@ BATCH = 10
 
 
 class Watch:
-    """Remembers what it is told; with `stop_at` it stops the replay when so many offsets are in the fresh ledger."""
+    """Remembers what it is told; it stops the replay at so many offsets in the fresh ledger, or when it is told so."""
 
-    def __init__(self, stop_at: int | None = None) -> None:
+    def __init__(self, stop_at: int | None = None, stop_when_told: str | None = None) -> None:
         self.stopping = threading.Event()
         self.expected = self.advanced = 0
         self.continued: bool | None = None
         self.told: list[str] = []
-        self.stop_at = stop_at
+        self._stop_at = stop_at
+        self._stop_when_told = stop_when_told
 
     def begin(self, *, continued: bool) -> None:
         self.continued = continued
@@ -56,11 +57,13 @@ class Watch:
 
     def advance(self, offsets: int) -> None:
         self.advanced += offsets
-        if self.stop_at is not None and self.advanced >= self.stop_at:
+        if self._stop_at is not None and self.advanced >= self._stop_at:
             self.stopping.set()
 
     def tell(self, event: str, **_details: object) -> None:
         self.told.append(event)
+        if event == self._stop_when_told:
+            self.stopping.set()
 
 
 class Place:
@@ -136,18 +139,14 @@ def test_another_plan_drops_what_was_left(place: Place) -> None:
     assert place.replay(Watch()).continued is False
 
 
-def test_the_word_to_stop_before_the_swap_keeps_the_live_ledger(place: Place) -> None:
-    """All is filled and compared, and the swap would be next."""
+@pytest.mark.parametrize("phase", ["comparing", "swapping"])
+def test_the_word_to_stop_before_the_swap_keeps_the_live_ledger(place: Place, phase: str) -> None:
     before = place.everything()
-    watch = Watch(stop_at=10**9)
-    whole = Watch()
-    place.replay(whole, swap=False)
-    assert whole.told[-1] == "comparing"
-    watch.stop_at = whole.advanced
     with pytest.raises(StoppedError):
-        place.replay(watch)
+        place.replay(Watch(stop_when_told=phase))
     assert place.everything() == before
-    assert place.replay(Watch()).events == 0
+    outcome = place.replay(Watch())
+    assert (outcome.events, outcome.continued, outcome.swapped) == (0, True, True)
 
 
 def test_a_swap_that_others_hold_up_is_tried_again_and_can_be_stopped(on_postgresql: Place) -> None:
