@@ -5,18 +5,18 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from consumers.consume import Subscription
 from consumers.decode import Decoder
 from consumers.errors import SettingsError
 from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
+from consumers.stream.consume import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from consumers.consume import Owner
     from consumers.ledger.port import Ledger
     from consumers.settings import Settings
+    from consumers.stream.consume import Owner
 
 
 def ledger_url(option: str | None, settings: Settings) -> str:

@@ -10,10 +10,10 @@ import msgspec
 
 from consumers.decode import Decoder
 from consumers.errors import RetryableError, UndecodableError
-from consumers.follow import Follower
 from consumers.readable import Seen, Undecodable, document_of, line_of
 from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
+from consumers.stream.follow import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from concurrent.futures import Future
 
-    from consumers.consume import Batch, Owner
     from consumers.decode import Decoder
     from consumers.ledger.port import Changes, Ledger
     from consumers.ledger_thread import LedgerThread
+    from consumers.stream.consume import Batch, Owner
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Tally(msgspec.Struct):
 
 
 class Subscription(Protocol):
-    """What batches come from; see `consumers.consume.Subscription`."""
+    """What batches come from; see `consumers.stream.consume.Subscription`."""
 
     topic: str
 

@@ -1,4 +1,4 @@
-"""Events in, a topic in memory and members that read it as `consumers.consume.Subscription` does out."""
+"""Events in, a topic in memory and members that read it as `consumers.stream.consume.Subscription` does out."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
 
-from consumers.consume import Batch
 from consumers.ledger.port import Advance
+from consumers.stream.consume import Batch
 from sandbox.event_stream import event_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from consumers.consume import Owner
     from consumers.ledger.port import Partition
+    from consumers.stream.consume import Owner
     from producer.domain.trekkpaalegg import Publication
 
 _PAUSE_SECONDS = 0.002

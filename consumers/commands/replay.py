@@ -18,14 +18,14 @@ from consumers.commands.signals import stopped_by_signals
 from consumers.errors import SettingsError
 from consumers.exit_codes import ExitCode, StoppedError
 from consumers.ledger.address import address_of
-from consumers.replay import Replay, ReplayOptions, Stream
+from consumers.replay.replay import Replay, ReplayOptions, Stream
 from consumers.settings import kafka_properties, load_settings
 from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from consumers.replay import Outcome
+    from consumers.replay.replay import Outcome
 
 _PHASES = frozenset({"comparing", "swapping"})
 _QUIET = _PHASES | {"partitions assigned", "partitions given up"}

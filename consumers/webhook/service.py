@@ -8,9 +8,9 @@ import msgspec
 
 from consumers.decode import Decoder
 from consumers.errors import SettingsError
-from consumers.follow import Follower
 from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
+from consumers.stream.follow import Follower
 from consumers.webhook.address import address_fault, shown
 from consumers.webhook.claim import Claim
 from consumers.webhook.delivery import ANSWER_SECONDS, Couriers, Receiver

@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from consumers.decode import Decoder
-from consumers.follow import Follower
 from consumers.registry import RegistrySchemaSource
+from consumers.stream.follow import Follower
 from sandbox.demo.narrator import ClaimError
 from sandbox.demo.words import named
 

@@ -20,7 +20,7 @@ from consumers.payout.gross_file import read_pay
 from consumers.payout.pain001 import Pain001Version
 from consumers.payout.performing import perform
 from consumers.payout.report import json_of
-from consumers.replay import Replay, ReplayOptions, Stream
+from consumers.replay.replay import Replay, ReplayOptions, Stream
 from consumers.settings import kafka_properties, load_settings
 from consumers.verify.proof import ProofOptions, prove
 

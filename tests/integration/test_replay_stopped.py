@@ -19,8 +19,8 @@ from consumers.errors import RetryableError
 from consumers.exit_codes import StoppedError
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine
-from consumers.replay import Outcome, Replay, ReplayOptions, Stream
-from consumers.whole_topic import TopicDesk
+from consumers.replay.replay import Outcome, Replay, ReplayOptions, Stream
+from consumers.stream.whole_topic import TopicDesk
 from sandbox.event_stream import ROUGH, EventTopics, make_stream
 from sandbox.server import free_port
 from sandbox.waiting import until

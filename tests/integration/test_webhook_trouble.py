@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from consumers.decode import Decoder
 from consumers.errors import FatalError
-from consumers.follow import Follower
+from consumers.stream.follow import Follower
 from consumers.webhook.answer import Meaning
 from consumers.webhook.cloudevent import Parcel
 from consumers.webhook.delivery import Couriers, Receiver

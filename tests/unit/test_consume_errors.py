@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from consumers.errors import FatalError, FencedError, RetryableError
-from consumers.kafka_errors import passes, refuses, translated
+from consumers.stream.kafka_errors import passes, refuses, translated
 
 
 def own(name: str) -> int:

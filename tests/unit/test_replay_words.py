@@ -13,9 +13,9 @@ from consumers.errors import SettingsError
 from consumers.incoming import Coordinates
 from consumers.ledger.port import StoredVersion
 from consumers.ledger.staging.port import Differences, TableDifference
-from consumers.loss import losses_of, missing_of
-from consumers.replay import Outcome
-from consumers.whole_topic import Extent
+from consumers.replay.loss import losses_of, missing_of
+from consumers.replay.replay import Outcome
+from consumers.stream.whole_topic import Extent
 from sandbox.event_stream import incoming_of, make_stream
 
 TOPIC = "orders-versjoner"

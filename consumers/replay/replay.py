@@ -14,14 +14,14 @@ import msgspec
 from consumers.apply import Rewriting
 from consumers.errors import FatalError, RetryableError
 from consumers.exit_codes import StoppedError
-from consumers.fresh_ledger import FreshLedger
 from consumers.incoming import Coordinates
 from consumers.ledger import tables
 from consumers.ledger.inspection import Inspection
 from consumers.ledger.port import Advance, Partition
 from consumers.ledger.staging.port import Differences
-from consumers.loss import losses_of, missing_of
-from consumers.whole_topic import Extent, TopicDesk, WholeTopic
+from consumers.replay.fresh_ledger import FreshLedger
+from consumers.replay.loss import losses_of, missing_of
+from consumers.stream.whole_topic import Extent, TopicDesk, WholeTopic
 from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
 
 if TYPE_CHECKING:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from consumers.consume import CALL_SECONDS_MAX, Subscription
 from consumers.errors import FatalError
 from consumers.exit_codes import StoppedError
-from consumers.kafka_errors import passes, translated
+from consumers.stream.consume import CALL_SECONDS_MAX, Subscription
+from consumers.stream.kafka_errors import passes, translated
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping
 
-    from consumers.consume import Owner
     from consumers.ledger.port import Advance, Partition
+    from consumers.stream.consume import Owner
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.errors import FatalError
-from consumers.kafka_errors import ALL_DOWN, passes, refuses, translated
+from consumers.stream.kafka_errors import ALL_DOWN, passes, refuses, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

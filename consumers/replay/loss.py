@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumers.ledger.port import Partition
-    from consumers.whole_topic import Extent
+    from consumers.stream.whole_topic import Extent
 
 
 def missing_of(extent: Extent, next_offsets: Mapping[int, int]) -> dict[int, int]:

@@ -22,8 +22,8 @@ from confluent_kafka import (
 )
 
 from consumers.errors import FatalError, FencedError, RetryableError
-from consumers.kafka_errors import ALL_DOWN, UNKNOWN_TOPIC, passes, refuses, translated
 from consumers.ledger.port import Advance, Partition
+from consumers.stream.kafka_errors import ALL_DOWN, UNKNOWN_TOPIC, passes, refuses, translated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

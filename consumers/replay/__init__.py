@@ -1,0 +1,1 @@
+"""Replay: a ledger rebuilt from the topic beside itself, compared, and swapped in."""
