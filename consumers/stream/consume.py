@@ -96,6 +96,7 @@ class Subscription:
             "enable.partition.eof": True,
             "error_cb": self._take_trouble,
         }
+        self._settings = dict(settings)
         if instance_id:
             settings["group.instance.id"] = instance_id
         try:
@@ -170,16 +171,22 @@ class Subscription:
             self._place(self._owner.next_offsets(self.topic, self.partitions))
 
     def ends(self) -> dict[int, int]:
-        """The offset after the last committed message of every partition of the topic. Raises as the class says."""
+        """The offset after the last message of every partition of the topic, open transactions included.
+
+        What has just been committed may look open for a moment longer. Raises as the class says.
+        """
+        consumer = Consumer({**self._settings, "isolation.level": "read_uncommitted"}, logger=_SILENT)
         try:
             return {
-                partition: self._consumer.get_watermark_offsets(
+                partition: consumer.get_watermark_offsets(
                     TopicPartition(self.topic, partition), timeout=CALL_SECONDS_MAX
                 )[1]
                 for partition in self._see_topic()
             }
         except KafkaException as error:
             raise self._translated(error.args[0]) from error
+        finally:
+            consumer.close()
 
     def lag(self) -> int:
         """How many offsets this member is behind, as far as is known without asking Kafka."""
