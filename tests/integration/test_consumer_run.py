@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
@@ -257,6 +257,24 @@ def test_a_topic_that_is_not_there_is_told_with_what_to_do(place: Place) -> None
     code, told = place.run()
     assert code == 1
     assert "nowhere-versjoner: no such topic; set TREKKPAALEGG_TOPIC_PREFIX" in told
+
+
+def test_the_end_takes_in_a_transaction_that_is_still_open_at_the_start(place: Place) -> None:
+    """What was committed a moment ago may look so: the broker marks its partitions one after another."""
+    place.topics.write(STREAM[:3])
+    encoded = event_encoder().encode(STREAM[3])
+    producer = Producer({"bootstrap.servers": place.topics.bootstrap_servers, "transactional.id": place.topics.prefix})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    headers: Any = encoded.headers
+    producer.produce(place.topics.topics.versjoner, encoded.value, encoded.key, headers=headers)
+    producer.flush(20)
+    committing = threading.Timer(2.0, producer.commit_transaction)
+    committing.start()
+    code, told = place.run()
+    committing.join()
+    assert code == 0, told
+    assert place.count("trekkpaalegg_versjon") == 4
 
 
 @pytest.mark.parametrize(
