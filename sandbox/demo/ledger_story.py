@@ -108,6 +108,12 @@ def verified(play: Play) -> None:
             otherwise=str(check["differences"][:2]),
         )
     play.figures.verify_seconds = proof["seconds"]
+    people = [row[0] for row in _rows(play, "SELECT DISTINCT skyldner FROM trekkpaalegg_versjon")]
+    said = play.stage.everything_said()
+    narrator.claim(
+        f"still none of {grouped(len(people))} national ids is in {counted(len(said.splitlines()), 'line')} of output",
+        holds=not any(each in said for each in people),
+    )
     narrator.claim(f"all of it in {seconds_text(proof['seconds'])}", holds=proof["ok"])
 
 
