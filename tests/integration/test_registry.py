@@ -10,7 +10,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
@@ -144,7 +144,9 @@ def test_event_is_read_through_the_registry_by_our_reader_and_by_an_ordinary_one
     topic = f"{topic_prefix}-versjoner"
     value = compile_encoder(CURRENT, confluent_prefix(client.register(f"{topic}-value", CURRENT)))(VERSION)
 
-    ordinary = AvroDeserializer(plain)(value, SerializationContext(topic, MessageField.VALUE))
+    # Without the strategy's name it would ask an address that Apicurio does not have, and at times leaves unanswered.
+    deserialize = AvroDeserializer(plain, conf={"subject.name.strategy": topic_subject_name_strategy})
+    ordinary = deserialize(value, SerializationContext(topic, MessageField.VALUE))
     assert ordinary["skyldner"] == "12345678901"
     assert ordinary["opprettet"] == datetime(2026, 1, 1, tzinfo=UTC)
     assert ordinary["trekkstoerrelse_for_periode"][0]["trekkbeloep"] == Decimal("5000.50")
