@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import uuid
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,10 @@ from sandbox.postgresql import EmbeddedPostgresql
 from sandbox.registry import EmbeddedRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+DEBIAN_PACKAGES = {"kcat": "kcat", "promtool": "prometheus"}
+"""Programs that tests use and Python packages do not bring, and the Debian package of each."""
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +40,22 @@ def postgresql() -> Iterator[EmbeddedPostgresql]:
     """One real PostgreSQL for the session; a test makes a database or schema of its own in it."""
     with EmbeddedPostgresql() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Path of a program of `DEBIAN_PACKAGES`; without it the test is skipped and the end tells so, in CI it fails."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            reason = f"{name} is not installed; on Debian and Ubuntu: sudo apt-get install {DEBIAN_PACKAGES[name]}"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return path
+
+    return find
 
 
 @pytest.fixture(autouse=True)
