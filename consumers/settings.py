@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from consumers.environment import PREFIX, read_environment
+from consumers.environment import FILE_SUFFIX, PREFIX, read_environment, read_secret_files
 from consumers.errors import SettingsError
 
 REFUSED_PROPERTIES = frozenset(
@@ -41,12 +41,15 @@ PRODUCER_SETTINGS = frozenset(
                 *("API_URL", "SOURCE", "TREKKPLIKTIGE", "TREKKPLIKTIGE_FILE", "AUTHENTICATION"),
                 *("POLL_INTERVAL_SECONDS", "MAKS_ANTALL", "MAX_CONCURRENT_CALLS", "OVERLAP_SEKVENSNUMMER"),
                 *("RECONCILE_INTERVAL_SECONDS", "APPLICATION_ID", "HTTP_HOST", "HTTP_PORT"),
-                *("WEBHOOK_PORT", "WEBHOOK_SECRET"),
+                *("WEBHOOK_PORT", "WEBHOOK_SECRET", "WEBHOOK_SECRET_FILE"),
             )
         ),
         *(
             f"MASKINPORTEN_{name}"
-            for name in ("CLIENT_ID", "CLIENT_JWK", "SCOPES", "WELL_KNOWN_URL", "ISSUER", "TOKEN_ENDPOINT")
+            for name in (
+                *("CLIENT_ID", "CLIENT_JWK", "CLIENT_JWK_FILE", "SCOPES"),
+                *("WELL_KNOWN_URL", "ISSUER", "TOKEN_ENDPOINT"),
+            )
         ),
     }
 )
@@ -129,17 +132,29 @@ SETTING_NAMES = {setting_name(field): field for field in Settings.model_fields i
 """Every environment variable that is used, and its attribute."""
 
 
+def _is_secret(field: str) -> bool:
+    annotation = Settings.model_fields[field].annotation
+    return SecretStr in (annotation, *get_args(annotation))
+
+
+SECRET_NAMES = frozenset(name for name, field in SETTING_NAMES.items() if _is_secret(field))
+"""Settings that may be given as a file too, in the name with `_FILE` after it."""
+KNOWN_NAMES = frozenset({*SETTING_NAMES, *PRODUCER_SETTINGS, *(name + FILE_SUFFIX for name in SECRET_NAMES)})
+"""Every name of the contract."""
+
+
 def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs_kafka: bool = True) -> Settings:
     """Read all settings. Raises `SettingsError` with every fault at once; no message holds a value.
 
     Without `needs_kafka` no brokers need be given: for what works on a ledger alone.
 
-    Steps: 1. gather the text of every name; 2. give each its type; 3. read the file of properties; 4. check what only
-    shows between them.
+    Steps: 1. gather the text of every name, secrets also from their files; 2. give each its type; 3. read the file of
+    properties; 4. check what only shows between them.
     """
-    given, faults = read_environment(env_file, environ, [*SETTING_NAMES, *PRODUCER_SETTINGS])
+    given, faults = read_environment(env_file, environ, KNOWN_NAMES)
+    given |= read_secret_files(given, SECRET_NAMES, faults)
     values = {SETTING_NAMES[name]: text for name, text in given.items() if name in SETTING_NAMES}
-    settings = Settings.model_validate(_typed(values, faults))
+    settings = Settings.model_validate(_typed({field: text for field, text in values.items() if text}, faults))
     properties = {}
     if settings.kafka_properties_file is not None:
         properties = _read_properties(settings.kafka_properties_file, faults)
@@ -148,7 +163,7 @@ def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs_ka
         faults.append("KAFKA_BROKERS: missing; give host:port, several separated by commas")
     if (settings.kafka_certificate_path is None) != (settings.kafka_private_key_path is None):
         faults.append("KAFKA_CERTIFICATE_PATH and KAFKA_PRIVATE_KEY_PATH: give both or neither")
-    if (settings.kafka_schema_registry_user is None) != (settings.kafka_schema_registry_password is None):
+    if ("kafka_schema_registry_user" in values) != ("kafka_schema_registry_password" in values):
         faults.append("KAFKA_SCHEMA_REGISTRY_USER and KAFKA_SCHEMA_REGISTRY_PASSWORD: give both or neither")
     if faults:
         raise SettingsError(faults)

@@ -1,7 +1,9 @@
 """Environment variables and `.env` files in, one mapping of the settings' names to their text out, with every fault.
 
 The environment wins over `--env-file`, which wins over `.env` in the working directory. An empty value counts as
-not given, since that is what manifests and compose files make of a missing one.
+not given, since that is what manifests and compose files make of a missing one. A secret may be given as a file that
+holds it, in the name with `_FILE` after it: that keeps it out of the environment, which `docker inspect` and crash
+reports show.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 PREFIX = "TREKKPAALEGG_"
+FILE_SUFFIX = "_FILE"
+_SECRET_BYTES_MAX = 65_536
 
 
 def read_environment(
@@ -33,6 +37,36 @@ def read_environment(
     own = {name: value for name, value in given.items() if not is_service_link(name, value)}
     faults += [_unknown(name, known) for name in sorted(own) if name.startswith(PREFIX) and name not in known]
     return {name: own[name].strip() for name in known if own.get(name, "").strip()}, faults
+
+
+def read_secret_files(given: Mapping[str, str], secret_names: Collection[str], faults: list[str]) -> dict[str, str]:
+    """The text of each of `secret_names` that is given as a file; empty, and told in `faults`, where it cannot be had.
+
+    Line ends and blanks around it are no part of a secret: editors and `echo` add them.
+    """
+    read: dict[str, str] = {}
+    for name in secret_names:
+        file_name = name + FILE_SUFFIX
+        if file_name not in given:
+            continue
+        if name in given:
+            faults.append(f"{name} and {file_name}: give one of the two, not both")
+            continue
+        try:
+            with Path(given[file_name]).open("rb") as file:
+                content = file.read(_SECRET_BYTES_MAX + 1)
+            read[name] = content.decode("utf-8-sig").strip() if len(content) <= _SECRET_BYTES_MAX else ""
+            if not read[name]:
+                reason = "is empty" if len(content) <= _SECRET_BYTES_MAX else "is too large for a secret"
+                faults.append(f"{file_name}: {given[file_name]} {reason}; give a file that holds the secret alone")
+        except FileNotFoundError:
+            read[name] = ""
+            faults.append(f"{file_name}: there is no file {given[file_name]}; make it, or mount the secret there")
+        except (OSError, UnicodeDecodeError) as error:
+            read[name] = ""
+            reason = type(error).__name__
+            faults.append(f"{file_name}: {given[file_name]} cannot be read ({reason}); give a readable UTF-8 file")
+    return read
 
 
 def is_service_link(name: str, value: str) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path  # noqa: TC003  as above
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from producer.environment import PREFIX, read_environment
+from producer.environment import FILE_SUFFIX, PREFIX, read_environment, read_secret_files
 from producer.errors import SettingsError
 from producer.properties_file import has_brokers, read_properties
 from producer.setting_types import (
@@ -93,6 +93,16 @@ SETTING_NAMES = {setting_name(field): field for field in Settings.model_fields i
 """Every environment variable that is read, and its attribute."""
 
 
+def _is_secret(field: str) -> bool:
+    annotation = Settings.model_fields[field].annotation
+    return SecretStr in (annotation, *get_args(annotation))
+
+
+SECRET_NAMES = frozenset(name for name, field in SETTING_NAMES.items() if _is_secret(field))
+"""Settings that may be given as a file too, in the name with `_FILE` after it."""
+SECRET_FILE_NAMES = frozenset(name + FILE_SUFFIX for name in SECRET_NAMES)
+
+
 def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs: frozenset[Need] = ALL_NEEDS) -> Settings:
     """Read all settings; `needs` says what the command will talk to, and so which of them must be given.
 
@@ -109,17 +119,18 @@ def read_settings(
 ) -> tuple[Settings, list[str]]:
     """As `load_settings`, but what can be used of them beside the faults; a faulty one has its default.
 
-    Steps: 1. gather the text of every name; 2. give each its type; 3. read the files that they name; 4. check what
-    only shows between them. Every step adds to one list of faults.
+    Steps: 1. gather the text of every name, secrets also from their files; 2. give each its type; 3. read the files
+    that they name; 4. check what only shows between them. Every step adds to one list of faults.
     """
-    given, faults = read_environment(env_file, environ, SETTING_NAMES.keys())
-    values: dict[str, Any] = {SETTING_NAMES[name]: text for name, text in given.items()}
+    given, faults = read_environment(env_file, environ, SETTING_NAMES.keys() | SECRET_FILE_NAMES)
+    given |= read_secret_files(given, SECRET_NAMES, faults)
+    values: dict[str, Any] = {SETTING_NAMES[name]: text for name, text in given.items() if name in SETTING_NAMES}
     if values.get("source") == "notification":
         values.setdefault("poll_interval_seconds", _POLL_INTERVAL_WITH_NOTIFICATION_SECONDS)
-    settings = Settings.model_validate(_typed(values, faults))
+    settings = Settings.model_validate(_typed({field: text for field, text in values.items() if text}, faults))
     settings = settings.model_copy(update=_read_files(settings, faults))
     faults += _missing(settings, needs, frozenset(values))
-    faults += _conflicts(settings, needs)
+    faults += _conflicts(settings, needs, frozenset(values))
     return settings, faults
 
 
@@ -203,13 +214,13 @@ def _missing(settings: Settings, needs: frozenset[Need], given: frozenset[str]) 
     return faults
 
 
-def _conflicts(settings: Settings, needs: frozenset[Need]) -> list[str]:
+def _conflicts(settings: Settings, needs: frozenset[Need], given: frozenset[str]) -> list[str]:
     faults = []
     if settings.trekkpliktige and settings.trekkpliktige_file is not None:
         faults.append("TREKKPAALEGG_TREKKPLIKTIGE and TREKKPAALEGG_TREKKPLIKTIGE_FILE: give one of the two, not both")
     if (settings.kafka_certificate_path is None) != (settings.kafka_private_key_path is None):
         faults.append("KAFKA_CERTIFICATE_PATH and KAFKA_PRIVATE_KEY_PATH: give both or neither")
-    if (settings.kafka_schema_registry_user is None) != (settings.kafka_schema_registry_password is None):
+    if ("kafka_schema_registry_user" in given) != ("kafka_schema_registry_password" in given):
         faults.append("KAFKA_SCHEMA_REGISTRY_USER and KAFKA_SCHEMA_REGISTRY_PASSWORD: give both or neither")
     if settings.source == "notification" and "api" in needs:
         faults.append("TREKKPAALEGG_SOURCE: notification comes with a later version; give polling")

@@ -13,9 +13,9 @@ import jwt
 import msgspec
 from jwt.algorithms import RSAAlgorithm
 
-from consumers.environment import PREFIX, read_environment
+from consumers.environment import PREFIX, read_environment, read_secret_files
 from consumers.errors import SettingsError
-from consumers.settings import PRODUCER_SETTINGS, SETTING_NAMES
+from consumers.settings import KNOWN_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,8 @@ class SourceSettings(msgspec.Struct, frozen=True):
 
 def load_source_settings(env_file: Path | None, environ: Mapping[str, str]) -> SourceSettings:
     """Read them. No message holds a value."""
-    given, faults = read_environment(env_file, environ, [*SETTING_NAMES, *PRODUCER_SETTINGS])
+    given, faults = read_environment(env_file, environ, KNOWN_NAMES)
+    given |= read_secret_files(given, ["MASKINPORTEN_CLIENT_JWK"], faults)
     own = {name.removeprefix(PREFIX): text for name, text in given.items() if name.startswith(PREFIX)}
     keys = {name.removeprefix("MASKINPORTEN_"): text for name, text in given.items() if name.startswith("MASKIN")}
     api_url = own.get("API_URL", "").rstrip("/")
@@ -78,7 +79,7 @@ def load_source_settings(env_file: Path | None, environ: Mapping[str, str]) -> S
         faults.append("MASKINPORTEN_WELL_KNOWN_URL: missing; give it, or both issuer and token endpoint")
     maks_antall = _number(own, "MAKS_ANTALL", _MAKS_ANTALL_DEFAULT, faults)
     calls_at_once = _number(own, "MAX_CONCURRENT_CALLS", CALLS_AT_ONCE_MAX, faults)
-    key = _key(keys.get("CLIENT_JWK", ""), faults)
+    key = None if keys.get("CLIENT_JWK") == "" else _key(keys.get("CLIENT_JWK", ""), faults)
     if faults or key is None:
         raise SettingsError(faults)
     return SourceSettings(

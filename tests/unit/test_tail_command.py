@@ -13,6 +13,7 @@ from consumers.commands.output import PROGRAM
 from consumers.errors import FatalError, RetryableError, SettingsError, UndecodableError
 from consumers.exit_codes import ExitCode, StoppedError, ending_of
 from consumers.settings import (
+    KNOWN_NAMES,
     PRODUCER_SETTINGS,
     REFUSED_PROPERTIES,
     SETTING_NAMES,
@@ -21,6 +22,7 @@ from consumers.settings import (
     load_settings,
 )
 from producer import properties_file as producers
+from producer.settings import SECRET_FILE_NAMES
 from producer.settings import SETTING_NAMES as PRODUCERS_NAMES
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def faults(environ: dict[str, str], env_file: Path | None = None) -> list[str]:
 
 def test_consumers_know_every_name_that_the_producer_knows() -> None:
     """They share no code, and one file of settings serves both."""
-    assert PRODUCER_SETTINGS | SETTING_NAMES.keys() == PRODUCERS_NAMES.keys()
+    assert PRODUCERS_NAMES.keys() | SECRET_FILE_NAMES == KNOWN_NAMES
     assert not PRODUCER_SETTINGS & SETTING_NAMES.keys()
 
 
