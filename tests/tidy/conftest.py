@@ -13,7 +13,7 @@ PRODUCT = ("producer", "consumers", "schemas", "sandbox")
 
 
 # What a working folder holds besides: looked at only where there is no git to ask.
-IGNORED = {".git", ".venv", ".data", "dist", "__pycache__"}
+IGNORED = {".git", ".venv", ".data", "dist", "__pycache__", "node_modules"}
 
 
 def _listed(root: Path) -> set[str]:
