@@ -137,10 +137,12 @@ def _is_secret(field: str) -> bool:
     return SecretStr in (annotation, *get_args(annotation))
 
 
-SECRET_NAMES = frozenset(name for name, field in SETTING_NAMES.items() if _is_secret(field))
+SECRET_NAMES = tuple(name for name, field in SETTING_NAMES.items() if _is_secret(field))
 """Settings that may be given as a file too, in the name with `_FILE` after it."""
-KNOWN_NAMES = frozenset({*SETTING_NAMES, *PRODUCER_SETTINGS, *(name + FILE_SUFFIX for name in SECRET_NAMES)})
-"""Every name of the contract."""
+KNOWN_NAMES = dict.fromkeys(
+    [*SETTING_NAMES, *sorted(PRODUCER_SETTINGS), *(name + FILE_SUFFIX for name in SECRET_NAMES)]
+).keys()
+"""Every name of the contract, in the order in which faults are told."""
 
 
 def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs_kafka: bool = True) -> Settings:

@@ -98,7 +98,7 @@ def _is_secret(field: str) -> bool:
     return SecretStr in (annotation, *get_args(annotation))
 
 
-SECRET_NAMES = frozenset(name for name, field in SETTING_NAMES.items() if _is_secret(field))
+SECRET_NAMES = tuple(name for name, field in SETTING_NAMES.items() if _is_secret(field))
 """Settings that may be given as a file too, in the name with `_FILE` after it."""
 SECRET_FILE_NAMES = frozenset(name + FILE_SUFFIX for name in SECRET_NAMES)
 
@@ -122,7 +122,7 @@ def read_settings(
     Steps: 1. gather the text of every name, secrets also from their files; 2. give each its type; 3. read the files
     that they name; 4. check what only shows between them. Every step adds to one list of faults.
     """
-    given, faults = read_environment(env_file, environ, SETTING_NAMES.keys() | SECRET_FILE_NAMES)
+    given, faults = read_environment(env_file, environ, [*SETTING_NAMES, *SECRET_FILE_NAMES])
     given |= read_secret_files(given, SECRET_NAMES, faults)
     values: dict[str, Any] = {SETTING_NAMES[name]: text for name, text in given.items() if name in SETTING_NAMES}
     if values.get("source") == "notification":
