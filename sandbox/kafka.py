@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
@@ -16,7 +18,6 @@ from sandbox.server import LOOPBACK, EmbeddedServer, accepts_connections, free_p
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 KAFKA_VERSION = "4.3.1"
 COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
@@ -24,47 +25,73 @@ CACHE_NAME = f"kafka-{KAFKA_VERSION}"
 
 _CLUSTER_ID = "dHJla2twYWFsZWdnLXNhbg"
 _START_DEADLINE_SECONDS = 60
+_HEAP_MEGABYTES = 512
 
 _SILENT = logging.getLogger(f"{__name__}.silent")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 
 
-class EmbeddedKafka(EmbeddedServer):
-    """One broker, its own controller, of the version in `KAFKA_VERSION`.
+class Place(msgspec.Struct, frozen=True):
+    """A node's place among the controllers that vote: its own number, and the controller port of each, by number."""
 
-    `properties` are added to the broker's settings and win over the ones set here. `port` 0 takes a free one.
+    node: int
+    controller_ports: dict[int, int]
+
+
+class EmbeddedKafka(EmbeddedServer):
+    """One node, broker and controller in one, of the version in `KAFKA_VERSION`; the only one unless it has a `place`.
+
+    `properties` are added to the broker's settings and win over the ones set here. `port` 0 takes a free one. A node
+    with a `place` is ready only when most of the others run too: `sandbox.kafka_cluster` starts them together.
     """
 
     name: ClassVar[str] = "kafka"
 
     def __init__(
-        self, data_folder: Path | None = None, *, properties: Mapping[str, str] | None = None, port: int = 0
+        self,
+        data_folder: Path | None = None,
+        *,
+        properties: Mapping[str, str] | None = None,
+        port: int = 0,
+        place: Place | None = None,
+        heap_megabytes: int = _HEAP_MEGABYTES,
     ) -> None:
         super().__init__(data_folder)
         self._properties = dict(properties or {})
         self.port = port or free_port()
-        self._controller_port = free_port()
+        self._place = place or Place(1, {1: free_port()})
+        self._heap_megabytes = heap_megabytes
 
     @property
     def bootstrap_servers(self) -> str:
         """Address for clients, `host:port`."""
         return f"{LOOPBACK}:{self.port}"
 
+    @property
+    def node(self) -> int:
+        """Its number in the cluster."""
+        return self._place.node
+
+    @property
+    def records_folder(self) -> Path:
+        """Where the records are: below the data folder, unless the properties have `log.dirs` elsewhere."""
+        return Path(self._settings()["log.dirs"])
+
     def _ports(self) -> tuple[int, ...]:
-        return self.port, self._controller_port
+        return self.port, self._place.controller_ports[self.node]
 
     def _launch(self) -> ServerProcess:
         class_path = os.pathsep.join(str(jar) for jar in fetch_jars(CACHE_NAME, COORDINATES))
         settings_file = self.data_folder / "server.properties"
         lines = [f"{name}={value}\n" for name, value in self._settings().items()]
         settings_file.write_text("".join(lines), encoding="utf-8")
-        if not (self.data_folder / "records" / "meta.properties").exists():
+        if not (self.records_folder / "meta.properties").exists():
             self._format(class_path, settings_file)
         process = ServerProcess(
             self.name,
             [
-                *(JAVA, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+                *(JAVA, f"-Xmx{self._heap_megabytes}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
                 "-Dorg.slf4j.simpleLogger.showDateTime=true",
                 "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
@@ -78,11 +105,12 @@ class EmbeddedKafka(EmbeddedServer):
         return process
 
     def _settings(self) -> dict[str, str]:
+        controllers = self._place.controller_ports
         return {
             "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller_port}",
-            "listeners": f"PLAINTEXT://{LOOPBACK}:{self.port},CONTROLLER://{LOOPBACK}:{self._controller_port}",
+            "node.id": str(self.node),
+            "controller.quorum.voters": ",".join(f"{node}@{LOOPBACK}:{port}" for node, port in controllers.items()),
+            "listeners": f"PLAINTEXT://{LOOPBACK}:{self.port},CONTROLLER://{LOOPBACK}:{controllers[self.node]}",
             "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{self.port}",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.data_folder / "records"),
@@ -124,6 +152,6 @@ class EmbeddedKafka(EmbeddedServer):
             return False
         try:
             admin = AdminClient({"bootstrap.servers": self.bootstrap_servers}, logger=_SILENT)
-            return len(admin.list_topics(timeout=5).brokers) == 1
+            return self.node in admin.list_topics(timeout=5).brokers
         except KafkaException:
             return False
