@@ -1,4 +1,4 @@
-"""Nothing in, the whole simulated outside world out: Skatteetaten, Maskinporten and a control address on 127.0.0.1.
+"""Nothing in, the whole simulated outside world out: Skatteetaten, Maskinporten and a control address.
 
 ::
 
@@ -24,6 +24,7 @@ from sandbox.generate import generate_versions, trekkpliktige
 from sandbox.maskinporten.http import maskinporten_app
 from sandbox.maskinporten.state import DEFAULT_SCOPE, Maskinporten
 from sandbox.maskinporten.tokens import TokenStore
+from sandbox.place import HERE, Place
 from sandbox.serving import ServerThread
 from sandbox.skatteetaten.answer import BASE_PATH
 from sandbox.skatteetaten.http import SkatteetatenApp
@@ -51,6 +52,7 @@ class OutsideWorld:
         maskinporten_port: int = 0,
         control_port: int = 0,
         clock: Callable[[], float] = time.time,
+        place: Place = HERE,
     ) -> None:
         tokens = TokenStore(Random(f"tokens {seed}"), clock)
         self.skatteetaten = Skatteetaten(seed=seed, clock=clock)
@@ -58,6 +60,7 @@ class OutsideWorld:
         self.tokens = tokens
         self._private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._client_of: dict[str, str] = {}
+        self._place = place
         self._servers: list[ServerThread] = []
         try:
             self._api = self._serve(SkatteetatenApp(self.skatteetaten, tokens), api_port)
@@ -116,16 +119,20 @@ class OutsideWorld:
         return employers
 
     def environment(self, trekkpliktige: Iterable[str], authentication: str = "systembruker") -> dict[str, str]:
-        """The contract's variables for a producer that serves these employers; with `egen` there must be one."""
+        """The contract's variables for a producer that serves these employers; with `egen` there must be one.
+
+        The key is not among them where the place has one: it is the client's alone.
+        """
         wanted = list(trekkpliktige)
         if authentication == "egen" and len(wanted) != 1:
             raise ValueError("egen serves exactly one trekkpliktig")
+        key = {} if self._place.client_key else {"MASKINPORTEN_CLIENT_JWK": json.dumps(self.private_jwk())}
         return {
             "TREKKPAALEGG_API_URL": self.api_url,
             "TREKKPAALEGG_TREKKPLIKTIGE": ",".join(wanted),
             "TREKKPAALEGG_AUTHENTICATION": authentication,
             "MASKINPORTEN_CLIENT_ID": self._client(wanted[0] if authentication == "egen" else SUPPLIER),
-            "MASKINPORTEN_CLIENT_JWK": json.dumps(self.private_jwk()),
+            **key,
             "MASKINPORTEN_SCOPES": DEFAULT_SCOPE,
             "MASKINPORTEN_WELL_KNOWN_URL": self.well_known_url,
         }
@@ -180,19 +187,22 @@ class OutsideWorld:
         self.close()
 
     def _serve(self, app: Any, port: int) -> ServerThread:  # noqa: ANN401  # any ASGI application
-        server = ServerThread(app, port=port)
+        server = ServerThread(app, port=port, host=self._place.host, called=self._place.called)
         self._servers.append(server)
         return server
 
     def _client(self, organisasjonsnummer: str) -> str:
         if organisasjonsnummer not in self._client_of:
-            public = {**_jwk(self._private_key.public_key()), "kid": _KID}
-            self._client_of[organisasjonsnummer] = self.maskinporten.register_client(organisasjonsnummer, public)
+            public = self._place.client_key or {**_jwk(self._private_key.public_key()), "kid": _KID}
+            chosen = self._place.client_id if organisasjonsnummer == SUPPLIER else None
+            self._client_of[organisasjonsnummer] = self.maskinporten.register_client(
+                organisasjonsnummer, public, client_id=chosen
+            )
         return self._client_of[organisasjonsnummer]
 
 
 def _address(server: ServerThread) -> str:
-    return f"http://127.0.0.1:{server.port}"
+    return f"http://{server.called}:{server.port}"
 
 
 def _jwk(key: Any) -> dict[str, Any]:  # noqa: ANN401  # a private or a public RSA key

@@ -1,4 +1,4 @@
-"""An ASGI application in, a listening server out: uvicorn in a thread, on 127.0.0.1, started and stopped at will."""
+"""An ASGI application in, a listening server out: uvicorn in a thread, started and stopped at will."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Self
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sandbox.place import LOOPBACK
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-_HOST = "127.0.0.1"
 _START_SECONDS = 10.0
 _BACKLOG = 1024
 
@@ -29,12 +30,17 @@ class _OpenProtocol(H11Protocol):
 
 
 class ServerThread:
-    """One server. `port` 0 lets the system choose; the port stays the same over stop and start."""
+    """One server on the address `host`. `port` 0 lets the system choose; it stays the same over stop and start.
 
-    def __init__(self, app: ASGIApp, *, port: int = 0) -> None:
+    `called` is the name by which others reach it.
+    """
+
+    def __init__(self, app: ASGIApp, *, port: int = 0, host: str = LOOPBACK, called: str = LOOPBACK) -> None:
         self._app = app
+        self._host = host
+        self.called = called
         # Bound but never listening: it keeps the port ours during a simulated outage, when callers are refused.
-        self._reservation = _bound_socket(port)
+        self._reservation = _bound_socket(host, port)
         self.port: int = self._reservation.getsockname()[1]
         self._serving: _Serving | None = None
         self._thread: threading.Thread | None = None
@@ -61,7 +67,7 @@ class ServerThread:
             timeout_keep_alive=60,
             timeout_graceful_shutdown=1,
         )
-        listener = _bound_socket(self.port)
+        listener = _bound_socket(self._host, self.port)
         listener.listen(_BACKLOG)
         self._serving = serving = _Serving(config, listener)
         self._thread = threading.Thread(target=serving.run, name=f"sandbox-{self.port}", daemon=True)
@@ -126,12 +132,12 @@ class _Serving:
         await serving
 
 
-def _bound_socket(port: int) -> socket.socket:
+def _bound_socket(host: str, port: int) -> socket.socket:
     # The protocol must be named: asyncio sets TCP_NODELAY only then, and without it each answer waits 40 ms.
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((_HOST, port))
+        bound.bind((host, port))
     except OSError:
         bound.close()
         raise

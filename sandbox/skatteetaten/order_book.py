@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Version(msgspec.Struct, gc=False):
@@ -59,6 +59,8 @@ class OrderBook:
         self._hidden: set[tuple[str, int]] = set()
         self._gone: set[tuple[str, int]] = set()
         self.highest_sekvensnummer = 0
+        self.on_change: Callable[[Version, bool], None] = lambda _version, _visible: None
+        """Told of each version that is added or revealed, and whether it can be seen."""
 
     def add(self, version: Version, *, visible: bool = True) -> None:
         """Store a version; ValueError if that order has this trekkversjon already."""
@@ -71,6 +73,7 @@ class OrderBook:
             ordered = sorted((*versions, version), key=lambda stored: stored.trekkversjon)
             self._orders[version.trekkid] = tuple(ordered)
         self.highest_sekvensnummer = max(self.highest_sekvensnummer, version.sekvensnummer)
+        self.on_change(version, visible)
         if not visible:
             self._hidden.add((version.trekkid, version.trekkversjon))
             return
@@ -81,6 +84,7 @@ class OrderBook:
         self._hidden.remove((trekkid, trekkversjon))
         version = self.stored(trekkid, trekkversjon)
         others = tuple(other for other in self._orders[trekkid] if other is not version)
+        self.on_change(version, True)  # noqa: FBT003 - a callback
         self._list_newest(version, others)
         return version
 
@@ -158,6 +162,10 @@ class OrderBook:
         """Whether it is neither hidden nor forgotten."""
         key = (version.trekkid, version.trekkversjon)
         return key not in self._hidden and key not in self._gone
+
+    def is_hidden(self, version: Version) -> bool:
+        """Whether the book has it already, not yet to be seen."""
+        return (version.trekkid, version.trekkversjon) in self._hidden
 
     def _find(self, trekkid: str, trekkversjon: int) -> Version | None:
         for version in self._orders.get(trekkid, ()):

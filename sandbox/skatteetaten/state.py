@@ -176,6 +176,11 @@ class Skatteetaten:
                 return [self.change(version.trekkid, status) for version in ended]
             return [self.rewrite(version.trekkid, version.trekkversjon, status) for version in ended]
 
+    def begin_anew(self, made_before: int) -> None:
+        """Take other chances than a world of this seed took before, for `made_before` versions that it made then."""
+        self.random.seed(f"{self.random.random()} {made_before}")
+        self._generator = OrderGenerator(Random(f"orders {self.random.random()}"))
+
     def next_sekvensnummer(self) -> int:
         """The next number of all, after a gap by chance."""
         return self.book.highest_sekvensnummer + self.random.randint(1, 1 + self.behaviour.sekvensnummer_gap_max)
