@@ -40,6 +40,8 @@ bench: $(PREPARED) ## measure back-fill and ledgers against raw loops
 lock: $(INSTALLED) ## choose the newest allowed dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header \
 	    --python-version 3.11 --upgrade --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	    --python-version 3.11 --constraint requirements.lock --output-file requirements-runtime.lock
 
 clean: ## remove .venv and every cache in this folder; fetched Java programs stay in ~/.cache/trekkpaalegg-sandbox
 	rm -rf $(VENV) $(ASYNCAPI)/node_modules .data dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

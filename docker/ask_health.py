@@ -1,0 +1,39 @@
+"""Addresses on this machine in; exit code 0 out when each answers HTTP 200, else 1 and what the first other one said.
+
+For the health checks of containers, which run every few seconds: it starts in hundredths of a second.
+
+    python -I -S ask_health.py PORT/PATH...
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+_SECONDS = 4.0
+_TOLD_BYTES = 1000
+
+
+def ask(address: str) -> str | None:
+    """What is wrong with the answer, or None."""
+    port, _, path = address.partition("/")
+    request = f"GET /{path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    try:
+        with socket.create_connection(("127.0.0.1", int(port)), _SECONDS) as connection:
+            connection.sendall(request.encode("ascii"))
+            answer = b""
+            while len(answer) < _TOLD_BYTES and (part := connection.recv(4096)):
+                answer += part
+    except OSError as error:
+        return f"{address}: {error}"
+    head, _, body = answer.decode("utf-8", "replace").partition("\r\n\r\n")
+    if head.split(" ")[1:2] == ["200"]:
+        return None
+    return f"{address}: {head.splitlines()[0] if head else 'no answer'} {body[:_TOLD_BYTES]}"
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:]:
+        if (fault := ask(wanted)) is not None:
+            print(fault)  # noqa: T201 - Docker keeps it as the reason, see `docker inspect`
+            sys.exit(1)
