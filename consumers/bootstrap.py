@@ -50,6 +50,7 @@ def decoding(settings: Settings) -> Iterator[Decoder]:
         settings.kafka_schema_registry,
         settings.kafka_schema_registry_user,
         password.get_secret_value() if password else None,
+        settings.kafka_schema_registry_ca_path,
     )
     try:
         yield Decoder(source)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from consumers.environment import FILE_SUFFIX, PREFIX, read_environment, read_secret_files
 from consumers.errors import SettingsError
+from consumers.kafka_security import PROTOCOL, security_faults, security_protocol
 
 REFUSED_PROPERTIES = frozenset(
     {
@@ -117,6 +118,7 @@ class Settings(BaseModel):
     kafka_schema_registry: Annotated[str, AfterValidator(_registry_url)] | None = None
     kafka_schema_registry_user: str | None = None
     kafka_schema_registry_password: SecretStr | None = None
+    kafka_schema_registry_ca_path: _ExistingFile | None = None
     kafka_properties_file: _ExistingFile | None = None
 
     kafka_file_properties: Mapping[str, str] = Field(default_factory=dict, repr=False)
@@ -167,29 +169,34 @@ def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs_ka
         faults.append("KAFKA_CERTIFICATE_PATH and KAFKA_PRIVATE_KEY_PATH: give both or neither")
     if ("kafka_schema_registry_user" in values) != ("kafka_schema_registry_password" in values):
         faults.append("KAFKA_SCHEMA_REGISTRY_USER and KAFKA_SCHEMA_REGISTRY_PASSWORD: give both or neither")
+    faults += security_faults(properties, has_files=any(_tls_files(settings).values()))
     if faults:
         raise SettingsError(faults)
     return settings
 
 
 def kafka_properties(settings: Settings) -> dict[str, str]:
-    """What every Kafka client starts from: the brokers, TLS from the nais names, and the user's own properties.
+    """What every Kafka client starts from: the brokers, TLS from the nais names, SASL, and the user's own properties.
 
     The user's win over ours here. What a client needs for the guarantee it sets itself, after these.
     """
-    properties = {"client.id": "trekkpaalegg-consumer"}
+    properties: dict[str, str] = {"client.id": "trekkpaalegg-consumer"}
     own = dict(settings.kafka_file_properties)
     if settings.kafka_brokers and not any(own.get(name) for name in BROKER_PROPERTIES):
         properties["bootstrap.servers"] = settings.kafka_brokers
-    files = {
+    files = {name: str(path) for name, path in _tls_files(settings).items() if path is not None}
+    protocol = security_protocol(own, has_files=bool(files))
+    if protocol is not None:
+        properties[PROTOCOL] = protocol
+    return properties | files | own
+
+
+def _tls_files(settings: Settings) -> dict[str, Path | None]:
+    return {
         "ssl.ca.location": settings.kafka_ca_path,
         "ssl.certificate.location": settings.kafka_certificate_path,
         "ssl.key.location": settings.kafka_private_key_path,
     }
-    if any(files.values()):
-        properties["security.protocol"] = "ssl"
-        properties |= {name: str(path) for name, path in files.items() if path is not None}
-    return properties | own
 
 
 def _typed(values: Mapping[str, str], faults: list[str]) -> dict[str, Any]:

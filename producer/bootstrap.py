@@ -139,6 +139,7 @@ def build_registry(settings: Settings) -> SchemaRegistry:
         settings.kafka_schema_registry or "",
         settings.kafka_schema_registry_user,
         password.get_secret_value() if password else None,
+        settings.kafka_schema_registry_ca_path,
     )
 
 

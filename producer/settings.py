@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from producer.environment import FILE_SUFFIX, PREFIX, read_environment, read_secret_files
 from producer.errors import SettingsError
+from producer.kafka_security import security_faults
 from producer.properties_file import has_brokers, read_properties
 from producer.setting_types import (
     ApiUrl,
@@ -74,6 +75,7 @@ class Settings(BaseModel):
     kafka_schema_registry: RegistryUrl | None = None
     kafka_schema_registry_user: str | None = None
     kafka_schema_registry_password: SecretStr | None = None
+    kafka_schema_registry_ca_path: ExistingFile | None = None
     kafka_properties_file: ExistingFile | None = None
 
     kafka_file_properties: Mapping[str, str] = Field(default_factory=dict, repr=False)
@@ -222,6 +224,8 @@ def _conflicts(settings: Settings, needs: frozenset[Need], given: frozenset[str]
         faults.append("KAFKA_CERTIFICATE_PATH and KAFKA_PRIVATE_KEY_PATH: give both or neither")
     if ("kafka_schema_registry_user" in given) != ("kafka_schema_registry_password" in given):
         faults.append("KAFKA_SCHEMA_REGISTRY_USER and KAFKA_SCHEMA_REGISTRY_PASSWORD: give both or neither")
+    files = (settings.kafka_ca_path, settings.kafka_certificate_path, settings.kafka_private_key_path)
+    faults += security_faults(settings.kafka_file_properties, has_files=any(files))
     if settings.source == "notification" and "api" in needs:
         faults.append("TREKKPAALEGG_SOURCE: notification comes with a later version; give polling")
     return faults

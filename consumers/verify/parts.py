@@ -100,6 +100,7 @@ def registry_of(settings: Settings) -> RegistrySchemaSource | None:
         settings.kafka_schema_registry,
         settings.kafka_schema_registry_user,
         password.get_secret_value() if password else None,
+        settings.kafka_schema_registry_ca_path,
     )
 
 

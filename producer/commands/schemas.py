@@ -37,6 +37,7 @@ def open_registry(settings: Settings) -> SchemaRegistry:
         settings.kafka_schema_registry,
         settings.kafka_schema_registry_user,
         password.get_secret_value() if password else None,
+        settings.kafka_schema_registry_ca_path,
     )
 
 

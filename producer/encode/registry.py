@@ -19,6 +19,7 @@ from schemas.compatibility import differences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from schemas import Schema
 
@@ -34,11 +35,15 @@ _SUBJECT_UNKNOWN = (40401, 40408)
 class SchemaRegistry:
     """One registry. `url` is the base of its Confluent API; `user` and `password` are for basic authentication.
 
+    `ca_path` is a PEM file of the only authority to be trusted; without it the public ones are.
+
     Every call raises `RetryableError` when the registry is out of reach or in trouble, and `FatalError`, which says
-    what to do, when it refuses.
+    what to do, when it refuses or the file cannot be used.
     """
 
-    def __init__(self, url: str, user: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self, url: str, user: str | None = None, password: str | None = None, ca_path: Path | None = None
+    ) -> None:
         self._url = url
         configuration: dict[str, object] = {
             "url": url,
@@ -48,7 +53,12 @@ class SchemaRegistry:
         }
         if user is not None:
             configuration["basic.auth.user.info"] = f"{user}:{password or ''}"
-        self._client = SchemaRegistryClient(configuration)
+        if ca_path is not None:
+            configuration["ssl.ca.location"] = str(ca_path)
+        try:
+            self._client = SchemaRegistryClient(configuration)
+        except OSError as error:  # ssl.SSLError is one too
+            raise FatalError("KAFKA_SCHEMA_REGISTRY_CA_PATH: cannot be used; give a PEM file") from error
 
     def register(self, subject: str, schema: Schema) -> int:
         """The id of the schema under that subject, registered if it is not; registering twice gives the same id.
@@ -121,7 +131,7 @@ class SchemaRegistry:
                 raise RetryableError(f"{failed}: the registry answered {status}") from error
             raise FatalError(f"{failed}: {_explanation(self._url, status, error)}") from error
         except httpx2.RequestError as error:
-            raise RetryableError(f"{failed}: no answer from {self._url} ({type(error).__name__})") from error
+            raise RetryableError(f"{failed}: {_silence(self._url, error)}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # It answered 200 with something that the client could not read as JSON or as what it asked for.
             raise FatalError(f"{failed}: {_address_hint(self._url)}") from error
@@ -147,6 +157,17 @@ def _explanation(url: str, status: int, error: SchemaRegistryError) -> str:
     if status == _NOT_FOUND:
         return _address_hint(url)
     return f"the registry answered {status} ({message})."
+
+
+def _silence(url: str, error: httpx2.RequestError) -> str:
+    """Why there was no answer. A certificate is judged by OpenSSL, whose words come wrapped."""
+    _, is_judged, words = str(error).partition("certificate verify failed: ")
+    if not is_judged:
+        return f"no answer from {url} ({type(error).__name__})"
+    return (
+        f"the certificate of {url} is not to be trusted ({words.partition(' (')[0]}); "
+        "see KAFKA_SCHEMA_REGISTRY_CA_PATH, or have the certificate renewed"
+    )
 
 
 def _address_hint(url: str) -> str:

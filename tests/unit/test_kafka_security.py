@@ -1,0 +1,78 @@
+"""How clients are to speak with Kafka, from the user's own properties; and what contradicts itself is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import consumers.settings
+import producer.settings
+from consumers import kafka_security as of_consumers
+from producer import kafka_security as of_producer
+from producer.errors import SettingsError
+from producer.kafka_security import security_faults, security_protocol
+
+SASL = {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "we", "sasl.password": "secret-1"}
+
+
+@pytest.mark.parametrize(
+    ("own", "has_files", "protocol"),
+    [
+        ({}, False, None),
+        ({}, True, "ssl"),
+        (SASL, True, "sasl_ssl"),
+        ({"ssl.ca.location": "/ca.pem"}, False, "ssl"),
+        ({"ssl.ca.location": "/ca.pem", **SASL}, False, "sasl_ssl"),
+        ({"linger.ms": "5"}, True, "ssl"),
+        ({"security.protocol": "SASL_SSL", **SASL}, True, None),
+    ],
+)
+def test_the_protocol_follows_from_what_is_given(own: dict, has_files: bool, protocol: str | None) -> None:
+    assert security_protocol(own, has_files=has_files) == protocol
+    assert security_faults(own, has_files=has_files) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "has_files", "told"),
+    [
+        (SASL, False, "sasl.* is given, but no TLS"),
+        ({"security.protocol": "plaintext"}, True, "without TLS, but KAFKA_CA_PATH"),
+        ({"security.protocol": "sasl_plaintext", **SASL}, True, "without TLS, but KAFKA_CA_PATH"),
+        ({"security.protocol": "ssl", **SASL}, True, "security.protocol is ssl, which does not use it"),
+        ({"security.protocol": "plaintext", **SASL}, False, "security.protocol is plaintext, which does not use it"),
+        ({"security.protocol": "tls"}, True, "must be one of plaintext, ssl, sasl_plaintext, sasl_ssl"),
+        ({"sasl.username": "we", "sasl.password": "secret-1"}, True, "without sasl.mechanism"),
+        ({"sasl.mechanism": "PLAIN", "sasl.username": "we"}, True, "give both or neither"),
+    ],
+)
+def test_what_contradicts_itself_is_told_without_values(own: dict, has_files: bool, told: str) -> None:
+    faults = security_faults(own, has_files=has_files)
+    assert [told in fault for fault in faults] == [True]
+    assert "secret-1" not in faults[0]
+
+
+def test_sasl_without_tls_goes_where_it_is_asked_for_by_name() -> None:
+    assert security_faults({"security.protocol": "sasl_plaintext", **SASL}, has_files=False) == []
+
+
+@pytest.mark.parametrize("load", [producer.settings.load_settings, consumers.settings.load_settings])
+def test_both_programs_refuse_to_start_on_a_contradiction(load, tmp_path: Path) -> None:
+    path = tmp_path / "kafka.properties"
+    path.write_text("security.protocol=plaintext\nsasl.mechanism=PLAIN\nsasl.username=we\nsasl.password=secret-1\n")
+    environ = {"KAFKA_BROKERS": "127.0.0.1:9092", "KAFKA_PROPERTIES_FILE": str(path)}
+    with pytest.raises((SettingsError, consumers.settings.SettingsError)) as raised:
+        load(None, environ)
+    assert "security.protocol is plaintext, which does not use it" in str(raised.value)
+    assert "secret-1" not in str(raised.value)
+
+
+def test_consumers_speak_as_the_producer_does(tmp_path: Path) -> None:
+    path, ca = tmp_path / "kafka.properties", tmp_path / "ca.pem"
+    path.write_text("".join(f"{name}={value}\n" for name, value in SASL.items()))
+    ca.write_text("-")
+    environ = {"KAFKA_BROKERS": "127.0.0.1:9092", "KAFKA_PROPERTIES_FILE": str(path), "KAFKA_CA_PATH": str(ca)}
+    properties = consumers.settings.kafka_properties(consumers.settings.load_settings(None, environ))
+    assert properties["security.protocol"] == "sasl_ssl"
+    assert properties["ssl.ca.location"] == str(ca)
+    assert Path(of_consumers.__file__).read_text() == Path(of_producer.__file__).read_text()
