@@ -157,7 +157,7 @@ def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs_ka
     """
     given, faults = read_environment(env_file, environ, KNOWN_NAMES)
     given |= read_secret_files(given, SECRET_NAMES, faults)
-    values = {SETTING_NAMES[name]: text for name, text in given.items() if name in SETTING_NAMES}
+    values = {field: given[name] for name, field in SETTING_NAMES.items() if name in given}
     settings = Settings.model_validate(_typed({field: text for field, text in values.items() if text}, faults))
     properties = {}
     if settings.kafka_properties_file is not None:

@@ -126,7 +126,7 @@ def read_settings(
     """
     given, faults = read_environment(env_file, environ, [*SETTING_NAMES, *SECRET_FILE_NAMES])
     given |= read_secret_files(given, SECRET_NAMES, faults)
-    values: dict[str, Any] = {SETTING_NAMES[name]: text for name, text in given.items() if name in SETTING_NAMES}
+    values: dict[str, Any] = {field: given[name] for name, field in SETTING_NAMES.items() if name in given}
     if values.get("source") == "notification":
         values.setdefault("poll_interval_seconds", _POLL_INTERVAL_WITH_NOTIFICATION_SECONDS)
     settings = Settings.model_validate(_typed({field: text for field, text in values.items() if text}, faults))
