@@ -21,12 +21,12 @@ def security_protocol(own: Mapping[str, str], *, has_files: bool) -> str | None:
     """
     if PROTOCOL in own or not (has_files or _starts(own, "ssl.")):
         return None
-    return "sasl_ssl" if _starts(own, "sasl.") else "ssl"
+    return "sasl_ssl" if _names_a_user(own) else "ssl"
 
 
 def security_faults(own: Mapping[str, str], *, has_files: bool) -> list[str]:
     """What in the properties contradicts itself or the settings, a sentence each; no value but the protocol's."""
-    has_sasl = _starts(own, "sasl.")
+    has_sasl = _names_a_user(own)
     protocol = own.get(PROTOCOL, security_protocol(own, has_files=has_files) or "plaintext").lower()
     if protocol not in _PROTOCOLS:
         return [f"{_SOURCE}: {PROTOCOL} must be one of {', '.join(_PROTOCOLS)}"]
@@ -45,10 +45,14 @@ def security_faults(own: Mapping[str, str], *, has_files: bool) -> list[str]:
         faults.append(f"{_SOURCE}: sasl.* is given, but {PROTOCOL} is {protocol}, which does not use it")
     if protocol.startswith("sasl") and "sasl.username" in own and not any(name in own for name in _MECHANISMS):
         faults.append(f"{_SOURCE}: sasl.username is given without sasl.mechanism; give it, such as SCRAM-SHA-512")
-    given = [name for name in ("sasl.username", "sasl.password") if name in own]
-    if len(given) == 1:
-        faults.append(f"{_SOURCE}: sasl.username and sasl.password: give both or neither")
+    if "sasl.username" in own and "sasl.password" not in own:
+        faults.append(f"{_SOURCE}: sasl.username is given without sasl.password; give both")
     return faults
+
+
+def _names_a_user(own: Mapping[str, str]) -> bool:
+    """Whether SASL is meant: a password alone is of no use to it, and was never refused."""
+    return any(name in own for name in (*_MECHANISMS, "sasl.username"))
 
 
 def _starts(own: Mapping[str, str], start: str) -> bool:

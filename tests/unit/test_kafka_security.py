@@ -25,6 +25,7 @@ SASL = {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "we", "sasl.password
         ({"ssl.ca.location": "/ca.pem"}, False, "ssl"),
         ({"ssl.ca.location": "/ca.pem", **SASL}, False, "sasl_ssl"),
         ({"linger.ms": "5"}, True, "ssl"),
+        ({"sasl.password": "secret-1"}, True, "ssl"),
         ({"security.protocol": "SASL_SSL", **SASL}, True, None),
     ],
 )
@@ -43,7 +44,7 @@ def test_the_protocol_follows_from_what_is_given(own: dict, has_files: bool, pro
         ({"security.protocol": "plaintext", **SASL}, False, "security.protocol is plaintext, which does not use it"),
         ({"security.protocol": "tls"}, True, "must be one of plaintext, ssl, sasl_plaintext, sasl_ssl"),
         ({"sasl.username": "we", "sasl.password": "secret-1"}, True, "without sasl.mechanism"),
-        ({"sasl.mechanism": "PLAIN", "sasl.username": "we"}, True, "give both or neither"),
+        ({"sasl.mechanism": "PLAIN", "sasl.username": "we"}, True, "without sasl.password; give both"),
     ],
 )
 def test_what_contradicts_itself_is_told_without_values(own: dict, has_files: bool, told: str) -> None:
