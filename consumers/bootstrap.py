@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 
 from consumers.decode import Decoder
 from consumers.errors import SettingsError
+from consumers.observe.http import HealthServer
+from consumers.observe.port import NullObserver, Observer
+from consumers.observe.prometheus import PrometheusObserver
+from consumers.observe.standing import Standing
 from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
 from consumers.stream.consume import Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from consumers.ledger.port import Ledger
     from consumers.settings import Settings
-    from consumers.stream.consume import Owner
+    from consumers.stream.port import Owner
 
 
 def ledger_url(option: str | None, settings: Settings) -> str:
@@ -56,3 +60,19 @@ def decoding(settings: Settings) -> Iterator[Decoder]:
         yield Decoder(source)
     finally:
         source.close()
+
+
+@contextmanager
+def observing(settings: Settings, tell: Callable[..., None]) -> Iterator[Observer]:
+    """Who counts and serves health, where the settings give a port for it; the port is told.
+
+    Raises `SettingsError` when the port cannot be had.
+    """
+    if settings.consumer_http_port is None:
+        yield NullObserver()
+        return
+    observer = PrometheusObserver(Standing())
+    host, port = settings.http_host, settings.consumer_http_port
+    with HealthServer(observer.standing, observer.exposition, host=host, port=port) as server:
+        tell("health is served", http_host=host, http_port=server.port)
+        yield observer

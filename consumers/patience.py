@@ -28,13 +28,16 @@ _PAUSE_SECONDS_MAX = 5.0
 class Patience:
     """Calls again while `RetryableError` is raised, for ever, with random pauses that grow to a few seconds.
 
-    The first failure is told, and the end of the trouble. Once `stopping` is set the last error is raised. Safe for
-    several threads.
+    The first failure is told, and the end of the trouble; `failed` is called with the reason of each. Once `stopping`
+    is set the last error is raised. Safe for several threads.
     """
 
-    def __init__(self, stopping: threading.Event, tell: Callable[..., None]) -> None:
+    def __init__(
+        self, stopping: threading.Event, tell: Callable[..., None], failed: Callable[[str], None] | None = None
+    ) -> None:
         self._stopping = stopping
         self._tell = tell
+        self._failed = failed
 
     def call(self, call: Callable[[], T]) -> T:
         """What the call gives, or the error that it raises if that does not pass."""
@@ -53,5 +56,10 @@ class Patience:
         return result
 
     def _tell_trouble(self, state: RetryCallState) -> None:
-        if state.attempt_number == 1 and state.outcome is not None:
-            self._tell("in trouble, trying again", reason=str(state.outcome.exception()))
+        if state.outcome is None:
+            return
+        reason = str(state.outcome.exception())
+        if state.attempt_number == 1:
+            self._tell("in trouble, trying again", reason=reason)
+        if self._failed is not None:
+            self._failed(reason)

@@ -41,7 +41,7 @@ PRODUCER_SETTINGS = frozenset(
             for name in (
                 *("API_URL", "SOURCE", "TREKKPLIKTIGE", "TREKKPLIKTIGE_FILE", "AUTHENTICATION"),
                 *("POLL_INTERVAL_SECONDS", "MAKS_ANTALL", "MAX_CONCURRENT_CALLS", "OVERLAP_SEKVENSNUMMER"),
-                *("RECONCILE_INTERVAL_SECONDS", "APPLICATION_ID", "HTTP_HOST", "HTTP_PORT"),
+                *("RECONCILE_INTERVAL_SECONDS", "APPLICATION_ID", "HTTP_PORT"),
                 *("WEBHOOK_PORT", "WEBHOOK_SECRET", "WEBHOOK_SECRET_FILE"),
             )
         ),
@@ -111,6 +111,8 @@ class Settings(BaseModel):
     ledger: SecretStr | None = None
     forward_url: Annotated[str, AfterValidator(_forward_url)] | None = None
     forward_secret: SecretStr | None = None
+    http_host: str = "0.0.0.0"  # noqa: S104  probes and scrapers come from outside the container
+    consumer_http_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     kafka_brokers: Annotated[str, AfterValidator(_brokers)] = ""
     kafka_ca_path: _ExistingFile | None = None
     kafka_certificate_path: _ExistingFile | None = None

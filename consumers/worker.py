@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from consumers.apply import Rewriting, apply
+from consumers.asking import Asking
 from consumers.errors import FatalError, OvertakenError, RetryableError
 from consumers.exit_codes import StoppedError
 from consumers.incoming import Incoming, UndecodableMessage, incoming_of
 from consumers.ledger.port import Advance, Partition
-from consumers.patience import Patience
+from consumers.observe.applied import applied_of
+from consumers.observe.port import NullObserver, Observer, Other
 
 if TYPE_CHECKING:
     import threading
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from consumers.decode import Decoder
     from consumers.ledger.port import Changes, Ledger
     from consumers.ledger_thread import LedgerThread
-    from consumers.stream.consume import Batch, Owner
+    from consumers.stream.port import Owner, Subscription
 
 T = TypeVar("T")
 
@@ -42,7 +44,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
 
     `newest_only`: only the newest version of each order is kept. `until_end`: end when all is applied that was
     committed at the start. `undecodable_max`: with more undecodable messages than that in the ledger, refuse to go on.
-    `rewriting`: as for `consumers.apply.decide`.
+    `waits_at_start`: a Kafka that does not answer at the start is waited for too. `rewriting`: as for
+    `consumers.apply.decide`.
     """
 
     newest_only: bool = False
@@ -51,6 +54,10 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     batch_records_max: int = BATCH_RECORDS_MAX
     batch_seconds_max: float = 0.1
     status_seconds: float = 10.0
+    ask_seconds: float = 10.0
+    """How often a ledger with nothing to write is asked how it is."""
+
+    waits_at_start: bool = False
     stop_seconds_max: float = 8.0
     """How long a batch under way may take after the word to stop: within the ten seconds that platforms wait."""
 
@@ -65,36 +72,14 @@ class Tally(msgspec.Struct):
     conflicts: int = 0
 
 
-class Subscription(Protocol):
-    """What batches come from; see `consumers.stream.consume.Subscription`."""
-
-    topic: str
-
-    def read(self, records_max: int, seconds_max: float) -> Batch:
-        """What has come."""
-
-    def place_anew(self) -> None:
-        """Go on where the ledger says."""
-
-    def ends(self) -> dict[int, int]:
-        """The offset after the last committed message of every partition."""
-
-    def lag(self) -> int:
-        """How many offsets are still ahead."""
-
-    def show_progress(self, advances: Mapping[Partition, Advance]) -> None:
-        """Tell the group how far the ledger has come."""
-
-    def close(self) -> None:
-        """Leave."""
-
-
 class Decoded(msgspec.Struct):
     """A batch as it goes to the ledger."""
 
     incoming: list[Incoming]
     undecodable: list[UndecodableMessage]
     advances: dict[Partition, Advance]
+    written_at: float | None
+    """See `Batch`."""
 
 
 class Worker:
@@ -111,6 +96,7 @@ class Worker:
         stopping: threading.Event,
         tell: Callable[..., None],
         options: WorkerOptions,
+        observer: Observer | None = None,
     ) -> None:
         self._ledger = ledger
         self._ledger_thread = ledger_thread
@@ -120,7 +106,9 @@ class Worker:
         self._options = options
         self._under_way: tuple[Future[Changes], Decoded] | None = None
         self._told = (time.monotonic(), 0)
-        self._patience = Patience(stopping, tell)
+        self._asked: tuple[float, Future[int] | None] = (time.monotonic(), None)
+        self._observer = observer = observer or NullObserver()
+        self._ask = Asking(stopping, tell, observer).ask
         self.tell = tell
         self.tally = Tally()
 
@@ -130,12 +118,15 @@ class Worker:
         Raises `FatalError` for what needs a person, `RetryableError` when Kafka does not answer at the start, and
         `StoppedError` when the ledger does not answer in time after the word to stop.
         """
+        self._observer.beat()
         try:
             self._check_undecodable(self._in_ledger(self._ledger.count_undecodable))
-            subscription = subscribe(self)
+            waits = self._options.waits_at_start
+            subscription = self._ask(Other.KAFKA, lambda: subscribe(self)) if waits else subscribe(self)
             try:
                 self._work(subscription)
             finally:
+                self._observer.ended()
                 subscription.close()
         except RetryableError:
             # In trouble when the word to stop came: nothing of the batch stands, or the offsets tell that it does.
@@ -145,6 +136,7 @@ class Worker:
     def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """See `Owner`."""
         found = self._in_ledger(lambda: self._ledger.next_offsets(topic, partitions))
+        self._observer.ledger_stands(found)
         self.tell(
             "partitions assigned", topic=topic, partitions=sorted(found), next_offsets=dict(sorted(found.items()))
         )
@@ -172,18 +164,20 @@ class Worker:
                 self._under_way = (self._ledger_thread.submit(partial(self._write, decoded)), decoded)
             elif ends is not None and self._has_reached(subscription.topic, ends):
                 return
+            self._observer.looked(subscription.look())
+            self._ask_how_it_is()
             self._tell_status(subscription)
         self._settle(subscription)
 
     def _decoded(self, subscription: Subscription) -> Decoded:
         batch = subscription.read(self._options.batch_records_max, self._options.batch_seconds_max)
-        decoded = Decoded([], [], batch.advances)
+        decoded = Decoded([], [], batch.advances, batch.written_at)
         topic, decode = subscription.topic, self._decode
         for message in batch.messages:
             try:
                 found = incoming_of(message, topic, decode)
             except RetryableError:
-                found = self._patience.call(partial(incoming_of, message, topic, decode))
+                found = self._ask(Other.REGISTRY, partial(incoming_of, message, topic, decode))
             if isinstance(found, Incoming):
                 decoded.incoming.append(found)
             else:
@@ -199,15 +193,22 @@ class Worker:
             changes = self._result(future)
         except OvertakenError as error:
             self.tell("overtaken", topic=subscription.topic, reason=str(error))
+            self._observer.overtaken()
             return False
-        self.tally.events += len(decoded.incoming)
+        events, undecodable = len(decoded.incoming), len(decoded.undecodable)
+        self.tally.events += events
+        self._observer.ledger_stands({partition: each.after for (_, partition), each in decoded.advances.items()})
+        self._observer.applied(applied_of(events, undecodable, changes, decoded.written_at))
         subscription.show_progress(decoded.advances)
         self._tell_faults(decoded, changes)
         return True
 
     def _write(self, decoded: Decoded) -> Changes:
         """In the ledger's thread. Raises `OvertakenError` also when a commit stood whose answer was lost."""
-        return self._patience.call(lambda: self._write_once(decoded))
+        began = time.monotonic()
+        changes = self._ask(Other.LEDGER, lambda: self._write_once(decoded))
+        self._observer.batch_written(time.monotonic() - began)
+        return changes
 
     def _write_once(self, decoded: Decoded) -> Changes:
         with self._ledger.transaction(decoded.advances) as transaction:
@@ -222,7 +223,20 @@ class Worker:
         return all(reached[partition] >= end for partition, end in ends.items())
 
     def _in_ledger(self, call: Callable[[], T]) -> T:
-        return self._result(self._ledger_thread.submit(lambda: self._patience.call(call)))
+        return self._result(self._ledger_thread.submit(lambda: self._ask(Other.LEDGER, call)))
+
+    def _ask_how_it_is(self) -> None:
+        """Now and then, without waiting: a ledger that is away shows also while nothing comes.
+
+        Raises what it refuses with.
+        """
+        asked_at, asked = self._asked
+        if asked is not None and asked.done():
+            self._asked = (asked_at, None)
+            self._observer.undecodable(asked.result())
+        elif asked is None and time.monotonic() - asked_at >= self._options.ask_seconds:
+            count = partial(self._ask, Other.LEDGER, self._ledger.count_undecodable)
+            self._asked = (time.monotonic(), self._ledger_thread.submit(count))
 
     def _result(self, future: Future[T]) -> T:
         while not future.done():
@@ -231,6 +245,7 @@ class Worker:
 
     def _wait(self, future: Future[T]) -> None:
         """A little. Raises `StoppedError` when the word to stop came too long ago."""
+        self._observer.beat()
         if self._stopping.is_set():
             self._stopped_at = self._stopped_at or time.monotonic()
             if time.monotonic() - self._stopped_at > self._options.stop_seconds_max:
@@ -265,6 +280,7 @@ class Worker:
             self._check_undecodable(self._in_ledger(self._ledger.count_undecodable))
 
     def _check_undecodable(self, count: int) -> None:
+        self._observer.undecodable(count)
         if count > self._options.undecodable_max:
             raise FatalError(
                 f"{count} messages could not be decoded, more than --undecodable-max {self._options.undecodable_max} "

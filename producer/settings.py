@@ -58,6 +58,7 @@ class Settings(BaseModel):
     ledger: SecretStr | None = None
     forward_url: str | None = None
     forward_secret: SecretStr | None = None
+    consumer_http_port: str | None = None
     http_host: str = "0.0.0.0"  # noqa: S104  probes and scrapers come from outside the container
     http_port: Port = 8080
     webhook_port: Port | None = None

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Message
 
 from consumers.ledger.port import Advance
-from consumers.stream.consume import Batch
+from consumers.observe.port import Look
+from consumers.stream.port import Batch
 from sandbox.event_stream import event_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from consumers.ledger.port import Partition
-    from consumers.stream.consume import Owner
+    from consumers.stream.port import Owner
     from producer.domain.trekkpaalegg import Publication
 
 _PAUSE_SECONDS = 0.002
@@ -61,6 +62,7 @@ class FakeSubscription:
         self.shown: dict[Partition, int] = {}
         """The group's own offsets."""
         self.closed = False
+        self.is_reachable = True
         self._topic = topic
         self._owner = owner
         self._before_read = before_read
@@ -95,6 +97,16 @@ class FakeSubscription:
     def ends(self) -> dict[int, int]:
         """See `Subscription`."""
         return self._topic.ends()
+
+    def look(self) -> Look:
+        """See `Subscription`."""
+        return Look(
+            partitions=frozenset(self._positions),
+            ends=self._topic.ends(),
+            partition_count=len(self._topic.messages),
+            is_reachable=self.is_reachable,
+            is_member=True,
+        )
 
     def lag(self) -> int:
         """See `Subscription`."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 import gc
 import os
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
 
-from consumers.bootstrap import decoding, ledger_url, subscribe, topic_of
+from consumers.asking import Asking
+from consumers.bootstrap import decoding, ledger_url, observing, subscribe, topic_of
 from consumers.commands.output import PROGRAM
 from consumers.commands.signals import stopped_by_signals
 from consumers.exit_codes import ExitCode, StoppedError
 from consumers.ledger.opening import open_ledger
 from consumers.ledger_thread import LedgerThread
 from consumers.logs import configure_logs
+from consumers.observe.port import Other
 from consumers.settings import load_settings
 from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
 
@@ -65,7 +68,11 @@ def run(
     url = ledger_url(ledger, settings)
     configure_logs()
     options = WorkerOptions(
-        newest_only=newest_only, until_end=until_end, undecodable_max=undecodable_max, batch_records_max=batch_max
+        newest_only=newest_only,
+        until_end=until_end,
+        undecodable_max=undecodable_max,
+        batch_records_max=batch_max,
+        waits_at_start=settings.consumer_http_port is not None and not until_end,
     )
     with stopped_by_signals() as stopping, _seldom_collecting():
         work(settings, url, options, stopping, structlog.get_logger().info)
@@ -89,9 +96,12 @@ def work(
     """
     topic = topic_of(settings, newest_only=options.newest_only)
     ledger_thread = LedgerThread()
-    with decoding(settings) as decoder:
-        ledger = ledger_thread.submit(lambda: open_at(url)).result()
-        worker = Worker(ledger, ledger_thread, decoder, stopping, tell, options)
+    with observing(settings, tell) as observer, decoding(settings) as decoder:
+        opening = partial(open_at, url)
+        if options.waits_at_start:
+            opening = partial(Asking(stopping, tell, observer).ask, Other.LEDGER, opening)
+        ledger = ledger_thread.submit(opening).result()
+        worker = Worker(ledger, ledger_thread, decoder, stopping, tell, options, observer)
         tell("begins", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)
         try:
             worker.run(lambda owner: subscribe(settings, topic, ledger, owner))

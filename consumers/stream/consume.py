@@ -9,24 +9,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.errors import FatalError, FencedError, RetryableError
-from consumers.ledger.port import Advance, Partition
+from consumers.ledger.port import Advance
+from consumers.observe.port import Look
 from consumers.stream.kafka_errors import ALL_DOWN, UNKNOWN_TOPIC, passes, refuses, translated
+from consumers.stream.port import Batch
+from consumers.stream.statistics import INTERVAL_SECONDS, Seen, seen_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
+
+    from consumers.ledger.port import Partition
+    from consumers.stream.port import Owner
 
 CALL_SECONDS_MAX = 10.0
 SESSION_SECONDS = 10
@@ -38,29 +36,6 @@ _OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - see above
 _SILENT = logging.getLogger(f"{__name__}.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
-
-
-class Batch(msgspec.Struct):
-    """Messages, in order within each partition, and the offsets that they move, by partition."""
-
-    messages: list[Message]
-    advances: dict[Partition, Advance]
-
-
-class Owner(Protocol):
-    """Who reads: knows the ledger, and is told what happens. Called within `Subscription.read` and `close`."""
-
-    def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
-        """Where to read these partitions from, which are this member's from now on. 0: nothing was read yet."""
-
-    def hand_over(self, topic: str, partitions: Collection[int]) -> None:
-        """Bring to an end what is under way, as these partitions are another member's from now on."""
-
-    def tell(self, event: str, **details: object) -> None:
-        """Something that people may want to know."""
-
-    def is_stopping(self) -> bool:
-        """Whether it is no use to wait for Kafka any longer."""
 
 
 class Subscription:
@@ -81,7 +56,9 @@ class Subscription:
         self._refusal: KafkaError | None = None
         self._positions: dict[int, int] = {}
         self._placed: set[int] = set()
+        self._seen = Seen()
         settings: dict[str, Any] = {
+            "statistics.interval.ms": INTERVAL_SECONDS * 1000,
             "session.timeout.ms": SESSION_SECONDS * 1000,
             "fetch.wait.max.ms": 100,
             "queued.max.messages.kbytes": 32 * 1024,
@@ -95,6 +72,7 @@ class Subscription:
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
             "error_cb": self._take_trouble,
+            "stats_cb": self._take_statistics,
         }
         self._settings = dict(settings)
         if instance_id:
@@ -175,7 +153,9 @@ class Subscription:
 
         What has just been committed may look open for a moment longer. Raises as the class says.
         """
-        consumer = Consumer({**self._settings, "isolation.level": "read_uncommitted"}, logger=_SILENT)
+        consumer = Consumer(
+            {**self._settings, "isolation.level": "read_uncommitted", "statistics.interval.ms": 0}, logger=_SILENT
+        )
         try:
             return {
                 partition: consumer.get_watermark_offsets(
@@ -187,6 +167,17 @@ class Subscription:
             raise self._translated(error.args[0]) from error
         finally:
             consumer.close()
+
+    def look(self) -> Look:
+        """What librdkafka told last; it does so every two seconds, within `read`."""
+        seen = self._seen
+        return Look(
+            partitions=frozenset(self._positions),
+            ends=seen.ends,
+            partition_count=seen.partition_count,
+            is_reachable=seen.is_reachable,
+            is_member=seen.is_member,
+        )
 
     def lag(self) -> int:
         """How many offsets this member is behind, as far as is known without asking Kafka."""
@@ -289,6 +280,9 @@ class Subscription:
             self._tell_silence()
         elif refuses(error):
             self._refusal = error
+
+    def _take_statistics(self, text: str) -> None:
+        self._seen = seen_in(text, self.topic)
 
     def _tell_silence(self) -> None:
         self._owner.tell("Kafka does not answer; reading goes on when it does", topic=self.topic)

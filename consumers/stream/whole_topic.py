@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from consumers.ledger.port import Advance, Partition
-    from consumers.stream.consume import Owner
+    from consumers.stream.port import Owner
 
 T = TypeVar("T")
 

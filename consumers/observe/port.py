@@ -1,0 +1,124 @@
+"""What a consumer tells about itself while it runs; whoever counts it, and says whether it is well, listens."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Other(Enum):
+    """What is waited for when it does not answer. Kafka's silence is told by `Look`."""
+
+    KAFKA = "kafka"
+    REGISTRY = "registry"
+    LEDGER = "ledger"
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """Kafka as a member of the group sees it.
+
+    `partitions` are this member's, `ends` the ends of at least those of them whose end is known yet, `partition_count`
+    says how many the topic has, 0 while that is unknown.
+    """
+
+    partitions: frozenset[int] = frozenset()
+    ends: dict[int, int] = {}
+    partition_count: int = 0
+    is_reachable: bool = False
+    is_member: bool = False
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What became of the messages of a batch that stands in the ledger.
+
+    `new`, `late` and `correction` are versions that entered it, `conflict` such as contradict it without being marked
+    as corrections, `known` all that it had already, or something newer. `newest_at` is when the batch's last message
+    was written to Kafka, in seconds since 1970, where that is known.
+    """
+
+    new: int = 0
+    late: int = 0
+    correction: int = 0
+    conflict: int = 0
+    known: int = 0
+    undecodable: int = 0
+    newest_at: float | None = None
+
+
+class Observer(Protocol):
+    """Told by any thread; must neither block nor raise. No argument holds a value from an event."""
+
+    def beat(self) -> None:
+        """The loop has turned, or waits and knows that it does."""
+
+    def ended(self) -> None:
+        """The loop has ended as it should; it need not beat any more."""
+
+    def looked(self, look: Look) -> None:
+        """What Kafka looks like from here, every time that the loop turns."""
+
+    def ledger_stands(self, next_offsets: Mapping[int, int]) -> None:
+        """So far the ledger has come in these partitions."""
+
+    def applied(self, applied: Applied) -> None:
+        """A batch stands in the ledger."""
+
+    def batch_written(self, seconds: float) -> None:
+        """It took so long to write, with what was waited for."""
+
+    def overtaken(self) -> None:
+        """A batch was not written, as another owner or a replay has moved the ledger's offsets."""
+
+    def undecodable(self, count: int) -> None:
+        """So many undecodable messages lie in the ledger now."""
+
+    def call_begins(self, other: Other) -> None:
+        """It is asked for something, which may take its time. One call at a time of each."""
+
+    def call_failed(self, other: Other, reason: str) -> None:
+        """It did not give it; it will be asked again."""
+
+    def call_ended(self, other: Other) -> None:
+        """It gave it, or is not asked any more."""
+
+
+class NullObserver:
+    """Listens to nothing."""
+
+    def beat(self) -> None:
+        """Ignore."""
+
+    def ended(self) -> None:
+        """Ignore."""
+
+    def looked(self, look: Look) -> None:
+        """Ignore."""
+
+    def ledger_stands(self, next_offsets: Mapping[int, int]) -> None:
+        """Ignore."""
+
+    def applied(self, applied: Applied) -> None:
+        """Ignore."""
+
+    def batch_written(self, seconds: float) -> None:
+        """Ignore."""
+
+    def overtaken(self) -> None:
+        """Ignore."""
+
+    def undecodable(self, count: int) -> None:
+        """Ignore."""
+
+    def call_begins(self, other: Other) -> None:
+        """Ignore."""
+
+    def call_failed(self, other: Other, reason: str) -> None:
+        """Ignore."""
+
+    def call_ended(self, other: Other) -> None:
+        """Ignore."""

@@ -1,0 +1,155 @@
+"""What the `Observer` is told in, figures for Prometheus and what health addresses ask for out.
+
+No label holds an employer, let alone a person.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from consumers.observe.port import Applied, Look, Other
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from consumers.observe.standing import Standing
+
+DISTRIBUTION = "trekkpaalegg-stream"
+OUTCOMES = ("new", "late", "correction", "conflict", "known")
+_BATCH_BUCKETS_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60)
+_PREFIX = "trekkpaalegg_consumer_"
+
+
+class PrometheusObserver:
+    """An `Observer` with a registry of its own; `exposition` is what a scraper gets, `standing` what readiness asks."""
+
+    def __init__(self, standing: Standing) -> None:
+        self.standing = standing
+        self.registry = CollectorRegistry()
+        self.registry.register(_StandingFigures(standing))
+        self._events = self._counter("events", "Events applied to the ledger, by what became of them.", "outcome")
+        self._messages_undecodable = self._counter("undecodable", "Messages put aside as they cannot be decoded.")
+        self._undecodable = self._gauge("undecodable_messages", "Undecodable messages that lie in the ledger now.")
+        self._newest = self._gauge(
+            "newest_applied_timestamp_seconds", "When the newest message in the ledger was written to Kafka."
+        )
+        self._batch_seconds = Histogram(
+            f"{_PREFIX}batch_seconds",
+            "Time to write a batch to the ledger, with what was waited for.",
+            registry=self.registry,
+            buckets=_BATCH_BUCKETS_SECONDS,
+        )
+        self._overtaken = self._counter("overtaken", "Batches not written, as another moved the ledger's offsets.")
+        self._failures = self._counter("failures", "Calls that failed in passing, by what was called.", "other")
+        for outcome in OUTCOMES:
+            self._events.labels(outcome)
+        for other in Other:
+            self._failures.labels(other.value)
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def beat(self) -> None:
+        """See `Observer`."""
+        self.standing.beat()
+
+    def ended(self) -> None:
+        """See `Observer`."""
+        self.standing.ended()
+
+    def looked(self, look: Look) -> None:
+        """See `Observer`."""
+        self.standing.looked(look)
+
+    def ledger_stands(self, next_offsets: Mapping[int, int]) -> None:
+        """See `Observer`."""
+        self.standing.ledger_stands(next_offsets)
+
+    def applied(self, applied: Applied) -> None:
+        """See `Observer`."""
+        for outcome in OUTCOMES:
+            self._events.labels(outcome).inc(getattr(applied, outcome))
+        self._messages_undecodable.inc(applied.undecodable)
+        if applied.newest_at is not None:
+            self._newest.set(applied.newest_at)
+
+    def batch_written(self, seconds: float) -> None:
+        """See `Observer`."""
+        self._batch_seconds.observe(seconds)
+
+    def overtaken(self) -> None:
+        """See `Observer`."""
+        self._overtaken.inc()
+
+    def undecodable(self, count: int) -> None:
+        """See `Observer`."""
+        self._undecodable.set(count)
+
+    def call_begins(self, other: Other) -> None:
+        """See `Observer`."""
+        self.standing.call_begins(other)
+
+    def call_failed(self, other: Other, reason: str) -> None:
+        """See `Observer`."""
+        self._failures.labels(other.value).inc()
+        self.standing.call_failed(other, reason)
+
+    def call_ended(self, other: Other) -> None:
+        """See `Observer`."""
+        self.standing.call_ended(other)
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(f"{_PREFIX}{name}", documentation, labels, registry=self.registry)
+
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        return Gauge(f"{_PREFIX}{name}", documentation, registry=self.registry)
+
+
+class _StandingFigures(Collector):
+    """Gauges, made when scraped: what is waited for goes on to age while nothing is told."""
+
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        look, standing = self._standing.look, self._standing
+        lag = _family("lag", "Offsets that the ledger is behind the end of a partition.", "partition")
+        for partition, behind in sorted(standing.behind().items()):
+            lag.add_metric([str(partition)], behind)
+        waiting = _family("waiting_seconds", "For how long it has been waited for, by what does not answer.", "other")
+        for other, seconds in standing.waiting_seconds().items():
+            waiting.add_metric([other.value], seconds)
+        yield lag
+        yield waiting
+        values = {
+            "stalled_seconds": ("For how long the ledger has been behind and not moved.", standing.stalled_seconds()),
+            "partitions": ("Partitions that this process reads.", len(look.partitions)),
+            "topic_partitions": ("Partitions that the topic has, 0 while unknown.", look.partition_count),
+            "caught_up": ("1 once the ledger had come to where the topic ended at the start.", standing.is_caught_up),
+        }
+        for name, (documentation, value) in values.items():
+            yield GaugeMetricFamily(f"{_PREFIX}{name}", documentation, value=float(value))
+        build = _family("build_info", "Always 1; the version of the program is a label.", "version")
+        build.add_metric([program_version()], 1)
+        yield build
+
+
+def program_version() -> str:
+    """Version of the installed package; `unknown` where the folder was copied out and runs without."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _family(name: str, documentation: str, label: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_PREFIX}{name}", documentation, labels=[label])

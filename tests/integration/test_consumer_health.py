@@ -1,0 +1,174 @@
+"""A running consumer's health addresses and metrics, while what it stands upon comes and goes."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from sandbox.event_stream import Roughness, event_encoder, make_stream
+from sandbox.kafka import EmbeddedKafka
+from sandbox.ledger_stage import LedgerStage
+from sandbox.postgresql import EmbeddedPostgresql
+from sandbox.proxy import KafkaProxy
+from sandbox.server import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sandbox.consumer_process import ConsumerProcess
+
+pytestmark = pytest.mark.kafka
+
+STREAM = make_stream(11, 40, roughness=Roughness(late=0.1, corrected=0.15))
+DEADLINE_SECONDS = 90.0
+UNKNOWN_ID = 4711
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[KafkaProxy]:
+    """A broker of this module's own, with all of its traffic through a proxy that can go down."""
+    with KafkaProxy() as between, EmbeddedKafka(properties=between.broker_properties) as server:
+        between.target_port = server.port
+        yield between
+
+
+@pytest.fixture
+def stage(proxy: KafkaProxy, topic_prefix: str, tmp_path: Path) -> Iterator[LedgerStage]:
+    with LedgerStage(proxy.bootstrap_servers, topic_prefix, f"sqlite:///{tmp_path}/ledger.db", tmp_path) as made:
+        made.settings |= {"TREKKPAALEGG_HTTP_HOST": "127.0.0.1", "TREKKPAALEGG_CONSUMER_HTTP_PORT": "0"}
+        yield made
+
+
+class Health:
+    """The addresses of one consumer; its port is in its log."""
+
+    def __init__(self, stage: LedgerStage, process: ConsumerProcess) -> None:
+        self._stage = stage
+        self.until(lambda: process.has_logged("health is served"), "it serves")
+        (told,) = [entry for entry in process.log_entries() if entry["event"] == "health is served"]
+        self.port = told["http_port"]
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=20)
+
+    def until(self, holds: Callable[[], object], what: str) -> None:
+        self._stage.wait_until(holds, what, DEADLINE_SECONDS)
+
+    def is_alive(self) -> bool:
+        return self.get("/livez").status_code == 200
+
+    def ready(self, query: str = "") -> tuple[int, Any]:
+        answer = self.get(f"/readyz{query}")
+        return answer.status_code, answer.json()
+
+    def is_ready(self, query: str = "") -> bool:
+        return self.ready(query)[0] == 200
+
+    def misses(self, what: str) -> bool:
+        status, document = self.ready()
+        return status == 503 and what in document["missing"]
+
+    def metrics(self) -> dict[str, float]:
+        lines = self.get("/metrics").text.splitlines()
+        return {name: float(value) for name, value in (each.rsplit(" ", 1) for each in lines if each[0] != "#")}
+
+    def metric(self, name: str) -> float:
+        return self.metrics()[f"trekkpaalegg_consumer_{name}"]
+
+
+def test_it_is_ready_when_it_has_partitions_and_caught_up_when_all_is_applied(stage: LedgerStage) -> None:
+    stage.topics.write(STREAM)
+    stage.topics.write_raw(b"junk")
+    process = stage.begin("run")
+    health = Health(stage, process)
+    health.until(lambda: health.is_ready("?caught-up"), "it has caught up")
+    assert stage.is_applied()
+    assert health.ready() == (200, {"ready": True, "caught_up": True, "missing": {}})
+    assert health.is_alive()
+    figures = health.metrics()
+    outcomes = {
+        outcome: figures[f'trekkpaalegg_consumer_events_total{{outcome="{outcome}"}}']
+        for outcome in ("new", "late", "correction", "conflict", "known")
+    }
+    assert sum(outcomes.values()) == len(STREAM)
+    assert min(outcomes["new"], outcomes["late"], outcomes["correction"]) > 0
+    assert outcomes["conflict"] == 0
+    assert health.metric("partitions") == health.metric("topic_partitions") == 3
+    assert [health.metric(f'lag{{partition="{partition}"}}') for partition in range(3)] == [0, 0, 0]
+    assert (health.metric("undecodable_total"), health.metric("undecodable_messages")) == (1, 1)
+    assert (health.metric("stalled_seconds"), health.metric("caught_up")) == (0, 1)
+    assert health.metric("newest_applied_timestamp_seconds") > 1_700_000_000
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0, process.last_lines()
+
+
+def test_a_ledger_that_is_away_makes_it_unready_not_dead_and_is_waited_for_from_the_start(stage: LedgerStage) -> None:
+    stage.topics.write(STREAM[:50])
+    with EmbeddedPostgresql() as own:
+        stage.ledger = own.url
+        own.stop()
+        process = stage.begin("run")
+        health = Health(stage, process)
+        health.until(lambda: health.misses("ledger"), "it misses the ledger at the start")
+        assert health.is_alive()
+        own.start()
+        health.until(lambda: health.is_ready("?caught-up"), "it goes on by itself")
+        own.stop()
+        health.until(lambda: health.misses("ledger"), "it misses the ledger though nothing comes")
+        assert health.is_alive()
+        assert health.metric('failures_total{other="ledger"}') > 0
+        assert health.metric('waiting_seconds{other="ledger"}') > 0
+        own.start()
+        stage.topics.write(STREAM[50:])
+        health.until(stage.is_applied, "all is applied")
+        health.until(health.is_ready, "it is ready again")
+        assert health.metric('waiting_seconds{other="ledger"}') < 10
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0, process.last_lines()
+
+
+def test_a_kafka_that_is_away_makes_it_unready_not_dead_and_is_waited_for_from_the_start(
+    stage: LedgerStage, proxy: KafkaProxy
+) -> None:
+    stage.topics.write(STREAM)
+    proxy.go_down()
+    process = stage.begin("run")
+    health = Health(stage, process)
+    health.until(lambda: health.misses("kafka"), "it misses Kafka at the start")
+    assert health.is_alive()
+    proxy.come_up()
+    health.until(lambda: health.is_ready("?caught-up"), "it goes on by itself")
+    proxy.go_down()
+    health.until(lambda: health.misses("kafka"), "it misses Kafka though nothing comes")
+    assert health.is_alive()
+    assert health.metric('waiting_seconds{other="kafka"}') > 0
+    proxy.come_up()
+    health.until(health.is_ready, "it is ready again")
+    assert health.metric('waiting_seconds{other="kafka"}') == 0
+
+
+def test_a_registry_that_is_away_makes_it_unready_not_dead_and_shows_as_lag(stage: LedgerStage) -> None:
+    stage.settings["KAFKA_SCHEMA_REGISTRY"] = f"http://127.0.0.1:{free_port()}"
+    encoded = event_encoder(UNKNOWN_ID).encode(STREAM[0])
+    stage.topics.write_raw(encoded.value, key=encoded.key, headers=encoded.headers)
+    process = stage.begin("run")
+    health = Health(stage, process)
+    health.until(lambda: health.misses("registry"), "it misses the registry")
+    assert health.is_alive()
+    status, document = health.ready("?caught-up")
+    assert (status, document["caught_up"]) == (503, False)
+    assert {"registry", "caught-up"} <= document["missing"].keys()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0, process.last_lines()
+
+
+def test_a_port_that_is_taken_is_wrong_usage(stage: LedgerStage) -> None:
+    first = stage.begin("run")
+    port = Health(stage, first).port
+    second = stage.begin("run", TREKKPAALEGG_CONSUMER_HTTP_PORT=str(port))
+    assert second.wait(DEADLINE_SECONDS) == 2
+    assert "TREKKPAALEGG_CONSUMER_HTTP_PORT: 127.0.0.1" in second.last_lines()

@@ -1,0 +1,104 @@
+"""Metrics of a consumer: what is told adds up, and no employer or person becomes a label."""
+
+from __future__ import annotations
+
+import json
+
+from consumers.ledger.port import Changes
+from consumers.observe.applied import applied_of
+from consumers.observe.port import Applied, Look, NullObserver, Observer, Other
+from consumers.observe.prometheus import PrometheusObserver
+from consumers.observe.standing import Standing
+from consumers.stream.statistics import Seen, seen_in
+from sandbox.event_stream import incoming_of, make_stream
+
+FIRST, SECOND, THIRD = incoming_of(make_stream(1, 4))[:3]
+
+
+def value(observer: PrometheusObserver, name: str, **labels: str) -> float | None:
+    return observer.registry.get_sample_value(f"trekkpaalegg_consumer_{name}", labels)
+
+
+def observer() -> PrometheusObserver:
+    return PrometheusObserver(Standing())
+
+
+def test_what_became_of_a_batch_adds_up_to_its_events() -> None:
+    changes = Changes(inserted=[FIRST, SECOND], corrected=[THIRD], conflicts=[FIRST])
+    assert applied_of(9, 2, changes, 5.0) == Applied(2, 0, 1, 1, 5, 2, 5.0)
+    assert applied_of(3, 0, Changes(), None) == Applied(known=3)
+
+
+def test_without_a_history_an_event_counts_when_it_becomes_the_newest() -> None:
+    newest = {FIRST.event.trekkid: FIRST}
+    assert applied_of(4, 0, Changes(newest=newest), None) == Applied(new=1, known=3)
+
+
+def test_every_outcome_and_failure_is_there_before_it_happens() -> None:
+    made = observer()
+    for outcome in ("new", "late", "correction", "conflict", "known"):
+        assert value(made, "events_total", outcome=outcome) == 0
+    for other in ("kafka", "registry", "ledger"):
+        assert value(made, "failures_total", other=other) == 0
+        assert value(made, "waiting_seconds", other=other) == 0
+
+
+def test_batches_are_counted_by_outcome() -> None:
+    made = observer()
+    made.applied(Applied(5, 1, 1, 1, 2, 3, 1_790_000_000.5))
+    made.applied(Applied(new=1))
+    made.batch_written(0.2)
+    made.overtaken()
+    made.undecodable(7)
+    made.call_failed(Other.REGISTRY, "no answer")
+    assert [value(made, "events_total", outcome=each) for each in ("new", "late", "correction")] == [6, 1, 1]
+    assert [value(made, "events_total", outcome=each) for each in ("conflict", "known")] == [1, 2]
+    assert (value(made, "undecodable_total"), value(made, "undecodable_messages")) == (3, 7)
+    assert value(made, "newest_applied_timestamp_seconds") == 1_790_000_000.5
+    assert (value(made, "batch_seconds_count"), value(made, "overtaken_total")) == (1, 1)
+    assert value(made, "failures_total", other="registry") == 1
+
+
+def test_standing_figures_are_those_of_the_last_look() -> None:
+    made = observer()
+    made.ledger_stands({0: 3, 1: 10})
+    made.looked(
+        Look(
+            partitions=frozenset({0, 1}),
+            ends={0: 10, 1: 10, 2: 4},
+            partition_count=6,
+            is_reachable=True,
+            is_member=True,
+        )
+    )
+    assert [value(made, "lag", partition=each) for each in "012"] == [7, 0, None]
+    assert (value(made, "partitions"), value(made, "topic_partitions"), value(made, "caught_up")) == (2, 6, 0)
+    made.ledger_stands({0: 10})
+    made.looked(made.standing.look)
+    assert (value(made, "caught_up"), value(made, "lag", partition="0")) == (1, 0)
+    assert 'trekkpaalegg_consumer_build_info{version="' in made.exposition().decode()
+
+
+def test_every_observer_has_every_method_of_the_port() -> None:
+    told = {name for name in vars(Observer) if not name.startswith("_")}
+    assert told
+    for implementer in (NullObserver, PrometheusObserver):
+        assert told <= set(vars(implementer))
+
+
+def test_what_librdkafka_tells_is_taken_for_this_topic_and_known_ends_alone() -> None:
+    partitions = {
+        "0": {"partition": 0, "hi_offset": 12, "ls_offset": 10},
+        "1": {"partition": 1, "hi_offset": -1001},
+        "-1": {"partition": -1, "hi_offset": -1001},
+    }
+    told = {
+        "brokers": {"a": {"state": "DOWN", "nodeid": -1}, "b": {"state": "UP", "nodeid": 1}},
+        "topics": {"t": {"topic": "t", "partitions": partitions}, "other": {"partitions": {}}},
+        "cgrp": {"state": "up", "join_state": "steady"},
+    }
+    assert seen_in(json.dumps(told), "t") == Seen(True, True, 2, {0: 12})
+    del told["brokers"]["b"]
+    told["cgrp"]["join_state"] = "wait-join"
+    assert seen_in(json.dumps(told), "t") == Seen(False, False, 2, {0: 12})
+    assert seen_in("{}", "t") == Seen()
