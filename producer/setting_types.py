@@ -15,8 +15,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from producer.source.grant import load_client_key
 from producer.trekkpliktige import parse_trekkpliktige
 
+NOTIFICATIONS_PATH = "/notifications/"
+"""Stands between the base address of the receiver and its secret."""
+
 _TOPIC_PREFIX_LENGTH_MAX = 200
 _KAFKA_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_SECRET_PART = re.compile(r"[A-Za-z0-9_-]{32,512}")
 _BROKER = re.compile(r"(?:[A-Z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
@@ -38,6 +42,24 @@ def _api_url(text: str) -> str:
     if not base.endswith("/v1"):
         raise ValueError("must end in /v1, such as https://api.skatteetaten.no/api/trekkpaalegg/v1")
     return base
+
+
+def _base_url(text: str) -> str:
+    return _url(text).rstrip("/")
+
+
+def _webhook_url(text: str) -> str:
+    base = _base_url(text)
+    if NOTIFICATIONS_PATH in base:
+        raise ValueError(f"must be the base address alone: {NOTIFICATIONS_PATH}<secret> is put behind it")
+    return base
+
+
+def secret_part_fault(name: str, secret: SecretStr) -> list[str]:
+    """What keeps a secret from being the last part of an address that nobody can guess; nothing if it may be."""
+    if _SECRET_PART.fullmatch(secret.get_secret_value()):
+        return []
+    return [f"{name}: must be 32 to 512 letters, digits, `_` or `-`; `openssl rand -hex 32` makes one"]
 
 
 def _registry_url(text: str) -> str:
@@ -77,6 +99,8 @@ def _comma_separated(text: object) -> object:
 
 
 Url = Annotated[str, AfterValidator(_url)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 ApiUrl = Annotated[str, AfterValidator(_api_url)]
 RegistryUrl = Annotated[str, AfterValidator(_registry_url)]
 Brokers = Annotated[str, AfterValidator(_brokers)]

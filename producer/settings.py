@@ -14,6 +14,7 @@ from producer.kafka_security import security_faults
 from producer.properties_file import has_brokers, read_properties
 from producer.setting_types import (
     ApiUrl,
+    BaseUrl,
     Brokers,
     ExistingFile,
     KafkaName,
@@ -23,10 +24,12 @@ from producer.setting_types import (
     Seconds,
     TrekkpliktigeText,
     Url,
+    WebhookUrl,
+    secret_part_fault,
 )
 from producer.trekkpliktige import parse_trekkpliktige, read_trekkpliktige, require_single
 
-Need = Literal["api", "maskinporten", "kafka"]
+Need = Literal["api", "maskinporten", "kafka", "trekkpliktige", "webhook"]
 ALL_NEEDS: frozenset[Need] = frozenset({"api", "maskinporten", "kafka"})
 
 _POLL_INTERVAL_WITH_NOTIFICATION_SECONDS = 21_600
@@ -63,6 +66,10 @@ class Settings(BaseModel):
     http_port: Port = 8080
     webhook_port: Port | None = None
     webhook_secret: SecretStr | None = None
+    webhook_url: WebhookUrl | None = None
+    notification_transport: Literal["push", "pull"] = "push"
+    altinn_url: BaseUrl = "https://platform.altinn.no"
+    altinn_scopes: str = "altinn:events.subscribe"
     maskinporten_client_id: str = ""
     maskinporten_client_jwk: PrivateJwk = SecretStr("")
     maskinporten_scopes: str = "skatteetaten:trekkpaalegg"
@@ -203,8 +210,8 @@ def _missing(settings: Settings, needs: frozenset[Need], given: frozenset[str]) 
 
     if "api" in needs:
         require("api_url", "give the API's base address, up to and with /v1")
-        if not given & {"trekkpliktige", "trekkpliktige_file"}:
-            require("trekkpliktige", "give organisation numbers, or a file of them in TREKKPAALEGG_TREKKPLIKTIGE_FILE")
+    if needs & {"api", "trekkpliktige"} and not given & {"trekkpliktige", "trekkpliktige_file"}:
+        require("trekkpliktige", "give organisation numbers, or a file of them in TREKKPAALEGG_TREKKPLIKTIGE_FILE")
     if "maskinporten" in needs:
         require("maskinporten_client_id", "give the client's id from Maskinporten")
         require("maskinporten_client_jwk", "give the client's private RSA key as a JWK")
@@ -212,6 +219,9 @@ def _missing(settings: Settings, needs: frozenset[Need], given: frozenset[str]) 
             require(
                 "maskinporten_well_known_url", "give it, or both MASKINPORTEN_ISSUER and MASKINPORTEN_TOKEN_ENDPOINT"
             )
+    if "webhook" in needs:
+        require("webhook_url", "give the public base address at which Altinn reaches the receiver")
+        require("webhook_secret", "give the last part of its address")
     if "kafka" in needs and not has_brokers(settings.kafka_file_properties):
         require("kafka_brokers", "give host:port, several separated by commas")
     return faults
@@ -227,6 +237,8 @@ def _conflicts(settings: Settings, needs: frozenset[Need], given: frozenset[str]
         faults.append("KAFKA_SCHEMA_REGISTRY_USER and KAFKA_SCHEMA_REGISTRY_PASSWORD: give both or neither")
     files = (settings.kafka_ca_path, settings.kafka_certificate_path, settings.kafka_private_key_path)
     faults += security_faults(settings.kafka_file_properties, has_files=any(files))
+    if "webhook" in needs and settings.webhook_secret is not None:
+        faults += secret_part_fault(setting_name("webhook_secret"), settings.webhook_secret)
     if settings.source == "notification" and "api" in needs:
         faults.append("TREKKPAALEGG_SOURCE: notification comes with a later version; give polling")
     return faults

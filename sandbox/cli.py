@@ -22,7 +22,7 @@ from sandbox.traffic import Traffic
 
 app = typer.Typer(
     name="trekkpaalegg-sandbox",
-    help="The world outside, simulated: Skatteetaten and Maskinporten, and the servers that a stream needs.",
+    help="The world outside, simulated: Skatteetaten, Maskinporten and Altinn, and the servers that a stream needs.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -48,6 +48,7 @@ def api(  # noqa: PLR0913  # one parameter for each option
     *,
     api_port: Annotated[int, typer.Option(help="Port of the simulated Skatteetaten; 0: a free one.")] = 0,
     maskinporten_port: Annotated[int, typer.Option(help="Port of the simulated Maskinporten; 0: a free one.")] = 0,
+    altinn_port: Annotated[int, typer.Option(help="Port of the simulated Altinn; 0: a free one.")] = 0,
     control_port: Annotated[int, typer.Option(help="Port of the control address; 0: a free one.")] = 0,
     trekkpliktige: Annotated[int, typer.Option(min=0, help="Generated employers.")] = 3,
     orders: Annotated[int, typer.Option(min=0, help="Generated orders, spread over the employers.")] = 0,
@@ -63,7 +64,7 @@ def api(  # noqa: PLR0913  # one parameter for each option
     traffic_seconds: Annotated[float, typer.Option(min=0, help="Make or change an order so often; 0: never.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines to export.")] = False,
 ) -> None:
-    """Run the simulated Skatteetaten and Maskinporten until Ctrl-C, and print the settings to export."""
+    """Run the simulated Skatteetaten, Maskinporten and Altinn until Ctrl-C, and print the settings to export."""
     if orders and not trekkpliktige:
         raise typer.BadParameter("generated orders need at least one generated employer", param_hint="--trekkpliktige")
     if traffic_seconds and not trekkpliktige:
@@ -74,7 +75,12 @@ def api(  # noqa: PLR0913  # one parameter for each option
         key = None if client_key is None else read_client_key(client_key)
         place = Place(host=host, called=called, client_id=client_id, client_key=key)
         world = OutsideWorld(
-            seed=seed, api_port=api_port, maskinporten_port=maskinporten_port, control_port=control_port, place=place
+            seed=seed,
+            api_port=api_port,
+            maskinporten_port=maskinporten_port,
+            altinn_port=altinn_port,
+            control_port=control_port,
+            place=place,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--client-key") from error
@@ -128,6 +134,7 @@ def _print_settings(world: OutsideWorld, employers: list[str], *, as_json: bool)
         addresses = {
             "api_url": world.api_url,
             "well_known_url": world.well_known_url,
+            "altinn_url": world.altinn_url,
             "control_url": world.control_url,
         }
         print(json.dumps({**addresses, "trekkpliktige": employers, "environment": environment}), flush=True)

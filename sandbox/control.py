@@ -27,6 +27,7 @@ from sandbox.skatteetaten.wire import EVERY_SHAPE, PLAIN
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from sandbox.altinn.commands import AltinnCommands
     from sandbox.maskinporten.state import Maskinporten
     from sandbox.maskinporten.tokens import TokenStore
     from sandbox.skatteetaten.order_book import Version
@@ -70,12 +71,18 @@ class World(Protocol):
     def stop_maskinporten(self) -> None:
         """Begin one."""
 
+    def start_altinn(self) -> None:
+        """End an outage."""
 
-def control_app(world: World) -> Starlette:
+    def stop_altinn(self) -> None:
+        """Begin one."""
+
+
+def control_app(world: World, altinn: AltinnCommands) -> Starlette:
     """The application over one world."""
     commands = {
         name.replace("_", "-"): validate_call(command)
-        for group in (_Orders(world), _Faults(world), _Employers(world))
+        for group in (_Orders(world), _Faults(world), _Employers(world), altinn)
         for name, command in inspect.getmembers(group, inspect.ismethod)
         if not name.startswith("_")
     }
@@ -213,9 +220,11 @@ class _Faults:
             ("skatteetaten", True): self._world.start_api,
             ("maskinporten", False): self._world.stop_maskinporten,
             ("maskinporten", True): self._world.start_maskinporten,
+            ("altinn", False): self._world.stop_altinn,
+            ("altinn", True): self._world.start_altinn,
         }
         if (service, ended) not in actions:
-            raise ValueError("service is skatteetaten or maskinporten")
+            raise ValueError("service is skatteetaten, maskinporten or altinn")
         actions[service, ended]()
 
     def counts(self) -> Fields:

@@ -28,6 +28,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     postgresql: int = 0
     api: int = 0
     maskinporten: int = 0
+    altinn: int = 0
     control: int = 0
 
 
@@ -45,7 +46,11 @@ class EmbeddedEverything:
         self.registry = EmbeddedRegistry(_below(data_folder, "registry"), port=ports.registry)
         self.postgresql = EmbeddedPostgresql(_below(data_folder, "postgresql"), port=ports.postgresql)
         self.outside = OutsideWorld(
-            seed=seed, api_port=ports.api, maskinporten_port=ports.maskinporten, control_port=ports.control
+            seed=seed,
+            api_port=ports.api,
+            maskinporten_port=ports.maskinporten,
+            altinn_port=ports.altinn,
+            control_port=ports.control,
         )
         self.trekkpliktige: list[str] = []
         self._open = ExitStack()

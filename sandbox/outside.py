@@ -1,4 +1,4 @@
-"""Nothing in, the whole simulated outside world out: Skatteetaten, Maskinporten and a control address.
+"""Nothing in, the whole simulated world outside out: Skatteetaten, Maskinporten, Altinn, a control address.
 
 ::
 
@@ -18,6 +18,11 @@ from typing import TYPE_CHECKING, Any, Self
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sandbox.altinn.commands import AltinnCommands
+from sandbox.altinn.http import altinn_app
+from sandbox.altinn.pusher import Pusher
+from sandbox.altinn.state import SCOPE as ALTINN_SCOPE
+from sandbox.altinn.state import Altinn
 from sandbox.control import control_app
 from sandbox.examples import EXAMPLES_TREKKPLIKTIG, official_examples
 from sandbox.generate import generate_versions, trekkpliktige
@@ -39,9 +44,9 @@ _KID = "sandbox-key-1"
 
 
 class OutsideWorld:
-    """Both simulated services and their control address; ports of 0 are chosen free. `clock` gives seconds since 1970.
+    """The simulated services and their control address; ports of 0 are chosen free. `clock` gives seconds since 1970.
 
-    All three keep their ports when `stop_*` and `start_*` simulate an outage.
+    All keep their ports when `stop_*` and `start_*` simulate an outage.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class OutsideWorld:
         seed: int = 0,
         api_port: int = 0,
         maskinporten_port: int = 0,
+        altinn_port: int = 0,
         control_port: int = 0,
         clock: Callable[[], float] = time.time,
         place: Place = HERE,
@@ -57,7 +63,10 @@ class OutsideWorld:
         tokens = TokenStore(Random(f"tokens {seed}"), clock)
         self.skatteetaten = Skatteetaten(seed=seed, clock=clock)
         self.maskinporten = Maskinporten(seed=seed, clock=clock, tokens=tokens)
+        self.altinn = Altinn(seed=seed, clock=clock)
+        self.skatteetaten.on_new_version = self.altinn.new_version
         self.tokens = tokens
+        self._pusher = Pusher(self.altinn)
         self._private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._client_of: dict[str, str] = {}
         self._place = place
@@ -65,11 +74,14 @@ class OutsideWorld:
         try:
             self._api = self._serve(SkatteetatenApp(self.skatteetaten, tokens), api_port)
             self._token = self._serve(maskinporten_app(self.maskinporten), maskinporten_port)
-            self._control = self._serve(control_app(self), control_port)
+            self._altinn = self._serve(altinn_app(self.altinn, tokens), altinn_port)
+            altinn_commands = AltinnCommands(self.altinn, self._pusher)
+            self._control = self._serve(control_app(self, altinn_commands), control_port)
         except OSError:
             self.close()
             raise
         self.maskinporten.issuer = f"{_address(self._token)}/"
+        self.altinn.base_url = _address(self._altinn)
 
     @property
     def api_url(self) -> str:
@@ -80,6 +92,11 @@ class OutsideWorld:
     def well_known_url(self) -> str:
         """Where the simulated Maskinporten describes itself."""
         return f"{_address(self._token)}/.well-known/oauth-authorization-server"
+
+    @property
+    def altinn_url(self) -> str:
+        """Base of the simulated Altinn, without a slash at its end."""
+        return _address(self._altinn)
 
     @property
     def control_url(self) -> str:
@@ -135,6 +152,7 @@ class OutsideWorld:
             **key,
             "MASKINPORTEN_SCOPES": DEFAULT_SCOPE,
             "MASKINPORTEN_WELL_KNOWN_URL": self.well_known_url,
+            "TREKKPAALEGG_ALTINN_URL": self.altinn_url,
         }
 
     def private_jwk(self) -> dict[str, Any]:
@@ -145,9 +163,11 @@ class OutsideWorld:
         """Start every server that does not run."""
         for server in self._servers:
             server.start()
+        self._pusher.start()
 
     def stop(self) -> None:
         """Stop all servers; ports and state are kept."""
+        self._pusher.stop()
         for server in self._servers:
             server.begin_stop()
         for server in self._servers:
@@ -168,6 +188,16 @@ class OutsideWorld:
     def stop_maskinporten(self) -> None:
         """An outage of Maskinporten."""
         self._token.stop()
+
+    def start_altinn(self) -> None:
+        """End a simulated outage of Altinn."""
+        self._altinn.start()
+        self._pusher.start()
+
+    def stop_altinn(self) -> None:
+        """An outage of Altinn: nothing is answered, nothing is pushed; what would be waits."""
+        self._pusher.stop()
+        self._altinn.stop()
 
     def close(self) -> None:
         """Stop for good and give the ports back."""
@@ -196,7 +226,7 @@ class OutsideWorld:
             public = self._place.client_key or {**_jwk(self._private_key.public_key()), "kid": _KID}
             chosen = self._place.client_id if organisasjonsnummer == SUPPLIER else None
             self._client_of[organisasjonsnummer] = self.maskinporten.register_client(
-                organisasjonsnummer, public, client_id=chosen
+                organisasjonsnummer, public, scopes=(DEFAULT_SCOPE, ALTINN_SCOPE), client_id=chosen
             )
         return self._client_of[organisasjonsnummer]
 

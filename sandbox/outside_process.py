@@ -37,6 +37,11 @@ class OutsideProcess:
         return str(self._said["well_known_url"])
 
     @property
+    def altinn_url(self) -> str:
+        """Base of the simulated Altinn."""
+        return str(self._said["altinn_url"])
+
+    @property
     def control_url(self) -> str:
         """Base of the control address."""
         return str(self._said["control_url"])

@@ -43,6 +43,7 @@ def up(  # noqa: PLR0913 - one parameter for each option
     postgresql_port: Annotated[int, typer.Option(help="Port of PostgreSQL; 0: a free one.")] = 0,
     api_port: Annotated[int, typer.Option(help="Port of the simulated Skatteetaten; 0: a free one.")] = 0,
     maskinporten_port: Annotated[int, typer.Option(help="Port of the simulated Maskinporten; 0: a free one.")] = 0,
+    altinn_port: Annotated[int, typer.Option(help="Port of the simulated Altinn; 0: a free one.")] = 0,
     control_port: Annotated[int, typer.Option(help="Port of the control address; 0: a free one.")] = 0,
     env_file: Annotated[Path | None, typer.Option(help="Write the settings to this file too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines to export.")] = False,
@@ -54,6 +55,7 @@ def up(  # noqa: PLR0913 - one parameter for each option
         postgresql=postgresql_port,
         api=api_port,
         maskinporten=maskinporten_port,
+        altinn=altinn_port,
         control=control_port,
     )
     for each in (signal.SIGINT, signal.SIGTERM):

@@ -70,6 +70,8 @@ class Skatteetaten:
         self.calls: deque[Call] = deque(maxlen=_CALLS_REMEMBERED)
         self.counts: Counter[tuple[str, str]] = Counter()
         self.simultaneous_max = 0
+        self.on_new_version: Callable[[Version], None] = lambda _: None
+        """Told of each version that is made one by one, when it can be seen."""
         self._generator = OrderGenerator(Random(f"orders {seed}"))
         self._in_progress: Counter[str] = Counter()
 
@@ -111,7 +113,9 @@ class Skatteetaten:
     def reveal(self, trekkid: str, trekkversjon: int) -> Version:
         """A version made with `visible=False` appears, with the sekvensnummer it got when it was made."""
         with self.lock:
-            return self.book.reveal(trekkid, trekkversjon)
+            version = self.book.reveal(trekkid, trekkversjon)
+            self.on_new_version(version)
+            return version
 
     def rewrite(self, trekkid: str, trekkversjon: int, fields: Wire) -> Version:
         """Other content under the same version and sekvensnummer."""
@@ -257,6 +261,8 @@ class Skatteetaten:
         owner = owner or wire["trekkpliktig"]
         version = Version(owner, wire["trekkid"], wire["trekkversjon"], wire["sekvensnummer"], body)
         self.book.add(version, visible=visible)
+        if visible:
+            self.on_new_version(version)
         return version
 
     def _now(self) -> datetime:

@@ -316,14 +316,14 @@ def test_it_runs_as_a_process_of_its_own_and_ends_with_it():
 def test_the_command_prints_settings_to_export_and_ends_in_peace_on_a_signal():
     command = [sys.executable, "-m", "sandbox", "api", "--no-examples"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        lines = [process.stdout.readline() for _ in range(8)]
+        lines = [process.stdout.readline() for _ in range(9)]
         process.terminate()
         assert process.wait(DEADLINE_SECONDS) == 0
     assert [line.split("=")[0] for line in lines[:2]] == [
         "export TREKKPAALEGG_API_URL",
         "export TREKKPAALEGG_TREKKPLIKTIGE",
     ]
-    assert lines[7].startswith("# control address: http://127.0.0.1:")
+    assert lines[8].startswith("# control address: http://127.0.0.1:")
 
 
 def test_a_taken_port_is_said_in_one_line(world):

@@ -1,0 +1,90 @@
+"""What happened in, the events that can be asked for out, in the order in which they were registered."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
+
+import msgspec
+
+from sandbox.synthetic import synthetic_uuid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from random import Random
+
+Event = dict[str, Any]
+RESOURCE = "urn:altinn:resource:ske-informasjon-om-trekkpaalegg"
+ORGANISATION = "urn:altinn:organization:identifier-no:"
+CREATED = "dialogporten.dialog.created.v1"
+UPDATED = "dialogporten.dialog.updated.v1"
+SEEN = "dialogporten.dialog.seen.v1"
+VALIDATION = "platform.events.validatesubscription"
+
+
+def dialog_event(random: Random, base_url: str, trekkpliktig: str, trekkid: str, kind: str, now: float) -> Event:
+    """The event that Dialogporten would send of the dialog of one order. It says of whom, and nothing of what."""
+    dialog_id = str(uuid5(NAMESPACE_URL, trekkid))
+    return {
+        "specversion": "1.0",
+        "id": synthetic_uuid(random),
+        "type": kind,
+        "time": datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z"),
+        "resource": RESOURCE,
+        "resourceinstance": dialog_id,
+        "subject": f"{ORGANISATION}{trekkpliktig}",
+        "source": f"{base_url}/dialogporten/api/v1/enduser/dialogs/{dialog_id}",
+    }
+
+
+def validation_event(random: Random, base_url: str, subscription_id: int) -> Event:
+    """What a new subscriber is asked to answer."""
+    return {
+        "id": synthetic_uuid(random),
+        "source": f"{base_url}/events/api/v1/subscriptions/{subscription_id}",
+        "type": VALIDATION,
+        "specversion": "1.0",
+    }
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """One event with the running number and the time (seconds since 1970) of its registration."""
+
+    number: int
+    registered_at: float
+    event: Event
+
+
+class EventLog:
+    """Not safe for several threads: the state around it holds the lock."""
+
+    def __init__(self) -> None:
+        self._events: list[Logged] = []
+        self._by_subject: dict[str, list[Logged]] = {}
+        self._numbers: dict[str, int] = {}
+        self._next = 1
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def register(self, event: Event, now: float) -> None:
+        """One more event. An id that stands here already is registered again, under a number of its own."""
+        logged = Logged(self._next, now, event)
+        self._next += 1
+        self._events.append(logged)
+        self._by_subject.setdefault(str(event.get("subject", "")), []).append(logged)
+        self._numbers[str(event["id"])] = logged.number
+
+    def forget(self) -> None:
+        """Drop all that stands here, ids too: who asks after one of them begins at the oldest of what comes."""
+        self._events.clear()
+        self._by_subject.clear()
+        self._numbers.clear()
+
+    def after(self, event_id: str, subject: str | None) -> Iterator[Logged]:
+        """Events registered after this one. An id that is not known gives all, from the oldest: so does Altinn."""
+        number = self._numbers.get(event_id, 0)
+        events = self._events if subject is None else self._by_subject.get(subject, [])
+        yield from events[bisect_right(events, number, key=lambda logged: logged.number) :]
