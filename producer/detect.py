@@ -212,7 +212,7 @@ class _Detector:
             return
         if content not in order.rejected:
             self.found.tally.changed_content += 1
-        self._quarantine(key, order, self._rejection(element, RejectionReason.CHANGED_CONTENT, ""))
+        self._quarantine(key, order, self._rejection(element, RejectionReason.CHANGED_CONTENT, "$"))
 
     def _rejection(self, element: Trekkpaalegg, reason: RejectionReason, field_path: str) -> Rejected:
         return rejection_of(element, self._context.trekkpliktig, reason, field_path)

