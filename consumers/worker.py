@@ -233,7 +233,7 @@ class Worker:
         asked_at, asked = self._asked
         if asked is not None and asked.done():
             self._asked = (asked_at, None)
-            self._observer.undecodable(asked.result())
+            self._observer.undecodable(asked.result(), self._options.undecodable_max)
         elif asked is None and time.monotonic() - asked_at >= self._options.ask_seconds:
             count = partial(self._ask, Other.LEDGER, self._ledger.count_undecodable)
             self._asked = (time.monotonic(), self._ledger_thread.submit(count))
@@ -280,10 +280,11 @@ class Worker:
             self._check_undecodable(self._in_ledger(self._ledger.count_undecodable))
 
     def _check_undecodable(self, count: int) -> None:
-        self._observer.undecodable(count)
-        if count > self._options.undecodable_max:
+        limit = self._options.undecodable_max
+        self._observer.undecodable(count, limit)
+        if count > limit:
             raise FatalError(
-                f"{count} messages could not be decoded, more than --undecodable-max {self._options.undecodable_max} "
+                f"{count} messages could not be decoded, more than --undecodable-max {limit} "
                 "allows; the table undecodable_message tells why. Mend the cause (a registry that is not set, a "
                 "program older than the schema), then run `trekkpaalegg-consumer retry` and start anew"
             )

@@ -120,6 +120,7 @@ class Service:
         if found is None:
             return
         self._watch.ready("start", None)
+        self._observer.lanes_found(found.lanes)
         membership = bootstrap.build_membership(self._settings)
         worker = Worker(
             membership,

@@ -74,8 +74,8 @@ class Observer(Protocol):
     def overtaken(self) -> None:
         """A batch was not written, as another owner or a replay has moved the ledger's offsets."""
 
-    def undecodable(self, count: int) -> None:
-        """So many undecodable messages lie in the ledger now."""
+    def undecodable(self, count: int, limit: int) -> None:
+        """So many undecodable messages lie in the ledger now; with more than `limit` the consumer ends itself."""
 
     def call_begins(self, other: Other) -> None:
         """It is asked for something, which may take its time. One call at a time of each."""
@@ -111,7 +111,7 @@ class NullObserver:
     def overtaken(self) -> None:
         """Ignore."""
 
-    def undecodable(self, count: int) -> None:
+    def undecodable(self, count: int, limit: int) -> None:
         """Ignore."""
 
     def call_begins(self, other: Other) -> None:

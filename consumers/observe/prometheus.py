@@ -5,10 +5,11 @@ No label holds an employer, let alone a person.
 
 from __future__ import annotations
 
+import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -32,9 +33,13 @@ class PrometheusObserver:
         self.standing = standing
         self.registry = CollectorRegistry()
         self.registry.register(_StandingFigures(standing))
+        ProcessCollector(registry=self.registry)
         self._events = self._counter("events", "Events applied to the ledger, by what became of them.", "outcome")
         self._messages_undecodable = self._counter("undecodable", "Messages put aside as they cannot be decoded.")
         self._undecodable = self._gauge("undecodable_messages", "Undecodable messages that lie in the ledger now.")
+        self._undecodable_max = self._gauge(
+            "undecodable_messages_max", "With more of them in the ledger it ends itself."
+        )
         self._newest = self._gauge(
             "newest_applied_timestamp_seconds", "When the newest message in the ledger was written to Kafka."
         )
@@ -87,9 +92,10 @@ class PrometheusObserver:
         """See `Observer`."""
         self._overtaken.inc()
 
-    def undecodable(self, count: int) -> None:
+    def undecodable(self, count: int, limit: int) -> None:
         """See `Observer`."""
         self._undecodable.set(count)
+        self._undecodable_max.set(limit)
 
     def call_begins(self, other: Other) -> None:
         """See `Observer`."""
@@ -134,6 +140,9 @@ class _StandingFigures(Collector):
             "stalled_seconds": ("For how long the ledger has been behind and not moved.", standing.stalled_seconds()),
             "partitions": ("Partitions that this process reads.", len(look.partitions)),
             "topic_partitions": ("Partitions that the topic has, 0 while unknown.", look.partition_count),
+            "ready": ("1 while nothing is missing, as /readyz tells.", not standing.missing()),
+            "stuck_loops": ("Loops that have stopped turning, as /livez tells.", len(standing.stuck())),
+            "clock_timestamp_seconds": ("What this process takes for the time.", time.time()),
             "caught_up": ("1 once the ledger had come to where the topic ended at the start.", standing.is_caught_up),
         }
         for name, (documentation, value) in values.items():

@@ -13,6 +13,7 @@ from producer.commands.interruptible import STOP_SECONDS_MAX, run_interruptible
 from producer.exit_codes import ExitCode
 from producer.observe.http import Health, HealthServer
 from producer.observe.logs import configure_logs
+from producer.observe.process import ProcessFigures
 from producer.observe.prometheus import PrometheusObserver
 from producer.service import Service
 
@@ -69,6 +70,7 @@ def run_service(settings: Settings) -> ExitCode:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, stop)
     observer, health = PrometheusObserver(), Health()
+    observer.registry.register(ProcessFigures(health, settings.poll_interval_seconds))
     with HealthServer(health, observer.exposition, host=settings.http_host, port=settings.http_port) as server:
         _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
         run_interruptible(Service(settings, observer, Pulse(health), stopping).run, stopping)

@@ -32,6 +32,9 @@ class Observer(Protocol):
     def token_fetched(self, outcome: str) -> None:
         """A token was asked for: `ok`, `retry`, `suspended` or `fatal`."""
 
+    def lanes_found(self, lanes: int) -> None:
+        """So many lanes the application has, shared among its processes."""
+
     def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:
         """This process owns the lane now, and has read back what is known of so many."""
 
@@ -61,6 +64,9 @@ class NullObserver:
         """Ignore."""
 
     def token_fetched(self, outcome: str) -> None:
+        """Ignore."""
+
+    def lanes_found(self, lanes: int) -> None:
         """Ignore."""
 
     def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:

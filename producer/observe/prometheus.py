@@ -8,16 +8,17 @@ from collections import Counter
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from producer.domain.trekkpaalegg import Origin, RejectionReason
 from producer.domain.warnings import warnings_of
 from producer.errors import FatalError, RetryableError, SuspendedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from producer.domain.detection import Detection
     from producer.observe.port import LaneFigures
@@ -47,6 +48,7 @@ class PrometheusObserver:
         self.registry = CollectorRegistry()
         self._standing = _StandingFigures(monotonic)
         self.registry.register(self._standing)
+        ProcessCollector(registry=self.registry)
         self._calls = self._counter("calls", "Calls to the API, by operation and HTTP status.", "operation", "status")
         self._call_seconds = Histogram(
             "trekkpaalegg_call_seconds",
@@ -82,10 +84,26 @@ class PrometheusObserver:
         self._readings = self._counter("readings", "Readings of an employer, by outcome.", "outcome")
         self._vanished = self._counter("vanished_orders", "Known orders that a full reading did not show.")
         self._positions_ahead = self._counter("positions_ahead", "Positions found above all that the source has.")
+        self._begin_at_zero()
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def _begin_at_zero(self) -> None:
+        """A series that appears with its first event hides that event from Prometheus' `increase`."""
+        known: dict[CounterMetric, Iterable[str]] = {
+            self._tokens: ("ok", "retry", "suspended", "fatal"),
+            self._transactions: ("committed", "aborted", "fenced", "unknown"),
+            self._events: (each.value for each in Origin),
+            self._quarantined: (each.value for each in RejectionReason),
+            self._gaps: ("filled", "missing", "given_up"),
+            self._foreign: ("published", "left"),
+            self._readings: ("ok", "failed", "suspended", "fatal", "unexpected"),
+        }
+        for counter, labels in known.items():
+            for label in labels:
+                counter.labels(label)
 
     def call_finished(self, operation: str, status: str, seconds: float) -> None:
         """See `Observer`."""
@@ -95,6 +113,10 @@ class PrometheusObserver:
     def token_fetched(self, outcome: str) -> None:
         """See `Observer`."""
         self._tokens.labels(outcome).inc()
+
+    def lanes_found(self, lanes: int) -> None:
+        """See `Observer`."""
+        self._standing.found(lanes)
 
     def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:  # noqa: ARG002  figures() tells them anew
         """See `Observer`."""
@@ -168,6 +190,10 @@ class _StandingFigures(Collector):
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._lanes: dict[int, tuple[float, LaneFigures] | None] = {}
+        self._lane_count = 0
+
+    def found(self, lanes: int) -> None:
+        self._lane_count = lanes
 
     def take(self, lane: int) -> None:
         with self._lock:
@@ -191,6 +217,11 @@ class _StandingFigures(Collector):
             told = [each for each in self._lanes.values() if each is not None]
         now = self._monotonic()
         yield GaugeMetricFamily("trekkpaalegg_lanes", "Lanes that this process owns.", value=owned)
+        yield GaugeMetricFamily(
+            "trekkpaalegg_application_lanes",
+            "Lanes that all processes of the application share, 0 while unknown.",
+            value=self._lane_count,
+        )
         counts = GaugeMetricFamily("trekkpaalegg_trekkpliktige", "Employers read for, by class.", labels=["class"])
         ages = GaugeMetricFamily(
             "trekkpaalegg_oldest_reading_age_seconds",

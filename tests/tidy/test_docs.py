@@ -22,6 +22,8 @@ DOCUMENTS = (
     "consumers/ledger/README.md",
     "consumers/payout/README.md",
     "consumers/webhook/README.md",
+    "producer/observe/RUNBOOK.md",
+    "consumers/observe/RUNBOOK.md",
     ".github/CONTRIBUTING.md",
     ".github/SECURITY.md",
     "CHANGELOG.md",

@@ -49,11 +49,12 @@ def test_batches_are_counted_by_outcome() -> None:
     made.applied(Applied(new=1))
     made.batch_written(0.2)
     made.overtaken()
-    made.undecodable(7)
+    made.undecodable(7, 100)
     made.call_failed(Other.REGISTRY, "no answer")
     assert [value(made, "events_total", outcome=each) for each in ("new", "late", "correction")] == [6, 1, 1]
     assert [value(made, "events_total", outcome=each) for each in ("conflict", "known")] == [1, 2]
     assert (value(made, "undecodable_total"), value(made, "undecodable_messages")) == (3, 7)
+    assert value(made, "undecodable_messages_max") == 100
     assert value(made, "newest_applied_timestamp_seconds") == 1_790_000_000.5
     assert (value(made, "batch_seconds_count"), value(made, "overtaken_total")) == (1, 1)
     assert value(made, "failures_total", other="registry") == 1

@@ -21,7 +21,9 @@ from producer.domain.trekkpaalegg import (
     TrekkstoerrelseForPeriode,
 )
 from producer.errors import FatalError, RetryableError, SuspendedError
+from producer.observe.http import Health
 from producer.observe.port import LaneFigures, NullObserver, Observer
+from producer.observe.process import ProcessFigures
 from producer.observe.prometheus import PrometheusObserver
 
 NOW = 1_795_000_000.0
@@ -185,7 +187,45 @@ def test_no_employer_or_person_stands_in_the_exposition() -> None:
 def test_two_observers_do_not_share_their_counts() -> None:
     first, second = PrometheusObserver(), PrometheusObserver()
     first.token_fetched("ok")
-    assert value(second, "tokens_total", outcome="ok") is None
+    assert value(second, "tokens_total", outcome="ok") == 0
+
+
+def test_what_alerts_look_for_is_there_before_it_happens() -> None:
+    """Prometheus sees no increase in a series that begins with its first event."""
+    observer = PrometheusObserver()
+    for outcome in ("ok", "retry", "suspended", "fatal"):
+        assert value(observer, "tokens_total", outcome=outcome) == 0
+    for outcome in ("committed", "aborted", "fenced", "unknown"):
+        assert value(observer, "transactions_total", outcome=outcome) == 0
+    for reason in RejectionReason:
+        assert value(observer, "quarantined_total", reason=reason.value) == 0
+    for outcome in ("filled", "missing", "given_up"):
+        assert value(observer, "gap_versions_total", outcome=outcome) == 0
+    for outcome in ("ok", "failed", "suspended", "fatal", "unexpected"):
+        assert value(observer, "readings_total", outcome=outcome) == 0
+
+
+def test_the_lanes_of_the_application_are_told_beside_those_of_the_process() -> None:
+    observer = PrometheusObserver()
+    assert value(observer, "application_lanes") == 0
+    observer.lanes_found(6)
+    observer.lane_taken(3, 1, 1)
+    assert (value(observer, "application_lanes"), value(observer, "lanes")) == (6, 1)
+
+
+def test_health_and_settings_are_figures_too() -> None:
+    observer, clock = PrometheusObserver(), Clock()
+    health = Health(monotonic=clock)
+    observer.registry.register(ProcessFigures(health, 300, lambda: NOW))
+    health.heartbeat("lane-0", 90)
+    assert (value(observer, "ready"), value(observer, "stuck_loops")) == (1, 0)
+    clock.seconds += 91
+    health.set_ready("lane-1", "not taken yet")
+    assert (value(observer, "ready"), value(observer, "stuck_loops")) == (0, 1)
+    assert (value(observer, "poll_interval_seconds"), value(observer, "clock_timestamp_seconds")) == (300, NOW)
+    text = observer.exposition().decode()
+    assert 'trekkpaalegg_build_info{version="' in text
+    assert "process_start_time_seconds" in text
 
 
 def test_every_observer_has_every_method_of_the_port() -> None:
