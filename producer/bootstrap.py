@@ -9,6 +9,11 @@ import msgspec
 from confluent_kafka import Producer
 
 import schemas
+from producer.altinn.applying import SubscriptionKeeper
+from producer.altinn.client import AltinnClient
+from producer.altinn.events import AltinnEventFeed
+from producer.altinn.exchange import AltinnTokens
+from producer.altinn.subscriptions import Subscriptions
 from producer.encode.avro import confluent_prefix, single_object_prefix
 from producer.encode.compiled import compile_encoder
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
@@ -17,6 +22,7 @@ from producer.encode.rejected import RejectedEncoder
 from producer.errors import FatalError
 from producer.kafka_properties import kafka_properties
 from producer.membership.kafka import KafkaMembership
+from producer.observe.port import NullObserver
 from producer.publish.admin import KafkaAdmin
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.topics import Topics, start_faults
@@ -31,7 +37,11 @@ from producer.source.well_known import WellKnown
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
+    import httpx
+
+    from producer.altinn.port import EventFeed
     from producer.membership.port import Membership
     from producer.observe.port import Observer
     from producer.own import Own
@@ -83,22 +93,7 @@ def group_members(settings: Settings) -> int:
 def build_source(settings: Settings, observer: Observer, own: Own, stopping: threading.Event) -> TrekkpaaleggSource:
     """The source that the settings name. Raises `SettingsError` for a key that cannot sign."""
     http = open_http_client(settings.max_concurrent_calls, stopping)
-    well_known = WellKnown(
-        http,
-        settings.maskinporten_well_known_url,
-        issuer=settings.maskinporten_issuer,
-        token_endpoint=settings.maskinporten_token_endpoint,
-    )
-    tokens = MaskinportenTokens(
-        http,
-        well_known,
-        load_client_key(settings.maskinporten_client_jwk.get_secret_value()),
-        client_id=settings.maskinporten_client_id,
-        scope=settings.maskinporten_scopes,
-        authentication=settings.authentication,
-        external_ref_of=own.external_ref_of,
-        observer=observer,
-    )
+    tokens = _maskinporten_tokens(settings, http, settings.maskinporten_scopes, own.external_ref_of, observer)
     client = SkatteetatenClient(
         http,
         settings.api_url,
@@ -107,6 +102,57 @@ def build_source(settings: Settings, observer: Observer, own: Own, stopping: thr
         observer=observer,
     )
     return PollingSource(client, call_retries(stopping), maks_antall=settings.maks_antall)
+
+
+def build_subscription_keeper(
+    settings: Settings, http: httpx.Client, external_ref_of: Callable[[str], str | None]
+) -> SubscriptionKeeper:
+    """What keeps the subscriptions at Altinn that lead to our receiver. Raises `SettingsError` as `build_source`."""
+    secret = settings.webhook_secret
+    return SubscriptionKeeper(
+        Subscriptions(build_altinn_client(settings, http, external_ref_of)),
+        settings.webhook_url or "",
+        secret.get_secret_value() if secret else "",
+    )
+
+
+def build_event_feed(settings: Settings, http: httpx.Client, external_ref_of: Callable[[str], str | None]) -> EventFeed:
+    """The events of Altinn, to be pulled. Raises `SettingsError` as `build_source`."""
+    return AltinnEventFeed(build_altinn_client(settings, http, external_ref_of))
+
+
+def build_altinn_client(
+    settings: Settings, http: httpx.Client, external_ref_of: Callable[[str], str | None]
+) -> AltinnClient:
+    """Calls to Altinn, with tokens that act for each trekkpliktig. Raises `SettingsError` as `build_source`."""
+    maskinporten = _maskinporten_tokens(settings, http, settings.altinn_scopes, external_ref_of, NullObserver())
+    tokens = AltinnTokens(http, settings.altinn_url, maskinporten)
+    return AltinnClient(http, settings.altinn_url, tokens, max_concurrent_calls=settings.max_concurrent_calls)
+
+
+def _maskinporten_tokens(
+    settings: Settings,
+    http: httpx.Client,
+    scope: str,
+    external_ref_of: Callable[[str], str | None],
+    observer: Observer,
+) -> MaskinportenTokens:
+    well_known = WellKnown(
+        http,
+        settings.maskinporten_well_known_url,
+        issuer=settings.maskinporten_issuer,
+        token_endpoint=settings.maskinporten_token_endpoint,
+    )
+    return MaskinportenTokens(
+        http,
+        well_known,
+        load_client_key(settings.maskinporten_client_jwk.get_secret_value()),
+        client_id=settings.maskinporten_client_id,
+        scope=scope,
+        authentication=settings.authentication,
+        external_ref_of=external_ref_of,
+        observer=observer,
+    )
 
 
 def build_records(settings: Settings, batch_bytes_max: int) -> RecordBuilder:

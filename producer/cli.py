@@ -7,12 +7,12 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
 
+from producer.cli_subscriptions import subscriptions_app
 from producer.commands.doctor import run_doctor
 from producer.commands.output import Output
 from producer.commands.position import forget_position, set_position, show_position
@@ -23,32 +23,25 @@ from producer.commands.schemas import check_schemas, register_schemas
 from producer.commands.topics import apply_topics
 from producer.exit_codes import ExitCode, StoppedError, ending_of
 from producer.observe.logs import configure_logs
+from producer.options import PROGRAM, AsJson, EnvFile, Yes
+from producer.options import ask as _ask
+from producer.options import example as _example
+from producer.options import settings_of as _settings
 from producer.publish.topics import PARTITIONS_DEFAULT, REPLICATION_OF_THE_BROKER
-from producer.settings import ALL_NEEDS, load_settings, read_settings
+from producer.settings import ALL_NEEDS, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from producer.settings import Need, Settings
+    from producer.settings import Need
 
-PROGRAM = "trekkpaalegg-producer"
 _KAFKA: frozenset[Need] = frozenset({"kafka"})
 
 _log = structlog.get_logger(__name__)
 
 
-def _example(arguments: str) -> str:
-    return f"Example: {PROGRAM} {arguments}"
-
-
-EnvFile = Annotated[
-    Path | None,
-    typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-]
 RecordId = Annotated[str, typer.Argument(metavar="ID", help="partition/offset, as `quarantine list` shows it.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 app = typer.Typer(
     name=PROGRAM,
@@ -72,6 +65,7 @@ quarantine_app = typer.Typer(
 )
 app.add_typer(position_app, name="position")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(subscriptions_app, name="subscriptions")
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 
@@ -212,18 +206,6 @@ def doctor(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     logging.getLogger().setLevel(logging.CRITICAL)
     settings, faults = read_settings(env_file, os.environ)
     run_doctor(settings, faults, Output(as_json=as_json))
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    if not yes:
-        typer.confirm(question, abort=True, err=True)
-
-
-def _settings(env_file: Path | None, needs: frozenset[Need]) -> Settings:
-    settings = load_settings(env_file, os.environ, needs=needs)
-    for warning in settings.warnings:
-        _log.warning(warning)
-    return settings
 
 
 def run_command(arguments: Sequence[str] | None = None) -> ExitCode:

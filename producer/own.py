@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from producer.partitioning import lane_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from producer.trekkpliktige_list import TrekkpliktigeList
 
 
@@ -29,6 +31,9 @@ class Own:
 
     def __contains__(self, trekkpliktig: object) -> bool:
         return trekkpliktig in self._external_refs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._external_refs)
 
     def __len__(self) -> int:
         return len(self._external_refs)

@@ -12,11 +12,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from producer.altinn.address import NOTIFICATIONS_PATH
 from producer.source.grant import load_client_key
 from producer.trekkpliktige import parse_trekkpliktige
-
-NOTIFICATIONS_PATH = "/notifications/"
-"""Stands between the base address of the receiver and its secret."""
 
 _TOPIC_PREFIX_LENGTH_MAX = 200
 _KAFKA_NAME = re.compile(r"[A-Za-z0-9._-]+")

@@ -17,7 +17,14 @@ import fastavro.schema
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-NAMES = ("trekkpaalegg_versjon", "trekkpaalegg_rejected", "trekkpliktig_state", "order_state", "lane_count")
+NAMES = (
+    "trekkpaalegg_versjon",
+    "trekkpaalegg_rejected",
+    "trekkpliktig_state",
+    "order_state",
+    "event_cursor",
+    "lane_count",
+)
 FINGERPRINT_BYTES = 8
 
 

@@ -61,7 +61,22 @@ class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
     reconciled_at: int | None = None
 
 
+class EventCursor(msgspec.Struct, frozen=True, gc=False):
+    """How far the events about one trekkpliktig have been pulled.
+
+    `after` is the id of the last event that was dealt with, "0" before the first; `newest_at` the latest time that an
+    event has told, in microseconds since 1970. Shows without the id, which may be any text.
+    """
+
+    after: str = "0"
+    newest_at: int | None = None
+
+    def __repr__(self) -> str:
+        return f"EventCursor(newest_at={self.newest_at})"
+
+
 NO_ORDER = OrderState()
+NO_EVENT = EventCursor()
 
 
 def with_missing(missing: tuple[tuple[int, int], ...], first: int, last: int) -> tuple[tuple[int, int], ...]:
@@ -89,10 +104,11 @@ def without_missing(missing: tuple[tuple[int, int], ...], trekkversjon: int) -> 
 class TrekkpliktigState:
     """Everything remembered of one trekkpliktig. Touched by its lane's thread only."""
 
-    __slots__ = ("_open_ends", "_orders", "position")
+    __slots__ = ("_open_ends", "_orders", "event_cursor", "position")
 
     def __init__(self, position: TrekkpliktigPosition | None = None) -> None:
         self.position = position or TrekkpliktigPosition()
+        self.event_cursor = NO_EVENT
         self._orders: dict[bytes, bytes] = {}
         self._open_ends: dict[bytes, OrderState] = {}
 

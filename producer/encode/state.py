@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fastavro
 
 import schemas
-from producer.domain.state import OrderState, TrekkpliktigPosition
+from producer.domain.state import EventCursor, OrderState, TrekkpliktigPosition
 from producer.encode.avro import SINGLE_OBJECT_MARKER, single_object_prefix
 from producer.encode.compiled import encode_long
 from producer.errors import FatalError
@@ -99,6 +99,17 @@ def decode_trekkpliktig_position(value: bytes) -> TrekkpliktigPosition:
     """The reverse of `encode_trekkpliktig_position`. Raises `FatalError` for bytes that are no such record."""
     datum = _decode("trekkpliktig_state", value)
     return TrekkpliktigPosition(position=datum["position"], reconciled_at=datum["reconciled_at"])
+
+
+def encode_event_cursor(cursor: EventCursor) -> bytes:
+    """One trekkpliktig's place among Altinn's events as single-object encoded `event_cursor`."""
+    return _encode("event_cursor", {"after": cursor.after, "newest_at": cursor.newest_at})
+
+
+def decode_event_cursor(value: bytes) -> EventCursor:
+    """The reverse of `encode_event_cursor`. Raises `FatalError` for bytes that are no such record."""
+    datum = _decode("event_cursor", value)
+    return EventCursor(after=datum["after"], newest_at=datum["newest_at"])
 
 
 def encode_lane_count(lanes: int) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from producer.domain.state import LaneState
+from producer.domain.state import NO_EVENT, LaneState
 from producer.encode.state import (
+    decode_event_cursor,
     decode_order_state,
     decode_trekkpliktig_position,
+    encode_event_cursor,
     encode_order_state,
     encode_trekkpliktig_position,
 )
@@ -16,10 +18,12 @@ from producer.publish.port import NO_HEADERS, Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from producer.domain.state import OrderState, TrekkpliktigPosition
+    from producer.domain.state import EventCursor, OrderState, TrekkpliktigPosition
 
 LANE_COUNT_KEY = b"lanes"
 SEPARATOR = b"/"
+EVENT_CURSOR = b"@events"
+"""Ends the key of a trekkpliktig's place among Altinn's events. A key with `/` in it is that of an order."""
 
 
 def state_records(
@@ -36,6 +40,15 @@ def state_records(
     prefix += SEPARATOR
     for key, order in orders.items():
         yield Record(topic, prefix + key, encode_order_state(order), NO_HEADERS, partition)
+
+
+def event_cursor_record(topic: str, partition: int, trekkpliktig: str, cursor: EventCursor) -> Record:
+    """The record that makes a trekkpliktig's place among Altinn's events stand.
+
+    It goes to the partition of the lane that owns the trekkpliktig, as all that is known of it: only then can it be
+    written in the transaction of the reading that the events led to.
+    """
+    return Record(topic, trekkpliktig.encode() + EVENT_CURSOR, encode_event_cursor(cursor), NO_HEADERS, partition)
 
 
 def forget_records(topic: str, partition: int, trekkpliktig: str, keys: Iterable[bytes]) -> Iterator[Record]:
@@ -62,6 +75,9 @@ def lane_state_of(records: Iterable[tuple[bytes, bytes | None]]) -> LaneState:
                 state.of(trekkpliktig).drop(order_key)
             else:
                 state.of(trekkpliktig).remember(order_key, decode_order_state(value))
+        elif name.endswith(EVENT_CURSOR):
+            known = state.of(trekkpliktig.removesuffix(EVENT_CURSOR.decode()))
+            known.event_cursor = NO_EVENT if value is None else decode_event_cursor(value)
         elif value is None:
             state.forget(trekkpliktig)
         else:

@@ -44,17 +44,18 @@ def open_http_client(max_concurrent_calls: int, stopping: threading.Event | None
     return httpx.Client(timeout=_TIMEOUT, limits=limits, follow_redirects=False, event_hooks=hooks)
 
 
-def exchange(
+def exchange(  # noqa: PLR0913  # parts of a request, and the bounds of its answer
     http: httpx.Client,
     method: str,
     address: str,
     *,
     headers: Mapping[str, str] | None = None,
     form: Mapping[str, str] | None = None,
+    content: bytes | None = None,
     bytes_max: int = RESPONSE_BYTES_MAX,
     seconds_max: float = CALL_SECONDS_MAX,
 ) -> Answer:
-    """Send a request and read its answer to the end; `form` is sent as a form.
+    """Send a request and read its answer to the end; `form` is sent as a form, `content` as it stands.
 
     The body is taken piece by piece and given up as soon as it is larger than `bytes_max` or the call older than
     `seconds_max`, so neither an endless nor a trickling answer holds memory or a thread. Raises `RetryableError`,
@@ -62,7 +63,7 @@ def exchange(
     """
     deadline = time.monotonic() + seconds_max
     try:
-        request = http.build_request(method, address, headers=headers, data=form)
+        request = http.build_request(method, address, headers=headers, data=form, content=content)
         response = http.send(request, stream=True)
         try:
             body = _read_bounded(response, bytes_max, deadline)

@@ -1,0 +1,201 @@
+"""`subscriptions apply|list|delete`: one subscription at Altinn for each trekkpliktig, and what stands of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from producer import bootstrap
+from producer.altinn.address import shown
+from producer.commands.interruptible import run_interruptible
+from producer.commands.many import Failed, Many
+from producer.domain.identifiers import ORGANISASJONSNUMMER_DIGITS
+from producer.errors import FatalError, SettingsError
+from producer.kafka_properties import kafka_properties
+from producer.own import Own
+from producer.publish.state_log import read_lane_state
+from producer.publish.topics import Topics
+from producer.source.exchange import open_http_client
+from producer.trekkpliktige_list import TrekkpliktigeList
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producer.altinn.applying import Applied, SubscriptionKeeper
+    from producer.commands.output import Output
+    from producer.settings import Settings
+
+VALIDATION_SECONDS = 30.0
+"""How long `apply` waits for Altinn to have tried the address; it takes a second, and a failed attempt ten more."""
+
+_PAUSE_SECONDS = 0.5
+_PAUSE_SECONDS_MAX = 5.0
+_NAMES_SHOWN_MAX = 20
+_STANDING = ("made", "renewed", "unchanged")
+_UNTRIED = "not validated: Altinn got no 2xx from the address, and sends no events there"
+
+Results = dict[str, "Applied | Failed"]
+
+
+def apply_subscriptions(
+    settings: Settings, output: Output, trekkpliktige: list[str], *, prune: bool, wait_seconds: float
+) -> None:
+    """See that one stands for each, validated; with `prune` also that none stands for those no longer in the list.
+
+    `wait_seconds` is how long Altinn has for the validation.
+
+    Raises `FatalError` that names those for whom it could not be done; all others are served.
+    """
+    own = Own(TrekkpliktigeList(settings, output.note))
+    names = _chosen(own, trekkpliktige)
+
+    def work(keeper: SubscriptionKeeper, many: Many) -> Results:
+        results = many.each("subscriptions", names, keeper.apply)
+        _await_validation(keeper, many, results, wait_seconds)
+        if prune:
+            results |= many.each("former trekkpliktige", _former(settings, own), keeper.remove)
+        return results
+
+    _run(settings, output, own, work, must_be_valid=True)
+
+
+def list_subscriptions(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
+    """Show what stands for each. Raises as `apply_subscriptions`, save for what is not validated."""
+    own = Own(TrekkpliktigeList(settings, output.note))
+    names = _chosen(own, trekkpliktige)
+    _run(settings, output, own, lambda keeper, many: many.each("subscriptions", names, keeper.found))
+
+
+def delete_subscriptions(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
+    """Remove those of all in the list, or of those named, who need not be in it. Raises as `list_subscriptions`."""
+    own = Own(TrekkpliktigeList(settings, output.note))
+    wrong = [name for name in trekkpliktige if not (name.isascii() and name.isdigit() and _has_nine(name))]
+    if wrong:
+        raise SettingsError([f"--trekkpliktig: {len(wrong)} of those given are no organisation numbers of nine digits"])
+    names = trekkpliktige or list(own)
+    _run(settings, output, own, lambda keeper, many: many.each("subscriptions", names, keeper.remove))
+
+
+def _has_nine(name: str) -> bool:
+    return len(name) == ORGANISASJONSNUMMER_DIGITS
+
+
+def _chosen(own: Own, trekkpliktige: list[str]) -> list[str]:
+    unknown = [name for name in trekkpliktige if name not in own]
+    if unknown:
+        raise SettingsError(
+            [f"--trekkpliktig {name}: is not among the trekkpliktige of the settings" for name in unknown]
+        )
+    return trekkpliktige or list(own)
+
+
+def _former(settings: Settings, own: Own) -> list[str]:
+    """Those of whom something was published once, and who are no longer in the list: what is known stands in Kafka."""
+    found = bootstrap.find_cluster(settings)
+    positions = Topics.of(settings.topic_prefix).positions
+    properties = kafka_properties(settings)
+    known = [name for lane in range(found.lanes) for name, _ in read_lane_state(properties, positions, lane)]
+    return sorted(name for name in known if name not in own)
+
+
+def _run(
+    settings: Settings,
+    output: Output,
+    own: Own,
+    work: Callable[[SubscriptionKeeper, Many], Results],
+    *,
+    must_be_valid: bool = False,
+) -> None:
+    stopping = threading.Event()
+    results: Results = {}
+    with open_http_client(settings.max_concurrent_calls, stopping) as http:
+        keeper = bootstrap.build_subscription_keeper(settings, http, own.external_ref_of)
+        many = Many(settings.max_concurrent_calls, stopping)
+
+        def body() -> None:
+            results.update(work(keeper, many))
+
+        run_interruptible(body, stopping)
+    _tell(output, results)
+    bad = [name for name, result in results.items() if isinstance(result, Failed)]
+    if must_be_valid:
+        bad += [name for name, result in results.items() if _is_wanting(result)]
+    if bad:
+        named = ", ".join(bad[:_NAMES_SHOWN_MAX])
+        more = f" and {len(bad) - _NAMES_SHOWN_MAX} more" if len(bad) > _NAMES_SHOWN_MAX else ""
+        raise FatalError(f"{len(bad)} of {len(results)} trekkpliktige are not as they should be: {named}{more}")
+
+
+def _await_validation(keeper: SubscriptionKeeper, many: Many, results: Results, wait_seconds: float) -> None:
+    """Look at those again that Altinn has yet to try, for a while, and keep how they stand at the end."""
+    deadline, pause = time.monotonic() + wait_seconds, _PAUSE_SECONDS
+    while (waiting := [name for name, result in results.items() if _is_untried(result)]) and not many.is_stopping:
+        if time.monotonic() > deadline:
+            return
+        many.pause(pause)
+        pause = min(2 * pause, _PAUSE_SECONDS_MAX)
+
+        before = {name: applied for name, applied in results.items() if not isinstance(applied, Failed)}
+        look = partial(_look_again, keeper, before)
+        results.update(many.each("validation", waiting, look))
+
+
+def _look_again(keeper: SubscriptionKeeper, before: dict[str, Applied], name: str) -> Applied:
+    return keeper.looked_at_again(name, before[name])
+
+
+def _is_untried(result: Applied | Failed) -> bool:
+    return not isinstance(result, Failed) and bool(result.standing) and not result.is_validated
+
+
+def _is_wanting(result: Applied | Failed) -> bool:
+    """Whether one should stand that Altinn sends events to, and does not."""
+    return not isinstance(result, Failed) and result.done in _STANDING and not result.is_validated
+
+
+def _tell(output: Output, results: Results) -> None:
+    rows = [_row(name, result) for name, result in results.items()]
+    if output.as_json:
+        output.json(rows)
+        return
+    table = Table("trekkpliktig", "done", "id", "validated", "address", "remark")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    output.table(table)
+
+
+def _row(name: str, result: Applied | Failed) -> dict[str, object]:
+    """What is told of one; its address without the secret."""
+    if isinstance(result, Failed):
+        return {
+            "trekkpliktig": name,
+            "done": "failed",
+            "id": None,
+            "validated": None,
+            "address": None,
+            "remark": str(result.error),
+        }
+    remark = f"{result.removed} removed" if result.removed else ""
+    if len(result.standing) > 1:
+        remark = f"{len(result.standing)} stand: apply removes all but one"
+    if _is_untried(result):
+        remark = _UNTRIED
+    standing = next(iter(result.standing), None)
+    return {
+        "trekkpliktig": name,
+        "done": result.done,
+        "id": None if standing is None else standing.id,
+        "validated": None if standing is None else result.is_validated,
+        "address": None if standing is None else shown(standing.end_point),
+        "remark": remark,
+    }
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)
