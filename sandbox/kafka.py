@@ -27,6 +27,26 @@ _CLUSTER_ID = "dHJla2twYWFsZWdnLXNhbg"
 _START_DEADLINE_SECONDS = 60
 _HEAP_MEGABYTES = 512
 
+SMALL_NODE = {
+    "num.partitions": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    # A broker that was killed is let in again only when its old session has ended; the default is 9 s.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    "log.cleaner.dedupe.buffer.size": "16777216",
+    "auto.create.topics.enable": "false",
+}
+"""What a broker is told that is alone or one of few, and is to be ready soon again after a kill."""
+
 _SILENT = logging.getLogger(f"{__name__}.silent")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
@@ -114,22 +134,7 @@ class EmbeddedKafka(EmbeddedServer):
             "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{self.port}",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.data_folder / "records"),
-            "num.partitions": "1",
-            "offsets.topic.replication.factor": "1",
-            "offsets.topic.num.partitions": "4",
-            "transaction.state.log.replication.factor": "1",
-            "transaction.state.log.min.isr": "1",
-            "transaction.state.log.num.partitions": "4",
-            "share.coordinator.state.topic.replication.factor": "1",
-            "share.coordinator.state.topic.min.isr": "1",
-            "share.coordinator.state.topic.num.partitions": "1",
-            "group.initial.rebalance.delay.ms": "0",
-            "group.min.session.timeout.ms": "1000",
-            # A broker that was killed is let in again only when its old session has ended; the default is 9 s.
-            "broker.session.timeout.ms": "3000",
-            "broker.heartbeat.interval.ms": "500",
-            "log.cleaner.dedupe.buffer.size": "16777216",
-            "auto.create.topics.enable": "false",
+            **SMALL_NODE,
             **self._properties,
         }
 
@@ -148,10 +153,13 @@ class EmbeddedKafka(EmbeddedServer):
             raise ServerStartError(f"kafka storage was not formatted:\n{formatted.stdout}{formatted.stderr}")
 
     def _answers(self) -> bool:
-        if not accepts_connections(self.port):
-            return False
-        try:
-            admin = AdminClient({"bootstrap.servers": self.bootstrap_servers}, logger=_SILENT)
-            return self.node in admin.list_topics(timeout=5).brokers
-        except KafkaException:
-            return False
+        return accepts_connections(self.port) and is_in_cluster(self.node, self.bootstrap_servers)
+
+
+def is_in_cluster(node: int, bootstrap_servers: str) -> bool:
+    """Whether a broker answers there and tells of this node."""
+    try:
+        admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=_SILENT)
+        return node in admin.list_topics(timeout=5).brokers
+    except KafkaException:
+        return False

@@ -66,11 +66,16 @@ class EmbeddedPostgresql(EmbeddedServer):
         return process
 
     def _answers(self) -> bool:
-        try:
-            with psycopg.connect(self.url, connect_timeout=5) as connection:
-                return connection.execute("SELECT 1").fetchone() == (1,)
-        except psycopg.OperationalError:
-            return False
+        return answers_queries(self.url)
+
+
+def answers_queries(url: str) -> bool:
+    """Whether a server answers at the address."""
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            return connection.execute("SELECT 1").fetchone() == (1,)
+    except psycopg.OperationalError:
+        return False
 
 
 def _programs() -> Path:

@@ -59,10 +59,15 @@ class EmbeddedRegistry(EmbeddedServer):
         return process
 
     def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/subjects", timeout=5).is_success
-        except httpx.TransportError:
-            return False
+        return lists_subjects(self.url)
+
+
+def lists_subjects(url: str) -> bool:
+    """Whether a registry answers at this base address."""
+    try:
+        return httpx.get(f"{url}/subjects", timeout=5).is_success
+    except httpx.TransportError:
+        return False
 
 
 def fetch_registry() -> Path:

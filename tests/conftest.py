@@ -1,15 +1,17 @@
-"""Fixtures that all tests share: the embedded servers, started once a session and only when a test asks."""
+"""What all tests share: the embedded servers, started once a session when a test asks, and what becomes of `docker`."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import uuid
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
+from sandbox.containers.engine import trouble_of_engine, trouble_of_image
 from sandbox.kafka import EmbeddedKafka
 from sandbox.postgresql import EmbeddedPostgresql
 from sandbox.registry import EmbeddedRegistry
@@ -17,8 +19,44 @@ from sandbox.registry import EmbeddedRegistry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sandbox.containers.images import Image
+
 DEBIAN_PACKAGES = {"kcat": "kcat", "promtool": "prometheus"}
 """Programs that tests use and Python packages do not bring, and the Debian package of each."""
+
+NO_DOCKER = "no Docker: "
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked `docker` is skipped where no engine answers, or an image of the mark is not to be had; CI fails."""
+    marks = list(item.iter_markers("docker"))
+    trouble = trouble_of_docker(tuple({image for mark in marks for image in mark.args})) if marks else None
+    if trouble is None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(NO_DOCKER + trouble, pytrace=False)
+    pytest.skip(NO_DOCKER + trouble)
+
+
+@cache
+def trouble_of_docker(images: tuple[Image, ...]) -> str | None:
+    return trouble_of_engine() or next(filter(None, map(trouble_of_image, images)), None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say aloud, after all else, how many tests lacked Docker."""
+    yield
+    told = [each.longrepr[2] for each in terminalreporter.stats.get("skipped", ()) if isinstance(each.longrepr, tuple)]
+    troubles = [text.partition(NO_DOCKER)[2] for text in told if NO_DOCKER in text]
+    if troubles:
+        terminalreporter.write_line(
+            f"!! {len(troubles)} docker tests did not run: {troubles[0]}. To run them: start Docker, or set "
+            'DOCKER_HOST, then make test ARGS="-m docker"; .ci/run starts an engine of its own',
+            yellow=True,
+            bold=True,
+        )
 
 
 @pytest.fixture(scope="session")

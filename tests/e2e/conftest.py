@@ -16,6 +16,7 @@ from producer.publish.topics import Topics, wanted_topics
 from sandbox.kafka import EmbeddedKafka
 from sandbox.ledger_stage import LedgerStage
 from sandbox.outside import OutsideWorld
+from sandbox.postgresql import EmbeddedPostgresql
 from sandbox.producer_process import PRODUCER, ProducerProcess
 from sandbox.proof.faults import FAULTS_SHOWN_MAX, faults_of
 from sandbox.proof.source import versions_of_source
@@ -198,6 +199,13 @@ class Stage:
 def own_kafka() -> Iterator[EmbeddedKafka]:
     """A broker that no test outside the module uses: it may be stopped, killed and paused."""
     with EmbeddedKafka() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_postgresql() -> Iterator[EmbeddedPostgresql]:
+    """A PostgreSQL that no test outside the module uses; the data that one test left are still there in the next."""
+    with EmbeddedPostgresql() as server:
         yield server
 
 

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 
 from sandbox.event_stream import Roughness, make_stream
-from sandbox.postgresql import EmbeddedPostgresql
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox.kafka import EmbeddedKafka
     from sandbox.ledger_stage import LedgerStage
+    from sandbox.postgresql import EmbeddedPostgresql
 
 pytestmark = pytest.mark.kafka
 
@@ -54,20 +54,22 @@ def test_connections_cut_by_the_database_are_made_again(
     stage.prove()
 
 
-def test_a_database_that_is_restarted_is_waited_for(make_ledger_stage: Callable[..., LedgerStage]) -> None:
-    with EmbeddedPostgresql() as own:
-        stage = make_ledger_stage("postgresql")
-        stage.ledger = own.url
-        process = stage.begin("run")
-        with stage.traffic(make_stream(5, 500, roughness=ROUGH)):
-            stage.wait_until(stage.next_offsets, "it has begun")
-            own.stop()
-            stage.wait_until(lambda: process.has_logged("in trouble, trying again"), "it has seen the trouble")
-            own.start()
-        stage.wait_until(stage.is_applied, "all is applied")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0, process.last_lines()
-        stage.prove()
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_database_that_is_restarted_is_waited_for(
+    make_ledger_stage: Callable[..., LedgerStage], own_postgresql: EmbeddedPostgresql, end: str
+) -> None:
+    stage = make_ledger_stage("postgresql")
+    stage.ledger = f"{own_postgresql.url}?options=-csearch_path%3Drestarted_by_{end}"
+    process = stage.begin("run")
+    with stage.traffic(make_stream(5, 500, roughness=ROUGH)):
+        stage.wait_until(stage.next_offsets, "it has begun")
+        getattr(own_postgresql, end)()
+        stage.wait_until(lambda: process.has_logged("in trouble, trying again"), "it has seen the trouble")
+        own_postgresql.start()
+    stage.wait_until(stage.is_applied, "all is applied")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0, process.last_lines()
+    stage.prove()
 
 
 def test_a_broker_that_is_restarted_is_waited_for(

@@ -12,7 +12,6 @@ from consumers.errors import ConsumerError
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine
 from sandbox.event_stream import Roughness, make_stream
-from sandbox.postgresql import EmbeddedPostgresql
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from sandbox.consumer_process import ConsumerProcess
     from sandbox.ledger_stage import LedgerStage
+    from sandbox.postgresql import EmbeddedPostgresql
 
 pytestmark = pytest.mark.kafka
 
@@ -122,19 +122,18 @@ def test_an_interrupted_replay_leaves_the_live_ledger_and_goes_on_the_next_time(
 
 
 def test_a_database_that_is_restarted_is_waited_for_and_the_replay_ends_well(
-    make_ledger_stage: Callable[..., LedgerStage],
+    make_ledger_stage: Callable[..., LedgerStage], own_postgresql: EmbeddedPostgresql
 ) -> None:
     """The lock that keeps other replays out goes with the connection: it is taken again before the swap."""
-    with EmbeddedPostgresql() as own:
-        stage = make_ledger_stage("postgresql")
-        stage.ledger = f"{own.url}?options=-csearch_path%3Dledger"
-        stage.topics.write(make_stream(4, 900, roughness=ROUGH))
-        stage.apply_all()
-        process = begin_and_meet(stage)
-        own.stop()
-        stage.wait_until(lambda: "in trouble, trying again" in process.log_file.read_text(), "it has seen the trouble")
-        own.start()
-        code, told = end_of(process)
-        assert code == 0, told
-        assert told.endswith("swapped in\n")
-        stage.prove()
+    stage = make_ledger_stage("postgresql")
+    stage.ledger = f"{own_postgresql.url}?options=-csearch_path%3Dledger"
+    stage.topics.write(make_stream(4, 900, roughness=ROUGH))
+    stage.apply_all()
+    process = begin_and_meet(stage)
+    own_postgresql.stop()
+    stage.wait_until(lambda: "in trouble, trying again" in process.log_file.read_text(), "it has seen the trouble")
+    own_postgresql.start()
+    code, told = end_of(process)
+    assert code == 0, told
+    assert told.endswith("swapped in\n")
+    stage.prove()
