@@ -10,7 +10,12 @@ import msgspec
 from rich.table import Table
 
 import schemas
+from producer import bootstrap
+from producer.altinn.events import AltinnEventFeed
+from producer.altinn.subscription_plan import ours_of
+from producer.altinn.subscriptions import Subscriptions
 from producer.commands.schemas import open_registry, subjects
+from producer.domain.state import NO_EVENT
 from producer.errors import FatalError, ProducerError, SettingsError
 from producer.kafka_properties import kafka_properties
 from producer.properties_file import has_brokers
@@ -77,11 +82,13 @@ class _Examination:
     def steps(self) -> list[tuple[str, str, Callable[[], str]]]:
         settings = self._settings
         topics = Topics.of(settings.topic_prefix)
+        altinn = ("Altinn", f"ask {settings.altinn_url} for {settings.notification_transport}", self._check_altinn)
         return [
             ("settings", "read the environment, .env and --env-file", self._check_settings),
             ("key", "load MASKINPORTEN_CLIENT_JWK", self._check_key),
             ("token", f"ask Maskinporten for a token ({settings.authentication})", self._check_token),
             ("API", f"list one order at {settings.api_url or 'TREKKPAALEGG_API_URL'}", self._check_api),
+            *([altinn] if settings.webhook_url or settings.source == "notification" else []),
             ("Kafka", f"ask {settings.kafka_brokers or 'the brokers'} who is there", self._check_kafka),
             ("topics", f"compare {topics.versjoner} and the four others", self._check_topics),
             ("registry", f"ask {settings.kafka_schema_registry or 'none'}", self._check_registry),
@@ -147,6 +154,24 @@ class _Examination:
             raise FatalError(f"HTTP {answer.status}, but not a list of orders; look whether the address is right")
         return f"HTTP {answer.status} with {len(elements)} orders for {first.organisasjonsnummer}"
 
+    def _check_altinn(self) -> str:
+        """Subscriptions where Altinn calls us, events where we ask it; of the first trekkpliktig alone."""
+        settings, first = self._settings, self._first_trekkpliktig()
+        if self._tokens is None or first is None:
+            raise _SkippedError("needs a token of Maskinporten")
+        number = first.organisasjonsnummer
+        client = bootstrap.build_altinn_client(settings, self._http, {number: first.external_ref}.get)
+        if settings.notification_transport == "pull":
+            AltinnEventFeed(client, page_events=1, pages_max=1).pull(number, NO_EVENT, {number})
+            return f"it lists events about {number}"
+        found = ours_of(number, settings.webhook_url or "", Subscriptions(client).all_of(number))
+        if not any(each.validated for each in found):
+            raise FatalError(
+                f"it answers, but has {'not validated its' if found else 'no'} subscription of {number} to "
+                f"{settings.webhook_url}; run `trekkpaalegg-producer subscriptions apply` while the receiver runs"
+            )
+        return f"a validated subscription of {number} to {settings.webhook_url}"
+
     def _check_kafka(self) -> str:
         properties = kafka_properties(self._settings)
         if not has_brokers(properties):
@@ -203,6 +228,7 @@ def _check_schemas() -> str:
 _TODO = {
     "token": "look at the MASKINPORTEN_* settings, and at what the client may do at Maskinporten",
     "API": "look at TREKKPAALEGG_API_URL, and whether the trekkpliktig has given the right in Altinn",
+    "Altinn": "look at TREKKPAALEGG_ALTINN_URL and _SCOPES, and at what the client may do at Maskinporten",
     "Kafka": "look at the KAFKA_* settings and the network",
     "topics": "look at the rights of this Kafka user",
     "registry": "look at KAFKA_SCHEMA_REGISTRY, its user and password",

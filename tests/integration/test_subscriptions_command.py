@@ -231,6 +231,34 @@ def test_many_without_an_answer_are_not_all_waited_for(stage: Stage) -> None:
     assert "and 100 more" in stage.said
 
 
+def altinn_finding(stage: Stage) -> dict[str, Any]:
+    stage._capsys.readouterr()  # noqa: SLF001  the doctor is no subcommand of subscriptions
+    run_command(["doctor", "--json"])
+    findings = json.loads(stage._capsys.readouterr().out)  # noqa: SLF001  as above
+    return next(each for each in findings if each["name"] == "Altinn")
+
+
+def test_the_doctor_tries_altinn_where_it_is_used(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = stage.employers[0]
+    finding = altinn_finding(stage)
+    assert finding["verdict"] == "failed"
+    assert "has no subscription" in finding["found"]
+    assert "subscriptions apply" in finding["todo"]
+    assert stage.run("apply") == 0
+    finding = altinn_finding(stage)
+    assert (finding["verdict"], finding["found"]) == (
+        "ok",
+        f"a validated subscription of {one} to {stage.receiver.url}",
+    )
+    stage.set(TREKKPAALEGG_NOTIFICATION_TRANSPORT="pull")
+    assert altinn_finding(stage)["found"] == f"it lists events about {one}"
+    stage.set(TREKKPAALEGG_ALTINN_SCOPES="skatteetaten:trekkpaalegg")
+    assert "ALTINN_SCOPES" in altinn_finding(stage)["todo"]
+    monkeypatch.delenv("TREKKPAALEGG_WEBHOOK_URL")
+    with pytest.raises(StopIteration):
+        altinn_finding(stage)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
