@@ -25,6 +25,8 @@ from sandbox.skatteetaten.state import Behaviour
 from sandbox.skatteetaten.wire import EVERY_SHAPE, PLAIN
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
     from sandbox.altinn.commands import AltinnCommands
@@ -78,14 +80,18 @@ class World(Protocol):
         """Begin one."""
 
 
-def control_app(world: World, altinn: AltinnCommands) -> Starlette:
-    """The application over one world."""
-    commands = {
+def control_commands(world: World, altinn: AltinnCommands) -> dict[str, Command]:
+    """Every command by its name; its arguments are checked."""
+    return {
         name.replace("_", "-"): validate_call(command)
         for group in (_Orders(world), _Faults(world), _Employers(world), altinn)
         for name, command in inspect.getmembers(group, inspect.ismethod)
         if not name.startswith("_")
     }
+
+
+def control_app(commands: Mapping[str, Command]) -> Starlette:
+    """The application over the commands of one world."""
 
     async def listing(_: Request) -> Response:
         return JSONResponse({name: _arguments(command) for name, command in sorted(commands.items())})

@@ -23,7 +23,7 @@ from sandbox.altinn.http import altinn_app
 from sandbox.altinn.pusher import Pusher
 from sandbox.altinn.state import SCOPE as ALTINN_SCOPE
 from sandbox.altinn.state import Altinn
-from sandbox.control import control_app
+from sandbox.control import control_app, control_commands
 from sandbox.examples import EXAMPLES_TREKKPLIKTIG, official_examples
 from sandbox.generate import generate_versions, trekkpliktige
 from sandbox.maskinporten.http import maskinporten_app
@@ -75,8 +75,8 @@ class OutsideWorld:
             self._api = self._serve(SkatteetatenApp(self.skatteetaten, tokens), api_port)
             self._token = self._serve(maskinporten_app(self.maskinporten), maskinporten_port)
             self._altinn = self._serve(altinn_app(self.altinn, tokens), altinn_port)
-            altinn_commands = AltinnCommands(self.altinn, self._pusher)
-            self._control = self._serve(control_app(self, altinn_commands), control_port)
+            self.control_commands = control_commands(self, AltinnCommands(self.altinn, self._pusher))
+            self._control = self._serve(control_app(self.control_commands), control_port)
         except OSError:
             self.close()
             raise
