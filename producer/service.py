@@ -127,7 +127,7 @@ class Service:
             lambda lane: self._make_lane(lane, membership),
             found.lanes,
             self._stopping,
-            lambda: self._turn(found.lanes),
+            lambda: self._turn(found.lanes, membership, worker),
             alone=self._once,
         )
         try:
@@ -138,8 +138,11 @@ class Service:
             self._pool.shutdown(wait=False, cancel_futures=True)
             worker.leave()
 
-    def _turn(self, lanes: int) -> None:
+    def _turn(self, lanes: int, membership: Membership, worker: Worker) -> None:
         self._watch.beat(WORKER_BEAT)
+        self._watch.ready("kafka", "no broker is connected" if membership.is_connected() is False else None)
+        waiting = [f"lane {lane}: {reason}" for lane, reason in worker.waiting_lanes().items()]
+        self._watch.ready("lanes", "; ".join(waiting) or None)
         now = time.monotonic()
         if self._once or now - self._list_looked_at < LIST_INTERVAL_SECONDS:
             return

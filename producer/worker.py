@@ -80,6 +80,8 @@ class _Owned(msgspec.Struct):
     fenced_at: float | None = None
     fences: int = 0
     missed_signals: bool = False
+    waits_for: str = "not taken yet"
+    """What kept it from being worked on last."""
 
 
 class Worker:
@@ -136,6 +138,14 @@ class Worker:
     def _has_all_lanes(self) -> bool:
         return len(self._owned) == self._lanes_max
 
+    def waiting_lanes(self) -> dict[int, str]:
+        """Lanes that are ours and that nobody works on, with what keeps them. In the worker's thread only."""
+        return {
+            lane: owned.waits_for
+            for lane, owned in sorted(self._owned.items())
+            if owned.thread is None and not owned.is_done
+        }
+
     def leave(self) -> None:
         """Leave the group."""
         self._membership.leave()
@@ -178,6 +188,7 @@ class Worker:
     def _see_to(self, lane: int, owned: _Owned, error: BaseException) -> None:
         """What becomes of a lane that ended with an error: started again, or the end of the process."""
         owned.error, owned.missed_signals = None, True
+        owned.waits_for = str(error)
         times, now = self._times, time.monotonic()
         if now - owned.started_at > times.settled_seconds:
             owned.failures = owned.fences = 0
@@ -209,6 +220,7 @@ class Worker:
             if confirmed:
                 owned.fenced_at = None
         if not confirmed:
+            owned.waits_for = "the group does not confirm that it is ours"
             owned.start_at = time.monotonic() + self._times.restart_pause_seconds
             return
         if owned.missed_signals:

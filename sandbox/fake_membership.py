@@ -169,6 +169,10 @@ class FakeMembership:
         """As the port says."""
         return FakeMetadata(self._number, self._group.generation)
 
+    def is_connected(self) -> bool | None:
+        """As the port says."""
+        return True
+
     def leave(self) -> None:
         """As the port says."""
         lanes, self._lanes, self._next = self._lanes, set(), {}

@@ -58,7 +58,6 @@ class Subscription:
         self._placed: set[int] = set()
         self._seen = Seen()
         settings: dict[str, Any] = {
-            "statistics.interval.ms": INTERVAL_SECONDS * 1000,
             "session.timeout.ms": SESSION_SECONDS * 1000,
             "fetch.wait.max.ms": 100,
             "queued.max.messages.kbytes": 32 * 1024,
@@ -72,6 +71,7 @@ class Subscription:
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
             "error_cb": self._take_trouble,
+            "statistics.interval.ms": INTERVAL_SECONDS * 1000,
             "stats_cb": self._take_statistics,
         }
         self._settings = dict(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -17,11 +18,23 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 SESSION_TIMEOUT_SECONDS = 10.0
+STATISTICS_INTERVAL_SECONDS = 2
 _CALL_SECONDS_MAX = 2.0
 _SIGNALS_AT_ONCE_MAX = 500
+_CONNECTED = frozenset({"UP", "UPDATE", "REAUTH"})
 _SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
 
 _log = structlog.get_logger(__name__)
+
+
+class _Broker(msgspec.Struct):
+    state: str = ""
+
+
+class _Statistics(msgspec.Struct):
+    """What is needed of librdkafka's statistics; source: its STATISTICS.md."""
+
+    brokers: dict[str, _Broker] = {}
 
 
 class KafkaMembership:
@@ -46,11 +59,14 @@ class KafkaMembership:
             "enable.auto.commit": "false",
             "auto.offset.reset": "earliest",
             "isolation.level": "read_uncommitted",
+            "statistics.interval.ms": STATISTICS_INTERVAL_SECONDS * 1000,
+            "stats_cb": self._take_statistics,
         }
         if instance_id:
             settings["group.instance.id"] = instance_id
         self._signals = signals
         self._metadata: object = None
+        self._is_connected: bool | None = None
         self._consumer = Consumer(settings, logger=logging.getLogger("librdkafka"))
         self._given: Callable[[dict[int, int]], None] | None = None
         self._taken: Callable[[set[int]], None] | None = None
@@ -109,9 +125,17 @@ class KafkaMembership:
         """
         return self._metadata
 
+    def is_connected(self) -> bool | None:
+        """See `Membership.is_connected`."""
+        return self._is_connected
+
     def leave(self) -> None:
         """See `Membership.leave`."""
         self._consumer.close()
+
+    def _take_statistics(self, text: str) -> None:
+        brokers = msgspec.json.decode(text, type=_Statistics).brokers.values()
+        self._is_connected = any(broker.state in _CONNECTED for broker in brokers)
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._new |= {each.partition: each for each in partitions}

@@ -39,5 +39,8 @@ class Membership(Protocol):
     def metadata(self) -> object:
         """Our membership at this moment, to send along with a transaction."""
 
+    def is_connected(self) -> bool | None:
+        """Whether Kafka is within reach, as of the last poll; None while that is unknown."""
+
     def leave(self) -> None:
         """Leave the group, so that others take over at once."""

@@ -177,6 +177,11 @@ def test_worker_alone_is_given_every_lane_once_from_the_beginning(members: Membe
     assert members.there[only].metadata() is not None
 
 
+def test_a_member_knows_that_kafka_is_within_reach(members: Members) -> None:
+    only = members.join()
+    members.poll_until(members.there[only].is_connected)
+
+
 def test_signals_come_in_order_with_their_lane_and_offset(members: Members) -> None:
     only = members.join()
     members.poll_until(lambda: members.owned[only] == ALL)

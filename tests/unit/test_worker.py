@@ -30,6 +30,15 @@ def test_signals_reach_the_task_of_their_lane():
         assert hall.running(0).signals == []
 
 
+def test_a_lane_that_nobody_works_on_is_told_with_what_keeps_it():
+    hall = WorkerHall(lanes=1)
+    hall.making_fails = [RetryableError("no answer from the registry")]
+    with hall:
+        until(lambda: hall.worker.waiting_lanes() == {0: "no answer from the registry"})
+        hall.running(0)
+        assert hall.worker.waiting_lanes() == {}
+
+
 def test_worker_ends_when_every_lane_is_done():
     with WorkerHall() as hall:
         hall.running(0).stop()
