@@ -13,6 +13,7 @@ import pytest
 
 import schemas
 from producer.domain.identifiers import Foedselsnummer
+from producer.domain.state import EventCursor
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
     Origin,
@@ -22,6 +23,7 @@ from producer.domain.trekkpaalegg import (
     Trekkstatus,
 )
 from producer.encode.event import EventEncoder
+from producer.publish.state_records import event_cursor_record
 from producer.publish.topics import Topics, wanted_topics
 from producer.settings import SETTING_NAMES
 
@@ -160,6 +162,13 @@ def test_examples_fit_their_own_headers_and_keys(asyncapi: Any) -> None:
             assert example["headers"]["ce_id"].startswith(
                 f"{example['payload']['trekkid']}/{example['payload']['trekkversjon']}"
             )
+
+
+def test_the_cursor_of_events_is_a_message_of_the_document(asyncapi: Any) -> None:
+    """No command writes one without notifications; so here as the lane would write it."""
+    record = event_cursor_record("positions", 0, "310000025", EventCursor("17", 1_767_600_930_123_456))
+    assert asyncapi.message_faults("components/messages/eventCursor", record.key, record.value, {}) == []
+    assert asyncapi.message_faults("components/messages/eventCursor", b"310000025", record.value, {})
 
 
 def test_settings_that_are_named_exist(asyncapi: Any) -> None:

@@ -29,6 +29,8 @@ SUBSCRIBER = "PayrollSubscriber"
 COMPILER = "org.eclipse.jdt:ecj:3.46.0"
 DESERIALIZER = "io.apicurio:apicurio-registry-avro-serde-kafka:3.1.7"
 SECONDS_MAX = 120
+NOT_WRITTEN = {("signals", "signal"), ("positions", "eventCursor")}
+"""What only a notification or an operator's wish to a running worker brings."""
 
 
 def headers_of(message: Any) -> dict[str, str]:
@@ -46,6 +48,8 @@ def message_of(asyncapi: Any, channel: str, message: Any) -> str:
             return "forgotten"
         case "positions" if key == "lanes":
             return "laneCount"
+        case "positions" if key.endswith("@events"):
+            return "eventCursor"
         case "positions":
             return "orderState" if "/" in key else "trekkpliktigState"
         case _:
@@ -53,7 +57,7 @@ def message_of(asyncapi: Any, channel: str, message: Any) -> str:
 
 
 def test_every_record_is_a_message_of_the_document(asyncapi: Any, stream: Any) -> None:
-    """Key, headers and payload of each; and every message of the document is met, the signal aside."""
+    """Key, headers and payload of each; and every message of the document is met, save those of notifications."""
     faults, met = [], Counter()
     for channel in asyncapi.raw["channels"]:
         for record in stream.messages(channel):
@@ -64,7 +68,7 @@ def test_every_record_is_a_message_of_the_document(asyncapi: Any, stream: Any) -
             faults += [f"{channel} {record.partition()}/{record.offset()} {name}: {fault}" for fault in told]
     assert faults == []
     expected = {(channel, name) for channel in asyncapi.raw["channels"] for name in asyncapi.messages(channel)}
-    assert met.keys() == expected - {("signals", "signal")}
+    assert expected - NOT_WRITTEN <= met.keys() <= expected
 
 
 def test_every_way_to_an_event_was_tried(stream: Any) -> None:
