@@ -103,9 +103,9 @@ class KafkaCluster:
 
     def coordinator_of_group(self, group_id: str) -> int:
         """The node that coordinates the consumer group now."""
-        described = self._admin().describe_consumer_groups([group_id], request_timeout=_CALL_SECONDS_MAX)
-        coordinator = described[group_id].result().coordinator
-        return int(coordinator.id)
+        admin = self._admin()  # kept until it has answered: a client that is gone never does
+        described = admin.describe_consumer_groups([group_id], request_timeout=_CALL_SECONDS_MAX)
+        return int(described[group_id].result(_CALL_SECONDS_MAX).coordinator.id)
 
     def coordinator_of_transactions(self, transactional_id: str) -> int | None:
         """The node that coordinates the transactions of this id now."""

@@ -15,11 +15,27 @@ _PASSING = frozenset(
         KafkaError._RESOLVE,  # noqa: SLF001 - see above
         KafkaError._TIMED_OUT,  # noqa: SLF001 - see above
         KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - see above
-        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError._DESTROY_BROKER,  # noqa: SLF001 - see above
+        KafkaError._UNKNOWN_BROKER,  # noqa: SLF001 - see above
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
         KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         ALL_DOWN,
     }
 )
+"""What a broker says that starts, stops, hands over or has lost its disk, and what librdkafka says of one that is gone.
+
+librdkafka does not mark all of them as retriable wherever they come from.
+"""
 _NOT_IDENTIFIED = frozenset(
     {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL}  # noqa: SLF001 - see above
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.errors import FatalError, RetryableError
+from consumers.stream.kafka_errors import passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +27,6 @@ _GROUP = "trekkpaalegg-consumer-verify"
 # Codes of librdkafka's own begin with an underscore.
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
 _UNKNOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001 - see above
-_PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT})  # noqa: SLF001 - see above
 
 _SILENT = logging.getLogger(f"{__name__}.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
@@ -113,7 +113,7 @@ class CommittedReader:
             elif error.code() == _AT_END:
                 if offset >= end:
                     ahead.pop(partition, None)
-            elif error.code() not in _PASSING and not error.retriable():
+            elif not passes(error):
                 raise _translated(error, self.topic)
         return messages
 
@@ -158,6 +158,6 @@ def _translated(error: KafkaError, topic: str) -> FatalError | RetryableError:
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return FatalError(f"{topic}: Kafka does not let this client read it; ask for an ACL")
     reason = f"{topic} cannot be read: Kafka says {error.name()}"
-    if code in _PASSING or error.retriable():
+    if passes(error):
         return RetryableError(f"{reason}; see whether KAFKA_BROKERS is right and the brokers run")
     return FatalError(f"{reason}; see the settings for Kafka")

@@ -176,5 +176,8 @@ def _protocol(name: str) -> dict[str, str]:
 def _put_out(error: KafkaError) -> FatalError:
     """What a consumer that has failed for good means. It says so once, as `_FATAL` with the cause in its text alone."""
     if any(error.code() == code or KafkaError(code).str() in error.str() for code in _SAME_INSTANCE):
-        return FencedError("another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own")
+        return FencedError(
+            "another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own; "
+            "if there is none, the group's broker has failed and took us for two: start it again"
+        )
     return FatalError(f"the group of workers cannot be joined: {error.str()}")

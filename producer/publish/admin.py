@@ -33,10 +33,20 @@ _PASSING = frozenset(
         KafkaError.NOT_CONTROLLER,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.NETWORK_EXCEPTION,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.REPLICA_NOT_AVAILABLE,
     }
 )
 """What a broker that is starting or moving its work answers; librdkafka does not mark these as retriable here."""
-_SILENT = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  librdkafka's local codes begin so
+# librdkafka's local codes begin with an underscore.
+_SILENT = frozenset(
+    {
+        KafkaError._TRANSPORT,  # noqa: SLF001  see above
+        KafkaError._TIMED_OUT,  # noqa: SLF001  see above
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001  see above
+        KafkaError._DESTROY_BROKER,  # noqa: SLF001  see above; a broker that is gone from the cluster
+    }
+)
 _SETTING = frozenset({KafkaError._INVALID_ARG, KafkaError._UNKNOWN_PROTOCOL})  # noqa: SLF001  as above
 # Handed over so that librdkafka does not print on stderr: what matters of it comes as an exception.
 _LOGGER = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from producer.errors import AbortedError, FencedError, OutcomeUnknownError, RetryableError
+from producer.publish.bounded import UnansweredError, bounded
 from producer.publish.state_log import read_lane_state
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 TRANSACTION_TIMEOUT_SECONDS = 15
 """An open transaction hides the commits of others on its partitions, so it must not stay open for long."""
+
+OFFSETS_SECONDS_MAX = 10.0
+"""Longer than a cluster needs to find another coordinator for the group, shorter than the transaction's timeout."""
 
 INIT_TIMEOUT_SECONDS = 30.0
 INIT_CALL_SECONDS = 1.0
@@ -162,8 +166,21 @@ class KafkaLanePublisher:
                     producer.poll(_QUEUE_FULL_WAIT_SECONDS)
 
     def _send_offsets(self, signal: list[TopicPartition]) -> None:
-        assert self._producer is not None  # noqa: S101 - publish() checked it
-        self._producer.send_offsets_to_transaction(signal, self._group_metadata())
+        """Bounded from outside: librdkafka waits for ever for a coordinator of the group that has left the cluster.
+
+        It heeds no timeout there (confluentinc/librdkafka#5456 and #5511, seen with 2.16.0 after the kill of one
+        broker of three). The call is left behind with its producer, which the next taking of the lane fences.
+        """
+        producer = self._producer
+        assert producer is not None  # noqa: S101 - publish() checked it
+        metadata = self._group_metadata()
+        try:
+            bounded(lambda: producer.send_offsets_to_transaction(signal, metadata), OFFSETS_SECONDS_MAX)
+        except UnansweredError as error:
+            raise OutcomeUnknownError(
+                f"transaction of lane {self._lane}: the coordinator of the group has not answered for "
+                f"{OFFSETS_SECONDS_MAX:g} s; the lane is taken anew"
+            ) from error
 
     def _call(self, step: Step, call: Callable[[], object]) -> None:
         while True:

@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 READ_SECONDS_MAX = 30.0
 _BATCH_RECORDS_MAX = 5000
 _WAIT_SECONDS = 0.02
-_NOT_YET = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
-"""What a broker says that has just come up."""
+_NOT_YET = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's local codes begin so
+        KafkaError._DESTROY_BROKER,  # noqa: SLF001 - as above
+    }
+)
+"""What is said of a broker that has just come up, or just gone."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,6 +58,8 @@ def read_committed(bootstrap_servers: str, topic: str, *, deadline_seconds: floa
                 error, partition = message.error(), message.partition() or 0
                 if error is None:
                     messages[partition].append(message)
+                elif error.code() in _NOT_YET:
+                    continue
                 elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local codes begin so
                     raise KafkaException(error)
                 elif (message.offset() or 0) >= ends.get(partition, 0):

@@ -43,6 +43,22 @@ def test_only_what_mends_itself_passes() -> None:
     assert not passes(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        own("DESTROY_BROKER"),
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+    ],
+)
+def test_a_broker_that_leaves_comes_or_fails_is_waited_for_though_the_error_has_no_flag(code: int) -> None:
+    assert passes(KafkaError(code))
+    assert isinstance(translated(KafkaError(code), TOPIC, GROUP), RetryableError)
+
+
 def test_what_never_mends_itself_is_a_refusal() -> None:
     assert refuses(KafkaError(own("FATAL"), "x", fatal=True))
     assert refuses(KafkaError(own("AUTHENTICATION")))
