@@ -12,7 +12,7 @@ from producer.altinn.subscription_plan import Subscription, ours_of, plan_of, wi
 if TYPE_CHECKING:
     from producer.altinn.subscriptions import Subscriptions
 
-Done = Literal["made", "renewed", "unchanged", "removed", "none"]
+Done = Literal["made", "renewed", "unchanged", "stands", "removed", "none"]
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class SubscriptionKeeper:
     def found(self, trekkpliktig: str) -> Applied:
         """What stands, with nothing done."""
         ours = tuple(self._ours(trekkpliktig))
-        return Applied("unchanged" if ours else "none", ours)
+        return Applied("stands" if ours else "none", ours)
 
     def remove(self, trekkpliktig: str) -> Applied:
         """See that none stands."""

@@ -35,7 +35,7 @@ _KNOWN: Final = re.compile(
 )
 _BINARY: Final = "ce-specversion"
 _STRUCTURED: Final = re.compile(r"\s*application/(cloudevents\+)?json\s*(;.*)?", re.IGNORECASE)
-_ORGANISATION_NUMBER: Final = re.compile(r"(?:urn:altinn:organization:identifier-no:|/organisation/)(\d{9})")
+_ORGANISATION_NUMBER: Final = re.compile(r"(?:urn:altinn:organization:identifier-no:|/organisation/)([0-9]{9})")
 _ATTRIBUTES: Final = frozenset(
     {"id", "source", "type", "specversion", "time", "subject", "alternativesubject", "resource"}
 )
@@ -150,7 +150,7 @@ def _meaning(attributes: Mapping[str, Any], own: Container[str]) -> Incoming:
 def _trekkpliktig(attributes: Mapping[str, Any]) -> str | None:
     for name in ("subject", "alternativesubject"):
         found = _ORGANISATION_NUMBER.fullmatch(str(attributes.get(name, "")))
-        if found and found[1].isascii():
+        if found:
             return found[1]
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 VALIDATION_SECONDS = 30.0
 """How long `apply` waits for Altinn to have tried the address; it takes a second, and a failed attempt ten more."""
+
+ROWS_SHOWN_MAX = 500
+"""Of a table for people."""
 
 _PAUSE_SECONDS = 0.5
 _PAUSE_SECONDS_MAX = 5.0
@@ -163,9 +167,15 @@ def _tell(output: Output, results: Results) -> None:
         output.json(rows)
         return
     table = Table("trekkpliktig", "done", "id", "validated", "address", "remark")
-    for row in rows:
+    told = rows if len(rows) <= ROWS_SHOWN_MAX else [row for row in rows if row["remark"]]
+    for row in told[:ROWS_SHOWN_MAX]:
         table.add_row(*(_cell(value) for value in row.values()))
     output.table(table)
+    if len(rows) > ROWS_SHOWN_MAX:
+        output.note(f"of {len(rows)} those with a remark, at most {ROWS_SHOWN_MAX}; --json prints all")
+    done = Counter(str(row["done"]) for row in rows)
+    counts = ", ".join(f"{count} {word}" for word, count in sorted(done.items()))
+    output.line(f"{len(rows)} trekkpliktige: {counts}; {sum(row['validated'] is True for row in rows)} validated")
 
 
 def _row(name: str, result: Applied | Failed) -> dict[str, object]:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 DOCUMENTS = (
     "README.md",
     "producer/DESIGN.md",
+    "producer/altinn/README.md",
     "consumers/README.md",
     "consumers/ledger/README.md",
     "consumers/payout/README.md",
     "consumers/webhook/README.md",
+    "sandbox/altinn/README.md",
     "producer/observe/RUNBOOK.md",
     "consumers/observe/RUNBOOK.md",
     ".github/CONTRIBUTING.md",

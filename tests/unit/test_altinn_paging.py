@@ -90,6 +90,11 @@ def test_an_empty_page_that_leads_on_is_not_the_end():
     assert walk.cursor == EventCursor("e10", microseconds(10))
 
 
+def test_it_goes_on_where_next_says_though_that_is_no_event_of_the_page() -> None:
+    """What stood last on the page was another's, and was left out."""
+    assert walked(EventCursor(), page(1, 2, after="x3")).cursor.after == "x3"
+
+
 def test_nothing_new_leaves_the_cursor_as_it_was():
     cursor = EventCursor("e5", microseconds(5))
     for last in (page(), page(after="e5")):
