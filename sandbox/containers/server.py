@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sandbox.containers.images import Image
 
-START_SECONDS_MAX = 90
+START_SECONDS_MAX = 180
 STOP_SECONDS_MAX = 15
 
 _POLL_SECONDS = 0.2

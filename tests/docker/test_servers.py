@@ -1,0 +1,221 @@
+"""Servers in containers start, stop, die and freeze as embedded ones do; what goes wrong is told with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from sandbox.containers.engine import EngineError
+from sandbox.containers.kafka import ContainerKafka
+from sandbox.containers.postgresql import ContainerPostgresql
+from sandbox.containers.registry import ContainerRegistry
+from sandbox.process import ServerStartError
+from sandbox.server import accepts_connections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from testcontainers.core.container import DockerContainer
+
+ENDS = ["stop", "kill"]
+
+
+class ReadOnlyKafka(ContainerKafka):
+    def _describe(self, container: DockerContainer) -> None:
+        super()._describe(container)
+        of_user = "uid=1000,gid=1000"
+        container.tmpfs = {"/opt/kafka/config": of_user, "/opt/kafka/logs": of_user, "/tmp": ""}  # noqa: S108 - in the container
+        container.with_kwargs(read_only=True)
+
+
+class ReadOnlyRegistry(ContainerRegistry):
+    def _describe(self, container: DockerContainer) -> None:
+        super()._describe(container)
+        container.tmpfs = {"/tmp": ""}  # noqa: S108 - in the container
+        container.with_kwargs(read_only=True)
+
+
+class ReadOnlyPostgresql(ContainerPostgresql):
+    """Its password comes in a file, of another name than that of its user's database."""
+
+    def __init__(self, secret: Path) -> None:
+        super().__init__()
+        self._secret = secret
+        secret.write_text(self._password)
+
+    def _describe(self, container: DockerContainer) -> None:
+        super()._describe(container)
+        del container.env["POSTGRES_PASSWORD"]
+        container.with_env("POSTGRES_PASSWORD_FILE", "/run/secrets/password")
+        container.with_volume_mapping(self._secret, "/run/secrets/password")
+        container.tmpfs = {"/var/run/postgresql": "", "/tmp": ""}  # noqa: S108 - in the container
+        container.with_kwargs(read_only=True)
+
+
+def told_by(server: ContainerKafka | ContainerPostgresql | ContainerRegistry, *command: str) -> str:
+    """What a command in the container writes."""
+    container = server._container  # noqa: SLF001 - the tests alone look inside
+    assert container is not None
+    code, output = container.exec(list(command))
+    assert code == 0, output
+    return output.decode().strip()
+
+
+def settings_of(kafka: ContainerKafka) -> dict[str, str]:
+    broker = ConfigResource(ResourceType.BROKER, "1")
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    return {name: entry.value for name, entry in admin.describe_configs([broker])[broker].result(30).items()}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_kafka_keeps_its_topics_and_address_over_a_restart(own_kafka: ContainerKafka, end: str) -> None:
+    address = own_kafka.bootstrap_servers
+    admin = AdminClient({"bootstrap.servers": address})
+    admin.create_topics([NewTopic(end, 1, 1)])[end].result(30)
+    getattr(own_kafka, end)()
+    assert not own_kafka.is_running()
+    assert not accepts_connections(own_kafka.port)
+    own_kafka.start()
+    assert own_kafka.bootstrap_servers == address
+    assert end in AdminClient({"bootstrap.servers": address}).list_topics(timeout=30).topics
+
+
+def test_kafka_can_be_frozen_and_goes_on(own_kafka: ContainerKafka) -> None:
+    admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap_servers})
+    assert admin.list_topics(timeout=30).brokers
+    own_kafka.pause()
+    with pytest.raises(KafkaException, match=r"_TIMED_OUT|_TRANSPORT"):
+        admin.list_topics(timeout=1)
+    own_kafka.resume()
+    assert admin.list_topics(timeout=30).brokers
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_postgresql_keeps_its_rows_and_address_over_a_restart(own_postgresql: ContainerPostgresql, end: str) -> None:
+    with psycopg.connect(own_postgresql.url) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept (through text)")
+        connection.execute("INSERT INTO kept VALUES (%s)", [end])
+    getattr(own_postgresql, end)()
+    assert not accepts_connections(own_postgresql.port)
+    own_postgresql.start()
+    with psycopg.connect(own_postgresql.url) as connection:
+        assert (end,) in connection.execute("SELECT through FROM kept").fetchall()
+
+
+def test_postgresql_asks_for_its_password_and_says_only_to_this_machine(own_postgresql: ContainerPostgresql) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(own_postgresql.url, password="guessed", connect_timeout=10)
+    container = own_postgresql._container  # noqa: SLF001 - as above
+    assert container is not None
+    container.reload()
+    published = container.get_wrapped_container().ports["5432/tcp"]
+    assert {each["HostIp"] for each in published} == {"127.0.0.1"}
+
+
+def test_kafka_runs_unprivileged_on_a_read_only_root_with_its_data_in_the_volume() -> None:
+    with ReadOnlyKafka(properties={"transactional.id.expiration.ms": "4321"}) as kafka:
+        settings = settings_of(kafka)
+        assert settings["transactional.id.expiration.ms"] == "4321"
+        assert settings["log.dirs"] == "/var/lib/kafka/data"
+        assert told_by(kafka, "id", "-u") == "1000"
+        assert "meta.properties" in told_by(kafka, "ls", "/var/lib/kafka/data")
+
+
+def test_registry_runs_unprivileged_on_a_read_only_root() -> None:
+    with ReadOnlyRegistry() as registry:
+        assert told_by(registry, "id", "-u") != "0"
+
+
+def test_postgresql_runs_on_a_read_only_root_with_its_password_in_a_file(tmp_path: Path) -> None:
+    with ReadOnlyPostgresql(tmp_path / "password") as postgresql:
+        assert told_by(postgresql, "cat", "/var/lib/postgresql/18/docker/PG_VERSION") == "18"
+        assert told_by(postgresql, "stat", "-c", "%U", "/proc/1") == "postgres"
+        assert "accepting connections" in told_by(postgresql, "pg_isready", "--username", "ledger")
+
+
+def test_a_broker_that_cannot_start_is_told_with_its_last_lines() -> None:
+    broken = ContainerKafka(properties={"log.retention.ms": "soon"})
+    with pytest.raises(ServerStartError, match=r"(?s)it ended\. Its last lines:.*log\.retention\.ms"):
+        broken.start()
+    assert not broken.is_running()
+    broken.close()
+
+
+def test_an_image_that_is_not_to_be_had_is_told_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_KAFKA_IMAGE", "stand-in/nowhere:1")
+    with pytest.raises(EngineError, match=r"stand-in/nowhere:1 is missing .* name another by SANDBOX_KAFKA_IMAGE"):
+        ContainerKafka().start()
+
+
+class EngineThatGoes:
+    """A socket that passes everything on to the engine, until it is gone."""
+
+    def __init__(self, path: str, engine: str) -> None:
+        self._engine = engine
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen()
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._engine)
+                self._open += [client, server]
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _pump(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65_536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def go(self) -> None:
+        for each in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineThatGoes]:
+    real = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not real.startswith("unix://"):
+        pytest.skip("the engine is not reached by a socket of this machine")
+    path = str(tmp_path / "engine.sock")
+    going = EngineThatGoes(path, real.removeprefix("unix://"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    yield going
+    going.go()
+
+
+# Docker's library leaves its socket to the garbage collector when nobody listens.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_an_engine_that_goes_away_is_told_whatever_was_asked_of_it(
+    postgresql: ContainerPostgresql, engine: EngineThatGoes
+) -> None:
+    """The container lives on: the watchdog of this process, which knows the real engine, takes it away at the end."""
+    assert postgresql.is_running()
+    own = ContainerPostgresql()
+    own.start()
+    engine.go()
+    asked: list[Callable[[], object]] = [own.kill, own.stop, own.pause, own.is_running, own.start, own.close]
+    for ask in asked:
+        with pytest.raises(EngineError, match=r"the Docker engine does not answer \(unix:.*engine\.sock\) when postgr"):
+            ask()
+    with pytest.raises(EngineError, match="the Docker engine does not answer"):
+        ContainerPostgresql().start()
