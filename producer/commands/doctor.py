@@ -20,7 +20,7 @@ from producer.errors import FatalError, ProducerError, SettingsError
 from producer.kafka_properties import kafka_properties
 from producer.properties_file import has_brokers
 from producer.publish.admin import KafkaAdmin
-from producer.publish.topics import Topics, differences, start_faults, wanted_topics
+from producer.publish.topics import Topics, differences, durability_warnings, start_faults, wanted_topics
 from producer.source.client import SkatteetatenClient
 from producer.source.exchange import open_http_client
 from producer.source.grant import load_client_key
@@ -194,6 +194,7 @@ class _Examination:
         partitions = lanes or 0
         odd = differences(wanted_topics(prefix, partitions=partitions), found)
         told = "".join(f"\n{each.topic}: {each.what} is {each.found}, by default {each.wanted}" for each in odd)
+        told += "".join(f"\nwarning: {each}" for each in durability_warnings(found, len(admin.broker_addresses())))
         workers = admin.group_members(self._settings.application_id)
         return f"all five, {lanes} lanes, {workers} workers running{told}"
 

@@ -11,7 +11,15 @@ from rich.table import Table
 from producer.errors import FatalError, RetryableError, SettingsError
 from producer.kafka_properties import kafka_properties
 from producer.publish.admin import KafkaAdmin
-from producer.publish.topics import DAY_MS, FOR_EVER, Topics, differences, lanes_fault, wanted_topics
+from producer.publish.topics import (
+    DAY_MS,
+    FOR_EVER,
+    Topics,
+    differences,
+    durability_warnings,
+    lanes_fault,
+    wanted_topics,
+)
 
 if TYPE_CHECKING:
     from producer.commands.output import Output
@@ -67,6 +75,8 @@ def apply_topics(
             admin.record_lane_count(names.positions, recorded)
     left = [each for each in differences(wanted, found) if each.found is not None]
     _tell(output, wanted, {topic.name for topic in missing}, left, lanes=recorded, dry_run=dry_run)
+    for warning in durability_warnings(found, len(admin.broker_addresses())):
+        output.note(f"warning: {warning}")
     output.note(
         _PERSONAL_DATA.format(
             topic=names.versjoner,

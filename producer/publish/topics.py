@@ -13,6 +13,8 @@ FOR_EVER = -1
 DAY_MS = 86_400_000
 PARTITIONS_DEFAULT = 6
 REPLICATION_OF_THE_BROKER = -1
+REPLICATION_WANTED = 3
+IN_SYNC_WANTED = 2
 _QUARANTINE_DAYS = 90
 _SIGNALS_DAYS = 1
 
@@ -97,6 +99,35 @@ def differences(wanted: tuple[Topic, ...], found: Mapping[str, Topic]) -> list[D
             for name, value in topic.config.items()
             if there.config.get(name) != value
         ]
+    return told
+
+
+def durability_warnings(found: Mapping[str, Topic], brokers: int) -> list[str]:
+    """What would be lost or stand still with one broker of several; a sentence for each kind, and none for one broker.
+
+    Three replicas of which two must have a record: then one broker may die, or be restarted, and all goes on.
+    """
+    if brokers < 2:  # noqa: PLR2004 - one alone has nothing to replicate to
+        return []
+    in_sync = {name: int(topic.config.get("min.insync.replicas", "1")) for name, topic in found.items()}
+    few = [name for name, topic in found.items() if topic.replication < min(brokers, REPLICATION_WANTED)]
+    unsure = [name for name in found if name not in few and in_sync[name] < IN_SYNC_WANTED]
+    strict = [name for name, topic in found.items() if name not in few and in_sync[name] >= topic.replication]
+    told = []
+    if few:
+        told.append(
+            f"{', '.join(few)}: fewer than {min(brokers, REPLICATION_WANTED)} replicas on {brokers} brokers, so that "
+            "the end of one may stop the stream or lose records; create with --replication 3, or reassign the replicas"
+        )
+    if unsure:
+        told.append(
+            f"{', '.join(unsure)}: min.insync.replicas is 1, so that a record may be lost with one broker; set it to 2"
+        )
+    if strict:
+        told.append(
+            f"{', '.join(strict)}: min.insync.replicas is as large as the replication, so that the stream stands still "
+            "while any broker is down; set it to one less"
+        )
     return told
 
 

@@ -13,6 +13,7 @@ from producer.publish.topics import (
     Topic,
     Topics,
     differences,
+    durability_warnings,
     lanes_fault,
     start_faults,
     wanted_topics,
@@ -103,3 +104,23 @@ def test_topics_of_another_number_of_lanes_are_never_made(
     told = lanes_fault("t", partitions, cluster(**changed), lanes)
     assert (told is None) == (fault is None)
     assert (told or "").startswith(fault or "")
+
+
+@pytest.mark.parametrize(
+    ("replication", "in_sync", "brokers", "words"),
+    [
+        (1, "1", 1, []),
+        (3, "2", 3, []),
+        (2, "1", 2, ["min.insync.replicas is 1"]),
+        (1, "1", 3, ["fewer than 3 replicas on 3 brokers"]),
+        (3, "1", 5, ["min.insync.replicas is 1"]),
+        (3, "3", 3, ["as large as the replication"]),
+    ],
+)
+def test_what_one_broker_would_take_with_it_is_told(
+    replication: int, in_sync: str, brokers: int, words: list[str]
+) -> None:
+    found = {"p-versjoner": Topic("p-versjoner", 6, {"min.insync.replicas": in_sync}, replication)}
+    told = durability_warnings(found, brokers)
+    assert len(told) == len(words)
+    assert all(word in sentence for word, sentence in zip(words, told, strict=True))
