@@ -1,0 +1,127 @@
+"""Brokers of a cluster of three are killed, restarted and paused under load: the stream goes on, exactly once."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandbox.kafka_cluster import KafkaCluster
+from sandbox.ledger_follower import LedgerFollower
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.kafka
+
+GOES_ON_SECONDS_MAX = 90.0
+STOP_SECONDS_MAX = 10.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[KafkaCluster]:
+    with KafkaCluster() as running:
+        yield running
+
+
+class Stream:
+    """Two producers and a ledger that follows them, on a cluster, with traffic at the source."""
+
+    def __init__(self, cluster: KafkaCluster, stage: Any, follower: LedgerFollower) -> None:
+        self.cluster = cluster
+        self.stage = stage
+        self.follower = follower
+        self.producers = [stage.run(), stage.run()]
+        self.consumer = follower.run()
+
+    def wait_until(self, holds: Callable[[], object], what: str) -> None:
+        self.stage.wait_until(holds, GOES_ON_SECONDS_MAX, what)
+
+    def wait_until_in_sync(self) -> None:
+        topic = self.stage.topics.versjoner
+        everyone = set(self.cluster.nodes)
+        self.wait_until(
+            lambda: all(nodes == everyone for nodes in self.cluster.in_sync(topic).values()), "all are in sync"
+        )
+
+    def wait_until_it_goes_on(self) -> None:
+        """Until every lane has published what was made after this call."""
+        made = [self.stage.outside.skatteetaten.create(employer).trekkid for employer in self.stage.employers]
+        self.wait_until(lambda: set(made) <= {each.key for each in self.stage.versjoner()}, "every lane publishes")
+
+    def prove(self) -> None:
+        """Everything of the source is in the topics and in the ledger, once and in order; nobody has ended."""
+        self.stage.wait_until_published(GOES_ON_SECONDS_MAX)
+        self.stage.prove()
+        for process in (*self.producers, self.consumer):
+            assert process.is_running(), process.last_lines()
+            process.send_signal(signal.SIGTERM)
+        for process in (*self.producers, self.consumer):
+            assert process.wait(STOP_SECONDS_MAX) == 0, process.last_lines()
+        code, words = self.follower.verify()
+        assert code == 0, words
+
+
+@pytest.fixture
+def stream(cluster: KafkaCluster, make_stage: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stream]:
+    stage = make_stage(cluster)
+    schema = stage.prefix.replace("-", "_")
+    url = f"{request.getfixturevalue('postgresql').url}?options=-csearch_path%3D{schema}"
+    follower = LedgerFollower(stage.environment(None), url, tmp_path)
+    yield Stream(cluster, stage, follower)
+    follower.close()
+
+
+def test_the_stream_goes_on_through_the_death_of_every_broker_whatever_it_leads(stream: Stream) -> None:
+    cluster, stage = stream.cluster, stream.stage
+    roles: dict[str, Callable[[], int | None]] = {
+        "leader of a partition of events": lambda: cluster.leader_of(stage.topics.versjoner, 0),
+        "coordinator of a lane's transactions": lambda: cluster.coordinator_of_transactions(f"{stage.prefix}-0"),
+        "coordinator of the workers' group": lambda: cluster.coordinator_of_group(stage.prefix),
+        "active controller": cluster.active_controller,
+    }
+    spared = set(cluster.nodes)
+    with stage.traffic():
+        stage.wait_until_owned(*stream.producers)
+        stream.wait_until_it_goes_on()
+        for role, of in roles.items():
+            stream.wait_until(of, f"there is a {role}")
+            node = of()
+            spared.discard(node)
+            kill_and_bring_back(stream, node)
+        for node in spared:
+            kill_and_bring_back(stream, node)
+    stream.prove()
+
+
+def kill_and_bring_back(stream: Stream, node: int) -> None:
+    stream.cluster.nodes[node].kill()
+    stream.wait_until_it_goes_on()
+    stream.cluster.start()
+    stream.wait_until_in_sync()
+
+
+def test_the_stream_goes_on_through_a_rolling_restart_and_a_broker_that_sleeps(stream: Stream) -> None:
+    """The sleeper is put out of the cluster while its connections stay open; it wakes up a stranger."""
+    cluster = stream.cluster
+    with stream.stage.traffic():
+        stream.stage.wait_until_owned(*stream.producers)
+        stream.wait_until_it_goes_on()
+        for node in cluster.nodes.values():
+            node.stop()
+            node.start()
+            stream.wait_until_in_sync()
+        stream.wait_until_it_goes_on()
+        sleeper = cluster.leader_of(stream.stage.topics.versjoner, 0)
+        assert sleeper is not None
+        cluster.nodes[sleeper].pause()
+        stream.wait_until(
+            lambda: cluster.leader_of(stream.stage.topics.versjoner, 0) not in {None, sleeper}, "another leads"
+        )
+        stream.wait_until_it_goes_on()
+        cluster.nodes[sleeper].resume()
+        stream.wait_until_in_sync()
+        stream.wait_until_it_goes_on()
+    stream.prove()
