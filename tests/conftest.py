@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from sandbox.containers.engine import trouble_of_engine, trouble_of_image
 from sandbox.kafka import EmbeddedKafka
@@ -57,6 +58,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
             yellow=True,
             bold=True,
         )
+
+
+# How long an example takes tells how busy the machine is, and nothing of the code.
+settings.register_profile("trekkpaalegg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trekkpaalegg")
 
 
 @pytest.fixture(scope="session")
