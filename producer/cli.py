@@ -17,10 +17,13 @@ from producer.commands.doctor import run_doctor
 from producer.commands.output import Output
 from producer.commands.position import forget_position, set_position, show_position
 from producer.commands.quarantine import list_quarantine, release_quarantine, show_quarantine
-from producer.commands.rounds import run_backfill, run_once, run_reconcile
+from producer.commands.rereading import run_backfill, run_reconcile
+from producer.commands.rounds import run_once
 from producer.commands.run import run_service
 from producer.commands.schemas import check_schemas, register_schemas
+from producer.commands.suspension import change_suspension
 from producer.commands.topics import apply_topics
+from producer.domain.wish import RESUME, SUSPEND
 from producer.exit_codes import ExitCode, StoppedError, ending_of
 from producer.observe.logs import configure_logs
 from producer.options import PROGRAM, AsJson, EnvFile, Yes
@@ -42,6 +45,7 @@ _log = structlog.get_logger(__name__)
 
 
 RecordId = Annotated[str, typer.Argument(metavar="ID", help="partition/offset, as `quarantine list` shows it.")]
+OrAll = Annotated[list[str] | None, typer.Option(help="This one; may be given again. `all` are all of the settings.")]
 
 app = typer.Typer(
     name=PROGRAM,
@@ -89,7 +93,7 @@ def backfill(
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Read again from the start and publish what is missing. No worker may run."""
+    """Read again from the start and publish what is missing. Workers that run do it, else this command itself."""
     run_backfill(_settings(env_file, ALL_NEEDS), Output(as_json=as_json), trekkpliktig or [])
 
 
@@ -97,6 +101,18 @@ def backfill(
 def reconcile(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     """Compare all that the source has with what was published, publish what is missing, print the differences."""
     run_reconcile(_settings(env_file, ALL_NEEDS), Output(as_json=as_json))
+
+
+@app.command(epilog=_example("suspend --trekkpliktig 314159265"))
+def suspend(*, trekkpliktig: OrAll = None, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Read these no more until they are resumed, whatever starts or moves meanwhile."""
+    change_suspension(_settings(env_file, _KAFKA), Output(as_json=as_json), SUSPEND, trekkpliktig or [])
+
+
+@app.command(epilog=_example("resume --trekkpliktig all"))
+def resume(*, trekkpliktig: OrAll = None, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Read these again, beginning at once where they were left."""
+    change_suspension(_settings(env_file, _KAFKA), Output(as_json=as_json), RESUME, trekkpliktig or [])
 
 
 @position_app.command("show", epilog=_example("position show --json"))
@@ -118,7 +134,7 @@ def position_set(
     yes: Yes = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Make the next reading begin elsewhere. Nothing is published twice by it. No worker may run."""
+    """Make the next reading begin elsewhere. Nothing is published twice by it."""
     _ask(f"Set the position of {trekkpliktig} to {position}? Versions below it wait for the next comparison.", yes=yes)
     set_position(_settings(env_file, _KAFKA), Output(), trekkpliktig, position)
 
@@ -130,7 +146,7 @@ def position_forget(
     yes: Yes = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Drop all that is known of a trekkpliktig, so that all is published anew. No worker may run."""
+    """Drop all that is known of a trekkpliktig, so that all is published anew."""
     _ask(f"Forget {trekkpliktig}? Every version of its orders will be published a second time.", yes=yes)
     forget_position(_settings(env_file, _KAFKA), Output(), trekkpliktig)
 

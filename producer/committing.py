@@ -8,20 +8,24 @@ import msgspec
 import structlog
 
 from producer.domain.detection import Context
-from producer.domain.state import LaneState
-from producer.plan import position_after
+from producer.domain.state import LaneState, TrekkpliktigPosition
+from producer.domain.trekkpaalegg import Origin
+from producer.plan import answers_of, position_after, vanished_of
 from producer.signals import SignalOffsets
+from producer.wishes import with_progress, without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from producer.domain.detection import Detection
-    from producer.domain.state import TrekkpliktigPosition
+    from producer.domain.wish import Answer
     from producer.observe.port import Observer
     from producer.plan import LaneOptions
     from producer.publish.port import LanePublisher, Record
     from producer.reading import Reading
     from producer.records import RecordBuilder
+
+_OWN_INITIATIVE = frozenset({Origin.POLL, Origin.RECONCILE})
 
 _log = structlog.get_logger(__name__)
 
@@ -65,39 +69,88 @@ class Committer:
             )
             detections.append(detection)
             records += made
-        positions = self._positions_of(ended)
-        for trekkpliktig, position in positions.items():
-            records += self._records.of_position(self._lane, trekkpliktig, position)
+        positions: dict[str, TrekkpliktigPosition] = {}
+        for reading, detection in zip(ready, detections, strict=True):
+            if reading.wishes:
+                positions[reading.trekkpliktig] = self._progressed(reading, detection)
+                records += self._records.of_position(self._lane, reading.trekkpliktig, positions[reading.trekkpliktig])
         for reading in ended:
+            records += self._end(reading, positions)
             self.signals.ended(reading.trekkpliktig, reading.signals_begun_at)
-        if records or self.signals.first_open > self._signals_committed:
-            self._publisher.publish(records, self.signals.first_open)
-            self._signals_committed = self.signals.first_open
+        self._put(records)
         self._remember(positions, zip(ready, detections, strict=True))
         return detections
+
+    def write(
+        self,
+        records: Sequence[Record],
+        positions: Mapping[str, TrekkpliktigPosition],
+        forgotten: Collection[str],
+        signals_done: Collection[int],
+    ) -> None:
+        """Make these positions stand, by these records, and forget all else of some; then the held signals are done.
+
+        Raises as `commit`, and then nothing has changed.
+        """
+        self.signals.release(signals_done)
+        try:
+            self._put(records)
+        except BaseException:
+            for offset in signals_done:
+                self.signals.hold(offset)
+            raise
+        for trekkpliktig in forgotten:
+            self.state.of(trekkpliktig).drop_all()
+        for trekkpliktig, position in positions.items():
+            if position != TrekkpliktigPosition() or self.state.get(trekkpliktig) is not None:
+                self.state.of(trekkpliktig).position = position
+
+    def position_of(self, trekkpliktig: str) -> TrekkpliktigPosition:
+        """Its position; that of one of which nothing is known is the first."""
+        state = self.state.get(trekkpliktig)
+        return state.position if state is not None else TrekkpliktigPosition()
+
+    def _put(self, records: Sequence[Record]) -> None:
+        first_open = self.signals.first_open
+        if records or first_open > self._signals_committed:
+            self._publisher.publish(records, first_open)
+            self._signals_committed = first_open
+
+    def _progressed(self, reading: Reading, detection: Detection) -> TrekkpliktigPosition:
+        position = self.state.of(reading.trekkpliktig).position
+        if detection.position > position.position:
+            position = msgspec.structs.replace(position, position=detection.position)
+        published, quarantined = len(detection.publications), len(detection.rejected)
+        return with_progress(position, reading.wishes, reading.orders_seen, published, quarantined)
 
     def _context(self, reading: Reading) -> Context:
         options = self._options
         now = options.now()
         return Context(reading.trekkpliktig, options.own, reading.origin, now, reading.moves_position, reading.moved)
 
-    def _positions_of(self, ended: Sequence[Reading]) -> dict[str, TrekkpliktigPosition]:
-        """Those that change with the end of a reading."""
-        positions: dict[str, TrekkpliktigPosition] = {}
-        for reading in ended:
-            before = self.state.of(reading.trekkpliktig).position
-            after = position_after(reading, before, self._options.now())
-            if after.position < before.position:
-                self._observer.position_ahead(reading.trekkpliktig, before.position, after.position)
-                _log.error(
-                    "the position was ahead of the source: lowered",
-                    trekkpliktig=reading.trekkpliktig,
-                    position=before.position,
-                    source_max=after.position,
-                )
-            if after != before:
-                positions[reading.trekkpliktig] = after
-        return positions
+    def _end(self, reading: Reading, positions: dict[str, TrekkpliktigPosition]) -> list[Record]:
+        """What changes with the end of a reading: the position is put into `positions`, its records are returned."""
+        trekkpliktig = reading.trekkpliktig
+        state = self.state.of(trekkpliktig)
+        before = positions.get(trekkpliktig, state.position)
+        after = position_after(reading, before, self._options.now())
+        is_lowered = after.position < before.position
+        if is_lowered:
+            self._observer.position_ahead(trekkpliktig, before.position, after.position)
+            _log.error(
+                "the position was ahead of the source: lowered",
+                trekkpliktig=trekkpliktig,
+                position=before.position,
+                source_max=after.position,
+            )
+        answers: list[Answer] = []
+        if reading.wishes:
+            after, gone = without(after, reading.wishes)
+            answers = answers_of(reading, gone, vanished_of(reading, len(state)), position_lowered=is_lowered)
+        if after == before and not answers:
+            return []
+        positions[trekkpliktig] = after
+        return self._records.of_position(self._lane, trekkpliktig, after, answers)
 
     def _remember(self, positions: dict[str, TrekkpliktigPosition], decided: zip[tuple[Reading, Detection]]) -> None:
         for trekkpliktig, position in positions.items():
@@ -108,3 +161,10 @@ class Committer:
             if detection.position > state.position.position:
                 state.position = msgspec.structs.replace(state.position, position=detection.position)
             self._observer.published(self._lane, reading.trekkpliktig, detection)
+            if detection.publications and self._was_unannounced(reading, first=state.position.reconciled_at is None):
+                self._observer.unannounced(len(detection.publications))
+
+    def _was_unannounced(self, reading: Reading, *, first: bool) -> bool:
+        """Whether no signal has told of what this reading found. The first reading of all finds what is old."""
+        is_own_initiative = reading.origin in _OWN_INITIATIVE and not reading.wishes
+        return is_own_initiative and not first and not self.signals.is_waiting(reading.trekkpliktig)

@@ -17,7 +17,8 @@ from producer.committing import Committer
 from producer.domain.trekkpaalegg import Failed, Origin
 from producer.errors import AbortedError, FatalError, RetryableError, SuspendedError
 from producer.figures import figures_of
-from producer.plan import READINGS_MIN, begin_reading, has_lost_its_place, readings_allowed
+from producer.intake import Intake
+from producer.plan import READINGS_MIN, begin_reading, has_lost_its_place, readings_allowed, vanished_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -69,6 +70,7 @@ class Lane:
         self.schedule = parts.schedule
         self._calls = Calls(parts.source, parts.pool)
         self._committer = Committer(number, parts.publisher, parts.records, options, parts.observer)
+        self._intake = Intake(number, self._committer, parts.records, parts.schedule, options, parts.observer)
         self._observer = parts.observer
         self._options = options
         self._watch = watch
@@ -83,9 +85,9 @@ class Lane:
         self._stopping.set()
         self._calls.put(lambda: None)
 
-    def signal(self, trekkpliktig: str, offset: int) -> None:
+    def signal(self, trekkpliktig: str, offset: int, value: bytes | None = None) -> None:
         """A signal came for this lane. Any thread may call it."""
-        self._calls.put(lambda: self._take_signal(trekkpliktig, offset))
+        self._calls.put(lambda: self._intake.take(trekkpliktig, offset, value))
 
     def set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
         """The list of those that the lane serves has changed. Any thread may call it."""
@@ -103,10 +105,12 @@ class Lane:
             orders = sum(len(state) for _, state in self._committer.state)
             _log.info("lane taken", lane=self.number, trekkpliktige=len(self.schedule), orders=orders)
             self._observer.lane_taken(self.number, len(self.schedule), orders)
+            self._intake.begin()
             while not self._stopping.is_set() and not self._is_done:
                 self._watch.beat()
                 self._begin_due()
                 self._calls.take_answers(self._wait_seconds())
+                self._settle()
                 self._publish()
                 self._tell_figures()
         finally:
@@ -120,12 +124,26 @@ class Lane:
     def _is_done(self) -> bool:
         return self.schedule.is_done and not self._readings and not self._ended
 
-    def _take_signal(self, trekkpliktig: str, offset: int) -> None:
-        self._committer.signals.seen(trekkpliktig, offset, ours=self.schedule.notify(trekkpliktig))
-
     def _set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
         self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic())
-        self._committer.signals.keep(self.schedule)
+        self._intake.relist()
+
+    def _settle(self) -> None:
+        try:
+            self._intake.settle(self._interrupt)
+        except AbortedError as error:
+            _log.warning("signals are settled later", lane=self.number, reason=str(error))
+
+    def _interrupt(self, trekkpliktig: str) -> None:
+        """Break off the reading of one: what it decided on would no longer fit what is known."""
+        reading = self._readings.pop(trekkpliktig, None)
+        ended = [each for each in self._ended if each.trekkpliktig == trekkpliktig]
+        if reading is None and not ended:
+            return
+        if reading is not None:
+            reading.dropped = True
+        self._ended = [each for each in self._ended if each not in ended]
+        self.schedule.dropped(trekkpliktig, time.monotonic())
 
     # Reading
 
@@ -139,7 +157,8 @@ class Lane:
                 continue
             position = self._committer.state.of(trekkpliktig).position
             signals_begun_at = self._committer.signals.next_offset
-            reading = begin_reading(trekkpliktig, position, signals_begun_at, self._options)
+            is_notified = self._intake.is_notified(trekkpliktig)
+            reading = begin_reading(trekkpliktig, position, signals_begun_at, self._options, is_notified=is_notified)
             self._readings[trekkpliktig] = reading
             self._ask_page(reading)
 
@@ -230,9 +249,9 @@ class Lane:
                 self._advance(reading)
 
     def _succeed(self, reading: Reading) -> None:
-        known = len(self._committer.state.of(reading.trekkpliktig))
-        vanished = max(known - reading.orders_seen, 0) if reading.full else 0
+        vanished = vanished_of(reading, len(self._committer.state.of(reading.trekkpliktig)))
         self.schedule.succeeded(reading.trekkpliktig, time.monotonic())
+        self._intake.read(reading.trekkpliktig)
         self._observer.reading_ended(self.number, reading.trekkpliktig, None, vanished)
 
     def _fail(self, reading: Reading, error: BaseException) -> None:
@@ -252,6 +271,7 @@ class Lane:
             self.schedule.failed(reading.trekkpliktig, now)
         reason = str(error) or type(error).__name__
         _log.warning("reading failed", trekkpliktig=reading.trekkpliktig, lane=self.number, reason=reason)
+        self._intake.reading_failed(reading, reason, for_good=isinstance(error, SuspendedError))
         self._observer.reading_ended(self.number, reading.trekkpliktig, error, 0)
 
     def _tell_figures(self) -> None:

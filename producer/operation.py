@@ -47,7 +47,7 @@ class OperationTask:
     def stop(self) -> None:
         """It ends by itself."""
 
-    def signal(self, trekkpliktig: str, offset: int) -> None:
+    def signal(self, trekkpliktig: str, offset: int, value: bytes | None) -> None:
         """Signals are left for the service."""
 
 
@@ -62,7 +62,7 @@ class _NothingToDo:
     def stop(self) -> None:
         """It has ended already."""
 
-    def signal(self, trekkpliktig: str, offset: int) -> None:
+    def signal(self, trekkpliktig: str, offset: int, value: bytes | None) -> None:
         """Signals are left for the service."""
 
 

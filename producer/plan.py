@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from producer.domain.trekkpaalegg import Origin
+from producer.domain.wish import BACKFILL, Answer
 from producer.reading import Reading
 
 if TYPE_CHECKING:
     from producer.domain.state import TrekkpliktigPosition
+    from producer.domain.wish import Wish
 
 READINGS_MIN = 5
 READINGS_MAX = 64
@@ -24,27 +26,43 @@ _MICROSECONDS = 1_000_000
 class LaneOptions(msgspec.Struct, frozen=True):
     """How lanes read. `own` are all trekkpliktige of the application; `now` gives microseconds since 1970.
 
-    `reread` is the origin of a reading from 0 that was ordered, None in the service's ordinary course.
+    `lanes` is how many there are.
     """
 
     own: Container[str]
     overlap_sekvensnummer: int
     reconcile_interval_seconds: float
     now: Callable[[], int]
-    reread: Origin | None = None
+    lanes: int = 1
 
 
 def begin_reading(
-    trekkpliktig: str, position: TrekkpliktigPosition, signals_begun_at: int, options: LaneOptions
+    trekkpliktig: str,
+    position: TrekkpliktigPosition,
+    signals_begun_at: int,
+    options: LaneOptions,
+    *,
+    is_notified: bool = False,
 ) -> Reading:
-    """A reading from a little below the position; of everything when that was ordered, or was done too long ago."""
-    if options.reread is not None:
-        return Reading(trekkpliktig, options.reread, 0, signals_begun_at, full=True)
+    """A reading from a little below the position; of everything when that was wished for, or was done too long ago."""
+    origin = _full_origin(position, options)
+    if origin is not None:
+        reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True)
+        reading.wishes = frozenset([wish.id for wish in position.wishes])
+        return reading
+    cursor = max(position.position - options.overlap_sekvensnummer, 0)
+    origin = Origin.NOTIFICATION if is_notified else Origin.POLL
+    return Reading(trekkpliktig, origin, cursor, signals_begun_at, full=False)
+
+
+def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin | None:
+    """What a reading of everything is for; None where there is no need of one."""
+    if position.wishes:
+        return Origin.BACKFILL if position.wishes[0].kind == BACKFILL else Origin.RECONCILE
     interval = options.reconcile_interval_seconds * _MICROSECONDS
     if position.reconciled_at is not None and options.now() - position.reconciled_at >= interval:
-        return Reading(trekkpliktig, Origin.RECONCILE, 0, signals_begun_at, full=True)
-    cursor = max(position.position - options.overlap_sekvensnummer, 0)
-    return Reading(trekkpliktig, Origin.POLL, cursor, signals_begun_at, full=False)
+        return Origin.RECONCILE
+    return None
 
 
 def readings_allowed(elements_per_page: float) -> int:
@@ -73,3 +91,21 @@ def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -
     if reading.full or position.reconciled_at is None:
         position = msgspec.structs.replace(position, reconciled_at=now)
     return position
+
+
+def vanished_of(reading: Reading, known: int) -> int:
+    """How many of the orders known a full reading did not show."""
+    return max(known - reading.orders_seen, 0) if reading.full else 0
+
+
+def answers_of(reading: Reading, gone: Iterable[Wish], vanished: int, *, position_lowered: bool) -> list[Answer]:
+    """The answers to the wishes that a reading has fulfilled by its end."""
+    return [
+        Answer(
+            msgspec.structs.replace(wish, orders_read=reading.orders_seen),
+            "done",
+            vanished=vanished,
+            position_lowered=position_lowered,
+        )
+        for wish in gone
+    ]

@@ -27,13 +27,17 @@ FETCHES_MAX = 500
 
 
 class Reading:
-    """State of one reading. `cursor` is where it begins; `full` when it compares everything from 0."""
+    """State of one reading. `cursor` is where it begins; `full` when it compares everything from 0.
+
+    `wishes` are the ids of those that it is to fulfil.
+    """
 
     def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int, *, full: bool) -> None:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
         self.full = full
         self.begun_at = cursor
+        self.wishes: frozenset[str] = frozenset()
         self.signals_begun_at = signals_begun_at
         self.dropped = False
         self.failure: BaseException | None = None

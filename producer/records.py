@@ -13,17 +13,21 @@ from producer.detect import detect
 from producer.domain.detection import rejection_of
 from producer.domain.trekkpaalegg import RejectionReason
 from producer.errors import RejectedTrekkpaaleggError
-from producer.publish.port import Record
-from producer.publish.state_records import state_records
+from producer.publish.port import NO_HEADERS, Record
+from producer.publish.state_records import answer_record, granted_records, state_records
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from producer.domain.detection import Context, Detection
     from producer.domain.state import TrekkpliktigPosition, TrekkpliktigState
     from producer.domain.trekkpaalegg import Trekkpaalegg
+    from producer.domain.wish import Answer
     from producer.encode.event import EventEncoder
     from producer.encode.rejected import RejectedEncoder
     from producer.publish.topics import Topics
     from producer.reading import Reading
+    from producer.wishes import Granted
 
 
 class DoesNotFitError(Exception):
@@ -76,6 +80,18 @@ class RecordBuilder:
         records += state_records(self._topics.positions, lane, context.trekkpliktig, position, detection.orders)
         return records
 
-    def of_position(self, lane: int, trekkpliktig: str, position: TrekkpliktigPosition) -> list[Record]:
-        """The position alone."""
-        return list(state_records(self._topics.positions, lane, trekkpliktig, position, {}))
+    def of_position(
+        self, lane: int, trekkpliktig: str, position: TrekkpliktigPosition, answers: Sequence[Answer] = ()
+    ) -> list[Record]:
+        """The position alone, with the answers given by it."""
+        return [answer_record(self._topics.positions, lane, trekkpliktig, position, answers)]
+
+    def of_granted(
+        self, lane: int, trekkpliktig: str, granted: Granted, state: TrekkpliktigState | None
+    ) -> list[Record]:
+        """What makes a wish stand."""
+        return list(granted_records(self._topics.positions, lane, trekkpliktig, granted, state))
+
+    def of_signal(self, lane: int, trekkpliktig: str, value: bytes | None) -> Record:
+        """A signal, to the lane that it is for."""
+        return Record(self._topics.signals, trekkpliktig.encode(), value, NO_HEADERS, lane)

@@ -7,27 +7,30 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
 import structlog
 
 from producer import bootstrap
-from producer.errors import RetryableError
+from producer.errors import FatalError, RetryableError
 from producer.lane import Lane, LaneParts
 from producer.own import Own
 from producer.plan import LaneOptions
-from producer.schedule import RoundSchedule, Schedule
+from producer.round import ErrandSchedule, RoundSchedule
+from producer.schedule import Schedule
 from producer.trekkpliktige_list import TrekkpliktigeList
-from producer.worker import Worker
+from producer.worker import ALONE_TRIES_MAX, TIMES, Worker
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from producer.domain.trekkpaalegg import Origin
+    from producer.domain.trekkpaalegg import Gone, Rejected, Trekkpaalegg
     from producer.membership.port import Membership
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
     from producer.records import RecordBuilder
     from producer.settings import Settings
+    from producer.source.port import Page, TrekkpaaleggSource
 
 START_PAUSE_SECONDS = 2.0
 LIST_INTERVAL_SECONDS = 5.0
@@ -72,14 +75,33 @@ class NullWatch:
         """Ignore."""
 
 
+class Everyone:
+    """The trekkpliktige of a service that reads nobody, and so has no list: whoever is named may be ours."""
+
+    def __contains__(self, trekkpliktig: object) -> bool:
+        return True
+
+
+class Unread:
+    """The source of a service that reads nobody."""
+
+    def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
+        """See `TrekkpaaleggSource`."""
+        raise FatalError(f"nobody is to be read here, {trekkpliktig} from {cursor} neither")
+
+    def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Trekkpaalegg | Rejected | Gone:
+        """See `TrekkpaaleggSource`."""
+        raise FatalError(f"nobody is to be read here, {trekkpliktig}'s {trekkid}/{trekkversjon} neither")
+
+
 class Service:
     """One worker and its lanes.
 
-    `once` ends when every trekkpliktig was read to its end; `reread` is the origin of a reading from 0 of each of
-    them, `only` narrows the round to some. `build_publisher` builds the writer of a lane.
+    `once` ends when every trekkpliktig was read to its end. On an `errand` it does what operators have asked for, reads
+    only those named for it, and only when asked to, until it is stopped. `build_publisher` builds the writer of a lane.
     """
 
-    def __init__(  # noqa: PLR0913 - all but the last are one round's; that one is a seam for tests
+    def __init__(
         self,
         settings: Settings,
         observer: Observer,
@@ -87,8 +109,7 @@ class Service:
         stopping: threading.Event,
         *,
         once: bool = False,
-        reread: Origin | None = None,
-        only: frozenset[str] | None = None,
+        errand: frozenset[str] | None = None,
         build_publisher: BuildPublisher = bootstrap.build_publisher,
     ) -> None:
         self._settings = settings
@@ -96,21 +117,23 @@ class Service:
         self._watch = watch
         self._stopping = stopping
         self._once = once
-        self._only = only
+        self._errand = errand
         self._build_publisher = build_publisher
-        self._own = Own(TrekkpliktigeList(settings, _log.warning))
-        self._source = bootstrap.build_source(settings, observer, self._own, stopping)
+        self._own: Own | None = None
+        self._source: TrekkpaaleggSource = Unread()
+        if errand is None or errand:
+            self._own = Own(TrekkpliktigeList(settings, _log.warning))
+            self._source = bootstrap.build_source(settings, observer, self._own, stopping)
         self._pool = ThreadPoolExecutor(settings.max_concurrent_calls, thread_name_prefix="call")
         self._lanes: dict[int, Lane] = {}
         self._list_looked_at = 0.0
         self._found: tuple[bootstrap.Found, RecordBuilder] | None = None
         self._found_at = 0.0
         self._options = LaneOptions(
-            own=self._own,
+            own=self._own if self._own is not None else Everyone(),
             overlap_sekvensnummer=settings.overlap_sekvensnummer,
             reconcile_interval_seconds=settings.reconcile_interval_seconds,
             now=bootstrap.now_microseconds,
-            reread=reread,
         )
         self.rounds: dict[int, RoundSchedule] = {}
 
@@ -129,6 +152,7 @@ class Service:
             self._stopping,
             lambda: self._turn(found.lanes, membership, worker),
             alone=self._once,
+            times=msgspec.structs.replace(TIMES, tries_max=ALONE_TRIES_MAX if self._is_command else None),
         )
         try:
             worker.run()
@@ -138,13 +162,17 @@ class Service:
             self._pool.shutdown(wait=False, cancel_futures=True)
             worker.leave()
 
+    @property
+    def _is_command(self) -> bool:
+        return self._once or self._errand is not None
+
     def _turn(self, lanes: int, membership: Membership, worker: Worker) -> None:
         self._watch.beat(WORKER_BEAT)
         self._watch.ready("kafka", "no broker is connected" if membership.is_connected() is False else None)
         waiting = [f"lane {lane}: {reason}" for lane, reason in worker.waiting_lanes().items()]
         self._watch.ready("lanes", "; ".join(waiting) or None)
         now = time.monotonic()
-        if self._once or now - self._list_looked_at < LIST_INTERVAL_SECONDS:
+        if self._own is None or self._is_command or now - self._list_looked_at < LIST_INTERVAL_SECONDS:
             return
         self._list_looked_at = now
         if self._own.refresh():
@@ -152,13 +180,13 @@ class Service:
                 lane.set_trekkpliktige(self._own.in_lane(number, lanes))
 
     def _await(self, ask: Callable[[], bootstrap.Found]) -> bootstrap.Found | None:
-        """What is asked for, as soon as it can be had; None when told to stop before. Single rounds do not wait."""
+        """What is asked for, as soon as it can be had; None when told to stop before. Commands do not wait."""
         while not self._stopping.is_set():
             self._watch.beat(WORKER_BEAT)
             try:
                 return ask()
             except RetryableError as error:
-                if self._once:
+                if self._is_command:
                     raise
                 _log.warning("cannot start yet", reason=str(error))
                 self._watch.ready("start", str(error))
@@ -169,17 +197,19 @@ class Service:
         """A lane, not yet taken."""
         found, records = self._surroundings()
         schedule: Schedule
+        served = self._own.in_lane(number, found.lanes) if self._own is not None else []
         if self._once:
             schedule = self.rounds[number] = RoundSchedule(random.random)
+        elif self._errand is not None:
+            schedule = ErrandSchedule(random.random)
+            served = [each for each in served if each in self._errand]
         else:
             schedule = Schedule(self._settings.poll_interval_seconds, random.random)
-        served = self._own.in_lane(number, found.lanes)
-        schedule.set_trekkpliktige(
-            [each for each in served if self._only is None or each in self._only], time.monotonic()
-        )
+        schedule.set_trekkpliktige(served, time.monotonic())
         publisher = self._build_publisher(self._settings, found, number, membership, self._observer)
         parts = LaneParts(self._source, self._pool, publisher, records, schedule, self._observer)
-        lane = self._lanes[number] = Lane(number, parts, self._options, _LaneWatch(self._watch, number))
+        options = msgspec.structs.replace(self._options, lanes=found.lanes)
+        lane = self._lanes[number] = Lane(number, parts, options, _LaneWatch(self._watch, number))
         return lane
 
     def _surroundings(self) -> tuple[bootstrap.Found, RecordBuilder]:

@@ -34,7 +34,8 @@ class WorkerTimes(msgspec.Struct, frozen=True):
     """How long a worker waits.
 
     A lane that has worked for `settled_seconds` begins anew with short pauses. `fenced_grace_seconds` is how long the
-    group may take to tell a fenced worker that its lane went to another; longer than a session.
+    group may take to tell a fenced worker that its lane went to another; longer than a session. `tries_max` is how
+    often in a row a lane may fail, None for ever.
     """
 
     poll_seconds: float = 0.1
@@ -44,6 +45,7 @@ class WorkerTimes(msgspec.Struct, frozen=True):
     settled_seconds: float = 120.0
     fenced_grace_seconds: float = 15.0
     alone_seconds_max: float = ALONE_SECONDS_MAX
+    tries_max: int | None = None
 
 
 TIMES = WorkerTimes()
@@ -58,8 +60,8 @@ class LaneTask(Protocol):
     def stop(self) -> None:
         """Ask `run` to return soon."""
 
-    def signal(self, trekkpliktig: str, offset: int) -> None:
-        """A wake-up came."""
+    def signal(self, trekkpliktig: str, offset: int, value: bytes | None) -> None:
+        """A signal came."""
 
     @property
     def first_open_signal(self) -> int:
@@ -102,6 +104,7 @@ class Worker:
         times: WorkerTimes = TIMES,
     ) -> None:
         self._alone = alone
+        self._tries_max = ALONE_TRIES_MAX if alone else times.tries_max
         self._times = times
         self._membership = membership
         self._make_task = make_task
@@ -127,7 +130,7 @@ class Worker:
                 for signal in self._membership.poll(self._times.poll_seconds):
                     owned = self._owned.get(signal.lane)
                     if owned is not None and owned.task is not None:
-                        owned.task.signal(signal.trekkpliktig, signal.offset)
+                        owned.task.signal(signal.trekkpliktig, signal.offset, signal.value)
                     elif owned is not None:
                         owned.missed_signals = True
                 for lane, owned in list(self._owned.items()):
@@ -196,7 +199,7 @@ class Worker:
             owned.fenced_at, owned.fences = now, owned.fences + 1
         elif not isinstance(error, RetryableError | OutcomeUnknownError):
             raise error if isinstance(error, ProducerError) else FatalError(f"lane {lane} broke: {error!r}") from error
-        if self._alone and owned.failures >= ALONE_TRIES_MAX:
+        if self._tries_max is not None and owned.failures >= self._tries_max:
             raise FatalError(f"lane {lane} cannot be worked on: {error}") from error
         _log.warning("lane ended", lane=lane, reason=str(error), kind=type(error).__name__)
         doubled = times.restart_pause_seconds * 2 ** min(owned.failures, _DOUBLINGS_MAX)

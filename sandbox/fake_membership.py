@@ -37,7 +37,7 @@ class FakeGroup:
         self.changed = threading.Condition()
         self._members: list[FakeMembership] = []
         self._put_out: set[FakeMembership] = set()
-        self._signals: dict[int, list[str]] = {lane: [] for lane in range(lanes)}
+        self._signals: dict[int, list[tuple[str, bytes | None]]] = {lane: [] for lane in range(lanes)}
         self._refused: set[int] = set()
         self._made = 0
 
@@ -46,10 +46,10 @@ class FakeGroup:
         self._made += 1
         return FakeMembership(self, self._made)
 
-    def signal(self, lane: int, trekkpliktig: str) -> int:
-        """Add a wake-up to a lane; returns its offset."""
+    def signal(self, lane: int, trekkpliktig: str, value: bytes | None = None) -> int:
+        """Add a signal to a lane; returns its offset."""
         with self.changed:
-            self._signals[lane].append(trekkpliktig)
+            self._signals[lane].append((trekkpliktig, value))
             self.changed.notify_all()
             return len(self._signals[lane]) - 1
 
@@ -110,7 +110,7 @@ class FakeGroup:
 
     def signals_from(self, lane: int, offset: int) -> list[Signal]:
         """The lane's signals from this offset on."""
-        return [Signal(lane, at, self._signals[lane][at]) for at in range(offset, len(self._signals[lane]))]
+        return [Signal(lane, at, *self._signals[lane][at]) for at in range(offset, len(self._signals[lane]))]
 
     def _changed(self) -> None:
         self.generation += 1

@@ -20,6 +20,7 @@ class Asked(NamedTuple):
 
     operation: Operation
     trekkpliktig: str
+    cursor: int = 0
 
 
 class GatedSource:
@@ -33,7 +34,7 @@ class GatedSource:
 
     def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
         """As the port says."""
-        self._pass(Asked("list", trekkpliktig))
+        self._pass(Asked("list", trekkpliktig, cursor))
         return self.source.fetch_page(trekkpliktig, cursor)
 
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:

@@ -11,29 +11,29 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 import schemas
+from producer.domain.wish import Wish
 from producer.encode.avro import single_object_prefix
 from producer.encode.compiled import compile_encoder
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
 from producer.encode.rejected import RejectedEncoder
+from producer.encode.signal import encode_wish
+from producer.encode.state import decode_answers, decode_trekkpliktig_position
 from producer.lane import Lane, LaneParts
-from producer.observe.port import NullObserver
 from producer.plan import LaneOptions
 from producer.records import RecordBuilder
 from producer.schedule import Schedule
 from sandbox.fake_publisher import FakeKafka
 from sandbox.fake_source import FakeSource
+from sandbox.lane_journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
-    from producer.domain.detection import Detection
-    from producer.domain.trekkpaalegg import Origin, Trekkpaalegg
-    from producer.observe.port import LaneFigures
+    from producer.domain.trekkpaalegg import Trekkpaalegg
+    from producer.domain.wish import Answer
     from producer.source.port import TrekkpaaleggSource
     from sandbox.fake_publisher import Written
 
@@ -54,49 +54,6 @@ class Event(NamedTuple):
     origin: str
     late: bool
     correction: int | None
-
-
-class Journal(NullObserver):
-    """Keeps what lanes tell. Safe for several threads."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.ended: Counter[str] = Counter()
-        self.errors: dict[str, BaseException | None] = {}
-        self.vanished: dict[str, int] = {}
-        self.detections: list[Detection] = []
-        self.told: list[LaneFigures] = []
-        self.positions_ahead: list[tuple[str, int, int]] = []
-        self.lanes_left = 0
-
-    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002 - the port gives them
-        """Keep the detection."""
-        with self.changed:
-            self.detections.append(detection)
-
-    def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002 - as above
-        """Keep how the reading ended."""
-        with self.changed:
-            self.ended[trekkpliktig] += 1
-            self.errors[trekkpliktig] = error
-            self.vanished[trekkpliktig] = vanished
-            self.changed.notify_all()
-
-    def figures(self, lane: int, figures: LaneFigures) -> None:  # noqa: ARG002 - as above
-        """Keep the figures."""
-        with self.changed:
-            self.told.append(figures)
-
-    def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
-        """Keep the warning."""
-        with self.changed:
-            self.positions_ahead.append((trekkpliktig, position, source_max))
-
-    def lane_left(self, lane: int) -> None:  # noqa: ARG002 - as above
-        """Wake whoever waits for a reading that will never end."""
-        with self.changed:
-            self.lanes_left += 1
-            self.changed.notify_all()
 
 
 class Turns:
@@ -146,7 +103,7 @@ def event_of(written: Written) -> Event:
 
 
 class LaneStage:
-    """Lane 0 of one, started and stopped again and again on the same source and topics.
+    """Lane 0 of `lanes`, started and stopped again and again on the same source and topics.
 
     `own` are all that the application serves, `trekkpliktige` those of them in this lane. What is in `through` when a
     lane is started stands between it and the source.
@@ -161,10 +118,11 @@ class LaneStage:
         overlap_sekvensnummer: int = 1000,
         reconcile_interval_seconds: float = 86_400.0,
         event_bytes_max: int = EVENT_BYTES_MAX,
+        lanes: int = 1,
     ) -> None:
         self.source = FakeSource(maks_antall=maks_antall)
         self.through: TrekkpaaleggSource | None = None
-        self.kafka = FakeKafka()
+        self.kafka = FakeKafka(lanes)
         self.journal = Journal()
         self.now = _BEGINNING
         self.error: BaseException | None = None
@@ -181,6 +139,7 @@ class LaneStage:
             overlap_sekvensnummer=overlap_sekvensnummer,
             reconcile_interval_seconds=reconcile_interval_seconds,
             now=lambda: self.now,
+            lanes=lanes,
         )
 
     def __enter__(self) -> Self:
@@ -229,15 +188,33 @@ class LaneStage:
             self.signal(trekkpliktig)
         self.wait_until(lambda: self.journal.ended >= expected)
 
-    def order(self, origin: Origin) -> None:
-        """Lanes that are started from now on read everything, under this origin."""
-        self._options = msgspec.structs.replace(self._options, reread=origin)
+    def ask(self, trekkpliktig: str, kind: str, name: str = "wish", position: int | None = None) -> Answer:
+        """Ask for this as an operator does; the first answer to the wish called `name`, once it has come."""
+        self.signal(trekkpliktig, encode_wish(Wish(name, kind, self.now, position)))
+        self.wait_until(lambda: name in self.answers())
+        return self.answers()[name]
 
-    def signal(self, trekkpliktig: str) -> int:
-        """A wake-up; returns its offset. Waits for nothing."""
+    def answers(self) -> dict[str, Answer]:
+        """Every answer that was ever given, by the wish's id; of several the first."""
+        answers: dict[str, Answer] = {}
+        for value in self._position_values():
+            for answer in decode_answers(value):
+                answers.setdefault(answer.wish.id, answer)
+        return answers
+
+    def wishes_told(self) -> list[Wish]:
+        """Every wish as it stood in any record, in their order."""
+        return [wish for value in self._position_values() for wish in decode_trekkpliktig_position(value).wishes]
+
+    def _position_values(self) -> list[bytes]:
+        written = self.kafka.committed(self.kafka.topics.positions)
+        return [each.value for each in written if each.value is not None and b"/" not in each.key]
+
+    def signal(self, trekkpliktig: str, value: bytes | None = None) -> int:
+        """A wake-up, or what `value` says; returns its offset. Waits for nothing."""
         offset, self.signals = self.signals, self.signals + 1
         if self.lane is not None:
-            self.lane.signal(trekkpliktig, offset)
+            self.lane.signal(trekkpliktig, offset, value)
         return offset
 
     def wait_until(self, condition: Callable[[], bool]) -> None:

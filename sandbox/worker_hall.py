@@ -56,7 +56,7 @@ class FakeLaneTask:
         """As `LaneTask` says."""
         self.stopped.set()
 
-    def signal(self, trekkpliktig: str, offset: int) -> None:
+    def signal(self, trekkpliktig: str, offset: int, value: bytes | None) -> None:  # noqa: ARG002 - as the port has it
         """As `LaneTask` says."""
         self.signals.append((trekkpliktig, offset))
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import msgspec
 from rich.table import Table
 
 from producer import bootstrap
-from producer.commands.interruptible import operate_interruptible
-from producer.commands.rounds import refuse_while_a_worker_runs
+from producer.commands.asking import ask, new_wish, refuse_others, require_numbers
+from producer.domain.wish import FORGET, SET
 from producer.kafka_properties import kafka_properties
 from producer.publish.state_log import read_lane_state
-from producer.publish.state_records import forget_records, state_records
 from producer.publish.topics import Topics
 
 if TYPE_CHECKING:
     from producer.commands.output import Output
     from producer.domain.state import TrekkpliktigState
-    from producer.publish.port import Record
     from producer.settings import Settings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,48 +36,44 @@ def show_position(settings: Settings, output: Output, trekkpliktige: list[str]) 
     if output.as_json:
         output.json(rows)
         return
-    table = Table("trekkpliktig", "lane", "position", "last compared", "orders", "versions missing")
+    table = Table(
+        "trekkpliktig", "lane", "position", "last compared", "orders", "versions missing", "suspended", "asked"
+    )
     for row in rows:
-        table.add_row(*("never" if value is None else str(value) for value in row.values()))
+        shown = row | {"reconciled_at": row["reconciled_at"] or "never", "suspended_at": row["suspended_at"] or "no"}
+        table.add_row(*(str(value) for value in shown.values()))
     output.table(table)
 
 
 def _row(trekkpliktig: str, lane: int, state: TrekkpliktigState) -> dict[str, object]:
-    reconciled_at = state.position.reconciled_at
-    when = None if reconciled_at is None else (_EPOCH + timedelta(microseconds=reconciled_at)).isoformat()
+    position = state.position
     return {
         "trekkpliktig": trekkpliktig,
         "lane": lane,
-        "position": state.position.position,
-        "reconciled_at": when,
+        "position": position.position,
+        "reconciled_at": _instant(position.reconciled_at),
         "orders": len(state),
         "versions_missing": sum(last - first + 1 for _, first, last in state.missing()),
+        "suspended_at": _instant(position.suspended_at),
+        "wishes": ", ".join(wish.kind for wish in position.wishes),
     }
+
+
+def _instant(microseconds: int | None) -> str | None:
+    return None if microseconds is None else (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
 
 
 def set_position(settings: Settings, output: Output, trekkpliktig: str, position: int) -> None:
     """Make the next reading begin at this sekvensnummer. What was published is still known, so nothing comes twice."""
-    refuse_while_a_worker_runs(settings)
-    positions = Topics.of(settings.topic_prefix).positions
-
-    def decide(lane: int, state: TrekkpliktigState) -> list[Record]:
-        output.note(f"{trekkpliktig}: the position was {state.position.position}")
-        changed = msgspec.structs.replace(state.position, position=position)
-        return list(state_records(positions, lane, trekkpliktig, changed, {}))
-
-    operate_interruptible(settings, trekkpliktig, decide)
+    require_numbers([trekkpliktig])
+    refuse_others(ask(settings, output, new_wish(SET, position), [trekkpliktig]))
     output.line(f"{trekkpliktig}: the position is {position}")
 
 
 def forget_position(settings: Settings, output: Output, trekkpliktig: str) -> None:
     """Drop all that is known of a trekkpliktig: every version of its orders will be published anew."""
-    refuse_while_a_worker_runs(settings)
-    positions = Topics.of(settings.topic_prefix).positions
-    forgotten: list[int] = []
-
-    def decide(lane: int, state: TrekkpliktigState) -> list[Record]:
-        forgotten.append(len(state))
-        return list(forget_records(positions, lane, trekkpliktig, state.keys()))
-
-    operate_interruptible(settings, trekkpliktig, decide)
-    output.line(f"{trekkpliktig}: forgotten, with {forgotten[-1]} orders; all will be published anew")
+    require_numbers([trekkpliktig])
+    answers = ask(settings, output, new_wish(FORGET), [trekkpliktig])
+    refuse_others(answers)
+    orders = answers[trekkpliktig].wish.orders_read
+    output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all will be published anew")

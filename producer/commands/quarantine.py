@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from producer import bootstrap
 from producer.commands.interruptible import operate_interruptible
-from producer.commands.rounds import refuse_while_a_worker_runs
 from producer.detect import needed_versions
 from producer.domain.detection import Context
 from producer.domain.trekkpaalegg import Failed, Gone, Origin, Rejected
 from producer.errors import FatalError, RejectedTrekkpaaleggError, SettingsError
 from producer.kafka_properties import kafka_properties
+from producer.membership.kafka import SESSION_TIMEOUT_SECONDS
 from producer.observe.port import NullObserver
 from producer.own import Own
 from producer.publish.quarantine_log import read_one, read_quarantine
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from producer.settings import Settings
     from producer.source.port import TrekkpaaleggSource
 
+ALONE_SECONDS_MAX = SESSION_TIMEOUT_SECONDS + 5.0
+_PAUSE_SECONDS = 0.5
 _ID = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
 
 
@@ -83,7 +86,7 @@ def release_quarantine(settings: Settings, output: Output, record_id: str, *, co
     Raises `RejectedTrekkpaaleggError` when it still cannot be, or when there is nothing to publish; `FatalError` while
     a worker runs, and when versions before it cannot be fetched now.
     """
-    refuse_while_a_worker_runs(settings)
+    _refuse_while_a_worker_runs(settings)
     record = _read(settings, record_id)
     own = Own(TrekkpliktigeList(settings, output.note))
     source = bootstrap.build_source(settings, NullObserver(), own, threading.Event())
@@ -111,6 +114,18 @@ def release_quarantine(settings: Settings, output: Output, record_id: str, *, co
 
     operate_interruptible(settings, record.trekkpliktig, decide)
     output.line(f"{record.id} released; published: {', '.join(published) or 'nothing: it was left to another lane'}")
+
+
+def _refuse_while_a_worker_runs(settings: Settings) -> None:
+    """Raise `FatalError` while a worker of this application is live; one that was killed counts for one session."""
+    deadline = time.monotonic() + ALONE_SECONDS_MAX
+    while (members := bootstrap.group_members(settings)) > 0:
+        if time.monotonic() > deadline:
+            raise FatalError(
+                f"{members} worker(s) of {settings.application_id} are running: this command writes to their lanes; "
+                "stop them first"
+            )
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _understood(record: QuarantinedRecord, source: TrekkpaaleggSource) -> Trekkpaalegg:

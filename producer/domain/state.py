@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from producer.domain.wish import Wish
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -54,11 +56,15 @@ class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
     """How far one trekkpliktig has been published.
 
     `position` is the sekvensnummer up to which everything has been published or quarantined, `reconciled_at` the
-    time in microseconds when a full reading last came to its end.
+    time in microseconds when a full reading last came to its end. `suspended_at` is since when an operator has it not
+    read, `forgotten_by` the wish that last had all forgotten, `wishes` those that wait for a reading from 0.
     """
 
     position: int = 0
     reconciled_at: int | None = None
+    suspended_at: int | None = None
+    forgotten_by: str | None = None
+    wishes: tuple[Wish, ...] = ()
 
 
 class EventCursor(msgspec.Struct, frozen=True, gc=False):
@@ -145,6 +151,11 @@ class TrekkpliktigState:
         self._orders.pop(key, None)
         self._open_ends.pop(key, None)
 
+    def drop_all(self) -> None:
+        """Forget all orders."""
+        self._orders.clear()
+        self._open_ends.clear()
+
     def remember_all(self, orders: Mapping[bytes, OrderState]) -> None:
         """Set the state of several orders."""
         for key, order in orders.items():
@@ -178,6 +189,10 @@ class LaneState:
     def forget(self, trekkpliktig: str) -> None:
         """Drop all that is known of one trekkpliktig."""
         self._trekkpliktige.pop(trekkpliktig, None)
+
+    def get(self, trekkpliktig: str) -> TrekkpliktigState | None:
+        """State of one trekkpliktig, None when nothing is known of it."""
+        return self._trekkpliktige.get(trekkpliktig)
 
     def __iter__(self) -> Iterator[tuple[str, TrekkpliktigState]]:
         return iter(self._trekkpliktige.items())

@@ -12,14 +12,18 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import fastavro
+import msgspec
 
 import schemas
 from producer.domain.state import EventCursor, OrderState, TrekkpliktigPosition
+from producer.domain.wish import Answer, Wish
 from producer.encode.avro import SINGLE_OBJECT_MARKER, single_object_prefix
 from producer.encode.compiled import encode_long
 from producer.errors import FatalError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastavro.types import Schema
 
 _NO_OPEN_ENDS = b"\x00\x00\x00\x00"
@@ -90,15 +94,30 @@ def decode_order_state(value: bytes) -> OrderState:
     )
 
 
-def encode_trekkpliktig_position(position: TrekkpliktigPosition) -> bytes:
-    """One trekkpliktig's position as single-object encoded `trekkpliktig_state`."""
-    return _encode("trekkpliktig_state", {"position": position.position, "reconciled_at": position.reconciled_at})
+def encode_trekkpliktig_position(position: TrekkpliktigPosition, answers: Sequence[Answer] = ()) -> bytes:
+    """One trekkpliktig's position as single-object encoded `trekkpliktig_state`, with the answers given by it."""
+    datum = msgspec.structs.asdict(position)
+    datum["wishes"] = [msgspec.structs.asdict(wish) for wish in position.wishes]
+    datum["answers"] = [{**msgspec.structs.asdict(each), "wish": msgspec.structs.asdict(each.wish)} for each in answers]
+    return _encode("trekkpliktig_state", datum)
 
 
 def decode_trekkpliktig_position(value: bytes) -> TrekkpliktigPosition:
-    """The reverse of `encode_trekkpliktig_position`. Raises `FatalError` for bytes that are no such record."""
+    """The reverse of `encode_trekkpliktig_position`, answers apart. Raises `FatalError` for bytes that are none."""
     datum = _decode("trekkpliktig_state", value)
-    return TrekkpliktigPosition(position=datum["position"], reconciled_at=datum["reconciled_at"])
+    return TrekkpliktigPosition(
+        position=datum["position"],
+        reconciled_at=datum["reconciled_at"],
+        suspended_at=datum["suspended_at"],
+        forgotten_by=datum["forgotten_by"],
+        wishes=tuple([Wish(**wish) for wish in datum["wishes"]]),
+    )
+
+
+def decode_answers(value: bytes) -> list[Answer]:
+    """The answers given by a record of `trekkpliktig_state`. Raises `FatalError` for bytes that are none."""
+    answers = _decode("trekkpliktig_state", value)["answers"]
+    return [Answer(**{**each, "wish": Wish(**each["wish"])}) for each in answers]
 
 
 def encode_event_cursor(cursor: EventCursor) -> bytes:

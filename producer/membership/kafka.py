@@ -88,7 +88,7 @@ class KafkaMembership:
             error = message.error()
             if error is None:
                 key = (message.key() or b"").decode(errors="replace")
-                signals.append(Signal(message.partition() or 0, message.offset() or 0, key))
+                signals.append(Signal(message.partition() or 0, message.offset() or 0, key, message.value()))
             elif error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - librdkafka's local codes begin so
                 raise _put_out(error)
             else:

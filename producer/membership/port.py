@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 
 
 class Signal(NamedTuple):
-    """A wake-up that came to a lane."""
+    """A record that came to a lane: its key as text, whatever that is, and its value as it stands there."""
 
     lane: int
     offset: int
     trekkpliktig: str
+    value: bytes | None = None
 
 
 class Membership(Protocol):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class LaneFigures(msgspec.Struct, frozen=True):
-    """Standing figures of one lane; classes are `healthy`, `failing` and `suspended`. Ages are in seconds.
+    """Standing figures of one lane; classes are those of the schedule. Ages are in seconds.
 
     `oldest_read_seconds` is, per class, how long ago the one that has waited longest was last read to its end.
     """
@@ -53,6 +53,12 @@ class Observer(Protocol):
     def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
         """The source's highest sekvensnummer is below what was published: its numbers may have begun anew."""
 
+    def signal_taken(self, lane: int, kind: str) -> None:
+        """A signal came: `wake_up`, `wish`, `forwarded` to its lane, `foreign` (nobody of ours) or `invalid`."""
+
+    def unannounced(self, versions: int) -> None:
+        """So many versions were published that polling found, and that no signal had told of."""
+
     def figures(self, lane: int, figures: LaneFigures) -> None:
         """Standing figures, every few seconds."""
 
@@ -85,6 +91,12 @@ class NullObserver:
         """Ignore."""
 
     def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
+        """Ignore."""
+
+    def signal_taken(self, lane: int, kind: str) -> None:
+        """Ignore."""
+
+    def unannounced(self, versions: int) -> None:
         """Ignore."""
 
     def figures(self, lane: int, figures: LaneFigures) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from producer.domain.detection import Detection
     from producer.observe.port import LaneFigures
 
-CLASSES = ("healthy", "failing", "suspended")
+CLASSES = ("healthy", "failing", "suspended", "suspended_by_operator")
 _CALL_BUCKETS_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 _TRANSACTION_BUCKETS_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 _DELAY_BUCKETS_SECONDS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
@@ -83,6 +83,10 @@ class PrometheusObserver:
         self._warnings = self._counter("warnings", "Oddities in the versions looked at, by kind.", "kind")
         self._readings = self._counter("readings", "Readings of an employer, by outcome.", "outcome")
         self._vanished = self._counter("vanished_orders", "Known orders that a full reading did not show.")
+        self._signals = self._counter("signals", "Signals that came to a lane, by kind.", "kind")
+        self._unannounced = self._counter(
+            "unannounced_changes", "Versions that polling found and published, and that no signal had told of."
+        )
         self._positions_ahead = self._counter("positions_ahead", "Positions found above all that the source has.")
         self._begin_at_zero()
 
@@ -165,6 +169,14 @@ class PrometheusObserver:
     def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:  # noqa: ARG002  they are no labels
         """See `Observer`."""
         self._positions_ahead.inc()
+
+    def signal_taken(self, lane: int, kind: str) -> None:  # noqa: ARG002  lanes are no labels
+        """See `Observer`."""
+        self._signals.labels(kind).inc()
+
+    def unannounced(self, versions: int) -> None:
+        """See `Observer`."""
+        self._unannounced.inc(versions)
 
     def figures(self, lane: int, figures: LaneFigures) -> None:
         """See `Observer`."""

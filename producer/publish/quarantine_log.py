@@ -53,19 +53,19 @@ def read_quarantine(properties: Mapping[str, str], topic: str, partitions: int) 
     """All records, partition by partition. Raises `RetryableError` when an end is not reached."""
     for partition in range(partitions):
         for message in read_to_end(properties, topic, partition):
-            yield _decoded(message)
+            yield decode_quarantined(message)
 
 
 def read_one(properties: Mapping[str, str], topic: str, partition: int, offset: int) -> QuarantinedRecord:
     """The record at this place. Raises `FatalError` when there is none."""
     for message in read_to_end(properties, topic, partition, start=offset):
         if message.offset() == offset:
-            return _decoded(message)
+            return decode_quarantined(message)
         break
     raise FatalError(f"there is no record {partition}/{offset} in {topic}; `quarantine list` shows those there are")
 
 
-def _decoded(message: Message) -> QuarantinedRecord:
+def decode_quarantined(message: Message) -> QuarantinedRecord:
     """Both wire formats: the schema it was written with is told by a header, whatever stands before the value."""
     value = message.value() or b""
     headers: dict[str, Any] = dict(message.headers() or [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from producer.domain.state import NO_EVENT, LaneState
+from producer.domain.state import NO_EVENT, LaneState, TrekkpliktigPosition
 from producer.encode.state import (
     decode_event_cursor,
     decode_order_state,
@@ -16,9 +16,11 @@ from producer.encode.state import (
 from producer.publish.port import NO_HEADERS, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from producer.domain.state import EventCursor, OrderState, TrekkpliktigPosition
+    from producer.domain.state import EventCursor, OrderState, TrekkpliktigState
+    from producer.domain.wish import Answer
+    from producer.wishes import Granted
 
 LANE_COUNT_KEY = b"lanes"
 SEPARATOR = b"/"
@@ -51,12 +53,33 @@ def event_cursor_record(topic: str, partition: int, trekkpliktig: str, cursor: E
     return Record(topic, trekkpliktig.encode() + EVENT_CURSOR, encode_event_cursor(cursor), NO_HEADERS, partition)
 
 
+def answer_record(
+    topic: str, partition: int, trekkpliktig: str, position: TrekkpliktigPosition, answers: Sequence[Answer]
+) -> Record:
+    """The position, with the answers given by this very record."""
+    value = encode_trekkpliktig_position(position, answers)
+    return Record(topic, trekkpliktig.encode(), value, NO_HEADERS, partition)
+
+
 def forget_records(topic: str, partition: int, trekkpliktig: str, keys: Iterable[bytes]) -> Iterator[Record]:
-    """Records that take everything known of a trekkpliktig out of the topic."""
-    prefix = trekkpliktig.encode()
+    """Records that take the orders with these keys out of the topic."""
+    prefix = trekkpliktig.encode() + SEPARATOR
     for key in keys:
-        yield Record(topic, prefix + SEPARATOR + key, None, NO_HEADERS, partition)
-    yield Record(topic, prefix, None, NO_HEADERS, partition)
+        yield Record(topic, prefix + key, None, NO_HEADERS, partition)
+
+
+def granted_records(
+    topic: str, partition: int, trekkpliktig: str, granted: Granted, state: TrekkpliktigState | None
+) -> Iterator[Record]:
+    """Records that make a wish stand; `state` is what was known, None for nothing at all.
+
+    Where nothing was known and nothing is to be remembered, nothing is left behind once the answer has been read.
+    """
+    if granted.forgets and state is not None:
+        yield from forget_records(topic, partition, trekkpliktig, state.keys())
+    yield answer_record(topic, partition, trekkpliktig, granted.position, granted.answers)
+    if state is None and granted.position == TrekkpliktigPosition():
+        yield Record(topic, trekkpliktig.encode(), None, NO_HEADERS, partition)
 
 
 def lane_state_of(records: Iterable[tuple[bytes, bytes | None]]) -> LaneState:

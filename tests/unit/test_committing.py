@@ -12,7 +12,8 @@ from producer.plan import LaneOptions
 from producer.reading import Reading
 from sandbox.fake_publisher import FakeKafka, Fault
 from sandbox.fake_source import FakeSource
-from sandbox.lane_stage import Journal, build_records
+from sandbox.lane_journal import Journal
+from sandbox.lane_stage import build_records
 
 ONE, TWO = "311111111", "322222222"
 NOW = 1_790_000_000_000_000

@@ -21,8 +21,13 @@ def test_figures_are_summed_over_all_employers():
     state.of(TWO).position = TrekkpliktigPosition(5)
     state.of(TWO).remember(b"C", OrderState(3, bytes(8), 1, missing=((2, 2),)))
     figures = figures_of(schedule, state, 130.0)
-    assert figures.trekkpliktige == {"healthy": 1, "failing": 1, "suspended": 0}
-    assert figures.oldest_read_seconds == {"healthy": 30.0, "failing": 30.0, "suspended": 0.0}
+    assert figures.trekkpliktige == {"healthy": 1, "failing": 1, "suspended": 0, "suspended_by_operator": 0}
+    assert figures.oldest_read_seconds == {
+        "healthy": 30.0,
+        "failing": 30.0,
+        "suspended": 0.0,
+        "suspended_by_operator": 0.0,
+    }
     assert (figures.orders, figures.versions_missing, figures.position_max) == (3, 4, 7)
 
 

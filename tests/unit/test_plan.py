@@ -9,6 +9,7 @@ import pytest
 
 from producer.domain.state import TrekkpliktigPosition
 from producer.domain.trekkpaalegg import Origin
+from producer.domain.wish import Wish
 from producer.plan import (
     READINGS_MAX,
     READINGS_MIN,
@@ -52,9 +53,20 @@ def test_first_reading_of_an_employer_is_no_comparison():
     assert not begin(0, None).full
 
 
-def test_reading_that_was_ordered_is_of_everything_under_its_own_origin():
-    reading = begin(250, NOW, reread=Origin.BACKFILL)
-    assert (reading.full, reading.origin, reading.next_cursor()) == (True, Origin.BACKFILL, 0)
+@pytest.mark.parametrize(("kind", "origin"), [("backfill", Origin.BACKFILL), ("reconcile", Origin.RECONCILE)])
+def test_reading_that_was_wished_for_is_of_everything_and_fulfils_all_wishes(kind, origin):
+    position = TrekkpliktigPosition(250, NOW, wishes=(Wish("a", kind, NOW), Wish("b", "backfill", NOW)))
+    reading = begin_reading(ONE, position, 7, OPTIONS)
+    assert (reading.full, reading.origin, reading.next_cursor()) == (True, origin, 0)
+    assert reading.wishes == {"a", "b"}
+
+
+def test_reading_that_a_notification_led_to_says_so_unless_everything_is_read():
+    assert (
+        begin_reading(ONE, TrekkpliktigPosition(250, NOW), 7, OPTIONS, is_notified=True).origin is Origin.NOTIFICATION
+    )
+    old = TrekkpliktigPosition(250, NOW - DAY)
+    assert begin_reading(ONE, old, 7, OPTIONS, is_notified=True).origin is Origin.RECONCILE
 
 
 def answered(reading, page):

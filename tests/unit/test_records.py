@@ -12,11 +12,14 @@ from producer.detect import detect
 from producer.domain.detection import Context
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import Gone, Origin, Rejected, RejectionReason, Trekkstatus
+from producer.domain.wish import Wish
 from producer.encode.avro import reference_encoder, single_object_prefix
+from producer.encode.state import decode_answers
 from producer.publish.port import ANY_PARTITION
-from producer.publish.state_records import LANE_COUNT_KEY, forget_records, lane_state_of
+from producer.publish.state_records import LANE_COUNT_KEY, granted_records, lane_state_of
 from producer.reading import Reading
 from producer.source.port import Page
+from producer.wishes import grant
 from sandbox.fake_publisher import FakeKafka
 from sandbox.fake_source import make_trekkpaalegg
 from sandbox.lane_stage import build_records
@@ -150,14 +153,23 @@ def test_state_is_folded_from_its_records_whoever_else_has_records_there():
     assert sorted(state.of(ONE).keys()) == [b"A/B", b"C"]
 
 
-def test_forgotten_employer_leaves_nothing():
+def test_forgotten_employer_leaves_nothing_but_who_had_it_forgotten():
     _, records = decided(version("A"), version("B"))
     pairs = [(each.key, each.value) for each in records if each.topic == TOPICS.positions]
-    tombstones = [(each.key, each.value) for each in forget_records(TOPICS.positions, LANE, ONE, [b"A", b"B"])]
-    assert {key for key, _ in tombstones} == {key for key, _ in pairs}
-    assert {each.partition for each in forget_records(TOPICS.positions, LANE, ONE, [b"A"])} == {LANE}
-    state = lane_state_of([*pairs, *tombstones])
-    assert (len(state.of(ONE)), state.of(ONE).position) == (0, TrekkpliktigPosition())
+    before = lane_state_of(pairs).of(ONE)
+    granted = grant(Wish("w", "forget", 0), before.position, len(before), 0, is_ours=True)
+    forgetting = list(granted_records(TOPICS.positions, LANE, ONE, granted, before))
+    assert {each.key for each in forgetting} == {key for key, _ in pairs}
+    assert {each.partition for each in forgetting} == {LANE}
+    state = lane_state_of([*pairs, *[(each.key, each.value) for each in forgetting]])
+    assert (len(state.of(ONE)), state.of(ONE).position) == (0, TrekkpliktigPosition(forgotten_by="w"))
+
+
+def test_answer_about_one_of_whom_nothing_is_known_leaves_nothing_behind():
+    granted = grant(Wish("w", "backfill", 0), TrekkpliktigPosition(), 0, 0, is_ours=False)
+    records = list(granted_records(TOPICS.positions, LANE, ONE, granted, None))
+    assert [each.outcome for each in decode_answers(records[0].value)] == ["refused"]
+    assert list(lane_state_of((each.key, each.value) for each in records)) == []
 
 
 def test_order_alone_can_be_forgotten():

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from producer.round import ROUND_PAUSE_SECONDS_MAX, ROUND_TRIES_MAX, ErrandSchedule, RoundSchedule
 from producer.schedule import (
     FAILING_PAUSE_SECONDS,
     FAILING_PAUSE_SECONDS_MAX,
-    ROUND_PAUSE_SECONDS_MAX,
-    ROUND_TRIES_MAX,
+    NOTIFIED_IN_A_ROW_MAX,
     SUSPENDED_PAUSE_SECONDS,
     SUSPENDED_PAUSE_SECONDS_MAX,
-    RoundSchedule,
     Schedule,
 )
 
@@ -182,11 +181,11 @@ def test_classes_count_and_tell_how_long_the_oldest_has_waited():
     schedule.failed(TWO, 110.0)
     schedule.suspend(THREE, 110.0)
     counts, oldest = schedule.classes(160.0)
-    assert counts == {"healthy": 1, "failing": 1, "suspended": 1}
-    assert oldest == {"healthy": 50.0, "failing": 60.0, "suspended": 60.0}
+    assert counts == {"healthy": 1, "failing": 1, "suspended": 1, "suspended_by_operator": 0}
+    assert oldest == {"healthy": 50.0, "failing": 60.0, "suspended": 60.0, "suspended_by_operator": 0.0}
     schedule.take(1e5)
     schedule.succeeded(THREE, 1e5)
-    assert schedule.classes(1e5)[0] == {"healthy": 2, "failing": 1, "suspended": 0}
+    assert schedule.classes(1e5)[0] == {"healthy": 2, "failing": 1, "suspended": 0, "suspended_by_operator": 0}
 
 
 def test_one_that_was_refused_and_now_fails_otherwise_counts_as_failing_or_suspended_until_it_is_read():
@@ -251,3 +250,91 @@ def test_round_keeps_to_those_it_began_with():
     schedule = round_of(ONE)
     schedule.set_trekkpliktige([TWO], 101.0)
     assert take_all(schedule, 101.0) == [ONE]
+
+
+def test_the_notified_come_in_the_order_of_their_notifications():
+    """Else one whose number is low would be read again and again before all others."""
+    schedule = schedule_of(ONE, TWO, THREE)
+    for each in (THREE, TWO, ONE, TWO):
+        schedule.notify(each)
+    assert take_all(schedule, 0.0) == [THREE, TWO, ONE]
+
+
+def test_a_stream_of_notifications_starves_nobody_that_is_due():
+    schedule = schedule_of(ONE, TWO)
+    taken = []
+    for _ in range(NOTIFIED_IN_A_ROW_MAX + 1):
+        schedule.notify(ONE)
+        taken.append(schedule.take(100.0))
+        schedule.succeeded(taken[-1], 100.0)
+    assert taken == [ONE] * NOTIFIED_IN_A_ROW_MAX + [TWO]
+
+
+def test_only_the_notified_are_given_out_where_only_they_are_wanted():
+    schedule = schedule_of(ONE, TWO)
+    schedule.notify(TWO)
+    assert [schedule.take(100.0, notified_only=True) for _ in range(2)] == [TWO, None]
+
+
+def test_notification_does_not_cut_short_a_pause_that_the_source_asked_for_and_an_operator_does():
+    schedule = schedule_of(ONE)
+    schedule.take(100.0)
+    schedule.failed(ONE, 100.0, retry_after_seconds=60.0)
+    assert schedule.notify(ONE)
+    assert schedule.take(100.0) is None
+    schedule.notify(ONE, urgent=True)
+    assert schedule.take(100.0) == ONE
+
+
+def test_one_that_is_held_is_not_read_whoever_asks_and_is_due_at_once_when_let_go():
+    schedule = schedule_of(ONE, TWO)
+    schedule.notify(ONE)
+    schedule.hold(ONE)
+    assert not schedule.notify(ONE)
+    assert take_all(schedule, 1e9) == [TWO]
+    assert schedule.classes(1e9)[0]["suspended_by_operator"] == 1
+    schedule.let_go(ONE)
+    assert take_all(schedule, 100.0) == [ONE]
+
+
+def test_one_that_is_held_while_it_is_read_is_not_read_once_more():
+    schedule = schedule_of(ONE)
+    schedule.take(100.0)
+    schedule.notify(ONE)
+    schedule.hold(ONE)
+    schedule.succeeded(ONE, 101.0)
+    assert schedule.take(1e9) is None
+
+
+def test_one_whose_reading_was_broken_off_is_due_at_once():
+    schedule = schedule_of(ONE)
+    schedule.take(100.0)
+    schedule.dropped(ONE, 101.0)
+    assert schedule.take(101.0) == ONE
+
+
+def test_places_left_behind_by_notifications_do_not_pile_up():
+    schedule = schedule_of(ONE, TWO)
+    for number in range(10_000):
+        schedule.notify(ONE)
+        assert schedule.take(number * 0.001) == ONE
+        schedule.succeeded(ONE, number * 0.001)
+    assert len(schedule._heap) < 100  # noqa: SLF001 - what it costs shows nowhere else
+    assert take_all(schedule, 1e9) == [TWO, ONE]
+
+
+def test_round_gives_up_one_that_is_held():
+    schedule = round_of(ONE)
+    schedule.hold(ONE)
+    assert schedule.is_done
+    assert "suspended by an operator" in schedule.failed_for_good[ONE]
+
+
+def test_errand_reads_nobody_that_is_not_asked_for():
+    schedule = ErrandSchedule(lambda: 1.0)
+    schedule.set_trekkpliktige([ONE, TWO], 100.0)
+    assert schedule.take(1e12) is None
+    schedule.notify(TWO, urgent=True)
+    assert take_all(schedule, 100.0) == [TWO]
+    schedule.succeeded(TWO, 101.0)
+    assert schedule.take(1e12) is None

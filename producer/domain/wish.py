@@ -1,0 +1,51 @@
+"""What operators ask of a lane for one trekkpliktig, and what became of it."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+BACKFILL: Final = "backfill"
+RECONCILE: Final = "reconcile"
+SUSPEND: Final = "suspend"
+RESUME: Final = "resume"
+SET: Final = "set"
+FORGET: Final = "forget"
+
+KINDS: Final = frozenset({BACKFILL, RECONCILE, SUSPEND, RESUME, SET, FORGET})
+READINGS: Final = frozenset({BACKFILL, RECONCILE})
+"""Kinds that are done by reading everything again; all others are done at once."""
+
+Outcome = Literal["done", "failed", "refused"]
+
+
+class Wish(msgspec.Struct, frozen=True, gc=False):
+    """One wish. `asked_at` is in microseconds, `position` is what to set; the figures tell how far it has come.
+
+    `published` and `quarantined` change in the very transaction that publishes, so they are exact whatever happens.
+    """
+
+    id: str
+    kind: str
+    asked_at: int
+    position: int | None = None
+    orders_read: int = 0
+    published: int = 0
+    quarantined: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What became of a wish; `detail` is a sentence for a person where it is not done."""
+
+    wish: Wish
+    outcome: Outcome
+    detail: str = ""
+    vanished: int = 0
+    position_lowered: bool = False
+
+
+class WakeUp(msgspec.Struct, frozen=True, gc=False):
+    """Something may have changed. `notification` is the id of the event that says so, None for a bare wake-up."""
+
+    notification: str | None = None

@@ -1,0 +1,82 @@
+"""What is asked of a lane → the value of a record in `…-signals`, and back from whatever stands there. Pure.
+
+JSON and not Avro: during a rolling upgrade an older worker reads what a newer program wrote, without having its
+schema, and a person can write a wake-up or a wish with any Kafka client. `schemas/signal.schema.json` is this form.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from producer.domain.wish import KINDS, SET, WakeUp, Wish
+
+VERSION = 1
+VALUE_BYTES_MAX = 4096
+_ID_CHARACTERS_MAX = 200
+_WAKE_UP = "wakeup"
+_TREKKPLIKTIG = re.compile(r"[0-9]{9}", re.ASCII)
+
+
+class SignalDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The value of a signal. Fields that are not known are passed over; a higher `v` is not understood.
+
+    `id` is the wish's, or the notification's. `asked_at` is in microseconds since 1970. `position` goes with `set`.
+    """
+
+    v: int
+    kind: str
+    id: str = ""
+    asked_at: int = 0
+    position: int | None = None
+
+
+_decoder = msgspec.json.Decoder(SignalDocument)
+
+
+class InvalidSignalError(Exception):
+    """The record is none that we understand. Says why, without what stood there: it may be anything."""
+
+
+def encode_wake_up(notification: str | None = None) -> bytes | None:
+    """A bare wake-up has no value at all."""
+    if notification is None:
+        return None
+    return msgspec.json.encode(SignalDocument(VERSION, _WAKE_UP, notification[:_ID_CHARACTERS_MAX]))
+
+
+def encode_wish(wish: Wish) -> bytes:
+    """The wish as it is asked; what has become of it is no part of a signal."""
+    return msgspec.json.encode(SignalDocument(VERSION, wish.kind, wish.id, wish.asked_at, wish.position))
+
+
+def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | Wish:
+    """The reverse of both. Raises `InvalidSignalError`."""
+    if not _TREKKPLIKTIG.fullmatch(trekkpliktig):
+        raise InvalidSignalError("the key is no organisation number of 9 digits")
+    if not value:
+        return WakeUp()
+    if len(value) > VALUE_BYTES_MAX:
+        raise InvalidSignalError(f"the value has more than {VALUE_BYTES_MAX} bytes")
+    try:
+        document = _decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidSignalError("the value is no JSON document of a signal") from error
+    if document.v != VERSION:
+        raise InvalidSignalError(f"the value is of version {document.v}, not {VERSION}")
+    if document.kind == _WAKE_UP:
+        return WakeUp(document.id[:_ID_CHARACTERS_MAX] or None)
+    return _wish_of(document)
+
+
+def _wish_of(document: SignalDocument) -> Wish:
+    if document.kind not in KINDS:
+        raise InvalidSignalError("the value asks for something that is not known here")
+    if not 0 < len(document.id) <= _ID_CHARACTERS_MAX:
+        raise InvalidSignalError(f"a wish needs an id of 1 to {_ID_CHARACTERS_MAX} characters")
+    if (document.position is not None) != (document.kind == SET) or not 0 <= (document.position or 0) < 2**63:
+        raise InvalidSignalError("a position, of 0 or more, goes with set and with nothing else")
+    if not 0 <= document.asked_at < 2**63:
+        raise InvalidSignalError("asked_at is no time in microseconds")
+    return Wish(document.id, document.kind, document.asked_at, document.position)

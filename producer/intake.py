@@ -1,0 +1,174 @@
+"""One lane's signals in; wake-ups for its schedule, wishes that stand, and signals passed on to their own lanes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from producer.domain.wish import Answer, WakeUp
+from producer.encode.signal import InvalidSignalError, decode_signal
+from producer.partitioning import lane_of
+from producer.wishes import grant, without
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producer.committing import Committer
+    from producer.domain.state import TrekkpliktigPosition
+    from producer.domain.wish import Wish
+    from producer.observe.port import Observer
+    from producer.plan import LaneOptions
+    from producer.publish.port import Record
+    from producer.reading import Reading
+    from producer.records import RecordBuilder
+    from producer.schedule import Schedule
+
+TRIES_MAX = 5
+"""A wish whose reading has failed so often in a row is answered as failed."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Held(NamedTuple):
+    """A signal that is open until it stands: a wish, or one for another lane with its value as it came."""
+
+    offset: int
+    trekkpliktig: str
+    wish: Wish | None = None
+    value: bytes | None = None
+
+
+class Intake:
+    """See the module. Used by the lane's thread only."""
+
+    def __init__(
+        self,
+        lane: int,
+        committer: Committer,
+        records: RecordBuilder,
+        schedule: Schedule,
+        options: LaneOptions,
+        observer: Observer,
+    ) -> None:
+        self._lane = lane
+        self._committer = committer
+        self._records = records
+        self._schedule = schedule
+        self._options = options
+        self._observer = observer
+        self._held: list[_Held] = []
+        self._failed: dict[str, tuple[frozenset[str], str]] = {}
+        self._suspended: set[str] = set()
+        self._notified: set[str] = set()
+        """Those whose open wake-up is a notification, and no bare one."""
+
+    def begin(self) -> None:
+        """The lane was taken: heed what operators have said of each."""
+        for trekkpliktig, state in self._committer.state:
+            self._heed(trekkpliktig, state.position)
+
+    def relist(self) -> None:
+        """The list of employers has changed: those that are new to it may be suspended, those gone need no reading."""
+        self._committer.signals.keep(self._schedule)
+        self._notified = {each for each in self._notified if each in self._schedule}
+        for trekkpliktig in self._suspended:
+            self._schedule.hold(trekkpliktig)
+
+    def take(self, trekkpliktig: str, offset: int, value: bytes | None) -> None:
+        """A signal came. One that cannot be understood is counted and passed over: it must not stop the lane."""
+        signals = self._committer.signals
+        try:
+            asked = decode_signal(trekkpliktig, value)
+        except InvalidSignalError as error:
+            signals.seen("", offset, ours=False)
+            self._observer.signal_taken(self._lane, "invalid")
+            # Neither key nor value: whoever wrote the wrong thing may have written a national id.
+            _log.warning("a signal is passed over", lane=self._lane, offset=offset, reason=str(error))
+            return
+        if lane_of(trekkpliktig, self._options.lanes) != self._lane:
+            signals.hold(offset)
+            self._held.append(_Held(offset, trekkpliktig, value=value))
+            self._observer.signal_taken(self._lane, "forwarded")
+        elif isinstance(asked, WakeUp):
+            ours = self._schedule.notify(trekkpliktig)
+            signals.seen(trekkpliktig, offset, ours=ours)
+            if ours and asked.notification is not None:
+                self._notified.add(trekkpliktig)
+            self._observer.signal_taken(self._lane, "wake_up" if trekkpliktig in self._options.own else "foreign")
+        else:
+            signals.hold(offset)
+            self._held.append(_Held(offset, trekkpliktig, asked))
+            self._observer.signal_taken(self._lane, "wish")
+
+    def is_notified(self, trekkpliktig: str) -> bool:
+        """Whether a notification, and no bare wake-up, is what the next reading is for."""
+        return trekkpliktig in self._notified
+
+    def read(self, trekkpliktig: str) -> None:
+        """It was read to its end."""
+        if not self._committer.signals.is_waiting(trekkpliktig):
+            self._notified.discard(trekkpliktig)
+
+    def reading_failed(self, reading: Reading, reason: str, *, for_good: bool) -> None:
+        """Wishes wait while a reading may still succeed; those that asked for it are told when it will not."""
+        if reading.wishes and (for_good or self._schedule.failures_of(reading.trekkpliktig) >= TRIES_MAX):
+            self._failed[reading.trekkpliktig] = (reading.wishes, reason)
+
+    def settle(self, interrupt: Callable[[str], None]) -> None:
+        """Make all that is held stand, in one transaction, and heed it; `interrupt` breaks off a reading under way.
+
+        Raises as `Committer.write`; what is held stays so when the transaction was aborted.
+        """
+        if not (self._held or self._failed):
+            return
+        records: list[Record] = []
+        positions: dict[str, TrekkpliktigPosition] = {}
+        forgotten: set[str] = set()
+        disturbed: set[str] = set()
+        for trekkpliktig, (ids, reason) in self._failed.items():
+            left, gone = without(self._committer.position_of(trekkpliktig), ids)
+            positions[trekkpliktig] = left
+            answers = [Answer(wish, "failed", reason) for wish in gone]
+            records += self._records.of_position(self._lane, trekkpliktig, left, answers)
+        for held in self._held:
+            if held.wish is None:
+                owner = lane_of(held.trekkpliktig, self._options.lanes)
+                records.append(self._records.of_signal(owner, held.trekkpliktig, held.value))
+                continue
+            before = positions.get(held.trekkpliktig) or self._committer.position_of(held.trekkpliktig)
+            is_ours = held.trekkpliktig in self._options.own
+            state = self._committer.state.get(held.trekkpliktig)
+            orders = len(state) if state is not None and held.trekkpliktig not in forgotten else 0
+            granted = grant(held.wish, before, orders, self._options.now(), is_ours=is_ours)
+            if granted.interrupts:
+                disturbed.add(held.trekkpliktig)
+                interrupt(held.trekkpliktig)
+            if granted.forgets:
+                forgotten.add(held.trekkpliktig)
+            positions[held.trekkpliktig] = granted.position
+            records += self._records.of_granted(self._lane, held.trekkpliktig, granted, state)
+        self._committer.write(records, positions, forgotten, [held.offset for held in self._held])
+        self._tell(self._held)
+        self._held, self._failed = [], {}
+        for trekkpliktig, position in positions.items():
+            self._heed(trekkpliktig, position)
+        for trekkpliktig in disturbed:
+            self._schedule.notify(trekkpliktig, urgent=True)
+
+    def _heed(self, trekkpliktig: str, position: TrekkpliktigPosition) -> None:
+        if position.suspended_at is not None:
+            self._suspended.add(trekkpliktig)
+            self._schedule.hold(trekkpliktig)
+            self._committer.signals.drop(trekkpliktig)
+        elif trekkpliktig in self._suspended:
+            self._suspended.discard(trekkpliktig)
+            self._schedule.let_go(trekkpliktig)
+        if position.wishes:
+            self._schedule.notify(trekkpliktig, urgent=True)
+
+    def _tell(self, done: list[_Held]) -> None:
+        for held in done:
+            if held.wish is not None:
+                wish, trekkpliktig = held.wish, held.trekkpliktig
+                _log.info("a wish stands", lane=self._lane, trekkpliktig=trekkpliktig, kind=wish.kind, wish=wish.id)

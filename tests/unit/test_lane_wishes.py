@@ -1,0 +1,203 @@
+"""One lane on a source and topics in memory: what operators ask for stands before its signal is done with."""
+
+from __future__ import annotations
+
+import threading
+
+import msgspec
+import pytest
+
+from producer.domain.wish import Wish
+from producer.encode.signal import encode_wake_up, encode_wish
+from producer.errors import RetryableError, SuspendedError
+from producer.partitioning import lane_of
+from sandbox.fake_publisher import Fault
+from sandbox.gated_source import GatedSource
+from sandbox.lane_stage import LaneStage, event
+
+ONE, TWO, THREE = "311111111", "322222222", "333333333"
+
+
+@pytest.fixture
+def stage():
+    with LaneStage([ONE, TWO], overlap_sekvensnummer=0) as made:
+        yield made
+
+
+def test_backfill_reads_from_the_start_and_tells_what_it_published(stage):
+    first = stage.source.create(ONE)
+    late = stage.source.put(msgspec.structs.replace(first, trekkid="late", sekvensnummer=2), visible=False)
+    stage.source.create(ONE)
+    stage.start()
+    stage.source.reveal(late.trekkid, 1)
+    stage.read(ONE)
+    assert event(late) not in stage.versjoner()
+    answer = stage.ask(ONE, "backfill")
+    assert (answer.outcome, answer.wish.published, answer.wish.orders_read) == ("done", 1, 3)
+    assert stage.versjoner().count(event(late, "backfill")) == 1
+    assert event(first) in stage.versjoner()
+    stage.wait_until(lambda: stage.kafka.signal_offset(0) == stage.signals)
+    assert stage.kafka.state(0).of(ONE).position.wishes == ()
+
+
+def test_wish_stands_before_its_signal_is_done_with_and_survives_its_owner(stage):
+    stage.start()
+    stage.stop()
+    gate = stage.through = GatedSource(stage.source, lambda asked: asked.trekkpliktig == ONE and stage.signals > 0)
+    stage.start()
+    stage.signal(ONE, encode_wish(Wish("w", "reconcile", 1)))
+    assert gate.reached.wait(10)
+    stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
+    assert [wish.id for wish in stage.kafka.state(0).of(ONE).position.wishes] == ["w"]
+    stage.stop()
+    gate.opened.set()
+    assert stage.answers() == {}
+    stage.start()
+    stage.wait_until(lambda: "w" in stage.answers())
+    assert stage.answers()["w"].outcome == "done"
+
+
+def test_many_wishes_for_one_share_a_reading(stage):
+    stage.start()
+    before = stage.journal.ended[ONE]
+    for number in range(10):
+        stage.signal(ONE, encode_wish(Wish(str(number), "backfill", 1)))
+    stage.wait_until(lambda: len(stage.answers()) == 10)
+    assert stage.journal.ended[ONE] - before <= 2
+
+
+def test_flood_of_wake_ups_for_one_is_a_reading_or_two():
+    with LaneStage([ONE]) as stage:
+        gate = stage.through = GatedSource(stage.source, lambda _: not gate.opened.is_set())
+        starting = threading.Thread(target=stage.start)
+        starting.start()
+        assert gate.reached.wait(10)
+        for _ in range(10_000):
+            stage.signal(ONE)
+        gate.opened.set()
+        starting.join(10)
+        stage.wait_until(lambda: stage.kafka.signal_offset(0) == 10_000)
+        assert stage.journal.ended[ONE] <= 3
+
+
+def test_progress_of_a_long_reading_stands_chunk_by_chunk():
+    with LaneStage([ONE], maks_antall=10) as stage:
+        for _ in range(35):
+            stage.source.create(ONE)
+        stage.start()
+        assert stage.ask(ONE, "backfill").wish.orders_read == 35
+        told = [wish.orders_read for wish in stage.wishes_told()]
+        assert len(set(told)) > 2
+        assert told == sorted(told)
+
+
+def test_suspended_one_is_not_read_by_anyone_until_it_is_resumed(stage):
+    stage.start()
+    assert stage.ask(ONE, "suspend", "s").outcome == "done"
+    order = stage.source.create(ONE)
+    stage.signal(ONE)
+    stage.read(TWO)
+    stage.wait_until(lambda: stage.kafka.signal_offset(0) == stage.signals)
+    assert stage.ask(ONE, "backfill", "b").outcome == "refused"
+    before = stage.journal.ended[ONE]
+    stage.trekkpliktige = [TWO]
+    stage.start()  # a new owner, which serves the other alone
+    stage.lane.set_trekkpliktige([ONE, TWO])
+    stage.read(TWO)
+    assert stage.lane.schedule.classes(0.0)[0]["suspended_by_operator"] == 1
+    assert (stage.journal.ended[ONE], stage.versjoner()) == (before, [])
+    stage.ask(ONE, "resume", "r")
+    stage.wait_until(lambda: stage.versjoner() == [event(order)])
+    assert stage.versjoner() == [event(order)]
+
+
+def test_position_is_set_and_all_is_forgotten_while_the_lane_goes_on(stage):
+    first, second = stage.source.create(ONE), stage.source.create(ONE)
+    stage.start()
+    stage.ask(ONE, "set", "s", position=0)
+    stage.wait_until(lambda: stage.position(ONE) == second.sekvensnummer)
+    assert stage.versjoner() == [event(first), event(second)]
+    assert stage.ask(ONE, "forget", "f").wish.orders_read == 2
+    stage.wait_until(lambda: len(stage.versjoner()) == 4)
+    assert stage.versjoner() == [event(first), event(second)] * 2
+
+
+def test_forgetting_during_a_reading_breaks_that_off():
+    """What the reading had found out was by what is known no more."""
+    with LaneStage([ONE], maks_antall=1) as stage:
+        orders = [stage.source.create(ONE) for _ in range(3)]
+        stage.start()
+        stage.stop()
+        gate = stage.through = GatedSource(stage.source, lambda asked: asked.cursor == 1 and stage.signals > 1)
+        stage.start()
+        stage.ask(ONE, "set", "s", position=0)
+        stage.signal(ONE, encode_wish(Wish("b", "backfill", 1)))
+        assert gate.reached.wait(10)
+        stage.ask(ONE, "forget", "f")
+        gate.opened.set()
+        stage.wait_until(lambda: "b" in stage.answers() and stage.position(ONE) == orders[-1].sekvensnummer)
+        assert [each.trekkid for each in stage.versjoner()] == [each.trekkid for each in orders] * 2
+
+
+def test_wish_in_a_transaction_that_was_aborted_is_granted_by_the_next(stage):
+    stage.start()
+    stage.kafka.fail(Fault.ABORTED)
+    assert stage.ask(ONE, "suspend").outcome == "done"
+    assert stage.error is None
+
+
+def test_wish_that_cannot_be_fulfilled_is_told_so(stage):
+    stage.start()
+    stage.source.fail(SuspendedError("403"), trekkpliktig=ONE, times=None)
+    refused = stage.ask(ONE, "backfill", "a")
+    assert (refused.outcome, refused.detail) == ("failed", "403")
+    stage.wait_until(lambda: not stage.kafka.state(0).of(ONE).position.wishes)
+    assert stage.ask(THREE, "backfill", "b").outcome == "refused"
+
+
+def test_wish_waits_while_its_reading_may_still_succeed(stage):
+    stage.start()
+    stage.source.fail(RetryableError("503"), trekkpliktig=ONE)
+    stage.signal(ONE, encode_wish(Wish("w", "backfill", 1)))
+    stage.wait_until(lambda: stage.journal.ended[ONE] == 2)
+    assert stage.answers() == {}
+    stage.read(ONE)
+    stage.wait_until(lambda: "w" in stage.answers())
+    assert stage.answers()["w"].outcome == "done"
+
+
+@pytest.mark.parametrize("value", [b"no json", b'{"v":9,"kind":"wakeup"}', b"\x00" * 5000])
+def test_signal_that_is_none_is_passed_over_and_the_lane_goes_on(stage, value):
+    stage.start()
+    stage.signal(ONE, value)
+    stage.signal("12345678901", None)
+    stage.wait_until(lambda: stage.kafka.signal_offset(0) == 2)
+    assert stage.journal.signals == {"invalid": 2}
+    assert stage.error is None
+
+
+def test_signal_that_reached_another_lane_is_passed_on_as_it_came():
+    here = [each for each in (ONE, TWO, THREE, "344444444", "355555555") if lane_of(each, 3) == 0]
+    away = next(each for each in (ONE, TWO, THREE, "344444444", "355555555") if lane_of(each, 3) != 0)
+    with LaneStage(here, own=[away], lanes=3) as stage:
+        stage.start()
+        value = encode_wish(Wish("w", "suspend", 1))
+        stage.signal(away, value)
+        stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
+        (passed_on,) = stage.kafka.committed(stage.kafka.topics.signals)
+        assert (passed_on.key, passed_on.value, passed_on.partition) == (away.encode(), value, lane_of(away, 3))
+        assert stage.answers() == {}
+
+
+def test_events_tell_that_a_notification_led_to_them_and_what_none_told_of_is_counted(stage):
+    stage.start()
+    stage.read()
+    notified, unannounced = stage.source.create(ONE), stage.source.create(TWO)
+    stage.signal(ONE, encode_wake_up("id-1"))
+    stage.wait_until(lambda: stage.versjoner() == [event(notified, "notification")])
+    assert stage.journal.unannounced_count == 0
+    stage.lane.set_trekkpliktige([ONE])
+    stage.lane.set_trekkpliktige([ONE, TWO])  # due at once, of the schedule's own accord
+    stage.wait_until(lambda: event(unannounced) in stage.versjoner())
+    stage.wait_until(lambda: stage.journal.unannounced_count == 1)
+    assert stage.journal.unannounced_count == 1
