@@ -42,7 +42,7 @@ class World(Protocol):
     """A group on its own topic of signals."""
 
     def membership(self) -> Membership: ...
-    def signal(self, lane: int, trekkpliktig: str) -> None: ...
+    def signal(self, lane: int, trekkpliktig: str, value: bytes | None = None) -> None: ...
     def put_out(self, sleeper: Membership) -> None: ...
 
 
@@ -53,8 +53,8 @@ class FakeWorld:
     def membership(self) -> FakeMembership:
         return self.group.membership()
 
-    def signal(self, lane: int, trekkpliktig: str) -> None:
-        self.group.signal(lane, trekkpliktig)
+    def signal(self, lane: int, trekkpliktig: str, value: bytes | None = None) -> None:
+        self.group.signal(lane, trekkpliktig, value)
 
     def put_out(self, sleeper: Any) -> None:
         self.group.put_out(sleeper)
@@ -78,9 +78,9 @@ class RealWorld:
     def membership(self, instance_id: str | None = None) -> KafkaMembership:
         return KafkaMembership(self.properties, self.application_id, self.signals, instance_id)
 
-    def signal(self, lane: int, trekkpliktig: str) -> None:
+    def signal(self, lane: int, trekkpliktig: str, value: bytes | None = None) -> None:
         producer = Producer(self._broker)
-        producer.produce(self.signals, b"", trekkpliktig.encode(), lane)
+        producer.produce(self.signals, value, trekkpliktig.encode(), lane)
         assert producer.flush(10) == 0
 
     def put_out(self, sleeper: Any) -> None:
@@ -189,6 +189,14 @@ def test_signals_come_in_order_with_their_lane_and_offset(members: Members) -> N
         members.world.signal(lane, trekkpliktig)
     members.poll_until(lambda: len(members.signals[only]) == 3)
     assert sorted(members.signals[only]) == [Signal(1, 0, ONE), Signal(1, 1, TWO), Signal(2, 0, ONE)]
+
+
+def test_signals_carry_their_values_as_they_stand(members: Members) -> None:
+    for value in (b"wish", b"", None):
+        members.world.signal(0, ONE, value)
+    only = members.join()
+    members.poll_until(lambda: len(members.signals[only]) == 3)
+    assert [each.value for each in members.signals[only]] == [b"wish", b"", None]
 
 
 def test_signals_of_before_are_delivered_too(members: Members) -> None:
