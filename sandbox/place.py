@@ -39,6 +39,11 @@ def read_client_key(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} holds no RSA key as a JWK") from None
     if not jwk.get("kid"):
         raise ValueError(f"{path} holds no RSA key as a JWK with a kid")
+    return public_half(jwk)
+
+
+def public_half(jwk: dict[str, Any]) -> dict[str, Any]:
+    """What others may know of a key."""
     return {name: jwk[name] for name in _PUBLIC_MEMBERS}
 
 

@@ -6,6 +6,10 @@ import re
 import tomllib
 from typing import Any
 
+import pytest
+
+from sandbox.containers import images
+
 PINNED = re.compile(r"^([a-z0-9.-]+)==(\S+) \\$", re.MULTILINE)
 
 
@@ -23,3 +27,8 @@ def test_the_images_dependencies_are_those_that_tests_run_with(tree: Any) -> Non
 def test_the_images_tell_the_projects_version(tree: Any) -> None:
     version = tomllib.loads(tree.text("pyproject.toml"))["project"]["version"]
     assert f"\nARG VERSION={version}\n" in tree.text("Dockerfile")
+
+
+@pytest.mark.parametrize("image", [images.KAFKA, images.REGISTRY, images.POSTGRESQL, images.PROMETHEUS, images.PYTHON])
+def test_compose_starts_the_images_that_tests_run_with(tree: Any, image: images.Image) -> None:
+    assert f"${{{image.setting}:-{image.public}}}" in tree.text("docker-compose.yml")

@@ -1,0 +1,22 @@
+"""The ledger's URL in a file in; exit code 0 out when the PostgreSQL ledger holds an event, else 1 and why not.
+
+For the health check of the consumer in `docker-compose.yml`: a start has succeeded when events have come to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import psycopg
+
+if __name__ == "__main__":
+    url = Path(os.environ["TREKKPAALEGG_LEDGER_FILE"]).read_text(encoding="utf-8").strip()
+    try:
+        with psycopg.connect(url, connect_timeout=3) as connection:
+            row = connection.execute("SELECT EXISTS (SELECT FROM trekkpaalegg)").fetchone()
+    except psycopg.Error as error:
+        sys.exit(f"the ledger does not answer: {type(error).__name__}")
+    if row is None or not row[0]:
+        sys.exit("no event is in the ledger yet")
