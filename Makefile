@@ -9,7 +9,7 @@ ASYNCAPI_PARSER := $(ASYNCAPI)/node_modules/.package-lock.json
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check bench sandbox lock clean
+.PHONY: help demo test check bench sandbox secrets compose images lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -36,6 +36,16 @@ check: $(INSTALLED) $(ASYNCAPI_PARSER) ## style, types, layers, tidiness
 
 bench: $(PREPARED) ## measure back-fill and ledgers against raw loops
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+secrets: $(INSTALLED) ## keys and passwords for docker compose, in .secrets; those that are there stay
+	@$(BIN)/trekkpaalegg-sandbox secrets .secrets
+
+compose: secrets ## the whole stream by docker compose, until events are in the ledger; `docker compose down` ends it
+	docker compose up --build --wait $(ARGS)
+
+images: $(INSTALLED) ## build the images; print their size and how soon they start
+	SANDBOX_REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) docker compose build --quiet outside producer consumer
+	@$(BIN)/python -m sandbox.containers.measuring
 
 lock: $(INSTALLED) ## choose the newest allowed dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header \
