@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from consumers.verify.source import Element, Source
 
 LOOKS_MAX = 5
-LOOK_PAUSE_SECONDS = 1.0
+LOOK_PAUSE_SECONDS = 2.0
+"""What the source has just made has so long to come to the topic before it counts as a difference."""
 _ENDED = "avsluttet"
 
 
@@ -137,7 +138,7 @@ class SourceProof:
         for look in range(1, LOOKS_MAX + 1):
             if not suspects:
                 break
-            time.sleep(LOOK_PAUSE_SECONDS if look > 1 else 0.0)
+            time.sleep(LOOK_PAUSE_SECONDS)
             before = {each: (self._published.get(each), self._listed.get(each)) for each in suspects}
             contents = self._refresh(suspects)
             changed = set()

@@ -1,4 +1,4 @@
-"""A server's answer as a value: status, headers, whole body, and how long its `Retry-After` asks to wait. Pure."""
+"""A server's answer as a value: status, headers, whole body, how long to wait, and what its clock says. Pure."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def retry_after_seconds(headers: Mapping[str, str], now_seconds: float) -> float
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     pause_seconds = (moment - datetime.fromtimestamp(now_seconds, UTC)).total_seconds()
     return min(max(pause_seconds, 0.0), RETRY_AFTER_SECONDS_MAX)
+
+
+def seconds_ahead(headers: Mapping[str, str], now_seconds: float) -> float | None:
+    """How far our clock is ahead of theirs, by the `Date` of the answer; negative when behind, None unknown."""
+    try:
+        moment = parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, TypeError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return now_seconds - moment.timestamp()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from producer.errors import FatalError, RetryableError, SuspendedError
-from producer.source.answer import retry_after_seconds
+from producer.source.answer import retry_after_seconds, seconds_ahead
 
 if TYPE_CHECKING:
     from producer.errors import ProducerError
@@ -25,6 +25,8 @@ _MP_CODE: Final = re.compile(r"MP-\d{3}")
 _ERROR_NAME: Final = re.compile(r"[a-z_]{1,60}")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _CLOCK: Final = "issue time is after now"
+_SKEW_SECONDS_MAX: Final = 10
+"""Maskinporten takes grants whose time of issue is within 10 s of its own clock."""
 _USED_UP: Final = frozenset({"MP-012", "MP-130"})
 _THIS_TREKKPLIKTIG: Final = frozenset({"MP-200", "MP-201", "MP-250", "MP-251", "MP-301", "MP-302", "MP-303"})
 _FATAL: Final = re.compile(r"MP-(100|110|12\d)")
@@ -94,15 +96,26 @@ def _refusal_of(answer: Answer, now_seconds: float) -> ProducerError:
     except _UNREADABLE:
         return RetryableError(f"{told} with a body that cannot be read")
     description = body.error_description or ""
+    clock = _clock_of(answer, now_seconds)
     if _CLOCK in description.lower():
-        return RetryableError("Maskinporten says that the grant was issued after now: this machine's clock is ahead")
+        clock = clock or "this machine's clock is ahead; set it right, such as by NTP"
+        return RetryableError(f"Maskinporten says that the grant was issued after now: {clock}")
     found = _MP_CODE.search(description) or _MP_CODE.search(body.error)
     code = found[0] if found else ""
     name = code or (body.error if _ERROR_NAME.fullmatch(body.error) else "an unknown error")
     hint = _HINTS.get(code)
     told = f"Maskinporten refuses with {name}" + (f": {hint}" if hint else "")
     if code in _USED_UP:
-        return GrantUsedUpError(told)
+        return GrantUsedUpError(f"{told}: {clock}" if clock else told)
     if _FATAL.fullmatch(code) or (not code and body.error in _FATAL_ERRORS):
         return FatalError(told)
     return SuspendedError(told)
+
+
+def _clock_of(answer: Answer, now_seconds: float) -> str | None:
+    """What is wrong with this machine's clock, in words, where the answer's `Date` shows that something is."""
+    ahead = seconds_ahead(answer.headers, now_seconds)
+    if ahead is None or abs(ahead) <= _SKEW_SECONDS_MAX:
+        return None
+    side = "ahead of" if ahead > 0 else "behind"
+    return f"this machine's clock is {abs(ahead):.0f} s {side} Maskinporten's; set it right, such as by NTP"

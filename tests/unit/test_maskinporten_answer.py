@@ -103,3 +103,26 @@ def test_a_passing_failure_is_tried_again_after_the_pause_asked_for(status: int)
 def test_a_refusal_that_cannot_be_read_is_tried_again(body: bytes) -> None:
     with pytest.raises(RetryableError):
         read_token(answer(400, body), NOW)
+
+
+@pytest.mark.parametrize(
+    ("description", "date", "words"),
+    [
+        ("Issue time is after now", "Mon, 23 Nov 2026 12:00:00 GMT", "clock is ahead; set it right"),
+        ("Issue time is after now", "", "clock is ahead; set it right"),
+        ("Issue time is after now", "Mon, 23 Nov 2026 11:59:30 GMT", "clock is 30 s ahead of Maskinporten's"),
+        ("MP-130: JWT grant has expired", "Mon, 23 Nov 2026 12:05:00 GMT", "clock is 300 s behind Maskinporten's"),
+    ],
+)
+def test_a_clock_that_is_off_is_told_with_how_far(description: str, date: str, words: str) -> None:
+    """The answer's `Date` tells it; setting the clock right is all that is to be done, so it is tried again."""
+    body = json.dumps({"error": "invalid_grant", "error_description": description}).encode()
+    with pytest.raises(RetryableError, match=words):
+        read_token(Answer(400, httpx.Headers({"date": date}), body), NOW)
+
+
+def test_a_clock_that_is_right_is_not_blamed() -> None:
+    body = json.dumps({"error": "invalid_grant", "error_description": "MP-012: used"}).encode()
+    with pytest.raises(GrantUsedUpError) as caught:
+        read_token(Answer(400, httpx.Headers({"date": "Mon, 23 Nov 2026 12:00:07 GMT"}), body), NOW)
+    assert "clock" not in str(caught.value)
