@@ -25,7 +25,10 @@ from producer.membership.kafka import KafkaMembership
 from producer.observe.port import NullObserver
 from producer.publish.admin import KafkaAdmin
 from producer.publish.kafka import KafkaLanePublisher
+from producer.publish.signal_log import SignalLog
 from producer.publish.topics import Topics, start_faults
+from producer.receiver.gate import Gate
+from producer.receiver.http import Receiver, receiver_server
 from producer.records import RecordBuilder
 from producer.retry import call_retries
 from producer.source.client import SkatteetatenClient
@@ -37,11 +40,12 @@ from producer.source.well_known import WellKnown
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     import httpx
 
     from producer.altinn.port import EventFeed
+    from producer.http_server import HttpServer
     from producer.membership.port import Membership
     from producer.observe.port import Observer
     from producer.own import Own
@@ -102,6 +106,25 @@ def build_source(settings: Settings, observer: Observer, own: Own, stopping: thr
         observer=observer,
     )
     return PollingSource(client, call_retries(stopping), maks_antall=settings.maks_antall)
+
+
+def build_signal_log(settings: Settings) -> SignalLog:
+    """Where signals are stored; to be closed."""
+    return SignalLog(kafka_properties(settings), Topics.of(settings.topic_prefix).signals)
+
+
+def build_receiver(settings: Settings, own: Container[str], signals: SignalLog, observer: Observer) -> HttpServer:
+    """The server that Altinn calls, not yet started."""
+    secret = settings.webhook_secret
+    gate = Gate(
+        secret.get_secret_value() if secret else "",
+        settings.webhook_allowed_addresses,
+        settings.webhook_calls_per_second,
+    )
+    receiver = Receiver(gate, own, signals, observer)
+    return receiver_server(
+        receiver, host=settings.http_host, port=settings.webhook_port or 0, proxies=settings.webhook_proxies
+    )
 
 
 def build_subscription_keeper(

@@ -77,7 +77,7 @@ app.add_typer(schemas_app, name="schemas")
 @app.command(epilog=_example("run"))
 def run(*, env_file: EnvFile = None) -> int:
     """Publish new versions for ever: the service. SIGTERM ends it cleanly within ten seconds."""
-    return run_service(_settings(env_file, ALL_NEEDS))
+    return run_service(_settings(env_file, ALL_NEEDS | {"receiver"}))
 
 
 @app.command(epilog=_example("once --json"))

@@ -243,6 +243,7 @@ class Lane:
             self._succeed(reading)
         for reading, detection in zip(ready, detections, strict=True):
             reading.chunk_done()
+            reading.found = reading.found or bool(detection.publications or detection.rejected)
             if detection.stopped is not None:
                 self._fail(reading, RetryableError(f"a version could not be fetched: {detection.stopped.reason}"))
             else:
@@ -250,7 +251,7 @@ class Lane:
 
     def _succeed(self, reading: Reading) -> None:
         vanished = vanished_of(reading, len(self._committer.state.of(reading.trekkpliktig)))
-        self.schedule.succeeded(reading.trekkpliktig, time.monotonic())
+        self.schedule.succeeded(reading.trekkpliktig, time.monotonic(), found=reading.found)
         self._intake.read(reading.trekkpliktig)
         self._observer.reading_ended(self.number, reading.trekkpliktig, None, vanished)
 

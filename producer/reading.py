@@ -29,7 +29,7 @@ FETCHES_MAX = 500
 class Reading:
     """State of one reading. `cursor` is where it begins; `full` when it compares everything from 0.
 
-    `wishes` are the ids of those that it is to fulfil.
+    `found` says whether anything new has come; `wishes` are the ids of those that it is to fulfil.
     """
 
     def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int, *, full: bool) -> None:
@@ -38,6 +38,7 @@ class Reading:
         self.full = full
         self.begun_at = cursor
         self.wishes: frozenset[str] = frozenset()
+        self.found = False
         self.signals_begun_at = signals_begun_at
         self.dropped = False
         self.failure: BaseException | None = None

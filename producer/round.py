@@ -50,11 +50,11 @@ class RoundSchedule(Schedule):
             self._open = set(trekkpliktige)
             super().set_trekkpliktige(self._open, now)
 
-    def succeeded(self, trekkpliktig: str, now: float) -> None:
+    def succeeded(self, trekkpliktig: str, now: float, *, found: bool = True) -> None:
         """It was read to its end."""
         self._open.discard(trekkpliktig)
         self.failed_for_good.pop(trekkpliktig, None)
-        super().succeeded(trekkpliktig, now)
+        super().succeeded(trekkpliktig, now, found=found)
 
     def failed(self, trekkpliktig: str, now: float, retry_after_seconds: float | None = None) -> None:
         """A passing failure: a few tries, unless the source asks for a long pause."""

@@ -18,6 +18,11 @@ SUSPENDED_PAUSE_SECONDS_MAX = 6 * 3600.0
 NOTIFIED_IN_A_ROW_MAX = 16
 """After so many that were notified comes one that is due, if any is: a stream of notifications starves nobody."""
 
+VAIN_PAUSE_SECONDS = 0.1
+VAIN_PAUSE_SECONDS_MAX = 5.0
+"""Between readings of one that is told of again and again though nothing is new: a flood of notifications about it is
+a few readings. It doubles with each, and one that finds something ends it."""
+
 _STALE_MIN = 64
 _NEVER = float("-inf")
 _DOUBLINGS_MAX = 20
@@ -28,7 +33,8 @@ class Entry(msgspec.Struct, gc=False):
     """One trekkpliktig: when it is due (monotonic seconds), and how often in a row it has failed or been refused.
 
     `again` is to be read once more after the reading under way, `held` not at all, `notified` before those due;
-    `keeps_pause` is after a pause that the source asked for.
+    `keeps_pause` is after a pause that the source asked for, `told` since it was notified; `vain` counts readings in a
+    row that were told of and found nothing.
     """
 
     due: float
@@ -39,6 +45,8 @@ class Entry(msgspec.Struct, gc=False):
     notified: bool = False
     held: bool = False
     keeps_pause: bool = False
+    told: bool = False
+    vain: int = 0
     read_at: float = _NEVER
 
 
@@ -81,18 +89,25 @@ class Schedule:
     def take(self, now: float, *, notified_only: bool = False) -> str | None:
         """The next one that is due, which then counts as being read; None when none is."""
         if notified_only or self._notified_in_a_row < NOTIFIED_IN_A_ROW_MAX:
-            return self._take_notified() or (None if notified_only else self._take_due(now))
+            return self._take_notified(now) or (None if notified_only else self._take_due(now))
         self._notified_in_a_row = 0
-        return self._take_due(now) or self._take_notified()
+        return self._take_due(now) or self._take_notified(now)
 
-    def _take_notified(self) -> str | None:
+    def _take_notified(self, now: float) -> str | None:
         while self._notified:
             trekkpliktig = self._notified.popleft()
             entry = self._entries.get(trekkpliktig)
-            if entry is not None and entry.notified:
-                entry.notified, entry.reading = False, True
-                self._notified_in_a_row += 1
-                return trekkpliktig
+            if entry is None or not entry.notified:
+                continue
+            entry.notified, entry.told = False, True
+            waits_until = entry.read_at + _vain_pause(entry)
+            if waits_until > now:
+                if entry.due > waits_until:
+                    self._put(trekkpliktig, entry, waits_until)
+                continue
+            entry.reading = True
+            self._notified_in_a_row += 1
+            return trekkpliktig
         return None
 
     def _take_due(self, now: float) -> str | None:
@@ -122,6 +137,8 @@ class Schedule:
             entry.again = True
         elif urgent or not entry.keeps_pause:
             self._put_first(trekkpliktig, entry)
+        if urgent:
+            entry.vain = 0
         return True
 
     def hold(self, trekkpliktig: str) -> None:
@@ -143,10 +160,12 @@ class Schedule:
         if entry is not None:
             self._put(trekkpliktig, entry, now)
 
-    def succeeded(self, trekkpliktig: str, now: float) -> None:
-        """It was read to its end."""
+    def succeeded(self, trekkpliktig: str, now: float, *, found: bool = True) -> None:
+        """It was read to its end, and something new was `found` or not."""
         entry = self._ended(trekkpliktig)
         if entry is not None:
+            entry.vain = 0 if found else entry.vain + entry.told
+            entry.told = False
             entry.failures, entry.suspended, entry.keeps_pause, entry.read_at = 0, False, False, now
             self._put(trekkpliktig, entry, now + self._interval_seconds)
             if entry.again and not entry.held:
@@ -222,6 +241,13 @@ class Schedule:
             # One that is read long before it falls due leaves its former place behind each time.
             self._heap = [(each.due, name) for name, each in self._entries.items() if not each.reading]
             heapq.heapify(self._heap)
+
+
+def _vain_pause(entry: Entry) -> float:
+    """Seconds from the last reading to the next that a notification leads to."""
+    if entry.vain == 0:
+        return 0.0
+    return min(VAIN_PAUSE_SECONDS * 2.0 ** min(entry.vain - 1, _DOUBLINGS_MAX), VAIN_PAUSE_SECONDS_MAX)
 
 
 def _class_of(entry: Entry) -> str:

@@ -22,7 +22,7 @@ from producer.worker import ALONE_TRIES_MAX, TIMES, Worker
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from producer.domain.trekkpaalegg import Gone, Rejected, Trekkpaalegg
     from producer.membership.port import Membership
@@ -136,6 +136,11 @@ class Service:
             now=bootstrap.now_microseconds,
         )
         self.rounds: dict[int, RoundSchedule] = {}
+
+    @property
+    def own(self) -> Container[str]:
+        """The trekkpliktige that are served now."""
+        return self._options.own
 
     def run(self) -> None:
         """Run until told to stop, or until the round is done. Raises what `Worker.run` raises."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -89,6 +90,15 @@ def _client_jwk(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _networks(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    try:
+        return tuple(str(ip_network(part.strip())) for part in text.split(","))
+    except ValueError:
+        raise ValueError("must be IP addresses or networks such as 192.0.2.0/24, separated by commas") from None
+
+
 def _comma_separated(text: object) -> object:
     if not isinstance(text, str):
         return text
@@ -106,5 +116,6 @@ KafkaName = Annotated[str, AfterValidator(_kafka_name)]
 ExistingFile = Annotated[Path, AfterValidator(_file)]
 PrivateJwk = Annotated[SecretStr, AfterValidator(_client_jwk)]
 TrekkpliktigeText = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+NetworksText = Annotated[tuple[str, ...], BeforeValidator(_networks)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]

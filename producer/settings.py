@@ -18,6 +18,7 @@ from producer.setting_types import (
     Brokers,
     ExistingFile,
     KafkaName,
+    NetworksText,
     Port,
     PrivateJwk,
     RegistryUrl,
@@ -29,7 +30,7 @@ from producer.setting_types import (
 )
 from producer.trekkpliktige import parse_trekkpliktige, read_trekkpliktige, require_single
 
-Need = Literal["api", "maskinporten", "kafka", "trekkpliktige", "webhook"]
+Need = Literal["api", "maskinporten", "kafka", "trekkpliktige", "webhook", "receiver"]
 ALL_NEEDS: frozenset[Need] = frozenset({"api", "maskinporten", "kafka"})
 
 _POLL_INTERVAL_WITH_NOTIFICATION_SECONDS = 21_600
@@ -67,6 +68,9 @@ class Settings(BaseModel):
     webhook_port: Port | None = None
     webhook_secret: SecretStr | None = None
     webhook_url: WebhookUrl | None = None
+    webhook_allowed_addresses: NetworksText = ()
+    webhook_proxies: NetworksText = ()
+    webhook_calls_per_second: Annotated[int, Field(ge=1)] = 200
     notification_transport: Literal["push", "pull"] = "push"
     altinn_url: BaseUrl = "https://platform.altinn.no"
     altinn_scopes: str = "altinn:events.subscribe"
@@ -90,6 +94,11 @@ class Settings(BaseModel):
     """What `KAFKA_PROPERTIES_FILE` held; it may hold passwords, so it is in no repr. No setting of its own."""
     warnings: tuple[str, ...] = ()
     """What is odd about the settings without being wrong. No setting of its own."""
+
+    @property
+    def receives(self) -> bool:
+        """Whether the service takes calls that tell of changes."""
+        return self.source == "notification" and self.notification_transport == "push"
 
 
 def setting_name(field: str) -> str:
@@ -222,6 +231,10 @@ def _missing(settings: Settings, needs: frozenset[Need], given: frozenset[str]) 
     if "webhook" in needs:
         require("webhook_url", "give the public base address at which Altinn reaches the receiver")
         require("webhook_secret", "give the last part of its address")
+    if "receiver" in needs and settings.receives:
+        hint = "with TREKKPAALEGG_SOURCE=notification give it, or set TREKKPAALEGG_NOTIFICATION_TRANSPORT=pull"
+        require("webhook_port", hint)
+        require("webhook_secret", hint)
     if "kafka" in needs and not has_brokers(settings.kafka_file_properties):
         require("kafka_brokers", "give host:port, several separated by commas")
     return faults
@@ -237,8 +250,6 @@ def _conflicts(settings: Settings, needs: frozenset[Need], given: frozenset[str]
         faults.append("KAFKA_SCHEMA_REGISTRY_USER and KAFKA_SCHEMA_REGISTRY_PASSWORD: give both or neither")
     files = (settings.kafka_ca_path, settings.kafka_certificate_path, settings.kafka_private_key_path)
     faults += security_faults(settings.kafka_file_properties, has_files=any(files))
-    if "webhook" in needs and settings.webhook_secret is not None:
+    if needs & {"webhook", "receiver"} and settings.webhook_secret is not None:
         faults += secret_part_fault(setting_name("webhook_secret"), settings.webhook_secret)
-    if settings.source == "notification" and "api" in needs:
-        faults.append("TREKKPAALEGG_SOURCE: notification comes with a later version; give polling")
     return faults

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
 
+from producer import bootstrap
 from producer.commands.interruptible import STOP_SECONDS_MAX, run_interruptible
 from producer.exit_codes import ExitCode
 from producer.observe.http import Health, HealthServer
@@ -18,9 +20,10 @@ from producer.observe.prometheus import PrometheusObserver
 from producer.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Iterator
     from types import FrameType
 
+    from producer.observe.port import Observer
     from producer.settings import Settings
 
 LOOP_SECONDS_MAX = 90.0
@@ -73,9 +76,25 @@ def run_service(settings: Settings) -> ExitCode:
     observer.registry.register(ProcessFigures(health, settings.poll_interval_seconds))
     with HealthServer(health, observer.exposition, host=settings.http_host, port=settings.http_port) as server:
         _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
-        run_interruptible(Service(settings, observer, Pulse(health), stopping).run, stopping)
+        service = Service(settings, observer, Pulse(health), stopping)
+        with _receiving(settings, service.own, observer):
+            run_interruptible(service.run, stopping)
     _log.info("stopped")
     return ExitCode.DONE
+
+
+@contextmanager
+def _receiving(settings: Settings, own: Container[str], observer: Observer) -> Iterator[None]:
+    """Take calls that tell of changes, where the settings want it. Raises `SettingsError` when the port is taken."""
+    if not settings.receives:
+        yield
+        return
+    with (
+        bootstrap.build_signal_log(settings) as signals,
+        bootstrap.build_receiver(settings, own, signals, observer) as server,
+    ):
+        _log.info("receiving notifications", webhook_port=server.port)
+        yield
 
 
 def _end_now() -> None:

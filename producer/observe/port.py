@@ -32,6 +32,9 @@ class Observer(Protocol):
     def token_fetched(self, outcome: str) -> None:
         """A token was asked for: `ok`, `retry`, `suspended` or `fatal`."""
 
+    def notification_received(self, outcome: str) -> None:
+        """A call told of a change, or was to; what came of it: `wake_up`, `double` or what `Receiver` says."""
+
     def lanes_found(self, lanes: int) -> None:
         """So many lanes the application has, shared among its processes."""
 
@@ -70,6 +73,9 @@ class NullObserver:
         """Ignore."""
 
     def token_fetched(self, outcome: str) -> None:
+        """Ignore."""
+
+    def notification_received(self, outcome: str) -> None:
         """Ignore."""
 
     def lanes_found(self, lanes: int) -> None:

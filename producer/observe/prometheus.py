@@ -58,6 +58,7 @@ class PrometheusObserver:
             buckets=_CALL_BUCKETS_SECONDS,
         )
         self._tokens = self._counter("tokens", "Tokens asked for at Maskinporten, by outcome.", "outcome")
+        self._notifications = self._counter("notifications", "Calls of the receiver, by what came of them.", "outcome")
         self._transactions = self._counter("transactions", "Kafka transactions, by outcome.", "outcome")
         self._transaction_seconds = Histogram(
             "trekkpaalegg_transaction_seconds",
@@ -98,6 +99,7 @@ class PrometheusObserver:
         """A series that appears with its first event hides that event from Prometheus' `increase`."""
         known: dict[CounterMetric, Iterable[str]] = {
             self._tokens: ("ok", "retry", "suspended", "fatal"),
+            self._notifications: ("wake_up", "double", "unknown_type", "not_stored", "refused_secret"),
             self._transactions: ("committed", "aborted", "fenced", "unknown"),
             self._events: (each.value for each in Origin),
             self._quarantined: (each.value for each in RejectionReason),
@@ -117,6 +119,10 @@ class PrometheusObserver:
     def token_fetched(self, outcome: str) -> None:
         """See `Observer`."""
         self._tokens.labels(outcome).inc()
+
+    def notification_received(self, outcome: str) -> None:
+        """See `Observer`."""
+        self._notifications.labels(outcome).inc()
 
     def lanes_found(self, lanes: int) -> None:
         """See `Observer`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import KafkaException, Producer
 
@@ -17,18 +18,23 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
 STORED_SECONDS_MAX = 10.0
-_SLICE_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
 class SignalLog:
-    """Writes to the topic of signals, partitioned as every lane expects it. Safe for several threads."""
+    """Writes to the topic of signals, partitioned as every lane expects it. Safe for several threads.
+
+    A thread of its own takes Kafka's answers, so that each caller hears of his signal as soon as it stands. `close`
+    ends it; what is not stored by then fails.
+    """
 
     def __init__(self, properties: Mapping[str, str], topic: str) -> None:
         self._topic = topic
         self._producer = Producer(
             {
                 "linger.ms": "0",
+                "queue.buffering.max.messages": "1000000",
                 "delivery.timeout.ms": str(int(STORED_SECONDS_MAX * 1000)),
                 **properties,
                 "acks": "all",
@@ -37,44 +43,57 @@ class SignalLog:
             },
             logger=_LIBRDKAFKA_LOG,
         )
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._take_answers, name="signal-log", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def begin(self, trekkpliktig: str, value: bytes | None) -> Future[None]:
+        """Store one signal. The future ends when it stands, and with `RetryableError` when that is not known."""
+        stored: Future[None] = Future()
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            # Whoever waited may have given up and cancelled it.
+            if stored.set_running_or_notify_cancel():
+                if error is None:
+                    stored.set_result(None)
+                else:
+                    stored.set_exception(self._failure(error.name()))
+
+        try:
+            self._producer.produce(self._topic, value, trekkpliktig.encode(), on_delivery=delivered)
+        except BufferError:
+            stored.set_exception(self._failure("too many wait already"))
+        except KafkaException as error:
+            stored.set_exception(self._failure(error.args[0].name()))
+        return stored
 
     def store(self, signals: Iterable[tuple[str, bytes | None]]) -> None:
         """Store each (trekkpliktig, value); returns when all of them stand.
 
         Raises `RetryableError` when that is not known of every one; storing them again does no harm.
         """
-        failures: list[str] = []
-        stored = threading.Semaphore(0)
-
-        def delivered(error: KafkaError | None, _message: Message) -> None:
-            if error is not None:
-                failures.append(error.name())
-            stored.release()
-
-        count = 0
-        deadline = time.monotonic() + STORED_SECONDS_MAX
-        for trekkpliktig, value in signals:
-            self._produce(trekkpliktig, value, delivered)
-            count += 1
-            deadline = time.monotonic() + 2 * STORED_SECONDS_MAX
-        while count:
-            if stored.acquire(blocking=False):
-                count -= 1
-            elif time.monotonic() > deadline:
-                failures.append("no answer")
-                break
-            else:
-                self._producer.poll(_SLICE_SECONDS)
-        if failures:
-            raise RetryableError(f"signals could not be stored in {self._topic}: {failures[0]}; try again")
-
-    def _produce(self, trekkpliktig: str, value: bytes | None, delivered: object) -> None:
-        while True:
+        for stored in [self.begin(trekkpliktig, value) for trekkpliktig, value in signals]:
             try:
-                self._producer.produce(self._topic, value, trekkpliktig.encode(), on_delivery=delivered)  # type: ignore[arg-type]  # a function of our own
-            except BufferError:
-                self._producer.poll(_SLICE_SECONDS)
-            except KafkaException as error:
-                raise RetryableError(f"signals cannot be stored in {self._topic}: {error.args[0].name()}") from error
-            else:
-                return
+                stored.result(2 * STORED_SECONDS_MAX)
+            except FutureTimeoutError as error:
+                raise self._failure("no answer") from error
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._closing.set()
+        self._thread.join()
+
+    def _take_answers(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(_POLL_SECONDS)
+        self._producer.purge()
+        self._producer.flush(_POLL_SECONDS)
+
+    def _failure(self, reason: str) -> RetryableError:
+        return RetryableError(f"signals could not be stored in {self._topic}: {reason}; try again")

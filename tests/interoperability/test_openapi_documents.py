@@ -17,6 +17,9 @@ from referencing.jsonschema import DRAFT202012
 from starlette.routing import Route
 
 from producer.observe.http import Health, HealthServer
+from producer.observe.port import NullObserver
+from producer.receiver.gate import Gate
+from producer.receiver.http import ANSWERS, Receiver
 from sandbox.altinn.http import altinn_app
 from sandbox.control import control_app
 from sandbox.control_document import completed
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 DOCUMENTS = (
     "openapi-producer.yaml",
+    "openapi-producer-notifications.yaml",
     *(f"openapi-sandbox-{name}.yaml" for name in ("skatteetaten", "maskinporten", "altinn", "control")),
 )
 EMPLOYER, SUPPLIER = "310000025", "310000003"
@@ -44,6 +48,13 @@ def outside() -> Iterator[OutsideWorld]:
         world.register(EMPLOYER)
         world.load_examples()
         yield world
+
+
+class _Nowhere:
+    """Where nothing is ever stored."""
+
+    def begin(self, trekkpliktig: str, value: bytes | None) -> Any:
+        raise AssertionError(trekkpliktig, value)
 
 
 class Described:
@@ -113,6 +124,14 @@ def test_routes_of_the_producer_are_those_of_its_document(read_yaml: Any) -> Non
     server = HealthServer(Health(), lambda: b"", host="127.0.0.1", port=0)
     app: Any = server._server.config.app  # noqa: SLF001 - the server shows its application nowhere else
     assert served(app.routes) == told(read_yaml("openapi-producer.yaml"))
+
+
+def test_routes_and_answers_of_the_receiver_are_those_of_its_document(read_yaml: Any) -> None:
+    document = read_yaml("openapi-producer-notifications.yaml")
+    receiver = Receiver(Gate("s" * 40, [], 1), set(), _Nowhere(), NullObserver())
+    assert served(receiver.app.routes) == told(document)
+    described = document["paths"]["/notifications/{secret}"]["post"]["responses"]
+    assert {int(status) for status in described} == ANSWERS
 
 
 def test_routes_of_the_sandbox_are_those_of_its_documents(read_yaml: Any, outside: OutsideWorld) -> None:

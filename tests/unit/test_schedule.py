@@ -11,6 +11,7 @@ from producer.schedule import (
     NOTIFIED_IN_A_ROW_MAX,
     SUSPENDED_PAUSE_SECONDS,
     SUSPENDED_PAUSE_SECONDS_MAX,
+    VAIN_PAUSE_SECONDS_MAX,
     Schedule,
 )
 
@@ -338,3 +339,43 @@ def test_errand_reads_nobody_that_is_not_asked_for():
     assert take_all(schedule, 100.0) == [TWO]
     schedule.succeeded(TWO, 101.0)
     assert schedule.take(1e12) is None
+
+
+def test_one_that_is_told_of_in_vain_is_read_ever_less_often() -> None:
+    """A flood of notifications about one employer is a few readings."""
+    schedule = schedule_of(ONE, now=0.0)
+    readings = []
+    for tenth in range(600):
+        now = tenth / 10
+        schedule.notify(ONE)
+        while (taken := schedule.take(now)) is not None:
+            readings.append(now)
+            schedule.succeeded(taken, now, found=False)
+    assert len(readings) <= 20
+    assert readings[-1] > 50
+
+
+def test_one_that_was_told_of_in_vain_is_read_at_once_when_it_has_been_quiet_or_something_came() -> None:
+    schedule = schedule_of(ONE, now=0.0)
+    for now in (0.0, 0.0, 10.0, 20.0):
+        schedule.notify(ONE)
+        taken = schedule.take(now)
+        if taken is not None:
+            schedule.succeeded(taken, now, found=False)
+    schedule.notify(ONE)
+    assert schedule.take(20.0) is None
+    assert schedule.wait_seconds(20.0) <= VAIN_PAUSE_SECONDS_MAX
+    assert schedule.take(20.0 + VAIN_PAUSE_SECONDS_MAX) == ONE
+    schedule.succeeded(ONE, 26.0, found=True)
+    schedule.notify(ONE)
+    assert schedule.take(26.0) == ONE
+
+
+def test_an_operators_wish_does_not_wait_for_those_told_of_in_vain() -> None:
+    schedule = schedule_of(ONE, now=0.0)
+    for _ in range(2):
+        schedule.notify(ONE)
+        schedule.take(0.0)
+        schedule.succeeded(ONE, 0.0, found=False)
+    schedule.notify(ONE, urgent=True)
+    assert schedule.take(0.0) == ONE

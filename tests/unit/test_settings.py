@@ -33,7 +33,6 @@ BAD = [
     ("TREKKPAALEGG_API_URL", "https://user:pass@host/v1", "without user"),
     ("TREKKPAALEGG_API_URL", "https://[half/v1", "must be an address with scheme and host"),
     ("TREKKPAALEGG_SOURCE", "pooling", "must be 'polling' or 'notification'"),
-    ("TREKKPAALEGG_SOURCE", "notification", "comes with a later version"),
     ("TREKKPAALEGG_AUTHENTICATION", "own", "must be 'egen', 'systembruker' or 'delegert'"),
     ("TREKKPAALEGG_AUTHENTICATION", "egen", "2 trekkpliktige are given"),
     ("TREKKPAALEGG_TREKKPLIKTIGE", "312345609,12", "entry 2: not an organisation number"),
@@ -50,6 +49,9 @@ BAD = [
     ("TREKKPAALEGG_RECONCILE_INTERVAL_SECONDS", "-1", "must be more than 0"),
     ("TREKKPAALEGG_TOPIC_PREFIX", "trekk pålegg", "must be letters, digits"),
     ("TREKKPAALEGG_HTTP_PORT", "65536", "must be 65535 or less"),
+    ("TREKKPAALEGG_WEBHOOK_ALLOWED_ADDRESSES", "192.0.2.0/24,altinn.no", "must be IP addresses or networks"),
+    ("TREKKPAALEGG_WEBHOOK_PROXIES", "192.0.2.7/24", "must be IP addresses or networks"),
+    ("TREKKPAALEGG_WEBHOOK_CALLS_PER_SECOND", "0", "must be 1 or more"),
     ("TREKKPAALEGG_POL_INTERVAL_SECONDS", "5", "did you mean TREKKPAALEGG_POLL_INTERVAL_SECONDS?"),
     ("TREKKPAALEGG_XYZZY", "5", "no such setting"),
     ("MASKINPORTEN_CLIENT_JWK", "{" + SECRET, "is no JSON"),
@@ -91,6 +93,26 @@ def test_good_settings_are_read_with_the_documented_defaults() -> None:
 def test_a_bad_value_is_told_by_its_name(name: str, value: str, told: str) -> None:
     faults = faults_of({**GOOD, name: value})
     assert any(name in fault and told in fault for fault in faults), faults
+
+
+def test_the_service_that_is_told_of_changes_needs_a_port_and_a_secret() -> None:
+    needs = ALL_NEEDS | {"receiver"}
+    told = {**GOOD, "TREKKPAALEGG_SOURCE": "notification"}
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, told, needs=needs)
+    assert [fault.split(":")[0] for fault in caught.value.faults] == [
+        "TREKKPAALEGG_WEBHOOK_PORT",
+        "TREKKPAALEGG_WEBHOOK_SECRET",
+    ]
+    given = {"TREKKPAALEGG_WEBHOOK_PORT": "8443", "TREKKPAALEGG_WEBHOOK_SECRET": "s" * 40}
+    settings = load_settings(None, told | given, needs=needs)
+    assert (settings.receives, settings.poll_interval_seconds) == (True, 21_600)
+    with pytest.raises(SettingsError, match="32 to 512 letters"):
+        load_settings(None, told | given | {"TREKKPAALEGG_WEBHOOK_SECRET": "short"}, needs=needs)
+
+
+def test_commands_that_receive_nothing_need_neither() -> None:
+    assert load_settings(None, {**GOOD, "TREKKPAALEGG_SOURCE": "notification"}).source == "notification"
 
 
 def test_every_fault_is_told_at_once() -> None:
