@@ -5,6 +5,7 @@
     ConsumerError
     ├── SettingsError       refuse to start; carries every fault found    exit 2
     ├── RetryableError      try again
+    │   └── RefusedError    Kafka refuses us: a service waits until it does not, a command says so and ends
     ├── FatalError          stop, say why                                 exit 1
     │   └── InputError      a file that the user gave is wrong; carries every fault found
     ├── UndecodableError    one message cannot be decoded: keep its bytes, go on
@@ -31,6 +32,10 @@ class SettingsError(ConsumerError):
 
 class RetryableError(ConsumerError):
     """A passing failure."""
+
+
+class RefusedError(RetryableError):
+    """Kafka refuses certificate, user or password, or withholds a right. Says which; it may be mended at any time."""
 
 
 class FatalError(ConsumerError):

@@ -7,14 +7,15 @@ ledger runs in the ledger's own thread.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from consumers.apply import Rewriting, apply
+from consumers.apply import apply
 from consumers.asking import Asking
-from consumers.errors import FatalError, OvertakenError, RetryableError
+from consumers.errors import FatalError, OvertakenError, RefusedError, RetryableError
 from consumers.exit_codes import StoppedError
 from consumers.incoming import Incoming, UndecodableMessage, incoming_of
 from consumers.ledger.port import Advance, Partition
@@ -30,38 +31,12 @@ if TYPE_CHECKING:
     from consumers.ledger.port import Changes, Ledger
     from consumers.ledger_thread import LedgerThread
     from consumers.stream.port import Owner, Subscription
+    from consumers.worker_options import WorkerOptions
 
 T = TypeVar("T")
 
-UNDECODABLE_MAX_DEFAULT = 100
-BATCH_RECORDS_MAX = 5_000
 _HAND_OVER_SECONDS_MAX = 5.0
 _WAIT_SECONDS = 0.2
-
-
-class WorkerOptions(msgspec.Struct, frozen=True):
-    """How to work. A batch is given to the ledger when it has so many records or is so old.
-
-    `newest_only`: only the newest version of each order is kept. `until_end`: end when all is applied that was
-    committed at the start. `undecodable_max`: with more undecodable messages than that in the ledger, refuse to go on.
-    `waits_at_start`: a Kafka that does not answer at the start is waited for too. `rewriting`: as for
-    `consumers.apply.decide`.
-    """
-
-    newest_only: bool = False
-    until_end: bool = False
-    undecodable_max: int = UNDECODABLE_MAX_DEFAULT
-    batch_records_max: int = BATCH_RECORDS_MAX
-    batch_seconds_max: float = 0.1
-    status_seconds: float = 10.0
-    ask_seconds: float = 10.0
-    """How often a ledger with nothing to write is asked how it is."""
-
-    waits_at_start: bool = False
-    stop_seconds_max: float = 8.0
-    """How long a batch under way may take after the word to stop: within the ten seconds that platforms wait."""
-
-    rewriting: Rewriting | None = None
 
 
 class Tally(msgspec.Struct):
@@ -109,11 +84,12 @@ class Worker:
         self._asked: tuple[float, Future[int] | None] = (time.monotonic(), None)
         self._observer = observer = observer or NullObserver()
         self._ask = Asking(stopping, tell, observer).ask
+        self._refused = ""
         self.tell = tell
         self.tally = Tally()
 
     def run(self, subscribe: Callable[[Owner], Subscription]) -> None:
-        """Work on what `subscribe` gives.
+        """Work on what `subscribe` gives, asked anew as long as Kafka refuses us, unless there is an end to reach.
 
         Raises `FatalError` for what needs a person, `RetryableError` when Kafka does not answer at the start, and
         `StoppedError` when the ledger does not answer in time after the word to stop.
@@ -121,21 +97,37 @@ class Worker:
         self._observer.beat()
         try:
             self._check_undecodable(self._in_ledger(self._ledger.count_undecodable))
-            waits = self._options.waits_at_start
-            subscription = self._ask(Other.KAFKA, lambda: subscribe(self)) if waits else subscribe(self)
-            try:
-                self._work(subscription)
-            finally:
-                self._observer.ended()
-                subscription.close()
+            while not self._is_worked_out(subscribe):
+                self._stopping.wait(self._options.refused_pause_seconds)
+                self._observer.beat()
         except RetryableError:
             # In trouble when the word to stop came: nothing of the batch stands, or the offsets tell that it does.
             if not self._stopping.is_set():
                 raise
 
+    def _is_worked_out(self, subscribe: Callable[[Owner], Subscription]) -> bool:
+        """Work until there is no more to do; False when it is to be tried again, as Kafka refuses us."""
+        waits = self._options.waits_at_start
+        try:
+            with closing(self._ask(Other.KAFKA, lambda: subscribe(self)) if waits else subscribe(self)) as subscription:
+                self._work(subscription)
+        except RetryableError as error:
+            if self._options.until_end or not (isinstance(error, RefusedError) or self._refused):
+                raise
+            if str(error) != self._refused:
+                self.tell("Kafka refuses this client; tried again until it does not", reason=str(error))
+            self._refused = str(error)
+            self._observer.call_begins(Other.KAFKA)
+            self._observer.call_failed(Other.KAFKA, self._refused)
+            return self._stopping.is_set()
+        return True
+
     def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """See `Owner`."""
         found = self._in_ledger(lambda: self._ledger.next_offsets(topic, partitions))
+        if self._refused:
+            self._observer.call_ended(Other.KAFKA)
+            self._refused = ""
         self._observer.ledger_stands(found)
         self.tell(
             "partitions assigned", topic=topic, partitions=sorted(found), next_offsets=dict(sorted(found.items()))

@@ -19,10 +19,11 @@ from producer.encode.compiled import compile_encoder
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
 from producer.encode.registry import SchemaRegistry
 from producer.encode.rejected import RejectedEncoder
-from producer.errors import FatalError
+from producer.errors import FatalError, NotPermittedError
 from producer.kafka_properties import kafka_properties
 from producer.membership.kafka import KafkaMembership
 from producer.observe.port import NullObserver
+from producer.publish.acls import operations_needed
 from producer.publish.admin import KafkaAdmin
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.signal_log import SignalLog
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     import httpx
 
     from producer.altinn.port import EventFeed
+    from producer.errors import ProducerError
     from producer.http_server import HttpServer
     from producer.membership.port import Membership
     from producer.observe.port import Observer
@@ -76,11 +78,12 @@ def find_cluster(settings: Settings) -> Found:
     """Check the topics before anything is written.
 
     Raises `FatalError` that names every fault and what to do when one is missing, cleans up in the wrong way or has
-    another number of partitions than was recorded; `RetryableError` when Kafka does not answer.
+    another number of partitions than was recorded; `RetryableError` when Kafka does not answer, as
+    `NotPermittedError` that names every right on them that is missing.
     """
     topics = Topics.of(settings.topic_prefix)
     admin = KafkaAdmin(kafka_properties(settings))
-    found = admin.describe(topics)
+    found = admin.describe(topics, operations_needed(topics))
     lanes = admin.lane_count(topics.positions) if topics.positions in found else None
     faults = start_faults(settings.topic_prefix, found, lanes)
     if faults or lanes is None:
@@ -212,10 +215,19 @@ def build_registry(settings: Settings) -> SchemaRegistry:
     )
 
 
-def build_membership(settings: Settings) -> Membership:
-    """Membership in the group of the application's workers."""
+def end_when_not_permitted(trouble: ProducerError | None) -> None:
+    """What a command does about trouble with the group: waiting would only hide that a right is missing."""
+    if isinstance(trouble, NotPermittedError):
+        raise FatalError(str(trouble)) from trouble
+
+
+def build_membership(
+    settings: Settings, on_trouble: Callable[[ProducerError | None], None] = end_when_not_permitted
+) -> Membership:
+    """Membership in the group of the application's workers. `on_trouble`: see `KafkaMembership`."""
     topics = Topics.of(settings.topic_prefix)
-    return KafkaMembership(kafka_properties(settings), settings.application_id, topics.signals, settings.instance_id)
+    properties, application_id = kafka_properties(settings), settings.application_id
+    return KafkaMembership(properties, application_id, topics.signals, settings.instance_id, on_trouble)
 
 
 def build_publisher(
@@ -236,4 +248,5 @@ def build_publisher(
         membership.metadata,
         observer,
         make_producer=make_producer,
+        find_lacking=lambda wanted: KafkaAdmin(kafka_properties(settings)).lacking(wanted),
     )

@@ -13,6 +13,7 @@ import structlog
 import typer
 
 from producer.cli_subscriptions import subscriptions_app
+from producer.commands.acls import app as acls_app
 from producer.commands.doctor import run_doctor
 from producer.commands.output import Output
 from producer.commands.position import forget_position, set_position, show_position
@@ -72,6 +73,7 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(subscriptions_app, name="subscriptions")
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
+app.add_typer(acls_app, name="acls")
 
 
 @app.command(epilog=_example("run"))

@@ -5,7 +5,8 @@
     ProducerError
     ├── SettingsError                refuse to start; carries every fault found       exit 2
     ├── RetryableError               try again, after `retry_after_seconds` if given
-    │   └── AbortedError             a transaction was rolled back: take up from the last committed state
+    │   ├── AbortedError             a transaction was rolled back: take up from the last committed state
+    │   └── NotPermittedError        Kafka withholds a right: a service waits until it is granted, a command says so
     ├── SuspendedError               this trekkpliktig only: pause it, serve all others
     ├── FatalError                   stop, say why                                    exit 1
     │   ├── FencedError              another instance owns the lane now               exit 3
@@ -41,6 +42,10 @@ class RetryableError(ProducerError):
 
 class AbortedError(RetryableError):
     """A transaction was rolled back as a whole; nothing of it stands."""
+
+
+class NotPermittedError(RetryableError):
+    """Kafka withholds a right, which the message names. Nothing was written; it may be granted at any time."""
 
 
 class SuspendedError(ProducerError):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from producer.domain.trekkpaalegg import Gone, Rejected, Trekkpaalegg
+    from producer.errors import ProducerError
     from producer.membership.port import Membership
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
@@ -149,7 +150,7 @@ class Service:
             return
         self._watch.ready("start", None)
         self._observer.lanes_found(found.lanes)
-        membership = bootstrap.build_membership(self._settings)
+        membership = bootstrap.build_membership(self._settings, self._take_trouble)
         worker = Worker(
             membership,
             lambda lane: self._make_lane(lane, membership),
@@ -158,6 +159,7 @@ class Service:
             lambda: self._turn(found.lanes, membership, worker),
             alone=self._once,
             times=msgspec.structs.replace(TIMES, tries_max=ALONE_TRIES_MAX if self._is_command else None),
+            waits=lambda lane, reason: self._watch.ready(lane_name(lane), reason),
         )
         try:
             worker.run()
@@ -183,6 +185,16 @@ class Service:
         if self._own.refresh():
             for number, lane in self._lanes.items():
                 lane.set_trekkpliktige(self._own.in_lane(number, lanes))
+
+    def _take_trouble(self, trouble: ProducerError | None) -> None:
+        """Trouble with the group, or none any more. Only commands end by it."""
+        if self._is_command:
+            bootstrap.end_when_not_permitted(trouble)
+        if trouble is None:
+            _log.info("Kafka can be worked with again")
+        else:
+            _log.warning("Kafka cannot be worked with now", reason=str(trouble))
+        self._watch.ready("Kafka", None if trouble is None else str(trouble))
 
     def _await(self, ask: Callable[[], bootstrap.Found]) -> bootstrap.Found | None:
         """What is asked for, as soon as it can be had; None when told to stop before. Commands do not wait."""
@@ -226,12 +238,17 @@ class Service:
         return self._found
 
 
+def lane_name(lane: int) -> str:
+    """What a lane is called among the loops that are watched."""
+    return f"lane-{lane}"
+
+
 class _LaneWatch:
     """Watches one lane: it is ready from its first turn until it ends."""
 
     def __init__(self, watch: Watch, lane: int) -> None:
         self._watch = watch
-        self._name = f"lane-{lane}"
+        self._name = lane_name(lane)
         self._is_ready = False
         watch.ready(self._name, "not taken yet")
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import structlog
 
-from producer.errors import FatalError, FencedError, OutcomeUnknownError, ProducerError, RetryableError
+from producer.errors import (
+    FatalError,
+    FencedError,
+    NotPermittedError,
+    OutcomeUnknownError,
+    ProducerError,
+    RetryableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,10 +96,12 @@ class _Owned(msgspec.Struct):
 class Worker:
     """Runs until `stopping` is set, every one of `lanes_max` lanes is done, or nothing more can be done.
 
+    `waits` is told of a lane that cannot be worked on, and why, and None once it is another's or at work again.
+
     `alone` is for commands that want all lanes: it is an error when another worker still has some after a session.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the last two are what it works with
         self,
         membership: Membership,
         make_task: Callable[[int], LaneTask],
@@ -102,7 +111,9 @@ class Worker:
         *,
         alone: bool = False,
         times: WorkerTimes = TIMES,
+        waits: Callable[[int, str | None], None] = lambda _lane, _reason: None,
     ) -> None:
+        self._waits = waits
         self._alone = alone
         self._tries_max = ALONE_TRIES_MAX if alone else times.tries_max
         self._times = times
@@ -162,9 +173,11 @@ class Worker:
     def _taken(self, lanes: set[int]) -> None:
         """Close the lanes side by side; each ends the transaction under way first."""
         closing = [(lane, self._owned.pop(lane)) for lane in sorted(lanes) if lane in self._owned]
-        for _, owned in closing:
+        for lane, owned in closing:
             if owned.task is not None:
                 owned.task.stop()
+            else:
+                self._waits(lane, None)
         deadline = time.monotonic() + self._times.close_seconds_max
         for lane, owned in closing:
             if owned.thread is not None:
@@ -199,9 +212,12 @@ class Worker:
             owned.fenced_at, owned.fences = now, owned.fences + 1
         elif not isinstance(error, RetryableError | OutcomeUnknownError):
             raise error if isinstance(error, ProducerError) else FatalError(f"lane {lane} broke: {error!r}") from error
-        if self._tries_max is not None and owned.failures >= self._tries_max:
+        is_final = owned.failures >= (self._tries_max or 0) or isinstance(error, NotPermittedError)
+        if self._tries_max is not None and is_final:
             raise FatalError(f"lane {lane} cannot be worked on: {error}") from error
         _log.warning("lane ended", lane=lane, reason=str(error), kind=type(error).__name__)
+        if not isinstance(error, FencedError):
+            self._waits(lane, str(error))
         doubled = times.restart_pause_seconds * 2 ** min(owned.failures, _DOUBLINGS_MAX)
         owned.failures += 1
         owned.start_at = now + min(doubled, times.restart_pause_seconds_max)

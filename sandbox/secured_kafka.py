@@ -29,6 +29,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not all of 
 from sandbox.certificates import ELSEWHERE, Certificates
 from sandbox.kafka import EmbeddedKafka
 from sandbox.server import LOOPBACK, free_port
+from sandbox.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,6 +127,7 @@ class SecuredKafka(EmbeddedKafka):
         self._finish(
             self._super_user().create_acls([AclBinding(kind, name, pattern, principal, "*", operation, allowed)])
         )
+        until(lambda: self._granted(principal, kind, name, operation), _CALL_SECONDS_MAX)
 
     def revoke(
         self,
@@ -135,10 +137,17 @@ class SecuredKafka(EmbeddedKafka):
         operation: AclOperation = AclOperation.ANY,
     ) -> int:
         """Take back what was granted, as far as it fits; how many grants it was. None fits every name."""
-        # It is annotated as if None, which fits all, were not allowed.
-        fitting: list[Any] = [kind, name, ResourcePatternType.ANY, principal, None, operation, AclPermissionType.ANY]
-        wanted = AclBindingFilter(*fitting)
-        return sum(len(found) for found in self._finish(self._super_user().delete_acls([wanted])))
+        wanted = _filter(principal, kind, name, operation)
+        revoked = sum(len(found) for found in self._finish(self._super_user().delete_acls([wanted])))
+        until(lambda: not self._granted(principal, kind, name, operation), _CALL_SECONDS_MAX)
+        return revoked
+
+    def _granted(
+        self, principal: str | None, kind: ResourceType, name: str | None, operation: AclOperation
+    ) -> list[AclBinding]:
+        wanted = _filter(principal, kind, name, operation)
+        found: list[AclBinding] = self._super_user().describe_acls(wanted).result(_CALL_SECONDS_MAX)
+        return found
 
     def _super_user(self) -> AdminClient:
         if self._admin is None:
@@ -187,3 +196,9 @@ class SecuredKafka(EmbeddedKafka):
                 f"{start}.ssl.principal.mapping.rules": "RULE:^.*CN=([^,]+).*$/$1/,DEFAULT",
             }
         return settings
+
+
+def _filter(principal: str | None, kind: ResourceType, name: str | None, operation: AclOperation) -> AclBindingFilter:
+    # It is annotated as if None, which fits all, were not allowed.
+    fitting: list[Any] = [kind, name, ResourcePatternType.ANY, principal, None, operation, AclPermissionType.ANY]
+    return AclBindingFilter(*fitting)

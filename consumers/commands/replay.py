@@ -20,7 +20,7 @@ from consumers.exit_codes import ExitCode, StoppedError
 from consumers.ledger.address import address_of
 from consumers.replay.replay import Replay, ReplayOptions, Stream
 from consumers.settings import kafka_properties, load_settings
-from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT
+from consumers.worker_options import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT
 
 if TYPE_CHECKING:
     from typing import Self

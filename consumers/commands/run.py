@@ -22,7 +22,8 @@ from consumers.ledger_thread import LedgerThread
 from consumers.logs import configure_logs
 from consumers.observe.port import Other
 from consumers.settings import load_settings
-from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
+from consumers.worker import Worker
+from consumers.worker_options import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, WorkerOptions
 
 if TYPE_CHECKING:
     import threading

@@ -22,7 +22,8 @@ from consumers.ledger.staging.port import Differences
 from consumers.replay.fresh_ledger import FreshLedger
 from consumers.replay.loss import losses_of, missing_of
 from consumers.stream.whole_topic import Extent, TopicDesk, WholeTopic
-from consumers.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, Worker, WorkerOptions
+from consumers.worker import Worker
+from consumers.worker_options import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, WorkerOptions
 
 if TYPE_CHECKING:
     import threading

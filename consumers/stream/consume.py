@@ -16,7 +16,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from consumers.errors import FatalError, FencedError, RetryableError
 from consumers.ledger.port import Advance
 from consumers.observe.port import Look
-from consumers.stream.kafka_errors import ALL_DOWN, UNKNOWN_TOPIC, passes, refuses, translated
+from consumers.stream.diagnosis import LastReason
+from consumers.stream.kafka_errors import ALL_DOWN, UNKNOWN_TOPIC, passes, translated
 from consumers.stream.port import Batch
 from consumers.stream.statistics import INTERVAL_SECONDS, Seen, seen_in
 
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 CALL_SECONDS_MAX = 10.0
 SESSION_SECONDS = 10
 _SHORT_CALL_SECONDS = 1.0
-# Codes of librdkafka's own begin with an underscore.
-_AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
-_OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - see above
+_AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - codes of librdkafka's own begin so
+_OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - as above
 
 _SILENT = logging.getLogger(f"{__name__}.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
@@ -43,8 +43,8 @@ class Subscription:
 
     With an `instance_id` it is a static one: started again within a session it has its partitions back at once.
 
-    Raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not answer at
-    the start; later it is waited for. Used by one thread.
+    Raises `FatalError` when there is no such topic, `RetryableError` when Kafka does not answer at the start (later it
+    is waited for), and at any time `RefusedError`: then make a new one. Used by one thread.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Subscription:
         self._owner = owner
         self._group_id = group_id
         self._refusal: KafkaError | None = None
+        self._reason, self._properties = LastReason(), properties
         self._positions: dict[int, int] = {}
         self._placed: set[int] = set()
         self._seen = Seen()
@@ -82,7 +83,7 @@ class Subscription:
         except KafkaException as error:
             raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
         try:
-            self._begin(self._see_topic())
+            self._begin(self._see_topic(first=True))
         except BaseException:
             self._consumer.close()
             raise
@@ -198,7 +199,7 @@ class Subscription:
         """Leave the group, so that others get the partitions at once."""
         self._consumer.close()
 
-    def _see_topic(self) -> list[int]:
+    def _see_topic(self, *, first: bool = False) -> list[int]:
         began, is_told = time.monotonic(), False
         while True:
             try:
@@ -206,10 +207,11 @@ class Subscription:
                 found = self._consumer.list_topics(self.topic, timeout=_SHORT_CALL_SECONDS).topics[self.topic]
                 break
             except KafkaException as error:
-                failed = self._translated(error.args[0])
+                if first:  # nothing is read yet; librdkafka tells its reasons within
+                    self._consumer.poll(0)
                 is_late = time.monotonic() - began > CALL_SECONDS_MAX or self._owner.is_stopping()
-                if is_late or not isinstance(failed, RetryableError):
-                    raise failed from error
+                if is_late or self._reason.is_refusal or not passes(error.args[0]):
+                    raise self._translated(error.args[0]) from error
                 if not is_told:
                     self._tell_silence()
                 is_told = True
@@ -276,10 +278,11 @@ class Subscription:
 
     def _take_trouble(self, error: KafkaError) -> None:
         """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
-        if error.code() == ALL_DOWN:
-            self._tell_silence()
-        elif refuses(error):
+        self._reason.take(error)
+        if error.fatal() or (error.code() == ALL_DOWN and self._reason.is_refusal):
             self._refusal = error
+        elif error.code() == ALL_DOWN:
+            self._tell_silence()
 
     def _take_statistics(self, text: str) -> None:
         self._seen = seen_in(text, self.topic)
@@ -288,4 +291,4 @@ class Subscription:
         self._owner.tell("Kafka does not answer; reading goes on when it does", topic=self.topic)
 
     def _translated(self, error: KafkaError) -> FatalError | FencedError | RetryableError:
-        return translated(error, self.topic, self._group_id)
+        return translated(error, self.topic, self._group_id, self._properties, self._reason)

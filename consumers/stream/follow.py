@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.errors import FatalError
-from consumers.stream.kafka_errors import ALL_DOWN, passes, refuses, translated
+from consumers.stream.diagnosis import LastReason
+from consumers.stream.kafka_errors import ALL_DOWN, ends, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,8 +34,9 @@ _SILENT.propagate = False
 class Follower:
     """Reads `topic` with isolation `read_committed`: what a transaction has not committed is never seen.
 
-    Raises `FatalError` when there is no such topic or Kafka refuses us, `RetryableError` when it does not answer at
-    the start. Later it is waited for: `on_silence` is called each time that no broker can be reached any more.
+    Raises `FatalError` when there is no such topic, `RefusedError` when Kafka refuses us, `RetryableError` when it does
+    not answer at the start. Later it is waited for: `on_silence` is called each time that no broker can be reached any
+    more.
 
     With `next_offsets` reading begins there, and at its beginning for a partition that is not among them; `FatalError`
     is raised when messages are no longer there that were not read yet, rather than passing over them.
@@ -52,6 +54,8 @@ class Follower:
         self.topic = topic
         self._on_silence = on_silence
         self._refusal: KafkaError | None = None
+        self._reason = LastReason()
+        self._properties = properties
         settings: dict[str, Any] = {
             **properties,
             "group.id": _GROUP,  # never joined; librdkafka wants one
@@ -68,8 +72,10 @@ class Follower:
         try:
             self._ahead = self._assign(next_offsets, from_beginning=from_beginning)
         except KafkaException as error:
+            self._consumer.poll(0)  # reads nothing yet; librdkafka tells its reasons within
+            failed = self._translated(error.args[0])
             self.close()
-            raise _translated(error.args[0], topic) from error
+            raise failed from error
         except BaseException:
             self.close()
             raise
@@ -89,10 +95,10 @@ class Follower:
                 self._pass(partition, offset + 1)
             elif error.code() == _AT_END:
                 self._pass(partition, offset)
-            elif not passes(error):
-                raise _translated(error, self.topic)
+            elif ends(error, joins_group=False):
+                raise self._translated(error)
         if self._refusal is not None:
-            raise _translated(self._refusal, self.topic)
+            raise self._translated(self._refusal)
         return messages
 
     def close(self) -> None:
@@ -111,10 +117,19 @@ class Follower:
 
     def _take_trouble(self, error: KafkaError) -> None:
         """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
-        if error.code() == ALL_DOWN:
+        self._reason.take(error)
+        if error.code() == ALL_DOWN and not self._reason.is_refusal:
             self._on_silence()
-        elif refuses(error):
+        elif error.code() == ALL_DOWN or error.fatal():
             self._refusal = error
+
+    def _translated(self, error: KafkaError) -> FatalError | FencedError | RetryableError:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own
+            return FatalError(
+                f"{self.topic}: messages that were not read yet are deleted; see its retention, then begin with a new "
+                "state"
+            )
+        return translated(error, self.topic, _GROUP, self._properties, self._reason)
 
     def _assign(self, next_offsets: Mapping[int, int] | None, *, from_beginning: bool) -> dict[int, int]:
         """Start reading every partition; the end of each that has something before it, which is then still ahead."""
@@ -145,11 +160,3 @@ def _gap(place: str, start: int, low: int, end: int) -> str:
         f"{place}: {what}, so it cannot be gone on with where reading ended; "
         "see the topic's retention and whether it was made anew, then begin with a new state"
     )
-
-
-def _translated(error: KafkaError, topic: str) -> FatalError | FencedError | RetryableError:
-    if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own
-        return FatalError(
-            f"{topic}: messages that were not read yet are deleted; see its retention, then begin with a new state"
-        )
-    return translated(error, topic, _GROUP)

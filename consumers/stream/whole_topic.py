@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.errors import FatalError
 from consumers.exit_codes import StoppedError
 from consumers.stream.consume import CALL_SECONDS_MAX, Subscription
-from consumers.stream.kafka_errors import passes, translated
+from consumers.stream.diagnosis import LastReason
+from consumers.stream.kafka_errors import ends, passes, translated
 
 if TYPE_CHECKING:
     import threading
@@ -58,6 +59,10 @@ class WholeTopic(Subscription):
     def _begin(self, partitions: list[int]) -> None:
         self._assigned(self._consumer, [TopicPartition(self.topic, partition) for partition in partitions])
 
+    def _judge(self, error: KafkaError, partition: int) -> None:
+        if ends(error, joins_group=False):
+            super()._judge(error, partition)
+
     def _begin_where_the_topic_does(self, partition: int) -> None:
         """Never: what the topic lacks was asked about before the reading began."""
         raise FatalError(
@@ -79,6 +84,7 @@ class TopicDesk:
         self._properties = dict(properties)
         self._seconds_max = seconds_max
         self._stopping = stopping
+        self._reason = LastReason()
 
     def extent_of(self, topic: str) -> Extent:
         """What the topic holds now."""
@@ -101,7 +107,13 @@ class TopicDesk:
     @contextmanager
     def _asking(self, topic: str) -> Iterator[tuple[Consumer, list[int], str]]:
         """A consumer, the topic's partitions, and the cluster's id."""
-        settings = {**self._properties, "group.id": _GROUP, "isolation.level": "read_committed"}
+        self._reason = LastReason()
+        settings: dict[str, Any] = {
+            **self._properties,
+            "group.id": _GROUP,
+            "isolation.level": "read_committed",
+            "error_cb": self._reason.take,
+        }
         try:
             consumer = Consumer(settings, logger=_SILENT)
         except KafkaException as error:
@@ -113,7 +125,8 @@ class TopicDesk:
                 raise KafkaException(found.error)  # noqa: TRY301  it joins the errors that calls raise
             yield consumer, sorted(found.partitions), str(metadata.cluster_id)
         except KafkaException as error:
-            raise translated(error.args[0], topic, _GROUP) from error
+            consumer.poll(0)  # reads nothing; librdkafka tells its reasons within
+            raise translated(error.args[0], topic, _GROUP, self._properties, self._reason) from error
         finally:
             consumer.close()
 

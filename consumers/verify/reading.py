@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.errors import FatalError, RetryableError
-from consumers.stream.kafka_errors import passes
+from consumers.stream.diagnosis import LastReason
+from consumers.stream.kafka_errors import UNKNOWN_TOPIC, ends, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from confluent_kafka import Message
+
+    from consumers.errors import ConsumerError
 
 CALL_SECONDS_MAX = 10.0
 SILENCE_SECONDS_MAX = 60.0
@@ -26,7 +29,6 @@ _WAIT_SECONDS = 0.02
 _GROUP = "trekkpaalegg-consumer-verify"
 # Codes of librdkafka's own begin with an underscore.
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
-_UNKNOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001 - see above
 
 _SILENT = logging.getLogger(f"{__name__}.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
@@ -40,14 +42,16 @@ class UnknownTopicError(FatalError):
 class CommittedReader:
     """One topic, read `read_committed` from where the last reading ended.
 
-    Every method raises `UnknownTopicError`, `FatalError` when Kafka refuses us, and `RetryableError` when it does not
+    Every method raises `UnknownTopicError`, `RefusedError` when Kafka refuses us, and `RetryableError` when it does not
     answer. Nothing read is ever given twice, and nothing is left out.
     """
 
     def __init__(self, properties: Mapping[str, str], topic: str) -> None:
         self.topic = topic
-        self._consumer = _consumer(properties, "read_committed")
-        self._uncommitted = _consumer(properties, "read_uncommitted")
+        self._properties = properties
+        self._reason = LastReason()
+        self._consumer = _consumer(properties, "read_committed", self._reason)
+        self._uncommitted = _consumer(properties, "read_uncommitted", self._reason)
         self.begins: dict[int, int] = {}
         """The first offset that each partition still holds."""
         try:
@@ -113,8 +117,8 @@ class CommittedReader:
             elif error.code() == _AT_END:
                 if offset >= end:
                     ahead.pop(partition, None)
-            elif not passes(error):
-                raise _translated(error, self.topic)
+            elif ends(error, joins_group=False):
+                raise self._translated(error)
         return messages
 
     def _watermarks(self, consumer: Consumer) -> dict[int, tuple[int, int]]:
@@ -128,13 +132,20 @@ class CommittedReader:
                     for partition in sorted(found.partitions)
                 }
         except KafkaException as error:
-            raise _translated(error.args[0], self.topic) from error
-        raise _translated(found.error, self.topic)
+            consumer.poll(0)  # librdkafka tells its reasons within; nothing is given between two readings
+            raise self._translated(error.args[0]) from error
+        raise self._translated(found.error)
+
+    def _translated(self, error: KafkaError) -> ConsumerError:
+        if error.code() in UNKNOWN_TOPIC:
+            return UnknownTopicError(str(translated(error, self.topic, _GROUP, self._properties, self._reason)))
+        return translated(error, self.topic, _GROUP, self._properties, self._reason)
 
 
-def _consumer(properties: Mapping[str, str], isolation_level: str) -> Consumer:
+def _consumer(properties: Mapping[str, str], isolation_level: str, reason: LastReason) -> Consumer:
     settings: dict[str, Any] = {
         **properties,
+        "error_cb": reason.take,
         "group.id": _GROUP,  # never joined; librdkafka wants one
         "enable.auto.commit": False,
         "isolation.level": isolation_level,
@@ -146,18 +157,3 @@ def _consumer(properties: Mapping[str, str], isolation_level: str) -> Consumer:
         return Consumer(settings, logger=_SILENT)
     except KafkaException as error:
         raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
-
-
-def _translated(error: KafkaError, topic: str) -> FatalError | RetryableError:
-    code = error.code()
-    if code in _UNKNOWN:
-        return UnknownTopicError(
-            f"{topic}: no such topic; set TREKKPAALEGG_TOPIC_PREFIX to the producer's, "
-            "or create it with `trekkpaalegg-producer topics apply`"
-        )
-    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        return FatalError(f"{topic}: Kafka does not let this client read it; ask for an ACL")
-    reason = f"{topic} cannot be read: Kafka says {error.name()}"
-    if passes(error):
-        return RetryableError(f"{reason}; see whether KAFKA_BROKERS is right and the brokers run")
-    return FatalError(f"{reason}; see the settings for Kafka")

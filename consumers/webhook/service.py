@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from consumers.decode import Decoder
-from consumers.errors import SettingsError
+from consumers.errors import RefusedError, RetryableError, SettingsError
 from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
 from consumers.stream.follow import Follower
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 # What is read ahead stays in memory; librdkafka's own default is 64 MiB.
 _READ_AHEAD = {"queued.max.messages.kbytes": "8192"}
+_REFUSED_PAUSE_SECONDS = 5.0
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -42,17 +45,47 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class _Topic:
-    """A followed topic as the forwarder's source."""
+    """A followed topic as the forwarder's source; followed anew, from what was kept, as long as Kafka refuses us."""
 
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
+    def __init__(self, follow: Callable[[], Follower], note: Callable[[str], None], *, until_end: bool) -> None:
+        self._follow = follow
+        self._note = note
+        self._until_end = until_end
+        self._follower: Follower | None = follow()
+        self._again_at = 0.0
+        self._told = ""
 
     @property
     def has_reached_end(self) -> bool:
-        return self._follower.has_reached_end
+        return self._follower is not None and self._follower.has_reached_end
 
     def poll(self, seconds_max: float) -> list[Message]:
-        return [message_of(each) for each in self._follower.poll(seconds_max)]
+        try:
+            if self._follower is None:
+                if time.monotonic() < self._again_at:
+                    time.sleep(seconds_max)
+                    return []
+                self._follower = self._follow()
+                self._note("Kafka lets us in again; reading goes on")
+                self._told = ""
+            return [message_of(each) for each in self._follower.poll(seconds_max)]
+        except RetryableError as error:
+            if self._until_end or not (isinstance(error, RefusedError) or self._told):
+                raise
+            self._wait(str(error))
+            return []
+
+    def _wait(self, why: str) -> None:
+        self.close()
+        self._again_at = time.monotonic() + _REFUSED_PAUSE_SECONDS
+        if why != self._told:
+            self._note(f"{why}; tried again until it passes")
+        self._told = why
+
+    def close(self) -> None:
+        if self._follower is not None:
+            self._follower.close()
+        self._follower = None
 
 
 def forward(settings: Settings, options: Options, note: Callable[[str], None], stopping: threading.Event) -> None:
@@ -69,21 +102,25 @@ def forward(settings: Settings, options: Options, note: Callable[[str], None], s
         with Claim(address):
             store.take_over()
             forwarder = Forwarder(store, Decoder(registry), options.limits, note, stopping)
-            with (
-                Follower(
+
+            def follow() -> Follower:
+                return Follower(
                     kafka_properties(settings) | _READ_AHEAD,
                     topic,
                     from_beginning=True,
                     next_offsets=store.next_offsets(topic),
                     on_silence=lambda: note("Kafka does not answer any more; reading goes on when it does"),
-                ) as follower,
+                )
+
+            with (
+                closing(_Topic(follow, note, until_end=options.until_end)) as source,
                 Couriers(
                     Receiver(url, signer, answer_seconds=options.answer_seconds), options.limits.concurrency_max
                 ) as couriers,
             ):
                 note(f"forwarding {topic} to {shown(url)}; {forwarder.waiting_count} wait from before")
                 try:
-                    forwarder.run(_Topic(follower), couriers, until_end=options.until_end)
+                    forwarder.run(source, couriers, until_end=options.until_end)
                 finally:
                     note(str(forwarder.tally))
     finally:

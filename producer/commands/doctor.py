@@ -19,6 +19,7 @@ from producer.domain.state import NO_EVENT
 from producer.errors import FatalError, ProducerError, SettingsError
 from producer.kafka_properties import kafka_properties
 from producer.properties_file import has_brokers
+from producer.publish.acls import operations_needed
 from producer.publish.admin import KafkaAdmin
 from producer.publish.topics import Topics, differences, durability_warnings, start_faults, wanted_topics
 from producer.source.client import SkatteetatenClient
@@ -186,7 +187,7 @@ class _Examination:
         prefix = self._settings.topic_prefix
         names = Topics.of(prefix)
         admin = KafkaAdmin(kafka_properties(self._settings))
-        found = admin.describe(names)
+        found = admin.describe(names, operations_needed(names))
         lanes = admin.lane_count(names.positions) if names.positions in found else None
         faults = start_faults(prefix, found, lanes)
         if faults:

@@ -60,7 +60,7 @@ def apply_topics(
         history_retention_ms=parse_retention(history_retention),
     )
     names = Topics.of(settings.topic_prefix)
-    admin = KafkaAdmin(kafka_properties(settings))
+    admin = KafkaAdmin(kafka_properties(settings), role="admin")
     found = admin.describe(names)
     recorded = admin.lane_count(names.positions) if names.positions in found else None
     fault = lanes_fault(settings.topic_prefix, partitions, found, recorded)

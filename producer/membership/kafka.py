@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from producer.errors import FatalError, FencedError
+from producer.connection.diagnosis import LastReason
+from producer.connection.permission import GROUP, TOPIC, Right, not_permitted
+from producer.errors import FatalError, FencedError, ProducerError, RetryableError
 from producer.membership.port import Signal
 
 if TYPE_CHECKING:
@@ -22,6 +26,9 @@ STATISTICS_INTERVAL_SECONDS = 2
 _CALL_SECONDS_MAX = 2.0
 _SIGNALS_AT_ONCE_MAX = 500
 _CONNECTED = frozenset({"UP", "UPDATE", "REAUTH"})
+_LOOK_SECONDS_MAX = 1.0
+_LOOK_PAUSE_SECONDS = 2.0
+_FILES = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location")
 _SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
 
 _log = structlog.get_logger(__name__)
@@ -47,10 +54,19 @@ class KafkaMembership:
     Offsets are read uncommitted: a transaction that a killed owner left open hides the committed ones until the fence
     or its timeout ends it, and the fence comes only after the lane was given. The offset that stood before it is an
     older one, so signals may come twice, which is harmless.
+
+    `on_trouble` is told within `poll` of what keeps us from working with the group, in words, and None when it has
+    passed. librdkafka goes on by itself when a right was granted or a password changed; certificates it reads only when
+    a client is made, so one is made anew when a connection is refused and their files have changed.
     """
 
     def __init__(
-        self, properties: Mapping[str, str], application_id: str, signals: str, instance_id: str | None
+        self,
+        properties: Mapping[str, str],
+        application_id: str,
+        signals: str,
+        instance_id: str | None,
+        on_trouble: Callable[[ProducerError | None], None] = lambda _: None,
     ) -> None:
         settings: dict[str, Any] = {
             **_protocol(properties.get("group.protocol", "classic")),
@@ -61,21 +77,37 @@ class KafkaMembership:
             "isolation.level": "read_uncommitted",
             "statistics.interval.ms": STATISTICS_INTERVAL_SECONDS * 1000,
             "stats_cb": self._take_statistics,
+            "error_cb": self._take_reason,
         }
         if instance_id:
             settings["group.instance.id"] = instance_id
+        self._settings = settings
+        self._properties = properties
+        self._application_id = application_id
         self._signals = signals
+        self._on_trouble = on_trouble
+        self._trouble: ProducerError | None = None
+        self._is_cut_off = False
+        self._look_at = 0.0
+        self._reason = LastReason()
         self._metadata: object = None
         self._is_connected: bool | None = None
-        self._consumer = Consumer(settings, logger=logging.getLogger("librdkafka"))
+        self._consumer = self._connect()
         self._given: Callable[[dict[int, int]], None] | None = None
         self._taken: Callable[[set[int]], None] | None = None
         self._new: dict[int, TopicPartition] = {}
         """Lanes that the group gave us, and whose offsets are still to be asked for."""
 
+    def _connect(self) -> Consumer:
+        self._files = _stamps(self._properties)
+        return Consumer(self._settings, logger=logging.getLogger("librdkafka"))
+
     def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:
         """See `Membership.join`."""
         self._given, self._taken = given, taken
+        self._subscribe()
+
+    def _subscribe(self) -> None:
         self._consumer.subscribe(
             [self._signals], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
@@ -92,11 +124,62 @@ class KafkaMembership:
             elif error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - librdkafka's local codes begin so
                 raise _put_out(error)
             else:
-                _log.warning("the group cannot be polled now", reason=error.name())
+                self._take_error(error)
             message = self._poll(0.0) if len(signals) < _SIGNALS_AT_ONCE_MAX else None
         self._metadata = self._consumer.consumer_group_metadata()
         self._give_new()
+        if (self._is_cut_off or self._trouble is not None) and time.monotonic() >= self._look_at:
+            self._look()
+            self._look_at = time.monotonic() + _LOOK_PAUSE_SECONDS
         return signals
+
+    # Trouble
+
+    def _take_reason(self, error: KafkaError) -> None:
+        self._reason.take(error)
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's local codes begin so
+            self._is_cut_off = True
+
+    def _take_error(self, error: KafkaError) -> None:
+        if error.code() in {KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED}:
+            self._tell(self._meaning(error))
+        else:
+            _log.warning("the group cannot be polled now", reason=error.name())
+
+    def _look(self) -> None:
+        """Whether the group can be worked with now: its offset is asked for, which takes all that working takes."""
+        try:
+            self._consumer.committed([TopicPartition(self._signals, 0)], timeout=_LOOK_SECONDS_MAX)
+        except KafkaException as error:
+            self._tell(self._meaning(error.args[0]))
+            if self._reason.is_refusal and self._files != _stamps(self._properties):
+                self._connect_anew()
+            return
+        self._is_cut_off = False
+        self._reason.forget()
+        self._tell(None)
+
+    def _meaning(self, error: KafkaError) -> ProducerError:
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return not_permitted([Right("READ", GROUP, self._application_id)], self._properties)
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return not_permitted([Right("READ", TOPIC, self._signals)], self._properties)
+        cause = self._reason.cause(self._properties) if self._reason.is_refusal else None
+        return RetryableError(f"no Kafka broker can be used: {cause or error.name()}")
+
+    def _tell(self, trouble: ProducerError | None) -> None:
+        before, self._trouble = self._trouble, trouble
+        if str(before) != str(trouble):
+            self._on_trouble(trouble)
+
+    def _connect_anew(self) -> None:
+        """With the files that are there now. The lanes are given up, and come back with the new connection."""
+        _log.info("certificates have changed: connecting anew")
+        self._new = {}
+        self._consumer.close()
+        self._consumer = self._connect()
+        self._reason.forget()
+        self._subscribe()
 
     def _poll(self, timeout_seconds: float) -> Message | None:
         try:
@@ -160,6 +243,19 @@ class KafkaMembership:
             self._new.pop(each.partition, None)
         if self._taken is not None:
             self._taken({each.partition for each in partitions})
+
+
+def _stamps(properties: Mapping[str, str]) -> list[tuple[int, int] | None]:
+    """When each of the certificates' files was written last, and its size: a renewed one differs."""
+    stamps: list[tuple[int, int] | None] = []
+    for name in _FILES:
+        try:
+            found = Path(properties[name]).stat()
+        except (KeyError, OSError):
+            stamps.append(None)
+        else:
+            stamps.append((found.st_mtime_ns, found.st_size))
+    return stamps
 
 
 def _protocol(name: str) -> dict[str, str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from producer.connection.diagnosis import LastReason
+from producer.connection.permission import GROUP, TOPIC, Right, not_permitted
 from producer.encode.state import encode_lane_count
-from producer.errors import FatalError, RetryableError, SettingsError
+from producer.errors import FatalError, NotPermittedError, RetryableError, SettingsError
 from producer.publish.state_log import LANE_COUNT_PARTITION, read_lane_count
 from producer.publish.state_records import LANE_COUNT_KEY
 from producer.publish.topics import Topic
@@ -45,42 +47,64 @@ _SILENT = frozenset(
         KafkaError._TIMED_OUT,  # noqa: SLF001  see above
         KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001  see above
         KafkaError._DESTROY_BROKER,  # noqa: SLF001  see above; a broker that is gone from the cluster
+        KafkaError._SSL,  # noqa: SLF001  see above
+        KafkaError._AUTHENTICATION,  # noqa: SLF001  see above
+    }
+)
+_AUTHORIZATION = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
 _SETTING = frozenset({KafkaError._INVALID_ARG, KafkaError._UNKNOWN_PROTOCOL})  # noqa: SLF001  as above
 # Handed over so that librdkafka does not print on stderr: what matters of it comes as an exception.
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(f"{__name__}.librdkafka")
+_LOGGER.addHandler(logging.NullHandler())
+_LOGGER.propagate = False
 
 
 class KafkaAdmin:
     """One connection for administration.
 
-    Every method raises `RetryableError` when Kafka does not answer in time, `FatalError` when it refuses, and
-    `SettingsError` when librdkafka does not take a property.
+    Every method raises `RetryableError`, with the reason, when Kafka does not answer in time, `NotPermittedError` when
+    a right is missing, `FatalError` when it refuses otherwise, and `SettingsError` when librdkafka does not take a
+    property. `role` is whose rights these are in `acls apply`.
     """
 
-    def __init__(self, properties: Mapping[str, str]) -> None:
+    def __init__(self, properties: Mapping[str, str], *, role: str = "producer") -> None:
         self._properties: dict[str, Any] = dict(properties)
-        self._client = _translated("connecting", lambda: AdminClient(self._properties, logger=_LOGGER))
+        self._role = role
+        self._reason = LastReason()
+        settings = {**self._properties, "error_cb": self._reason.take}
+        self._client = _translated("connecting", lambda: AdminClient(settings, logger=_LOGGER))
 
     def broker_addresses(self) -> list[str]:
         """The brokers of the cluster, as `host:port`."""
         metadata = self._metadata()
         return sorted(f"{broker.host}:{broker.port}" for broker in metadata.brokers.values())
 
-    def describe(self, names: Iterable[str]) -> dict[str, Topic]:
-        """Those of the topics that exist, with the configuration in force."""
-        wanted = set(names)
-        there = {
-            name: topic.partitions
-            for name, topic in self._metadata().topics.items()
-            if name in wanted and topic.error is None and topic.partitions
-        }
-        configs = {name: self._config(name) for name in there}
+    def describe(self, names: Iterable[str], needed: Mapping[str, Sequence[str]] | None = None) -> dict[str, Topic]:
+        """Those of the topics that exist, with the configuration in force.
+
+        `needed` are the operations that we are to do on them, by the topic's name; those that we may not do are named
+        in the `NotPermittedError`.
+        """
+        found, hidden = self._described(names)
+        lacking = _lacking(found, hidden, needed or {})
+        if lacking:
+            raise self._not_permitted(lacking)
+        there = {name: topic.partitions for name, topic in found.items() if topic.partitions}
+        configs = self._configs(there)
         return {
-            name: Topic(name, len(partitions), configs[name], len(next(iter(partitions.values())).replicas))
+            name: Topic(name, len(partitions), configs[name], len(partitions[0].replicas))
             for name, partitions in there.items()
         }
+
+    def lacking(self, needed: Mapping[str, Sequence[str]]) -> list[Right]:
+        """Those of the operations on topics, by the topic's name, that this client may not do."""
+        return _lacking(*self._described(needed), needed)
 
     def create(self, topics: Sequence[Topic]) -> None:
         """Create the topics; one that another has created meanwhile is let be."""
@@ -100,20 +124,25 @@ class KafkaAdmin:
             ].result()
 
         try:
-            described = _answered("asking for the group", describe)
+            described = self._answered("asking for the group", describe, Right("READ", GROUP, application_id))
         except _NotThereError:
             return 0
         return len(described.members)
 
     def lane_count(self, positions: str) -> int | None:
         """The number of lanes recorded in `positions`, None when there is none."""
-        return read_lane_count(self._properties, positions)
+        try:
+            return read_lane_count(self._properties, positions)
+        except NotPermittedError as error:
+            raise self._not_permitted([Right("READ", TOPIC, positions)]) from error
 
     def record_lane_count(self, positions: str, lanes: int) -> None:
         """Record the number of lanes. Call it only when none is recorded."""
         failed: list[KafkaError] = []
         properties = {**self._properties, "acks": "all", "delivery.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
-        producer = _translated("connecting", lambda: Producer(properties, logger=_LOGGER))
+        producer = _translated(
+            "connecting", lambda: Producer({**properties, "error_cb": self._reason.take}, logger=_LOGGER)
+        )
         producer.produce(
             positions,
             encode_lane_count(lanes),
@@ -123,16 +152,51 @@ class KafkaAdmin:
         )
         if producer.flush(CALL_SECONDS_MAX + 1) or failed:
             reason = failed[0].name() if failed else "no answer"
+            if failed and failed[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise self._not_permitted([Right("WRITE", TOPIC, positions)])
             raise RetryableError(f"the number of lanes could not be recorded in {positions}: {reason}; try again")
 
     def _create(self, new: NewTopic) -> None:
         def create() -> None:
             self._client.create_topics([new], request_timeout=CALL_SECONDS_MAX)[new.topic].result()
 
-        _answered(f"creating {new.topic}", create)
+        self._answered(f"creating {new.topic}", create, Right("CREATE", TOPIC, new.topic))
 
     def _metadata(self) -> Any:  # noqa: ANN401  as above
-        return _answered("asking for the topics", lambda: self._client.list_topics(timeout=_SLICE_SECONDS))
+        return self._answered("asking for the topics", lambda: self._client.list_topics(timeout=_SLICE_SECONDS))
+
+    def _described(self, names: Iterable[str]) -> tuple[dict[str, Any], set[str]]:
+        """Those of the topics that exist, and the names of those that we may not see."""
+        self._metadata()  # in short calls, as what follows is one long one when nobody answers
+        found, hidden = {}, set()
+        for name in names:
+            try:
+                found[name] = self._describe(name)
+            except _NotThereError:
+                continue
+            except NotPermittedError:
+                hidden.add(name)
+        return found, hidden
+
+    def _describe(self, name: str) -> Any:  # noqa: ANN401  as above
+        def describe() -> Any:  # noqa: ANN401  as above
+            asked = TopicCollection([name])
+            return self._client.describe_topics(
+                asked, include_authorized_operations=True, request_timeout=CALL_SECONDS_MAX
+            )[name].result()
+
+        return self._answered(f"asking for {name}", describe, Right("DESCRIBE", TOPIC, name))
+
+    def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        found, hidden = {}, []
+        for name in names:
+            try:
+                found[name] = self._config(name)
+            except NotPermittedError:
+                hidden.append(Right("DESCRIBE_CONFIGS", TOPIC, name))
+        if hidden:
+            raise self._not_permitted(hidden)
+        return found
 
     def _config(self, name: str) -> dict[str, str]:
         resource = ConfigResource(ResourceType.TOPIC, name)
@@ -140,8 +204,37 @@ class KafkaAdmin:
         def describe() -> Any:  # noqa: ANN401  as above
             return self._client.describe_configs([resource], request_timeout=CALL_SECONDS_MAX)[resource].result()
 
-        entries = _answered(f"asking for the configuration of {name}", describe)
+        right = Right("DESCRIBE_CONFIGS", TOPIC, name)
+        entries = self._answered(f"asking for the configuration of {name}", describe, right)
         return {config: str(entries[config].value) for config in _CONFIGS if config in entries}
+
+    def _answered(self, what: str, call: Callable[[], Any], right: Right | None = None) -> Any:  # noqa: ANN401  as above
+        """As `_answered`, with the reason why nobody answers, and the right that was missing."""
+        try:
+            return _answered(what, call)
+        except _UnansweredError as error:
+            self._client.poll(0)
+            cause = self._reason.cause(self._properties)
+            if cause is None:
+                raise
+            raise RetryableError(f"{what}: no Kafka broker answered: {cause}") from error
+        except _WithheldError as error:
+            if right is None:
+                raise
+            raise self._not_permitted([right]) from error
+
+    def _not_permitted(self, rights: Iterable[Right]) -> NotPermittedError:
+        return not_permitted(rights, self._properties, role=self._role)
+
+
+def _lacking(found: Mapping[str, Any], hidden: set[str], needed: Mapping[str, Sequence[str]]) -> list[Right]:
+    """The rights that are missing; of a topic that we may not even see, all that are needed, and none where unknown."""
+    lacking = [Right(operation, TOPIC, name) for name in hidden for operation in needed.get(name, ("DESCRIBE",))]
+    for name, topic in found.items():
+        allowed = {operation.name for operation in topic.authorized_operations or ()}
+        if allowed:
+            lacking += [Right(each, TOPIC, name) for each in needed.get(name, ()) if each not in allowed]
+    return lacking
 
 
 class _AlreadyThereError(FatalError):
@@ -152,8 +245,16 @@ class _NotThereError(FatalError):
     """What was asked for does not exist."""
 
 
+class _WithheldError(FatalError):
+    """We have no right to it."""
+
+
 class _PassingError(RetryableError):
     """No answer yet, or one of a broker that is starting or handing over: it may answer in a moment."""
+
+
+class _UnansweredError(_PassingError):
+    """No answer at all."""
 
 
 def _answered(what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401  as above
@@ -176,16 +277,18 @@ def _translated(what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401  as 
         raise _error(what, error.args[0]) from error
 
 
-def _error(what: str, failed: KafkaError) -> Exception:
+def _error(what: str, failed: KafkaError) -> Exception:  # noqa: PLR0911  a ladder has its rungs
     code, name = failed.code(), failed.name()
     if code == KafkaError.TOPIC_ALREADY_EXISTS:
         return _AlreadyThereError(f"{what}: it exists already")
-    if code == KafkaError.GROUP_ID_NOT_FOUND:
+    if code in {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.UNKNOWN_TOPIC_OR_PART}:
         return _NotThereError(f"{what}: there is none")
+    if code in _AUTHORIZATION:
+        return _WithheldError(f"{what}: Kafka does not permit it ({name})")
     if code in _SETTING:
         return SettingsError([f"Kafka properties: {failed.str()}"])
     if code in _PASSING:
         return _PassingError(f"{what}: the broker is not ready ({name}); try again")
     if code in _SILENT or failed.retriable():
-        return _PassingError(f"{what}: no Kafka broker answered ({name}); look at KAFKA_BROKERS and the network")
+        return _UnansweredError(f"{what}: no Kafka broker answered ({name}); look at KAFKA_BROKERS and the network")
     return FatalError(f"{what}: Kafka refused ({name}: {failed.str()})")

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
-from producer.errors import AbortedError, FencedError, OutcomeUnknownError, RetryableError
+from producer.connection.diagnosis import LastReason
+from producer.connection.permission import GROUP, TOPIC, TRANSACTIONAL_ID, Right, not_permitted
+from producer.errors import (
+    AbortedError,
+    FencedError,
+    NotPermittedError,
+    OutcomeUnknownError,
+    ProducerError,
+    RetryableError,
+)
 from producer.publish.bounded import UnansweredError, bounded
 from producer.publish.state_log import read_lane_state
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
@@ -32,6 +41,8 @@ INIT_CALL_SECONDS = 1.0
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 _QUEUE_FULL_WAIT_SECONDS = 0.1
 _CALL_AGAIN_PAUSE_SECONDS = 0.1
+REFUSED_SECONDS_MAX = 10.0
+"""How long a producer whose certificate or password is refused is kept: a new one reads renewed files."""
 
 
 def producer_properties(properties: Mapping[str, str], transactional_id: str, batch_bytes_max: int) -> dict[str, Any]:
@@ -57,6 +68,11 @@ def producer_properties(properties: Mapping[str, str], transactional_id: str, ba
     }
 
 
+_WITHHELD = frozenset(
+    {"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"}
+)
+
+
 class MakeProducer(Protocol):
     """Builds a producer, as the class `Producer` does."""
 
@@ -67,10 +83,11 @@ class MakeProducer(Protocol):
 class KafkaLanePublisher:
     """One lane's writer. `group_metadata` gives the worker's present membership, sent along with every transaction.
 
-    `make_producer` builds librdkafka's producer from its properties; tests give one that fails when told to.
+    `find_lacking` says which of the operations on topics, by the topic's name, we may not do. `make_producer` builds
+    librdkafka's producer from its properties; tests give one that fails when told to.
     """
 
-    def __init__(  # noqa: PLR0913 - all but the last are the lane's own; that one is a seam for tests
+    def __init__(  # noqa: PLR0913 - all but the last two are the lane's own
         self,
         properties: Mapping[str, str],
         topics: Topics,
@@ -81,16 +98,20 @@ class KafkaLanePublisher:
         observer: Observer,
         *,
         make_producer: MakeProducer = Producer,
+        find_lacking: Callable[[Mapping[str, Sequence[str]]], Sequence[Right]] = lambda _: (),
     ) -> None:
         self._properties = properties
         self._batch_bytes_max = batch_bytes_max
         self._topics = topics
         self._lane = lane
+        self._application_id = application_id
         self._transactional_id = f"{application_id}-{lane}"
         self._group_metadata = group_metadata
         self._observer = observer
         self._make_producer = make_producer
+        self._find_lacking = find_lacking
         self._producer: Producer | None = None
+        self._reason = LastReason()
 
     def take(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
         """See `LanePublisher.take`.
@@ -100,9 +121,9 @@ class KafkaLanePublisher:
         self.close()
         if is_stopping():
             raise RetryableError(f"lane {self._lane} is not taken any more: it is to be left")
-        producer = self._make_producer(
-            producer_properties(self._properties, self._transactional_id, self._batch_bytes_max), logger=_LIBRDKAFKA_LOG
-        )
+        self._reason.forget()
+        own = producer_properties(self._properties, self._transactional_id, self._batch_bytes_max)
+        producer = self._make_producer({**own, "error_cb": self._reason.take}, logger=_LIBRDKAFKA_LOG)
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
         while True:
             try:
@@ -112,8 +133,11 @@ class KafkaLanePublisher:
                 failed = _error_of(error)
                 if judge(Step.BEGIN, failed) is Verdict.FENCED:
                     raise FencedError(f"lane {self._lane} was taken by another instance meanwhile") from error
-                if not failed.retriable or time.monotonic() > deadline or is_stopping():
-                    raise RetryableError(f"lane {self._lane} cannot be taken: {failed.name}") from error
+                if failed.name in _WITHHELD:
+                    raise self._withheld(Step.BEGIN, failed.name) from error
+                is_late = time.monotonic() > deadline or is_stopping() or self._reason.is_refusal
+                if not failed.retriable or is_late:
+                    raise RetryableError(f"lane {self._lane} cannot be taken: {self._why(failed.name)}") from error
         self._producer = producer
         return read_lane_state(self._properties, self._topics.positions, self._lane)
 
@@ -182,7 +206,33 @@ class KafkaLanePublisher:
                 f"{OFFSETS_SECONDS_MAX:g} s; the lane is taken anew"
             ) from error
 
+    def _why(self, name: str) -> str:
+        """The reason of a refused connection, else the error's name."""
+        cause = self._reason.cause(self._properties) if self._reason.is_refusal else None
+        return name if cause is None else str(cause)
+
+    def _withheld(self, step: Step, name: str) -> NotPermittedError:
+        """Which right this error tells that we lack; of topics librdkafka does not tell which, so Kafka is asked."""
+        topics = self._topics
+        if name == "TRANSACTIONAL_ID_AUTHORIZATION_FAILED":
+            rights = [Right("WRITE", TRANSACTIONAL_ID, self._transactional_id)]
+        elif name == "GROUP_AUTHORIZATION_FAILED":
+            rights = [Right("READ", GROUP, self._application_id)]
+        elif step is Step.OFFSETS:
+            rights = [Right("READ", TOPIC, topics.signals)]
+        else:
+            written = {topic: ["WRITE"] for topic in topics if topic != topics.signals}
+            rights = [Right("WRITE", TOPIC, topic) for topic in written]
+            try:
+                rights = list(self._find_lacking(written)) or rights
+            except NotPermittedError as error:
+                return error
+            except ProducerError:
+                pass
+        return not_permitted(rights, self._properties)
+
     def _call(self, step: Step, call: Callable[[], object]) -> None:
+        began = time.monotonic()
         while True:
             try:
                 call()
@@ -193,19 +243,24 @@ class KafkaLanePublisher:
                 if verdict is Verdict.FENCED:
                     raise FencedError(what) from error
                 if verdict is Verdict.REPLACE:
-                    raise OutcomeUnknownError(what) from error
+                    told = f"{what}: {self._withheld(step, failed.name)}" if failed.name in _WITHHELD else what
+                    raise OutcomeUnknownError(told) from error
                 if verdict is Verdict.ABORT:
-                    self._abort(what, error)
+                    self._abort(what, error, step)
+                if self._reason.is_refusal and time.monotonic() - began > REFUSED_SECONDS_MAX:
+                    raise OutcomeUnknownError(f"{what}: {self._why(failed.name)}") from error
                 time.sleep(_CALL_AGAIN_PAUSE_SECONDS)
             else:
                 return
 
-    def _abort(self, what: str, cause: KafkaException) -> None:
+    def _abort(self, what: str, cause: KafkaException, step: Step) -> None:
         assert self._producer is not None  # noqa: S101 - publish() checked it
         self._call(Step.ABORT, self._producer.abort_transaction)
         if cause.args[0].name() == "MSG_SIZE_TOO_LARGE":
             message = f"{what}: a topic takes less than it did when the lane was taken"
             raise OutcomeUnknownError(message) from cause
+        if cause.args[0].name() in _WITHHELD:
+            raise self._withheld(step, cause.args[0].name()) from cause
         raise AbortedError(what) from cause
 
 

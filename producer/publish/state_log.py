@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from producer.connection.diagnosis import LastReason
+from producer.connection.permission import TOPIC, Right, not_permitted
 from producer.encode.state import decode_lane_count
 from producer.errors import RetryableError
 from producer.publish.state_records import LANE_COUNT_KEY, lane_state_of
@@ -58,11 +60,13 @@ def read_to_end(
     """Every committed message of a partition, from `start` to the end that stands when it is called.
 
     Raises `RetryableError` when that end was not reached, as nothing came for so long: a part is never taken for the
-    whole.
+    whole; it is `NotPermittedError` when we may not read the topic.
     """
+    reason = LastReason()
     consumer = Consumer(
         {
             **properties,
+            "error_cb": reason.take,
             "group.id": "none",
             "enable.auto.commit": "false",
             "isolation.level": "read_committed",
@@ -79,8 +83,11 @@ def read_to_end(
         consumer.assign([whole])
         yield from _consume_until(consumer, end, f"partition {partition} of {topic}", stalled_seconds_max)
     except KafkaException as error:
-        reason = error.args[0].name()
-        raise RetryableError(f"cannot read partition {partition} of {topic}: {reason}") from error
+        failed = error.args[0]
+        if failed.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise not_permitted([Right("READ", TOPIC, topic)], properties) from error
+        why = (reason.cause(properties) if reason.is_refusal else None) or failed.name()
+        raise RetryableError(f"cannot read partition {partition} of {topic}: {why}") from error
     finally:
         consumer.close()
 
@@ -94,6 +101,8 @@ def _consume_until(consumer: Consumer, end: int, what: str, stalled_seconds_max:
             if error is None:
                 deadline = time.monotonic() + stalled_seconds_max
                 yield message
+            elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                continue  # librdkafka looks for the group that it must be given, and that is never joined
             elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local codes begin so
                 raise KafkaException(error)
             elif (message.offset() or 0) >= end:

@@ -21,7 +21,8 @@ from consumers.decode import Decoder
 from consumers.ledger.opening import open_ledger
 from consumers.ledger_thread import LedgerThread
 from consumers.settings import load_settings
-from consumers.worker import Worker, WorkerOptions
+from consumers.worker import Worker
+from consumers.worker_options import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

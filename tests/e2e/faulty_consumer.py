@@ -22,7 +22,7 @@ from consumers.exit_codes import ExitCode, ending_of
 from consumers.ledger.opening import open_ledger
 from consumers.logs import configure_logs
 from consumers.settings import load_settings
-from consumers.worker import WorkerOptions
+from consumers.worker_options import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

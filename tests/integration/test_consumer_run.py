@@ -18,7 +18,7 @@ import schemas
 from consumers.cli import run_command
 from consumers.commands.run import work
 from consumers.settings import load_settings
-from consumers.worker import WorkerOptions
+from consumers.worker_options import WorkerOptions
 from sandbox.event_stream import EventTopics, Roughness, event_encoder, make_stream
 from sandbox.server import free_port
 from sandbox.waiting import until

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError
 
-from consumers.errors import FatalError, FencedError, RetryableError
-from consumers.stream.kafka_errors import passes, refuses, translated
+from consumers.errors import FatalError, FencedError, RefusedError, RetryableError
+from consumers.stream.diagnosis import LastReason
+from consumers.stream.kafka_errors import ends, passes, translated
 
 
 def own(name: str) -> int:
@@ -15,15 +16,17 @@ def own(name: str) -> int:
 
 
 TOPIC, GROUP = "p-versjoner", "trekkpaalegg-consumer-1"
+PROPERTIES = {"sasl.username": "we", "sasl.password": "secret-1", "security.protocol": "sasl_ssl"}
 
 
 @pytest.mark.parametrize(
     ("code", "kind", "words"),
     [
         (KafkaError.UNKNOWN_TOPIC_OR_PART, FatalError, "no such topic; set TREKKPAALEGG_TOPIC_PREFIX"),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, FatalError, f"{TOPIC}: Kafka does not let this client read it"),
-        (KafkaError.GROUP_AUTHORIZATION_FAILED, FatalError, f"join the group {GROUP}; ask for an ACL"),
-        (KafkaError.SASL_AUTHENTICATION_FAILED, FatalError, "certificates, user and password"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError, f"does not permit User:we: READ on topic {TOPIC};"),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, RefusedError, f"READ on group {GROUP}; have it granted"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError, "acls apply --consumer-principal User:we`"),
+        (KafkaError.SASL_AUTHENTICATION_FAILED, RefusedError, "certificates, user and password"),
         (KafkaError.FENCED_INSTANCE_ID, FencedError, "TREKKPAALEGG_INSTANCE_ID"),
         (own("TRANSPORT"), RetryableError, "KAFKA_BROKERS"),
         (own("TIMED_OUT"), RetryableError, "the brokers run"),
@@ -31,7 +34,7 @@ TOPIC, GROUP = "p-versjoner", "trekkpaalegg-consumer-1"
     ],
 )
 def test_every_error_is_told_with_what_to_do(code: int, kind: type[Exception], words: str) -> None:
-    told = translated(KafkaError(code), TOPIC, GROUP)
+    told = translated(KafkaError(code), TOPIC, GROUP, PROPERTIES, LastReason())
     assert type(told) is kind
     assert words in str(told)
 
@@ -56,11 +59,24 @@ def test_only_what_mends_itself_passes() -> None:
 )
 def test_a_broker_that_leaves_comes_or_fails_is_waited_for_though_the_error_has_no_flag(code: int) -> None:
     assert passes(KafkaError(code))
-    assert isinstance(translated(KafkaError(code), TOPIC, GROUP), RetryableError)
+    assert isinstance(translated(KafkaError(code), TOPIC, GROUP, PROPERTIES, LastReason()), RetryableError)
 
 
-def test_what_never_mends_itself_is_a_refusal() -> None:
-    assert refuses(KafkaError(own("FATAL"), "x", fatal=True))
-    assert refuses(KafkaError(own("AUTHENTICATION")))
-    assert not refuses(KafkaError(own("SSL"))), "a handshake that was cut off"
-    assert not refuses(KafkaError(own("TRANSPORT")))
+def test_a_reader_without_a_group_needs_no_right_to_one() -> None:
+    group, topic = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    assert [ends(group, joins_group=joined) for joined in (True, False)] == [True, False]
+    assert [ends(topic, joins_group=joined) for joined in (True, False)] == [True, True]
+
+
+def test_a_password_or_certificate_is_refused_and_a_broker_that_is_not_there_is_not() -> None:
+    def is_refusal(code: int, told: str) -> bool:
+        reason = LastReason()
+        reason.take(KafkaError(code, told))
+        reason.take(KafkaError(own("ALL_BROKERS_DOWN")))
+        return reason.is_refusal
+
+    assert is_refusal(own("AUTHENTICATION"), "SASL authentication error")
+    assert is_refusal(own("SSL"), "SSL handshake failed: certificate verify failed")
+    assert is_refusal(own("TRANSPORT"), "Receive failed: tlsv13 alert certificate required: SSL alert number 116")
+    assert not is_refusal(own("SSL"), "SSL handshake failed: Disconnected")
+    assert not is_refusal(own("TRANSPORT"), "Connection refused")

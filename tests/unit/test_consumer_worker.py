@@ -16,7 +16,8 @@ from consumers.errors import FatalError, RetryableError
 from consumers.exit_codes import StoppedError
 from consumers.ledger.port import Advance
 from consumers.ledger_thread import LedgerThread
-from consumers.worker import Worker, WorkerOptions
+from consumers.worker import Worker
+from consumers.worker_options import WorkerOptions
 from sandbox.event_stream import Roughness, make_stream
 from sandbox.fake_ledger import FakeDatabase, FakeLedger, Fault
 from sandbox.fake_subscription import FakeSubscription, FakeTopic
