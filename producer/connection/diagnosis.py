@@ -89,7 +89,7 @@ def cause_of(told: str, properties: Mapping[str, str]) -> Cause | None:
         return Cause(f"{address} does not speak TLS", "see the port in KAFKA_BROKERS, or take KAFKA_CA_PATH away")
     if told:
         words = _AFTER.sub("", told[found.end() :] if found else told).replace(";", ",")[:_WORDS_MAX]
-        return Cause(f"{address}: {words}", "look at KAFKA_BROKERS and the network, and whether the brokers run")
+        return Cause(f"{address}: {words}", "see whether KAFKA_BROKERS is right and the brokers run")
     return _unsaid(address, properties, speaks_tls=speaks_tls)
 
 

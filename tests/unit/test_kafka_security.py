@@ -9,7 +9,9 @@ import pytest
 import consumers.settings
 import producer.settings
 from consumers import kafka_security as of_consumers
+from consumers.stream import diagnosis as diagnosis_of_consumers
 from producer import kafka_security as of_producer
+from producer.connection import diagnosis as diagnosis_of_producer
 from producer.errors import SettingsError
 from producer.kafka_security import security_faults, security_protocol
 
@@ -77,3 +79,9 @@ def test_consumers_speak_as_the_producer_does(tmp_path: Path) -> None:
     assert properties["security.protocol"] == "sasl_ssl"
     assert properties["ssl.ca.location"] == str(ca)
     assert Path(of_consumers.__file__).read_text() == Path(of_producer.__file__).read_text()
+
+
+def test_producer_and_consumers_judge_connections_alike() -> None:
+    """They share no code, so the two copies are kept equal here."""
+    copies = [Path(module.__file__).read_text() for module in (diagnosis_of_consumers, diagnosis_of_producer)]
+    assert copies[0] == copies[1]
