@@ -154,6 +154,17 @@ def wanted_acls(settings: Settings, principals: Principals) -> list[Acl]:
     return list({each.identity: each for each in reversed(acls)}.values())[::-1]
 
 
+def acl_table(settings: Settings, principals: Principals) -> str:
+    """The same as a table of Markdown, for the documents."""
+    lines = ["| Who | May | On | Needed by |", "|---|---|---|---|"]
+    lines += [
+        f"| `{each.principal}` | {each.right.operation} | {each.right.kind} "
+        f"`{each.right.name}{'*' if each.is_prefix else ''}` | {each.needed_by} |"
+        for each in wanted_acls(settings, principals)
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _check(principals: Principals) -> None:
     faults = [
         f"{name}: no name of a principal; give it as Kafka does, such as User:payroll"

@@ -1,0 +1,78 @@
+"""The least rights: for which names, what differs from what is found, and that the document tells them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import producer.publish
+from producer.cli import run_command
+from producer.commands.acls import EXAMPLE, acl_table
+from producer.connection.permission import GROUP, TOPIC, Right, not_permitted
+from producer.publish.acls import Acl, admin_acls, compare, consumer_acls, producer_acls
+from producer.settings import Settings
+
+
+def test_the_document_tells_what_the_code_grants() -> None:
+    document = Path(producer.publish.__file__).with_name("ACLS.md").read_text(encoding="utf-8")
+    assert acl_table(Settings(), EXAMPLE) in document
+
+
+def test_names_follow_the_settings() -> None:
+    names = {each.right.name for each in producer_acls("User:p", "own", "app")}
+    assert names == {"own-versjoner", "own-gjeldende", "own-quarantine", "own-positions", "own-signals", "app-", "app"}
+    assert {each.right.name for each in admin_acls("User:a", "own")} < names
+
+
+def test_a_consumer_needs_only_what_its_commands_need() -> None:
+    assert [str(each.right) for each in consumer_acls("User:c", "own", None, ["tail"])] == [
+        "READ on topic own-versjoner"
+    ]
+    group = consumer_acls("User:c", "own", "payroll", ["run"])[-1]
+    assert (group.right, group.is_prefix) == (Right("READ", GROUP, "payroll"), False)
+
+
+def test_what_differs_is_missing_beyond_or_denied() -> None:
+    wanted = producer_acls("User:p", "own", "app")
+    beyond = Acl("User:p", Right("DELETE", TOPIC, "own-versjoner"))
+    denied = Acl("User:p", Right("WRITE", TOPIC, "own-versjoner"), denies=True)
+    found = compare(wanted, [*wanted[1:], beyond, denied])
+    assert (found.missing, found.beyond, found.denied) == ([wanted[0]], [beyond], [denied])
+
+
+@pytest.mark.parametrize(
+    ("properties", "who"),
+    [
+        ({"sasl.username": "trekk", "sasl.password": "secret-1"}, "User:trekk"),
+        ({"ssl.certificate.location": "/var/c.pem"}, "the owner of /var/c.pem"),
+        ({}, "this client"),
+    ],
+)
+def test_a_missing_right_is_told_with_who_lacks_it_and_no_secret(properties: dict[str, str], who: str) -> None:
+    told = str(not_permitted([Right("WRITE", TOPIC, "t")], properties))
+    assert told.startswith(
+        f"Kafka does not permit {who}: WRITE on topic t; grant it: `trekkpaalegg-producer acls apply"
+    )
+    assert "secret-1" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("list", "--consumer-principal", "payroll"), "payroll: no name of a principal"),
+        (("list", "--consumer-command", "payout"), "--consumer-command payout: there is none that asks Kafka"),
+        (("apply",), "give at least one"),
+    ],
+)
+def test_wrong_usage_is_told(
+    arguments: tuple[str, ...],
+    told: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:9092")
+    assert run_command(["acls", *arguments]) == 2
+    assert told in capsys.readouterr().err
