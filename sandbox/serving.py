@@ -17,6 +17,8 @@ from sandbox.place import LOOPBACK
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from sandbox.certificates import Identity
+
 _START_SECONDS = 10.0
 _BACKLOG = 1024
 
@@ -32,10 +34,19 @@ class _OpenProtocol(H11Protocol):
 class ServerThread:
     """One server on the address `host`. `port` 0 lets the system choose; it stays the same over stop and start.
 
-    `called` is the name by which others reach it.
+    `called` is the name by which others reach it. With an `identity` it speaks TLS.
     """
 
-    def __init__(self, app: ASGIApp, *, port: int = 0, host: str = LOOPBACK, called: str = LOOPBACK) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        port: int = 0,
+        host: str = LOOPBACK,
+        called: str = LOOPBACK,
+        identity: Identity | None = None,
+    ) -> None:
+        self._identity = identity
         self._app = app
         self._host = host
         self.called = called
@@ -66,6 +77,8 @@ class ServerThread:
             server_header=False,
             timeout_keep_alive=60,
             timeout_graceful_shutdown=1,
+            ssl_certfile=self._identity.certificate if self._identity else None,
+            ssl_keyfile=self._identity.key if self._identity else None,
         )
         listener = _bound_socket(self._host, self.port)
         listener.listen(_BACKLOG)
