@@ -11,7 +11,8 @@ from consumers.errors import RetryableError
 from consumers.ledger_thread import LedgerThread
 from consumers.observe.prometheus import PrometheusObserver
 from consumers.observe.standing import Standing
-from consumers.worker import Worker, WorkerOptions
+from consumers.worker import Worker
+from consumers.worker_options import WorkerOptions
 from sandbox.event_stream import Roughness, make_stream
 from sandbox.fake_ledger import FakeDatabase, FakeLedger, Fault
 from sandbox.fake_subscription import FakeSubscription, FakeTopic
