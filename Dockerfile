@@ -15,18 +15,18 @@ RUN python3 -m venv --without-pip /opt/venv \
 FROM dependencies AS project
 WORKDIR /build
 COPY pyproject.toml LICENSE ./
-COPY docker ./docker
+COPY .docker ./.docker
 COPY schemas ./schemas
 COPY producer ./producer
 COPY consumers ./consumers
 COPY sandbox ./sandbox
 RUN for image in "producer producer schemas" "consumer consumers schemas" "sandbox sandbox schemas"; do \
         set -- ${image} && program=$1 && folder=/images/$2 && shift \
-        && mkdir -p ${folder} && cp -r "$@" LICENSE docker/ask_health.py ${folder}/ \
-        && /opt/venv/bin/python docker/write_metadata.py ${folder} trekkpaalegg-${program} \
+        && mkdir -p ${folder} && cp -r "$@" LICENSE .docker/ask_health.py ${folder}/ \
+        && /opt/venv/bin/python .docker/write_metadata.py ${folder} trekkpaalegg-${program} \
         && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash ${folder} || exit 1; \
     done \
-    && cp docker/ledger_has_events.py /images/consumers/
+    && cp .docker/ledger_has_events.py /images/consumers/
 
 # 3. What all three stand on: Python without an installer, the dependencies, and a user who owns nothing.
 FROM ${PYTHON_IMAGE} AS runtime
