@@ -64,6 +64,7 @@ def producer_acls(principal: str, topic_prefix: str, application_id: str) -> lis
         Acl(principal, Right("WRITE", TOPIC, topics.positions), "publishing"),
         Acl(principal, Right("READ", TOPIC, topics.positions), "taking a lane"),
         Acl(principal, Right("READ", TOPIC, topics.signals), "being a worker"),
+        Acl(principal, Right("WRITE", TOPIC, topics.signals), "notifications, and asking a running worker"),
         Acl(principal, Right("READ", TOPIC, topics.quarantine), "quarantine list, show and release"),
     ]
     acls += [Acl(principal, Right("DESCRIBE_CONFIGS", TOPIC, name), "every start") for name in topics]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import KafkaException, Producer
 
+from producer.connection.permission import TOPIC, Right, not_permitted
 from producer.errors import RetryableError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class SignalLog:
 
     def __init__(self, properties: Mapping[str, str], topic: str) -> None:
         self._topic = topic
+        self._properties = properties
         self._producer = Producer(
             {
                 "linger.ms": "0",
@@ -63,7 +65,7 @@ class SignalLog:
                 if error is None:
                     stored.set_result(None)
                 else:
-                    stored.set_exception(self._failure(error.name()))
+                    stored.set_exception(self._meaning(error))
 
         try:
             self._producer.produce(self._topic, value, trekkpliktig.encode(), on_delivery=delivered)
@@ -94,6 +96,11 @@ class SignalLog:
             self._producer.poll(_POLL_SECONDS)
         self._producer.purge()
         self._producer.flush(_POLL_SECONDS)
+
+    def _meaning(self, error: KafkaError) -> RetryableError:
+        if error.name() == "TOPIC_AUTHORIZATION_FAILED":
+            return not_permitted([Right("WRITE", TOPIC, self._topic)], self._properties)
+        return self._failure(error.name())
 
     def _failure(self, reason: str) -> RetryableError:
         return RetryableError(f"signals could not be stored in {self._topic}: {reason}; try again")
