@@ -24,6 +24,8 @@ DOCUMENTS = (
     "consumers/payout/README.md",
     "consumers/webhook/README.md",
     "sandbox/altinn/README.md",
+    "sandbox/CONTAINERS.md",
+    "producer/KAFKA-SECURITY.md",
     "producer/observe/RUNBOOK.md",
     "consumers/observe/RUNBOOK.md",
     ".github/CONTRIBUTING.md",
