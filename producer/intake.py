@@ -91,7 +91,7 @@ class Intake:
             self._held.append(_Held(offset, trekkpliktig, value=value))
             self._observer.signal_taken(self._lane, "forwarded")
         elif isinstance(asked, WakeUp):
-            ours = self._schedule.notify(trekkpliktig)
+            ours = self._schedule.notify(trekkpliktig, hint=asked.notification is not None)
             signals.seen(trekkpliktig, offset, ours=ours)
             if ours and asked.notification is not None:
                 self._notified.add(trekkpliktig)

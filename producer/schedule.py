@@ -125,10 +125,11 @@ class Schedule:
             return 0.0
         return max(self._heap[0][0] - now, 0.0) if self._heap else float("inf")
 
-    def notify(self, trekkpliktig: str, *, urgent: bool = False) -> bool:
+    def notify(self, trekkpliktig: str, *, urgent: bool = False, hint: bool = False) -> bool:
         """Make it due at once, or once more after the reading under way. False when it is not to be read here.
 
-        A pause that the source asked for is kept, unless it is `urgent`, as an operator's wish is.
+        A pause that the source asked for is kept, unless it is `urgent`, as an operator's wish is. A `hint` comes from
+        outside and may come in floods: one that was told of in vain waits a little.
         """
         entry = self._entries.get(trekkpliktig)
         if entry is None or entry.held:
@@ -137,7 +138,7 @@ class Schedule:
             entry.again = True
         elif urgent or not entry.keeps_pause:
             self._put_first(trekkpliktig, entry)
-        if urgent:
+        if not hint:
             entry.vain = 0
         return True
 

@@ -347,7 +347,7 @@ def test_one_that_is_told_of_in_vain_is_read_ever_less_often() -> None:
     readings = []
     for tenth in range(600):
         now = tenth / 10
-        schedule.notify(ONE)
+        schedule.notify(ONE, hint=True)
         while (taken := schedule.take(now)) is not None:
             readings.append(now)
             schedule.succeeded(taken, now, found=False)
@@ -358,23 +358,23 @@ def test_one_that_is_told_of_in_vain_is_read_ever_less_often() -> None:
 def test_one_that_was_told_of_in_vain_is_read_at_once_when_it_has_been_quiet_or_something_came() -> None:
     schedule = schedule_of(ONE, now=0.0)
     for now in (0.0, 0.0, 10.0, 20.0):
-        schedule.notify(ONE)
+        schedule.notify(ONE, hint=True)
         taken = schedule.take(now)
         if taken is not None:
             schedule.succeeded(taken, now, found=False)
-    schedule.notify(ONE)
+    schedule.notify(ONE, hint=True)
     assert schedule.take(20.0) is None
     assert schedule.wait_seconds(20.0) <= VAIN_PAUSE_SECONDS_MAX
     assert schedule.take(20.0 + VAIN_PAUSE_SECONDS_MAX) == ONE
     schedule.succeeded(ONE, 26.0, found=True)
-    schedule.notify(ONE)
+    schedule.notify(ONE, hint=True)
     assert schedule.take(26.0) == ONE
 
 
 def test_an_operators_wish_does_not_wait_for_those_told_of_in_vain() -> None:
     schedule = schedule_of(ONE, now=0.0)
     for _ in range(2):
-        schedule.notify(ONE)
+        schedule.notify(ONE, hint=True)
         schedule.take(0.0)
         schedule.succeeded(ONE, 0.0, found=False)
     schedule.notify(ONE, urgent=True)
