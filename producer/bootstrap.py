@@ -25,9 +25,11 @@ from producer.membership.kafka import KafkaMembership
 from producer.observe.port import NullObserver
 from producer.publish.acls import operations_needed
 from producer.publish.admin import KafkaAdmin
+from producer.publish.explained import ExplainedPublisher
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.signal_log import SignalLog
-from producer.publish.topics import Topics, start_faults
+from producer.publish.standstill import find_standstill
+from producer.publish.topics import Topics, durability_warnings, start_faults
 from producer.receiver.gate import Gate
 from producer.receiver.http import Receiver, receiver_server
 from producer.records import RecordBuilder
@@ -63,10 +65,11 @@ BATCH_BYTES_MAX = 1_000_000
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The cluster as found: the number of lanes, and the largest batch every topic takes."""
+    """The cluster as found: the number of lanes, the largest batch every topic takes, and what makes it less safe."""
 
     lanes: int
     batch_bytes_max: int
+    warnings: tuple[str, ...] = ()
 
 
 def now_microseconds() -> int:
@@ -89,7 +92,8 @@ def find_cluster(settings: Settings) -> Found:
     if faults or lanes is None:
         raise FatalError("; ".join(faults) or "the number of lanes is not recorded: run `topics apply`")
     smallest = min(int(topic.config.get("max.message.bytes", BATCH_BYTES_MAX)) for topic in found.values())
-    return Found(lanes, min(smallest, BATCH_BYTES_MAX))
+    warnings = durability_warnings(found, len(admin.broker_addresses()))
+    return Found(lanes, min(smallest, BATCH_BYTES_MAX), tuple(warnings))
 
 
 def group_members(settings: Settings) -> int:
@@ -239,14 +243,16 @@ def build_publisher(
     make_producer: MakeProducer = Producer,
 ) -> LanePublisher:
     """The one writer of a lane."""
-    return KafkaLanePublisher(
-        kafka_properties(settings),
-        Topics.of(settings.topic_prefix),
+    properties, topics = kafka_properties(settings), Topics.of(settings.topic_prefix)
+    publisher = KafkaLanePublisher(
+        properties,
+        topics,
         lane,
         settings.application_id,
         found.batch_bytes_max,
         membership.metadata,
         observer,
         make_producer=make_producer,
-        find_lacking=lambda wanted: KafkaAdmin(kafka_properties(settings)).lacking(wanted),
+        find_lacking=lambda wanted: KafkaAdmin(properties).lacking(wanted),
     )
+    return ExplainedPublisher(publisher, lambda: find_standstill(properties, topics))

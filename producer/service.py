@@ -127,6 +127,8 @@ class Service:
             self._source = bootstrap.build_source(settings, observer, self._own, stopping)
         self._pool = ThreadPoolExecutor(settings.max_concurrent_calls, thread_name_prefix="call")
         self._lanes: dict[int, Lane] = {}
+        self._reasons: dict[int, str | None] = {}
+        self._kafka_trouble: str | None = None
         self._list_looked_at = 0.0
         self._found: tuple[bootstrap.Found, RecordBuilder] | None = None
         self._found_at = 0.0
@@ -150,6 +152,8 @@ class Service:
             return
         self._watch.ready("start", None)
         self._observer.lanes_found(found.lanes)
+        if found.warnings:
+            _log.warning("the topics are less safe than they can be", reason="; ".join(found.warnings))
         membership = bootstrap.build_membership(self._settings, self._take_trouble)
         worker = Worker(
             membership,
@@ -159,7 +163,7 @@ class Service:
             lambda: self._turn(found.lanes, membership, worker),
             alone=self._once,
             times=msgspec.structs.replace(TIMES, tries_max=ALONE_TRIES_MAX if self._is_command else None),
-            waits=lambda lane, reason: self._watch.ready(lane_name(lane), reason),
+            waits=self._tell_wait,
         )
         try:
             worker.run()
@@ -175,7 +179,7 @@ class Service:
 
     def _turn(self, lanes: int, membership: Membership, worker: Worker) -> None:
         self._watch.beat(WORKER_BEAT)
-        self._watch.ready("kafka", "no broker is connected" if membership.is_connected() is False else None)
+        self._tell_kafka(membership.trouble())
         waiting = [f"lane {lane}: {reason}" for lane, reason in worker.waiting_lanes().items()]
         self._watch.ready("lanes", "; ".join(waiting) or None)
         now = time.monotonic()
@@ -185,6 +189,20 @@ class Service:
         if self._own.refresh():
             for number, lane in self._lanes.items():
                 lane.set_trekkpliktige(self._own.in_lane(number, lanes))
+
+    def _tell_kafka(self, trouble: str | None) -> None:
+        if trouble == self._kafka_trouble:
+            return
+        if trouble is None:
+            _log.info("Kafka answers again")
+        else:
+            _log.warning("Kafka does not answer", reason=trouble)
+        self._kafka_trouble = trouble
+        self._watch.ready("kafka", trouble)
+
+    def _tell_wait(self, lane: int, reason: str | None) -> None:
+        self._reasons[lane] = reason
+        self._watch.ready(lane_name(lane), reason)
 
     def _take_trouble(self, trouble: ProducerError | None) -> None:
         """Trouble with the group, or none any more. Only commands end by it."""
@@ -226,7 +244,8 @@ class Service:
         publisher = self._build_publisher(self._settings, found, number, membership, self._observer)
         parts = LaneParts(self._source, self._pool, publisher, records, schedule, self._observer)
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
-        lane = self._lanes[number] = Lane(number, parts, options, _LaneWatch(self._watch, number))
+        watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))
+        lane = self._lanes[number] = Lane(number, parts, options, watch)
         return lane
 
     def _surroundings(self) -> tuple[bootstrap.Found, RecordBuilder]:
@@ -244,13 +263,13 @@ def lane_name(lane: int) -> str:
 
 
 class _LaneWatch:
-    """Watches one lane: it is ready from its first turn until it ends."""
+    """Watches one lane: it is ready from its first turn until it ends. `reason`: what ended it before, if anything."""
 
-    def __init__(self, watch: Watch, lane: int) -> None:
+    def __init__(self, watch: Watch, lane: int, reason: str | None = None) -> None:
         self._watch = watch
         self._name = lane_name(lane)
         self._is_ready = False
-        watch.ready(self._name, "not taken yet")
+        watch.ready(self._name, "not taken yet" if reason is None else f"not taken again yet: {reason}")
 
     def beat(self) -> None:
         self._watch.beat(self._name)

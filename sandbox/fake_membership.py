@@ -173,6 +173,10 @@ class FakeMembership:
         """As the port says."""
         return True
 
+    def trouble(self) -> str | None:
+        """As the port says."""
+        return None
+
     def leave(self) -> None:
         """As the port says."""
         lanes, self._lanes, self._next = self._lanes, set(), {}

@@ -95,6 +95,7 @@ class EmbeddedServer(ABC):
             for port in self._ports():
                 if not is_free(port):
                     raise ServerStartError(f"port {port} of {LOOPBACK} is taken; choose another, or 0 for a free one")
+            self.stop()  # one that has ended by itself leaves its watchdog
             self._process = self._launch()
 
     def stop(self) -> None:

@@ -20,6 +20,9 @@ LEDGER_SECONDS_MAX = 15.0
 """A ledger that takes longer over one call, without refusing it, is out of reach for all that is known."""
 
 
+NO_BROKER = "no broker is connected: see whether the brokers run and have room on their disks"
+
+
 class _Call(msgspec.Struct):
     """A call under way: since when, and why it failed last."""
 
@@ -130,7 +133,7 @@ class Standing:
             if self._look is None:
                 found.setdefault("start", "ledger and Kafka have not been reached yet")
             elif self._unreachable_since is not None:
-                found.setdefault(Other.KAFKA.value, "no broker is connected")
+                found.setdefault(Other.KAFKA.value, NO_BROKER)
             elif not self._look.is_member:
                 found["partitions"] = "the group has not given out the partitions yet"
             return found

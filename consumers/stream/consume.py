@@ -288,7 +288,8 @@ class Subscription:
         self._seen = seen_in(text, self.topic)
 
     def _tell_silence(self) -> None:
-        self._owner.tell("Kafka does not answer; reading goes on when it does", topic=self.topic)
+        words = "Kafka does not answer; reading goes on when it does"
+        self._owner.tell(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 
     def _translated(self, error: KafkaError) -> FatalError | FencedError | RetryableError:
         return translated(error, self.topic, self._group_id, self._properties, self._reason)

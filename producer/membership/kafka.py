@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -15,6 +14,7 @@ from producer.connection.diagnosis import LastReason
 from producer.connection.permission import GROUP, TOPIC, Right, not_permitted
 from producer.errors import FatalError, FencedError, ProducerError, RetryableError
 from producer.membership.port import Signal
+from producer.membership.standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,23 +25,12 @@ SESSION_TIMEOUT_SECONDS = 10.0
 STATISTICS_INTERVAL_SECONDS = 2
 _CALL_SECONDS_MAX = 2.0
 _SIGNALS_AT_ONCE_MAX = 500
-_CONNECTED = frozenset({"UP", "UPDATE", "REAUTH"})
 _LOOK_SECONDS_MAX = 1.0
 _LOOK_PAUSE_SECONDS = 2.0
 _FILES = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location")
 _SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
 
 _log = structlog.get_logger(__name__)
-
-
-class _Broker(msgspec.Struct):
-    state: str = ""
-
-
-class _Statistics(msgspec.Struct):
-    """What is needed of librdkafka's statistics; source: its STATISTICS.md."""
-
-    brokers: dict[str, _Broker] = {}
 
 
 class KafkaMembership:
@@ -68,6 +57,7 @@ class KafkaMembership:
         instance_id: str | None,
         on_trouble: Callable[[ProducerError | None], None] = lambda _: None,
     ) -> None:
+        self._standing = Standing()
         settings: dict[str, Any] = {
             **_protocol(properties.get("group.protocol", "classic")),
             **properties,
@@ -76,7 +66,7 @@ class KafkaMembership:
             "auto.offset.reset": "earliest",
             "isolation.level": "read_uncommitted",
             "statistics.interval.ms": STATISTICS_INTERVAL_SECONDS * 1000,
-            "stats_cb": self._take_statistics,
+            "stats_cb": self._standing.take,
             "error_cb": self._take_reason,
         }
         if instance_id:
@@ -91,7 +81,6 @@ class KafkaMembership:
         self._look_at = 0.0
         self._reason = LastReason()
         self._metadata: object = None
-        self._is_connected: bool | None = None
         self._consumer = self._connect()
         self._given: Callable[[dict[int, int]], None] | None = None
         self._taken: Callable[[set[int]], None] | None = None
@@ -122,7 +111,8 @@ class KafkaMembership:
                 key = (message.key() or b"").decode(errors="replace")
                 signals.append(Signal(message.partition() or 0, message.offset() or 0, key, message.value()))
             elif error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - librdkafka's local codes begin so
-                raise _put_out(error)
+                self._take_end(_put_out(error))
+                return signals
             else:
                 self._take_error(error)
             message = self._poll(0.0) if len(signals) < _SIGNALS_AT_ONCE_MAX else None
@@ -140,6 +130,13 @@ class KafkaMembership:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's local codes begin so
             self._is_cut_off = True
 
+    def _take_end(self, error: FatalError) -> None:
+        """The consumer can do no more. Raises it, unless the fence is likely of our own making."""
+        if not isinstance(error, FencedError) or not self._standing.may_join_again():
+            raise error
+        _log.warning("fenced after the coordinator of the group was away: joining again", reason=str(error))
+        self._connect_anew()
+
     def _take_error(self, error: KafkaError) -> None:
         if error.code() in {KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED}:
             self._tell(self._meaning(error))
@@ -153,6 +150,7 @@ class KafkaMembership:
         except KafkaException as error:
             self._tell(self._meaning(error.args[0]))
             if self._reason.is_refusal and self._files != _stamps(self._properties):
+                _log.info("certificates have changed: connecting anew")
                 self._connect_anew()
             return
         self._is_cut_off = False
@@ -174,7 +172,6 @@ class KafkaMembership:
 
     def _connect_anew(self) -> None:
         """With the files that are there now. The lanes are given up, and come back with the new connection."""
-        _log.info("certificates have changed: connecting anew")
         self._new = {}
         self._consumer.close()
         self._consumer = self._connect()
@@ -210,15 +207,15 @@ class KafkaMembership:
 
     def is_connected(self) -> bool | None:
         """See `Membership.is_connected`."""
-        return self._is_connected
+        return self._standing.is_connected
+
+    def trouble(self) -> str | None:
+        """See `Membership.trouble`."""
+        return self._standing.trouble()
 
     def leave(self) -> None:
         """See `Membership.leave`."""
         self._consumer.close()
-
-    def _take_statistics(self, text: str) -> None:
-        brokers = msgspec.json.decode(text, type=_Statistics).brokers.values()
-        self._is_connected = any(broker.state in _CONNECTED for broker in brokers)
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._new |= {each.partition: each for each in partitions}

@@ -43,5 +43,8 @@ class Membership(Protocol):
     def is_connected(self) -> bool | None:
         """Whether Kafka is within reach, as of the last poll; None while that is unknown."""
 
+    def trouble(self) -> str | None:
+        """What keeps Kafka or the group from answering, and what to do, as of the last poll; None when nothing does."""
+
     def leave(self) -> None:
         """Leave the group, so that others take over at once."""

@@ -36,6 +36,11 @@ TRANSACTION_TIMEOUT_SECONDS = 15
 OFFSETS_SECONDS_MAX = 10.0
 """Longer than a cluster needs to find another coordinator for the group, shorter than the transaction's timeout."""
 
+COMMIT_SECONDS_MAX = 30.0
+ABORT_SECONDS_MAX = 10.0
+"""So long each is asked for again. librdkafka would wait for ever for a partition that takes nothing."""
+
+END_CALL_SECONDS = 5.0
 INIT_TIMEOUT_SECONDS = 30.0
 INIT_CALL_SECONDS = 1.0
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
@@ -155,7 +160,8 @@ class KafkaLanePublisher:
             self._call(Step.PRODUCE, lambda: self._produce(records))
             signal = [TopicPartition(self._topics.signals, self._lane, signal_offset)]
             self._call(Step.OFFSETS, lambda: self._send_offsets(signal))
-            self._call(Step.COMMIT, self._producer.commit_transaction)
+            commit = self._producer.commit_transaction
+            self._call(Step.COMMIT, lambda: commit(END_CALL_SECONDS))
             outcome = "committed"
         except AbortedError:
             outcome = "aborted"
@@ -247,7 +253,8 @@ class KafkaLanePublisher:
                     raise OutcomeUnknownError(told) from error
                 if verdict is Verdict.ABORT:
                     self._abort(what, error, step)
-                if self._reason.is_refusal and time.monotonic() - began > REFUSED_SECONDS_MAX:
+                seconds_max = ABORT_SECONDS_MAX if step is Step.ABORT else COMMIT_SECONDS_MAX
+                if time.monotonic() - began > (REFUSED_SECONDS_MAX if self._reason.is_refusal else seconds_max):
                     raise OutcomeUnknownError(f"{what}: {self._why(failed.name)}") from error
                 time.sleep(_CALL_AGAIN_PAUSE_SECONDS)
             else:
@@ -255,7 +262,8 @@ class KafkaLanePublisher:
 
     def _abort(self, what: str, cause: KafkaException, step: Step) -> None:
         assert self._producer is not None  # noqa: S101 - publish() checked it
-        self._call(Step.ABORT, self._producer.abort_transaction)
+        abort = self._producer.abort_transaction
+        self._call(Step.ABORT, lambda: abort(END_CALL_SECONDS))
         if cause.args[0].name() == "MSG_SIZE_TOO_LARGE":
             message = f"{what}: a topic takes less than it did when the lane was taken"
             raise OutcomeUnknownError(message) from cause

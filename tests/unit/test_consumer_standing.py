@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consumers.observe.port import Look, Other
-from consumers.observe.standing import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, Standing
+from consumers.observe.standing import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER, Standing
 
 
 class Clock:
@@ -68,7 +68,7 @@ def test_it_says_what_is_missing_until_it_is_there(standing: Standing) -> None:
     assert standing.missing()["ledger"] == "out of reach"
     standing.call_ended(Other.LEDGER)
     standing.looked(look(is_reachable=False, is_member=False))
-    assert standing.missing() == {"kafka": "no broker is connected"}
+    assert standing.missing() == {"kafka": NO_BROKER}
     standing.looked(look(is_member=False))
     assert standing.missing().keys() == {"partitions"}
     standing.looked(look())

@@ -1,0 +1,71 @@
+"""A publisher whose errors say why Kafka takes nothing: they stay what they are, and get a reason if there is one."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer.errors import FencedError, NotPermittedError, OutcomeUnknownError, RetryableError
+from producer.publish.explained import ExplainedPublisher
+from sandbox.fake_publisher import FakeKafka, Fault
+
+FULL = "look at the broker's disk"
+
+
+class Failing:
+    """A publisher that raises what it is told to."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def take(self, is_stopping: object = None) -> None:  # noqa: ARG002 - the port gives it
+        raise self.error
+
+    def publish(self, records: object, signal_offset: int) -> None:  # noqa: ARG002 - as above
+        raise self.error
+
+    def close(self) -> None:
+        pass
+
+
+def never() -> str | None:
+    pytest.fail("there is nothing to ask Kafka about")
+
+
+def test_what_goes_well_is_passed_on_and_kafka_is_not_asked():
+    kafka = FakeKafka()
+    publisher = ExplainedPublisher(kafka.publisher(), never)
+    publisher.take()
+    publisher.publish([], 7)
+    assert kafka.signal_offset(0) == 7
+
+
+def test_an_unknown_outcome_gets_the_reason_and_stays_one():
+    kafka = FakeKafka()
+    publisher = ExplainedPublisher(kafka.publisher(), lambda: FULL)
+    publisher.take()
+    kafka.fail(Fault.COMMIT_LOST, 0)
+    with pytest.raises(OutcomeUnknownError, match=FULL):
+        publisher.publish([], 1)
+
+
+def test_a_lane_that_cannot_be_taken_gets_the_reason_and_without_one_its_own_words():
+    error = RetryableError("lane 0 cannot be taken: _TIMED_OUT", retry_after_seconds=3.0)
+    with pytest.raises(RetryableError, match=f"_TIMED_OUT: {FULL}") as raised:
+        ExplainedPublisher(Failing(error), lambda: FULL).take()
+    assert raised.value.retry_after_seconds == 3.0
+    with pytest.raises(RetryableError, match=r"_TIMED_OUT$"):
+        ExplainedPublisher(Failing(error), lambda: None).take()
+
+
+@pytest.mark.parametrize("error", [FencedError("another"), NotPermittedError("WRITE on topic t")])
+def test_what_says_all_by_itself_is_left_alone(error):
+    publisher = ExplainedPublisher(Failing(error), never)
+    with pytest.raises(type(error)) as raised:
+        publisher.take()
+    assert raised.value is error
+
+
+def test_one_that_is_to_stop_does_not_ask():
+    publisher = ExplainedPublisher(Failing(RetryableError("left")), never)
+    with pytest.raises(RetryableError, match="left"):
+        publisher.take(lambda: True)
