@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from sandbox.kafka_cluster import KafkaCluster
 from sandbox.ledger_follower import LedgerFollower
@@ -38,6 +40,16 @@ class Stream:
 
     def wait_until(self, holds: Callable[[], object], what: str) -> None:
         self.stage.wait_until(holds, GOES_ON_SECONDS_MAX, what)
+
+    def address(self) -> str:
+        """Of the first producer."""
+
+        def ports() -> list[int]:
+            entries = self.producers[0].log_entries()
+            return [entry["http_port"] for entry in entries if entry.get("event") == "started"]
+
+        self.wait_until(ports, "its addresses are served")
+        return f"http://127.0.0.1:{ports()[0]}"
 
     def wait_until_in_sync(self) -> None:
         topic = self.stage.topics.versjoner
@@ -94,6 +106,55 @@ def test_the_stream_goes_on_through_the_death_of_every_broker_whatever_it_leads(
         for node in spared:
             kill_and_bring_back(stream, node)
     stream.prove()
+
+
+def test_with_two_of_three_brokers_away_the_stream_says_so_stands_still_and_goes_on_by_itself(stream: Stream) -> None:
+    cluster, stage = stream.cluster, stream.stage
+    url = stream.address()
+    with stage.traffic():
+        stage.wait_until_owned(*stream.producers)
+        stream.wait_until_it_goes_on()
+        for node in (1, 2):
+            cluster.nodes[node].kill()
+        stream.wait_until(lambda: "start the brokers that are down" in unready(url), "it says what to do")
+        assert "start the brokers that are down" in stream.producers[0].log_file.read_text()
+        cluster.start()
+        stream.wait_until_in_sync()
+        stream.wait_until_it_goes_on()
+    stream.wait_until(lambda: not unready(url), "it is ready again")
+    stream.prove()
+
+
+def test_with_fewer_replicas_than_a_topic_asks_for_the_producer_says_so_and_loses_nothing(stream: Stream) -> None:
+    """`min.insync.replicas` is raised to three while a broker is down, and set back while it still is."""
+    cluster, stage = stream.cluster, stream.stage
+    url, topic = stream.address(), stage.topics.versjoner
+    with stage.traffic():
+        stage.wait_until_owned(*stream.producers)
+        stream.wait_until_it_goes_on()
+        set_in_sync_min(cluster, topic, 3)
+        cluster.nodes[3].kill()
+        words = f"{topic} takes nothing with 2 replicas in sync, as its min.insync.replicas is 3"
+        stream.wait_until(lambda: words in unready(url), "it says what to do")
+        assert words in stream.producers[0].log_file.read_text()
+        set_in_sync_min(cluster, topic, 2)
+        stream.wait_until_it_goes_on()
+        cluster.start()
+        stream.wait_until_in_sync()
+    stream.wait_until(lambda: not unready(url), "it is ready again")
+    stream.prove()
+
+
+def set_in_sync_min(cluster: KafkaCluster, topic: str, replicas: int) -> None:
+    entry = ConfigEntry("min.insync.replicas", str(replicas), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
+    admin.incremental_alter_configs([resource], request_timeout=GOES_ON_SECONDS_MAX)[resource].result()
+
+
+def unready(url: str) -> str:
+    answer = httpx.get(f"{url}/readyz", timeout=20)
+    return "" if answer.is_success else str(answer.json())
 
 
 def kill_and_bring_back(stream: Stream, node: int) -> None:
