@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,6 +31,7 @@ from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.signal_log import SignalLog
 from producer.publish.standstill import find_standstill
 from producer.publish.topics import Topics, durability_warnings, start_faults
+from producer.pulling import PullParts
 from producer.receiver.gate import Gate
 from producer.receiver.http import Receiver, receiver_server
 from producer.records import RecordBuilder
@@ -149,6 +151,14 @@ def build_subscription_keeper(
 def build_event_feed(settings: Settings, http: httpx.Client, external_ref_of: Callable[[str], str | None]) -> EventFeed:
     """The events of Altinn, to be pulled. Raises `SettingsError` as `build_source`."""
     return AltinnEventFeed(build_altinn_client(settings, http, external_ref_of))
+
+
+def build_pull(settings: Settings, own: Own, stopping: threading.Event) -> PullParts:
+    """What the lanes ask Altinn by, with connections and threads of its own. Raises as `build_source`."""
+    http = open_http_client(settings.max_concurrent_calls, stopping)
+    feed = build_event_feed(settings, http, own.external_ref_of)
+    pool = ThreadPoolExecutor(settings.max_concurrent_calls, thread_name_prefix="pull")
+    return PullParts(feed, pool, settings.pull_interval_seconds)
 
 
 def build_altinn_client(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from producer.domain.detection import Detection
+    from producer.domain.state import EventCursor
     from producer.domain.wish import Answer
     from producer.observe.port import Observer
     from producer.plan import LaneOptions
@@ -77,7 +78,11 @@ class Committer:
         for reading in ended:
             records += self._end(reading, positions)
             self.signals.ended(reading.trekkpliktig, reading.signals_begun_at)
+        cursors = self._moved_cursors(ended)
+        records += [self._records.of_event_cursor(self._lane, each, cursor) for each, cursor in cursors.items()]
         self._put(records)
+        for trekkpliktig, cursor in cursors.items():
+            self.state.of(trekkpliktig).event_cursor = cursor
         self._remember(positions, zip(ready, detections, strict=True))
         return detections
 
@@ -123,6 +128,15 @@ class Committer:
         published, quarantined = len(detection.publications), len(detection.rejected)
         return with_progress(position, reading.wishes, reading.orders_seen, published, quarantined)
 
+    def _moved_cursors(self, ended: Sequence[Reading]) -> dict[str, EventCursor]:
+        """Places among Altinn's events that these ends make safe, and that do not stand yet."""
+        return {
+            reading.trekkpliktig: reading.event_cursor
+            for reading in ended
+            if reading.event_cursor is not None
+            and reading.event_cursor != self.state.of(reading.trekkpliktig).event_cursor
+        }
+
     def _context(self, reading: Reading) -> Context:
         options = self._options
         now = options.now()
@@ -166,5 +180,5 @@ class Committer:
 
     def _was_unannounced(self, reading: Reading, *, first: bool) -> bool:
         """Whether no signal has told of what this reading found. The first reading of all finds what is old."""
-        is_own_initiative = reading.origin in _OWN_INITIATIVE and not reading.wishes
+        is_own_initiative = reading.origin in _OWN_INITIATIVE and not (reading.wishes or reading.is_told)
         return is_own_initiative and not first and not self.signals.is_waiting(reading.trekkpliktig)

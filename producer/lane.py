@@ -19,6 +19,7 @@ from producer.errors import AbortedError, FatalError, RetryableError, SuspendedE
 from producer.figures import figures_of
 from producer.intake import Intake
 from producer.plan import READINGS_MIN, begin_reading, has_lost_its_place, readings_allowed, vanished_of
+from producer.pulling import Pulling
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from producer.observe.port import Observer
     from producer.plan import LaneOptions
     from producer.publish.port import LanePublisher
+    from producer.pulling import PullParts
     from producer.reading import Reading
     from producer.records import RecordBuilder
     from producer.schedule import Schedule
@@ -50,6 +52,7 @@ class LaneParts(NamedTuple):
     records: RecordBuilder
     schedule: Schedule
     observer: Observer
+    pull: PullParts | None = None
 
 
 class LaneWatch(Protocol):
@@ -71,6 +74,7 @@ class Lane:
         self._calls = Calls(parts.source, parts.pool)
         self._committer = Committer(number, parts.publisher, parts.records, options, parts.observer)
         self._intake = Intake(number, self._committer, parts.records, parts.schedule, options, parts.observer)
+        self._pulling = Pulling(parts.pull, parts.schedule, options.own, self._calls.put, parts.observer)
         self._observer = parts.observer
         self._options = options
         self._watch = watch
@@ -106,8 +110,10 @@ class Lane:
             _log.info("lane taken", lane=self.number, trekkpliktige=len(self.schedule), orders=orders)
             self._observer.lane_taken(self.number, len(self.schedule), orders)
             self._intake.begin()
+            self._pulling.relist()
             while not self._stopping.is_set() and not self._is_done:
                 self._watch.beat()
+                self._pulling.ask_due(self._committer.state)
                 self._begin_due()
                 self._calls.take_answers(self._wait_seconds())
                 self._settle()
@@ -127,6 +133,7 @@ class Lane:
     def _set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
         self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic())
         self._intake.relist()
+        self._pulling.relist()
 
     def _settle(self) -> None:
         try:
@@ -142,6 +149,9 @@ class Lane:
             return
         if reading is not None:
             reading.dropped = True
+            self._pulling.reading_failed(reading)
+        for each in ended:
+            self._pulling.reading_failed(each)
         self._ended = [each for each in self._ended if each not in ended]
         self.schedule.dropped(trekkpliktig, time.monotonic())
 
@@ -157,8 +167,9 @@ class Lane:
                 continue
             position = self._committer.state.of(trekkpliktig).position
             signals_begun_at = self._committer.signals.next_offset
-            is_notified = self._intake.is_notified(trekkpliktig)
+            is_notified = self._intake.is_notified(trekkpliktig) or self._pulling.is_told(trekkpliktig)
             reading = begin_reading(trekkpliktig, position, signals_begun_at, self._options, is_notified=is_notified)
+            self._pulling.reading_begins(reading)
             self._readings[trekkpliktig] = reading
             self._ask_page(reading)
 
@@ -177,7 +188,8 @@ class Lane:
             return _ENDS_WAIT_SECONDS_MAX if self._readings else 0.0
         if len(self._readings) >= READINGS_MIN:
             return _WAIT_SECONDS_MAX
-        return min(self.schedule.wait_seconds(time.monotonic()), _WAIT_SECONDS_MAX)
+        now = time.monotonic()
+        return min(self.schedule.wait_seconds(now), self._pulling.wait_seconds(now), _WAIT_SECONDS_MAX)
 
     def _take_page(self, reading: Reading, call: Future[Any]) -> None:
         if reading.dropped:
@@ -261,6 +273,7 @@ class Lane:
             raise error
         reading.dropped = True
         self._readings.pop(reading.trekkpliktig, None)
+        self._pulling.reading_failed(reading)
         now = time.monotonic()
         if isinstance(error, SuspendedError):
             self.schedule.suspend(reading.trekkpliktig, now)

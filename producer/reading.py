@@ -18,7 +18,7 @@ from producer.domain.trekkpaalegg import Rejected, Trekkpaalegg
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from producer.domain.state import TrekkpliktigState
+    from producer.domain.state import EventCursor, TrekkpliktigState
     from producer.domain.trekkpaalegg import Element, Fetched, Origin
     from producer.source.port import Page
 
@@ -29,7 +29,8 @@ FETCHES_MAX = 500
 class Reading:
     """State of one reading. `cursor` is where it begins; `full` when it compares everything from 0.
 
-    `found` says whether anything new has come; `wishes` are the ids of those that it is to fulfil.
+    `found` says whether anything new has come; `wishes` are the ids of those that it is to fulfil. `event_cursor` is
+    how far Altinn had been asked when it began, None where it was not; `is_told` whether events wanted the reading.
     """
 
     def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int, *, full: bool) -> None:
@@ -40,6 +41,8 @@ class Reading:
         self.wishes: frozenset[str] = frozenset()
         self.found = False
         self.signals_begun_at = signals_begun_at
+        self.event_cursor: EventCursor | None = None
+        self.is_told = False
         self.dropped = False
         self.failure: BaseException | None = None
         self.orders_seen = 0

@@ -14,13 +14,13 @@ from producer.domain.detection import rejection_of
 from producer.domain.trekkpaalegg import RejectionReason
 from producer.errors import RejectedTrekkpaaleggError
 from producer.publish.port import NO_HEADERS, Record
-from producer.publish.state_records import answer_record, granted_records, state_records
+from producer.publish.state_records import answer_record, event_cursor_record, granted_records, state_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from producer.domain.detection import Context, Detection
-    from producer.domain.state import TrekkpliktigPosition, TrekkpliktigState
+    from producer.domain.state import EventCursor, TrekkpliktigPosition, TrekkpliktigState
     from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.domain.wish import Answer
     from producer.encode.event import EventEncoder
@@ -91,6 +91,10 @@ class RecordBuilder:
     ) -> list[Record]:
         """What makes a wish stand."""
         return list(granted_records(self._topics.positions, lane, trekkpliktig, granted, state))
+
+    def of_event_cursor(self, lane: int, trekkpliktig: str, cursor: EventCursor) -> Record:
+        """How far the events about it were dealt with."""
+        return event_cursor_record(self._topics.positions, lane, trekkpliktig, cursor)
 
     def of_signal(self, lane: int, trekkpliktig: str, value: bytes | None) -> Record:
         """A signal, to the lane that it is for."""

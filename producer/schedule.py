@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 FAILING_PAUSE_SECONDS = 5.0
 FAILING_PAUSE_SECONDS_MAX = 300.0
@@ -155,6 +155,11 @@ class Schedule:
             entry.held = False
             self.notify(trekkpliktig, urgent=True)
 
+    def is_held(self, trekkpliktig: str) -> bool:
+        """Whether it is not to be read, whoever asks."""
+        entry = self._entries.get(trekkpliktig)
+        return entry is not None and entry.held
+
     def dropped(self, trekkpliktig: str, now: float) -> None:
         """The reading under way was broken off, by no fault of its own: due at once."""
         entry = self._ended(trekkpliktig)
@@ -215,6 +220,9 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
 
     def __contains__(self, trekkpliktig: object) -> bool:
         return trekkpliktig in self._entries

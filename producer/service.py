@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from producer.membership.port import Membership
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
+    from producer.pulling import PullParts
     from producer.records import RecordBuilder
     from producer.settings import Settings
     from producer.source.port import Page, TrekkpaaleggSource
@@ -125,6 +126,9 @@ class Service:
         if errand is None or errand:
             self._own = Own(TrekkpliktigeList(settings, _log.warning))
             self._source = bootstrap.build_source(settings, observer, self._own, stopping)
+        self._pull: PullParts | None = None
+        if settings.pulls and self._own is not None and not self._is_command:
+            self._pull = bootstrap.build_pull(settings, self._own, stopping)
         self._pool = ThreadPoolExecutor(settings.max_concurrent_calls, thread_name_prefix="call")
         self._lanes: dict[int, Lane] = {}
         self._reasons: dict[int, str | None] = {}
@@ -170,7 +174,8 @@ class Service:
         finally:
             # Also where nobody asked us to stop: calls under way are broken off, or the process would wait for them.
             self._stopping.set()
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            for pool in (self._pool, self._pull.pool) if self._pull is not None else (self._pool,):
+                pool.shutdown(wait=False, cancel_futures=True)
             worker.leave()
 
     @property
@@ -242,7 +247,7 @@ class Service:
             schedule = Schedule(self._settings.poll_interval_seconds, random.random)
         schedule.set_trekkpliktige(served, time.monotonic())
         publisher = self._build_publisher(self._settings, found, number, membership, self._observer)
-        parts = LaneParts(self._source, self._pool, publisher, records, schedule, self._observer)
+        parts = LaneParts(self._source, self._pool, publisher, records, schedule, self._observer, self._pull)
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))
         lane = self._lanes[number] = Lane(number, parts, options, watch)

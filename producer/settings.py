@@ -72,6 +72,7 @@ class Settings(BaseModel):
     webhook_proxies: NetworksText = ()
     webhook_calls_per_second: Annotated[int, Field(ge=1)] = 200
     notification_transport: Literal["push", "pull"] = "push"
+    pull_interval_seconds: Seconds = 30
     altinn_url: BaseUrl = "https://platform.altinn.no"
     altinn_scopes: str = "altinn:events.subscribe"
     maskinporten_client_id: str = ""
@@ -99,6 +100,11 @@ class Settings(BaseModel):
     def receives(self) -> bool:
         """Whether the service takes calls that tell of changes."""
         return self.source == "notification" and self.notification_transport == "push"
+
+    @property
+    def pulls(self) -> bool:
+        """Whether the service asks for what tells of changes."""
+        return self.source == "notification" and self.notification_transport == "pull"
 
 
 def setting_name(field: str) -> str:

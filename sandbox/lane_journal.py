@@ -27,6 +27,7 @@ class Journal(NullObserver):
         self.lanes_left = 0
         self.signals: Counter[str] = Counter()
         self.unannounced_count = 0
+        self.notifications: Counter[str] = Counter()
 
     def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002 - the port gives them
         """Keep the detection."""
@@ -50,6 +51,11 @@ class Journal(NullObserver):
         """Keep the warning."""
         with self.changed:
             self.positions_ahead.append((trekkpliktig, position, source_max))
+
+    def notification_received(self, outcome: str) -> None:
+        """Count it."""
+        with self.changed:
+            self.notifications[outcome] += 1
 
     def signal_taken(self, lane: int, kind: str) -> None:  # noqa: ARG002 - as above
         """Count it."""

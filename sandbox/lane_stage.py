@@ -21,6 +21,7 @@ from producer.encode.signal import encode_wish
 from producer.encode.state import decode_answers, decode_trekkpliktig_position
 from producer.lane import Lane, LaneParts
 from producer.plan import LaneOptions
+from producer.pulling import PullParts
 from producer.records import RecordBuilder
 from producer.schedule import Schedule
 from sandbox.fake_publisher import FakeKafka
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from producer.altinn.port import EventFeed
     from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.domain.wish import Answer
     from producer.source.port import TrekkpaaleggSource
     from sandbox.fake_publisher import Written
 
 WAIT_SECONDS_MAX = 10.0
+PULL_INTERVAL_SECONDS = 0.02
 SECOND = 1_000_000
 """Microseconds, as the clock counts."""
 
@@ -106,10 +109,10 @@ class LaneStage:
     """Lane 0 of `lanes`, started and stopped again and again on the same source and topics.
 
     `own` are all that the application serves, `trekkpliktige` those of them in this lane. What is in `through` when a
-    lane is started stands between it and the source.
+    lane is started stands between it and the source. It asks `feed`, where there is one, all the time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a test names those that it minds
         self,
         trekkpliktige: Sequence[str],
         *,
@@ -119,6 +122,7 @@ class LaneStage:
         reconcile_interval_seconds: float = 86_400.0,
         event_bytes_max: int = EVENT_BYTES_MAX,
         lanes: int = 1,
+        feed: EventFeed | None = None,
     ) -> None:
         self.source = FakeSource(maks_antall=maks_antall)
         self.through: TrekkpaaleggSource | None = None
@@ -133,6 +137,7 @@ class LaneStage:
         self.turns = Turns()
         self._records = build_records(self.kafka, event_bytes_max)
         self._pool = ThreadPoolExecutor(5)
+        self._pull = None if feed is None else PullParts(feed, self._pool, PULL_INTERVAL_SECONDS)
         self._thread: threading.Thread | None = None
         self._options = LaneOptions(
             own=frozenset((*own, *trekkpliktige)),
@@ -162,7 +167,7 @@ class LaneStage:
         schedule.set_trekkpliktige(self.trekkpliktige, time.monotonic())
         source = self.through or self.source
         self.publisher = self.kafka.publisher()
-        parts = LaneParts(source, self._pool, self.publisher, self._records, schedule, self.journal)
+        parts = LaneParts(source, self._pool, self.publisher, self._records, schedule, self.journal, self._pull)
         self.turns = Turns()
         self.lane = lane = Lane(0, parts, self._options, self.turns)
         first_signal_offset = self.kafka.signal_offset(0) or 0

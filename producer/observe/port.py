@@ -33,7 +33,10 @@ class Observer(Protocol):
         """A token was asked for: `ok`, `retry`, `suspended` or `fatal`."""
 
     def notification_received(self, outcome: str) -> None:
-        """A call told of a change, or was to; what came of it: `wake_up`, `double` or what `Receiver` says."""
+        """A call told of a change, or was to; what came of it: `wake_up`, `double` or what `Receiver` says.
+
+        Where Altinn is asked: what came of each event, or of a call that failed: `pull_failed` or `pull_refused`.
+        """
 
     def lanes_found(self, lanes: int) -> None:
         """So many lanes the application has, shared among its processes."""

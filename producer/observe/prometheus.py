@@ -28,6 +28,7 @@ _CALL_BUCKETS_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 _TRANSACTION_BUCKETS_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 _DELAY_BUCKETS_SECONDS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _CHECKED_MAX = 250
+_NOTIFIED = ("wake_up", "double", "unknown_type", "not_stored", "refused_secret", "pull_failed", "pull_refused")
 _MICROS_PER_SECOND = 1_000_000
 _ORIGIN, _LATE = attrgetter("origin._value_"), attrgetter("late")
 _CORRECTION, _CURRENT = attrgetter("correction"), attrgetter("current")
@@ -58,7 +59,7 @@ class PrometheusObserver:
             buckets=_CALL_BUCKETS_SECONDS,
         )
         self._tokens = self._counter("tokens", "Tokens asked for at Maskinporten, by outcome.", "outcome")
-        self._notifications = self._counter("notifications", "Calls of the receiver, by what came of them.", "outcome")
+        self._notifications = self._counter("notifications", "What tells of changes, by what came of it.", "outcome")
         self._transactions = self._counter("transactions", "Kafka transactions, by outcome.", "outcome")
         self._transaction_seconds = Histogram(
             "trekkpaalegg_transaction_seconds",
@@ -99,7 +100,7 @@ class PrometheusObserver:
         """A series that appears with its first event hides that event from Prometheus' `increase`."""
         known: dict[CounterMetric, Iterable[str]] = {
             self._tokens: ("ok", "retry", "suspended", "fatal"),
-            self._notifications: ("wake_up", "double", "unknown_type", "not_stored", "refused_secret"),
+            self._notifications: _NOTIFIED,
             self._transactions: ("committed", "aborted", "fenced", "unknown"),
             self._events: (each.value for each in Origin),
             self._quarantined: (each.value for each in RejectionReason),
