@@ -98,20 +98,21 @@ def find_cluster(settings: Settings) -> Found:
     return Found(lanes, min(smallest, BATCH_BYTES_MAX), tuple(warnings))
 
 
-def group_members(settings: Settings) -> int:
-    """How many workers of the application are live now."""
-    return KafkaAdmin(kafka_properties(settings)).group_members(settings.application_id)
+def group_members(settings: Settings, *, but_us: bool = False) -> int:
+    """How many workers of the application are live now; without the one of our own instance id, where `but_us`."""
+    instance_id = settings.instance_id if but_us else None
+    return KafkaAdmin(kafka_properties(settings)).group_members(settings.application_id, but=instance_id)
 
 
 def build_source(settings: Settings, observer: Observer, own: Own, stopping: threading.Event) -> TrekkpaaleggSource:
     """The source that the settings name. Raises `SettingsError` for a key that cannot sign."""
-    http = open_http_client(settings.max_concurrent_calls, stopping)
+    http = open_http_client(settings.calls_share, stopping)
     tokens = _maskinporten_tokens(settings, http, settings.maskinporten_scopes, own.external_ref_of, observer)
     client = SkatteetatenClient(
         http,
         settings.api_url,
         tokens,
-        max_concurrent_calls=settings.max_concurrent_calls,
+        max_concurrent_calls=settings.calls_share,
         observer=observer,
     )
     return PollingSource(client, call_retries(stopping), maks_antall=settings.maks_antall)

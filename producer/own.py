@@ -19,6 +19,7 @@ class Own:
         self._list = trekkpliktige
         self._current = trekkpliktige.current()
         self._external_refs = {each.organisasjonsnummer: each.external_ref for each in self._current}
+        self._shared_out: list[list[str]] | None = None
 
     def refresh(self) -> bool:
         """Look whether the list has changed; True when it has."""
@@ -27,6 +28,7 @@ class Own:
             return False
         self._current = current
         self._external_refs = {each.organisasjonsnummer: each.external_ref for each in current}
+        self._shared_out = None
         return True
 
     def __contains__(self, trekkpliktig: object) -> bool:
@@ -43,5 +45,9 @@ class Own:
         return self._external_refs.get(trekkpliktig)
 
     def in_lane(self, lane: int, lanes: int) -> list[str]:
-        """Those whose key goes to this lane."""
-        return [trekkpliktig for trekkpliktig in self._external_refs if lane_of(trekkpliktig, lanes) == lane]
+        """Those whose key goes to this lane; all are hashed once for each list, not once for each lane."""
+        if self._shared_out is None or len(self._shared_out) != lanes:
+            self._shared_out = [[] for _ in range(lanes)]
+            for trekkpliktig in self._external_refs:
+                self._shared_out[lane_of(trekkpliktig, lanes)].append(trekkpliktig)
+        return self._shared_out[lane]

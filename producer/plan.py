@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 READINGS_MIN = 5
 READINGS_MAX = 64
+NOTIFIED_MORE_MAX = 64
+"""So many more are read at once where they were notified: their readings are short, and should not wait."""
+
 ELEMENTS_UNDER_WAY_MAX = 12_500
 """How many orders the readings of one lane may bring at once, where all bring a page of the usual size."""
 

@@ -29,8 +29,9 @@ FETCHES_MAX = 500
 class Reading:
     """State of one reading. `cursor` is where it begins; `full` when it compares everything from 0.
 
-    `found` says whether anything new has come; `wishes` are the ids of those that it is to fulfil. `event_cursor` is
-    how far Altinn had been asked when it began, None where it was not; `is_told` whether events wanted the reading.
+    `found` says whether anything new has come; `wishes` are the ids of those that it is to fulfil; one that is `urgent`
+    has its calls made before others. `event_cursor` is how far Altinn had been asked when it began, None where it was
+    not; `is_told` whether events wanted the reading.
     """
 
     def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int, *, full: bool) -> None:
@@ -40,6 +41,7 @@ class Reading:
         self.begun_at = cursor
         self.wishes: frozenset[str] = frozenset()
         self.found = False
+        self.urgent = False
         self.signals_begun_at = signals_begun_at
         self.event_cursor: EventCursor | None = None
         self.is_told = False

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import structlog
 
 from producer import bootstrap
+from producer.calls import CallPool
 from producer.errors import FatalError, RetryableError
 from producer.lane import Lane, LaneParts
 from producer.own import Own
@@ -129,7 +129,7 @@ class Service:
         self._pull: PullParts | None = None
         if settings.pulls and self._own is not None and not self._is_command:
             self._pull = bootstrap.build_pull(settings, self._own, stopping)
-        self._pool = ThreadPoolExecutor(settings.max_concurrent_calls, thread_name_prefix="call")
+        self._pool = CallPool(settings.calls_share)
         self._lanes: dict[int, Lane] = {}
         self._reasons: dict[int, str | None] = {}
         self._kafka_trouble: str | None = None
@@ -158,6 +158,8 @@ class Service:
         self._observer.lanes_found(found.lanes)
         if found.warnings:
             _log.warning("the topics are less safe than they can be", reason="; ".join(found.warnings))
+        if not self._has_place():
+            return
         membership = bootstrap.build_membership(self._settings, self._take_trouble)
         worker = Worker(
             membership,
@@ -174,9 +176,27 @@ class Service:
         finally:
             # Also where nobody asked us to stop: calls under way are broken off, or the process would wait for them.
             self._stopping.set()
-            for pool in (self._pool, self._pull.pool) if self._pull is not None else (self._pool,):
-                pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown()
+            if self._pull is not None:
+                self._pull.pool.shutdown(wait=False, cancel_futures=True)
             worker.leave()
+
+    def _has_place(self) -> bool:
+        """Wait while as many workers run as share the calls; False when told to stop before. Commands do not wait.
+
+        In reserve counts as ready: a roll-out that starts the new before it stops the old must go on.
+        """
+        most = None if self._is_command else self._settings.workers
+        while not self._stopping.is_set():
+            self._watch.beat(WORKER_BEAT)
+            try:
+                if most is None or bootstrap.group_members(self._settings, but_us=True) < most:
+                    return True
+                _log.info("in reserve: as many workers run as share the calls", workers=most)
+            except RetryableError as error:
+                _log.warning("cannot tell how many workers run", reason=str(error))
+            self._stopping.wait(START_PAUSE_SECONDS)
+        return False
 
     @property
     def _is_command(self) -> bool:

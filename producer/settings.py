@@ -53,6 +53,7 @@ class Settings(BaseModel):
     poll_interval_seconds: Seconds = 300
     maks_antall: Annotated[int, Field(ge=1)] = 2500
     max_concurrent_calls: Annotated[int, Field(ge=1)] = 5
+    workers: Annotated[int, Field(ge=1)] | None = None
     overlap_sekvensnummer: Annotated[int, Field(ge=0)] = 1000
     reconcile_interval_seconds: Seconds = 86_400
     topic_prefix: KafkaName = "trekkpaalegg"
@@ -105,6 +106,11 @@ class Settings(BaseModel):
     def pulls(self) -> bool:
         """Whether the service asks for what tells of changes."""
         return self.source == "notification" and self.notification_transport == "pull"
+
+    @property
+    def calls_share(self) -> int:
+        """How many calls to the API this worker may have under way, so that all workers together keep to the limit."""
+        return self.max_concurrent_calls // (self.workers or 1)
 
 
 def setting_name(field: str) -> str:
@@ -258,4 +264,9 @@ def _conflicts(settings: Settings, needs: frozenset[Need], given: frozenset[str]
     faults += security_faults(settings.kafka_file_properties, has_files=any(files))
     if needs & {"webhook", "receiver"} and settings.webhook_secret is not None:
         faults += secret_part_fault(setting_name("webhook_secret"), settings.webhook_secret)
+    if settings.calls_share < 1:
+        faults.append(
+            f"TREKKPAALEGG_WORKERS: {settings.workers} cannot share {settings.max_concurrent_calls} calls at a time "
+            "(TREKKPAALEGG_MAX_CONCURRENT_CALLS): give no more workers than calls"
+        )
     return faults

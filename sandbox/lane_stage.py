@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import schemas
+from producer.calls import CallPool
 from producer.domain.wish import Wish
 from producer.encode.avro import single_object_prefix
 from producer.encode.compiled import compile_encoder
@@ -136,8 +137,9 @@ class LaneStage:
         self.signals = 0
         self.turns = Turns()
         self._records = build_records(self.kafka, event_bytes_max)
-        self._pool = ThreadPoolExecutor(5)
-        self._pull = None if feed is None else PullParts(feed, self._pool, PULL_INTERVAL_SECONDS)
+        self._pool = CallPool(5)
+        self._pull_pool = ThreadPoolExecutor(5)
+        self._pull = None if feed is None else PullParts(feed, self._pull_pool, PULL_INTERVAL_SECONDS)
         self._thread: threading.Thread | None = None
         self._options = LaneOptions(
             own=frozenset((*own, *trekkpliktige)),
@@ -155,6 +157,7 @@ class LaneStage:
     ) -> None:
         self.stop()
         self._pool.shutdown()
+        self._pull_pool.shutdown()
 
     def start(self, schedule: Schedule | None = None) -> None:
         """A new owner takes the lane, and reads all of its trekkpliktige once. Returns when these readings have ended.

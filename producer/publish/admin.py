@@ -115,8 +115,8 @@ class KafkaAdmin:
             except _AlreadyThereError:
                 continue
 
-    def group_members(self, application_id: str) -> int:
-        """How many workers are in the application's group now; 0 when there is no such group."""
+    def group_members(self, application_id: str, *, but: str | None = None) -> int:
+        """How many workers are in the application's group now, but one instance; 0 when there is no such group."""
 
         def describe() -> Any:  # noqa: ANN401  confluent-kafka's answers are of no type
             return self._client.describe_consumer_groups([application_id], request_timeout=CALL_SECONDS_MAX)[
@@ -127,7 +127,7 @@ class KafkaAdmin:
             described = self._answered("asking for the group", describe, Right("READ", GROUP, application_id))
         except _NotThereError:
             return 0
-        return len(described.members)
+        return sum(but is None or member.group_instance_id != but for member in described.members)
 
     def lane_count(self, positions: str) -> int | None:
         """The number of lanes recorded in `positions`, None when there is none."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _MARGIN_SECONDS: Final = 20.0
 _MARGIN_SHARE: Final = 1 / 3
 _DROPPED_AT_ONCE: Final = 8
+TOKENS_MAX: Final = 100_000
+"""With 1.5 kB each that is 160 MB; beyond it the one that was fetched longest ago goes, and is fetched anew."""
 
 
 class HeldToken(msgspec.Struct, frozen=True):
@@ -36,9 +38,18 @@ def held_token(text: str, life_seconds: float, asked_at: float) -> HeldToken:
 
 
 class HeldTokens:
-    """Tokens of every trekkpliktig, in memory only. Safe for several threads. `fetch` gets a new one, or raises."""
+    """Tokens of every trekkpliktig, in memory only, `tokens_max` at most. Safe for several threads.
 
-    def __init__(self, fetch: Callable[[str], HeldToken], monotonic: Callable[[], float] = time.monotonic) -> None:
+    `fetch` gets a new one, or raises.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[str], HeldToken],
+        monotonic: Callable[[], float] = time.monotonic,
+        tokens_max: int = TOKENS_MAX,
+    ) -> None:
+        self._tokens_max = tokens_max
         self._fetch = fetch
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -84,6 +95,8 @@ class HeldTokens:
         """Keep it last; the first ones were fetched longest ago, so the expired ones are found there."""
         self._held.pop(trekkpliktig, None)
         self._held[trekkpliktig] = held
+        if len(self._held) > self._tokens_max:
+            del self._held[next(iter(self._held))]
         now = self._monotonic()
         oldest = [each for each, _ in zip(self._held, range(_DROPPED_AT_ONCE), strict=False)]
         for other in oldest:

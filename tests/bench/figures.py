@@ -74,13 +74,13 @@ class Stopwatch:
 def measured(case: str, work: Callable[[], tuple[int, int, float]]) -> Figures:
     """Run `work`, which returns versions, orders and wall seconds. What it keeps alive counts as grown memory."""
     gc.collect()
-    before_bytes = _resident_bytes("VmRSS")
+    before_bytes = _status_bytes("VmRSS")
     started = cpu_seconds()
     versions, orders, wall_seconds = work()
     used = cpu_seconds() - started
     gc.collect()
     return Figures(
-        case, versions, orders, wall_seconds, used, before_bytes, _resident_bytes("VmRSS"), _resident_bytes("VmHWM")
+        case, versions, orders, wall_seconds, used, before_bytes, _status_bytes("VmRSS"), _status_bytes("VmHWM")
     )
 
 
@@ -89,7 +89,12 @@ def cpu_seconds() -> float:
     return time.process_time()
 
 
-def _resident_bytes(line: str) -> int | None:
+def resident_bytes() -> int:
+    """Resident memory of this process now; 0 where the system does not tell."""
+    return _status_bytes("VmRSS") or 0
+
+
+def _status_bytes(line: str) -> int | None:
     """`VmRSS` now, `VmHWM` at its highest."""
     if not _STATUS_FILE.exists():
         return None

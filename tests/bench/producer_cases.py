@@ -97,7 +97,7 @@ def _run_raw_loop(case: ProducerCase, kafka_brokers: str) -> Figures:
     pages = make_pages(trekkpliktige(0, 1)[0], case.orders, PAGE_SIZE)
     prefix = f"bench-{uuid.uuid4().hex[:12]}"
     properties = {"bootstrap.servers": kafka_brokers}
-    _make_topics(KafkaAdmin(properties), prefix)
+    make_topics(KafkaAdmin(properties), prefix)
     producer = Producer(producer_properties(properties, prefix, BATCH_BYTES_MAX))
     producer.init_transactions(30)
 
@@ -119,8 +119,8 @@ def _run_service(case: ProducerCase, kafka_brokers: str) -> Figures:
         )
     )
     with OutsideProcess(*options, "--no-examples") as outside:
-        settings = _settings(outside, kafka_brokers)
-        _make_topics(KafkaAdmin(kafka_properties(settings)), settings.topic_prefix)
+        settings, _ = bench_settings(outside, kafka_brokers)
+        make_topics(KafkaAdmin(kafka_properties(settings)), settings.topic_prefix)
         told = _Told()
         service = Service(settings, told, NullWatch(), threading.Event(), once=True)
 
@@ -136,15 +136,17 @@ def _run_service(case: ProducerCase, kafka_brokers: str) -> Figures:
     return figures
 
 
-def _settings(outside: OutsideProcess, kafka_brokers: str) -> Settings:
+def bench_settings(outside: OutsideProcess, kafka_brokers: str) -> tuple[Settings, dict[str, str]]:
+    """Settings under a prefix of their own, and the environment that gives them."""
     prefix = f"bench-{uuid.uuid4().hex[:12]}"
     environment = outside.environment(outside.trekkpliktige)
     environment["KAFKA_BROKERS"] = kafka_brokers
     environment["TREKKPAALEGG_TOPIC_PREFIX"] = environment["TREKKPAALEGG_APPLICATION_ID"] = prefix
-    return load_settings(None, environment)
+    return load_settings(None, environment), environment
 
 
-def _make_topics(admin: KafkaAdmin, prefix: str) -> None:
+def make_topics(admin: KafkaAdmin, prefix: str) -> None:
+    """The topics of this prefix, once they are there."""
     wanted = wanted_topics(prefix)
     admin.create(wanted)
     deadline = time.monotonic() + _TOPICS_SECONDS_MAX

@@ -13,6 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from figures import Figures
+    from many_cases import Measures
 
 RAW, RAW_COMPILED = "raw", "raw-compiled"
 GROWTH = ("backfill", "backfill-large")
@@ -21,7 +22,7 @@ _WIDTH_MIN = 120
 _MEGA = 1_000_000
 
 
-def print_tables(produced: list[Figures], consumed: list[Figures], load_before: float) -> None:
+def print_tables(produced: list[Figures], many: list[Measures], consumed: list[Figures], load_before: float) -> None:
     """For people."""
     console = Console(highlight=False)
     if console.width < _WIDTH_MIN:
@@ -31,6 +32,8 @@ def print_tables(produced: list[Figures], consumed: list[Figures], load_before: 
     growth = growth_bytes_an_order(produced)
     if growth is not None:
         console.print(f"Memory from {GROWTH[0]} to {GROWTH[1]}: {growth:.0f} bytes for each further order.")
+    if many:
+        console.print(_many_table(many))
     if consumed:
         console.print(_consumer_table(consumed))
     machine = _machine(load_before)
@@ -41,12 +44,13 @@ def print_tables(produced: list[Figures], consumed: list[Figures], load_before: 
     )
 
 
-def as_json(produced: list[Figures], consumed: list[Figures], load_before: float) -> str:
+def as_json(produced: list[Figures], many: list[Measures], consumed: list[Figures], load_before: float) -> str:
     """For programs."""
     return json.dumps(
         {
             "machine": _machine(load_before),
             "cases": [*(_producer_row(each, produced) for each in produced), *consumer_rows(consumed)],
+            "many": [{"case": each.case, "size": each.size, **each.measures} for each in many],
             "growth_bytes_an_order": growth_bytes_an_order(produced),
         },
         indent=2,
@@ -88,6 +92,14 @@ def _producer_table(told: list[Figures]) -> Table:
             *(_percent(row["of_raw"]), _percent(row["of_raw_compiled"])),
             *(_number(row["peak_mb"]), _number(row["grown_mb"]), _number(row["grown_bytes_an_order"])),
         )
+    return table
+
+
+def _many_table(told: list[Measures]) -> Table:
+    table = _table("case", "size", "measure", "value")
+    for each in told:
+        for name, value in each.measures.items():
+            table.add_row(each.case, _number(each.size), name.replace("_", " "), f"{value:,.2f}".replace(",", " "))
     return table
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from consumer_cases import CONSUMER_CASES, run_consumer_case
 from consumer_stage import set_stage
+from many_cases import MANY_CASES, run_many_case
 from producer_cases import PRODUCER_CASES, run_producer_case
 from report import as_json, print_tables
 
@@ -29,24 +30,27 @@ if TYPE_CHECKING:
     from typing import Any
 
 QUICK_SHARE = 0.05
-CASES = (*PRODUCER_CASES, *CONSUMER_CASES)
+CASES = (*PRODUCER_CASES, *MANY_CASES, *CONSUMER_CASES)
 
 
 def main() -> None:
     """Run the chosen cases, each in a fresh process, and tell."""
     options = _options()
     share = QUICK_SHARE if options.quick else options.scale
-    of_producer, of_consumers = (
+    of_producer, of_many, of_consumers = (
         [case.scaled(share) for case in cases if not options.case or case.name in options.case]
-        for cases in (PRODUCER_CASES, CONSUMER_CASES)
+        for cases in (PRODUCER_CASES, MANY_CASES, CONSUMER_CASES)
     )
     load_before = os.getloadavg()[0]
-    produced, consumed = [], []
+    produced, many, consumed = [], [], []
     with ExitStack() as opened:
         kafka = opened.enter_context(EmbeddedKafka())
         for case in of_producer:
             _say(f"{case.name}: {case.orders} orders …")
             produced.append(_in_fresh_process(run_producer_case, case, kafka.bootstrap_servers))
+        for case in of_many:
+            _say(f"{case.name}: {case.size} …")
+            many.append(_in_fresh_process(run_many_case, case, kafka.bootstrap_servers))
         if of_consumers:
             postgresql = opened.enter_context(EmbeddedPostgresql())
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
@@ -57,9 +61,9 @@ def main() -> None:
             _say(f"{case.name}: {case.events} events …")
             consumed.append(_in_fresh_process(run_consumer_case, case.name, stage))
     if options.json:
-        sys.stdout.write(as_json(produced, consumed, load_before) + "\n")
+        sys.stdout.write(as_json(produced, many, consumed, load_before) + "\n")
     else:
-        print_tables(produced, consumed, load_before)
+        print_tables(produced, many, consumed, load_before)
 
 
 def _in_fresh_process(work: Callable[..., Any], *parameters: object) -> Any:

@@ -36,6 +36,12 @@ def test_every_case_runs_and_tells_what_it_cost() -> None:
     assert cases["raw"]["versions"] == cases["raw-compiled"]["versions"] == cases["backfill"]["versions"] == 50
     assert cases["backfill-large"]["versions"] == 500
     assert cases["gapfill"]["versions"] > 2 * cases["gapfill"]["orders"]
+    many = {each["case"]: each for each in told["many"]}
+    assert set(many) == {"notified", "notified-busy", "idle-round", "employers-held", "hand-over"}
+    for name in ("notified", "notified-busy"):
+        assert 0 < many[name]["p50_milliseconds"] <= many[name]["p99_milliseconds"]
+    assert many["idle-round"]["calls"] >= many["idle-round"]["size"]
+    assert many["hand-over"]["killed_seconds"] > many["hand-over"]["asked_seconds"] > 0
     for each in cases.values():
         assert each["cpu_seconds"] > 0
         assert each["wall_seconds"] > 0

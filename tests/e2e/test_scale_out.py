@@ -1,0 +1,55 @@
+"""Workers are added and taken away under load, some by kill -9: nothing is lost, doubled, or asked for too much."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.kafka
+
+LANES = 6
+SHORT_SESSION = {"session_timeout_ms": "3000", "heartbeat_interval_ms": "500"}
+SECONDS_MAX = 90.0
+IN_RESERVE = "in reserve: as many workers run as share the calls"
+UNREAD_SECONDS_MAX = 60.0
+"""A hand-over after a kill takes a session of 3 s; all the rest is a busy machine's."""
+
+
+@pytest.fixture
+def stage(kafka: Any, make_stage: Any) -> Any:
+    made = make_stage(kafka, employers=18, orders=60, lanes=LANES)
+    made.set_kafka_properties(**SHORT_SESSION)
+    made.settings |= {"TREKKPAALEGG_WORKERS": "5", "TREKKPAALEGG_POLL_INTERVAL_SECONDS": "1"}
+    made.outside.skatteetaten.behaviour.latency_seconds = 0.01
+    return made
+
+
+def test_two_workers_become_five_and_one_while_versions_keep_coming(stage: Any) -> None:
+    skatteetaten = stage.outside.skatteetaten
+    with stage.traffic():
+        workers = [stage.run(f"worker-{number}") for number in range(2)]
+        stage.wait_until_owned(*workers, deadline_seconds=SECONDS_MAX)
+        workers += [stage.run(f"worker-{number}") for number in range(2, 5)]
+        stage.wait_until_owned(*workers, deadline_seconds=SECONDS_MAX)
+        in_reserve = stage.run("worker-5")
+        stage.wait_until(lambda: in_reserve.has_logged(IN_RESERVE), SECONDS_MAX, "the sixth waits in reserve")
+        assert stage.lanes_of(in_reserve) == set()
+        for number, worker in enumerate(workers[:2]):
+            worker.kill() if number else worker.send_signal(signal.SIGTERM)
+        stage.wait_until_owned(*workers[2:], in_reserve, deadline_seconds=SECONDS_MAX)
+        workers = [*workers[2:], in_reserve]
+        for number, worker in enumerate(workers[1:]):
+            worker.kill() if number else worker.send_signal(signal.SIGTERM)
+        stage.wait_until_owned(workers[0], deadline_seconds=SECONDS_MAX)
+        late = [skatteetaten.create(each) for each in stage.employers]
+        stage.wait_until(
+            lambda: {(each.trekkid, 1) for each in late} <= {each.identity for each in stage.versjoner()},
+            UNREAD_SECONDS_MAX,
+            "every employer is read after the hand-over",
+        )
+    stage.wait_until_published(SECONDS_MAX)
+    stage.prove()
+    assert skatteetaten.simultaneous_max <= 5
+    assert not [outcome for _, outcome in skatteetaten.counts if outcome == "429"]
