@@ -22,6 +22,7 @@ from producer.plan import (
     NOTIFIED_MORE_MAX,
     READINGS_MIN,
     begin_reading,
+    first_to_publish,
     has_lost_its_place,
     readings_allowed,
     vanished_of,
@@ -89,6 +90,7 @@ class Lane:
         self._watch = watch
         self._readings: dict[str, Reading] = {}
         self._ended: list[Reading] = []
+        self._others_waited = False
         self._elements_per_page = 0.0
         self._stopping = threading.Event()
         self._figures_at = 0.0
@@ -255,8 +257,10 @@ class Lane:
     # Publishing
 
     def _publish(self) -> None:
-        """Put all chunks that are ready, and all readings that have ended, into one transaction."""
-        ready = [reading for reading in self._readings.values() if reading.is_ready]
+        """Put chunks that are ready, and all readings that have ended, into one transaction."""
+        all_ready = [reading for reading in self._readings.values() if reading.is_ready]
+        ready = first_to_publish(all_ready, urgent_alone=not self._others_waited)
+        self._others_waited = len(ready) < len(all_ready)
         ended, self._ended = self._ended, []
         try:
             detections = self._committer.commit(ready, ended)

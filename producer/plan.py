@@ -20,6 +20,7 @@ READINGS_MAX = 64
 NOTIFIED_MORE_MAX = 64
 """So many more are read at once where they were notified: their readings are short, and should not wait."""
 
+TRANSACTION_ELEMENTS_MAX = 2_500
 ELEMENTS_UNDER_WAY_MAX = 12_500
 """How many orders the readings of one lane may bring at once, where all bring a page of the usual size."""
 
@@ -71,6 +72,26 @@ def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin
 def readings_allowed(elements_per_page: float) -> int:
     """How many trekkpliktige a lane may read at once: many where each has few orders, few where pages are full."""
     return int(min(max(ELEMENTS_UNDER_WAY_MAX / max(elements_per_page, 1.0), READINGS_MIN), READINGS_MAX))
+
+
+def first_to_publish(ready: list[Reading], *, urgent_alone: bool = True) -> list[Reading]:
+    """Which of the ready chunks the next transaction holds: the urgent alone where there are any, else some of all.
+
+    What is notified meanwhile waits behind a transaction, so that holds a page or so of orders. Without `urgent_alone`
+    at least one of the others comes too: every second time, lest a stream of notifications keeps them back for ever.
+    """
+    urgent = [reading for reading in ready if reading.urgent]
+    others = [reading for reading in ready if not reading.urgent]
+    if urgent and urgent_alone:
+        return urgent
+    first = urgent + others[:1]
+    elements = sum(len(reading.chunk) for reading in first)
+    for reading in others[1:]:
+        elements += len(reading.chunk)
+        if elements > TRANSACTION_ELEMENTS_MAX:
+            break
+        first.append(reading)
+    return first
 
 
 def has_lost_its_place(reading: Reading, position: TrekkpliktigPosition) -> bool:

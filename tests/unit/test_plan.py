@@ -15,10 +15,12 @@ from producer.plan import (
     READINGS_MIN,
     LaneOptions,
     begin_reading,
+    first_to_publish,
     has_lost_its_place,
     position_after,
     readings_allowed,
 )
+from producer.reading import Reading
 from producer.source.port import Page
 from sandbox.fake_source import make_trekkpaalegg
 
@@ -120,3 +122,19 @@ def test_partial_reading_lowers_nothing():
 )
 def test_many_small_employers_are_read_at_once_but_few_large_ones(elements, allowed):
     assert readings_allowed(elements) == allowed
+
+
+def ready_of(size, *, urgent=False):
+    reading = Reading(ONE, Origin.POLL, 0, 0, full=False)
+    reading.chunk, reading.urgent = [None] * size, urgent
+    return reading
+
+
+def test_transaction_holds_some_of_what_is_ready_and_the_urgent_alone_where_there_are_any():
+    large, small, other = ready_of(2400), ready_of(100), ready_of(1)
+    assert first_to_publish([large, small, other]) == [large, small]
+    assert first_to_publish([ready_of(9000)]) != []
+    urgent = ready_of(1, urgent=True)
+    assert first_to_publish([large, urgent, small]) == [urgent]
+    assert first_to_publish([large, urgent, small], urgent_alone=False) == [urgent, large]
+    assert first_to_publish([]) == []
