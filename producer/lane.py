@@ -311,5 +311,4 @@ class Lane:
             return
         self._observer.figures(self.number, figures_of(self.schedule, self._committer.state, now))
         # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
-        took_seconds = time.monotonic() - now
-        self._figures_at = now + max(FIGURES_INTERVAL_SECONDS, took_seconds / FIGURES_SHARE_MAX)
+        self._figures_at = now + max(FIGURES_INTERVAL_SECONDS, (time.monotonic() - now) / FIGURES_SHARE_MAX)
