@@ -11,12 +11,13 @@ import structlog
 
 from producer import bootstrap
 from producer.calls import CallPool
-from producer.errors import FatalError, RetryableError
+from producer.errors import RetryableError
 from producer.lane import Lane, LaneParts
-from producer.own import Own
+from producer.own import Everyone, Own
 from producer.plan import LaneOptions
 from producer.round import ErrandSchedule, RoundSchedule
 from producer.schedule import Schedule
+from producer.source.unread import Unread
 from producer.trekkpliktige_list import TrekkpliktigeList
 from producer.worker import ALONE_TRIES_MAX, TIMES, Worker
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Container
 
-    from producer.domain.trekkpaalegg import Gone, Rejected, Trekkpaalegg
     from producer.errors import ProducerError
     from producer.membership.port import Membership
     from producer.observe.port import Observer
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from producer.pulling import PullParts
     from producer.records import RecordBuilder
     from producer.settings import Settings
-    from producer.source.port import Page, TrekkpaaleggSource
+    from producer.source.port import TrekkpaaleggSource
 
 START_PAUSE_SECONDS = 2.0
 LIST_INTERVAL_SECONDS = 5.0
@@ -75,25 +75,6 @@ class NullWatch:
 
     def ready(self, what: str, missing: str | None) -> None:
         """Ignore."""
-
-
-class Everyone:
-    """The trekkpliktige of a service that reads nobody, and so has no list: whoever is named may be ours."""
-
-    def __contains__(self, trekkpliktig: object) -> bool:
-        return True
-
-
-class Unread:
-    """The source of a service that reads nobody."""
-
-    def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
-        """See `TrekkpaaleggSource`."""
-        raise FatalError(f"nobody is to be read here, {trekkpliktig} from {cursor} neither")
-
-    def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Trekkpaalegg | Rejected | Gone:
-        """See `TrekkpaaleggSource`."""
-        raise FatalError(f"nobody is to be read here, {trekkpliktig}'s {trekkid}/{trekkversjon} neither")
 
 
 class Service:
