@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -32,15 +32,9 @@ from producer.pulling import Pulling
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from producer.calls import CallPool
-    from producer.observe.port import Observer
+    from producer.lane_parts import LaneParts, LaneWatch
     from producer.plan import LaneOptions
-    from producer.publish.port import LanePublisher
-    from producer.pulling import PullParts
     from producer.reading import Reading
-    from producer.records import RecordBuilder
-    from producer.schedule import Schedule
-    from producer.source.port import TrekkpaaleggSource
 
 FIGURES_INTERVAL_SECONDS = 5.0
 FIGURES_SHARE_MAX = 0.005
@@ -51,28 +45,6 @@ _ENDS_WAIT_SECONDS_MAX = 0.05
 _PAGES_AVERAGED = 16
 
 _log = structlog.get_logger(__name__)
-
-
-class LaneParts(NamedTuple):
-    """What a lane works with. `publisher` and `schedule` are its own, the rest is shared by all lanes."""
-
-    source: TrekkpaaleggSource
-    pool: CallPool
-    publisher: LanePublisher
-    records: RecordBuilder
-    schedule: Schedule
-    observer: Observer
-    pull: PullParts | None = None
-
-
-class LaneWatch(Protocol):
-    """Told at every turn of the loop, and when it has ended."""
-
-    def beat(self) -> None:
-        """The loop has turned."""
-
-    def ended(self) -> None:
-        """The loop has ended."""
 
 
 class Lane:

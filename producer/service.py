@@ -12,7 +12,8 @@ import structlog
 from producer import bootstrap
 from producer.calls import CallPool
 from producer.errors import RetryableError
-from producer.lane import Lane, LaneParts
+from producer.lane import Lane
+from producer.lane_parts import LaneParts
 from producer.own import Everyone, Own
 from producer.plan import LaneOptions
 from producer.round import ErrandSchedule, RoundSchedule

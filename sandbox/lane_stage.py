@@ -20,7 +20,8 @@ from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
 from producer.encode.rejected import RejectedEncoder
 from producer.encode.signal import encode_wish
 from producer.encode.state import decode_answers, decode_trekkpliktig_position
-from producer.lane import Lane, LaneParts
+from producer.lane import Lane
+from producer.lane_parts import LaneParts
 from producer.plan import LaneOptions
 from producer.pulling import PullParts
 from producer.records import RecordBuilder

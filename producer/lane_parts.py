@@ -1,0 +1,36 @@
+"""What a lane is given: its source, pool, publisher and all else that it works with, and who watches it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from producer.calls import CallPool
+    from producer.observe.port import Observer
+    from producer.publish.port import LanePublisher
+    from producer.pulling import PullParts
+    from producer.records import RecordBuilder
+    from producer.schedule import Schedule
+    from producer.source.port import TrekkpaaleggSource
+
+
+class LaneParts(NamedTuple):
+    """What a lane works with. `publisher` and `schedule` are its own, the rest is shared by all lanes."""
+
+    source: TrekkpaaleggSource
+    pool: CallPool
+    publisher: LanePublisher
+    records: RecordBuilder
+    schedule: Schedule
+    observer: Observer
+    pull: PullParts | None = None
+
+
+class LaneWatch(Protocol):
+    """Told at every turn of the loop, and when it has ended."""
+
+    def beat(self) -> None:
+        """The loop has turned."""
+
+    def ended(self) -> None:
+        """The loop has ended."""
