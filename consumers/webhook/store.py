@@ -93,7 +93,8 @@ class Store:
     def take(self, messages: Sequence[Message]) -> list[Waiting]:
         """Keep them and move the offsets behind them. Those that are kept already are passed over: it may be repeated.
 
-        `messages` are in the order of their partitions.
+        `messages` are in the order of their partitions. What is given back holds also what an earlier call kept whose
+        commit was not answered: nobody else gives out numbers, so all from the next one on are such.
         """
         with self._begin(owned=True) as connection:
             known = {
@@ -102,7 +103,15 @@ class Store:
                     sa.select(webhook_offset.c.topic, webhook_offset.c.partition, webhook_offset.c.next_offset)
                 )
             }
-            sequence = self._next_sequence
+            unanswered = [
+                Waiting(*row)
+                for row in connection.execute(
+                    sa.select(*_WAITING)
+                    .where(webhook_event.c.sequence >= self._next_sequence)
+                    .order_by(webhook_event.c.sequence)
+                )
+            ]
+            sequence = unanswered[-1].sequence + 1 if unanswered else self._next_sequence
             rows, moved = [], {}
             for each in messages:
                 place = (each.coordinates.topic, each.coordinates.partition)
@@ -116,7 +125,7 @@ class Store:
             for (topic, partition), next_offset in moved.items():
                 _move(connection, topic, partition, next_offset, is_new=(topic, partition) not in known)
         self._next_sequence = sequence
-        return [Waiting(row["sequence"], row["trekkid"]) for row in rows]
+        return unanswered + [Waiting(row["sequence"], row["trekkid"]) for row in rows]
 
     def waiting(self, order: str | None = None) -> list[Waiting]:
         """What is to be sent, of all orders that are not blocked, or of one."""

@@ -145,6 +145,8 @@ class ContainerServer(ABC):
             container, self._container = self._container, None
             with translated(f"{self.name} was removed"):
                 container.stop()
+                # testcontainers leaves each container's connections to the engine open.
+                container.get_docker_client().client.close()
 
     @abstractmethod
     def _describe(self, container: DockerContainer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import stat
 import uuid
 from typing import TYPE_CHECKING
@@ -62,6 +63,15 @@ def test_what_was_taken_before_is_passed_over(store: Store) -> None:
     assert store.take([message(3), message(4)]) == []
     assert [each.sequence for each in store.take([message(4), message(5)])] == [3]
     assert store.next_offsets(TOPIC) == {0: 6}
+
+
+def test_what_a_lost_answer_to_a_commit_left_behind_is_given_out_by_the_next_call(store: Store) -> None:
+    """It stands in the database, and whoever took it was told of a failure: nothing may wait there unseen."""
+    unanswered = copy.copy(store)  # the same forwarder, as it was before the call
+    stands = store.take([message(3), message(4)])
+    assert unanswered.take([message(3), message(4), message(5)]) == [*stands, Waiting(3, "10001")]
+    assert [each.sequence for each in unanswered.take([message(6)])] == [4]
+    assert len(unanswered.waiting()) == 4
 
 
 def test_what_became_of_events_stands_after_a_restart(store: Store, state: str) -> None:
