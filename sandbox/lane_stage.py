@@ -217,7 +217,7 @@ class LaneStage:
 
     def _position_values(self) -> list[bytes]:
         written = self.kafka.committed(self.kafka.topics.positions)
-        return [each.value for each in written if each.value is not None and b"/" not in each.key]
+        return [each.value for each in written if each.value is not None and each.key.isdigit()]
 
     def signal(self, trekkpliktig: str, value: bytes | None = None) -> int:
         """A wake-up, or what `value` says; returns its offset. Waits for nothing."""
