@@ -1,4 +1,4 @@
-"""Connections to a Kafka broker in, the same bytes out at the broker and back, save what is to be lost on the way.
+"""Connections to a Kafka broker in, the same bytes out at the broker and back, save what is lost or late on the way.
 
 To be the broker's advertised listener, so that all traffic of all clients passes it::
 
@@ -44,6 +44,28 @@ class Loss(msgspec.Struct):
     lost: int = 0
 
 
+class Held:
+    """The next request of a kind, kept on its way until it is delivered late; its sender hears nothing of it."""
+
+    def __init__(self, api_key: int, target_port: int, *, cut: bool) -> None:
+        self.api_key = api_key
+        self.cut = cut
+        self._target_port = target_port
+        self._frame = b""
+        self.is_kept = threading.Event()
+
+    def keep(self, frame: bytes) -> None:
+        """This is the request."""
+        self._frame = frame
+        self.is_kept.set()
+
+    def deliver(self) -> bytes:
+        """Give it to the broker, over a connection of its own, and return the answer without its size."""
+        with socket.create_connection((LOOPBACK, self._target_port), _CONNECT_SECONDS_MAX) as broker:
+            broker.sendall(self._frame)
+            return next(_frames(broker))[_SIZE.size :]
+
+
 class KafkaProxy:
     """Listens on a free port of 127.0.0.1 and forwards to `target_port`."""
 
@@ -51,6 +73,7 @@ class KafkaProxy:
         self.port = free_port()
         self.target_port = 0
         self._losses: list[Loss] = []
+        self._to_hold: list[Held] = []
         self._is_down = False
         self._pairs: set[_Pair] = set()
         self._lock = threading.Lock()
@@ -73,6 +96,22 @@ class KafkaProxy:
     def lose_answers(self, api_key: int, *, times: int = 1, cut: bool = True) -> Loss:
         """The broker sees and answers the next `times` requests of this kind; the client hears nothing of it."""
         return self._add(Loss(api_key, times, of_request=False, cut=cut))
+
+    def hold_request(self, api_key: int, *, cut: bool) -> Held:
+        """Keep the next request of this kind on its way. `cut` closes the connection that it came by."""
+        held = Held(api_key, self.target_port, cut=cut)
+        with self._lock:
+            self._to_hold.append(held)
+        return held
+
+    def held_of(self, api_key: int) -> Held | None:
+        """Where this request is to be kept, if it is."""
+        with self._lock:
+            for held in self._to_hold:
+                if held.api_key == api_key:
+                    self._to_hold.remove(held)
+                    return held
+        return None
 
     def go_down(self) -> None:
         """Cut every connection and refuse new ones."""
@@ -163,6 +202,12 @@ class _Pair:
     def _pump_requests(self) -> None:
         for frame in _frames(self._client):
             api_key, _, correlation = _REQUEST.unpack_from(frame, _SIZE.size)
+            held = self._proxy.held_of(api_key)
+            if held is not None:
+                held.keep(frame)
+                if held.cut:
+                    return
+                continue
             lost = self._proxy.loss_of(api_key, of_request=True)
             if lost is not None:
                 if lost.cut:

@@ -19,6 +19,8 @@ from producer.errors import (
     RetryableError,
 )
 from producer.publish.bounded import UnansweredError, bounded
+from producer.publish.coordinator_log import CoordinatorLog
+from producer.publish.producer_properties import producer_properties
 from producer.publish.state_log import read_lane_state
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 
@@ -30,17 +32,15 @@ if TYPE_CHECKING:
     from producer.publish.port import Record
     from producer.publish.topics import Topics
 
-TRANSACTION_TIMEOUT_SECONDS = 15
-"""An open transaction hides the commits of others on its partitions, so it must not stay open for long."""
-
 OFFSETS_SECONDS_MAX = 10.0
 """Longer than a cluster needs to find another coordinator for the group, shorter than the transaction's timeout."""
 
-COMMIT_SECONDS_MAX = 30.0
+COMMIT_SECONDS_MAX = 20.0
 ABORT_SECONDS_MAX = 10.0
-"""So long each is asked for again. librdkafka would wait for ever for a partition that takes nothing."""
+"""Asked for once: an end that has not come by then is unknown. A commit first waits until all records are taken, which
+the transaction's timeout bounds; librdkafka would wait for ever for a partition that takes nothing."""
 
-END_CALL_SECONDS = 5.0
+CALL_AGAIN_SECONDS_MAX = 30.0
 INIT_TIMEOUT_SECONDS = 30.0
 INIT_CALL_SECONDS = 1.0
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
@@ -50,38 +50,17 @@ REFUSED_SECONDS_MAX = 10.0
 """How long a producer whose certificate or password is refused is kept: a new one reads renewed files."""
 
 
-def producer_properties(properties: Mapping[str, str], transactional_id: str, batch_bytes_max: int) -> dict[str, Any]:
-    """Librdkafka properties of a lane's producer; the last five the guarantee rests on, so the user's do not count.
-
-    Compressed with lz4: headers and ids repeat, so about a quarter is left for disks and network, at no CPU time that
-    could be measured. A commit does not wait for `linger.ms`, which only keeps the batches of a long transaction full.
-
-    Without `metadata.recovery.strategy` a restart of all brokers makes librdkafka forget them, and sending the offsets
-    then waits for ever for the forgotten coordinator (confluentinc/librdkafka#5511, seen with 2.16.0).
-    """
-    return {
-        "metadata.recovery.strategy": "none",
-        "linger.ms": "5",
-        "compression.type": "lz4",
-        "queue.buffering.max.messages": "1000000",
-        "batch.size": str(batch_bytes_max),
-        **properties,
-        "transactional.id": transactional_id,
-        "transaction.timeout.ms": str(TRANSACTION_TIMEOUT_SECONDS * 1000),
-        "partitioner": "murmur2_random",
-        "delivery.report.only.error": True,
-    }
-
-
 _WITHHELD = frozenset(
     {"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"}
 )
+_TOO_LARGE = "MSG_SIZE_TOO_LARGE"
+_NOT_TAKEN = _WITHHELD | {_TOO_LARGE}
 
 
 class MakeProducer(Protocol):
     """Builds a producer, as the class `Producer` does."""
 
-    def __call__(self, properties: dict[str, Any], /, *, logger: logging.Logger) -> Producer:
+    def __call__(self, properties: dict[str, Any], /, *, logger: CoordinatorLog) -> Producer:
         """A producer with these librdkafka properties."""
 
 
@@ -116,6 +95,7 @@ class KafkaLanePublisher:
         self._make_producer = make_producer
         self._find_lacking = find_lacking
         self._producer: Producer | None = None
+        self._log = CoordinatorLog(_LIBRDKAFKA_LOG)
         self._reason = LastReason()
 
     def take(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
@@ -128,7 +108,8 @@ class KafkaLanePublisher:
             raise RetryableError(f"lane {self._lane} is not taken any more: it is to be left")
         self._reason.forget()
         own = producer_properties(self._properties, self._transactional_id, self._batch_bytes_max)
-        producer = self._make_producer({**own, "error_cb": self._reason.take}, logger=_LIBRDKAFKA_LOG)
+        self._log = CoordinatorLog(_LIBRDKAFKA_LOG)
+        producer = self._make_producer({**own, "error_cb": self._reason.take}, logger=self._log)
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
         while True:
             try:
@@ -149,25 +130,34 @@ class KafkaLanePublisher:
     def publish(self, records: Sequence[Record], signal_offset: int) -> None:
         """See `LanePublisher.publish`.
 
-        1. Begin. 2. Hand over all records. 3. Hand over the signal offset. 4. Commit, again while that times out.
+        1. Begin. 2. Hand over all records. 3. Hand over the signal offset. 4. Commit, once. When the connection to
+        the coordinator was lost meanwhile, librdkafka has asked twice for the end, and the first of the two may be on
+        its way yet: this producer ends no other transaction, so the lane must be taken anew.
         """
         if self._producer is None:
-            raise OutcomeUnknownError(f"lane {self._lane} has no producer: it must be taken first")
+            raise OutcomeUnknownError(f"lane {self._lane} has no producer, or no more: it must be taken")
         started = time.monotonic()
         outcome = "unknown"
         try:
+            self._producer.poll(0)
+            self._log.has_lost_connection = False
             self._call(Step.BEGIN, self._producer.begin_transaction)
             self._call(Step.PRODUCE, lambda: self._produce(records))
             signal = [TopicPartition(self._topics.signals, self._lane, signal_offset)]
             self._call(Step.OFFSETS, lambda: self._send_offsets(signal))
             commit = self._producer.commit_transaction
-            self._call(Step.COMMIT, lambda: commit(END_CALL_SECONDS))
+            self._call(Step.COMMIT, lambda: commit(COMMIT_SECONDS_MAX))
             outcome = "committed"
+            if self._has_lost_coordinator():
+                self.close()
         except AbortedError:
             outcome = "aborted"
             raise
         except FencedError:
             outcome = "fenced"
+            raise
+        except OutcomeUnknownError:
+            self.close()
             raise
         finally:
             self._observer.transaction_finished(outcome, time.monotonic() - started)
@@ -249,27 +239,37 @@ class KafkaLanePublisher:
                 if verdict is Verdict.FENCED:
                     raise FencedError(what) from error
                 if verdict is Verdict.REPLACE:
-                    told = f"{what}: {self._withheld(step, failed.name)}" if failed.name in _WITHHELD else what
-                    raise OutcomeUnknownError(told) from error
+                    raise self._broken(step, failed, what) from error
                 if verdict is Verdict.ABORT:
-                    self._abort(what, error, step)
-                seconds_max = ABORT_SECONDS_MAX if step is Step.ABORT else COMMIT_SECONDS_MAX
-                if time.monotonic() - began > (REFUSED_SECONDS_MAX if self._reason.is_refusal else seconds_max):
+                    self._abort()
+                    if failed.name in _NOT_TAKEN or self._has_lost_coordinator():
+                        raise self._broken(step, failed, what) from error
+                    raise AbortedError(what) from error
+                seconds_max = REFUSED_SECONDS_MAX if self._reason.is_refusal else CALL_AGAIN_SECONDS_MAX
+                if time.monotonic() - began > seconds_max:
                     raise OutcomeUnknownError(f"{what}: {self._why(failed.name)}") from error
                 time.sleep(_CALL_AGAIN_PAUSE_SECONDS)
             else:
                 return
 
-    def _abort(self, what: str, cause: KafkaException, step: Step) -> None:
+    def _has_lost_coordinator(self) -> bool:
+        assert self._producer is not None  # noqa: S101 - publish() checked it
+        self._producer.poll(0)
+        return self._log.has_lost_connection
+
+    def _abort(self) -> None:
         assert self._producer is not None  # noqa: S101 - publish() checked it
         abort = self._producer.abort_transaction
-        self._call(Step.ABORT, lambda: abort(END_CALL_SECONDS))
-        if cause.args[0].name() == "MSG_SIZE_TOO_LARGE":
-            message = f"{what}: a topic takes less than it did when the lane was taken"
-            raise OutcomeUnknownError(message) from cause
-        if cause.args[0].name() in _WITHHELD:
-            raise self._withheld(step, cause.args[0].name()) from cause
-        raise AbortedError(what) from cause
+        self._call(Step.ABORT, lambda: abort(ABORT_SECONDS_MAX))
+
+    def _broken(self, step: Step, failed: TransactionError, what: str) -> NotPermittedError | OutcomeUnknownError:
+        """The error for a producer that is of no more use; what was not taken is told by what must change."""
+        if failed.name == _TOO_LARGE:
+            return OutcomeUnknownError(f"{what}: a topic takes less than it did when the lane was taken")
+        if failed.name in _WITHHELD:
+            withheld = self._withheld(step, failed.name)
+            return withheld if failed.requires_abort else OutcomeUnknownError(f"{what}: {withheld}")
+        return OutcomeUnknownError(what)
 
 
 def _error_of(error: KafkaException) -> TransactionError:

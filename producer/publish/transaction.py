@@ -47,7 +47,9 @@ _NOT_IN_GROUP_NAMES = frozenset({"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REB
 def judge(step: Step, error: TransactionError) -> Verdict:  # noqa: PLR0911 - a ladder has its rungs
     """What is to be done about this error of this step.
 
-    A commit is never answered by an abort unless librdkafka says that it must be: one that timed out may stand.
+    A producer whose request to end a transaction has not been answered is never used again, though librdkafka asks for
+    an abort: that request may be on its way yet, and would end the next transaction in its midst, so that a part of
+    it stands without the rest. Only a new producer, by its epoch, shuts it out.
     A member that the group has put out may only abort: its lane will be taken from it. Producing is
     never repeated: some of the records are with librdkafka already. A transactional id that was idle for so long that
     the broker has forgotten it needs a new producer: librdkafka asks for an abort, and does not get a new id by it
@@ -57,9 +59,9 @@ def judge(step: Step, error: TransactionError) -> Verdict:  # noqa: PLR0911 - a 
         return Verdict.FENCED
     if error.fatal or error.name in _FORGOTTEN_NAMES:
         return Verdict.REPLACE
-    if error.requires_abort:
-        return Verdict.REPLACE if step is Step.ABORT else Verdict.ABORT
-    if step is Step.PRODUCE:
+    if step in {Step.COMMIT, Step.ABORT}:
+        return Verdict.REPLACE
+    if error.requires_abort or step is Step.PRODUCE:
         return Verdict.ABORT
     if error.retriable:
         return Verdict.CALL_AGAIN

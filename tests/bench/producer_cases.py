@@ -18,7 +18,7 @@ from producer.kafka_properties import kafka_properties
 from producer.observe.logs import configure_logs
 from producer.observe.prometheus import PrometheusObserver
 from producer.publish.admin import KafkaAdmin
-from producer.publish.kafka import producer_properties
+from producer.publish.producer_properties import producer_properties
 from producer.publish.topics import Topics, wanted_topics
 from producer.service import NullWatch, Service
 from producer.settings import load_settings

@@ -15,8 +15,9 @@ from producer.membership.kafka import KafkaMembership
 from producer.observe.port import NullObserver
 from producer.partitioning import lane_of
 from producer.publish.admin import KafkaAdmin
-from producer.publish.kafka import KafkaLanePublisher, producer_properties
+from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import NO_HEADERS, Record
+from producer.publish.producer_properties import producer_properties
 from producer.publish.state_log import read_lane_state
 from producer.publish.state_records import forget_records, state_records
 from producer.publish.topics import Topics, wanted_topics

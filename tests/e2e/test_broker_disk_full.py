@@ -71,10 +71,6 @@ def address(process: Any, event: str) -> str:
     return f"http://127.0.0.1:{ports()[0]}"
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="once two orders were published twice after the disk was full; whether Kafka had lost a commit is not known",
-)
 def test_a_full_disk_is_told_by_both_sides_and_room_on_it_lets_them_go_on(
     kafka_on_disk: EmbeddedKafka, disk: Path, make_stage: Any, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from producer.domain.state import OrderState, TrekkpliktigPosition
 from producer.errors import RetryableError
 from producer.publish.admin import KafkaAdmin
-from producer.publish.kafka import producer_properties
+from producer.publish.producer_properties import producer_properties
 from producer.publish.state_log import read_lane_state, read_to_end
 from producer.publish.state_records import state_records
 from producer.publish.topics import Topic

@@ -14,7 +14,7 @@ from producer.cli import run_command
 from producer.domain.state import EventCursor, TrekkpliktigPosition
 from producer.observe.logs import configure_logs
 from producer.partitioning import lane_of
-from producer.publish.kafka import producer_properties
+from producer.publish.producer_properties import producer_properties
 from producer.publish.state_log import read_lane_state
 from producer.publish.state_records import event_cursor_record, state_records
 from producer.publish.topics import Topics

@@ -40,11 +40,11 @@ def test_fatal_error_replaces_the_producer_even_where_it_also_asks_for_an_abort_
         (Step.BEGIN, Verdict.ABORT),
         (Step.PRODUCE, Verdict.ABORT),
         (Step.OFFSETS, Verdict.ABORT),
-        (Step.COMMIT, Verdict.ABORT),
+        (Step.COMMIT, Verdict.REPLACE),
         (Step.ABORT, Verdict.REPLACE),
     ],
 )
-def test_error_that_requires_an_abort_gets_one_unless_the_abort_itself_met_it(step, verdict):
+def test_error_that_requires_an_abort_gets_one_unless_the_end_has_been_asked_for(step, verdict):
     assert judge(step, error(requires_abort=True)) is verdict
     assert judge(step, error(requires_abort=True, retriable=True)) is verdict
 
@@ -55,12 +55,12 @@ def test_error_that_requires_an_abort_gets_one_unless_the_abort_itself_met_it(st
         (Step.BEGIN, Verdict.CALL_AGAIN),
         (Step.PRODUCE, Verdict.ABORT),
         (Step.OFFSETS, Verdict.CALL_AGAIN),
-        (Step.COMMIT, Verdict.CALL_AGAIN),
-        (Step.ABORT, Verdict.CALL_AGAIN),
+        (Step.COMMIT, Verdict.REPLACE),
+        (Step.ABORT, Verdict.REPLACE),
     ],
 )
-def test_retriable_error_is_met_by_the_same_call_save_when_producing(step, verdict):
-    """A commit that timed out may stand: aborting it would be a lie, and some of the records are handed over."""
+def test_retriable_error_is_met_by_the_same_call_save_when_producing_or_ending(step, verdict):
+    """Some of the records are handed over; and an end that is asked for twice may end the next transaction too."""
     assert judge(step, error("_TIMED_OUT", retriable=True)) is verdict
 
 
@@ -79,6 +79,8 @@ def test_whatever_fails_a_produce_is_rolled_back():
     assert judge(Step.PRODUCE, error("_QUEUE_FULL")) is Verdict.ABORT
 
 
-def test_commit_is_aborted_only_where_librdkafka_says_so():
-    for retriable, fatal in itertools.product([False, True], repeat=2):
-        assert judge(Step.COMMIT, error(retriable=retriable, fatal=fatal)) is not Verdict.ABORT
+@pytest.mark.parametrize("step", [Step.COMMIT, Step.ABORT])
+def test_no_producer_whose_end_of_a_transaction_failed_is_used_again(step):
+    """Its request may be on its way yet, and would end the next transaction in its midst."""
+    for flags in itertools.product([False, True], repeat=3):
+        assert judge(step, TransactionError("_TIMED_OUT", *flags)) is Verdict.REPLACE

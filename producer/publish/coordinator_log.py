@@ -1,0 +1,32 @@
+"""What librdkafka logs in, the same log out; and whether the connection to the transaction's coordinator was lost.
+
+librdkafka sends a request again over a new connection when the old one is lost, and tells of it in its log alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+
+_COORDINATOR_THREAD = "[thrd:TxnCoordinator]"
+_LOST = frozenset({"FAIL", "REQTMOUT"})
+"""librdkafka's names of log lines: a connection has failed, a request was not answered in time."""
+
+LOGGED: dict[str, str] = {"log_level": "6", "log.connection.close": "true"}
+"""The properties of a client under which every lost connection is logged (librdkafka, CONFIGURATION.md)."""
+
+
+class CoordinatorLog:
+    """To be a producer's `logger`. It is told when the producer is polled, so poll before asking."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self.has_lost_connection = False
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """What confluent-kafka calls: the first argument is the name of the line, the last its text."""
+        self._log.log(level, message, *arguments)
+        if arguments and arguments[0] in _LOST and str(arguments[-1]).startswith(_COORDINATOR_THREAD):
+            self.has_lost_connection = True

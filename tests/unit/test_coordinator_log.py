@@ -1,0 +1,41 @@
+"""The lost connection that librdkafka tells of in its log alone."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from producer.publish.coordinator_log import CoordinatorLog
+
+NAME = "rdkafka#producer-3"
+LINE = "%s [%s] %s"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "is_lost"),
+    [
+        (
+            "FAIL",
+            "[thrd:TxnCoordinator]: TxnCoordinator: 127.0.0.1:9092: Disconnected: connection closed",
+            True,
+        ),
+        ("REQTMOUT", "[thrd:TxnCoordinator]: TxnCoordinator/1: Timed out 1 in-flight, 0 retry-queued", True),
+        ("FAIL", "[thrd:127.0.0.1:9092/1]: 127.0.0.1:9092/1: Disconnected: connection closed", False),
+        ("GETPID", "[thrd:TxnCoordinator]: coordinator load in progress", False),
+    ],
+)
+def test_a_lost_connection_to_the_coordinator_is_seen_and_every_line_goes_on(caplog, kind, text, is_lost):
+    log = CoordinatorLog(logging.getLogger("librdkafka"))
+    with caplog.at_level(logging.INFO, logger="librdkafka"):
+        log.log(logging.INFO, LINE, kind, NAME, text)
+    assert log.has_lost_connection is is_lost
+    assert caplog.messages == [f"{kind} [{NAME}] {text}"]
+
+
+def test_a_line_of_another_shape_goes_on_too(caplog):
+    log = CoordinatorLog(logging.getLogger("librdkafka"))
+    with caplog.at_level(logging.INFO, logger="librdkafka"):
+        log.log(logging.INFO, "no arguments")
+    assert not log.has_lost_connection
+    assert caplog.messages == ["no arguments"]
