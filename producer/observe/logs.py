@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from producer.observe.repeats import Repeats
+
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from typing import TextIO
@@ -76,6 +78,7 @@ def configure_logs(*, level: str = "INFO", stream: TextIO | None = None) -> None
             ],
         )
     )
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
