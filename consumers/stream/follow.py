@@ -40,6 +40,10 @@ class Follower:
 
     With `next_offsets` reading begins there, and at its beginning for a partition that is not among them; `FatalError`
     is raised when messages are no longer there that were not read yet, rather than passing over them.
+
+    `awaits_open` counts what stands in open transactions as there at the start, to be waited for before the end is
+    reached. A commit is answered before its markers are written, so that what was committed just now looks open for a
+    moment, and without it would be left behind.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Follower:
         *,
         from_beginning: bool,
         next_offsets: Mapping[int, int] | None = None,
+        awaits_open: bool = False,
         on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         self.topic = topic
@@ -56,6 +61,7 @@ class Follower:
         self._refusal: KafkaError | None = None
         self._reason = LastReason()
         self._properties = properties
+        self._ahead: dict[int, int] = {}
         settings: dict[str, Any] = {
             **properties,
             "group.id": _GROUP,  # never joined; librdkafka wants one
@@ -70,7 +76,9 @@ class Follower:
         except KafkaException as error:
             raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
         try:
-            self._ahead = self._assign(next_offsets, from_beginning=from_beginning)
+            starts = self._assign(next_offsets, from_beginning=from_beginning)
+            if awaits_open:
+                self._await_open(settings, starts)
         except KafkaException as error:
             self._consumer.poll(0)  # reads nothing yet; librdkafka tells its reasons within
             failed = self._translated(error.args[0])
@@ -82,7 +90,7 @@ class Follower:
 
     @property
     def has_reached_end(self) -> bool:
-        """Whether everything has been given that was committed when the following began."""
+        """Whether everything has been given that was committed when the following began; see `awaits_open`."""
         return not self._ahead
 
     def poll(self, seconds_max: float = 0.1) -> list[Message]:
@@ -132,11 +140,11 @@ class Follower:
         return translated(error, self.topic, _GROUP, self._properties, self._reason)
 
     def _assign(self, next_offsets: Mapping[int, int] | None, *, from_beginning: bool) -> dict[int, int]:
-        """Start reading every partition; the end of each that has something before it, which is then still ahead."""
+        """Start reading every partition, from where is given back; what is before its end is then still ahead."""
         found = self._consumer.list_topics(self.topic, timeout=CALL_SECONDS_MAX).topics[self.topic]
         if found.error is not None:
             raise KafkaException(found.error)
-        starts, ahead = [], {}
+        starts = []
         for partition in sorted(found.partitions):
             # Of a reader of what is committed, the end is that of the last transaction that has ended.
             low, end = self._consumer.get_watermark_offsets(
@@ -149,9 +157,21 @@ class Follower:
                     raise FatalError(_gap(f"{self.topic}/{partition}", start, low, end))
             starts.append(TopicPartition(self.topic, partition, start))
             if start < end:
-                ahead[partition] = end
+                self._ahead[partition] = end
         self._consumer.assign(starts)
-        return ahead
+        return {each.partition: each.offset for each in starts}
+
+    def _await_open(self, settings: Mapping[str, Any], starts: Mapping[int, int]) -> None:
+        """Move the ends behind what open transactions hold: to those that a reader of everything is told."""
+        asking = Consumer({**settings, "isolation.level": "read_uncommitted"}, logger=_SILENT)
+        try:
+            for partition, start in starts.items():
+                place = TopicPartition(self.topic, partition)
+                _, end = asking.get_watermark_offsets(place, timeout=CALL_SECONDS_MAX)
+                if start < end:
+                    self._ahead[partition] = end
+        finally:
+            asking.close()
 
 
 def _gap(place: str, start: int, low: int, end: int) -> str:

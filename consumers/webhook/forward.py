@@ -33,7 +33,6 @@ _IDLE_SECONDS = 0.1
 _BUSY_SECONDS = 0.05
 _LOOK_SECONDS = 1.0
 _TELL_SECONDS = 60.0
-_STORE_PAUSE_SECONDS = 1.0
 LEAVE_SECONDS_MAX = 8.0
 """How long what is on its way is waited for at the end: a stop has ten seconds."""
 
@@ -60,12 +59,16 @@ class Carrier(Protocol):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much at a time: deliveries, events that wait until reading pauses, and parked ones until all stops."""
+    """How much at a time: deliveries, events that wait until reading pauses, and parked ones until all stops.
+
+    `store_pause_seconds` is how long a database in passing trouble is left alone.
+    """
 
     concurrency_max: int = 4
     backlog_max: int = 1000
     parked_max: int = 100
     patience: Patience = Patience()
+    store_pause_seconds: float = 1.0
 
 
 class Tally(msgspec.Struct):
@@ -246,7 +249,7 @@ class Forwarder:
             try:
                 return action()
             except RetryableError as error:
-                if self._stopping.wait(_STORE_PAUSE_SECONDS):
+                if self._stopping.wait(self._limits.store_pause_seconds):
                     raise
                 if not told:
                     self._note(str(error))

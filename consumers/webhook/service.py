@@ -109,6 +109,7 @@ def forward(settings: Settings, options: Options, note: Callable[[str], None], s
                     topic,
                     from_beginning=True,
                     next_offsets=store.next_offsets(topic),
+                    awaits_open=options.until_end,
                     on_silence=lambda: note("Kafka does not answer any more; reading goes on when it does"),
                 )
 

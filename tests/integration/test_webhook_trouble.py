@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import uuid
+from collections import Counter
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from psycopg.conninfo import conninfo_to_dict
 
 from consumers.decode import Decoder
 from consumers.errors import FatalError
+from consumers.ledger.address import PostgresqlAddress
 from consumers.stream.follow import Follower
 from consumers.webhook.answer import Meaning
 from consumers.webhook.cloudevent import Parcel
@@ -23,34 +27,42 @@ from consumers.webhook.forward import Forwarder, Limits
 from consumers.webhook.message import message_of
 from consumers.webhook.opening import open_store, state_address
 from consumers.webhook.signing import Signer, new_secret
-from sandbox.event_stream import EventTopics, make_stream
+from sandbox.event_stream import EventTopics, event_encoder, make_stream
 from sandbox.payroll_receiver import PayrollReceiver
-from sandbox.waiting import until
+from sandbox.waiting import for_a_while, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from consumers.webhook.answer import Outcome
     from consumers.webhook.message import Message
+    from consumers.webhook.store import Store
+    from producer.domain.trekkpaalegg import Publication
     from sandbox.kafka import EmbeddedKafka
     from sandbox.postgresql import EmbeddedPostgresql
 
 DEADLINE_SECONDS = 60
+MESSAGES_MAX = 7
+QUICK = Limits(store_pause_seconds=0.05)
 PARCEL = Parcel("10001/1", b"{}")
 
 
 class Followed:
-    """A real topic as the forwarder's source."""
+    """A real topic as the forwarder's source, a few messages at a time: each is a transaction that can fail."""
 
     def __init__(self, follower: Follower) -> None:
         self._follower = follower
+        self._ahead: list[Message] = []
 
     @property
     def has_reached_end(self) -> bool:
-        return self._follower.has_reached_end
+        return self._follower.has_reached_end and not self._ahead
 
     def poll(self, seconds_max: float) -> list[Message]:
-        return [message_of(each) for each in self._follower.poll(seconds_max)]
+        if not self._ahead:
+            self._ahead = [message_of(each) for each in self._follower.poll(seconds_max)]
+        given, self._ahead = self._ahead[:MESSAGES_MAX], self._ahead[MESSAGES_MAX:]
+        return given
 
 
 @pytest.fixture
@@ -59,40 +71,57 @@ def receiver() -> Iterator[PayrollReceiver]:
         yield started
 
 
+def own_schema(postgresql: EmbeddedPostgresql) -> str:
+    return f"{postgresql.url}?options=-csearch_path%3Dcut_{uuid.uuid4().hex[:12]}"
+
+
+@contextmanager
+def forwarding(
+    kafka: EmbeddedKafka, topic: str, store: Store, receiver: PayrollReceiver, begin: Callable[[], None] = lambda: None
+) -> Iterator[threading.Thread]:
+    """A forwarder that runs until all is delivered that there was when it began, which it must; `begin` is called."""
+    store.take_over()
+    properties = {"bootstrap.servers": kafka.bootstrap_servers}
+    source = Follower(properties, topic, from_beginning=True, next_offsets={}, awaits_open=True)
+    with source as follower, Couriers(Receiver(receiver.url, Signer(receiver.secret)), 4) as couriers:
+        forwarder = Forwarder(store, Decoder(), QUICK, lambda _: None, threading.Event())
+        running = threading.Thread(
+            target=forwarder.run, args=(Followed(follower), couriers), kwargs={"until_end": True}
+        )
+        begin()
+        running.start()
+        yield running
+        running.join(DEADLINE_SECONDS)
+    assert not running.is_alive()
+    assert store.waiting() == []
+    store.close()
+
+
+def prove_delivered_once(receiver: PayrollReceiver, stream: Sequence[Publication]) -> None:
+    for order in {each.trekkpaalegg.trekkid for each in stream}:
+        wanted = [each.trekkpaalegg.trekkversjon for each in stream if each.trekkpaalegg.trekkid == order]
+        assert receiver.accepted_of(order) == [f"{order}/{trekkversjon}" for trekkversjon in wanted]
+    assert receiver.overtaking == []
+    assert len(receiver.accepted) == len(stream)
+
+
 @pytest.mark.kafka
 def test_a_database_that_cuts_the_connection_is_waited_for(
     kafka: EmbeddedKafka, postgresql: EmbeddedPostgresql, topic_prefix: str, receiver: PayrollReceiver
 ) -> None:
     """Whether what was being written stands or not, nothing is lost and none overtakes another."""
     stream = make_stream(1, 60)
-    state = state_address(f"{postgresql.url}?options=-csearch_path%3Dcut_{uuid.uuid4().hex[:12]}")
-    properties = {"bootstrap.servers": kafka.bootstrap_servers}
     receiver.delay_seconds = 0.01
-    store = open_store(state, make=True)
-    store.take_over()
     cuts = 0
     with EventTopics(kafka.bootstrap_servers, topic_prefix) as topics:
         topics.write(stream, gjeldende=False)
-        source = Follower(properties, topics.topics.versjoner, from_beginning=True, next_offsets={})
-    with source as follower, Couriers(Receiver(receiver.url, Signer(receiver.secret)), 4) as couriers:
-        forwarder = Forwarder(store, Decoder(), Limits(), lambda _: None, threading.Event())
-        running = threading.Thread(
-            target=forwarder.run, args=(Followed(follower), couriers), kwargs={"until_end": True}
-        )
-        running.start()
+    store = open_store(state_address(own_schema(postgresql)), make=True)
+    with forwarding(kafka, topics.topics.versjoner, store, receiver):
         for share in (0.0, 0.2, 0.6):
             until(lambda share=share: len(receiver.accepted) >= share * len(stream), DEADLINE_SECONDS)
             cuts += cut_connections(postgresql)
-        running.join(DEADLINE_SECONDS)
-    assert not running.is_alive()
     assert cuts > 0
-    assert store.waiting() == []
-    store.close()
-    for order in {each.trekkpaalegg.trekkid for each in stream}:
-        wanted = [each.trekkpaalegg.trekkversjon for each in stream if each.trekkpaalegg.trekkid == order]
-        assert receiver.accepted_of(order) == [f"{order}/{trekkversjon}" for trekkversjon in wanted]
-    assert receiver.overtaking == []
-    assert len(receiver.accepted) == len(stream)
+    prove_delivered_once(receiver, stream)
 
 
 def cut_connections(postgresql: EmbeddedPostgresql) -> int:
@@ -101,6 +130,80 @@ def cut_connections(postgresql: EmbeddedPostgresql) -> int:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'trekkpaalegg-consumer'"
         )
         return len(cut.fetchall())
+
+
+class UnsteadyAddress(PostgresqlAddress):
+    """A database that cuts one connection in four off at the end of a transaction, from `begin` until `mend`.
+
+    Before the transaction stands, or after.
+    """
+
+    def __init__(self, url: str, seed: int) -> None:
+        super().__init__({name: str(value) for name, value in conninfo_to_dict(url).items()})
+        self._chance = random.Random(f"unsteady {seed}")
+        self._is_steady = True
+        self.lost: Counter[str] = Counter()
+
+    def begin(self) -> None:
+        self._is_steady = False
+
+    def mend(self) -> None:
+        self._is_steady = True
+
+    def connect(self, *, read_only: bool = False) -> psycopg.Connection:
+        connection = super().connect(read_only=read_only)
+        commit = connection.commit
+
+        def commit_or_cut() -> None:
+            fate = "" if self._is_steady else self._chance.choice(("before", "after", *[""] * 6))
+            if fate != "before":
+                commit()
+            if fate:
+                self.lost[fate] += 1
+                connection.close()
+                raise psycopg.OperationalError("the connection is lost")
+
+        connection.commit = commit_or_cut  # type: ignore[method-assign] # this connection alone
+        return connection
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("seed", range(3))
+def test_a_commit_whose_answer_is_lost_leaves_nothing_behind_and_sends_nothing_twice(
+    kafka: EmbeddedKafka, postgresql: EmbeddedPostgresql, topic_prefix: str, receiver: PayrollReceiver, seed: int
+) -> None:
+    """Of every transaction of the forwarder's: reading, taking, settling."""
+    stream = make_stream(20 + seed, 40)
+    with EventTopics(kafka.bootstrap_servers, topic_prefix) as topics:
+        topics.write(stream, gjeldende=False)
+    address = UnsteadyAddress(own_schema(postgresql), seed)
+    store = open_store(address, make=True)
+    with forwarding(kafka, topics.topics.versjoner, store, receiver, address.begin) as running:
+        running.join(DEADLINE_SECONDS)
+        address.mend()
+    assert min(address.lost["before"], address.lost["after"]) > 3
+    prove_delivered_once(receiver, stream)
+
+
+@pytest.mark.kafka
+def test_the_end_is_behind_what_is_being_committed_at_the_start(
+    kafka: EmbeddedKafka, postgresql: EmbeddedPostgresql, topic_prefix: str, receiver: PayrollReceiver
+) -> None:
+    """A commit is answered before readers see it: what a producer wrote just now is not left behind."""
+    stream = make_stream(2, 10)
+    store = open_store(state_address(own_schema(postgresql)), make=True)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": topic_prefix})
+    producer.init_transactions(DEADLINE_SECONDS)
+    with EventTopics(kafka.bootstrap_servers, topic_prefix) as topics:
+        producer.begin_transaction()
+        for encoded in map(event_encoder().encode, stream):
+            producer.produce(topics.topics.versjoner, encoded.value, encoded.key, headers=list(encoded.headers.items()))
+        producer.flush(DEADLINE_SECONDS)
+        with forwarding(kafka, topics.topics.versjoner, store, receiver) as running:
+            for_a_while(running.is_alive)
+            assert receiver.calls == [], "nothing is committed"
+            producer.commit_transaction(DEADLINE_SECONDS)
+    prove_delivered_once(receiver, stream)
 
 
 @pytest.mark.kafka
