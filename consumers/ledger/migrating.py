@@ -5,26 +5,24 @@ from __future__ import annotations
 import enum
 import uuid
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.schema import CreateSchema
 
 from consumers.errors import FatalError
 from consumers.ledger import tables
 from consumers.ledger.address import Address, PostgresqlAddress
 from consumers.ledger.engine import make_engine
+from consumers.ledger.steps import Steps
 from consumers.ledger.translation import translating
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 VERSION_TABLE = "ledger_migration"
+_STEPS = Steps(Path(__file__).parent / "migrations", VERSION_TABLE)
 _LOCK_CLASS = int.from_bytes(b"trkk", "big")
 """First half of the advisory locks' keys; the second is a hash of the schema's name."""
 
@@ -53,7 +51,7 @@ def prepare(address: Address) -> str:
         if isinstance(address, PostgresqlAddress):
             _lock_schema(connection, address)
         if _found(connection, address) is not _Found.CURRENT:
-            _upgrade(connection)
+            _STEPS.upgrade(connection)
         identity = _identity(connection)
         if identity is None:
             identity = uuid.uuid4().hex
@@ -102,10 +100,10 @@ def _found(connection: Connection, address: Address) -> _Found:
             )
         _require_usage(connection, address)
         return _Found.NOTHING
-    version = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE)))
-    if version == _steps()[0]:
+    version = _STEPS.reached(connection)
+    if version == _STEPS.names[0]:
         return _Found.CURRENT
-    if version is None or version in _steps():
+    if version is None or version in _STEPS.names:
         return _Found.OLDER
     raise FatalError(f"{address.place}: the ledger is of a newer version of this program: install that one")
 
@@ -124,21 +122,3 @@ def _require_usage(connection: Connection, address: Address) -> None:
 
 def _identity(connection: Connection) -> str | None:
     return connection.execute(sa.select(tables.ledger.c.id)).scalar()
-
-
-def _upgrade(connection: Connection) -> None:
-    config = _config()
-    config.attributes["migration"] = {"connection": connection, "version_table": VERSION_TABLE}
-    command.upgrade(config, "head")
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    return config
-
-
-@cache
-def _steps() -> tuple[str, ...]:
-    """Every step's name, the last one first."""
-    return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())

@@ -1,4 +1,4 @@
-"""The URL of a forwarder's state in, the store there out, its tables made."""
+"""The URL of a forwarder's state in, the store there out, its tables made or migrated."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
 from consumers.errors import FatalError, SettingsError
-from consumers.ledger.address import PostgresqlAddress, SqliteAddress, address_of
+from consumers.ledger.address import SqliteAddress, address_of
 from consumers.ledger.translation import translating
+from consumers.webhook.migrating import look, prepare
 from consumers.webhook.store import Store
-from consumers.webhook.tables import metadata, webhook_event
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -32,33 +32,20 @@ def state_address(url: str | None) -> Address:
 
 
 def open_store(address: Address, *, make: bool) -> Store:
-    """The state there. With `make` the tables are made where they are missing, and on PostgreSQL their schema.
+    """The state there. With `make` the tables are made or migrated, and on PostgreSQL their schema made.
 
-    Raises `FatalError` without `make` where there is no state, and as `Store`.
+    Raises `FatalError` without `make` where there is no state or one of an older version; and as `prepare` and `Store`.
     """
     if isinstance(address, SqliteAddress):
         _guard_file(address, make=make)
     engine = _make_engine(address)
     try:
         with translating(address.place), engine.begin() as connection:
-            if make:
-                _make_tables(address, connection)
-            is_there = sa.inspect(connection).has_table(webhook_event.name)
+            (prepare if make else look)(connection, address)
     except BaseException:
         engine.dispose()
         raise
-    if not is_there:
-        engine.dispose()
-        raise FatalError(f"{address.place}: no forwarder has kept its state here; give the --state that it has")
     return Store(address, engine)
-
-
-def _make_tables(address: Address, connection: Connection) -> None:
-    if isinstance(address, PostgresqlAddress):
-        name = address.schema()
-        if not sa.inspect(connection).has_schema(name):
-            connection.execute(sa.schema.CreateSchema(name, if_not_exists=True))
-    metadata.create_all(connection)
 
 
 def _guard_file(address: SqliteAddress, *, make: bool) -> None:

@@ -6,6 +6,7 @@ at any moment loses nothing, and at worst what was on its way is sent once more.
 
 from __future__ import annotations
 
+import time
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -232,6 +233,7 @@ def _row(sequence: int, message: Message) -> dict[str, Any]:
         "tries": 0,
         "failures": 0,
         "due_seconds": 0.0,
+        "taken_seconds": time.time(),
     }
 
 

@@ -22,6 +22,11 @@ webhook_event = sa.Table(
     sa.Column("due_seconds", sa.Double, nullable=False, comment="when it is sent next, seconds since 1970"),
     sa.Column("parked_seconds", sa.Double, comment="when it was parked, seconds since 1970; null: it is not"),
     sa.Column("reason", sa.Text, comment="what came of the last attempt"),
+    sa.Column(
+        "taken_seconds",
+        sa.Double,
+        comment="when it was read and kept, seconds since 1970; null: by a version that did not note it",
+    ),
     sa.UniqueConstraint("topic", "partition", "offset"),
     comment="events that are read and not delivered; a delivered one is deleted",
 )

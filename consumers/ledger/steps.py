@@ -1,0 +1,50 @@
+"""A folder of migrations and a database in, the database moved on by the steps that it lacks out, by alembic."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.engine import Connection
+
+
+class Steps:
+    """The steps in `folder`; the table `version_table` says how far a database has come."""
+
+    def __init__(self, folder: Path, version_table: str) -> None:
+        self._folder = folder
+        self.version_table = version_table
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every step's name, the last one first."""
+        return tuple(script.revision for script in ScriptDirectory.from_config(self._config()).walk_revisions())
+
+    def reached(self, connection: Connection) -> str | None:
+        """The step that the database has come to. Its `version_table` must be there."""
+        name: str | None = connection.scalar(
+            sa.select(sa.column("version_num")).select_from(sa.table(self.version_table))
+        )
+        return name
+
+    def upgrade(self, connection: Connection) -> None:
+        """Take all steps that are to be taken, within the connection's transaction."""
+        command.upgrade(self._config(connection), "head")
+
+    def stamp(self, connection: Connection, name: str) -> None:
+        """Write down that the database has come to this step."""
+        command.stamp(self._config(connection), name)
+
+    def _config(self, connection: Connection | None = None) -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(self._folder).replace("%", "%%"))
+        config.attributes["migration"] = {"connection": connection, "version_table": self.version_table}
+        return config
