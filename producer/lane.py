@@ -281,6 +281,7 @@ class Lane:
         now = time.monotonic()
         if now < self._figures_at:
             return
-        self._observer.figures(self.number, figures_of(self.schedule, self._committer.state, now))
+        pulls = self._pulling.oldest_seconds(now)
+        self._observer.figures(self.number, figures_of(self.schedule, self._committer.state, now, pulls))
         # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
         self._figures_at = now + max(FIGURES_INTERVAL_SECONDS, (time.monotonic() - now) / FIGURES_SHARE_MAX)

@@ -97,6 +97,13 @@ class Pulling:
             return float("inf")
         return self._schedule.wait_seconds(now)
 
+    def oldest_seconds(self, now: float) -> dict[str, float]:
+        """Per class, how long ago the one that has waited longest was last answered for. Nothing without `parts`."""
+        if self._parts is None:
+            return {}
+        counts, oldest = self._schedule.classes(now)
+        return {name: seconds for name, seconds in oldest.items() if counts[name]}
+
     def reading_begins(self, reading: Reading) -> None:
         """All that was told so far is safe when this one ends well."""
         reading.event_cursor = self._cursors.get(reading.trekkpliktig)

@@ -73,7 +73,13 @@ def run_service(settings: Settings) -> ExitCode:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, stop)
     observer, health = PrometheusObserver(), Health()
-    observer.registry.register(ProcessFigures(health, settings.poll_interval_seconds))
+    observer.registry.register(
+        ProcessFigures(
+            health,
+            settings.poll_interval_seconds,
+            pull_interval_seconds=settings.pull_interval_seconds if settings.pulls else None,
+        )
+    )
     with HealthServer(health, observer.exposition, host=settings.http_host, port=settings.http_port) as server:
         _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
         service = Service(settings, observer, Pulse(health), stopping)

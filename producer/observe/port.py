@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class LaneFigures(msgspec.Struct, frozen=True):
     """Standing figures of one lane; classes are those of the schedule. Ages are in seconds.
 
-    `oldest_read_seconds` is, per class, how long ago the one that has waited longest was last read to its end.
+    `oldest_read_seconds` is, per class, how long ago the one that has waited longest was last read to its end;
+    `oldest_pull_seconds` the same of the last answer of Altinn, where Altinn is asked.
     """
 
     trekkpliktige: dict[str, int]
@@ -21,6 +22,7 @@ class LaneFigures(msgspec.Struct, frozen=True):
     orders: int
     versions_missing: int
     position_max: int
+    oldest_pull_seconds: dict[str, float] = {}
 
 
 class Observer(Protocol):

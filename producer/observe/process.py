@@ -26,11 +26,19 @@ class Health(Protocol):
 
 
 class ProcessFigures(Collector):
-    """Gauges, made when scraped. `now` gives seconds since 1970."""
+    """Gauges, made when scraped. `now` gives seconds since 1970; `pull_interval_seconds` is None where nobody pulls."""
 
-    def __init__(self, health: Health, poll_interval_seconds: float, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        health: Health,
+        poll_interval_seconds: float,
+        now: Callable[[], float] = time.time,
+        *,
+        pull_interval_seconds: float | None = None,
+    ) -> None:
         self._health = health
         self._poll_interval_seconds = poll_interval_seconds
+        self._pull_interval_seconds = pull_interval_seconds
         self._now = now
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
@@ -45,6 +53,11 @@ class ProcessFigures(Collector):
             "poll_interval_seconds": ("How often each employer is to be read.", self._poll_interval_seconds),
             "clock_timestamp_seconds": ("What this process takes for the time.", self._now()),
         }
+        if self._pull_interval_seconds is not None:
+            figures["pull_interval_seconds"] = (
+                "How often Altinn is to be asked for each employer.",
+                self._pull_interval_seconds,
+            )
         for name, (documentation, value) in figures.items():
             yield GaugeMetricFamily(f"trekkpaalegg_{name}", documentation, value=float(value))
         build = GaugeMetricFamily(

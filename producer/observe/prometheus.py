@@ -247,17 +247,18 @@ class _StandingFigures(Collector):
             "Age of the last successful reading of the employer that has waited longest, by class.",
             labels=["class"],
         )
+        pulls = GaugeMetricFamily(
+            "trekkpaalegg_oldest_pull_age_seconds",
+            "Age of Altinn's last answer for the employer that has waited longest, by class; where Altinn is asked.",
+            labels=["class"],
+        )
         for name in CLASSES:
             counts.add_metric([name], sum(figures.trekkpliktige.get(name, 0) for _, figures in told))
-            ages_of_class = [
-                figures.oldest_read_seconds[name] + now - told_at
-                for told_at, figures in told
-                if name in figures.oldest_read_seconds
-            ]
-            if ages_of_class:
-                ages.add_metric([name], max(ages_of_class))
+        _add_oldest(ages, [(now - told_at, figures.oldest_read_seconds) for told_at, figures in told])
+        _add_oldest(pulls, [(now - told_at, figures.oldest_pull_seconds) for told_at, figures in told])
         yield counts
         yield ages
+        yield pulls
         sums = {
             "orders": ("Orders remembered.", sum(figures.orders for _, figures in told)),
             "missing_versions": ("Versions published around.", sum(figures.versions_missing for _, figures in told)),
@@ -268,3 +269,11 @@ class _StandingFigures(Collector):
         }
         for name, (documentation, value) in sums.items():
             yield GaugeMetricFamily(f"trekkpaalegg_{name}", documentation, value=value)
+
+
+def _add_oldest(family: GaugeMetricFamily, told: Iterable[tuple[float, dict[str, float]]]) -> None:
+    """Per class the greatest age of all lanes; each was told so many seconds ago."""
+    for name in CLASSES:
+        found = [ages[name] + ago for ago, ages in told if name in ages]
+        if found:
+            family.add_metric([name], max(found))

@@ -42,10 +42,10 @@ def exposition_of(side: str) -> str:
     """What a scraper gets of a process that has told everything once."""
     if side == "producer":
         observer = ProducerObserver()
-        observer.registry.register(ProcessFigures(Health(), 300))
+        observer.registry.register(ProcessFigures(Health(), 300, pull_interval_seconds=30))
         observer.lane_taken(0, 1, 1)
         ages = dict.fromkeys(CLASSES, 1.0)
-        observer.figures(0, LaneFigures(dict.fromkeys(CLASSES, 1), ages, orders=1, versions_missing=0, position_max=1))
+        observer.figures(0, LaneFigures(dict.fromkeys(CLASSES, 1), ages, 1, 0, 1, ages))
         for status in ("200", "429", "503", "failed", "404", "410", "400"):
             observer.call_finished("list", status, 1)
         return observer.exposition().decode()

@@ -13,6 +13,7 @@ from sandbox.altinn.event_log import SEEN, UPDATED, dialog_event
 from sandbox.fake_event_feed import FakeEventFeed
 from sandbox.gated_source import GatedSource
 from sandbox.lane_stage import LaneStage, event
+from sandbox.waiting import until
 
 ONE, TWO = "311111111", "322222222"
 RANDOM = Random("ids")
@@ -145,6 +146,14 @@ def test_a_feed_that_fails_for_one_keeps_nobody_from_being_read_or_told(stage, f
     assert event(made[0]) in stage.versjoner()
     assert stage.error is None
     assert len(asked_for(feed, ONE)) == 1, "it is asked for again only after a pause"
+
+
+def test_it_tells_how_long_ago_altinn_answered_by_how_each_employer_fares(stage, feed):
+    feed.refusals[ONE] = SuspendedError("Altinn refuses")
+    stage.start()
+    wait_until_asked(stage, feed, TWO)
+    until(lambda: stage.journal.told and "suspended" in stage.journal.told[-1].oldest_pull_seconds, 60)
+    assert stage.journal.told[-1].oldest_pull_seconds.keys() == {"healthy", "suspended"}
 
 
 def test_what_is_no_news_moves_the_cursor_with_the_next_reading_and_makes_none(stage, feed):

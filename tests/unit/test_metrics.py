@@ -145,6 +145,21 @@ def test_standing_figures_are_summed_over_lanes_and_the_worst_is_shown() -> None
     assert (value(observer, "orders"), value(observer, "missing_versions"), value(observer, "position")) == (11, 1, 70)
 
 
+def test_the_age_of_the_oldest_answer_of_altinn_grows_and_is_told_only_where_altinn_is_asked() -> None:
+    clock = Clock()
+    observer = PrometheusObserver(monotonic=clock)
+    for lane in (0, 1):
+        observer.lane_taken(lane, 1, 1)
+    observer.figures(0, figures())
+    assert value(observer, "oldest_pull_age_seconds", **{"class": "healthy"}) is None
+    observer.figures(0, figures(oldest_pull_seconds={"healthy": 10.0}))
+    observer.figures(1, figures(oldest_pull_seconds={"healthy": 20.0, "suspended": 900.0}))
+    clock.seconds += 100
+    assert value(observer, "oldest_pull_age_seconds", **{"class": "healthy"}) == 120
+    assert value(observer, "oldest_pull_age_seconds", **{"class": "suspended"}) == 1000
+    assert value(observer, "oldest_pull_age_seconds", **{"class": "failing"}) is None
+
+
 def test_the_figures_of_a_lane_end_with_it() -> None:
     observer = PrometheusObserver()
     observer.lane_taken(0, 1, 1)
@@ -201,6 +216,8 @@ def test_what_alerts_look_for_is_there_before_it_happens() -> None:
         assert value(observer, "quarantined_total", reason=reason.value) == 0
     for outcome in ("filled", "missing", "given_up"):
         assert value(observer, "gap_versions_total", outcome=outcome) == 0
+    for outcome in ("pull_failed", "pull_refused"):
+        assert value(observer, "notifications_total", outcome=outcome) == 0
     for outcome in ("ok", "failed", "suspended", "fatal", "unexpected"):
         assert value(observer, "readings_total", outcome=outcome) == 0
 
@@ -216,12 +233,13 @@ def test_the_lanes_of_the_application_are_told_beside_those_of_the_process() -> 
 def test_health_and_settings_are_figures_too() -> None:
     observer, clock = PrometheusObserver(), Clock()
     health = Health(monotonic=clock)
-    observer.registry.register(ProcessFigures(health, 300, lambda: NOW))
+    observer.registry.register(ProcessFigures(health, 300, lambda: NOW, pull_interval_seconds=30))
     health.heartbeat("lane-0", 90)
     assert (value(observer, "ready"), value(observer, "stuck_loops")) == (1, 0)
     clock.seconds += 91
     health.set_ready("lane-1", "not taken yet")
     assert (value(observer, "ready"), value(observer, "stuck_loops")) == (0, 1)
+    assert value(observer, "pull_interval_seconds") == 30
     assert (value(observer, "poll_interval_seconds"), value(observer, "clock_timestamp_seconds")) == (300, NOW)
     text = observer.exposition().decode()
     assert 'trekkpaalegg_build_info{version="' in text
