@@ -1,71 +1,21 @@
-"""Calls to the source: a pool of threads makes them, the urgent first; answers come back through a lane's queue."""
+"""One lane's calls to the source: a pool of threads makes them, their answers come back through the lane's queue."""
 
 from __future__ import annotations
 
-import contextlib
 import queue
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
+    from producer.call_pool import CallPool
     from producer.reading import Reading
     from producer.source.port import TrekkpaaleggSource
 
     Answer = Callable[[], None]
 
 ANSWERS_AT_ONCE_MAX = 200
-URGENT_IN_A_ROW_MAX = 16
-"""After so many turns an ordinary call has its own, however many urgent ones wait."""
-
-Waiting = tuple[Future[Any], "Callable[..., object]", tuple[object, ...]]
-
-
-class CallPool:
-    """Threads shared by all lanes; as many calls are under way at once as there are threads.
-
-    What waits is in two rows here and not with the executor, which knows no order but the first come's: a notified
-    employer would wait behind hundreds that are merely due.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="call")
-        self._urgent: deque[Waiting] = deque()
-        self._ordinary: deque[Waiting] = deque()
-        self._turns = count(1)
-
-    def submit(self, call: Callable[..., object], *arguments: object, urgent: bool = False) -> Future[Any]:
-        """Have this called; urgent ones before all others, each kind in the order it came."""
-        future: Future[Any] = Future()
-        (self._urgent if urgent else self._ordinary).append((future, call, arguments))
-        self._executor.submit(self._run_next)
-        return future
-
-    def shutdown(self) -> None:
-        """Make no further call, and wait for none."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-    def _run_next(self) -> None:
-        future, call, arguments = self._next()
-        try:
-            result = call(*arguments)
-        except BaseException as error:  # noqa: BLE001 - carried to whoever asked, as an executor does
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-    def _next(self) -> Waiting:
-        """One was put into a row for each turn, so there is one; it may lie in the row that was just found empty."""
-        first, second = self._urgent, self._ordinary
-        if next(self._turns) % (URGENT_IN_A_ROW_MAX + 1) == 0:
-            first, second = second, first
-        while True:
-            for row in (first, second):
-                with contextlib.suppress(IndexError):
-                    return row.popleft()
 
 
 class Calls:
@@ -102,5 +52,6 @@ class Calls:
     def _ask(
         self, take: Callable[[Future[Any]], None], reading: Reading, call: Callable[..., object], *arguments: object
     ) -> None:
-        done = self._pool.submit(call, *arguments, urgent=reading.urgent)
+        prepare = self._source.preparation(reading.trekkpliktig)
+        done = self._pool.submit(call, *arguments, urgent=reading.urgent, prepare=prepare)
         done.add_done_callback(lambda done: self._answers.put(lambda: take(done)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from producer.calls import CallPool
+    from producer.call_pool import CallPool
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
     from producer.pulling import PullParts

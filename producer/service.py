@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from producer import bootstrap
-from producer.calls import CallPool
+from producer.call_pool import CallPool
 from producer.errors import RetryableError
 from producer.lane import Lane
 from producer.lane_parts import LaneParts

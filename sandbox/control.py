@@ -214,6 +214,9 @@ class _Faults:
     def token_life(self, seconds: int) -> None:
         self._world.maskinporten.token_life_seconds = seconds
 
+    def token_latency(self, seconds: float) -> None:
+        self._world.maskinporten.latency_seconds = seconds
+
     def revoke_tokens(self, trekkpliktig: str | None = None) -> int:
         return self._world.tokens.revoke_all(trekkpliktig)
 

@@ -30,10 +30,12 @@ from producer.source.paging import page_of
 from sandbox.synthetic import synthetic_kidnummer, synthetic_kontonummer, synthetic_skyldner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from producer.domain.trekkpaalegg import Fetched
     from producer.source.port import Page
 
-Operation = Literal["list", "version"]
+Operation = Literal["list", "version", "prepare"]
 _OPPRETTET = 1_767_600_000_000_000
 _BETALINGSMOTTAKER = "971648198"
 
@@ -66,6 +68,8 @@ class FakeSource:
     def __init__(self, *, maks_antall: int = 2500) -> None:
         self.maks_antall = maks_antall
         self.questions: list[Question] = []
+        self.unprepared: set[str] = set()
+        self.prepared: list[str] = []
         self._lock = threading.RLock()
         self._versions: dict[str, dict[int, Trekkpaalegg]] = {}
         self._owner: dict[str, str] = {}
@@ -181,6 +185,17 @@ class FakeSource:
             if version is None or key in self._hidden or key in self._gone:
                 return Gone()
             return version if trekkpliktig in (self._owner[trekkid], version.trekkpliktig) else Gone()
+
+    def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
+        """As the port says: nothing, save for those in `unprepared`, for whom it fails as the operations do."""
+        return (lambda: self._prepare(trekkpliktig)) if trekkpliktig in self.unprepared else None
+
+    def _prepare(self, trekkpliktig: str) -> None:
+        with self._lock:
+            self.prepared.append(trekkpliktig)
+            error = self._strike("prepare", trekkpliktig)
+        if error is not None:
+            raise error
 
     def _list_of(self, trekkpliktig: str) -> list[Element]:
         found: list[Element] = [each.element for each in self._planted if each.trekkpliktig == trekkpliktig]

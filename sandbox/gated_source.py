@@ -42,6 +42,10 @@ class GatedSource:
         self._pass(Asked("version", trekkpliktig))
         return self.source.fetch_trekkpaalegg(trekkpliktig, trekkid, trekkversjon)
 
+    def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
+        """As the port says."""
+        return self.source.preparation(trekkpliktig)
+
     def _pass(self, asked: Asked) -> None:
         if self._holds(asked):
             self.reached.set()

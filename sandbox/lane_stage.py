@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import schemas
-from producer.calls import CallPool
+from producer.call_pool import CallPool
 from producer.domain.wish import Wish
 from producer.encode.avro import single_object_prefix
 from producer.encode.compiled import compile_encoder

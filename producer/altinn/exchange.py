@@ -60,6 +60,10 @@ class AltinnTokens:
         """
         return self._held.token_for(trekkpliktig)
 
+    def has_for(self, trekkpliktig: str) -> bool:
+        """Whether such a token is at hand."""
+        return self._held.has_for(trekkpliktig)
+
     def renew(self, trekkpliktig: str, refused: str) -> str:
         """A token other than `refused`. Raises as `token_for`."""
         self._held.drop(trekkpliktig, refused)

@@ -36,6 +36,9 @@ class AccessTokens(Protocol):
     def token_for(self, trekkpliktig: str) -> str:
         """A token that lets the caller act for `trekkpliktig`."""
 
+    def has_for(self, trekkpliktig: str) -> bool:
+        """Whether such a token is at hand."""
+
     def renew(self, trekkpliktig: str, refused: str) -> str:
         """Another token, since the API has refused this one."""
 
@@ -89,6 +92,14 @@ class SkatteetatenClient:
         if answer.status != OK:
             raise refusal_of_version(answer, self._clock())
         return answer
+
+    def is_prepared(self, trekkpliktig: str) -> bool:
+        """Whether a call for it can be made at once."""
+        return self._tokens.has_for(trekkpliktig)
+
+    def prepare(self, trekkpliktig: str) -> None:
+        """Fetch what a call for it needs. Raises as the calls."""
+        self._tokens.token_for(trekkpliktig)
 
     def _call(self, operation: str, trekkpliktig: str, address: str) -> Answer:
         """Send; if the token is refused, once more with a new one: it may have ended early."""

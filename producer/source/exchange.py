@@ -29,7 +29,8 @@ _NO_CONTENT: Final = 204
 def open_http_client(max_concurrent_calls: int, stopping: threading.Event | None = None) -> httpx.Client:
     """The client to share by all threads and for all addresses: keep-alive, bounded waits, no redirects.
 
-    It may hold twice as many connections as there may be calls at a time, so that tokens never wait for pages.
+    It may hold three times as many connections as there may be calls at a time: two of three for tokens, which are
+    fetched ahead of the calls.
     Calls that still hang some seconds after `stopping` is set are broken off. Whoever opens it closes it.
     """
     hooks = {}
@@ -37,7 +38,7 @@ def open_http_client(max_concurrent_calls: int, stopping: threading.Event | None
         opened = Connections()
         opened.break_when(stopping)
         hooks = {"request": [opened.watch]}
-    connections = 2 * max_concurrent_calls
+    connections = 3 * max_concurrent_calls
     limits = httpx.Limits(
         max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEP_ALIVE_SECONDS
     )

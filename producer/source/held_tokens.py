@@ -60,11 +60,16 @@ class HeldTokens:
         with self._lock:
             return len(self._held)
 
+    def has_for(self, trekkpliktig: str) -> bool:
+        """Whether a token with enough life left for a call is held."""
+        with self._lock:
+            return self._live(trekkpliktig) is not None
+
     def token_for(self, trekkpliktig: str) -> str:
         """A token with enough life left for a call. Raises what `fetch` raises, also to those who waited for it."""
         with self._lock:
-            held = self._held.get(trekkpliktig)
-            if held is not None and held.usable_until > self._monotonic():
+            held = self._live(trekkpliktig)
+            if held is not None:
                 return held.text
             others = self._under_way.get(trekkpliktig)
             if others is None:
@@ -90,6 +95,10 @@ class HeldTokens:
             held = self._held.get(trekkpliktig)
             if held is not None and held.text == refused:
                 del self._held[trekkpliktig]
+
+    def _live(self, trekkpliktig: str) -> HeldToken | None:
+        held = self._held.get(trekkpliktig)
+        return held if held is not None and held.usable_until > self._monotonic() else None
 
     def _hold(self, trekkpliktig: str, held: HeldToken) -> None:
         """Keep it last; the first ones were fetched longest ago, so the expired ones are found there."""

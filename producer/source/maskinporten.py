@@ -71,6 +71,10 @@ class MaskinportenTokens:
         """
         return self._held.token_for(trekkpliktig)
 
+    def has_for(self, trekkpliktig: str) -> bool:
+        """Whether such a token is at hand."""
+        return self._held.has_for(trekkpliktig)
+
     def renew(self, trekkpliktig: str, refused: str) -> str:
         """A token other than `refused`; another thread's newer one will do. Raises as `token_for`."""
         self._held.drop(trekkpliktig, refused)

@@ -10,6 +10,8 @@ from producer.source.paging import page_of
 from producer.source.wire import read_elements, read_trekkpaalegg
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tenacity import Retrying
 
     from producer.domain.trekkpaalegg import Element, Fetched
@@ -41,6 +43,12 @@ class PollingSource:
         if isinstance(fetched, Gone) or _is_the_asked_for(fetched, trekkid, trekkversjon):
             return fetched
         return Failed("the answer is another trekkid or trekkversjon than was asked for")
+
+    def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
+        """As the port says: a token, where none is held."""
+        if self._client.is_prepared(trekkpliktig):
+            return None
+        return lambda: self._retries(self._client.prepare, trekkpliktig)
 
     def _fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
         answer = self._client.fetch_list(trekkpliktig, cursor, self._maks_antall)

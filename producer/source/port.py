@@ -9,6 +9,8 @@ import msgspec
 from producer.domain.trekkpaalegg import Element
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from producer.domain.trekkpaalegg import Fetched
 
 
@@ -24,7 +26,7 @@ class Page(msgspec.Struct, frozen=True, gc=False):
 
 
 class TrekkpaaleggSource(Protocol):
-    """Both operations block; both may be called from several threads at once.
+    """Both operations block; all may be called from several threads at once.
 
     Raises `RetryableError` (with the pause asked for), `SuspendedError` (this trekkpliktig cannot be served) or
     `FatalError` (no trekkpliktig can be served). A failure is never an empty page.
@@ -35,3 +37,9 @@ class TrekkpaaleggSource(Protocol):
 
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
         """One version by number. `Gone` on 404, `Failed` on a passing failure; refusals raise as above."""
+
+    def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
+        """What to do before a call for it, so that the call itself need not: it blocks, and raises as the operations.
+
+        None when nothing is to be done. An operation that was not prepared does it by itself.
+        """

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from producer.errors import FatalError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from producer.domain.trekkpaalegg import Fetched
     from producer.source.port import Page
 
@@ -21,3 +23,7 @@ class Unread:
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
         """See `TrekkpaaleggSource`."""
         raise FatalError(f"nobody is to be read here, {trekkpliktig}'s {trekkid}/{trekkversjon} neither")
+
+    def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:  # noqa: ARG002 - as the port has it
+        """Nothing."""
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -40,6 +41,8 @@ def maskinporten_app(state: Maskinporten) -> Starlette:
         return JSONResponse({"keys": []})
 
     async def token(request: Request) -> Response:
+        if state.latency_seconds:
+            await asyncio.sleep(state.latency_seconds)
         form = parse_qs((await request.body()).decode("latin-1"))
         if request.headers.get("content-type", "").split(";")[0].strip() != _FORM:
             return _error("invalid_request", "Content-Type must be application/x-www-form-urlencoded")

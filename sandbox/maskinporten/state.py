@@ -57,6 +57,8 @@ class Maskinporten:
         self.tokens = tokens
         self.issuer = issuer
         self.token_life_seconds = 120
+        self.latency_seconds = 0.0
+        """Added to the answer of every token call."""
         self.clients: dict[str, Client] = {}
         self.system_users: set[tuple[str, str]] = set()
         self.delegations: set[tuple[str, str]] = set()

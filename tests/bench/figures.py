@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import time
 from pathlib import Path
@@ -89,9 +90,23 @@ def cpu_seconds() -> float:
     return time.process_time()
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """User and system time of another process so far; 0 where the system does not tell."""
+    file = Path(f"/proc/{pid}/stat")
+    if not file.exists():
+        return 0.0
+    fields = file.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_bytes() -> int:
     """Resident memory of this process now; 0 where the system does not tell."""
     return _status_bytes("VmRSS") or 0
+
+
+def peak_bytes() -> int:
+    """Resident memory of this process at its highest; 0 where the system does not tell."""
+    return _status_bytes("VmHWM") or 0
 
 
 def _status_bytes(line: str) -> int | None:

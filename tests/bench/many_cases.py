@@ -8,7 +8,6 @@ import statistics
 import tempfile
 import threading
 import time
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,19 +17,18 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 from figures import cpu_seconds, resident_bytes
 from producer_cases import bench_settings, make_topics
+from round_case import idle_round
 
 from producer.domain.state import LaneState
 from producer.encode.signal import encode_wake_up
 from producer.kafka_properties import kafka_properties
 from producer.observe.logs import configure_logs
-from producer.observe.port import NullObserver
 from producer.own import Own
 from producer.partitioning import lane_of
 from producer.publish.admin import KafkaAdmin
 from producer.publish.signal_log import SignalLog
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from producer.schedule import Schedule
-from producer.service import NullWatch, Service
 from producer.settings import load_settings
 from producer.source.held_tokens import HeldToken, HeldTokens
 from producer.trekkpliktige_list import TrekkpliktigeList
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHANGES_A_SECOND = 50
-CALLS_AT_ONCE = 5
 TOKEN_CHARACTERS = 1500
 WAIT_SECONDS_MAX = 300.0
 _PERCENT = 100
@@ -73,7 +70,7 @@ class ManyCase(msgspec.Struct, frozen=True):
 MANY_CASES = (
     ManyCase("notified", "wake-up to event read committed, 50 changes a second", 1000),
     ManyCase("notified-busy", "the same while orders are back-filled", 1000, orders=200_000),
-    ManyCase("idle-round", "a round of employers with nothing new; --scale 50 for 100 000", 2000),
+    ManyCase("idle-round", "a round of employers with nothing new, a token each", 100_000),
     ManyCase("employers-held", "memory of all that is held for employers", 100_000),
     ManyCase("hand-over", "how long lanes are nobody's; size is of employers", 20),
 )
@@ -83,7 +80,11 @@ def run_many_case(case: ManyCase, kafka_brokers: str) -> Measures:
     """Run one case in this process."""
     configure_logs(level="ERROR")
     gc.freeze()
-    run = {"idle-round": _idle_round, "employers-held": _employers_held, "hand-over": _hand_over}
+    run = {
+        "idle-round": lambda case, brokers: idle_round(case.size, brokers),
+        "employers-held": _employers_held,
+        "hand-over": _hand_over,
+    }
     return Measures(case.name, case.size, run.get(case.name, _notified)(case, kafka_brokers))
 
 
@@ -149,46 +150,6 @@ def _notified(case: ManyCase, brokers: str) -> dict[str, float]:
         "max_milliseconds": waits[-1],
         "changes_a_second": case.size / took,
         "backfill_outlasted_it": float(still_busy),
-    }
-
-
-class _Calls(NullObserver):
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.first, self.last = float("inf"), 0.0
-        self.tokens: Counter[str] = Counter()
-
-    def call_finished(self, operation: str, status: str, seconds: float) -> None:  # noqa: ARG002 - as the port has it
-        self.seconds.append(seconds)
-        self.last = time.monotonic()
-        self.first = min(self.first, self.last - seconds)
-
-    def token_fetched(self, outcome: str) -> None:
-        self.tokens[outcome] += 1
-
-
-def _idle_round(case: ManyCase, brokers: str) -> dict[str, float]:
-    """A first round makes everyone known; the second finds nothing. Tokens are fetched anew in each."""
-    with OutsideProcess("--trekkpliktige", str(case.size), "--orders", "0", "--no-examples") as outside:
-        settings, _ = bench_settings(outside, brokers)
-        make_topics(KafkaAdmin(kafka_properties(settings)), settings.topic_prefix)
-        for _ in range(2):
-            calls = _Calls()
-            service = Service(settings, calls, NullWatch(), threading.Event(), once=True)
-            used = cpu_seconds()
-            service.run()
-            wall, used = calls.last - calls.first, cpu_seconds() - used
-    answer = statistics.mean(calls.seconds)
-    bound = len(calls.seconds) * answer / CALLS_AT_ONCE
-    return {
-        "wall_seconds": wall,
-        "cpu_seconds": used,
-        "calls": float(len(calls.seconds)),
-        "tokens": float(calls.tokens["ok"]),
-        "answer_milliseconds": answer * 1000,
-        "bound_seconds": bound,
-        "of_bound_percent": _PERCENT * bound / wall,
-        "cpu_milliseconds_an_employer": used / case.size * 1000,
     }
 
 

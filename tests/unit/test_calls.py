@@ -6,9 +6,13 @@ import threading
 import time
 from contextlib import contextmanager
 
-from producer.calls import ANSWERS_AT_ONCE_MAX, URGENT_IN_A_ROW_MAX, CallPool, Calls
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.call_pool import AHEAD_EACH_MAX, URGENT_IN_A_ROW_MAX, CallPool
+from producer.calls import ANSWERS_AT_ONCE_MAX, Calls
 from producer.domain.trekkpaalegg import Origin
-from producer.errors import RetryableError
+from producer.errors import RetryableError, SuspendedError
 from producer.reading import Reading
 from sandbox.fake_source import FakeSource
 
@@ -96,6 +100,62 @@ def test_urgent_calls_are_made_before_those_that_wait_already_but_not_for_ever()
     ordinary = [made.index(f"ordinary {number}") for number in range(2)]
     assert 0 < ordinary[0] <= URGENT_IN_A_ROW_MAX
     assert ordinary[0] < ordinary[1] <= 2 * URGENT_IN_A_ROW_MAX + 1
+
+
+def test_calls_are_prepared_by_others_than_make_them_and_no_further_ahead_than_can_be_made_at_once():
+    pool, gate, prepared = CallPool(2), threading.Event(), []
+    under_way = [pool.submit(gate.wait, 10) for _ in range(2)]
+    waiting = [pool.submit(lambda: None, prepare=lambda number=number: prepared.append(number)) for number in range(30)]
+    deadline = time.monotonic() + 10
+    while len(prepared) < 2 * AHEAD_EACH_MAX and time.monotonic() < deadline:
+        time.sleep(0.001)
+    urgent = threading.Event()
+    pool.submit(lambda: None, urgent=True, prepare=urgent.set)
+    assert urgent.wait(10), "urgent calls are prepared whatever waits"
+    assert (sorted(prepared), [each.done() for each in under_way]) == (list(range(2 * AHEAD_EACH_MAX)), [False, False])
+    gate.set()
+    for each in waiting:
+        each.result(10)
+    pool.shutdown()
+    assert sorted(prepared) == list(range(30))
+
+
+def test_call_that_cannot_be_prepared_is_not_made_and_ends_as_its_preparing():
+    made = []
+
+    def refuse():
+        raise SuspendedError("no token")
+
+    with pool_of_one() as pool:
+        refused = [pool.submit(made.append, "refused", prepare=refuse) for _ in range(5)]
+        assert {str(each.exception(10)) for each in refused} == {"no token"}
+        pool.submit(made.append, "made", prepare=lambda: None).result(10)
+    assert made == ["made"]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=60), st.integers(1, 3))
+def test_every_call_is_made_once_whichever_are_urgent_or_prepared_or_refused(kinds, threads):
+    pool, made, prepared = CallPool(threads), [], []
+
+    def prepare(number, refuses):
+        prepared.append(number)
+        if refuses:
+            raise RetryableError("refused")
+
+    submitted = [
+        pool.submit(
+            made.append,
+            number,
+            urgent=urgent,
+            prepare=(lambda number=number, refuses=refuses: prepare(number, refuses)) if prepares else None,
+        )
+        for number, (urgent, prepares, refuses) in enumerate(kinds)
+    ]
+    refused = [number for number, each in enumerate(submitted) if each.exception(30) is not None]
+    pool.shutdown()
+    assert sorted(prepared) == [number for number, (_, prepares, _) in enumerate(kinds) if prepares]
+    assert refused == [number for number, (_, prepares, refuses) in enumerate(kinds) if prepares and refuses]
+    assert sorted(made + refused) == list(range(len(kinds)))
 
 
 def test_every_call_of_many_threads_is_made_once():
