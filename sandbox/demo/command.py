@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from consumers.errors import ConsumerError
-from sandbox.demo import ledger_story, story
+from sandbox.demo import ledger_story, story, swap_story
 from sandbox.demo.narrator import ClaimError, Narrator
 from sandbox.demo.stage import Stage
 from sandbox.demo.watch import Watch
@@ -74,6 +74,8 @@ def _tell(narrator: Narrator, sizes: story.Sizes) -> None:
             story.malformed(play, producer)
             narrator.step("The producer is killed in the middle")
             producer = story.killed_in_the_middle(play, producer, sizes)
+            narrator.step("Told of a change instead of asking")
+            producer = swap_story.swapped(play, producer)
         narrator.step("The proof")
         story.proof(play, producer)
         narrator.step("Into a payroll ledger")

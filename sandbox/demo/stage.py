@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 import time
@@ -10,13 +11,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from producer.publish.topics import Topics
+from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from sandbox.demo.narrator import ClaimError
 from sandbox.kafka import EmbeddedKafka
 from sandbox.outside import OutsideWorld
 from sandbox.postgresql import EmbeddedPostgresql
 from sandbox.producer_process import ProducerProcess
 from sandbox.registry import EmbeddedRegistry
+from sandbox.server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +132,10 @@ class Stage:
         self.postgresql = EmbeddedPostgresql()
         self.outside = OutsideWorld(seed=seed)
         self.topics = Topics.of("trekkpaalegg")
+        self.lanes = PARTITIONS_DEFAULT
         self.trekkpliktige: list[str] = []
+        self._receiver_port = free_port()
+        self._receiver_secret = secrets.token_hex()
         # Within Kafka's own folder, whose watchdog removes it even if this process dies.
         self._folder = self.kafka.data_folder / "demo"
         self._folder.mkdir()
@@ -159,16 +164,20 @@ class Stage:
         unfinished.write_text("".join(f"{each}\n" for each in self.trekkpliktige), encoding="ascii")
         unfinished.rename(self._list)
 
-    def start(self, module: str, *arguments: str) -> Program:
-        """Start a program of this project with the settings of this stage."""
+    def start(self, module: str, *arguments: str, notified: bool = False) -> Program:
+        """Start a program of this project with the settings of this stage; `notified`: told of changes by Altinn."""
         self._started += 1
-        program = Program(module, arguments, self._environment(), self._folder / f"{self._started:02}-{module}")
+        environment = self._environment()
+        if notified:
+            environment["TREKKPAALEGG_SOURCE"] = "notification"
+            del environment["TREKKPAALEGG_POLL_INTERVAL_SECONDS"]
+        program = Program(module, arguments, environment, self._folder / f"{self._started:02}-{module}")
         self._open.callback(program.close)
         return program
 
-    def run(self, module: str, *arguments: str) -> Ended:
-        """Run a program to its end. Raises `ClaimError` unless it succeeds."""
-        ended = self.start(module, *arguments).wait()
+    def run(self, module: str, *arguments: str, notified: bool = False) -> Ended:
+        """Run a program to its end, as `start` does. Raises `ClaimError` unless it succeeds."""
+        ended = self.start(module, *arguments, notified=notified).wait()
         if ended.code != 0:
             last = ended.told.splitlines()[-1:] or [""]
             raise ClaimError(f"{module} {' '.join(arguments)} ended with {ended.code}: {last[0]}")
@@ -211,6 +220,11 @@ class Stage:
             "TREKKPAALEGG_MAKS_ANTALL": "100",
             # The name of its pod, say: a process that died and is started again has its lanes back at once.
             "TREKKPAALEGG_INSTANCE_ID": "demo-0",
+            "TREKKPAALEGG_HTTP_HOST": "127.0.0.1",
             "TREKKPAALEGG_HTTP_PORT": "0",
+            # Of no use while changes are polled.
+            "TREKKPAALEGG_WEBHOOK_PORT": str(self._receiver_port),
+            "TREKKPAALEGG_WEBHOOK_URL": f"http://127.0.0.1:{self._receiver_port}",
+            "TREKKPAALEGG_WEBHOOK_SECRET": self._receiver_secret,
             "COLUMNS": _WIDTH,
         }

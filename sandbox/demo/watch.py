@@ -31,7 +31,9 @@ class Watch:
         self._follower = Follower({"bootstrap.servers": bootstrap_servers}, topic, from_beginning=True)
         self.counts: Counter[Identity] = Counter()
         self.origins: dict[Identity, str] = {}
-        self.trekkpliktig: dict[Identity, str] = {}
+        self.events: dict[Identity, TrekkpaaleggVersjon] = {}
+        self.seen_at: dict[Identity, float] = {}
+        """By the clock `time.monotonic`, of the first time that it came."""
 
     def __enter__(self) -> Self:
         return self
@@ -86,4 +88,5 @@ class Watch:
         identity = (event.trekkid, event.trekkversjon)
         self.counts[identity] += 1
         self.origins[identity] = origin.decode() if isinstance(origin, bytes) else origin or ""
-        self.trekkpliktig[identity] = event.trekkpliktig
+        self.events[identity] = event
+        self.seen_at.setdefault(identity, time.monotonic())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _FRAME = ("┏", "┡", "├", "└")
 _BYTES_PER_MEGABYTE = 1_000_000
@@ -27,6 +28,11 @@ def counted(number: int, one: str, several: str | None = None) -> str:
 def seconds_text(seconds: float) -> str:
     """`0.8 s`, `12 s`."""
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - one digit before the point
+
+
+def latency_text(seconds: float) -> str:
+    """`0.64 s`, `41 ms`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.1 else f"{seconds:.2f} s"  # noqa: PLR2004 - a tenth of a second
 
 
 def megabytes_text(size_bytes: int) -> str:
@@ -67,6 +73,26 @@ def named(identities: Iterable[tuple[str, int]], at_most: int = 3) -> str:
     return f"{text} and {grouped(more)} more" if more > 0 else text
 
 
+class Latencies(msgspec.Struct, frozen=True):
+    """How long several took, in seconds."""
+
+    fastest: float
+    median: float
+    slowest: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Self:
+        """Of one at least."""
+        return cls(min(seconds), statistics.median(seconds), max(seconds))
+
+
+def latencies_table(rows: Sequence[tuple[str, Latencies]]) -> str:
+    """Ways and how long each took, a line each below their headings."""
+    cells = [("from change to event in Kafka", ["fastest", "median", "slowest"])]
+    cells += [(way, [latency_text(each) for each in msgspec.structs.astuple(took)]) for way, took in rows]
+    return "\n".join(f"{name:30}" + "".join(f"{each:>10}" for each in rest) for name, rest in cells)
+
+
 class Figures(msgspec.Struct):
     """What was measured in one run. Times in seconds, memory in bytes."""
 
@@ -78,6 +104,8 @@ class Figures(msgspec.Struct):
     backfill_seconds: float = 0.0
     down_seconds: float = 0.0
     restart_seconds: list[float] = []
+    polled_seconds: float = 0.0
+    told_seconds: float = 0.0
     quarantined: int = 0
     gaps_filled: int = 0
     lost: int = 0
@@ -99,6 +127,7 @@ def summary_rows(figures: Figures) -> list[tuple[str, str]]:
     rate = round(figures.backfill_versions / ran_seconds)
     restarts = " and ".join(seconds_text(each) for each in figures.restart_seconds)
     backfill = counted(figures.backfill_versions, "version")
+    told, polled = latency_text(figures.told_seconds), latency_text(figures.polled_seconds)
     return [
         ("employers", grouped(figures.employers)),
         ("orders", grouped(figures.orders)),
@@ -109,6 +138,7 @@ def summary_rows(figures: Figures) -> list[tuple[str, str]]:
         ("quarantined", grouped(figures.quarantined)),
         ("kills", f"{figures.kills}, publishing again {restarts} after the restart"),
         ("back-fill", f"{backfill} in {seconds_text(figures.backfill_seconds)}, {grouped(rate)}/s while it lived"),
+        ("swap", f"a change in Kafka after {told} when told of, {polled} when polled each second"),
         ("clean stop", seconds_text(figures.stop_seconds)),
         (
             "ledger",

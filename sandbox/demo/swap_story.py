@@ -1,0 +1,205 @@
+"""A stage with a producer that polls comes in; the same change is polled and told of by Altinn, both latencies go out.
+
+The change is made to one order of each employer, once in either way. Latency is from the change at Skatteetaten to the
+event as a plain consumer has read it, `read_committed`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from producer.publish.state_log import read_lane_state
+from sandbox.altinn.delivery import Weather
+from sandbox.demo.narrator import ClaimError
+from sandbox.demo.words import Latencies, counted, latencies_table, seconds_text, unframed
+from sandbox.skatteetaten.wire import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from consumers.event import TrekkpaaleggVersjon
+    from sandbox.demo.stage import Program, Stage
+    from sandbox.demo.story import Play
+    from sandbox.demo.watch import Watch
+    from sandbox.skatteetaten.order_book import Version
+
+POLL, NOTIFICATION = "poll", "notification"
+CALLS_FOR_EACH = 2
+_DOUBLED = Weather(double_rate=1.0, disorder_seconds=0.3)
+_CHANGE: dict[str, object] = {
+    "trekkstoerrelseForPeriode": [{"startdato": "2026-12-01", "trekkbeloep": {"trekkbeloep": 2500}}]
+}
+_APART_SECONDS = 0.1
+"""Between two changes, so that they fall at different moments between two polls."""
+
+_LOOK_SECONDS = 0.004
+"""So fine is the measure of latency."""
+
+_QUIET_SECONDS = 0.3
+_WAIT_SECONDS_MAX = 60.0
+
+
+class Changed(NamedTuple):
+    """One change of each order: how soon the events came, and what they are."""
+
+    versions: list[Version]
+    latencies: Latencies
+    events: list[TrekkpaaleggVersjon]
+    origins: set[str]
+
+    @property
+    def number(self) -> int:
+        """How many changes it were."""
+        return len(self.versions)
+
+
+def swapped(play: Play, producer: Program) -> Program:
+    """The source is swapped by one setting, between two equal changes; the producer that is told of changes."""
+    stage, narrator, figures = play.stage, play.narrator, play.figures
+    orders = _one_of_each(stage)
+    arguments = ("tail", "--trekkid", orders[0], "--max", "2")
+    narrator.command(f"trekkpaalegg-consumer {' '.join(arguments)} &")
+    viewer = stage.start("consumers", *arguments)
+    viewer.wait_for_words("from now")
+    narrator.event(f"an order of each of the {len(orders)} employers changes; polls are a second apart")
+    polled = _change(play, producer, orders)
+    positions_hold = [_have_positions(play, polled)]
+    producer = _told_from_now_on(play, producer)
+    narrator.event("the same orders change once more in the same way; Altinn calls twice for each")
+    stage.outside.altinn.deliveries.weather = _DOUBLED
+    told = _change(play, producer, orders)
+    narrator.output(viewer.wait().said)
+    narrator.output(latencies_table([("polled, a second apart", polled.latencies), ("told of", told.latencies)]))
+    figures.polled_seconds, figures.told_seconds = polled.latencies.median, told.latencies.median
+    _compare(play, polled, told)
+    positions_hold.append(_have_positions(play, told))
+    narrator.claim(
+        "either way each employer's position was the last number that Skatteetaten gave",
+        holds=all(positions_hold),
+        otherwise=f"polled, told of: {positions_hold}",
+    )
+    return producer
+
+
+def _told_from_now_on(play: Play, producer: Program) -> Program:
+    """Every setting as before save one, and Altinn is asked to call."""
+    stage, narrator = play.stage, play.narrator
+    ended, seconds = producer.stop()
+    narrator.claim(f"SIGTERM ends it in {seconds_text(seconds)}", holds=ended.code == 0, otherwise=f"{ended.code}")
+    stage.outside.skatteetaten.forget_calls()
+    narrator.command("TREKKPAALEGG_SOURCE=notification trekkpaalegg-producer run &")
+    producer = stage.start("producer", "run", notified=True)
+    producer.wait_for_words("receiving notifications")
+    narrator.command("trekkpaalegg-producer subscriptions apply")
+    with narrator.waiting("subscribing"):
+        said = stage.run("producer", "subscriptions", "apply", notified=True).said
+        _wait(producer, lambda: _all_are_read(stage), "every employer was read after the start")
+    narrator.output(unframed(said).splitlines()[-1])
+    validated = stage.outside.altinn.summary()["validated"]
+    narrator.claim(
+        f"the receiver answered Altinn for {counted(validated, 'employer')}; polls are six hours apart now",
+        holds=validated == len(stage.trekkpliktige),
+    )
+    return producer
+
+
+def _compare(play: Play, polled: Changed, told: Changed) -> None:
+    narrator, watch = play.narrator, play.watch
+    altinn = play.stage.outside.altinn
+    wanted = CALLS_FOR_EACH * told.number
+    with narrator.waiting("Altinn calls once more"):
+        _wait(None, lambda: altinn.summary()["push"].get("delivered", 0) >= wanted, f"Altinn called {wanted} times")
+        watch.look_until_quiet(_QUIET_SECONDS)
+    origins = (polled.origins, told.origins)
+    narrator.claim(
+        "the first came by polling, the second by notification, with no poll in between",
+        holds=origins == ({POLL}, {NOTIFICATION}),
+        otherwise=f"they came by {origins}",
+    )
+    twice = [each for each in (*_identities(polled), *_identities(told)) if watch.counts[each] != 1]
+    narrator.claim(
+        f"{wanted} calls of Altinn, {told.number} changes: each is in the topic once",
+        holds=not twice,
+        otherwise=f"not once: {twice}",
+    )
+    narrator.claim(
+        "it is the same event field by field, save version, sekvensnummer and time",
+        holds=list(map(_apart_from_numbers, polled.events)) == list(map(_apart_from_numbers, told.events)),
+    )
+
+
+def _change(play: Play, producer: Program, orders: list[str]) -> Changed:
+    """Change each order once, one after the other, and watch until all have come."""
+    skatteetaten, watch = play.stage.outside.skatteetaten, play.watch
+    made: list[tuple[Version, float]] = []
+    for trekkid in orders:
+        changed_at = time.monotonic()
+        made.append((skatteetaten.change(trekkid, _CHANGE), changed_at))
+        while time.monotonic() < changed_at + _APART_SECONDS:
+            watch.look(_LOOK_SECONDS)
+    versions = [version for version, _ in made]
+    identities = [(each.trekkid, each.trekkversjon) for each in versions]
+    with play.narrator.waiting("the changes are on their way"):
+        _wait(producer, lambda: _have_come(watch, identities), "all changes came")
+    seconds = [watch.seen_at[identity] - at for identity, (_, at) in zip(identities, made, strict=True)]
+    events = [watch.events[each] for each in identities]
+    return Changed(versions, Latencies.of(seconds), events, {watch.origins[each] for each in identities})
+
+
+def _have_come(watch: Watch, identities: list[tuple[str, int]]) -> bool:
+    watch.look(_LOOK_SECONDS)
+    return all(each in watch.counts for each in identities)
+
+
+def _have_positions(play: Play, changed: Changed) -> bool:
+    """Whether each employer's position is the number of its change, as soon as the readings have ended."""
+    wanted = {each.owner: each.sekvensnummer for each in changed.versions}
+    deadline = time.monotonic() + _WAIT_SECONDS_MAX
+    while not (holds := _positions(play.stage) == wanted) and time.monotonic() < deadline:
+        time.sleep(_QUIET_SECONDS)
+    return holds
+
+
+def _positions(stage: Stage) -> dict[str, int]:
+    properties, topic = {"bootstrap.servers": stage.kafka.bootstrap_servers}, stage.topics.positions
+    lanes = [read_lane_state(properties, topic, lane) for lane in range(stage.lanes)]
+    return {trekkpliktig: state.position.position for lane in lanes for trekkpliktig, state in lane}
+
+
+def _one_of_each(stage: Stage) -> list[str]:
+    """An order of each employer that runs, and has not changed in this story yet."""
+    skatteetaten, found = stage.outside.skatteetaten, dict[str, str]()
+    with skatteetaten.lock:
+        for version in sorted(skatteetaten.book.newest_of_all(), key=lambda each: (len(each.trekkid), each.trekkid)):
+            is_new = version.trekkversjon == 1 and version.owner not in found
+            if is_new and version.trekkid and parse(version.body)["trekkstatus"] == "aktiv":
+                found[version.owner] = version.trekkid
+    return [found[each] for each in stage.trekkpliktige]
+
+
+def _all_are_read(stage: Stage) -> bool:
+    """Whether everybody's list was asked for since the start, so that no poll is left to find the next change."""
+    skatteetaten = stage.outside.skatteetaten
+    with skatteetaten.lock:
+        return {each.party for each in skatteetaten.calls} >= set(stage.trekkpliktige)
+
+
+def _identities(changed: Changed) -> list[tuple[str, int]]:
+    return [(each.trekkid, each.trekkversjon) for each in changed.events]
+
+
+def _apart_from_numbers(event: TrekkpaaleggVersjon) -> TrekkpaaleggVersjon:
+    return msgspec.structs.replace(event, trekkversjon=0, sekvensnummer=0, opprettet=None)
+
+
+def _wait(producer: Program | None, condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + _WAIT_SECONDS_MAX
+    while not condition():
+        if producer is not None:
+            producer.see_to()
+        if time.monotonic() > deadline:
+            raise ClaimError(f"not within {_WAIT_SECONDS_MAX:g} s: {what}")
+        time.sleep(_LOOK_SECONDS)
