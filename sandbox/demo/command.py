@@ -74,7 +74,7 @@ def _tell(narrator: Narrator, sizes: story.Sizes) -> None:
             story.malformed(play, producer)
             narrator.step("The producer is killed in the middle")
             producer = story.killed_in_the_middle(play, producer, sizes)
-            narrator.step("Told of a change instead of asking")
+            narrator.step("Told of changes instead of asking for them")
             producer = swap_story.swapped(play, producer)
         narrator.step("The proof")
         story.proof(play, producer)

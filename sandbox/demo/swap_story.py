@@ -68,16 +68,17 @@ def swapped(play: Play, producer: Program) -> Program:
     polled = _change(play, producer, orders)
     positions_hold = [_have_positions(play, polled)]
     producer = _told_from_now_on(play, producer)
-    narrator.event("the same orders change once more in the same way; Altinn calls twice for each")
+    narrator.event("the same orders change again in the same way; Altinn calls twice for each")
     stage.outside.altinn.deliveries.weather = _DOUBLED
     told = _change(play, producer, orders)
     narrator.output(viewer.wait().said)
+    narrator.say("From the change at Skatteetaten to the event as read; by default polls are 300 s apart:")
     narrator.output(latencies_table([("polled, a second apart", polled.latencies), ("told of", told.latencies)]))
     figures.polled_seconds, figures.told_seconds = polled.latencies.median, told.latencies.median
     _compare(play, polled, told)
     positions_hold.append(_have_positions(play, told))
     narrator.claim(
-        "either way each employer's position was the last number that Skatteetaten gave",
+        "either way each position was the last number that Skatteetaten had given",
         holds=all(positions_hold),
         otherwise=f"polled, told of: {positions_hold}",
     )
@@ -115,7 +116,7 @@ def _compare(play: Play, polled: Changed, told: Changed) -> None:
         watch.look_until_quiet(_QUIET_SECONDS)
     origins = (polled.origins, told.origins)
     narrator.claim(
-        "the first came by polling, the second by notification, with no poll in between",
+        "the first by polling, the second by notification: no poll came in between",
         holds=origins == ({POLL}, {NOTIFICATION}),
         otherwise=f"they came by {origins}",
     )

@@ -88,9 +88,9 @@ class Latencies(msgspec.Struct, frozen=True):
 
 def latencies_table(rows: Sequence[tuple[str, Latencies]]) -> str:
     """Ways and how long each took, a line each below their headings."""
-    cells = [("from change to event in Kafka", ["fastest", "median", "slowest"])]
+    cells = [("", ["fastest", "median", "slowest"])]
     cells += [(way, [latency_text(each) for each in msgspec.structs.astuple(took)]) for way, took in rows]
-    return "\n".join(f"{name:30}" + "".join(f"{each:>10}" for each in rest) for name, rest in cells)
+    return "\n".join(f"  {name:24}" + "".join(f"{each:>10}" for each in rest) for name, rest in cells)
 
 
 class Figures(msgspec.Struct):
@@ -138,7 +138,7 @@ def summary_rows(figures: Figures) -> list[tuple[str, str]]:
         ("quarantined", grouped(figures.quarantined)),
         ("kills", f"{figures.kills}, publishing again {restarts} after the restart"),
         ("back-fill", f"{backfill} in {seconds_text(figures.backfill_seconds)}, {grouped(rate)}/s while it lived"),
-        ("swap", f"a change in Kafka after {told} when told of, {polled} when polled each second"),
+        ("swap", f"{told} from change to Kafka when told of, {polled} when polled each second"),
         ("clean stop", seconds_text(figures.stop_seconds)),
         (
             "ledger",

@@ -2,158 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol
+from typing import Any
 
 import pytest
 
 from producer.domain.trekkpaalegg import Element, Failed, Gone, Rejected, RejectionReason, Trekkpaalegg
 from producer.errors import RetryableError, SuspendedError
-from producer.retry import call_retries
-from producer.source.client import SkatteetatenClient
-from producer.source.exchange import open_http_client
-from producer.source.grant import load_client_key
-from producer.source.maskinporten import MaskinportenTokens
-from producer.source.polling import PollingSource
-from producer.source.well_known import WellKnown
-from sandbox.fake_source import FakeSource
-from sandbox.outside import OutsideWorld
-from sandbox.skatteetaten.faults import Fault, FaultKind
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from producer.source.port import TrekkpaaleggSource
+World = Any
+"""A source and the hands that change what it sees: one of those in `conftest.py`."""
 
 MAKS_ANTALL = 3
-PAUSE_SECONDS = 60.0
-MADE = itertools.count(1)
-
-
-class Version(Protocol):
-    """What both worlds tell of a version that they made."""
-
-    @property
-    def trekkid(self) -> str: ...
-    @property
-    def trekkversjon(self) -> int: ...
-    @property
-    def sekvensnummer(self) -> int: ...
-
-
-class World(Protocol):
-    """A source and the hands that change what it sees."""
-
-    source: TrekkpaaleggSource
-
-    def register(self) -> str: ...
-    def create(self, trekkpliktig: str, trekkid: str | None = None) -> Version: ...
-    def change(self, trekkid: str) -> Version: ...
-    def forget(self, trekkid: str, trekkversjon: int) -> None: ...
-    def plant_broken(self, trekkpliktig: str) -> None: ...
-    def refuse(self, trekkpliktig: str) -> None: ...
-    def be_busy(self) -> None: ...
-    def recover(self) -> None: ...
-
-
-def new_trekkpliktig() -> str:
-    return f"{310_000_000 + next(MADE):09}"
-
-
-class FakeWorld:
-    def __init__(self) -> None:
-        self.fake = FakeSource(maks_antall=MAKS_ANTALL)
-        self.source: TrekkpaaleggSource = self.fake
-
-    def register(self) -> str:
-        return new_trekkpliktig()
-
-    def create(self, trekkpliktig: str, trekkid: str | None = None) -> Version:
-        return self.fake.create(trekkpliktig, **({"trekkid": trekkid} if trekkid else {}))
-
-    def change(self, trekkid: str) -> Version:
-        return self.fake.change(trekkid)
-
-    def forget(self, trekkid: str, trekkversjon: int) -> None:
-        self.fake.forget(trekkid, trekkversjon)
-
-    def plant_broken(self, trekkpliktig: str) -> None:
-        newest = max((version.sekvensnummer for version in self.fake.versions()), default=0)
-        reason = RejectionReason.MISSING_FIELD
-        broken = Rejected(trekkpliktig, b"{}", b"", reason, "opprettet", "Missing.", sekvensnummer=newest + 1)
-        self.fake.plant(trekkpliktig, broken)
-
-    def refuse(self, trekkpliktig: str) -> None:
-        self.fake.fail(SuspendedError("refused"), times=None, trekkpliktig=trekkpliktig)
-
-    def be_busy(self) -> None:
-        self.fake.fail(RetryableError("busy", retry_after_seconds=PAUSE_SECONDS), times=None)
-
-    def recover(self) -> None:
-        self.fake.heal()
-
-
-class SimulatedWorld:
-    def __init__(self, outside: OutsideWorld, source: TrekkpaaleggSource) -> None:
-        self.outside = outside
-        self.source = source
-
-    def register(self) -> str:
-        trekkpliktig = new_trekkpliktig()
-        self.outside.register(trekkpliktig)
-        return trekkpliktig
-
-    def create(self, trekkpliktig: str, trekkid: str | None = None) -> Version:
-        return self.outside.skatteetaten.create(trekkpliktig, {"trekkid": trekkid} if trekkid else None)
-
-    def change(self, trekkid: str) -> Version:
-        return self.outside.skatteetaten.change(trekkid)
-
-    def forget(self, trekkid: str, trekkversjon: int) -> None:
-        self.outside.skatteetaten.book.forget(trekkid, trekkversjon)
-
-    def plant_broken(self, trekkpliktig: str) -> None:
-        skatteetaten = self.outside.skatteetaten
-        number = skatteetaten.next_sekvensnummer()
-        wire = {"trekkid": "broken", "trekkversjon": 1, "sekvensnummer": number}
-        skatteetaten.plant(trekkpliktig, json.dumps(wire), sekvensnummer=number)
-
-    def refuse(self, trekkpliktig: str) -> None:
-        fault = Fault(FaultKind.STATUS, trekkpliktig=trekkpliktig, times=None, status=403, kode="KB-005")
-        self.outside.skatteetaten.add_fault(fault)
-
-    def be_busy(self) -> None:
-        self.outside.skatteetaten.add_fault(Fault(FaultKind.STATUS, times=None, status=429, seconds=PAUSE_SECONDS))
-
-    def recover(self) -> None:
-        self.outside.skatteetaten.faults.clear()
-
-
-@pytest.fixture(scope="module")
-def simulated() -> Iterator[SimulatedWorld]:
-    with OutsideWorld(seed=1) as outside, open_http_client(5) as http:
-        environment = outside.environment([])
-        tokens = MaskinportenTokens(
-            http,
-            WellKnown(http, environment["MASKINPORTEN_WELL_KNOWN_URL"]),
-            load_client_key(environment["MASKINPORTEN_CLIENT_JWK"]),
-            client_id=environment["MASKINPORTEN_CLIENT_ID"],
-            scope=environment["MASKINPORTEN_SCOPES"],
-            authentication="systembruker",
-        )
-        client = SkatteetatenClient(http, environment["TREKKPAALEGG_API_URL"], tokens)
-        retries = call_retries(threading.Event())
-        yield SimulatedWorld(outside, PollingSource(client, retries, maks_antall=MAKS_ANTALL))
-
-
-@pytest.fixture(params=["fake", "polling"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    built: World = FakeWorld() if request.param == "fake" else request.getfixturevalue("simulated")
-    yield built
-    built.recover()
+"""Elements in a page of theirs."""
 
 
 @pytest.fixture
@@ -175,7 +36,7 @@ def read_all(world: World, trekkpliktig: str, cursor: int = 0) -> list[Element]:
     raise AssertionError("the reading does not end")
 
 
-def identity(version: Element | Version) -> tuple[str | None, int | None, int | None]:
+def identity(version: Any) -> tuple[str | None, int | None, int | None]:
     return (version.trekkid, version.trekkversjon, version.sekvensnummer)
 
 
@@ -186,6 +47,7 @@ def test_a_trekkpliktig_without_orders_has_an_empty_page(world: World, trekkplik
 
 @pytest.mark.parametrize("count", [1, MAKS_ANTALL - 1, MAKS_ANTALL, MAKS_ANTALL + 1, 3 * MAKS_ANTALL])
 def test_every_order_comes_once_whatever_the_size_of_the_page(world: World, trekkpliktig: str, count: int) -> None:
+    assert world.maks_antall == MAKS_ANTALL
     made = [world.create(trekkpliktig) for _ in range(count)]
     world.create(world.register())
     read = read_all(world, trekkpliktig)
@@ -269,7 +131,7 @@ def test_a_busy_source_is_no_empty_page_and_tells_how_long_to_wait(world: World,
     world.be_busy()
     with pytest.raises(RetryableError) as caught:
         world.source.fetch_page(trekkpliktig, made.sekvensnummer)
-    assert caught.value.retry_after_seconds == PAUSE_SECONDS
+    assert caught.value.retry_after_seconds == world.pause_seconds
     assert isinstance(world.source.fetch_trekkpaalegg(trekkpliktig, made.trekkid, 1), Failed)
     world.recover()
     assert len(read_all(world, trekkpliktig)) == 1

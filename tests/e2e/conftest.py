@@ -8,10 +8,12 @@ import time
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
+import httpx
 import pytest
 
 from consumers.decode import Decoder
 from producer.publish.admin import KafkaAdmin
+from producer.publish.state_log import read_lane_state
 from producer.publish.topics import Topics, wanted_topics
 from sandbox.kafka import EmbeddedKafka
 from sandbox.ledger_stage import LedgerStage
@@ -21,6 +23,7 @@ from sandbox.producer_process import PRODUCER, ProducerProcess
 from sandbox.proof.faults import FAULTS_SHOWN_MAX, faults_of
 from sandbox.proof.source import versions_of_source
 from sandbox.proof.topics import read_committed, read_published
+from sandbox.server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
 
 LANES = 3
 ONCE_SECONDS_MAX = 60.0
+SUBSCRIBED_SECONDS_MAX = 120.0
+HOUR = "3600"
+"""Between polls: what is published meanwhile was told of."""
+
+WEBHOOK_SECRET = "e2e-secret-of-forty-characters-0123456789"
 TRAFFIC_INTERVAL_SECONDS = 0.02
 
 
@@ -77,6 +85,7 @@ class Stage:
         self.decoder = Decoder()
         self.settings: dict[str, str] = {}
         """What every producer of this stage gets besides the ordinary settings."""
+        self.receiver_port = free_port()
         self._started: list[ProducerProcess] = []
         self._numbers = itertools.count(1)
 
@@ -111,6 +120,33 @@ class Stage:
 
     def run(self, instance_id: str | None = None, **settings: str) -> ProducerProcess:
         return self.begin("run", instance_id=instance_id, **settings)
+
+    def woken_by(self, way: str) -> dict[str, str]:
+        """Settings of a producer that learns of changes by `polling`, by `push` or by `pull`, and else hardly polls."""
+        if way == "polling":
+            return {"TREKKPAALEGG_SOURCE": "polling", "TREKKPAALEGG_POLL_INTERVAL_SECONDS": "0.2"}
+        told = {
+            "TREKKPAALEGG_SOURCE": "notification",
+            "TREKKPAALEGG_NOTIFICATION_TRANSPORT": way,
+            "TREKKPAALEGG_POLL_INTERVAL_SECONDS": HOUR,
+        }
+        if way == "pull":
+            return told | {"TREKKPAALEGG_PULL_INTERVAL_SECONDS": "0.2"}
+        return told | {
+            "TREKKPAALEGG_WEBHOOK_PORT": str(self.receiver_port),
+            "TREKKPAALEGG_WEBHOOK_URL": f"http://127.0.0.1:{self.receiver_port}",
+            "TREKKPAALEGG_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        }
+
+    @property
+    def receiver_address(self) -> str:
+        """Where Altinn calls, the secret included."""
+        return f"http://127.0.0.1:{self.receiver_port}/notifications/{WEBHOOK_SECRET}"
+
+    def subscribe(self) -> None:
+        """As an operator does once a receiver answers."""
+        applying = self.begin("subscriptions", "apply", **self.woken_by("push"))
+        assert applying.wait(SUBSCRIBED_SECONDS_MAX) == 0, applying.last_lines()
 
     def set_kafka_properties(self, **properties: str) -> None:
         """Properties, with `_` for `.`, that every producer from now on reads from its properties file."""
@@ -150,6 +186,12 @@ class Stage:
                     owned.discard(entry["lane"])
         return owned
 
+    def metric(self, process: ProducerProcess, name: str) -> float:
+        """The sum of all series of a worker's metrics whose line begins so."""
+        port = next(entry["http_port"] for entry in process.log_entries() if entry["event"] == "started")
+        lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
     def wait_until_owned(self, *processes: ProducerProcess, deadline_seconds: float = 30.0) -> None:
         """Until each of these has taken lanes, and all lanes are taken among them, each once."""
 
@@ -165,6 +207,16 @@ class Stage:
 
     def versjoner(self) -> list[Published]:
         return read_published(self.kafka.bootstrap_servers, self.topics.versjoner, self.decoder)
+
+    def origins(self) -> dict[tuple[str, int], str]:
+        """How each version came to be published: `poll`, `notification`, `gapfill` and so on."""
+        return {each.identity: each.origin for each in self.versjoner()}
+
+    def positions(self) -> dict[str, int]:
+        """How far each employer is published, as `…-positions` has it."""
+        properties = {"bootstrap.servers": self.kafka.bootstrap_servers}
+        lanes = [read_lane_state(properties, self.topics.positions, lane) for lane in range(self.lanes)]
+        return {employer: state.position.position for lane in lanes for employer, state in lane}
 
     def gjeldende(self) -> list[Published]:
         return read_published(self.kafka.bootstrap_servers, self.topics.gjeldende, self.decoder)

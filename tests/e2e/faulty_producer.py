@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -144,7 +145,12 @@ def main(transactions_before: int, faults: list[str]) -> int:
     )
     settings = load_settings(None, os.environ)
     try:
-        Service(settings, NullObserver(), NullWatch(), stopping, build_publisher=build_publisher).run()
+        service = Service(settings, NullObserver(), NullWatch(), stopping, build_publisher=build_publisher)
+        with ExitStack() as receiving:
+            if settings.receives:
+                signals = receiving.enter_context(bootstrap.build_signal_log(settings))
+                receiving.enter_context(bootstrap.build_receiver(settings, service.own, signals, NullObserver()))
+            service.run()
     except Exception as error:  # noqa: BLE001 - the last border, as in the producer
         _log.exception("ended")
         return ending_of(error)[0] or ExitCode.FAILED

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from sandbox.altinn.state import Behaviour
+
 pytestmark = pytest.mark.kafka
 
 FAULTY_PRODUCER = (sys.executable, str(Path(__file__).with_name("faulty_producer.py")))
@@ -28,8 +30,18 @@ KILLS = (
 )
 
 
-def test_a_kill_at_any_step_of_a_transaction_loses_and_doubles_nothing(stage: Any) -> None:
-    """Each successor takes over what the one before it left, and dies at the next step."""
+@pytest.mark.parametrize("way", ["polling", "push", "pull"])
+def test_a_kill_at_any_step_of_a_transaction_loses_and_doubles_nothing(stage: Any, way: str) -> None:
+    """Each successor takes over what the one before it left, and dies at the next step.
+
+    Where changes are told of, the offsets of signals, or the cursors of events, stand in those transactions too.
+    """
+    stage.outside.altinn.behaviour = Behaviour(time_factor=0.01)
+    stage.settings |= stage.woken_by(way)
+    if way == "push":
+        receiver = stage.run("one")
+        stage.subscribe()
+        receiver.kill()
     with stage.traffic():
         for fault in KILLS:
             process = stage.begin(str(TRANSACTIONS_BEFORE), fault, instance_id="one", program=FAULTY_PRODUCER)

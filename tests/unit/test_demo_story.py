@@ -11,9 +11,12 @@ from rich.console import Console
 from sandbox.demo.narrator import WIDTH, ClaimError, Narrator
 from sandbox.demo.words import (
     Figures,
+    Latencies,
     counted,
     cut,
     grouped,
+    latencies_table,
+    latency_text,
     megabytes_text,
     named,
     seconds_text,
@@ -94,6 +97,9 @@ def test_a_spinner_and_a_bar_are_for_terminals_only() -> None:
         (counted(1000, "entry", "entries"), "1 000 entries"),
         (seconds_text(0.44), "0.4 s"),
         (seconds_text(31.5), "32 s"),
+        (latency_text(0.0414), "41 ms"),
+        (latency_text(0.638), "0.64 s"),
+        (latency_text(62.5), "62.50 s"),
         (megabytes_text(99_500_000), "100 MB"),
         (cut("abcdef", 6), "abcdef"),
         (cut("abcdefg", 6), "abcde…"),
@@ -119,9 +125,22 @@ def test_wrapped_lines_stand_below_each_other() -> None:
     assert wrapped("one two three", 10, first="  - ") == ["  - one", "    two", "    three"]
 
 
+def test_latencies_stand_below_each_other() -> None:
+    polled, told = Latencies.of([0.9, 0.1, 0.6]), Latencies.of([0.03])
+    lines = latencies_table([("polled", polled), ("told of", told)]).splitlines()
+    assert [line.split() for line in lines] == [
+        ["fastest", "median", "slowest"],
+        ["polled", "0.10", "s", "0.60", "s", "0.90", "s"],
+        ["told", "of", "30", "ms", "30", "ms", "30", "ms"],
+    ]
+    assert len({len(line) for line in lines}) == 1
+
+
 def test_summary_counts_the_time_that_the_producer_lived() -> None:
     figures = Figures(backfill_versions=3000, backfill_seconds=5.0, down_seconds=2.0, restart_seconds=[1.5, 0.5])
+    figures.told_seconds, figures.polled_seconds = 0.04, 0.6
     rows = dict(summary_rows(figures))
     assert rows["back-fill"] == "3 000 versions in 5.0 s, 1 000/s while it lived"
     assert rows["kills"] == "2, publishing again 1.5 s and 0.5 s after the restart"
+    assert rows["swap"] == "40 ms from change to Kafka when told of, 0.60 s when polled each second"
     assert summary_rows(Figures()), "also when nothing was measured"
