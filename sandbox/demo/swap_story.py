@@ -72,7 +72,7 @@ def swapped(play: Play, producer: Program) -> Program:
     stage.outside.altinn.deliveries.weather = _DOUBLED
     told = _change(play, producer, orders)
     narrator.output(viewer.wait().said)
-    narrator.say("From the change at Skatteetaten to the event as read; by default polls are 300 s apart:")
+    narrator.say("From change to event in Kafka; by default polls are 300 s apart, not one.")
     narrator.output(latencies_table([("polled, a second apart", polled.latencies), ("told of", told.latencies)]))
     figures.polled_seconds, figures.told_seconds = polled.latencies.median, told.latencies.median
     _compare(play, polled, told)

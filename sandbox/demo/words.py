@@ -138,7 +138,7 @@ def summary_rows(figures: Figures) -> list[tuple[str, str]]:
         ("quarantined", grouped(figures.quarantined)),
         ("kills", f"{figures.kills}, publishing again {restarts} after the restart"),
         ("back-fill", f"{backfill} in {seconds_text(figures.backfill_seconds)}, {grouped(rate)}/s while it lived"),
-        ("swap", f"{told} from change to Kafka when told of, {polled} when polled each second"),
+        ("swap", f"{told} to Kafka when told of, {polled} when polled each second"),
         ("clean stop", seconds_text(figures.stop_seconds)),
         (
             "ledger",

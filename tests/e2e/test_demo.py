@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kafka
 
+README = Path(__file__).parents[2] / "README.md"
 STORY_SECONDS_MAX = 240.0
 """It takes about 30 s; on a busy machine more."""
 END_SECONDS_MAX = 30.0
@@ -48,6 +49,17 @@ def wait_until(condition: Callable[[], bool], seconds_max: float) -> bool:
 def milliseconds(text: str) -> float:
     number, unit = text.split()
     return float(number) * {"ms": 1, "s": 1000}[unit]
+
+
+def shown_in_readme() -> list[str]:
+    """What the README shows of the demo's output."""
+    (block,) = re.findall(r"\$ make demo\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    return [line for line in block.splitlines() if line not in ("", "…")]
+
+
+def shape(line: str) -> str:
+    """The line without its numbers, and without how they are spaced."""
+    return " ".join(re.sub(r"\d+(?:[ .]\d+)*(?: m?s\b)?", "#", line).split())
 
 
 @pytest.fixture
@@ -114,6 +126,8 @@ def test_the_whole_story_holds_and_leaves_nothing(demo: Callable[..., subprocess
     assert re.search(r"^ +doubled +0$", story, re.MULTILINE)
     assert re.search(r"^ +quarantined +1$", story, re.MULTILINE)
     assert lines[-1] == "Every claim held. Nothing is left running."
+    shapes = iter(map(shape, lines))
+    assert [line for line in shown_in_readme() if shape(line) not in shapes] == [], "not told, or not in this order"
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

@@ -142,5 +142,5 @@ def test_summary_counts_the_time_that_the_producer_lived() -> None:
     rows = dict(summary_rows(figures))
     assert rows["back-fill"] == "3 000 versions in 5.0 s, 1 000/s while it lived"
     assert rows["kills"] == "2, publishing again 1.5 s and 0.5 s after the restart"
-    assert rows["swap"] == "40 ms from change to Kafka when told of, 0.60 s when polled each second"
+    assert rows["swap"] == "40 ms to Kafka when told of, 0.60 s when polled each second"
     assert summary_rows(Figures()), "also when nothing was measured"
