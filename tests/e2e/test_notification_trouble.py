@@ -112,7 +112,7 @@ def test_whatever_is_sent_wakes_whom_it_names_of_ours_once_and_stops_nothing(sta
 
 def test_who_calls_too_often_is_told_to_come_again_and_no_change_is_missed(stage: Any) -> None:
     stage.outside.altinn.behaviour = Behaviour(time_factor=0.01)
-    worker = stage.run(TREKKPAALEGG_WEBHOOK_CALLS_PER_SECOND="4")
+    worker = stage.run(TREKKPAALEGG_WEBHOOK_CALLS_PER_SECOND="6")
     stage.wait_until_published(60)
     stage.subscribe()
     made = [stage.outside.skatteetaten.create(each) for each in stage.employers for _ in range(3)]
@@ -131,9 +131,7 @@ def test_what_happened_while_altinn_was_away_is_told_of_when_it_is_back(stage: A
     outside.stop_altinn()
     try:
         made = [outside.skatteetaten.create(each) for each in stage.employers]
-        failing = stage.begin("subscriptions", "list")
-        assert failing.wait(120) == 1, failing.last_lines()
-        assert made[0].trekkid not in {trekkid for trekkid, _ in stage.origins()}
+        assert {trekkid for trekkid, _ in stage.origins()}.isdisjoint(each.trekkid for each in made)
     finally:
         outside.start_altinn()
     stage.wait_until_published(60)
@@ -145,7 +143,7 @@ def test_what_happened_while_altinn_was_away_is_told_of_when_it_is_back(stage: A
 def test_a_customer_whose_subscription_is_refused_is_polled_while_the_others_are_told_of(stage: Any) -> None:
     refused, *others = stage.employers
     stage.outside.altinn.refused.add(refused)
-    worker = stage.run(TREKKPAALEGG_POLL_INTERVAL_SECONDS="4")
+    worker = stage.run(TREKKPAALEGG_POLL_INTERVAL_SECONDS="2")
     stage.wait_until_published(60)
     applying = stage.begin("subscriptions", "apply")
     assert applying.wait(120) == 1

@@ -20,7 +20,7 @@ TAKEN_SECONDS_MAX = 60
 
 
 @pytest.mark.parametrize(
-    ("way", "kills", "origin"), [("polling", 20, "poll"), ("push", 7, "notification"), ("pull", 7, "notification")]
+    ("way", "kills", "origin"), [("polling", 20, "poll"), ("push", 6, "notification"), ("pull", 6, "notification")]
 )
 def test_kills_at_random_moments_lose_and_double_nothing(stage: Any, way: str, kills: int, origin: str) -> None:
     """However changes are learnt of, and though Altinn loses, doubles and disorders what it tells and cuts its pages.
