@@ -19,12 +19,17 @@ def producer_properties(properties: Mapping[str, str], transactional_id: str, ba
     Compressed with lz4: headers and ids repeat, so about a quarter is left for disks and network, at no CPU time that
     could be measured. A commit does not wait for `linger.ms`, which only keeps the batches of a long transaction full.
 
+    While the markers of one transaction are being written, some milliseconds, Kafka refuses to add offsets to the next.
+    librdkafka asks again after `retry.backoff.ms`, then after twice that; its own 100 ms would be most of the time that
+    a notified change takes where two follow each other (confluentinc/confluent-kafka-python#967, seen with 2.16.0).
+
     Without `metadata.recovery.strategy` a restart of all brokers makes librdkafka forget them, and sending the offsets
     then waits for ever for the forgotten coordinator (confluentinc/librdkafka#5511, seen with 2.16.0).
     """
     return {
         "metadata.recovery.strategy": "none",
         "linger.ms": "5",
+        "retry.backoff.ms": "4",
         "compression.type": "lz4",
         "queue.buffering.max.messages": "1000000",
         "batch.size": str(batch_bytes_max),
