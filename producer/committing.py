@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from producer.reading import Reading
     from producer.records import RecordBuilder
 
+OFFSET_WAIT_SECONDS = 0.5
+"""So long after a transaction, one may hold a signal offset and nothing else: what is notified would wait behind it."""
+
+_LONG_AGO = float("-inf")
 _OWN_INITIATIVE = frozenset({Origin.POLL, Origin.RECONCILE})
 
 _log = structlog.get_logger(__name__)
@@ -35,13 +40,21 @@ class Committer:
     """The state of one lane, which changes only when a transaction stands. Used by the lane's thread only."""
 
     def __init__(
-        self, lane: int, publisher: LanePublisher, records: RecordBuilder, options: LaneOptions, observer: Observer
+        self,
+        lane: int,
+        publisher: LanePublisher,
+        records: RecordBuilder,
+        options: LaneOptions,
+        observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lane = lane
         self._publisher = publisher
         self._records = records
         self._options = options
         self._observer = observer
+        self._clock = clock
+        self._put_at = _LONG_AGO
         self._signals_committed = 0
         self.state = LaneState()
         self.signals = SignalOffsets(0)
@@ -59,8 +72,9 @@ class Committer:
     def commit(self, ready: Sequence[Reading], ended: Sequence[Reading]) -> list[Detection]:
         """Put what the ready chunks lead to, and the ends of readings, into one transaction; then remember it.
 
-        Returns what was decided for each ready reading. Raises `AbortedError` when nothing of it stands, and then
-        nothing is remembered; else as `LanePublisher.publish`.
+        A signal offset that is all that has changed waits for a while (`OFFSET_WAIT_SECONDS`). Returns what was decided
+        for each ready reading. Raises `AbortedError` when nothing of it stands, and then nothing is remembered; else as
+        `LanePublisher.publish`.
         """
         records: list[Record] = []
         detections: list[Detection] = []
@@ -77,10 +91,17 @@ class Committer:
                 records += self._records.of_position(self._lane, reading.trekkpliktig, positions[reading.trekkpliktig])
         for reading in ended:
             records += self._end(reading, positions)
-            self.signals.ended(reading.trekkpliktig, reading.signals_begun_at)
         cursors = self._moved_cursors(ended)
         records += [self._records.of_event_cursor(self._lane, each, cursor) for each, cursor in cursors.items()]
-        self._put(records)
+        done_with = [
+            (each.trekkpliktig, self.signals.ended(each.trekkpliktig, each.signals_begun_at)) for each in ended
+        ]
+        try:
+            self._put(records)
+        except BaseException:
+            for trekkpliktig, offsets in done_with:
+                self.signals.reopen(trekkpliktig, offsets)
+            raise
         for trekkpliktig, cursor in cursors.items():
             self.state.of(trekkpliktig).event_cursor = cursor
         self._remember(positions, zip(ready, detections, strict=True))
@@ -115,11 +136,19 @@ class Committer:
         state = self.state.get(trekkpliktig)
         return state.position if state is not None else TrekkpliktigPosition()
 
+    def commit_offset(self) -> None:
+        """Make the signal offset stand now, where it does not. Raises as `commit`."""
+        self._put_at = _LONG_AGO
+        self._put(())
+
     def _put(self, records: Sequence[Record]) -> None:
         first_open = self.signals.first_open
-        if records or first_open > self._signals_committed:
+        if records or self._is_offset_due(first_open):
             self._publisher.publish(records, first_open)
-            self._signals_committed = first_open
+            self._signals_committed, self._put_at = first_open, self._clock()
+
+    def _is_offset_due(self, first_open: int) -> bool:
+        return first_open > self._signals_committed and self._clock() - self._put_at >= OFFSET_WAIT_SECONDS
 
     def _progressed(self, reading: Reading, detection: Detection) -> TrekkpliktigPosition:
         position = self.state.of(reading.trekkpliktig).position

@@ -42,12 +42,20 @@ class SignalOffsets:
         """What these signals ask for stands."""
         self._held.difference_update(offsets)
 
-    def ended(self, trekkpliktig: str, begun_at: int) -> None:
-        """A reading that began at `begun_at` has come to its end."""
-        left = [offset for offset in self._waiting.pop(trekkpliktig, ()) if offset >= begun_at]
-        if left:
-            self._waiting[trekkpliktig] = left
-            heapq.heappush(self._firsts, (left[0], trekkpliktig))
+    def ended(self, trekkpliktig: str, begun_at: int) -> list[int]:
+        """A reading that began at `begun_at` has come to its end. Returns the offsets that are done with by that."""
+        waiting = self._waiting.pop(trekkpliktig, [])
+        self._wait(trekkpliktig, [offset for offset in waiting if offset >= begun_at])
+        return [offset for offset in waiting if offset < begun_at]
+
+    def reopen(self, trekkpliktig: str, offsets: list[int]) -> None:
+        """What `ended` returned is not done with after all: the transaction that was to hold the end does not stand."""
+        self._wait(trekkpliktig, [*offsets, *self._waiting.get(trekkpliktig, ())])
+
+    def _wait(self, trekkpliktig: str, offsets: list[int]) -> None:
+        if offsets:
+            self._waiting[trekkpliktig] = offsets
+            heapq.heappush(self._firsts, (offsets[0], trekkpliktig))
 
     def is_waiting(self, trekkpliktig: str) -> bool:
         """Whether a wake-up for it is not done with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.committing import Committer
+from producer.committing import OFFSET_WAIT_SECONDS, Committer
 from producer.domain.state import TrekkpliktigPosition
 from producer.domain.trekkpaalegg import Origin
 from producer.errors import AbortedError, OutcomeUnknownError
@@ -25,7 +25,9 @@ class Desk:
         self.source = FakeSource()
         self.journal = Journal()
         options = LaneOptions(frozenset({ONE, TWO}), 1000, 86_400.0, lambda: NOW)
-        self.committer = Committer(0, self.kafka.publisher(), build_records(self.kafka), options, self.journal)
+        self.seconds = 0.0
+        publisher, records = self.kafka.publisher(), build_records(self.kafka)
+        self.committer = Committer(0, publisher, records, options, self.journal, lambda: self.seconds)
         self.committer.take(first_signal_offset, lambda: False)
 
     def reading(self, trekkpliktig, begun_at=0, *, full=False):
@@ -93,10 +95,50 @@ def test_signal_offset_moves_with_the_end_of_its_reading_even_when_nothing_else_
     begun_before = desk.reading(ONE, begun_at=0)
     desk.committer.commit([], [begun_before])
     assert desk.kafka.signal_offset(0) == 0
+    desk.seconds += OFFSET_WAIT_SECONDS
     desk.committer.commit([], [desk.reading(ONE, begun_at=2)])
     assert desk.kafka.signal_offset(0) == 1
+    desk.seconds += OFFSET_WAIT_SECONDS
     desk.committer.commit([], [desk.reading(TWO, begun_at=2)])
     assert desk.kafka.signal_offset(0) == 2
+
+
+def test_signal_offset_alone_waits_a_while_for_something_to_share_a_transaction_with(desk):
+    """Else each notified change would be two transactions, and the next change would wait behind the second."""
+    desk.committer.commit([], [desk.reading(ONE)])
+    desk.committer.signals.seen(ONE, 0, ours=True)
+    desk.source.create(ONE)
+    desk.committer.commit([desk.reading(ONE)], [])
+    desk.seconds += OFFSET_WAIT_SECONDS / 2
+    desk.committer.commit([], [Reading(ONE, Origin.NOTIFICATION, 0, 1, full=False)])
+    desk.committer.commit([], [])
+    assert [each.signal_offset for each in desk.kafka.transactions] == [0, 0]
+    desk.source.create(ONE)
+    desk.committer.commit([desk.reading(ONE)], [])
+    assert [each.signal_offset for each in desk.kafka.transactions] == [0, 0, 1]
+
+
+def test_signal_offset_that_waits_stands_when_it_is_wanted_at_once(desk):
+    desk.source.create(ONE)
+    desk.committer.commit([desk.reading(ONE)], [])
+    desk.committer.signals.seen("999999999", 0, ours=False)
+    desk.committer.commit([], [])
+    assert desk.kafka.signal_offset(0) == 0
+    desk.committer.commit_offset()
+    assert desk.kafka.signal_offset(0) == 1
+    desk.committer.commit_offset()
+    assert [each.signal_offset for each in desk.kafka.transactions] == [0, 1]
+
+
+@pytest.mark.parametrize(("fault", "error"), [(Fault.ABORTED, AbortedError), (Fault.COMMIT_LOST, OutcomeUnknownError)])
+def test_wake_up_stays_open_when_the_end_of_its_reading_does_not_stand(desk, fault, error):
+    """Else another's transaction would move the offset over it, and a crash before it is read again would lose it."""
+    desk.committer.signals.seen(ONE, 0, ours=True)
+    desk.kafka.fail(fault)
+    with pytest.raises(error):
+        desk.committer.commit([], [desk.reading(ONE, begun_at=1)])
+    assert desk.committer.signals.is_waiting(ONE)
+    assert desk.committer.signals.first_open == 0
 
 
 def test_signal_offset_goes_on_from_where_the_lane_was_taken_and_is_written_once():
@@ -107,6 +149,7 @@ def test_signal_offset_goes_on_from_where_the_lane_was_taken_and_is_written_once
     desk.committer.commit([desk.reading(ONE, begun_at=7)], [])
     assert desk.kafka.signal_offset(0) == 7
     desk.committer.signals.seen("999999999", 7, ours=False)
+    desk.seconds += OFFSET_WAIT_SECONDS
     desk.committer.commit([], [])
     desk.committer.commit([], [])
     assert [each.signal_offset for each in desk.kafka.transactions] == [7, 8]

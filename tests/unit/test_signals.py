@@ -34,6 +34,19 @@ def test_signal_that_came_during_a_reading_is_not_done_with_by_its_end():
     assert signals.first_open == 2
 
 
+def test_signal_is_open_again_when_the_end_of_its_reading_does_not_stand():
+    signals = SignalOffsets(0)
+    signals.seen(ONE, 0, ours=True)
+    signals.seen(TWO, 1, ours=True)
+    signals.seen(ONE, 2, ours=True)
+    done_with = signals.ended(ONE, 2)
+    assert (done_with, signals.first_open) == ([0], 1)
+    signals.reopen(ONE, done_with)
+    assert (signals.first_open, signals.is_waiting(ONE)) == (0, True)
+    assert signals.ended(ONE, 3) == [0, 2]
+    assert signals.first_open == 1
+
+
 def test_first_open_waits_for_the_slowest():
     signals = SignalOffsets(0)
     signals.seen(ONE, 0, ours=True)
