@@ -6,6 +6,7 @@ lanes; their answers come back through a queue.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,18 +17,21 @@ from producer.calls import Calls
 from producer.committing import Committer
 from producer.domain.trekkpaalegg import Failed, Origin
 from producer.errors import AbortedError, FatalError, RetryableError, SuspendedError
-from producer.figures import figures_of
 from producer.intake import Intake
 from producer.plan import (
     NOTIFIED_MORE_MAX,
     READINGS_MIN,
     begin_reading,
+    ends_wait_seconds,
     first_to_publish,
     has_lost_its_place,
+    is_urgent,
     readings_allowed,
+    transaction_elements,
     vanished_of,
 )
 from producer.pulling import Pulling
+from producer.telling import Telling
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -36,12 +40,7 @@ if TYPE_CHECKING:
     from producer.plan import LaneOptions
     from producer.reading import Reading
 
-FIGURES_INTERVAL_SECONDS = 5.0
-FIGURES_SHARE_MAX = 0.005
 _WAIT_SECONDS_MAX = 0.5
-_ENDS_WAIT_SECONDS_MAX = 0.05
-"""The end of a reading waits so long for others, or for events, to share a transaction with."""
-
 _PAGES_AVERAGED = 16
 
 _log = structlog.get_logger(__name__)
@@ -64,8 +63,9 @@ class Lane:
         self._ended: list[Reading] = []
         self._others_waited = False
         self._elements_per_page = 0.0
+        self._urgent_at = float("-inf")
         self._stopping = threading.Event()
-        self._figures_at = 0.0
+        self._telling = Telling(number, parts.observer)
 
     def stop(self) -> None:
         """Ask the loop to end after the transaction under way. Any thread may call it."""
@@ -101,7 +101,10 @@ class Lane:
                 self._calls.take_answers(self._wait_seconds())
                 self._settle()
                 self._publish()
-                self._tell_figures()
+                self._telling.turn(self.schedule, self._committer.state, self._pulling)
+            if self._is_done:
+                with contextlib.suppress(AbortedError):
+                    self._committer.commit_offset()
         finally:
             for reading in self._readings.values():
                 reading.dropped = True
@@ -155,8 +158,9 @@ class Lane:
             is_notified = self._intake.is_notified(trekkpliktig) or self._pulling.is_told(trekkpliktig)
             reading = begin_reading(trekkpliktig, position, signals_begun_at, self._options, is_notified=is_notified)
             self._pulling.reading_begins(reading)
-            is_waiting = is_notified or self._committer.signals.is_waiting(trekkpliktig)
-            reading.urgent = is_waiting and not reading.full
+            is_waited_for = is_notified or self._committer.signals.is_waiting(trekkpliktig)
+            reading.urgent = is_urgent(reading, position, is_waited_for=is_waited_for)
+            self._urgent_at = time.monotonic() if reading.urgent else self._urgent_at
             self._readings[trekkpliktig] = reading
             self._ask_page(reading)
 
@@ -172,7 +176,7 @@ class Lane:
         if any(reading.is_ready for reading in self._readings.values()):
             return 0.0
         if self._ended:
-            return _ENDS_WAIT_SECONDS_MAX if self._readings else 0.0
+            return ends_wait_seconds(self._ended, others=len(self._readings))
         if len(self._readings) >= READINGS_MIN:
             return _WAIT_SECONDS_MAX
         now = time.monotonic()
@@ -216,7 +220,8 @@ class Lane:
         """Cut the next chunk when there is none; end the reading when nothing is left of it."""
         if reading.chunk or reading.is_waiting:
             return
-        for wanted in reading.cut_chunk(self._committer.state.of(reading.trekkpliktig), self._options.own):
+        state = self._committer.state.of(reading.trekkpliktig)
+        for wanted in reading.cut_chunk(state, self._options.own, self._elements_max()):
             self._ask_version(reading, wanted)
         self._ask_page(reading)
         if not reading.is_done:
@@ -226,12 +231,15 @@ class Lane:
         else:
             self._ended.append(self._readings.pop(reading.trekkpliktig))
 
+    def _elements_max(self) -> int:
+        return transaction_elements(time.monotonic() - self._urgent_at)
+
     # Publishing
 
     def _publish(self) -> None:
         """Put chunks that are ready, and all readings that have ended, into one transaction."""
         all_ready = [reading for reading in self._readings.values() if reading.is_ready]
-        ready = first_to_publish(all_ready, urgent_alone=not self._others_waited)
+        ready = first_to_publish(all_ready, self._elements_max(), urgent_alone=not self._others_waited)
         self._others_waited = len(ready) < len(all_ready)
         ended, self._ended = self._ended, []
         try:
@@ -276,12 +284,3 @@ class Lane:
         _log.warning("reading failed", trekkpliktig=reading.trekkpliktig, lane=self.number, reason=reason)
         self._intake.reading_failed(reading, reason, for_good=isinstance(error, SuspendedError))
         self._observer.reading_ended(self.number, reading.trekkpliktig, error, 0)
-
-    def _tell_figures(self) -> None:
-        now = time.monotonic()
-        if now < self._figures_at:
-            return
-        pulls = self._pulling.oldest_seconds(now)
-        self._observer.figures(self.number, figures_of(self.schedule, self._committer.state, now, pulls))
-        # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
-        self._figures_at = now + max(FIGURES_INTERVAL_SECONDS, (time.monotonic() - now) / FIGURES_SHARE_MAX)

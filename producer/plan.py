@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,8 +21,15 @@ NOTIFIED_MORE_MAX = 64
 """So many more are read at once where they were notified: their readings are short, and should not wait."""
 
 TRANSACTION_ELEMENTS_MAX = 2_500
+TRANSACTION_ELEMENTS_WHEN_TOLD_MAX = 250
+TOLD_LATELY_SECONDS = 10.0
+"""So many of what is not urgent a transaction holds, and so many where something urgent was read lately: more may come,
+and would wait behind it."""
+
 ELEMENTS_UNDER_WAY_MAX = 12_500
 """How many orders the readings of one lane may bring at once, where all bring a page of the usual size."""
+
+ENDS_WAIT_SECONDS_MAX = 0.05
 
 _MICROSECONDS = 1_000_000
 
@@ -74,11 +81,28 @@ def readings_allowed(elements_per_page: float) -> int:
     return int(min(max(ELEMENTS_UNDER_WAY_MAX / max(elements_per_page, 1.0), READINGS_MIN), READINGS_MAX))
 
 
-def first_to_publish(ready: list[Reading], *, urgent_alone: bool = True) -> list[Reading]:
+def ends_wait_seconds(ended: Sequence[Reading], *, others: int) -> float:
+    """How long the ends of readings wait for `others`, or for events, to share a transaction with.
+
+    The urgent do not: an employer that was told of again meanwhile is read anew only when its reading has ended.
+    """
+    return ENDS_WAIT_SECONDS_MAX if others and not any(reading.urgent for reading in ended) else 0.0
+
+
+def transaction_elements(seconds_since_urgent: float) -> int:
+    """How many elements that are not urgent one transaction of the lane may hold."""
+    is_told = seconds_since_urgent < TOLD_LATELY_SECONDS
+    return TRANSACTION_ELEMENTS_WHEN_TOLD_MAX if is_told else TRANSACTION_ELEMENTS_MAX
+
+
+def first_to_publish(
+    ready: list[Reading], elements_max: int = TRANSACTION_ELEMENTS_MAX, *, urgent_alone: bool = True
+) -> list[Reading]:
     """Which of the ready chunks the next transaction holds: the urgent alone where there are any, else some of all.
 
-    What is notified meanwhile waits behind a transaction, so that holds a page or so of orders. Without `urgent_alone`
-    at least one of the others comes too: every second time, lest a stream of notifications keeps them back for ever.
+    What is notified meanwhile waits behind a transaction, so that holds `elements_max` orders or so. Without
+    `urgent_alone` at least one of the others comes too: every second time, lest a stream of notifications keeps them
+    back for ever.
     """
     urgent = [reading for reading in ready if reading.urgent]
     others = [reading for reading in ready if not reading.urgent]
@@ -88,10 +112,18 @@ def first_to_publish(ready: list[Reading], *, urgent_alone: bool = True) -> list
     elements = sum(len(reading.chunk) for reading in first)
     for reading in others[1:]:
         elements += len(reading.chunk)
-        if elements > TRANSACTION_ELEMENTS_MAX:
+        if elements > elements_max:
             break
         first.append(reading)
     return first
+
+
+def is_urgent(reading: Reading, position: TrekkpliktigPosition, *, is_waited_for: bool) -> bool:
+    """Whether a reading goes before others: one that a wake-up waits for, and that is short.
+
+    What an employer holds that was never read to its end is a back-fill, whoever told of it.
+    """
+    return is_waited_for and not reading.full and position.reconciled_at is not None
 
 
 def has_lost_its_place(reading: Reading, position: TrekkpliktigPosition) -> bool:

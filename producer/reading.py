@@ -6,6 +6,7 @@ most two pages wait, and a chunk wants at most `FETCHES_MAX` versions (or those 
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections import deque
 from typing import TYPE_CHECKING
@@ -100,13 +101,15 @@ class Reading:
         if not self.moves_position and isinstance(fetched, Trekkpaalegg | Rejected):
             self.chunk.append(fetched)
 
-    def cut_chunk(self, state: TrekkpliktigState, own: Container[str] = ()) -> list[tuple[str, int]]:
+    def cut_chunk(
+        self, state: TrekkpliktigState, own: Container[str] = (), elements_max: int = sys.maxsize
+    ) -> list[tuple[str, int]]:
         """Make the next chunk from what has come; returns the versions to fetch for it. `own` as in `LaneOptions`."""
         if not self._pages:
             ends_well = self.has_all_pages and self.failure is None
             return self._ask_by_number(state, own) if ends_well and self.full else []
         page = self._pages[0]
-        count = len(page)
+        count = min(len(page), elements_max)
         while True:
             wanted = needed_versions(state, page[:count])
             if wanted:  # seldom, so that most pages are not gone through for this

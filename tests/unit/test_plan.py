@@ -11,14 +11,21 @@ from producer.domain.state import TrekkpliktigPosition
 from producer.domain.trekkpaalegg import Origin
 from producer.domain.wish import Wish
 from producer.plan import (
+    ENDS_WAIT_SECONDS_MAX,
     READINGS_MAX,
     READINGS_MIN,
+    TOLD_LATELY_SECONDS,
+    TRANSACTION_ELEMENTS_MAX,
+    TRANSACTION_ELEMENTS_WHEN_TOLD_MAX,
     LaneOptions,
     begin_reading,
+    ends_wait_seconds,
     first_to_publish,
     has_lost_its_place,
+    is_urgent,
     position_after,
     readings_allowed,
+    transaction_elements,
 )
 from producer.reading import Reading
 from producer.source.port import Page
@@ -130,6 +137,15 @@ def ready_of(size, *, urgent=False):
     return reading
 
 
+def test_ends_of_readings_wait_for_company_save_where_one_is_urgent():
+    """One that was told of again during its reading is read anew only when that has ended."""
+    polled, urgent = begin(), begin()
+    urgent.urgent = True
+    assert ends_wait_seconds([polled], others=1) == ENDS_WAIT_SECONDS_MAX
+    assert ends_wait_seconds([polled], others=0) == 0.0
+    assert ends_wait_seconds([polled, urgent], others=1) == 0.0
+
+
 def test_transaction_holds_some_of_what_is_ready_and_the_urgent_alone_where_there_are_any():
     large, small, other = ready_of(2400), ready_of(100), ready_of(1)
     assert first_to_publish([large, small, other]) == [large, small]
@@ -138,3 +154,23 @@ def test_transaction_holds_some_of_what_is_ready_and_the_urgent_alone_where_ther
     assert first_to_publish([large, urgent, small]) == [urgent]
     assert first_to_publish([large, urgent, small], urgent_alone=False) == [urgent, large]
     assert first_to_publish([]) == []
+
+
+def test_transaction_holds_less_of_what_is_not_urgent_while_urgent_readings_come():
+    """What is notified waits behind a transaction, so that must not take long."""
+    assert transaction_elements(float("inf")) == TRANSACTION_ELEMENTS_MAX
+    assert transaction_elements(TOLD_LATELY_SECONDS) == TRANSACTION_ELEMENTS_MAX
+    few = transaction_elements(TOLD_LATELY_SECONDS / 2)
+    assert few == TRANSACTION_ELEMENTS_WHEN_TOLD_MAX < TRANSACTION_ELEMENTS_MAX
+    one, two, three = ready_of(few - 1), ready_of(1), ready_of(1)
+    assert first_to_publish([one, two, three], few) == [one, two]
+
+
+@pytest.mark.parametrize(
+    ("waited_for", "reconciled_at", "full", "urgent"),
+    [(True, NOW, False, True), (False, NOW, False, False), (True, NOW, True, False), (True, None, False, False)],
+)
+def test_reading_that_is_waited_for_is_urgent_unless_it_is_long(waited_for, reconciled_at, full, urgent):
+    """The first reading of an employer is a back-fill, whoever told of it, and so is one of everything."""
+    reading = Reading(ONE, Origin.NOTIFICATION, 0, 0, full=full)
+    assert is_urgent(reading, TrekkpliktigPosition(5, reconciled_at), is_waited_for=waited_for) == urgent

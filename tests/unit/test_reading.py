@@ -56,6 +56,16 @@ def test_pages_that_wait_are_bounded():
     assert reading.next_cursor() == PAGES_WAITING_MAX
 
 
+def test_page_is_cut_into_chunks_of_the_size_that_is_wanted_in_their_order():
+    reading = reading_of(page(*(version(str(number), sekvensnummer=number) for number in range(1, 8))))
+    chunks = []
+    for elements_max in (3, 2, 5):
+        assert reading.cut_chunk(TrekkpliktigState(), (), elements_max) == []
+        chunks.append([each.sekvensnummer for each in reading.elements()])
+        reading.chunk_done()
+    assert chunks == [[1, 2, 3], [4, 5], [6, 7]]
+
+
 def test_chunk_is_ready_when_every_version_that_it_wants_has_come():
     reading = reading_of(page(version(trekkversjon=3)))
     assert not reading.is_ready
