@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 import gc
-import random
-import statistics
 import tempfile
-import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import httpx
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
 from figures import cpu_seconds, resident_bytes
+from notified_cases import notified
 from producer_cases import bench_settings, make_topics
+from producer_stage import lanes_of, start_producer, until
 from round_case import idle_round
 
 from producer.domain.state import LaneState
-from producer.encode.signal import encode_wake_up
 from producer.kafka_properties import kafka_properties
 from producer.observe.logs import configure_logs
 from producer.own import Own
 from producer.partitioning import lane_of
 from producer.publish.admin import KafkaAdmin
-from producer.publish.signal_log import SignalLog
-from producer.publish.topics import PARTITIONS_DEFAULT, Topics
+from producer.publish.topics import PARTITIONS_DEFAULT
 from producer.schedule import Schedule
 from producer.settings import load_settings
 from producer.source.held_tokens import HeldToken, HeldTokens
 from producer.trekkpliktige_list import TrekkpliktigeList
 from sandbox.generate import trekkpliktige
 from sandbox.outside_process import OutsideProcess
-from sandbox.producer_process import ProducerProcess
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-CHANGES_A_SECOND = 50
 TOKEN_CHARACTERS = 1500
-WAIT_SECONDS_MAX = 300.0
-_PERCENT = 100
 
 
 class Measures(msgspec.Struct, frozen=True):
@@ -68,8 +55,8 @@ class ManyCase(msgspec.Struct, frozen=True):
 
 
 MANY_CASES = (
-    ManyCase("notified", "wake-up to event read committed, 50 changes a second", 1000),
-    ManyCase("notified-busy", "the same while orders are back-filled", 1000, orders=200_000),
+    ManyCase("notified", "from the call that tells of a change to its event read committed, 50 a second", 1000),
+    ManyCase("notified-busy", "the same while orders of other employers are back-filled", 1000, orders=400_000),
     ManyCase("idle-round", "a round of employers with nothing new, a token each", 100_000),
     ManyCase("employers-held", "memory of all that is held for employers", 100_000),
     ManyCase("hand-over", "how long lanes are nobody's; size is of employers", 20),
@@ -85,72 +72,9 @@ def run_many_case(case: ManyCase, kafka_brokers: str) -> Measures:
         "employers-held": _employers_held,
         "hand-over": _hand_over,
     }
-    return Measures(case.name, case.size, run.get(case.name, _notified)(case, kafka_brokers))
-
-
-class _Arrivals:
-    """When each event could be read committed, by its `ce_id`."""
-
-    def __init__(self, brokers: str, topic: str) -> None:
-        self.at: dict[str, float] = {}
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": brokers,
-                "group.id": "bench",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": "false",
-            }
-        )
-        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS_DEFAULT)])
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-        self._consumer.close()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            message = self._consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                self.at[dict(message.headers())["ce_id"].decode()] = time.monotonic()
-
-
-def _notified(case: ManyCase, brokers: str) -> dict[str, float]:
-    """A new order each time, and a wake-up for its employer stored at once."""
-    with ExitStack() as opened:
-        options = ("--trekkpliktige", "200", "--orders", str(case.orders), "--versions-max", "1", "--no-examples")
-        outside = opened.enter_context(OutsideProcess(*options))
-        settings, environment = bench_settings(outside, brokers)
-        make_topics(KafkaAdmin(kafka_properties(settings)), settings.topic_prefix)
-        topics = Topics.of(settings.topic_prefix)
-        arrivals = _Arrivals(brokers, topics.versjoner)
-        opened.callback(arrivals.close)
-        producer = _start(opened, environment)
-        _until(lambda: _lanes(producer) == PARTITIONS_DEFAULT, "all lanes are taken")
-        control = opened.enter_context(httpx.Client(base_url=outside.control_url))
-        signals = SignalLog(kafka_properties(settings), topics.signals)
-        sent: dict[str, float] = {}
-        chosen, begun = random.Random(0), time.monotonic()
-        for number in range(case.size):
-            time.sleep(max(begun + number / CHANGES_A_SECOND - time.monotonic(), 0.0))
-            employer = chosen.choice(outside.trekkpliktige)
-            made = control.post("create", json={"trekkpliktig": employer}).raise_for_status().json()
-            sent[f"{made['trekkid']}/{made['trekkversjon']}"] = time.monotonic()
-            signals.store([(employer, encode_wake_up("bench"))])
-        took = time.monotonic() - begun
-        still_busy = len(arrivals.at) < case.orders
-        _until(lambda: sent.keys() <= arrivals.at.keys(), "every change has come")
-    waits = sorted((arrivals.at[name] - at) * 1000 for name, at in sent.items())
-    return {
-        "p50_milliseconds": statistics.median(waits),
-        "p99_milliseconds": waits[min(len(waits) * 99 // _PERCENT, len(waits) - 1)],
-        "max_milliseconds": waits[-1],
-        "changes_a_second": case.size / took,
-        "backfill_outlasted_it": float(still_busy),
-    }
+    if case.name in run:
+        return Measures(case.name, case.size, run[case.name](case, kafka_brokers))
+    return Measures(case.name, case.size, notified(case.size, case.orders, kafka_brokers))
 
 
 def _employers_held(case: ManyCase, brokers: str) -> dict[str, float]:  # noqa: ARG001 - as the other cases
@@ -202,41 +126,15 @@ def _hand_over(case: ManyCase, brokers: str) -> dict[str, float]:
         )
         settings, environment = bench_settings(outside, brokers)
         make_topics(KafkaAdmin(kafka_properties(settings)), settings.topic_prefix)
-        stays = _start(opened, environment)
-        _until(lambda: _lanes(stays) == PARTITIONS_DEFAULT, "all lanes are taken")
+        stays = start_producer(opened, environment)
+        until(lambda: lanes_of(stays) == PARTITIONS_DEFAULT, "all lanes are taken")
         for way in ("asked", "killed"):
             begun = time.monotonic()
-            goes = _start(opened, environment)
-            _until(lambda goes=goes: _lanes(goes) == _lanes(stays) == PARTITIONS_DEFAULT // 2, "lanes are shared")
+            goes = start_producer(opened, environment)
+            until(lambda goes=goes: lanes_of(goes) == lanes_of(stays) == PARTITIONS_DEFAULT // 2, "lanes are shared")
             measures[f"joined_before_{way}_seconds"] = time.monotonic() - begun
             begun = time.monotonic()
             goes.stop() if way == "asked" else goes.kill()
-            _until(lambda: _lanes(stays) == PARTITIONS_DEFAULT, "all lanes are taken over")
+            until(lambda: lanes_of(stays) == PARTITIONS_DEFAULT, "all lanes are taken over")
             measures[f"{way}_seconds"] = time.monotonic() - begun
     return measures
-
-
-def _lanes(process: ProducerProcess) -> int:
-    owned: set[int] = set()
-    for entry in process.log_entries():
-        if entry["event"] == "lane taken":
-            owned.add(entry["lane"])
-        elif entry["event"] == "lanes left":
-            owned -= set(entry["lanes"])
-    return len(owned)
-
-
-def _start(opened: ExitStack, environment: dict[str, str]) -> ProducerProcess:
-    folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-    quiet = {"TREKKPAALEGG_HTTP_PORT": "0", "TREKKPAALEGG_HTTP_HOST": "127.0.0.1"}
-    process = ProducerProcess(["run"], {**environment, **quiet}, folder / "log")
-    opened.callback(process.stop)
-    return process
-
-
-def _until(holds: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while not holds():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not in time: {what}")
-        time.sleep(0.01)
