@@ -30,7 +30,7 @@ KILLS = (
 )
 
 
-@pytest.mark.parametrize("way", ["polling", "pull"])
+@pytest.mark.parametrize("way", ["polling", "push", "pull"])
 def test_a_kill_at_any_step_of_a_transaction_loses_and_doubles_nothing(stage: Any, way: str) -> None:
     """Each successor takes over what the one before it left, and dies at the next step.
 
