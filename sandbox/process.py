@@ -139,8 +139,13 @@ class ServerProcess:
         return code
 
     def pause(self) -> None:
-        """SIGSTOP: the server keeps its connections and answers nothing."""
+        """SIGSTOP: the server keeps its connections and answers nothing.
+
+        Waits until every thread stands: on a busy machine some run on for a while after the signal, and answer.
+        """
         self._child.send_signal(signal.SIGSTOP)
+        if self.is_running():
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """SIGCONT after `pause`."""

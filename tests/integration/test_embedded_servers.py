@@ -66,6 +66,12 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+def states_of_threads(pid: int) -> set[str]:
+    """The letters that Linux gives the states of a process's threads: T for one that was stopped."""
+    found = [each.read_text(encoding="ascii") for each in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {text.rpartition(")")[2].split()[0] for text in found}
+
+
 def create_topic(kafka: EmbeddedKafka, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])[topic].result(30)
@@ -167,6 +173,10 @@ def test_kafka_takes_extra_properties_and_can_be_paused() -> None:
             admin.list_topics(timeout=1)
         kafka.resume()
         assert admin.list_topics(timeout=30).brokers
+        for _ in range(50):
+            kafka.pause()
+            assert states_of_threads(kafka.pid) == {"T"}, "nothing runs on after it"
+            kafka.resume()
         folder = kafka.data_folder
     assert not folder.exists(), "a temporary folder goes with the broker"
 
