@@ -7,6 +7,7 @@
     ├── RetryableError      try again
     │   └── RefusedError    Kafka refuses us: a service waits until it does not, a command says so and ends
     ├── FatalError          stop, say why                                 exit 1
+    │   ├── MisfitError     the Kafka settings do not hold together: wrong at the start, half renewed later
     │   └── InputError      a file that the user gave is wrong; carries every fault found
     ├── UndecodableError    one message cannot be decoded: keep its bytes, go on
     ├── FencedError         another process runs under our name: stop                  exit 3
@@ -40,6 +41,10 @@ class RefusedError(RetryableError):
 
 class FatalError(ConsumerError):
     """Nothing more can be done by this process."""
+
+
+class MisfitError(FatalError):
+    """The Kafka settings do not hold together. Who was refused before waits: certificate and key are being renewed."""
 
 
 class InputError(FatalError):

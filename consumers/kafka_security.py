@@ -11,6 +11,7 @@ PROTOCOL = "security.protocol"
 _PROTOCOLS = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 _MECHANISMS = ("sasl.mechanism", "sasl.mechanisms")
 _SOURCE = "KAFKA_PROPERTIES_FILE"
+_RENEWED = ("sasl.", "ssl.")
 
 
 def security_protocol(own: Mapping[str, str], *, has_files: bool) -> str | None:
@@ -22,6 +23,12 @@ def security_protocol(own: Mapping[str, str], *, has_files: bool) -> str | None:
     if PROTOCOL in own or not (has_files or _starts(own, "ssl.")):
         return None
     return "sasl_ssl" if _names_a_user(own) else "ssl"
+
+
+def renewed(started: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """The properties of the start, but users, passwords and certificates as they are now."""
+    kept = {name: value for name, value in started.items() if not name.startswith(_RENEWED)}
+    return kept | {name: value for name, value in now.items() if name.startswith(_RENEWED)}
 
 
 def security_faults(own: Mapping[str, str], *, has_files: bool) -> list[str]:

@@ -14,8 +14,8 @@ from typing import Annotated, Any, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from consumers.environment import FILE_SUFFIX, PREFIX, read_environment, read_secret_files
-from consumers.errors import SettingsError
-from consumers.kafka_security import PROTOCOL, security_faults, security_protocol
+from consumers.errors import RefusedError, SettingsError
+from consumers.kafka_security import PROTOCOL, renewed, security_faults, security_protocol
 
 REFUSED_PROPERTIES = frozenset(
     {
@@ -180,12 +180,15 @@ def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs_ka
 
 
 def kafka_properties(settings: Settings) -> dict[str, str]:
-    """What every Kafka client starts from: the brokers, TLS from the nais names, SASL, and the user's own properties.
+    """What a Kafka client that is made now starts from: the brokers, TLS from the nais names, SASL, the user's own.
 
-    The user's win over ours here. What a client needs for the guarantee it sets itself, after these.
+    The user's win over ours here. What a client needs for the guarantee it sets itself, after these. Of the user's file
+    `sasl.*` and `ssl.*` are read anew, so that a corrected password needs no restart; all else stays as at the start.
+
+    Raises `RefusedError` when the file is no longer as it should be.
     """
     properties: dict[str, str] = {"client.id": "trekkpaalegg-consumer"}
-    own = dict(settings.kafka_file_properties)
+    own = _own(settings)
     if settings.kafka_brokers and not any(own.get(name) for name in BROKER_PROPERTIES):
         properties["bootstrap.servers"] = settings.kafka_brokers
     files = {name: str(path) for name, path in _tls_files(settings).items() if path is not None}
@@ -193,6 +196,18 @@ def kafka_properties(settings: Settings) -> dict[str, str]:
     if protocol is not None:
         properties[PROTOCOL] = protocol
     return properties | files | own
+
+
+def _own(settings: Settings) -> dict[str, str]:
+    started = dict(settings.kafka_file_properties)
+    if settings.kafka_properties_file is None:
+        return started
+    faults: list[str] = []
+    now = renewed(started, _read_properties(settings.kafka_properties_file, faults))
+    faults += security_faults(now, has_files=any(_tls_files(settings).values()))
+    if faults:
+        raise RefusedError("; ".join(faults))
+    return now
 
 
 def _tls_files(settings: Settings) -> dict[str, Path | None]:

@@ -15,7 +15,7 @@ import msgspec
 
 from consumers.apply import apply
 from consumers.asking import Asking
-from consumers.errors import FatalError, OvertakenError, RefusedError, RetryableError
+from consumers.errors import FatalError, MisfitError, OvertakenError, RefusedError, RetryableError
 from consumers.exit_codes import StoppedError
 from consumers.incoming import Incoming, UndecodableMessage, incoming_of
 from consumers.ledger.port import Advance, Partition
@@ -111,7 +111,7 @@ class Worker:
         try:
             with closing(self._ask(Other.KAFKA, lambda: subscribe(self)) if waits else subscribe(self)) as subscription:
                 self._work(subscription)
-        except RetryableError as error:
+        except (RetryableError, MisfitError) as error:
             if self._options.until_end or not (isinstance(error, RefusedError) or self._refused):
                 raise
             if str(error) != self._refused:

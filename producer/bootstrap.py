@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from confluent_kafka import Producer
@@ -15,6 +15,7 @@ from producer.altinn.client import AltinnClient
 from producer.altinn.events import AltinnEventFeed
 from producer.altinn.exchange import AltinnTokens
 from producer.altinn.subscriptions import Subscriptions
+from producer.connection.renewal import client_made_later
 from producer.encode.avro import confluent_prefix, single_object_prefix
 from producer.encode.compiled import compile_encoder
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
@@ -44,6 +45,7 @@ from producer.source.polling import PollingSource
 from producer.source.well_known import WellKnown
 
 if TYPE_CHECKING:
+    import logging
     import threading
     from collections.abc import Callable, Container
 
@@ -120,7 +122,7 @@ def build_source(settings: Settings, observer: Observer, own: Own, stopping: thr
 
 def build_signal_log(settings: Settings) -> SignalLog:
     """Where signals are stored; to be closed."""
-    return SignalLog(kafka_properties(settings), Topics.of(settings.topic_prefix).signals)
+    return SignalLog(lambda: kafka_properties(settings), Topics.of(settings.topic_prefix).signals)
 
 
 def build_receiver(settings: Settings, own: Container[str], signals: SignalLog, observer: Observer) -> HttpServer:
@@ -240,9 +242,23 @@ def build_membership(
     settings: Settings, on_trouble: Callable[[ProducerError | None], None] = end_when_not_permitted
 ) -> Membership:
     """Membership in the group of the application's workers. `on_trouble`: see `KafkaMembership`."""
-    topics = Topics.of(settings.topic_prefix)
-    properties, application_id = kafka_properties(settings), settings.application_id
-    return KafkaMembership(properties, application_id, topics.signals, settings.instance_id, on_trouble)
+    return KafkaMembership(
+        lambda: kafka_properties(settings),
+        settings.application_id,
+        Topics.of(settings.topic_prefix).signals,
+        settings.instance_id,
+        on_trouble,
+    )
+
+
+def _later(make_producer: MakeProducer) -> MakeProducer:
+    """As `make_producer`, but for a lane that is taken again."""
+
+    def make(properties: dict[str, Any], /, *, logger: logging.Logger) -> Producer:
+        with client_made_later():
+            return make_producer(properties, logger=logger)
+
+    return make
 
 
 def build_publisher(
@@ -263,7 +279,7 @@ def build_publisher(
         found.batch_bytes_max,
         membership.metadata,
         observer,
-        make_producer=make_producer,
+        make_producer=_later(make_producer),
         find_lacking=lambda wanted: KafkaAdmin(properties).lacking(wanted),
     )
     return ExplainedPublisher(publisher, lambda: find_standstill(properties, topics))

@@ -1,20 +1,30 @@
-"""The Kafka settings in, the librdkafka properties that every client of ours starts from out."""
+"""The Kafka settings in, the librdkafka properties that a client of ours starts from out."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from producer.kafka_security import PROTOCOL, security_protocol
-from producer.properties_file import has_brokers
+import structlog
+
+from producer.errors import SettingsError
+from producer.kafka_security import PROTOCOL, renewed, security_faults, security_protocol
+from producer.properties_file import has_brokers, read_properties
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from producer.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 
 def kafka_properties(settings: Settings) -> dict[str, str]:
-    """What every Kafka client starts from: the brokers, TLS from the nais names, SASL, and the user's own properties.
+    """What a Kafka client that is made now starts from: the brokers, TLS from the nais names, SASL, the user's own.
 
-    The user's win over ours here. What a client needs for the guarantee it sets itself, after these.
+    The user's win over ours here. What a client needs for the guarantee it sets itself, after these. Of the user's file
+    `sasl.*` and `ssl.*` are read anew, so that a corrected password needs no restart; all else stays as at the start,
+    since other brokers would be another stream.
     """
     properties: dict[str, str] = {"client.id": settings.application_id}
     if settings.kafka_brokers:
@@ -24,7 +34,7 @@ def kafka_properties(settings: Settings) -> dict[str, str]:
         "ssl.certificate.location": settings.kafka_certificate_path,
         "ssl.key.location": settings.kafka_private_key_path,
     }
-    own = dict(settings.kafka_file_properties)
+    own = _own(settings, has_files=any(files.values()))
     protocol = security_protocol(own, has_files=any(files.values()))
     if protocol is not None:
         properties[PROTOCOL] = protocol
@@ -32,3 +42,26 @@ def kafka_properties(settings: Settings) -> dict[str, str]:
     if has_brokers(own):
         properties.pop("bootstrap.servers", None)
     return properties | own
+
+
+def _own(settings: Settings, *, has_files: bool) -> dict[str, str]:
+    """The user's own properties; those of the start while their file is not as it should be."""
+    started, path = dict(settings.kafka_file_properties), settings.kafka_properties_file
+    if path is None:
+        return started
+    try:
+        found = path.stat()
+    except OSError:
+        return started
+    now = renewed(started, _read(path, found.st_mtime_ns, found.st_size) or started)
+    return started if security_faults(now, has_files=has_files) else now
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _written_ns: int, _bytes: int) -> dict[str, str] | None:
+    """What the file holds, read once for each time that it was written; None when it cannot be used, which is told."""
+    try:
+        return read_properties(path)
+    except SettingsError as error:
+        _log.warning("the Kafka properties of the start are kept", reason=str(error))
+        return None

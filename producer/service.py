@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -11,6 +12,7 @@ import structlog
 
 from producer import bootstrap
 from producer.call_pool import CallPool
+from producer.connection.renewal import client_made_later
 from producer.errors import RetryableError
 from producer.lane import Lane
 from producer.lane_parts import LaneParts
@@ -223,13 +225,16 @@ class Service:
 
     def _await(self, ask: Callable[[], bootstrap.Found]) -> bootstrap.Found | None:
         """What is asked for, as soon as it can be had; None when told to stop before. Commands do not wait."""
+        has_waited = False
         while not self._stopping.is_set():
             self._watch.beat(WORKER_BEAT)
             try:
-                return ask()
+                with client_made_later() if has_waited else nullcontext():
+                    return ask()
             except RetryableError as error:
                 if self._is_command:
                     raise
+                has_waited = True
                 _log.warning("cannot start yet", reason=str(error))
                 self._watch.ready("start", str(error))
                 self._stopping.wait(START_PAUSE_SECONDS)
@@ -259,7 +264,8 @@ class Service:
         """What the topics take and the registry's ids, asked for anew when a lane starts later than the others."""
         now = time.monotonic()
         if self._found is None or now - self._found_at > FOUND_SECONDS_MAX:
-            found = bootstrap.find_cluster(self._settings)
+            with client_made_later():
+                found = bootstrap.find_cluster(self._settings)
             self._found, self._found_at = (found, bootstrap.build_records(self._settings, found.batch_bytes_max)), now
         return self._found
 

@@ -47,16 +47,17 @@ class Certificates:
 
     def expired(self, name: str = "expired") -> Identity:
         """As `server`, but no longer valid since yesterday."""
-        now = dt.datetime.now(dt.UTC)
-        begun, ended = now - dt.timedelta(days=30), now - dt.timedelta(days=1)
+        begun, ended = _yesterday()
         leaf = self._authority.issue_cert(LOOPBACK, "localhost", not_before=begun, not_after=ended)
         return self._write(name, leaf)
 
-    def client(self, common_name: str) -> Identity:
+    def client(self, common_name: str, *, is_expired: bool = False) -> Identity:
         """Of a client, whose name Kafka is to read from the subject."""
-        return self._write(
-            f"client-{common_name}", self._authority.issue_cert(f"{common_name}.example", common_name=common_name)
+        begun, ended = _yesterday() if is_expired else (None, None)
+        leaf = self._authority.issue_cert(
+            f"{common_name}.example", common_name=common_name, not_before=begun, not_after=ended
         )
+        return self._write(f"client-{'expired-' if is_expired else ''}{common_name}", leaf)
 
     def _write(self, name: str, leaf: trustme.LeafCert) -> Identity:
         made = Identity(*(self._folder / f"{name}{end}" for end in ("-certificate.pem", "-key.pem", "-both.pem")))
@@ -69,3 +70,9 @@ class Certificates:
             path.touch(mode=0o600)
             path.write_bytes(content)
         return made
+
+
+def _yesterday() -> tuple[dt.datetime, dt.datetime]:
+    """Begin and end of a time that is over."""
+    now = dt.datetime.now(dt.UTC)
+    return now - dt.timedelta(days=30), now - dt.timedelta(days=1)

@@ -77,6 +77,8 @@ class SecuredKafka(EmbeddedKafka):
             "WRONG_HOST": self.certificates.server("wrong-host", ELSEWHERE),
             "STRANGER": self.strangers.server(),
         }
+        self.trusted = self.certificates
+        """The authority of client certificates that their door knows, from the next start on."""
         self._admin: AdminClient | None = None
 
     def address(self, door: Door) -> str:
@@ -192,7 +194,7 @@ class SecuredKafka(EmbeddedKafka):
             settings |= {
                 f"{start}.ssl.client.auth": "required",
                 f"{start}.ssl.truststore.type": "PEM",
-                f"{start}.ssl.truststore.location": str(self.certificates.authority),
+                f"{start}.ssl.truststore.location": str(self.trusted.authority),
                 f"{start}.ssl.principal.mapping.rules": "RULE:^.*CN=([^,]+).*$/$1/,DEFAULT",
             }
         return settings

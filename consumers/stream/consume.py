@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.errors import FatalError, FencedError, RetryableError
+from consumers.errors import FatalError, FencedError, MisfitError, RetryableError
 from consumers.ledger.port import Advance
 from consumers.observe.port import Look
 from consumers.stream.diagnosis import LastReason
@@ -54,6 +54,7 @@ class Subscription:
         self._owner = owner
         self._group_id = group_id
         self._refusal: KafkaError | None = None
+        self._is_cut_off = False
         self._reason, self._properties = LastReason(), properties
         self._positions: dict[int, int] = {}
         self._placed: set[int] = set()
@@ -81,7 +82,7 @@ class Subscription:
         try:
             self._consumer = Consumer(settings, logger=_SILENT)
         except KafkaException as error:
-            raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+            raise MisfitError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
         try:
             self._begin(self._see_topic(first=True))
         except BaseException:
@@ -279,13 +280,16 @@ class Subscription:
     def _take_trouble(self, error: KafkaError) -> None:
         """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
         self._reason.take(error)
-        if error.fatal() or (error.code() == ALL_DOWN and self._reason.is_refusal):
+        # That all are down is told once: of a broker that comes back and refuses us, before it does.
+        self._is_cut_off |= error.code() == ALL_DOWN
+        if error.fatal() or (self._is_cut_off and self._reason.is_refusal):
             self._refusal = error
         elif error.code() == ALL_DOWN:
             self._tell_silence()
 
     def _take_statistics(self, text: str) -> None:
         self._seen = seen_in(text, self.topic)
+        self._is_cut_off &= not self._seen.is_reachable
 
     def _tell_silence(self) -> None:
         words = "Kafka does not answer; reading goes on when it does"

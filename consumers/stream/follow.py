@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.errors import FatalError
+from consumers.errors import FatalError, MisfitError
 from consumers.stream.diagnosis import LastReason
 from consumers.stream.kafka_errors import ALL_DOWN, ends, translated
 
@@ -59,6 +59,7 @@ class Follower:
         self.topic = topic
         self._on_silence = on_silence
         self._refusal: KafkaError | None = None
+        self._is_cut_off = False
         self._reason = LastReason()
         self._properties = properties
         self._ahead: dict[int, int] = {}
@@ -74,7 +75,7 @@ class Follower:
         try:
             self._consumer = Consumer(settings, logger=_SILENT)
         except KafkaException as error:
-            raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+            raise MisfitError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
         try:
             starts = self._assign(next_offsets, from_beginning=from_beginning)
             if awaits_open:
@@ -100,6 +101,7 @@ class Follower:
             error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
             if error is None:
                 messages.append(message)
+                self._is_cut_off = False
                 self._pass(partition, offset + 1)
             elif error.code() == _AT_END:
                 self._pass(partition, offset)
@@ -126,10 +128,12 @@ class Follower:
     def _take_trouble(self, error: KafkaError) -> None:
         """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
         self._reason.take(error)
-        if error.code() == ALL_DOWN and not self._reason.is_refusal:
-            self._on_silence()
-        elif error.code() == ALL_DOWN or error.fatal():
+        # That all are down is told once: of a broker that comes back and refuses us, before it does.
+        self._is_cut_off |= error.code() == ALL_DOWN
+        if error.fatal() or (self._is_cut_off and self._reason.is_refusal):
             self._refusal = error
+        elif error.code() == ALL_DOWN:
+            self._on_silence()
 
     def _translated(self, error: KafkaError) -> FatalError | FencedError | RetryableError:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own

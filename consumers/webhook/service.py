@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from consumers.decode import Decoder
-from consumers.errors import RefusedError, RetryableError, SettingsError
+from consumers.errors import MisfitError, RefusedError, RetryableError, SettingsError
 from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
 from consumers.stream.follow import Follower
@@ -69,7 +69,7 @@ class _Topic:
                 self._note("Kafka lets us in again; reading goes on")
                 self._told = ""
             return [message_of(each) for each in self._follower.poll(seconds_max)]
-        except RetryableError as error:
+        except (RetryableError, MisfitError) as error:
             if self._until_end or not (isinstance(error, RefusedError) or self._told):
                 raise
             self._wait(str(error))

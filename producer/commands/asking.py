@@ -60,7 +60,7 @@ def ask(
     with Tail(properties, [topics.positions], found.lanes) as tail, progress_bar() as progress:
         waiting = _Waiting(wish, trekkpliktige, progress)
         with _Errand(settings, frozenset(waiting.left) if wish.kind in READINGS else frozenset()) as errand:
-            with SignalLog(properties, topics.signals) as signals:
+            with SignalLog(lambda: properties, topics.signals) as signals:
                 signals.store((each, encode_wish(wish)) for each in sorted(waiting.left))
             told_at = time.monotonic()
             while waiting.left:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -12,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from producer.connection.diagnosis import LastReason
 from producer.connection.permission import GROUP, TOPIC, Right, not_permitted
+from producer.connection.renewal import Renewal
 from producer.errors import FatalError, FencedError, ProducerError, RetryableError
 from producer.membership.port import Signal
 from producer.membership.standing import Standing
@@ -27,7 +27,6 @@ _CALL_SECONDS_MAX = 2.0
 _SIGNALS_AT_ONCE_MAX = 500
 _LOOK_SECONDS_MAX = 1.0
 _LOOK_PAUSE_SECONDS = 2.0
-_FILES = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location")
 _SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
 
 _log = structlog.get_logger(__name__)
@@ -45,34 +44,22 @@ class KafkaMembership:
     older one, so signals may come twice, which is harmless.
 
     `on_trouble` is told within `poll` of what keeps us from working with the group, in words, and None when it has
-    passed. librdkafka goes on by itself when a right was granted or a password changed; certificates it reads only when
-    a client is made, so one is made anew when a connection is refused and their files have changed.
+    passed. librdkafka goes on by itself when a right was granted, or the password at Kafka was made ours; certificates
+    and passwords it takes only when a client is made, so one is made anew when a connection is refused and
+    `read_properties`, or files that they name, have changed.
     """
 
     def __init__(
         self,
-        properties: Mapping[str, str],
+        read_properties: Callable[[], Mapping[str, str]],
         application_id: str,
         signals: str,
         instance_id: str | None,
         on_trouble: Callable[[ProducerError | None], None] = lambda _: None,
     ) -> None:
         self._standing = Standing()
-        settings: dict[str, Any] = {
-            **_protocol(properties.get("group.protocol", "classic")),
-            **properties,
-            "group.id": application_id,
-            "enable.auto.commit": "false",
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_uncommitted",
-            "statistics.interval.ms": STATISTICS_INTERVAL_SECONDS * 1000,
-            "stats_cb": self._standing.take,
-            "error_cb": self._take_reason,
-        }
-        if instance_id:
-            settings["group.instance.id"] = instance_id
-        self._settings = settings
-        self._properties = properties
+        self._renewal = Renewal(read_properties)
+        self._instance_id = instance_id
         self._application_id = application_id
         self._signals = signals
         self._on_trouble = on_trouble
@@ -88,8 +75,21 @@ class KafkaMembership:
         """Lanes that the group gave us, and whose offsets are still to be asked for."""
 
     def _connect(self) -> Consumer:
-        self._files = _stamps(self._properties)
-        return Consumer(self._settings, logger=logging.getLogger("librdkafka"))
+        properties = self._renewal.take()
+        settings: dict[str, Any] = {
+            **_protocol(properties.get("group.protocol", "classic")),
+            **properties,
+            "group.id": self._application_id,
+            "enable.auto.commit": "false",
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_uncommitted",
+            "statistics.interval.ms": STATISTICS_INTERVAL_SECONDS * 1000,
+            "stats_cb": self._standing.take,
+            "error_cb": self._take_reason,
+        }
+        if self._instance_id:
+            settings["group.instance.id"] = self._instance_id
+        return Consumer(settings, logger=logging.getLogger("librdkafka"))
 
     def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:
         """See `Membership.join`."""
@@ -149,9 +149,8 @@ class KafkaMembership:
             self._consumer.committed([TopicPartition(self._signals, 0)], timeout=_LOOK_SECONDS_MAX)
         except KafkaException as error:
             self._tell(self._meaning(error.args[0]))
-            if self._reason.is_refusal and self._files != _stamps(self._properties):
-                _log.info("certificates have changed: connecting anew")
-                self._connect_anew()
+            if self._reason.is_refusal and self._renewal.is_due():
+                self._renew()
             return
         self._is_cut_off = False
         self._reason.forget()
@@ -159,10 +158,10 @@ class KafkaMembership:
 
     def _meaning(self, error: KafkaError) -> ProducerError:
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return not_permitted([Right("READ", GROUP, self._application_id)], self._properties)
+            return not_permitted([Right("READ", GROUP, self._application_id)], self._renewal.properties)
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            return not_permitted([Right("READ", TOPIC, self._signals)], self._properties)
-        cause = self._reason.cause(self._properties) if self._reason.is_refusal else None
+            return not_permitted([Right("READ", TOPIC, self._signals)], self._renewal.properties)
+        cause = self._reason.cause(self._renewal.properties) if self._reason.is_refusal else None
         return RetryableError(f"no Kafka broker can be used: {cause or error.name()}")
 
     def _tell(self, trouble: ProducerError | None) -> None:
@@ -170,11 +169,20 @@ class KafkaMembership:
         if str(before) != str(trouble):
             self._on_trouble(trouble)
 
+    def _renew(self) -> None:
+        """With the certificates or the password that are there now, unless they do not hold together yet."""
+        _log.info("certificates or password have changed: connecting anew")
+        try:
+            self._connect_anew()
+        except KafkaException as error:
+            _log.warning("certificates or password cannot be used yet", reason=error.args[0].str())
+
     def _connect_anew(self) -> None:
-        """With the files that are there now. The lanes are given up, and come back with the new connection."""
+        """As they say now. The lanes are given up, and come back with the new connection."""
+        consumer = self._connect()
         self._new = {}
         self._consumer.close()
-        self._consumer = self._connect()
+        self._consumer = consumer
         self._reason.forget()
         self._subscribe()
 
@@ -240,19 +248,6 @@ class KafkaMembership:
             self._new.pop(each.partition, None)
         if self._taken is not None:
             self._taken({each.partition for each in partitions})
-
-
-def _stamps(properties: Mapping[str, str]) -> list[tuple[int, int] | None]:
-    """When each of the certificates' files was written last, and its size: a renewed one differs."""
-    stamps: list[tuple[int, int] | None] = []
-    for name in _FILES:
-        try:
-            found = Path(properties[name]).stat()
-        except (KeyError, OSError):
-            stamps.append(None)
-        else:
-            stamps.append((found.st_mtime_ns, found.st_size))
-    return stamps
 
 
 def _protocol(name: str) -> dict[str, str]:

@@ -4,50 +4,64 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Self
 
+import structlog
 from confluent_kafka import KafkaException, Producer
 
+from producer.connection.diagnosis import LastReason
 from producer.connection.permission import TOPIC, Right, not_permitted
+from producer.connection.renewal import Renewal
 from producer.errors import RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from confluent_kafka import KafkaError, Message
 
 STORED_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.1
+_LOOK_PAUSE_SECONDS = 2.0
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
+
+_log = structlog.get_logger(__name__)
 
 
 class SignalLog:
     """Writes to the topic of signals, partitioned as every lane expects it. Safe for several threads.
 
     A thread of its own takes Kafka's answers, so that each caller hears of his signal as soon as it stands. `close`
-    ends it; what is not stored by then fails.
+    ends it; what is not stored by then fails. When Kafka refuses us, and certificates or `read_properties` have
+    changed, it connects anew.
     """
 
-    def __init__(self, properties: Mapping[str, str], topic: str) -> None:
+    def __init__(self, read_properties: Callable[[], Mapping[str, str]], topic: str) -> None:
         self._topic = topic
-        self._properties = properties
-        self._producer = Producer(
+        self._renewal = Renewal(read_properties)
+        self._reason = LastReason()
+        self._producer = self._connect()
+        self._handing_over = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._take_answers, name="signal-log", daemon=True)
+        self._thread.start()
+
+    def _connect(self) -> Producer:
+        return Producer(
             {
                 "linger.ms": "0",
                 "queue.buffering.max.messages": "1000000",
                 "delivery.timeout.ms": str(int(STORED_SECONDS_MAX * 1000)),
-                **properties,
+                **self._renewal.take(),
                 "acks": "all",
                 "enable.idempotence": "true",
                 "partitioner": "murmur2_random",
+                "error_cb": self._reason.take,
             },
             logger=_LIBRDKAFKA_LOG,
         )
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._take_answers, name="signal-log", daemon=True)
-        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +82,8 @@ class SignalLog:
                     stored.set_exception(self._meaning(error))
 
         try:
-            self._producer.produce(self._topic, value, trekkpliktig.encode(), on_delivery=delivered)
+            with self._handing_over:
+                self._producer.produce(self._topic, value, trekkpliktig.encode(), on_delivery=delivered)
         except BufferError:
             stored.set_exception(self._failure("too many wait already"))
         except KafkaException as error:
@@ -92,15 +107,38 @@ class SignalLog:
         self._thread.join()
 
     def _take_answers(self) -> None:
+        looked_at = time.monotonic()
         while not self._closing.is_set():
             self._producer.poll(_POLL_SECONDS)
-        self._producer.purge()
-        self._producer.flush(_POLL_SECONDS)
+            if self._reason.is_refusal and time.monotonic() - looked_at > _LOOK_PAUSE_SECONDS:
+                looked_at = time.monotonic()
+                if self._renewal.is_due():
+                    self._renew()
+        _end(self._producer)
+
+    def _renew(self) -> None:
+        """With the certificates or the password that are there now. What waits fails, and is to be stored again."""
+        _log.info("certificates or password have changed: connecting anew")
+        try:
+            producer = self._connect()
+        except KafkaException as error:
+            _log.warning("certificates or password cannot be used yet", reason=error.args[0].str())
+            return
+        self._reason.forget()
+        with self._handing_over:
+            former, self._producer = self._producer, producer
+        _end(former)
 
     def _meaning(self, error: KafkaError) -> RetryableError:
         if error.name() == "TOPIC_AUTHORIZATION_FAILED":
-            return not_permitted([Right("WRITE", TOPIC, self._topic)], self._properties)
+            return not_permitted([Right("WRITE", TOPIC, self._topic)], self._renewal.properties)
         return self._failure(error.name())
 
     def _failure(self, reason: str) -> RetryableError:
         return RetryableError(f"signals could not be stored in {self._topic}: {reason}; try again")
+
+
+def _end(producer: Producer) -> None:
+    """Let go of what waits, and tell those who wait for it."""
+    producer.purge()
+    producer.flush(_POLL_SECONDS)

@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from producer.connection.diagnosis import LastReason
 from producer.connection.permission import TOPIC, Right, not_permitted
+from producer.connection.renewal import client_made_later
 from producer.encode.state import decode_lane_count
 from producer.errors import RetryableError
 from producer.publish.state_records import LANE_COUNT_KEY, lane_state_of
@@ -63,20 +64,21 @@ def read_to_end(
     whole; it is `NotPermittedError` when we may not read the topic.
     """
     reason = LastReason()
-    consumer = Consumer(
-        {
-            **properties,
-            "error_cb": reason.take,
-            "group.id": "none",
-            "enable.auto.commit": "false",
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": "true",
-            # The broker would hold back for half a second the answer that says that there is nothing more.
-            "fetch.wait.max.ms": "10",
-        },
-        logger=_LIBRDKAFKA_LOG,
-    )
+    with client_made_later():
+        consumer = Consumer(
+            {
+                **properties,
+                "error_cb": reason.take,
+                "group.id": "none",
+                "enable.auto.commit": "false",
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": "true",
+                # The broker would hold back for half a second the answer that says that there is nothing more.
+                "fetch.wait.max.ms": "10",
+            },
+            logger=_LIBRDKAFKA_LOG,
+        )
     try:
         whole = TopicPartition(topic, partition, start)
         _, end = consumer.get_watermark_offsets(whole, timeout=stalled_seconds_max)

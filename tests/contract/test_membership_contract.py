@@ -76,7 +76,7 @@ class RealWorld:
         KafkaAdmin(self._broker).create([Topic(self.signals, LANES, {}, 1)])
 
     def membership(self, instance_id: str | None = None) -> KafkaMembership:
-        return KafkaMembership(self.properties, self.application_id, self.signals, instance_id)
+        return KafkaMembership(lambda: self.properties, self.application_id, self.signals, instance_id)
 
     def signal(self, lane: int, trekkpliktig: str, value: bytes | None = None) -> None:
         producer = Producer(self._broker)

@@ -96,7 +96,7 @@ class RealWorld:
         for topic in wanted_topics(prefix, partitions=LANES, replication=1):
             config = {**topic.config, "max.message.bytes": str(RECORD_BYTES_MAX)}
             admin.create([type(topic)(topic.name, topic.partitions, config, topic.replication)])
-        self.member = KafkaMembership(self.properties, prefix, self.topics.signals, None)
+        self.member = KafkaMembership(lambda: self.properties, prefix, self.topics.signals, None)
         self.owned: set[int] = set()
         self.member.join(self.owned.update, self.owned.difference_update)
         self.poll_until(lambda: len(self.owned) == LANES)
@@ -115,7 +115,7 @@ class RealWorld:
 
     def _make_generation_pass(self) -> None:
         """Another worker comes and goes: what the member was before is no longer of the group."""
-        other = KafkaMembership(self.properties, self.application_id, self.topics.signals, None)
+        other = KafkaMembership(lambda: self.properties, self.application_id, self.topics.signals, None)
         others: set[int] = set()
         other.join(others.update, others.difference_update)
         self.poll_until(lambda: others and len(self.owned) + len(others) == LANES, other)

@@ -1,6 +1,7 @@
-"""Kafka refuses in mid-run, for want of a right or by a certificate that has expired; all goes on by itself later.
+"""Kafka refuses for want of a right, or by certificate or password; all goes on by itself when that was mended.
 
 Producer and consumer run as processes of their own, never started again, and each version is there once at the end.
+One broker serves all tests of this module, in their order; each leaves it as it was.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sqlite3
 import urllib.error
 import urllib.request
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from confluent_kafka.admin import AclOperation, ResourcePatternType, ResourceType
@@ -20,10 +21,11 @@ from sandbox.consumer_process import ConsumerProcess
 from sandbox.secured_kafka import SecuredKafka
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from producer.publish.acls import Acl
+    from sandbox.certificates import Identity
     from sandbox.producer_process import ProducerProcess
 
 pytestmark = pytest.mark.kafka
@@ -34,9 +36,10 @@ KINDS = {
     "transactional id": ResourceType.TRANSACTIONAL_ID,
 }
 TREKK, PAYROLL = "User:trekk", "User:payroll"
+Way = Literal["certificate", "password"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def secured() -> Iterator[SecuredKafka]:
     with SecuredKafka() as server:
         yield server
@@ -48,36 +51,90 @@ def grant(kafka: SecuredKafka, acls: list[Acl]) -> None:
         kafka.grant(acl.principal, KINDS[acl.right.kind], acl.right.name, AclOperation[acl.right.operation], pattern)
 
 
-class Scene:
-    """A stage whose producer comes by certificate, and a consumer that comes by name and password."""
+class Login:
+    """The files by which one program comes in: certificate and key, or properties with name and password."""
 
-    def __init__(self, stage: Any, kafka: SecuredKafka, folder: Path) -> None:
+    def __init__(self, kafka: SecuredKafka, principal: str, way: Way, folder: Path) -> None:
+        self.kafka = kafka
+        self.way = way
+        self.user = principal.removeprefix("User:")
+        self.certificate, self.key = folder / f"{self.user}.crt", folder / f"{self.user}.key"
+        self.properties = folder / f"{self.user}.properties"
+        kafka.set_password(self.user, password_of(kafka))
+        self.renew()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        authority = {"KAFKA_CA_PATH": str(self.kafka.certificates.authority)}
+        if self.way == "password":
+            address, file = self.kafka.address("SCRAM"), str(self.properties)
+            return {**authority, "KAFKA_BROKERS": address, "KAFKA_PROPERTIES_FILE": file}
+        return {
+            **authority,
+            "KAFKA_BROKERS": self.kafka.address("MTLS"),
+            "KAFKA_CERTIFICATE_PATH": str(self.certificate),
+            "KAFKA_PRIVATE_KEY_PATH": str(self.key),
+        }
+
+    @property
+    def refusal(self) -> str:
+        """What is said of one that no longer counts."""
+        return "refuses our certificate" if self.way == "certificate" else "refuses user or password"
+
+    def renew(self, *, without_key: bool = False) -> None:
+        """Write what counts now."""
+        self.write(self.kafka.trusted.client(self.user), password_of(self.kafka), without_key=without_key)
+
+    def spoil(self) -> None:
+        """Write what never counts."""
+        self.write(self.kafka.trusted.client(self.user, is_expired=True), "secret-0")
+
+    def write(self, made: Identity, password: str, *, without_key: bool = False) -> None:
+        self.certificate.write_bytes(made.certificate.read_bytes())
+        if not without_key:
+            self.key.write_bytes(made.key.read_bytes())
+        self.properties.write_text(
+            f"sasl.mechanism=SCRAM-SHA-512\nsasl.username={self.user}\nsasl.password={password}\n"
+        )
+
+
+def password_of(kafka: SecuredKafka) -> str:
+    """Everyone's: it changes together with the authority of client certificates."""
+    return "secret-1" if kafka.trusted is kafka.certificates else "secret-2"
+
+
+def change_what_counts(kafka: SecuredKafka) -> None:
+    """Other client certificates and another password; whoever is connected must come in anew."""
+    kafka.trusted = kafka.strangers if kafka.trusted is kafka.certificates else kafka.certificates
+    for principal in (TREKK, PAYROLL):
+        kafka.set_password(principal.removeprefix("User:"), password_of(kafka))
+    kafka.stop()
+    kafka.start()
+
+
+class Scene:
+    """A stage whose producer comes in one way, and a consumer that comes in the other."""
+
+    def __init__(self, stage: Any, kafka: SecuredKafka, folder: Path, producer_way: Way) -> None:
         self.stage = stage
         self.kafka = kafka
-        self.client = kafka.certificates.client("trekk")
-        stage.settings |= {
-            "KAFKA_BROKERS": kafka.address("MTLS"),
-            "KAFKA_CA_PATH": str(kafka.certificates.authority),
-            "KAFKA_CERTIFICATE_PATH": str(self.client.certificate),
-            "KAFKA_PRIVATE_KEY_PATH": str(self.client.key),
-        }
-        kafka.set_password("payroll", "secret-1")
-        own = folder / "payroll.properties"
-        own.write_text("sasl.mechanism=SCRAM-SHA-512\nsasl.username=payroll\nsasl.password=secret-1\n")
+        self.trekk = Login(kafka, TREKK, producer_way, folder)
+        self.payroll = Login(kafka, PAYROLL, "password" if producer_way == "certificate" else "certificate", folder)
+        stage.settings |= self.trekk.settings
         grant(kafka, producer_acls(TREKK, stage.prefix, stage.prefix))
         grant(kafka, consumer_acls(PAYROLL, stage.prefix, None))
         self.ledger = folder / "ledger.db"
-        self.consumer = ConsumerProcess(
-            ("run",),
-            {
-                "TREKKPAALEGG_LEDGER": f"sqlite:///{self.ledger}",
-                "TREKKPAALEGG_TOPIC_PREFIX": stage.prefix,
-                "KAFKA_BROKERS": kafka.address("SCRAM"),
-                "KAFKA_CA_PATH": str(kafka.certificates.authority),
-                "KAFKA_PROPERTIES_FILE": str(own),
-            },
-            folder / "consumer.log",
-        )
+        self.log_file = folder / "consumer.log"
+        self._consumers: list[ConsumerProcess] = []
+
+    def start(self) -> tuple[ProducerProcess, ConsumerProcess]:
+        settings = {"TREKKPAALEGG_LEDGER": f"sqlite:///{self.ledger}", "TREKKPAALEGG_TOPIC_PREFIX": self.stage.prefix}
+        self._consumers.append(ConsumerProcess(("run",), settings | self.payroll.settings, self.log_file))
+        return self.stage.run(), self._consumers[0]
+
+    def close(self) -> None:
+        for each in self._consumers:
+            each.kill()
 
     def missing_at(self, producer: ProducerProcess) -> str:
         """What `/readyz` says that is missing; empty when nothing is."""
@@ -105,8 +162,9 @@ class Scene:
 
     def wait_until_told(self, words: str) -> None:
         """Until the consumer says so."""
-        log_file = self.consumer.log_file
-        self.stage.wait_until(lambda: words in log_file.read_text(), DEADLINE_SECONDS, f"the consumer says: {words}")
+        self.stage.wait_until(
+            lambda: words in self.log_file.read_text(), DEADLINE_SECONDS, f"the consumer says: {words}"
+        )
 
     def wait_until_applied(self) -> None:
         """Until the topic and the ledger have every version of the source."""
@@ -124,16 +182,27 @@ class Scene:
 
 
 @pytest.fixture
-def scene(secured: SecuredKafka, make_stage: Any, tmp_path: Path) -> Iterator[Scene]:
-    made = Scene(make_stage(secured, employers=3, orders=9, lanes=2), secured, tmp_path)
-    yield made
-    made.consumer.kill()
+def make_scene(secured: SecuredKafka, make_stage: Any, tmp_path: Path) -> Iterator[Callable[[Way], Scene]]:
+    made: list[Scene] = []
+
+    def make(producer_way: Way) -> Scene:
+        made.append(Scene(make_stage(secured, employers=3, orders=9, lanes=2), secured, tmp_path, producer_way))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def scene(make_scene: Callable[[Way], Scene]) -> Scene:
+    return make_scene("certificate")
 
 
 def test_a_right_that_is_revoked_in_mid_run_is_named_and_all_goes_on_once_it_is_granted(scene: Scene) -> None:
     """Of the producer: writing the history, its transactional id, its group. Of the consumer: the topic, the group."""
     stage, kafka = scene.stage, scene.kafka
-    producer, consumer = stage.run(), scene.consumer
+    producer, consumer = scene.start()
     scene.wait_until_ready(producer)
     scene.wait_until_applied()
     rights = producer_acls(TREKK, stage.prefix, stage.prefix)
@@ -165,9 +234,18 @@ def test_a_right_that_is_revoked_in_mid_run_is_named_and_all_goes_on_once_it_is_
     stage.prove()
 
 
-def test_a_broker_whose_certificate_has_expired_is_named_and_all_goes_on_once_it_has_a_good_one(scene: Scene) -> None:
+def test_credentials_and_brokers_that_have_expired_are_named_and_all_goes_on_once_they_are_renewed(
+    scene: Scene,
+) -> None:
+    """The producer's own certificate and the consumer's password at the start; later the brokers' certificates."""
     stage, kafka = scene.stage, scene.kafka
-    producer, consumer = stage.run(), scene.consumer
+    scene.trekk.spoil()
+    scene.payroll.spoil()
+    producer, consumer = scene.start()
+    scene.wait_until_it_says(producer, "our own certificate has expired")
+    scene.wait_until_told(scene.payroll.refusal)
+    scene.trekk.renew()
+    scene.payroll.renew()
     scene.wait_until_ready(producer)
     scene.wait_until_applied()
     good, expired = kafka.certificates.server(), kafka.certificates.expired()
@@ -182,6 +260,36 @@ def test_a_broker_whose_certificate_has_expired_is_named_and_all_goes_on_once_it
     kafka.show("MTLS", good)
     kafka.show("SCRAM", good)
     kafka.start()
+    scene.wait_until_applied()
+    scene.wait_until_ready(producer)
+    assert producer.is_running()
+    assert consumer.is_running()
+    stage.prove()
+
+
+@pytest.mark.parametrize("producer_way", ["certificate", "password"])
+def test_renewed_certificates_and_passwords_are_taken_up_in_mid_run_without_a_restart(
+    make_scene: Callable[[Way], Scene], producer_way: Way
+) -> None:
+    """The new certificate comes a while before its key."""
+    scene = make_scene(producer_way)
+    stage = scene.stage
+    producer, consumer = scene.start()
+    scene.wait_until_ready(producer)
+    scene.wait_until_applied()
+    change_what_counts(scene.kafka)
+    scene.more_orders()
+    scene.wait_until_it_says(producer, scene.trekk.refusal)
+    scene.wait_until_told(scene.payroll.refusal)
+    scene.trekk.renew(without_key=True)
+    scene.payroll.renew(without_key=True)
+    if producer_way == "certificate":
+        words = "certificates or password cannot be used yet"
+        stage.wait_until(lambda: producer.has_logged(words), DEADLINE_SECONDS, words)
+    else:
+        scene.wait_until_told("the Kafka settings do not hold together")
+    scene.trekk.renew()
+    scene.payroll.renew()
     scene.wait_until_applied()
     scene.wait_until_ready(producer)
     assert producer.is_running()

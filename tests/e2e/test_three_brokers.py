@@ -20,6 +20,7 @@ pytestmark = pytest.mark.kafka
 
 GOES_ON_SECONDS_MAX = 90.0
 STOP_SECONDS_MAX = 10.0
+STATIC_PRODUCER, STATIC_CONSUMER = "worker-0", "payroll-0"
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +30,16 @@ def cluster() -> Iterator[KafkaCluster]:
 
 
 class Stream:
-    """Two producers and a ledger that follows them, on a cluster, with traffic at the source."""
+    """Two producers and a ledger that follows them, on a cluster, with traffic at the source.
+
+    The ledger's consumer and one of the producers are static members of their groups, the other producer is not.
+    """
 
     def __init__(self, cluster: KafkaCluster, stage: Any, follower: LedgerFollower) -> None:
         self.cluster = cluster
         self.stage = stage
         self.follower = follower
-        self.producers = [stage.run(), stage.run()]
+        self.producers = [stage.run(STATIC_PRODUCER), stage.run()]
         self.consumer = follower.run()
 
     def wait_until(self, holds: Callable[[], object], what: str) -> None:
@@ -81,7 +85,7 @@ def stream(cluster: KafkaCluster, make_stage: Any, tmp_path: Path, request: pyte
     stage = make_stage(cluster)
     schema = stage.prefix.replace("-", "_")
     url = f"{request.getfixturevalue('postgresql').url}?options=-csearch_path%3D{schema}"
-    follower = LedgerFollower(stage.environment(None), url, tmp_path)
+    follower = LedgerFollower(stage.environment(STATIC_CONSUMER), url, tmp_path)
     yield Stream(cluster, stage, follower)
     follower.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from msgspec.structs import replace
 
+from producer.publish.admin import KafkaAdmin
+from producer.publish.topics import Topics, wanted_topics
 from sandbox.kafka_cluster import KafkaCluster, java_hash
+from sandbox.outside import OutsideWorld
+from sandbox.producer_process import ProducerProcess
 from sandbox.proof.topics import read_committed
 from sandbox.waiting import until
 
@@ -23,6 +29,7 @@ pytestmark = pytest.mark.kafka
 
 CALL_SECONDS = 60.0
 EVENTUALLY_SECONDS = 60.0
+IN_SYNC_MIN = "min.insync.replicas"
 
 PARENT = """
 import time
@@ -70,6 +77,43 @@ def test_it_holds_and_takes_records_while_each_of_its_nodes_is_killed_in_turn(
         cluster.start()
         until(lambda: cluster.in_sync(topic_prefix) == {0: {1, 2, 3}}, EVENTUALLY_SECONDS)
     assert [message.value() for message in read_committed(cluster.bootstrap_servers, topic_prefix)] == written
+
+
+def test_a_producer_says_at_its_start_which_topics_are_less_safe_than_the_cluster_allows(
+    cluster: KafkaCluster, topic_prefix: str, tmp_path: Path
+) -> None:
+    """And what to do about it: too few replicas, one of them enough for a write, or all of them needed for one."""
+    topics, admin = Topics.of(topic_prefix), KafkaAdmin({"bootstrap.servers": cluster.bootstrap_servers})
+    others = {
+        topics.versjoner: (1, "1"),
+        topics.gjeldende: (3, "1"),
+        topics.positions: (3, "3"),
+    }
+    for wanted in wanted_topics(topic_prefix, partitions=1):
+        replication, in_sync = others.get(wanted.name, (wanted.replication, "2"))
+        admin.create([replace(wanted, replication=replication, config=wanted.config | {IN_SYNC_MIN: in_sync})])
+    admin.record_lane_count(topics.positions, 1)
+    with OutsideWorld() as outside:
+        environment = {
+            **outside.environment(outside.generate(1, 1)),
+            "KAFKA_BROKERS": cluster.bootstrap_servers,
+            "TREKKPAALEGG_TOPIC_PREFIX": topic_prefix,
+            "TREKKPAALEGG_APPLICATION_ID": topic_prefix,
+        }
+        producer = ProducerProcess(("once",), environment, tmp_path / "producer.log")
+        try:
+            assert producer.wait(EVENTUALLY_SECONDS) == 0, producer.last_lines()
+        finally:
+            producer.kill()
+    words = "the topics are less safe than they can be"
+    (told,) = [each["reason"] for each in producer.log_entries() if each["event"] == words]
+    for topic, fault, todo in (
+        (topics.versjoner, "fewer than 3 replicas on 3 brokers", "create with --replication 3"),
+        (topics.gjeldende, "min.insync.replicas is 1", "set it to 2"),
+        (topics.positions, "min.insync.replicas is as large as the replication", "set it to one less"),
+    ):
+        assert re.search(f"{topic}: {fault}, so that [^;]+; {todo}", told), told
+    assert topics.signals not in told
 
 
 def test_no_node_outlives_a_process_that_is_killed() -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +30,6 @@ from sandbox.secured_kafka import SecuredKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from producer.publish.acls import Acl
 
@@ -165,7 +165,7 @@ def consume(place: Place, capfd: pytest.CaptureFixture, tmp_path: Path) -> Any:
 def store_a_signal() -> tuple[int, str]:
     """As who is told of a change, or asks a worker for something, does: how it ended, and what was said."""
     settings = load_settings(None, os.environ)
-    with SignalLog(kafka_properties(settings), f"{PREFIX}-signals") as signals:
+    with SignalLog(lambda: kafka_properties(settings), f"{PREFIX}-signals") as signals:
         try:
             signals.store([(settings.trekkpliktige[0], None)])
         except RetryableError as error:
@@ -237,6 +237,20 @@ def test_without_each_right_a_consumer_says_which_one_is_missing(
     place: Place, consume: Any, acl: Acl, command: str
 ) -> None:
     place.refused(acl, lambda: consume(command))
+
+
+def test_signals_are_stored_again_once_the_password_was_corrected_in_its_file(place: Place) -> None:
+    place.become(PRODUCER)
+    file = Path(os.environ["KAFKA_PROPERTIES_FILE"])
+    right = file.read_text()
+    file.write_text(right.replace("secret of", "no secret of"))
+    settings = load_settings(None, os.environ)
+    with SignalLog(lambda: kafka_properties(settings), f"{PREFIX}-signals") as signals:
+        refused = signals.begin(settings.trekkpliktige[0], None)
+        file.write_text(right)
+        with pytest.raises(RetryableError, match="try again"):
+            refused.result(60)
+        signals.store([(settings.trekkpliktige[0], None)])
 
 
 def test_a_command_alone_needs_no_more_than_its_part_of_the_list(place: Place, consume: Any) -> None:

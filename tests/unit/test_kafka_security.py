@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import consumers.settings
+import producer.kafka_properties
 import producer.settings
 from consumers import kafka_security as of_consumers
+from consumers.errors import RefusedError
 from consumers.stream import diagnosis as diagnosis_of_consumers
 from producer import kafka_security as of_producer
 from producer.connection import diagnosis as diagnosis_of_producer
 from producer.errors import SettingsError
 from producer.kafka_security import security_faults, security_protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SASL = {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "we", "sasl.password": "secret-1"}
 
@@ -79,6 +85,44 @@ def test_consumers_speak_as_the_producer_does(tmp_path: Path) -> None:
     assert properties["security.protocol"] == "sasl_ssl"
     assert properties["ssl.ca.location"] == str(ca)
     assert Path(of_consumers.__file__).read_text() == Path(of_producer.__file__).read_text()
+
+
+def properties_of(program: str, path: Path) -> Callable[[], dict[str, str]]:
+    """What gives the properties of a client that is made now, after a start with that file."""
+    environ = {"KAFKA_BROKERS": "a:1", "KAFKA_PROPERTIES_FILE": str(path)}
+    if program == "consumers":
+        of_consumer = consumers.settings.load_settings(None, environ)
+        return lambda: consumers.settings.kafka_properties(of_consumer)
+    of_one = producer.settings.load_settings(None, environ, needs=frozenset())
+    return lambda: producer.kafka_properties.kafka_properties(of_one)
+
+
+@pytest.mark.parametrize("program", ["producer", "consumers"])
+def test_a_corrected_password_is_read_anew_and_nothing_else_is(program: str, tmp_path: Path) -> None:
+    path = tmp_path / "kafka.properties"
+    sasl = "security.protocol=sasl_ssl\nsasl.mechanism=PLAIN\nsasl.username=we\n"
+    path.write_text(f"{sasl}sasl.password=wrong\nlinger.ms=5\n")
+    read = properties_of(program, path)
+    before = read()
+    assert before["sasl.password"] == "wrong"
+    path.write_text(f"{sasl}sasl.password=rightful\nlinger.ms=50\nbootstrap.servers=b:1\n")
+    assert read() == before | {"sasl.password": "rightful"}
+
+
+@pytest.mark.parametrize("text", ["sasl.password\n", "sasl.mechanism=PLAIN\nsasl.username=we\n", None])
+def test_a_file_that_cannot_be_used_any_more_keeps_what_was_or_is_told(text: str | None, tmp_path: Path) -> None:
+    """The producer lives on with what it has; a consumer asks again only when it was refused, and so says why."""
+    path = tmp_path / "kafka.properties"
+    path.write_text("".join(f"{name}={value}\n" for name, value in {**SASL, "security.protocol": "sasl_ssl"}.items()))
+    of_one, of_other = properties_of("producer", path), properties_of("consumers", path)
+    before = of_one()
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    assert of_one() == before
+    with pytest.raises(RefusedError, match="KAFKA_PROPERTIES_FILE"):
+        of_other()
 
 
 def test_producer_and_consumers_judge_connections_alike() -> None:
