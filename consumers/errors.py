@@ -5,7 +5,8 @@
     ConsumerError
     ├── SettingsError       refuse to start; carries every fault found    exit 2
     ├── RetryableError      try again
-    │   └── RefusedError    Kafka refuses us: a service waits until it does not, a command says so and ends
+    │   ├── RefusedError    Kafka refuses us: a service waits until it does not, a command says so and ends
+    │   └── DisplacedError  fenced, but likely by ourselves: join the group anew, once
     ├── FatalError          stop, say why                                 exit 1
     │   ├── MisfitError     the Kafka settings do not hold together: wrong at the start, half renewed later
     │   └── InputError      a file that the user gave is wrong; carries every fault found
@@ -61,6 +62,10 @@ class UndecodableError(ConsumerError):
 
 class FencedError(ConsumerError):
     """Another process has taken over this one's name in the group."""
+
+
+class DisplacedError(RetryableError, FencedError):
+    """Fenced after the coordinator of the group was away, so likely by ourselves; a rival fences again soon."""
 
 
 class OvertakenError(ConsumerError):

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from consumers.admission import Admission
 from consumers.apply import apply
 from consumers.asking import Asking
-from consumers.errors import FatalError, MisfitError, OvertakenError, RefusedError, RetryableError
+from consumers.errors import FatalError, MisfitError, OvertakenError, RetryableError
 from consumers.exit_codes import StoppedError
 from consumers.incoming import Incoming, UndecodableMessage, incoming_of
 from consumers.ledger.port import Advance, Partition
@@ -84,7 +85,7 @@ class Worker:
         self._asked: tuple[float, Future[int] | None] = (time.monotonic(), None)
         self._observer = observer = observer or NullObserver()
         self._ask = Asking(stopping, tell, observer).ask
-        self._refused = ""
+        self._admission = Admission(tell, observer)
         self.tell = tell
         self.tally = Tally()
 
@@ -112,22 +113,16 @@ class Worker:
             with closing(self._ask(Other.KAFKA, lambda: subscribe(self)) if waits else subscribe(self)) as subscription:
                 self._work(subscription)
         except (RetryableError, MisfitError) as error:
-            if self._options.until_end or not (isinstance(error, RefusedError) or self._refused):
+            if self._options.until_end:
                 raise
-            if str(error) != self._refused:
-                self.tell("Kafka refuses this client; tried again until it does not", reason=str(error))
-            self._refused = str(error)
-            self._observer.call_begins(Other.KAFKA)
-            self._observer.call_failed(Other.KAFKA, self._refused)
+            self._admission.denied(error)
             return self._stopping.is_set()
         return True
 
     def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """See `Owner`."""
         found = self._in_ledger(lambda: self._ledger.next_offsets(topic, partitions))
-        if self._refused:
-            self._observer.call_ended(Other.KAFKA)
-            self._refused = ""
+        self._admission.granted()
         self._observer.ledger_stands(found)
         self.tell(
             "partitions assigned", topic=topic, partitions=sorted(found), next_offsets=dict(sorted(found.items()))

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.errors import FatalError, FencedError, MisfitError, RetryableError
+from consumers.errors import FatalError, MisfitError, RetryableError
 from consumers.ledger.port import Advance
 from consumers.observe.port import Look
 from consumers.stream.diagnosis import LastReason
 from consumers.stream.kafka_errors import ALL_DOWN, UNKNOWN_TOPIC, passes, translated
 from consumers.stream.port import Batch
-from consumers.stream.statistics import INTERVAL_SECONDS, Seen, seen_in
+from consumers.stream.standing import Standing
+from consumers.stream.statistics import INTERVAL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from consumers.errors import ConsumerError
     from consumers.ledger.port import Partition
     from consumers.stream.port import Owner
 
@@ -44,7 +46,7 @@ class Subscription:
     With an `instance_id` it is a static one: started again within a session it has its partitions back at once.
 
     Raises `FatalError` when there is no such topic, `RetryableError` when Kafka does not answer at the start (later it
-    is waited for), and at any time `RefusedError`: then make a new one. Used by one thread.
+    is waited for), and at any time `RefusedError` and `DisplacedError`: then make a new one. Used by one thread.
     """
 
     def __init__(
@@ -54,11 +56,10 @@ class Subscription:
         self._owner = owner
         self._group_id = group_id
         self._refusal: KafkaError | None = None
-        self._is_cut_off = False
         self._reason, self._properties = LastReason(), properties
+        self._standing = Standing(topic, self._reason)
         self._positions: dict[int, int] = {}
         self._placed: set[int] = set()
-        self._seen = Seen()
         settings: dict[str, Any] = {
             "session.timeout.ms": SESSION_SECONDS * 1000,
             "fetch.wait.max.ms": 100,
@@ -74,7 +75,7 @@ class Subscription:
             "enable.partition.eof": True,
             "error_cb": self._take_trouble,
             "statistics.interval.ms": INTERVAL_SECONDS * 1000,
-            "stats_cb": self._take_statistics,
+            "stats_cb": self._standing.take,
         }
         self._settings = dict(settings)
         if instance_id:
@@ -172,7 +173,7 @@ class Subscription:
 
     def look(self) -> Look:
         """What librdkafka told last; it does so every two seconds, within `read`."""
-        seen = self._seen
+        seen = self._standing.seen
         return Look(
             partitions=frozenset(self._positions),
             ends=seen.ends,
@@ -279,21 +280,14 @@ class Subscription:
 
     def _take_trouble(self, error: KafkaError) -> None:
         """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
-        self._reason.take(error)
-        # That all are down is told once: of a broker that comes back and refuses us, before it does.
-        self._is_cut_off |= error.code() == ALL_DOWN
-        if error.fatal() or (self._is_cut_off and self._reason.is_refusal):
+        if self._standing.is_refused(error):
             self._refusal = error
         elif error.code() == ALL_DOWN:
             self._tell_silence()
-
-    def _take_statistics(self, text: str) -> None:
-        self._seen = seen_in(text, self.topic)
-        self._is_cut_off &= not self._seen.is_reachable
 
     def _tell_silence(self) -> None:
         words = "Kafka does not answer; reading goes on when it does"
         self._owner.tell(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 
-    def _translated(self, error: KafkaError) -> FatalError | FencedError | RetryableError:
-        return translated(error, self.topic, self._group_id, self._properties, self._reason)
+    def _translated(self, error: KafkaError) -> ConsumerError:
+        return self._standing.judged(translated(error, self.topic, self._group_id, self._properties, self._reason))

@@ -9,7 +9,7 @@ import msgspec
 
 INTERVAL_SECONDS = 2
 _CONNECTED = frozenset({"UP", "UPDATE", "REAUTH"})
-_STEADY = "steady"
+_STEADY, _UP = "steady", "up"
 
 
 class _Broker(msgspec.Struct):
@@ -26,6 +26,7 @@ class _Topic(msgspec.Struct):
 
 
 class _Group(msgspec.Struct):
+    state: str = ""
     join_state: str = ""
 
 
@@ -38,6 +39,8 @@ class _Statistics(msgspec.Struct):
 class Seen(msgspec.Struct, frozen=True):
     """Whether a broker is connected, whether the group counts us as a member, the topic's partitions and their ends.
 
+    `has_coordinator`: whether the one of the group is connected.
+
     An end is the high watermark, open transactions included: what has not been read of a transaction that hangs is
     still to come. Ends of partitions that are not read are left out.
     """
@@ -46,6 +49,7 @@ class Seen(msgspec.Struct, frozen=True):
     is_member: bool = False
     partition_count: int = 0
     ends: dict[int, int] = {}
+    has_coordinator: bool = False
 
 
 _decode = msgspec.json.Decoder(_Statistics).decode
@@ -55,9 +59,11 @@ def seen_in(text: str, topic: str) -> Seen:
     """What one statistics document says of this topic."""
     found = _decode(text)
     partitions = [each for each in found.topics.get(topic, _Topic()).partitions.values() if each.partition >= 0]
+    is_reachable = any(broker.state in _CONNECTED for broker in found.brokers.values())
     return Seen(
-        any(broker.state in _CONNECTED for broker in found.brokers.values()),
+        is_reachable,
         found.cgrp is not None and found.cgrp.join_state == _STEADY,
         len(partitions),
         {each.partition: each.hi_offset for each in partitions if each.hi_offset >= 0},
+        is_reachable and found.cgrp is not None and found.cgrp.state == _UP,
     )

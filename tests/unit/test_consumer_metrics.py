@@ -98,7 +98,7 @@ def test_what_librdkafka_tells_is_taken_for_this_topic_and_known_ends_alone() ->
         "topics": {"t": {"topic": "t", "partitions": partitions}, "other": {"partitions": {}}},
         "cgrp": {"state": "up", "join_state": "steady"},
     }
-    assert seen_in(json.dumps(told), "t") == Seen(True, True, 2, {0: 12})
+    assert seen_in(json.dumps(told), "t") == Seen(True, True, 2, {0: 12}, has_coordinator=True)
     del told["brokers"]["b"]
     told["cgrp"]["join_state"] = "wait-join"
     assert seen_in(json.dumps(told), "t") == Seen(False, False, 2, {0: 12})
