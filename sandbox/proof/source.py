@@ -27,14 +27,22 @@ def versions_of_source(
 
     `trekkpliktige` narrows it to orders that stand in the lists of these.
     """
+    return {
+        identity: version_from_json(body) for identity, body in bodies_of_source(skatteetaten, trekkpliktige).items()
+    }
+
+
+def bodies_of_source(
+    skatteetaten: Skatteetaten, trekkpliktige: Iterable[str] | None = None
+) -> dict[tuple[str, int], bytes]:
+    """As `versions_of_source`, but as the source sends them: to tell which there are, and no more."""
     wanted = None if trekkpliktige is None else set(trekkpliktige)
     with skatteetaten.lock:
-        bodies = {
+        return {
             (each.trekkid, each.trekkversjon): each.body
             for each in skatteetaten.book.every_version()
             if skatteetaten.book.is_visible(each) and (wanted is None or each.owner in wanted)
         }
-    return {identity: version_from_json(body) for identity, body in bodies.items()}
 
 
 def version_from_json(body: bytes) -> TrekkpaaleggVersjon:

@@ -45,7 +45,7 @@ def read_committed(bootstrap_servers: str, topic: str, *, deadline_seconds: floa
     """
     watermarks = watermarks_of(bootstrap_servers, topic)
     ends = {partition: end for partition, (_, end) in watermarks.items()}
-    consumer = _consumer(bootstrap_servers, "read_committed")
+    consumer = consumer_of(bootstrap_servers, "read_committed")
     try:
         # A number and not OFFSET_BEGINNING: librdkafka would take half a second to look that up.
         consumer.assign([TopicPartition(topic, partition, begin) for partition, (begin, _) in watermarks.items()])
@@ -71,7 +71,7 @@ def read_committed(bootstrap_servers: str, topic: str, *, deadline_seconds: floa
 
 def watermarks_of(bootstrap_servers: str, topic: str) -> dict[int, tuple[int, int]]:
     """The first offset and the end of every partition, open transactions included."""
-    consumer = _consumer(bootstrap_servers, "read_uncommitted")
+    consumer = consumer_of(bootstrap_servers, "read_uncommitted")
     try:
         deadline = time.monotonic() + READ_SECONDS_MAX
         while True:
@@ -89,7 +89,8 @@ def watermarks_of(bootstrap_servers: str, topic: str) -> dict[int, tuple[int, in
         consumer.close()
 
 
-def _consumer(bootstrap_servers: str, isolation_level: str) -> Consumer:
+def consumer_of(bootstrap_servers: str, isolation_level: str) -> Consumer:
+    """A consumer that belongs to no group, and tells of the end of each partition."""
     settings: dict[str, str | bool | int] = {
         "bootstrap.servers": bootstrap_servers,
         "group.id": "proof",
