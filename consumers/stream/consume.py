@@ -192,10 +192,13 @@ class Subscription:
         return behind
 
     def show_progress(self, advances: Mapping[Partition, Advance]) -> None:
-        """Tell the group how far the ledger has come, for those who look at its lag. Does not wait, may fail."""
-        offsets = [TopicPartition(topic, partition, each.after) for (topic, partition), each in advances.items()]
+        """Tell the group how far the ledger has come, for those who look at its lag. Does not wait, may fail.
+
+        Of what is ours: a static member that commits before it has joined is fenced for it.
+        """
+        ours = {place: each.after for place, each in advances.items() if place[1] in self._positions}
         with contextlib.suppress(KafkaException):
-            self._consumer.commit(offsets=offsets, asynchronous=True)
+            self._consumer.commit(offsets=[TopicPartition(*place, ours[place]) for place in ours], asynchronous=True)
 
     def close(self) -> None:
         """Leave the group, so that others get the partitions at once."""

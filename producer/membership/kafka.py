@@ -73,6 +73,7 @@ class KafkaMembership:
         self._taken: Callable[[set[int]], None] | None = None
         self._new: dict[int, TopicPartition] = {}
         """Lanes that the group gave us, and whose offsets are still to be asked for."""
+        self._held: set[int] = set()
 
     def _connect(self) -> Consumer:
         properties = self._renewal.take()
@@ -118,7 +119,7 @@ class KafkaMembership:
             message = self._poll(0.0) if len(signals) < _SIGNALS_AT_ONCE_MAX else None
         self._metadata = self._consumer.consumer_group_metadata()
         self._give_new()
-        if (self._is_cut_off or self._trouble is not None) and time.monotonic() >= self._look_at:
+        if self._is_in_doubt() and time.monotonic() >= self._look_at:
             self._look()
             self._look_at = time.monotonic() + _LOOK_PAUSE_SECONDS
         return signals
@@ -129,6 +130,11 @@ class KafkaMembership:
         self._reason.take(error)
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's local codes begin so
             self._is_cut_off = True
+
+    def _is_in_doubt(self) -> bool:
+        """Whether Kafka may refuse us. That all brokers are down is not told of one that is back before we notice."""
+        is_gone = self._is_cut_off or self._standing.is_connected is False
+        return is_gone or self._reason.is_refusal or self._trouble is not None
 
     def _take_end(self, error: FatalError) -> None:
         """The consumer can do no more. Raises it, unless the fence is likely of our own making."""
@@ -178,9 +184,13 @@ class KafkaMembership:
             _log.warning("certificates or password cannot be used yet", reason=error.args[0].str())
 
     def _connect_anew(self) -> None:
-        """As they say now. The lanes are given up, and come back with the new connection."""
+        """As they say now. The lanes are given up, and come back with the new connection.
+
+        By ourselves, as a consumer that was fenced no longer says so: a lane that stayed would be confirmed by a member
+        that has not joined yet, which is fenced for it.
+        """
         consumer = self._connect()
-        self._new = {}
+        self._let_go({*self._new, *self._held})
         self._consumer.close()
         self._consumer = consumer
         self._reason.forget()
@@ -241,13 +251,18 @@ class KafkaMembership:
             _log.warning("the offsets of new lanes cannot be had now", lanes=sorted(self._new), reason=str(error))
             return
         self._new = {}
+        self._held |= {each.partition for each in committed}
         self._given({each.partition: max(each.offset, 0) for each in committed})
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for each in partitions:
-            self._new.pop(each.partition, None)
+        self._let_go({each.partition for each in partitions})
+
+    def _let_go(self, lanes: set[int]) -> None:
+        for lane in lanes:
+            self._new.pop(lane, None)
+        self._held -= lanes
         if self._taken is not None:
-            self._taken({each.partition for each in partitions})
+            self._taken(lanes)
 
 
 def _protocol(name: str) -> dict[str, str]:
