@@ -45,7 +45,6 @@ from producer.source.polling import PollingSource
 from producer.source.well_known import WellKnown
 
 if TYPE_CHECKING:
-    import logging
     import threading
     from collections.abc import Callable, Container
 
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from producer.membership.port import Membership
     from producer.observe.port import Observer
     from producer.own import Own
+    from producer.publish.coordinator_log import CoordinatorLog
     from producer.publish.kafka import MakeProducer
     from producer.publish.port import LanePublisher
     from producer.settings import Settings
@@ -254,7 +254,7 @@ def build_membership(
 def _later(make_producer: MakeProducer) -> MakeProducer:
     """As `make_producer`, but for a lane that is taken again."""
 
-    def make(properties: dict[str, Any], /, *, logger: logging.Logger) -> Producer:
+    def make(properties: dict[str, Any], /, *, logger: CoordinatorLog) -> Producer:
         with client_made_later():
             return make_producer(properties, logger=logger)
 

@@ -58,7 +58,7 @@ def publisher(proxy: KafkaProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ka
     """The publisher of the only lane, by a member of the group that owns it. It waits for a commit only a moment."""
     monkeypatch.setattr(publisher_module, "COMMIT_SECONDS_MAX", UNANSWERED_SECONDS)
     properties = {"bootstrap.servers": proxy.bootstrap_servers}
-    member = KafkaMembership(properties, APPLICATION, TOPICS.signals, None)
+    member = KafkaMembership(lambda: properties, APPLICATION, TOPICS.signals, None)
     owned: set[int] = set()
     member.join(owned.update, owned.difference_update)
 
