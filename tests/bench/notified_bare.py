@@ -48,7 +48,7 @@ def bare_waits(changes: int, changes_a_second: float, outside: OutsideProcess, b
     chosen = random.Random(0)
     try:
         with (
-            SignalLog(kafka_properties(settings), Topics.of(settings.topic_prefix).signals) as signals,
+            SignalLog(lambda: kafka_properties(settings), Topics.of(settings.topic_prefix).signals) as signals,
             httpx.Client(base_url=outside.control_url) as control,
         ):
             begun = time.monotonic()
