@@ -27,7 +27,6 @@ from producer.plan import (
     has_lost_its_place,
     is_urgent,
     readings_allowed,
-    transaction_elements,
     vanished_of,
 )
 from producer.pulling import Pulling
@@ -63,7 +62,7 @@ class Lane:
         self._ended: list[Reading] = []
         self._others_waited = False
         self._elements_per_page = 0.0
-        self._urgent_at = float("-inf")
+        self._giving_way = parts.giving_way
         self._stopping = threading.Event()
         self._telling = Telling(number, parts.observer)
 
@@ -160,7 +159,8 @@ class Lane:
             self._pulling.reading_begins(reading)
             is_waited_for = is_notified or self._committer.signals.is_waiting(trekkpliktig)
             reading.urgent = is_urgent(reading, position, is_waited_for=is_waited_for)
-            self._urgent_at = time.monotonic() if reading.urgent else self._urgent_at
+            if reading.urgent:
+                self._giving_way.urgent_came()
             self._readings[trekkpliktig] = reading
             self._ask_page(reading)
 
@@ -221,7 +221,7 @@ class Lane:
         if reading.chunk or reading.is_waiting:
             return
         state = self._committer.state.of(reading.trekkpliktig)
-        for wanted in reading.cut_chunk(state, self._options.own, self._elements_max()):
+        for wanted in reading.cut_chunk(state, self._options.own, self._giving_way.elements_max):
             self._ask_version(reading, wanted)
         self._ask_page(reading)
         if not reading.is_done:
@@ -231,16 +231,19 @@ class Lane:
         else:
             self._ended.append(self._readings.pop(reading.trekkpliktig))
 
-    def _elements_max(self) -> int:
-        return transaction_elements(time.monotonic() - self._urgent_at)
-
     # Publishing
 
     def _publish(self) -> None:
         """Put chunks that are ready, and all readings that have ended, into one transaction."""
         all_ready = [reading for reading in self._readings.values() if reading.is_ready]
-        ready = first_to_publish(all_ready, self._elements_max(), urgent_alone=not self._others_waited)
-        self._others_waited = len(ready) < len(all_ready)
+        first = first_to_publish(all_ready, self._giving_way.elements_max, urgent_alone=not self._others_waited)
+        urgent = [reading for reading in first if reading.urgent]
+        with self._giving_way.turn(wanted=len(urgent) < len(first), waits=not urgent) as has_turn:
+            ready = first if has_turn else urgent
+            self._others_waited = len(ready) < len(all_ready)
+            self._put(ready)
+
+    def _put(self, ready: list[Reading]) -> None:
         ended, self._ended = self._ended, []
         try:
             detections = self._committer.commit(ready, ended)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from producer.call_pool import CallPool
+    from producer.giving_way import GivingWay
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
     from producer.pulling import PullParts
@@ -23,6 +24,7 @@ class LaneParts(NamedTuple):
     records: RecordBuilder
     schedule: Schedule
     observer: Observer
+    giving_way: GivingWay
     pull: PullParts | None = None
 
 

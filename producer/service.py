@@ -14,6 +14,7 @@ from producer import bootstrap
 from producer.call_pool import CallPool
 from producer.connection.renewal import client_made_later
 from producer.errors import RetryableError
+from producer.giving_way import GivingWay
 from producer.lane import Lane
 from producer.lane_parts import LaneParts
 from producer.own import Everyone, Own
@@ -114,6 +115,7 @@ class Service:
         if settings.pulls and self._own is not None and not self._is_command:
             self._pull = bootstrap.build_pull(settings, self._own, stopping)
         self._pool = CallPool(settings.calls_share)
+        self._giving_way = GivingWay()
         self._lanes: dict[int, Lane] = {}
         self._reasons: dict[int, str | None] = {}
         self._kafka_trouble: str | None = None
@@ -254,7 +256,9 @@ class Service:
             schedule = Schedule(self._settings.poll_interval_seconds, random.random)
         schedule.set_trekkpliktige(served, time.monotonic())
         publisher = self._build_publisher(self._settings, found, number, membership, self._observer)
-        parts = LaneParts(self._source, self._pool, publisher, records, schedule, self._observer, self._pull)
+        parts = LaneParts(
+            self._source, self._pool, publisher, records, schedule, self._observer, self._giving_way, self._pull
+        )
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))
         lane = self._lanes[number] = Lane(number, parts, options, watch)

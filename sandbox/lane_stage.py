@@ -20,6 +20,7 @@ from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
 from producer.encode.rejected import RejectedEncoder
 from producer.encode.signal import encode_wish
 from producer.encode.state import decode_answers, decode_trekkpliktig_position
+from producer.giving_way import GivingWay
 from producer.lane import Lane
 from producer.lane_parts import LaneParts
 from producer.plan import LaneOptions
@@ -137,6 +138,7 @@ class LaneStage:
         self.publisher = self.kafka.publisher()
         self.signals = 0
         self.turns = Turns()
+        self.giving_way = GivingWay()
         self._records = build_records(self.kafka, event_bytes_max)
         self._pool = CallPool(5)
         self._pull_pool = ThreadPoolExecutor(5)
@@ -171,7 +173,9 @@ class LaneStage:
         schedule.set_trekkpliktige(self.trekkpliktige, time.monotonic())
         source = self.through or self.source
         self.publisher = self.kafka.publisher()
-        parts = LaneParts(source, self._pool, self.publisher, self._records, schedule, self.journal, self._pull)
+        parts = LaneParts(
+            *(source, self._pool, self.publisher, self._records, schedule, self.journal, self.giving_way, self._pull)
+        )
         self.turns = Turns()
         self.lane = lane = Lane(0, parts, self._options, self.turns)
         first_signal_offset = self.kafka.signal_offset(0) or 0
