@@ -80,8 +80,9 @@ def notified(changes: int, orders: int, brokers: str) -> dict[str, float]:
             **_spread("own_backfill_", [wait for name, wait in waits.items() if sent[name][1] in backfilled]),
             "changes_a_second": changes / took,
             "answered_p99_milliseconds": _at_percent([each * 1000 for each in told.answered], 99),
-            "backfill_outlasted_it": float(still_busy),
         }
+        if orders:
+            measures["backfill_outlasted_it"] = float(still_busy)
         if not orders:
             producer.stop()
             bare = bare_waits(changes, CHANGES_A_SECOND, outside, brokers)
