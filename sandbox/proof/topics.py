@@ -98,6 +98,9 @@ def consumer_of(bootstrap_servers: str, isolation_level: str) -> Consumer:
         "isolation.level": isolation_level,
         "enable.partition.eof": True,
         "fetch.wait.max.ms": 20,
+        # A broker that sleeps is left for the one that leads instead of it.
+        "socket.timeout.ms": 3000,
+        "topic.metadata.refresh.interval.ms": 3000,
     }
     return Consumer(settings, logger=_LOGGER)
 
