@@ -33,6 +33,7 @@ from producer.publish.signal_log import SignalLog
 from producer.publish.standstill import find_standstill
 from producer.publish.topics import Topics, durability_warnings, start_faults
 from producer.pulling import PullParts
+from producer.quarantined import Quarantined
 from producer.receiver.gate import Gate
 from producer.receiver.http import Receiver, receiver_server
 from producer.records import RecordBuilder
@@ -118,6 +119,11 @@ def build_source(settings: Settings, observer: Observer, own: Own, stopping: thr
         observer=observer,
     )
     return PollingSource(client, call_retries(stopping), maks_antall=settings.maks_antall)
+
+
+def build_quarantined(settings: Settings, source: TrekkpaaleggSource) -> Quarantined:
+    """The quarantine as a release reads it."""
+    return Quarantined(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, source)
 
 
 def build_signal_log(settings: Settings) -> SignalLog:

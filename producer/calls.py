@@ -34,6 +34,11 @@ class Calls:
         """Fetch one version by number; `take` gets the ended call."""
         self._ask(take, reading, self._source.fetch_trekkpaalegg, reading.trekkpliktig, *wanted)
 
+    def ask(self, take: Callable[[Future[Any]], None], call: Callable[..., object], *arguments: object) -> None:
+        """Have something else called, before what is merely due; `take` gets the ended call."""
+        done = self._pool.submit(call, *arguments, urgent=True)
+        done.add_done_callback(lambda done: self._answers.put(lambda: take(done)))
+
     def put(self, answer: Answer) -> None:
         """Have something run in the lane's thread. Any thread may call it."""
         self._answers.put(answer)

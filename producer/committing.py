@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -113,8 +114,11 @@ class Committer:
         positions: Mapping[str, TrekkpliktigPosition],
         forgotten: Collection[str],
         signals_done: Collection[int],
+        detections: Mapping[str, Detection] = MappingProxyType({}),
     ) -> None:
         """Make these positions stand, by these records, and forget all else of some; then the held signals are done.
+
+        `detections` are what the records publish, by trekkpliktig.
 
         Raises as `commit`, and then nothing has changed.
         """
@@ -130,6 +134,9 @@ class Committer:
         for trekkpliktig, position in positions.items():
             if position != TrekkpliktigPosition() or self.state.get(trekkpliktig) is not None:
                 self.state.of(trekkpliktig).position = position
+        for trekkpliktig, detection in detections.items():
+            self.state.of(trekkpliktig).remember_all(detection.orders)
+            self._observer.published(self._lane, trekkpliktig, detection)
 
     def position_of(self, trekkpliktig: str) -> TrekkpliktigPosition:
         """Its position; that of one of which nothing is known is the first."""

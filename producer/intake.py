@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from producer.domain.wish import Answer, WakeUp
+from producer.domain.wish import RELEASE, Answer, WakeUp
 from producer.encode.signal import InvalidSignalError, decode_signal
 from producer.partitioning import lane_of
 from producer.wishes import grant, without
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from producer.publish.port import Record
     from producer.reading import Reading
     from producer.records import RecordBuilder
+    from producer.releasing import Releasing
     from producer.schedule import Schedule
 
 TRIES_MAX = 5
@@ -50,7 +51,9 @@ class Intake:
         schedule: Schedule,
         options: LaneOptions,
         observer: Observer,
+        releasing: Releasing,
     ) -> None:
+        self._releasing = releasing
         self._lane = lane
         self._committer = committer
         self._records = records
@@ -98,7 +101,10 @@ class Intake:
             self._observer.signal_taken(self._lane, "wake_up" if trekkpliktig in self._options.own else "foreign")
         else:
             signals.hold(offset)
-            self._held.append(_Held(offset, trekkpliktig, asked))
+            if asked.kind == RELEASE:
+                self._releasing.take(trekkpliktig, offset, asked)
+            else:
+                self._held.append(_Held(offset, trekkpliktig, asked))
             self._observer.signal_taken(self._lane, "wish")
 
     def is_notified(self, trekkpliktig: str) -> bool:
@@ -120,6 +126,7 @@ class Intake:
 
         Raises as `Committer.write`; what is held stays so when the transaction was aborted.
         """
+        self._releasing.settle()
         if not (self._held or self._failed):
             return
         records: list[Record] = []

@@ -30,6 +30,7 @@ from producer.plan import (
     vanished_of,
 )
 from producer.pulling import Pulling
+from producer.releasing import Releasing
 from producer.telling import Telling
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ class Lane:
         self.schedule = parts.schedule
         self._calls = Calls(parts.source, parts.pool)
         self._committer = Committer(number, parts.publisher, parts.records, options, parts.observer)
-        self._intake = Intake(number, self._committer, parts.records, parts.schedule, options, parts.observer)
+        releasing = Releasing(number, self._committer, self._calls, options, parts)
+        self._intake = Intake(
+            number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing
+        )
         self._pulling = Pulling(parts.pull, parts.schedule, options.own, self._calls.put, parts.observer)
         self._observer = parts.observer
         self._options = options

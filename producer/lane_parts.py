@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from producer.call_pool import CallPool
+    from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.giving_way import GivingWay
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
@@ -14,9 +17,15 @@ if TYPE_CHECKING:
     from producer.schedule import Schedule
     from producer.source.port import TrekkpaaleggSource
 
+    Understand = Callable[[str, str], Trekkpaalegg]
+
 
 class LaneParts(NamedTuple):
-    """What a lane works with. `publisher` and `schedule` are its own, the rest is shared by all lanes."""
+    """What a lane works with. `publisher` and `schedule` are its own, the rest is shared by all lanes.
+
+    `understand` reads a quarantined record, named by its trekkpliktig and its place, anew; None where nothing is
+    released.
+    """
 
     source: TrekkpaaleggSource
     pool: CallPool
@@ -26,6 +35,7 @@ class LaneParts(NamedTuple):
     observer: Observer
     giving_way: GivingWay
     pull: PullParts | None = None
+    understand: Understand | None = None
 
 
 class LaneWatch(Protocol):

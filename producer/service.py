@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from producer.giving_way import GivingWay
 from producer.lane import Lane
 from producer.lane_parts import LaneParts
 from producer.own import Everyone, Own
+from producer.places import Places
 from producer.plan import LaneOptions
 from producer.round import ErrandSchedule, RoundSchedule
 from producer.schedule import Schedule
@@ -122,6 +124,12 @@ class Service:
         self._list_looked_at = 0.0
         self._found: tuple[bootstrap.Found, RecordBuilder] | None = None
         self._found_at = 0.0
+        self._places = Places(
+            None if self._is_command else settings.workers,
+            partial(bootstrap.group_members, settings),
+            lambda: watch.beat(WORKER_BEAT),
+            stopping,
+        )
         self._options = LaneOptions(
             own=self._own if self._own is not None else Everyone(),
             overlap_sekvensnummer=settings.overlap_sekvensnummer,
@@ -144,8 +152,18 @@ class Service:
         self._observer.lanes_found(found.lanes)
         if found.warnings:
             _log.warning("the topics are less safe than they can be", reason="; ".join(found.warnings))
-        if not self._has_place():
-            return
+        try:
+            while self._places.await_room() and self._work(found).is_surplus:
+                self._watch.ready("lanes", None)
+        finally:
+            # Also where nobody asked us to stop: calls under way are broken off, or the process would wait for them.
+            self._stopping.set()
+            self._pool.shutdown()
+            if self._pull is not None:
+                self._pull.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _work(self, found: bootstrap.Found) -> Worker:
+        """Join the group and work until stopped, done, or one worker too many; then leave it."""
         membership = bootstrap.build_membership(self._settings, self._take_trouble)
         worker = Worker(
             membership,
@@ -156,33 +174,13 @@ class Service:
             alone=self._once,
             times=msgspec.structs.replace(TIMES, tries_max=ALONE_TRIES_MAX if self._is_command else None),
             waits=self._tell_wait,
+            may_work=self._places.may_work,
         )
         try:
             worker.run()
         finally:
-            # Also where nobody asked us to stop: calls under way are broken off, or the process would wait for them.
-            self._stopping.set()
-            self._pool.shutdown()
-            if self._pull is not None:
-                self._pull.pool.shutdown(wait=False, cancel_futures=True)
             worker.leave()
-
-    def _has_place(self) -> bool:
-        """Wait while as many workers run as share the calls; False when told to stop before. Commands do not wait.
-
-        In reserve counts as ready: a roll-out that starts the new before it stops the old must go on.
-        """
-        most = None if self._is_command else self._settings.workers
-        while not self._stopping.is_set():
-            self._watch.beat(WORKER_BEAT)
-            try:
-                if most is None or bootstrap.group_members(self._settings, but_us=True) < most:
-                    return True
-                _log.info("in reserve: as many workers run as share the calls", workers=most)
-            except RetryableError as error:
-                _log.warning("cannot tell how many workers run", reason=str(error))
-            self._stopping.wait(START_PAUSE_SECONDS)
-        return False
+        return worker
 
     @property
     def _is_command(self) -> bool:
@@ -256,9 +254,9 @@ class Service:
             schedule = Schedule(self._settings.poll_interval_seconds, random.random)
         schedule.set_trekkpliktige(served, time.monotonic())
         publisher = self._build_publisher(self._settings, found, number, membership, self._observer)
-        parts = LaneParts(
-            self._source, self._pool, publisher, records, schedule, self._observer, self._giving_way, self._pull
-        )
+        understand = bootstrap.build_quarantined(self._settings, self._source).understand
+        given = (self._source, self._pool, publisher, records, schedule, self._observer)
+        parts = LaneParts(*given, self._giving_way, self._pull, understand)
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))
         lane = self._lanes[number] = Lane(number, parts, options, watch)

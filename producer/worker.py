@@ -96,6 +96,9 @@ class _Owned(msgspec.Struct):
 class Worker:
     """Runs until `stopping` is set, every one of `lanes_max` lanes is done, or nothing more can be done.
 
+    `may_work` is asked when the group has confirmed the first lane, and again after none was ours; where it says no,
+    the worker ends as one too many (`is_surplus`), without having worked on any.
+
     `waits` is told of a lane that cannot be worked on, and why, and None once it is another's or at work again.
 
     `alone` is for commands that want all lanes: it is an error when another worker still has some after a session.
@@ -112,7 +115,11 @@ class Worker:
         alone: bool = False,
         times: WorkerTimes = TIMES,
         waits: Callable[[int, str | None], None] = lambda _lane, _reason: None,
+        may_work: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._may_work = may_work
+        self._is_admitted = False
+        self.is_surplus = False
         self._waits = waits
         self._alone = alone
         self._tries_max = ALONE_TRIES_MAX if alone else times.tries_max
@@ -130,7 +137,7 @@ class Worker:
         begun = time.monotonic()
         self._membership.join(self._given, self._taken)
         try:
-            while not self._stopping.is_set() and len(self.lanes_done) < self._lanes_max:
+            while not (self._stopping.is_set() or self.is_surplus or len(self.lanes_done) == self._lanes_max):
                 self._beat()
                 if (
                     self._alone
@@ -173,6 +180,7 @@ class Worker:
     def _taken(self, lanes: set[int]) -> None:
         """Close the lanes side by side; each ends the transaction under way first."""
         closing = [(lane, self._owned.pop(lane)) for lane in sorted(lanes) if lane in self._owned]
+        self._is_admitted = self._is_admitted and bool(self._owned)
         for lane, owned in closing:
             if owned.task is not None:
                 owned.task.stop()
@@ -222,6 +230,19 @@ class Worker:
         owned.failures += 1
         owned.start_at = now + min(doubled, times.restart_pause_seconds_max)
 
+    def _admit(self, owned: _Owned) -> bool:
+        """Whether this worker may work at all. Asked as a member that all others see: see `Places.may_work`."""
+        if self._is_admitted or self.is_surplus:
+            return self._is_admitted
+        try:
+            self._is_admitted = self._may_work()
+        except RetryableError as error:
+            owned.waits_for = str(error)
+            owned.start_at = time.monotonic() + self._times.restart_pause_seconds
+            return False
+        self.is_surplus = not self._is_admitted
+        return self._is_admitted
+
     def _start(self, lane: int, owned: _Owned) -> None:
         """Start the lane's thread, once the group has confirmed that it is ours.
 
@@ -241,6 +262,8 @@ class Worker:
         if not confirmed:
             owned.waits_for = "the group does not confirm that it is ours"
             owned.start_at = time.monotonic() + self._times.restart_pause_seconds
+            return
+        if not self._admit(owned):
             return
         if owned.missed_signals:
             self._membership.rewind(lane, owned.first_signal_offset)

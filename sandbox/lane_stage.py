@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from producer.altinn.port import EventFeed
     from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.domain.wish import Answer
+    from producer.lane_parts import Understand
     from producer.source.port import TrekkpaaleggSource
     from sandbox.fake_publisher import Written
 
@@ -129,6 +130,7 @@ class LaneStage:
     ) -> None:
         self.source = FakeSource(maks_antall=maks_antall)
         self.through: TrekkpaaleggSource | None = None
+        self.understand: Understand | None = None
         self.kafka = FakeKafka(lanes)
         self.journal = Journal()
         self.now = _BEGINNING
@@ -174,7 +176,8 @@ class LaneStage:
         source = self.through or self.source
         self.publisher = self.kafka.publisher()
         parts = LaneParts(
-            *(source, self._pool, self.publisher, self._records, schedule, self.journal, self.giving_way, self._pull)
+            *(source, self._pool, self.publisher, self._records, schedule, self.journal, self.giving_way, self._pull),
+            self.understand,
         )
         self.turns = Turns()
         self.lane = lane = Lane(0, parts, self._options, self.turns)
@@ -201,9 +204,20 @@ class LaneStage:
             self.signal(trekkpliktig)
         self.wait_until(lambda: self.journal.ended >= expected)
 
-    def ask(self, trekkpliktig: str, kind: str, name: str = "wish", position: int | None = None) -> Answer:
+    def ask(
+        self,
+        trekkpliktig: str,
+        kind: str,
+        name: str = "wish",
+        position: int | None = None,
+        *,
+        record: str | None = None,
+        correction: bool = False,
+    ) -> Answer:
         """Ask for this as an operator does; the first answer to the wish called `name`, once it has come."""
-        self.signal(trekkpliktig, encode_wish(Wish(name, kind, self.now, position)))
+        self.signal(
+            trekkpliktig, encode_wish(Wish(name, kind, self.now, position, record=record, correction=correction))
+        )
         self.wait_until(lambda: name in self.answers())
         return self.answers()[name]
 

@@ -10,6 +10,7 @@ from sandbox.fake_membership import FakeGroup
 from sandbox.waiting import WAIT_SECONDS_MAX, until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
     from producer.errors import ProducerError
@@ -76,7 +77,13 @@ class WorkerHall:
     """
 
     def __init__(
-        self, lanes: int = 2, *, group: FakeGroup | None = None, alone: bool = False, times: WorkerTimes = TIMES
+        self,
+        lanes: int = 2,
+        *,
+        group: FakeGroup | None = None,
+        alone: bool = False,
+        times: WorkerTimes = TIMES,
+        may_work: Callable[[], bool] = lambda: True,
     ) -> None:
         self.group = group or FakeGroup(lanes)
         self.membership = self.group.membership()
@@ -90,7 +97,14 @@ class WorkerHall:
         self.left_running: list[FakeLaneTask] = []
         """Tasks that had not ended when `Worker.run` had."""
         self.worker = Worker(
-            self.membership, self._make, self.group.lanes, self.stopping, self._beat, alone=alone, times=times
+            self.membership,
+            self._make,
+            self.group.lanes,
+            self.stopping,
+            self._beat,
+            alone=alone,
+            times=times,
+            may_work=may_work,
         )
         self.thread = threading.Thread(target=self._run)
 

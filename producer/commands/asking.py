@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from producer import bootstrap
 from producer.commands.interruptible import STOP_SECONDS_MAX
 from producer.commands.progress import progress_bar
-from producer.domain.wish import READINGS, Wish
+from producer.domain.wish import ASKING_THE_SOURCE, Wish
 from producer.encode.signal import encode_wish
 from producer.encode.state import decode_answers, decode_trekkpliktig_position
 from producer.errors import FatalError, SettingsError
@@ -38,9 +38,10 @@ TOLD_SECONDS = 30.0
 _NUMBER = re.compile(r"[0-9]{9}", re.ASCII)
 
 
-def new_wish(kind: str, position: int | None = None) -> Wish:
+def new_wish(kind: str, position: int | None = None, *, record: str | None = None, correction: bool = False) -> Wish:
     """A wish under an id of its own."""
-    return Wish(uuid.uuid4().hex, kind, bootstrap.now_microseconds(), position)
+    asked_at = bootstrap.now_microseconds()
+    return Wish(uuid.uuid4().hex, kind, asked_at, position, record=record, correction=correction)
 
 
 def ask(
@@ -59,7 +60,7 @@ def ask(
     topics, properties = Topics.of(settings.topic_prefix), kafka_properties(settings)
     with Tail(properties, [topics.positions], found.lanes) as tail, progress_bar() as progress:
         waiting = _Waiting(wish, trekkpliktige, progress)
-        with _Errand(settings, frozenset(waiting.left) if wish.kind in READINGS else frozenset()) as errand:
+        with _Errand(settings, frozenset(waiting.left) if wish.kind in ASKING_THE_SOURCE else frozenset()) as errand:
             with SignalLog(lambda: properties, topics.signals) as signals:
                 signals.store((each, encode_wish(wish)) for each in sorted(waiting.left))
             told_at = time.monotonic()

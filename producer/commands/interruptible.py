@@ -5,14 +5,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from producer.operation import operate
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from producer.domain.state import TrekkpliktigState
-    from producer.publish.port import Record
-    from producer.settings import Settings
 
 STOP_SECONDS_MAX = 9.0
 """After a signal; then a commit that hangs is left to the next fence."""
@@ -48,11 +43,3 @@ def run_interruptible(work: Callable[[], None], stopping: threading.Event) -> No
         raise
     if errors:
         raise errors[0]
-
-
-def operate_interruptible(
-    settings: Settings, trekkpliktig: str, decide: Callable[[int, TrekkpliktigState], list[Record]]
-) -> None:
-    """As `operate`, and a signal is taken at once."""
-    stopping = threading.Event()
-    run_interruptible(lambda: operate(settings, trekkpliktig, decide, stopping), stopping)

@@ -10,19 +10,21 @@ import re
 
 import msgspec
 
-from producer.domain.wish import KINDS, SET, WakeUp, Wish
+from producer.domain.wish import KINDS, RELEASE, SET, WakeUp, Wish
 
 VERSION = 1
 VALUE_BYTES_MAX = 4096
 _ID_CHARACTERS_MAX = 200
 _WAKE_UP = "wakeup"
+_RECORD = re.compile(r"[0-9]{1,9}/[0-9]{1,18}", re.ASCII)
 _TREKKPLIKTIG = re.compile(r"[0-9]{9}", re.ASCII)
 
 
 class SignalDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a signal. Fields that are not known are passed over; a higher `v` is not understood.
 
-    `id` is the wish's, or the notification's. `asked_at` is in microseconds since 1970. `position` goes with `set`.
+    `id` is the wish's, or the notification's. `asked_at` is in microseconds since 1970. `position` goes with `set`,
+    `record` (partition/offset in the quarantine) and `correction` with `release`.
     """
 
     v: int
@@ -30,6 +32,8 @@ class SignalDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str = ""
     asked_at: int = 0
     position: int | None = None
+    record: str | None = None
+    correction: bool = False
 
 
 _decoder = msgspec.json.Decoder(SignalDocument)
@@ -48,7 +52,9 @@ def encode_wake_up(notification: str | None = None) -> bytes | None:
 
 def encode_wish(wish: Wish) -> bytes:
     """The wish as it is asked; what has become of it is no part of a signal."""
-    return msgspec.json.encode(SignalDocument(VERSION, wish.kind, wish.id, wish.asked_at, wish.position))
+    return msgspec.json.encode(
+        SignalDocument(VERSION, wish.kind, wish.id, wish.asked_at, wish.position, wish.record, wish.correction)
+    )
 
 
 def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | Wish:
@@ -79,4 +85,15 @@ def _wish_of(document: SignalDocument) -> Wish:
         raise InvalidSignalError("a position, of 0 or more, goes with set and with nothing else")
     if not 0 <= document.asked_at < 2**63:
         raise InvalidSignalError("asked_at is no time in microseconds")
-    return Wish(document.id, document.kind, document.asked_at, document.position)
+    if (document.record is not None) != (document.kind == RELEASE) or not _RECORD.fullmatch(document.record or "0/0"):
+        raise InvalidSignalError("a record, as partition/offset, goes with release and with nothing else")
+    if document.correction and document.kind != RELEASE:
+        raise InvalidSignalError("correction goes with release and with nothing else")
+    return Wish(
+        document.id,
+        document.kind,
+        document.asked_at,
+        document.position,
+        record=document.record,
+        correction=document.correction,
+    )

@@ -152,6 +152,27 @@ def test_position_is_set_and_forgotten_while_a_worker_runs(stage: Any) -> None:
     stage.wait_until(lambda: len(stage.versjoner()) > before, 20, "all is published anew")
 
 
+def test_quarantined_record_is_released_by_the_worker_that_runs(stage: Any) -> None:
+    """A correction is published while the service goes on; one that is not wanted is refused, with the reason told."""
+    skatteetaten = stage.outside.skatteetaten
+    stage.settings["TREKKPAALEGG_POLL_INTERVAL_SECONDS"] = "1"
+    order = skatteetaten.create(stage.employers[0])
+    worker = stage.run()
+    stage.wait_until_published()
+    before = len(stage.versjoner())
+    skatteetaten.rewrite(order.trekkid, 1, {"saksnummer": "CHANGED/1"})
+    stage.wait_until(lambda: document(run(stage, "quarantine", "list", "--json")), 30, "it is quarantined")
+    (listed,) = document(run(stage, "quarantine", "list", "--json"))
+    assert "--correction" in run(stage, "quarantine", "release", listed["id"], code=1)
+    told = run(stage, "quarantine", "release", listed["id"], "--correction")
+    assert f"released; published: {order.trekkid}/1" in told
+    assert "same content" in run(stage, "quarantine", "release", listed["id"], "--correction", code=1)
+    corrected = stage.versjoner()[before:]
+    assert [(each.identity, each.correction, each.origin) for each in corrected] == [((order.trekkid, 1), 1, "release")]
+    assert corrected[0].event.saksnummer == "CHANGED/1"
+    assert worker.is_running()
+
+
 def test_signals_that_are_none_stop_nothing_and_one_for_another_lane_arrives(stage: Any) -> None:
     """Whatever anyone writes to the topic: the lanes go on, and what can be understood is done by the right one."""
     employer = stage.employers[0]

@@ -39,6 +39,8 @@ def test_wake_up_of_a_notification_carries_its_id():
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_wish_comes_back(kind):
     wish = Wish("id", kind, 1_790_000_000_000_000, 7 if kind == "set" else None)
+    if kind == "release":
+        wish = msgspec.structs.replace(wish, record="3/17", correction=True)
     assert decode_signal(ONE, encode_wish(wish)) == wish
 
 
@@ -74,6 +76,12 @@ def test_key_that_is_no_organisation_number_is_invalid(key):
         document(id=7),
         document(position=3),
         document(kind="set"),
+        document(kind="release"),
+        document(kind="release", record="3"),
+        document(kind="release", record="3/x"),
+        document(kind="release", record=17),
+        document(record="3/17"),
+        document(correction=True),
         document(kind="set", position=-1),
         document(kind="set", position=2**63),
         document(asked_at=-1),

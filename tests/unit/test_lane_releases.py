@@ -1,0 +1,141 @@
+"""One lane on a source and topics in memory: a release is published with its answer, or not at all and told why."""
+
+from __future__ import annotations
+
+import threading
+
+import msgspec
+import pytest
+
+from producer.domain.wish import Wish
+from producer.encode.signal import encode_wish
+from producer.errors import FatalError, RejectedTrekkpaaleggError, SuspendedError
+from sandbox.fake_publisher import Fault
+from sandbox.lane_stage import LaneStage, event
+
+ONE = "311111111"
+
+
+@pytest.fixture
+def stage():
+    with LaneStage([ONE]) as made:
+        yield made
+
+
+def says(stage, element):
+    """The quarantine holds one record, 3/17, and this is what it says; it is returned in a list, to be changed."""
+    said = [element]
+
+    def understand(trekkpliktig, record):
+        assert (trekkpliktig, record) == (ONE, "3/17")
+        if isinstance(said[0], BaseException):
+            raise said[0]
+        return said[0]
+
+    stage.understand = understand
+    return said
+
+
+def changed(version):
+    return msgspec.structs.replace(version, saksnummer="CHANGED/1")
+
+
+def ask(stage, name="wish", **more):
+    answer = stage.ask(ONE, "release", name, record="3/17", **more)
+    stage.wait_until(lambda: stage.kafka.signal_offset(0) == stage.signals)
+    return answer
+
+
+def test_correction_is_published_once_and_named_in_the_answer(stage):
+    order = stage.source.create(ONE)
+    says(stage, changed(order))
+    stage.start()
+    refused = ask(stage, "without")
+    assert (refused.outcome, "--correction" in refused.detail) == ("failed", True)
+    done = ask(stage, "with", correction=True)
+    assert (done.outcome, done.wish.published, done.detail) == ("done", 1, f"{order.trekkid}/1")
+    again = ask(stage, "again", correction=True)
+    assert (again.outcome, "same content" in again.detail) == ("failed", True)
+    corrected = event(changed(order), "release", correction=1)
+    assert stage.versjoner() == [event(order), corrected]
+    assert stage.gjeldende()[-1] == corrected
+
+
+def test_versions_before_it_are_fetched_by_number_and_published_in_their_turn(stage):
+    order = stage.source.create(ONE)
+    said = says(stage, order)
+    stage.start()
+    second, third = stage.source.change(order.trekkid), stage.source.change(order.trekkid)
+    said[0] = third
+    assert ask(stage).detail == f"{order.trekkid}/2, {order.trekkid}/3"
+    assert [each.trekkversjon for each in stage.versjoner()] == [1, second.trekkversjon, third.trekkversjon]
+    stage.read()
+    assert len(stage.versjoner()) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RejectedTrekkpaaleggError("it still cannot be understood (missing_field)", "skyldner"), "still cannot"),
+        (FatalError("there is no record 3/17"), "there is no record"),
+        (KeyError("311111111"), "it broke: KeyError"),
+    ],
+)
+def test_what_cannot_be_read_is_told_and_stops_nobody(stage, error, told):
+    says(stage, error)
+    stage.start()
+    answer = ask(stage)
+    assert (answer.outcome, told in answer.detail) == ("failed", True)
+    made = stage.source.create(ONE)
+    stage.read()
+    assert stage.versjoner() == [event(made)]
+
+
+def test_refusal_of_a_version_before_it_is_told(stage):
+    order = stage.source.create(ONE)
+    said = says(stage, order)
+    stage.start()
+    stage.source.change(order.trekkid)
+    said[0] = stage.source.change(order.trekkid)
+    stage.source.fail(SuspendedError("403"), times=None, operation="version")
+    assert (ask(stage).outcome, stage.answers()["wish"].detail) == ("failed", "403")
+    assert len(stage.versjoner()) == 1
+
+
+def test_nothing_is_released_where_nothing_can_be_read(stage):
+    stage.start()
+    assert ask(stage).outcome == "failed"
+
+
+def test_release_whose_transaction_was_aborted_is_tried_again(stage):
+    order = stage.source.create(ONE)
+    says(stage, changed(order))
+    stage.start()
+    stage.kafka.fail(Fault.ABORTED)
+    assert ask(stage, correction=True).outcome == "done"
+    assert len(stage.versjoner()) == 2
+
+
+def test_signal_is_open_until_the_answer_stands_and_goes_to_the_next_owner(stage):
+    order = stage.source.create(ONE)
+    gate, reached = threading.Event(), threading.Event()
+
+    def understand(_trekkpliktig, _record):
+        reached.set()
+        assert gate.wait(10)
+        return changed(order)
+
+    stage.understand = understand
+    stage.start()
+    wish = encode_wish(Wish("w", "release", 1, record="3/17", correction=True))
+    offset = stage.signal(ONE, wish)
+    assert reached.wait(10)
+    stage.read()
+    assert (stage.kafka.signal_offset(0) or 0) <= offset, "what came later does not take it with it"
+    stage.stop()
+    gate.set()
+    assert stage.answers() == {}
+    stage.start()
+    stage.lane.signal(ONE, offset, wish)
+    stage.wait_until(lambda: "w" in stage.answers())
+    assert (stage.answers()["w"].outcome, len(stage.versjoner())) == ("done", 2)

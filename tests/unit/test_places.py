@@ -1,0 +1,144 @@
+"""So many workers share the calls: whoever comes, goes, is killed or comes at once with others, never more work."""
+
+from __future__ import annotations
+
+import threading
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.errors import RetryableError
+from producer.places import Places
+from sandbox.fake_membership import FakeGroup
+from sandbox.waiting import until
+from sandbox.worker_hall import WorkerHall
+
+
+def places(most, count, stopping=None, beat=lambda: None):
+    return Places(most, count, beat, stopping or threading.Event(), lambda: -0.5)
+
+
+def test_without_a_number_nobody_is_counted():
+    alone = places(None, lambda **_: pytest.fail("nobody asks"))
+    assert (alone.await_room(), alone.may_work()) == (True, True)
+
+
+def test_room_is_waited_for_and_a_group_that_does_not_answer_is_no_room():
+    answers, beats = [5, RetryableError("no answer"), 5, 4], []
+
+    def count(*, but_us):
+        assert but_us
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert places(5, count, beat=lambda: beats.append(1)).await_room()
+    assert (answers, len(beats)) == ([], 4)
+
+
+def test_order_to_stop_ends_the_wait():
+    stopping = threading.Event()
+    assert not places(1, lambda **_: stopping.set() or 1, stopping).await_room()
+
+
+def test_member_that_cannot_be_told_how_many_there_are_may_not_work_yet():
+    def count(**_):
+        raise RetryableError("no answer")
+
+    with pytest.raises(RetryableError):
+        places(2, count).may_work()
+
+
+class Many:
+    """Workers that look, join, look again and go, in any order; who works is what the promise is about."""
+
+    def __init__(self, workers: int, most: int) -> None:
+        self.members: set[int] = set()
+        self.working: set[int] = set()
+        self.found_room: set[int] = set()
+        self.places = [places(most, lambda **_: len(self.members)) for _ in range(workers)]
+        self._most = most
+
+    def act(self, worker: int) -> None:
+        """The next step of this worker."""
+        if worker in self.working:
+            return
+        if worker in self.members:
+            if self.places[worker].may_work():
+                self.working.add(worker)
+            else:
+                self.members.discard(worker)
+        elif worker in self.found_room:
+            self.found_room.discard(worker)
+            self.members.add(worker)
+        elif len(self.members) < self._most:
+            self.found_room.add(worker)
+
+    def end(self, worker: int) -> None:
+        """It leaves, or is killed: it works no more, and is then no member."""
+        for each in (self.working, self.members, self.found_room):
+            each.discard(worker)
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.sampled_from(["act", "act", "act", "end"]), st.integers(0, 6)), max_size=120),
+)
+def test_never_more_work_than_may_in_whatever_order_they_come_and_go(most, steps):
+    many = Many(7, most)
+    for what, worker in steps:
+        getattr(many, what)(worker)
+        assert len(many.working) <= most
+        assert many.working <= many.members
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+@pytest.mark.parametrize("seed", range(10))
+def test_places_are_filled_in_the_end(most, seed):
+    many, chosen = Many(7, most), Random(seed)
+    for _ in range(2000):
+        many.act(chosen.randrange(7))
+        if len(many.working) == most:
+            return
+    pytest.fail("some places stay empty")
+
+
+def test_worker_that_is_one_too_many_ends_without_having_worked():
+    with WorkerHall(may_work=lambda: False) as hall:
+        assert hall.ended() is None
+        assert (hall.worker.is_surplus, hall.made, hall.group.owners) == (True, [], {})
+
+
+def test_worker_is_asked_once_when_its_first_lane_is_confirmed_and_again_after_it_had_none():
+    group, asked = FakeGroup(2), []
+
+    def may_work():
+        asked.append(dict(group.owners))
+        return True
+
+    with WorkerHall(group=group, may_work=may_work) as hall:
+        hall.running(0)
+        hall.running(1)
+        assert len(asked) == 1
+        assert hall.membership in asked[0].values(), "others see it by then"
+        group.put_out(hall.membership)
+        until(lambda: len(hall.tasks(0)) == len(hall.tasks(1)) == 2)
+        assert len(asked) == 2
+        assert not hall.worker.is_surplus
+
+
+def test_worker_that_cannot_be_told_waits_and_is_asked_again():
+    answers = [RetryableError("no answer"), True]
+
+    def may_work():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with WorkerHall(lanes=1, may_work=may_work) as hall:
+        hall.running(0)
+        assert answers == []
