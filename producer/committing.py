@@ -17,11 +17,11 @@ from producer.signals import SignalOffsets
 from producer.wishes import with_progress, without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from producer.domain.detection import Detection
     from producer.domain.state import EventCursor
-    from producer.domain.wish import Answer
+    from producer.domain.wish import Answer, Wish
     from producer.observe.port import Observer
     from producer.plan import LaneOptions
     from producer.publish.port import LanePublisher, Record
@@ -105,6 +105,9 @@ class Committer:
             raise
         for trekkpliktig, cursor in cursors.items():
             self.state.of(trekkpliktig).event_cursor = cursor
+        for reading in ended:
+            wishes = self.state.of(reading.trekkpliktig).position.wishes
+            self.answers_stand([(reading.trekkpliktig, each) for each in wishes if each.id in reading.wishes])
         self._remember(positions, zip(ready, detections, strict=True))
         return detections
 
@@ -137,6 +140,15 @@ class Committer:
         for trekkpliktig, detection in detections.items():
             self.state.of(trekkpliktig).remember_all(detection.orders)
             self._observer.published(self._lane, trekkpliktig, detection)
+
+    def was_answered(self, trekkpliktig: str, wish: Wish) -> bool:
+        """Whether the answer to this wish stands already: then its signal has come twice."""
+        return self.state.answered.has(trekkpliktig, wish)
+
+    def answers_stand(self, answered: Iterable[tuple[str, Wish]]) -> None:
+        """These wishes have been answered."""
+        for trekkpliktig, wish in answered:
+            self.state.answered.add(trekkpliktig, wish)
 
     def position_of(self, trekkpliktig: str) -> TrekkpliktigPosition:
         """Its position; that of one of which nothing is known is the first."""

@@ -133,16 +133,22 @@ class Intake:
         positions: dict[str, TrekkpliktigPosition] = {}
         forgotten: set[str] = set()
         disturbed: set[str] = set()
+        answered: list[tuple[str, Wish]] = []
+        asked: set[tuple[str, Wish]] = set()
         for trekkpliktig, (ids, reason) in self._failed.items():
             left, gone = without(self._committer.position_of(trekkpliktig), ids)
             positions[trekkpliktig] = left
             answers = [Answer(wish, "failed", reason) for wish in gone]
+            answered += [(trekkpliktig, each.wish) for each in answers]
             records += self._records.of_position(self._lane, trekkpliktig, left, answers)
         for held in self._held:
             if held.wish is None:
                 owner = lane_of(held.trekkpliktig, self._options.lanes)
                 records.append(self._records.of_signal(owner, held.trekkpliktig, held.value))
                 continue
+            if (held.trekkpliktig, held.wish) in asked or self._committer.was_answered(held.trekkpliktig, held.wish):
+                continue
+            asked.add((held.trekkpliktig, held.wish))
             before = positions.get(held.trekkpliktig) or self._committer.position_of(held.trekkpliktig)
             is_ours = held.trekkpliktig in self._options.own
             state = self._committer.state.get(held.trekkpliktig)
@@ -154,8 +160,10 @@ class Intake:
             if granted.forgets:
                 forgotten.add(held.trekkpliktig)
             positions[held.trekkpliktig] = granted.position
+            answered += [(held.trekkpliktig, each.wish) for each in granted.answers]
             records += self._records.of_granted(self._lane, held.trekkpliktig, granted, state)
         self._committer.write(records, positions, forgotten, [held.offset for held in self._held])
+        self._committer.answers_stand(answered)
         self._tell(self._held)
         self._held, self._failed = [], {}
         for trekkpliktig, position in positions.items():

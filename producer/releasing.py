@@ -66,6 +66,9 @@ class Releasing:
 
     def take(self, trekkpliktig: str, offset: int, wish: Wish) -> None:
         """A wish came; its signal is held by whoever took it."""
+        if self._committer.was_answered(trekkpliktig, wish):
+            self._committer.signals.release([offset])
+            return
         for each in self._open:
             if (each.trekkpliktig, each.wish.id) == (trekkpliktig, wish.id):
                 each.offsets.append(offset)
@@ -135,10 +138,12 @@ class Releasing:
             answer = Answer(asked.wish, "failed", asked.failure)
             records = self._records.of_granted(self._lane, trekkpliktig, Granted(position, (answer,)), state)
             self._committer.write(records, {}, (), asked.offsets)
+            self._committer.answers_stand([(trekkpliktig, asked.wish)])
             return
         answer = _done(asked.wish, detection)
         records += self._records.of_position(self._lane, trekkpliktig, position, [answer])
         self._committer.write(records, {}, (), asked.offsets, {trekkpliktig: detection})
+        self._committer.answers_stand([(trekkpliktig, asked.wish)])
         _log.info("released", lane=self._lane, trekkpliktig=trekkpliktig, record=asked.wish.record, wish=asked.wish.id)
 
     def _decide(self, asked: _Open) -> tuple[Detection, list[Record]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from producer.domain.answered import AnsweredWishes
 from producer.domain.wish import Wish
 
 if TYPE_CHECKING:
@@ -174,9 +175,10 @@ class TrekkpliktigState:
 
 
 class LaneState:
-    """The whole state of one lane, by trekkpliktig."""
+    """The whole state of one lane, by trekkpliktig, and which wishes it has `answered` last."""
 
     def __init__(self) -> None:
+        self.answered = AnsweredWishes()
         self._trekkpliktige: dict[str, TrekkpliktigState] = {}
 
     def of(self, trekkpliktig: str) -> TrekkpliktigState:

@@ -104,7 +104,16 @@ def encode_trekkpliktig_position(position: TrekkpliktigPosition, answers: Sequen
 
 def decode_trekkpliktig_position(value: bytes) -> TrekkpliktigPosition:
     """The reverse of `encode_trekkpliktig_position`, answers apart. Raises `FatalError` for bytes that are none."""
+    return _position_of(_decode("trekkpliktig_state", value))
+
+
+def decode_position_and_answers(value: bytes) -> tuple[TrekkpliktigPosition, list[Answer]]:
+    """The reverse of `encode_trekkpliktig_position`. Raises `FatalError` for bytes that are none."""
     datum = _decode("trekkpliktig_state", value)
+    return _position_of(datum), _answers_of(datum)
+
+
+def _position_of(datum: dict[str, Any]) -> TrekkpliktigPosition:
     return TrekkpliktigPosition(
         position=datum["position"],
         reconciled_at=datum["reconciled_at"],
@@ -116,8 +125,11 @@ def decode_trekkpliktig_position(value: bytes) -> TrekkpliktigPosition:
 
 def decode_answers(value: bytes) -> list[Answer]:
     """The answers given by a record of `trekkpliktig_state`. Raises `FatalError` for bytes that are none."""
-    answers = _decode("trekkpliktig_state", value)["answers"]
-    return [Answer(**{**each, "wish": Wish(**each["wish"])}) for each in answers]
+    return _answers_of(_decode("trekkpliktig_state", value))
+
+
+def _answers_of(datum: dict[str, Any]) -> list[Answer]:
+    return [Answer(**{**each, "wish": Wish(**each["wish"])}) for each in datum["answers"]]
 
 
 def encode_event_cursor(cursor: EventCursor) -> bytes:

@@ -8,7 +8,7 @@ from producer.domain.state import NO_EVENT, LaneState, TrekkpliktigPosition
 from producer.encode.state import (
     decode_event_cursor,
     decode_order_state,
-    decode_trekkpliktig_position,
+    decode_position_and_answers,
     encode_event_cursor,
     encode_order_state,
     encode_trekkpliktig_position,
@@ -104,5 +104,8 @@ def lane_state_of(records: Iterable[tuple[bytes, bytes | None]]) -> LaneState:
         elif value is None:
             state.forget(trekkpliktig)
         else:
-            state.of(trekkpliktig).position = decode_trekkpliktig_position(value)
+            position, answers = decode_position_and_answers(value)
+            state.of(trekkpliktig).position = position
+            for answer in answers:
+                state.answered.add(trekkpliktig, answer.wish)
     return state
