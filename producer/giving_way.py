@@ -7,36 +7,51 @@ lanes at a time: many at once would also take the interpreter and the broker fro
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from producer.plan import TOLD_LATELY_SECONDS, transaction_elements
+from producer.plan import transaction_elements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LANES_WHEN_TOLD_MAX = 2
+THREAD_TURN_SECONDS = 0.005
+THREAD_TURN_WHEN_TOLD_SECONDS = 0.0005
+"""So long one thread computes while others want to. A notified change passes through some ten threads, each of which
+may wait a turn behind every thread that reads pages of a back-fill. Short turns cost the back-fill time."""
+
 TURN_WAIT_SECONDS = 0.01
+TOLD_LATELY_SECONDS = 10.0
+"""So long after an urgent reading more are expected."""
 
 
 class GivingWay:
-    """See the module. Any thread may call it."""
+    """See the module. Any thread may call it. `set_thread_turn` tells the interpreter how long a thread's turn is."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        set_thread_turn: Callable[[float], None] = sys.setswitchinterval,
+    ) -> None:
         self._clock = clock
+        self._set_thread_turn = set_thread_turn
+        self._has_short_turns = False
         self._urgent_at = float("-inf")
         self._turns = threading.BoundedSemaphore(LANES_WHEN_TOLD_MAX)
 
     def urgent_came(self) -> None:
         """An urgent reading begins."""
         self._urgent_at = self._clock()
+        self._is_told_lately()
 
     @property
     def elements_max(self) -> int:
         """How many elements that are not urgent one transaction may hold."""
-        return transaction_elements(self._seconds_since_urgent)
+        return transaction_elements(is_told_lately=self._is_told_lately())
 
     @contextmanager
     def turn(self, *, wanted: bool, waits: bool) -> Iterator[bool]:
@@ -44,7 +59,7 @@ class GivingWay:
 
         `wanted` is False where there is nothing of it. One that `waits` does so for a moment.
         """
-        if not wanted or self._seconds_since_urgent >= TOLD_LATELY_SECONDS:
+        if not (wanted and self._is_told_lately()):
             yield wanted
             return
         has_turn = self._turns.acquire(timeout=TURN_WAIT_SECONDS if waits else 0)
@@ -54,6 +69,9 @@ class GivingWay:
             if has_turn:
                 self._turns.release()
 
-    @property
-    def _seconds_since_urgent(self) -> float:
-        return self._clock() - self._urgent_at
+    def _is_told_lately(self) -> bool:
+        is_told = self._clock() - self._urgent_at < TOLD_LATELY_SECONDS
+        if is_told is not self._has_short_turns:
+            self._has_short_turns = is_told
+            self._set_thread_turn(THREAD_TURN_WHEN_TOLD_SECONDS if is_told else THREAD_TURN_SECONDS)
+        return is_told

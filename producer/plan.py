@@ -22,7 +22,6 @@ NOTIFIED_MORE_MAX = 64
 
 TRANSACTION_ELEMENTS_MAX = 2_500
 TRANSACTION_ELEMENTS_WHEN_TOLD_MAX = 250
-TOLD_LATELY_SECONDS = 10.0
 """So many of what is not urgent a transaction holds, and so many where something urgent was read lately: more may come,
 and would wait behind it."""
 
@@ -89,10 +88,9 @@ def ends_wait_seconds(ended: Sequence[Reading], *, others: int) -> float:
     return ENDS_WAIT_SECONDS_MAX if others and not any(reading.urgent for reading in ended) else 0.0
 
 
-def transaction_elements(seconds_since_urgent: float) -> int:
+def transaction_elements(*, is_told_lately: bool) -> int:
     """How many elements that are not urgent one transaction of the lane may hold."""
-    is_told = seconds_since_urgent < TOLD_LATELY_SECONDS
-    return TRANSACTION_ELEMENTS_WHEN_TOLD_MAX if is_told else TRANSACTION_ELEMENTS_MAX
+    return TRANSACTION_ELEMENTS_WHEN_TOLD_MAX if is_told_lately else TRANSACTION_ELEMENTS_MAX
 
 
 def first_to_publish(

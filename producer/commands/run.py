@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 
 LOOP_SECONDS_MAX = 90.0
 """A loop that has not turned for so long is stuck. Longer than any single call it makes."""
-
-TURN_SECONDS = 0.0005
-"""So long one thread computes while others want to. A notified change passes through some ten threads, each of which
-would wait 5 ms, Python's own, behind every thread that reads pages of a back-fill."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +60,6 @@ class Pulse:
 def run_service(settings: Settings) -> ExitCode:
     """Publish until SIGTERM or Ctrl-C. Raises `FencedError` and `FatalError` when nothing more can be done."""
     configure_logs(level="INFO")
-    sys.setswitchinterval(TURN_SECONDS)
     stopping = threading.Event()
 
     def stop(number: int, _frame: FrameType | None) -> None:

@@ -14,7 +14,6 @@ from producer.plan import (
     ENDS_WAIT_SECONDS_MAX,
     READINGS_MAX,
     READINGS_MIN,
-    TOLD_LATELY_SECONDS,
     TRANSACTION_ELEMENTS_MAX,
     TRANSACTION_ELEMENTS_WHEN_TOLD_MAX,
     LaneOptions,
@@ -158,9 +157,8 @@ def test_transaction_holds_some_of_what_is_ready_and_the_urgent_alone_where_ther
 
 def test_transaction_holds_less_of_what_is_not_urgent_while_urgent_readings_come():
     """What is notified waits behind a transaction, so that must not take long."""
-    assert transaction_elements(float("inf")) == TRANSACTION_ELEMENTS_MAX
-    assert transaction_elements(TOLD_LATELY_SECONDS) == TRANSACTION_ELEMENTS_MAX
-    few = transaction_elements(TOLD_LATELY_SECONDS / 2)
+    assert transaction_elements(is_told_lately=False) == TRANSACTION_ELEMENTS_MAX
+    few = transaction_elements(is_told_lately=True)
     assert few == TRANSACTION_ELEMENTS_WHEN_TOLD_MAX < TRANSACTION_ELEMENTS_MAX
     one, two, three = ready_of(few - 1), ready_of(1), ready_of(1)
     assert first_to_publish([one, two, three], few) == [one, two]
