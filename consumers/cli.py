@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from consumers.commands import payout, replay, retry, run, tail, verify, webhook
+from consumers.commands import payout, replay, retry, run, tail, take_back, verify, webhook
 from consumers.commands.output import PROGRAM, note
 from consumers.exit_codes import ExitCode, StoppedError, ending_of
 
@@ -37,7 +37,7 @@ def _program() -> None:
     """Keep a command of its own each, also while there is only one."""
 
 
-for command in (run, retry, replay, payout, tail, verify, webhook):
+for command in (run, retry, replay, payout, take_back, tail, verify, webhook):
     command.register(app)
 
 

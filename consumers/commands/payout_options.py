@@ -41,7 +41,7 @@ class PayoutOptions(msgspec.Struct, frozen=True):
 
 def option_faults(options: PayoutOptions) -> list[str]:
     """What is wrong with them, without a value that may be a national id given by mistake."""
-    faults = _date_faults(options.date)
+    faults = date_faults(options.date)
     if options.gross is None:
         faults.append("--gross: missing; give a CSV file with the columns skyldner,brutto")
     elif not options.gross.is_file():
@@ -74,7 +74,8 @@ def request_of(options: PayoutOptions) -> Request:
     )
 
 
-def _date_faults(text: str | None) -> list[str]:
+def date_faults(text: str | None) -> list[str]:
+    """What is wrong with `--date`."""
     form = "give it as YYYY-MM-DD, such as 2026-12-24"
     if text is None:
         return [f"--date: missing; {form}"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 VERSION_TABLE = "ledger_migration"
-_STEPS = Steps(Path(__file__).parent / "migrations", VERSION_TABLE)
+STEPS = Steps(Path(__file__).parent / "migrations", VERSION_TABLE)
 _LOCK_CLASS = int.from_bytes(b"trkk", "big")
 """First half of the advisory locks' keys; the second is a hash of the schema's name."""
 
@@ -51,7 +51,7 @@ def prepare(address: Address) -> str:
         if isinstance(address, PostgresqlAddress):
             _lock_schema(connection, address)
         if _found(connection, address) is not _Found.CURRENT:
-            _STEPS.upgrade(connection)
+            STEPS.upgrade(connection)
         identity = _identity(connection)
         if identity is None:
             identity = uuid.uuid4().hex
@@ -100,10 +100,10 @@ def _found(connection: Connection, address: Address) -> _Found:
             )
         _require_usage(connection, address)
         return _Found.NOTHING
-    version = _STEPS.reached(connection)
-    if version == _STEPS.names[0]:
+    version = STEPS.reached(connection)
+    if version == STEPS.names[0]:
         return _Found.CURRENT
-    if version is None or version in _STEPS.names:
+    if version is None or version in STEPS.names:
         return _Found.OLDER
     raise FatalError(f"{address.place}: the ledger is of a newer version of this program: install that one")
 

@@ -77,6 +77,17 @@ class LastPayment(msgspec.Struct, frozen=True, gc=False):
     payee: Payee
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """What is recorded of one payout: postings, how many files were worked through, and later payouts.
+
+    `later` are the date and name of every other payout that has recorded something of the same orders since.
+    """
+
+    postings: list[Postering]
+    file_count: int
+    later: list[tuple[date, str]]
+
+
 class PayrollView(msgspec.Struct, frozen=True):
     """All that a payout needs of a ledger, read at one moment.
 

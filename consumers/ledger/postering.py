@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from consumers.event import Foedselsnummer
 from consumers.ledger import tables
-from consumers.ledger.payroll import LastPayment, Order, OrderPeriod, Payee, PayrollView, Postering
+from consumers.ledger.payroll import LastPayment, Order, OrderPeriod, Payee, PayrollView, Postering, Recorded
 from consumers.ledger.translation import translating
 
 if TYPE_CHECKING:
@@ -76,6 +76,37 @@ class PayrollTransaction:
         """This file has been worked through for this payout."""
         row = {"utbetalingsdato": day, "utbetaling": name, "file_digest": file_digest, "recorded": now}
         self._connection.execute(sa.insert(tables.utbetaling).values(row))
+
+    def recorded(self, day: date, name: str) -> Recorded:
+        """What is recorded of this payout, and which others have recorded something of its orders since."""
+        own, other, files = tables.postering.alias("own"), tables.postering.alias("other"), tables.utbetaling.c
+        is_own = sa.and_(own.c.utbetalingsdato == day, own.c.utbetaling == name)
+        same_order = sa.and_(own.c.trekkid == other.c.trekkid, other.c.recorded > own.c.recorded)
+        rows = self._connection.execute(sa.select(own).where(is_own).order_by(own.c.trekkid))
+        later = self._connection.execute(
+            sa.select(other.c.utbetalingsdato, other.c.utbetaling)
+            .select_from(own.join(other, same_order))
+            .where(is_own, sa.or_(other.c.utbetalingsdato != day, other.c.utbetaling != name))
+            .distinct()
+            .order_by(other.c.utbetalingsdato, other.c.utbetaling)
+        )
+        count = sa.select(sa.func.count()).where(files.utbetalingsdato == day, files.utbetaling == name)
+        return Recorded(
+            postings=[_postering_of(dict(row)) for row in rows.mappings()],
+            file_count=self._connection.execute(count).scalar_one(),
+            later=[(row[0], row[1]) for row in later],
+        )
+
+    def take_back(self, day: date, name: str, reason: str, now: datetime) -> None:
+        """Move this payout's postings to those taken back, and forget its files: they may be worked through again."""
+        own, kept, files = tables.postering, tables.postering_taken_back, tables.utbetaling
+        is_own = sa.and_(own.c.utbetalingsdato == day, own.c.utbetaling == name)
+        stamp = (sa.literal(now, kept.c.taken_back.type), sa.literal(reason, kept.c.taken_back_reason.type))
+        names = [column.name for column in own.columns]
+        moved = sa.select(*own.columns, *stamp).where(is_own)
+        self._connection.execute(sa.insert(kept).from_select([*names, "taken_back", "taken_back_reason"], moved))
+        self._connection.execute(sa.delete(own).where(is_own))
+        self._connection.execute(sa.delete(files).where(files.c.utbetalingsdato == day, files.c.utbetaling == name))
 
     def _orders(self, day: date, trekkpliktig: Collection[str]) -> list[Order]:
         order, periode = tables.trekkpaalegg.c, tables.trekkstoerrelse_for_periode.c

@@ -35,9 +35,9 @@ class Steps:
         )
         return name
 
-    def upgrade(self, connection: Connection) -> None:
-        """Take all steps that are to be taken, within the connection's transaction."""
-        command.upgrade(self._config(connection), "head")
+    def upgrade(self, connection: Connection, to: str = "head") -> None:
+        """Take all steps that are to be taken, to the last one or to `to`, within the connection's transaction."""
+        command.upgrade(self._config(connection), to)
 
     def stamp(self, connection: Connection, name: str) -> None:
         """Write down that the database has come to this step."""

@@ -204,39 +204,60 @@ ledger = sa.Table(
     comment="one row: which ledger this is",
 )
 
+
+def _postering() -> list[sa.Column[Any]]:
+    """What a payout withheld for one order; in one table while it stands, in another once it is taken back."""
+    return [
+        sa.Column("utbetalingsdato", sa.Date, primary_key=True, comment="date of the payout"),
+        sa.Column(
+            "utbetaling", sa.Text, primary_key=True, comment="which payout of that date; empty: the ordinary one"
+        ),
+        sa.Column("trekkid", sa.Text, primary_key=True, comment="the order that was withheld for"),
+        sa.Column("trekkversjon", _BIG, nullable=False, comment="the version that said how much"),
+        sa.Column("trekkpliktig", sa.Text, nullable=False, comment="organisation number of the one who withheld"),
+        sa.Column("skyldner", sa.Text, nullable=False, comment="national id of the person. Personal data"),
+        sa.Column(
+            "brutto", ExactDecimal(14, 2), nullable=False, comment="gross pay of the person at this payout, kroner"
+        ),
+        sa.Column("beloep", ExactDecimal(14, 2), nullable=False, comment="what was withheld, kroner"),
+        sa.Column("trekkbeloep", ExactDecimal(14, 2), comment="kroner a month, where the period says so"),
+        sa.Column("trekkprosent", ExactDecimal(5, 2), comment="percent of gross pay, where the period says so"),
+        sa.Column(
+            "allerede_trukket",
+            ExactDecimal(14, 2),
+            nullable=False,
+            comment="what others had withheld in the month and was counted for this order, kroner",
+        ),
+        sa.Column("grunnlag", sa.Text, nullable=False, comment="the rule that led to it, for people"),
+        sa.Column("varsler", sa.JSON, nullable=False, comment="what a person was told to look at"),
+        sa.Column("betalingsmottaker", sa.Text, nullable=False, comment="organisation number of the payee"),
+        sa.Column("kidnummer", sa.Text, nullable=False, comment="payment reference"),
+        sa.Column("kontonummer", sa.Text, nullable=False, comment="bank account of the payee"),
+        sa.Column("forfallsdato", sa.Date, nullable=False, comment="when it is to be paid on"),
+        sa.Column(
+            "betalingsoppdrag",
+            sa.Integer,
+            comment="its file of payments, from 1; null: nothing to pay, or held until the payee is accepted",
+        ),
+        sa.Column("recorded", _MOMENT, nullable=False, comment="when the row was written, UTC"),
+    ]
+
+
 postering = sa.Table(
     "postering",
     metadata,
-    sa.Column("utbetalingsdato", sa.Date, primary_key=True, comment="date of the payout"),
-    sa.Column("utbetaling", sa.Text, primary_key=True, comment="which payout of that date; empty: the ordinary one"),
-    sa.Column("trekkid", sa.Text, primary_key=True, comment="the order that was withheld for"),
-    sa.Column("trekkversjon", _BIG, nullable=False, comment="the version that said how much"),
-    sa.Column("trekkpliktig", sa.Text, nullable=False, comment="organisation number of the one who withheld"),
-    sa.Column("skyldner", sa.Text, nullable=False, comment="national id of the person. Personal data"),
-    sa.Column("brutto", ExactDecimal(14, 2), nullable=False, comment="gross pay of the person at this payout, kroner"),
-    sa.Column("beloep", ExactDecimal(14, 2), nullable=False, comment="what was withheld, kroner"),
-    sa.Column("trekkbeloep", ExactDecimal(14, 2), comment="kroner a month, where the period says so"),
-    sa.Column("trekkprosent", ExactDecimal(5, 2), comment="percent of gross pay, where the period says so"),
-    sa.Column(
-        "allerede_trukket",
-        ExactDecimal(14, 2),
-        nullable=False,
-        comment="what others had withheld in the month and was counted for this order, kroner",
-    ),
-    sa.Column("grunnlag", sa.Text, nullable=False, comment="the rule that led to it, for people"),
-    sa.Column("varsler", sa.JSON, nullable=False, comment="what a person was told to look at"),
-    sa.Column("betalingsmottaker", sa.Text, nullable=False, comment="organisation number of the payee"),
-    sa.Column("kidnummer", sa.Text, nullable=False, comment="payment reference"),
-    sa.Column("kontonummer", sa.Text, nullable=False, comment="bank account of the payee"),
-    sa.Column("forfallsdato", sa.Date, nullable=False, comment="when it is to be paid on"),
-    sa.Column(
-        "betalingsoppdrag",
-        sa.Integer,
-        comment="its file of payments, from 1; null: nothing to pay, or held until the payee is accepted",
-    ),
-    sa.Column("recorded", _MOMENT, nullable=False, comment="when the row was written, UTC"),
+    *_postering(),
     sa.Index("postering_trekkid", "trekkid", "utbetalingsdato"),
     comment="what payouts withheld; never part of a replay's swap",
+)
+
+postering_taken_back = sa.Table(
+    "postering_taken_back",
+    metadata,
+    *_postering(),
+    sa.Column("taken_back", _MOMENT, primary_key=True, comment="when the payout was taken back, UTC"),
+    sa.Column("taken_back_reason", sa.Text, nullable=False, comment="why, in the words of who did it"),
+    comment="what payouts had withheld that were taken back: it is not withheld; never part of a replay's swap",
 )
 
 utbetaling = sa.Table(

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import uuid
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -13,10 +14,13 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.schema import CreateSchema
 
 from consumers.errors import FatalError
 from consumers.ledger import tables
-from consumers.ledger.migrating import VERSION_TABLE
+from consumers.ledger.address import PostgresqlAddress, address_of
+from consumers.ledger.engine import make_engine
+from consumers.ledger.migrating import STEPS, VERSION_TABLE
 from consumers.ledger.opening import ledger_id, open_engine, open_ledger
 
 if TYPE_CHECKING:
@@ -59,6 +63,22 @@ def test_the_migrations_make_what_the_definition_says(url: str) -> None:
         for table in tables.metadata.sorted_tables:
             key = inspector.get_pk_constraint(table.name)["constrained_columns"]
             assert key == [column.name for column in table.primary_key.columns], table.name
+
+
+def test_a_ledger_of_any_version_before_is_brought_up_to_date(url: str) -> None:
+    """Who only looks is told to start `run`, which does it; the ledger stays the same one."""
+    address = address_of(url)
+    for step in reversed(STEPS.names[1:]):
+        with make_engine(address).begin() as connection:
+            if isinstance(address, PostgresqlAddress):
+                connection.execute(CreateSchema(address.schema(), if_not_exists=True))
+            STEPS.upgrade(connection, step)
+            connection.execute(sa.text("DELETE FROM ledger"))
+            connection.execute(sa.insert(tables.ledger).values(id="as before", created=datetime.now(UTC)))
+        with pytest.raises(FatalError, match="the ledger is of an older version: start `trekkpaalegg-consumer run`"):
+            ledger_id(url)
+    assert open_and_close(url) == "as before" == ledger_id(url)
+    test_the_migrations_make_what_the_definition_says(url)
 
 
 def test_every_column_and_table_has_a_comment_on_postgresql(postgresql_url: str) -> None:
