@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandbox.altinn.state import Behaviour
 from sandbox.kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kafka
 
 EXPIRATION_SECONDS = 3
+TOLD = "trekkpaalegg_notifications_total"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,30 @@ def test_a_broker_that_is_stopped_and_killed_under_load_comes_back_to_the_same_w
             stage.wait_until(lambda before=before: len(stage.versjoner()) > before, 30, "it publishes again")
     stage.wait_until_published(40)
     assert process.is_running()
+    stage.prove()
+
+
+def test_a_call_whose_wake_up_kafka_cannot_take_is_not_acknowledged_and_comes_again(
+    own_kafka: Any, make_stage: Any
+) -> None:
+    """Altinn keeps what was answered 503, and calls again: each change is told of once Kafka is back."""
+    stage = make_stage(own_kafka)
+    stage.outside.altinn.behaviour = Behaviour(time_factor=0.05, push_timeout_seconds=30)
+    stage.settings |= stage.woken_by("push")
+    worker = stage.run()
+    stage.wait_until_published(60)
+    stage.subscribe()
+    own_kafka.stop()
+    try:
+        made = [stage.outside.skatteetaten.create(each) for each in stage.employers]
+        stage.wait_until(lambda: stage.metric(worker, f'{TOLD}{{outcome="not_stored"}}') > 0, 60, "one is answered 503")
+        assert stage.metric(worker, f'{TOLD}{{outcome="wake_up"}}') == 0
+    finally:
+        own_kafka.start()
+    wake_ups = f'{TOLD}{{outcome="wake_up"}}'
+    stage.wait_until(lambda: stage.metric(worker, wake_ups) == len(made), 90, "each is told of again, and stored")
+    stage.wait_until_published(60)
+    assert worker.is_running()
     stage.prove()
 
 
