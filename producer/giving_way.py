@@ -1,30 +1,26 @@
-"""How much of what is not urgent may be published now, so that what is need not wait; shared by the lanes of a process.
+"""When urgent readings came in; how much else may be published at once, and how long a thread computes, out.
 
-A reader of what is committed sees no event of a partition before all transactions that began on it earlier have ended,
-whichever lane's they are. So while urgent readings come, the others are published in small transactions, and by few
-lanes at a time: many at once would also take the interpreter and the broker from the urgent.
+Shared by the lanes of a process. A reader of what is committed sees no event of a partition before all transactions
+that began on it earlier have ended, whichever lane's they are. So while urgent readings come, to whichever lane, the
+others are published in small transactions by all of them.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from producer.plan import transaction_elements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-LANES_WHEN_TOLD_MAX = 2
 THREAD_TURN_SECONDS = 0.005
 THREAD_TURN_WHEN_TOLD_SECONDS = 0.0005
 """So long one thread computes while others want to. A notified change passes through some ten threads, each of which
 may wait a turn behind every thread that reads pages of a back-fill. Short turns cost the back-fill time."""
 
-TURN_WAIT_SECONDS = 0.01
 TOLD_LATELY_SECONDS = 10.0
 """So long after an urgent reading more are expected."""
 
@@ -41,7 +37,6 @@ class GivingWay:
         self._set_thread_turn = set_thread_turn
         self._has_short_turns = False
         self._urgent_at = float("-inf")
-        self._turns = threading.BoundedSemaphore(LANES_WHEN_TOLD_MAX)
 
     def urgent_came(self) -> None:
         """An urgent reading begins."""
@@ -52,22 +47,6 @@ class GivingWay:
     def elements_max(self) -> int:
         """How many elements that are not urgent one transaction may hold."""
         return transaction_elements(is_told_lately=self._is_told_lately())
-
-    @contextmanager
-    def turn(self, *, wanted: bool, waits: bool) -> Iterator[bool]:
-        """Whether a transaction may hold what is not urgent, for as long as the context lasts.
-
-        `wanted` is False where there is nothing of it. One that `waits` does so for a moment.
-        """
-        if not (wanted and self._is_told_lately()):
-            yield wanted
-            return
-        has_turn = self._turns.acquire(timeout=TURN_WAIT_SECONDS if waits else 0)
-        try:
-            yield has_turn
-        finally:
-            if has_turn:
-                self._turns.release()
 
     def _is_told_lately(self) -> bool:
         is_told = self._clock() - self._urgent_at < TOLD_LATELY_SECONDS

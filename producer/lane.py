@@ -240,14 +240,8 @@ class Lane:
     def _publish(self) -> None:
         """Put chunks that are ready, and all readings that have ended, into one transaction."""
         all_ready = [reading for reading in self._readings.values() if reading.is_ready]
-        first = first_to_publish(all_ready, self._giving_way.elements_max, urgent_alone=not self._others_waited)
-        urgent = [reading for reading in first if reading.urgent]
-        with self._giving_way.turn(wanted=len(urgent) < len(first), waits=not urgent) as has_turn:
-            ready = first if has_turn else urgent
-            self._others_waited = len(ready) < len(all_ready)
-            self._put(ready)
-
-    def _put(self, ready: list[Reading]) -> None:
+        ready = first_to_publish(all_ready, self._giving_way.elements_max, urgent_alone=not self._others_waited)
+        self._others_waited = len(ready) < len(all_ready)
         ended, self._ended = self._ended, []
         try:
             detections = self._committer.commit(ready, ended)
