@@ -229,14 +229,14 @@ def test_fenced_again_long_after_the_first_time_is_taken_once_more():
 
 
 def test_fence_of_long_ago_is_forgotten_once_the_lane_was_taken_again():
-    times = msgspec.structs.replace(TIMES, fenced_grace_seconds=0.05)
+    times = msgspec.structs.replace(TIMES, fenced_grace_seconds=1.0)
     with WorkerHall(lanes=1, times=times) as hall:
         hall.running(0).fail(FencedError("by the broker"))
         until(lambda: len(hall.made) == 2)
         task = hall.running(0)
         hall.group.refuse(0)
         task.fail(RetryableError("Kafka is away"))
-        for_a_while(hall.thread.is_alive)
+        for_a_while(hall.thread.is_alive, 1.1)
         hall.group.accept(0)
         until(lambda: len(hall.made) == 3)
 
