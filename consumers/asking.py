@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from consumers.observe.port import Observer, Other
+from consumers.observe.port import Asked, Other
 from consumers.patience import Patience
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Asking:
     """Patience with each other service. Safe for several threads, as long as each other is asked by one at a time."""
 
-    def __init__(self, stopping: threading.Event, tell: Callable[..., None], observer: Observer) -> None:
+    def __init__(self, stopping: threading.Event, tell: Callable[..., None], observer: Asked) -> None:
         self._observer = observer
         self._patience = {other: Patience(stopping, tell, partial(observer.call_failed, other)) for other in Other}
 

@@ -14,6 +14,9 @@ from consumers.observe.standing import Standing
 from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
 from consumers.stream.consume import Subscription
+from consumers.webhook.observer import NullObserver as NullForwarderObserver
+from consumers.webhook.prometheus import PrometheusObserver as PrometheusForwarderObserver
+from consumers.webhook.standing import ForwarderStanding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from consumers.ledger.port import Ledger
     from consumers.settings import Settings
     from consumers.stream.port import Owner
+    from consumers.webhook.observer import Observer as ForwarderObserver
 
 
 def ledger_url(option: str | None, settings: Settings) -> str:
@@ -75,4 +79,17 @@ def observing(settings: Settings, tell: Callable[..., None]) -> Iterator[Observe
     host, port = settings.http_host, settings.consumer_http_port
     with HealthServer(observer.standing, observer.exposition, host=host, port=port) as server:
         tell("health is served", http_host=host, http_port=server.port)
+        yield observer
+
+
+@contextmanager
+def observing_forwarder(settings: Settings, note: Callable[[str], None]) -> Iterator[ForwarderObserver]:
+    """As `observing`, for a forwarder."""
+    if settings.consumer_http_port is None:
+        yield NullForwarderObserver()
+        return
+    observer = PrometheusForwarderObserver(ForwarderStanding())
+    host, port = settings.http_host, settings.consumer_http_port
+    with HealthServer(observer.standing, observer.exposition, host=host, port=port) as server:
+        note(f"health is served at {host}, port {server.port}")
         yield observer

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from consumers.bootstrap import observing_forwarder
 from consumers.commands.output import PROGRAM, note, write
 from consumers.errors import SettingsError
 from consumers.exit_codes import ExitCode, StoppedError
@@ -88,8 +89,8 @@ def forward(  # noqa: PLR0913 - one parameter for each option
     )
     stopping = threading.Event()
     try:
-        with _signals_set(stopping):
-            forward_events(settings, options, note, stopping)
+        with _signals_set(stopping), observing_forwarder(settings, note) as observer:
+            forward_events(settings, options, note, stopping, observer)
     except (KeyboardInterrupt, StoppedError):
         stopping.set()
     # To forward until told to stop is all that was asked for, unless an end was asked for that did not come.

@@ -12,11 +12,17 @@ if TYPE_CHECKING:
 
 
 class Other(Enum):
-    """What is waited for when it does not answer. Kafka's silence is told by `Look`."""
+    """What is waited for when it does not answer. Kafka's silence is told by `Look`. `STATE` is a forwarder's."""
 
     KAFKA = "kafka"
     REGISTRY = "registry"
     LEDGER = "ledger"
+    STATE = "state"
+    RECEIVER = "receiver"
+
+
+OF_THE_LEDGER_CONSUMER = (Other.KAFKA, Other.REGISTRY, Other.LEDGER)
+OF_A_FORWARDER = (Other.KAFKA, Other.REGISTRY, Other.STATE, Other.RECEIVER)
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +56,20 @@ class Applied(msgspec.Struct, frozen=True):
     newest_at: float | None = None
 
 
-class Observer(Protocol):
+class Asked(Protocol):
+    """Told of calls to others; must neither block nor raise."""
+
+    def call_begins(self, other: Other) -> None:
+        """It is asked for something, which may take its time. One call at a time of each."""
+
+    def call_failed(self, other: Other, reason: str) -> None:
+        """It did not give it; it will be asked again."""
+
+    def call_ended(self, other: Other) -> None:
+        """It gave it, or is not asked any more."""
+
+
+class Observer(Asked, Protocol):
     """Told by any thread; must neither block nor raise. No argument holds a value from an event."""
 
     def beat(self) -> None:
@@ -76,15 +95,6 @@ class Observer(Protocol):
 
     def undecodable(self, count: int, limit: int) -> None:
         """So many undecodable messages lie in the ledger now; with more than `limit` the consumer ends itself."""
-
-    def call_begins(self, other: Other) -> None:
-        """It is asked for something, which may take its time. One call at a time of each."""
-
-    def call_failed(self, other: Other, reason: str) -> None:
-        """It did not give it; it will be asked again."""
-
-    def call_ended(self, other: Other) -> None:
-        """It gave it, or is not asked any more."""
 
 
 class NullObserver:

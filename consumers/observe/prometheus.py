@@ -13,11 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from consumers.observe.port import Applied, Look, Other
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from consumers.observe.port import Applied, Look, Other
     from consumers.observe.standing import Standing
 
 DISTRIBUTION = "trekkpaalegg-stream"
@@ -32,7 +31,7 @@ class PrometheusObserver:
     def __init__(self, standing: Standing) -> None:
         self.standing = standing
         self.registry = CollectorRegistry()
-        self.registry.register(_StandingFigures(standing))
+        self.registry.register(StandingFigures(standing, _PREFIX, "the ledger"))
         ProcessCollector(registry=self.registry)
         self._events = self._counter("events", "Events applied to the ledger, by what became of them.", "outcome")
         self._messages_undecodable = self._counter("undecodable", "Messages put aside as they cannot be decoded.")
@@ -53,7 +52,7 @@ class PrometheusObserver:
         self._failures = self._counter("failures", "Calls that failed in passing, by what was called.", "other")
         for outcome in OUTCOMES:
             self._events.labels(outcome)
-        for other in Other:
+        for other in standing.others:
             self._failures.labels(other.value)
 
     def exposition(self) -> bytes:
@@ -117,39 +116,56 @@ class PrometheusObserver:
         return Gauge(f"{_PREFIX}{name}", documentation, registry=self.registry)
 
 
-class _StandingFigures(Collector):
-    """Gauges, made when scraped: what is waited for goes on to age while nothing is told."""
+class StandingFigures(Collector):
+    """Gauges, made when scraped: what is waited for goes on to age while nothing is told.
 
-    def __init__(self, standing: Standing) -> None:
+    Their names begin with `prefix`; `reader` is what comes behind the topic, in words.
+    """
+
+    def __init__(self, standing: Standing, prefix: str, reader: str) -> None:
         self._standing = standing
+        self._prefix = prefix
+        self._reader = reader
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing: names are known when they are collected."""
         return iter(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges as of now."""
         look, standing = self._standing.look, self._standing
-        lag = _family("lag", "Offsets that the ledger is behind the end of a partition.", "partition")
+        lag = self._family("lag", f"Offsets that {self._reader} is behind the end of a partition.", "partition")
         for partition, behind in sorted(standing.behind().items()):
             lag.add_metric([str(partition)], behind)
-        waiting = _family("waiting_seconds", "For how long it has been waited for, by what does not answer.", "other")
+        what = "For how long it has been waited for, by what does not answer."
+        waiting = self._family("waiting_seconds", what, "other")
         for other, seconds in standing.waiting_seconds().items():
             waiting.add_metric([other.value], seconds)
         yield lag
         yield waiting
         values = {
-            "stalled_seconds": ("For how long the ledger has been behind and not moved.", standing.stalled_seconds()),
+            "stalled_seconds": (
+                f"For how long {self._reader} has been behind and not moved.",
+                standing.stalled_seconds(),
+            ),
             "partitions": ("Partitions that this process reads.", len(look.partitions)),
             "topic_partitions": ("Partitions that the topic has, 0 while unknown.", look.partition_count),
             "ready": ("1 while nothing is missing, as /readyz tells.", not standing.missing()),
             "stuck_loops": ("Loops that have stopped turning, as /livez tells.", len(standing.stuck())),
             "clock_timestamp_seconds": ("What this process takes for the time.", time.time()),
-            "caught_up": ("1 once the ledger had come to where the topic ended at the start.", standing.is_caught_up),
+            "caught_up": (
+                f"1 once {self._reader} had come to where the topic ended at the start.",
+                standing.is_caught_up,
+            ),
         }
         for name, (documentation, value) in values.items():
-            yield GaugeMetricFamily(f"{_PREFIX}{name}", documentation, value=float(value))
-        build = _family("build_info", "Always 1; the version of the program is a label.", "version")
+            yield GaugeMetricFamily(f"{self._prefix}{name}", documentation, value=float(value))
+        build = self._family("build_info", "Always 1; the version of the program is a label.", "version")
         build.add_metric([program_version()], 1)
         yield build
+
+    def _family(self, name: str, documentation: str, label: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"{self._prefix}{name}", documentation, labels=[label])
 
 
 def program_version() -> str:
@@ -158,7 +174,3 @@ def program_version() -> str:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
         return "unknown"
-
-
-def _family(name: str, documentation: str, label: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{_PREFIX}{name}", documentation, labels=[label])

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.observe.port import Look, Other
+from consumers.observe.port import OF_THE_LEDGER_CONSUMER, Look, Other
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 LOOP_SECONDS_MAX = 90.0
 """A loop that has not turned for so long is stuck. Longer than any single call that it makes."""
@@ -19,7 +19,7 @@ LOOP_SECONDS_MAX = 90.0
 LEDGER_SECONDS_MAX = 15.0
 """A ledger that takes longer over one call, without refusing it, is out of reach for all that is known."""
 
-
+_DATABASES = (Other.LEDGER, Other.STATE)
 NO_BROKER = "no broker is connected: see whether the brokers run and have room on their disks"
 
 
@@ -31,14 +31,17 @@ class _Call(msgspec.Struct):
 
 
 class Standing:
-    """How a consumer stands. Any thread may call any method; `monotonic` gives seconds.
+    """How a consumer stands, which needs `others`. Any thread may call any method; `monotonic` gives seconds.
 
     Alive means that the loop turns, whatever does not answer. Ready means that Kafka, group, registry and ledger are
     in order just now. Caught up means that at some time since the start the ledger had come to where each partition
     ended when this member first saw its end; it stays so.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, others: Sequence[Other] = OF_THE_LEDGER_CONSUMER
+    ) -> None:
+        self.others = tuple(others)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._beat: float | None = None
@@ -128,10 +131,11 @@ class Standing:
             for other, call in self._calls.items():
                 if call.reason is not None:
                     found[other.value] = call.reason
-                elif other is Other.LEDGER and now - call.since > LEDGER_SECONDS_MAX:
+                elif other in _DATABASES and now - call.since > LEDGER_SECONDS_MAX:
                     found[other.value] = f"has not answered for {now - call.since:.0f} s"
             if self._look is None:
-                found.setdefault("start", "ledger and Kafka have not been reached yet")
+                database = next(other.value for other in self.others if other in _DATABASES)
+                found.setdefault("start", f"{database} and Kafka have not been reached yet")
             elif self._unreachable_since is not None:
                 found.setdefault(Other.KAFKA.value, NO_BROKER)
             elif not self._look.is_member:
@@ -157,7 +161,7 @@ class Standing:
             waiting = {other: now - call.since for other, call in self._calls.items()}
             if self._unreachable_since is not None:
                 waiting[Other.KAFKA] = max(waiting.get(Other.KAFKA, 0.0), now - self._unreachable_since)
-        return {other: waiting.get(other, 0.0) for other in Other}
+        return {other: waiting.get(other, 0.0) for other in self.others}
 
     def _lags(self, look: Look, *, told: bool = False) -> dict[int, int]:
         """Partitions that are behind; with `told` those too that are not."""

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.errors import FatalError, MisfitError
+from consumers.observe.port import Look
 from consumers.stream.diagnosis import LastReason
 from consumers.stream.kafka_errors import ALL_DOWN, ends, translated
+from consumers.stream.statistics import INTERVAL_SECONDS, Seen, seen_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,6 +46,8 @@ class Follower:
     `awaits_open` counts what stands in open transactions as there at the start, to be waited for before the end is
     reached. A commit is answered before its markers are written, so that what was committed just now looks open for a
     moment, and without it would be left behind.
+
+    With `watches` librdkafka tells of itself every two seconds, within `poll`: see `look`.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Follower:
         from_beginning: bool,
         next_offsets: Mapping[int, int] | None = None,
         awaits_open: bool = False,
+        watches: bool = False,
         on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         self.topic = topic
@@ -63,6 +68,7 @@ class Follower:
         self._reason = LastReason()
         self._properties = properties
         self._ahead: dict[int, int] = {}
+        self._seen = Seen()
         settings: dict[str, Any] = {
             **properties,
             "group.id": _GROUP,  # never joined; librdkafka wants one
@@ -72,14 +78,15 @@ class Follower:
             "enable.partition.eof": True,
             "error_cb": self._take_trouble,
         }
+        watching = {"statistics.interval.ms": INTERVAL_SECONDS * 1000, "stats_cb": self._take_statistics}
         try:
-            self._consumer = Consumer(settings, logger=_SILENT)
+            self._consumer = Consumer(settings | (watching if watches else {}), logger=_SILENT)
         except KafkaException as error:
             raise MisfitError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
         try:
-            starts = self._assign(next_offsets, from_beginning=from_beginning)
+            self._positions = self._assign(next_offsets, from_beginning=from_beginning)
             if awaits_open:
-                self._await_open(settings, starts)
+                self._await_open(settings)
         except KafkaException as error:
             self._consumer.poll(0)  # reads nothing yet; librdkafka tells its reasons within
             failed = self._translated(error.args[0])
@@ -93,6 +100,22 @@ class Follower:
     def has_reached_end(self) -> bool:
         """Whether everything has been given that was committed when the following began; see `awaits_open`."""
         return not self._ahead
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """For every partition the offset after all that was given; behind its last message, markers are passed too."""
+        return dict(self._positions)
+
+    def look(self) -> Look:
+        """What librdkafka told last, where it was asked to. Every partition is this reader's."""
+        seen = self._seen
+        return Look(
+            partitions=frozenset(self._positions),
+            ends=seen.ends,
+            partition_count=len(self._positions),
+            is_reachable=seen.is_reachable,
+            is_member=True,
+        )
 
     def poll(self, seconds_max: float = 0.1) -> list[Message]:
         """What has come, waiting at most so long; may be empty. Raises `FatalError` when Kafka refuses us."""
@@ -121,7 +144,11 @@ class Follower:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _take_statistics(self, text: str) -> None:
+        self._seen = seen_in(text, self.topic)
+
     def _pass(self, partition: int, offset: int) -> None:
+        self._positions[partition] = offset
         if offset >= self._ahead.get(partition, 0):
             self._ahead.pop(partition, None)
 
@@ -165,11 +192,11 @@ class Follower:
         self._consumer.assign(starts)
         return {each.partition: each.offset for each in starts}
 
-    def _await_open(self, settings: Mapping[str, Any], starts: Mapping[int, int]) -> None:
+    def _await_open(self, settings: Mapping[str, Any]) -> None:
         """Move the ends behind what open transactions hold: to those that a reader of everything is told."""
         asking = Consumer({**settings, "isolation.level": "read_uncommitted"}, logger=_SILENT)
         try:
-            for partition, start in starts.items():
+            for partition, start in self._positions.items():
                 place = TopicPartition(self.topic, partition)
                 _, end = asking.get_watermark_offsets(place, timeout=CALL_SECONDS_MAX)
                 if start < end:

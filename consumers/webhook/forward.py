@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from consumers.errors import FatalError, RetryableError, UndecodableError
+from consumers.observe.port import Other
 from consumers.readable import masked
 from consumers.webhook.answer import Meaning, Outcome
 from consumers.webhook.cloudevent import parcel_of
 from consumers.webhook.decide import Again, Deliver, Park, Patience, Stop, decide
+from consumers.webhook.observer import NullObserver, Observer
 from consumers.webhook.schedule import Schedule
 from consumers.webhook.store import Settled
 
@@ -33,6 +35,7 @@ _IDLE_SECONDS = 0.1
 _BUSY_SECONDS = 0.05
 _LOOK_SECONDS = 1.0
 _TELL_SECONDS = 60.0
+_COUNT_SECONDS = 5.0
 LEAVE_SECONDS_MAX = 8.0
 """How long what is on its way is waited for at the end: a stop has ten seconds."""
 
@@ -90,8 +93,16 @@ class Forwarder:
     """
 
     def __init__(
-        self, store: Store, decoder: Decoder, limits: Limits, note: Callable[[str], None], stopping: threading.Event
+        self,
+        store: Store,
+        decoder: Decoder,
+        limits: Limits,
+        note: Callable[[str], None],
+        stopping: threading.Event,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or NullObserver()
+        self._counted = float("-inf")
         self._store = store
         self._decoder = decoder
         self._limits = limits
@@ -119,8 +130,10 @@ class Forwarder:
             self._look_for_released()
             self._read(source)
             self._send(carrier)
-            self._settle(carrier.come_back(_BUSY_SECONDS if self._schedule.on_the_way_count else 0))
+            self._settle(self._came_back(carrier, _BUSY_SECONDS if self._schedule.on_the_way_count else 0))
             self._tell_now_and_then()
+            self._observer.beat()
+            self._observer.waits(self._schedule.waiting_count)
             if until_end and source.has_reached_end and not self._schedule.waiting_count:
                 return
         self._leave(carrier)
@@ -141,6 +154,7 @@ class Forwarder:
             for waiting in self._write(lambda: self._store.take(messages)):
                 self._schedule.add(waiting)
             self.tally.read += len(messages)
+            self._observer.taken(len(messages))
 
     def _send(self, carrier: Carrier) -> None:
         due = self._schedule.take_due(time.time())
@@ -159,11 +173,25 @@ class Forwarder:
     def _parcel(self, message: Message) -> Parcel | Outcome:
         """The event as it is sent, or why it cannot be."""
         try:
-            return parcel_of(self._decoder.decode_trekkpaalegg_versjon(message.value), message.headers)
+            parcel = parcel_of(self._decoder.decode_trekkpaalegg_versjon(message.value), message.headers)
         except UndecodableError as error:
+            self._observer.undecodable()
             return Outcome(Meaning.REFUSED, f"it cannot be decoded: {masked(str(error))}")
         except RetryableError as error:
+            self._observer.call_failed(Other.REGISTRY, str(error))
             return Outcome(Meaning.UNAVAILABLE, str(error))
+        self._observer.call_ended(Other.REGISTRY)
+        return parcel
+
+    def _came_back(self, carrier: Carrier, seconds_max: float) -> list[tuple[Waiting, Outcome]]:
+        came = carrier.come_back(seconds_max)
+        for _, outcome in came:
+            self._observer.attempted(outcome.meaning)
+            if outcome.meaning is Meaning.UNAVAILABLE:
+                self._observer.call_failed(Other.RECEIVER, outcome.words)
+            else:
+                self._observer.call_ended(Other.RECEIVER)
+        return came
 
     def _settle(self, came: Iterable[tuple[Waiting, Outcome]]) -> None:
         """Write what became of those that came back, and only then let the next of their orders go."""
@@ -239,24 +267,32 @@ class Forwarder:
     def _leave(self, carrier: Carrier) -> None:
         deadline = time.monotonic() + LEAVE_SECONDS_MAX
         while self._schedule.on_the_way_count and time.monotonic() < deadline:
-            came = carrier.come_back(_BUSY_SECONDS)
-            self._settle(came)
+            self._settle(self._came_back(carrier, _BUSY_SECONDS))
 
     def _write(self, action: Callable[[], _T]) -> _T:
         """Do it, again and again while the database is in passing trouble. Raises what is no passing trouble."""
         told = False
+        self._observer.call_begins(Other.STATE)
         while True:
             try:
-                return action()
+                result = action()
             except RetryableError as error:
+                self._observer.call_failed(Other.STATE, str(error))
                 if self._stopping.wait(self._limits.store_pause_seconds):
                     raise
                 if not told:
                     self._note(str(error))
                     told = True
+            else:
+                self._observer.call_ended(Other.STATE)
+                return result
 
     def _tell_now_and_then(self) -> None:
+        """What is kept is asked for also where nothing comes, so that a state that is away shows."""
         now = time.monotonic()
+        if now - self._counted >= _COUNT_SECONDS:
+            self._counted = now
+            self._observer.kept(self._write(self._store.kept), self._limits.parked_max)
         if now - self._told >= _TELL_SECONDS:
             self._told = now
             self._note(f"{self.tally}; {self._schedule.waiting_count} wait, {len(self._schedule.blocked)} are parked")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from consumers.asking import Asking
 from consumers.decode import Decoder
 from consumers.errors import MisfitError, RefusedError, RetryableError, SettingsError
+from consumers.observe.port import Other
 from consumers.registry import RegistrySchemaSource
 from consumers.settings import kafka_properties
 from consumers.stream.follow import Follower
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from consumers.ledger.address import Address
     from consumers.settings import Settings
     from consumers.webhook.message import Message
+    from consumers.webhook.observer import Observer
+    from consumers.webhook.store import Store
+
+_T = TypeVar("_T")
 
 # What is read ahead stays in memory; librdkafka's own default is 64 MiB.
 _READ_AHEAD = {"queued.max.messages.kbytes": "8192"}
@@ -45,15 +52,31 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class _Topic:
-    """A followed topic as the forwarder's source; followed anew, from what was kept, as long as Kafka refuses us."""
+    """A followed topic as the forwarder's source; followed anew, from what was kept, as long as Kafka refuses us.
 
-    def __init__(self, follow: Callable[[], Follower], note: Callable[[str], None], *, until_end: bool) -> None:
+    With `waits` a Kafka that cannot be reached at the start is waited for too, and what was kept is sent meanwhile.
+    Without `lasts` nothing is: an end was asked for.
+    """
+
+    def __init__(
+        self,
+        follow: Callable[[], Follower],
+        note: Callable[[str], None],
+        observer: Observer,
+        *,
+        waits: bool,
+        lasts: bool,
+    ) -> None:
         self._follow = follow
         self._note = note
-        self._until_end = until_end
-        self._follower: Follower | None = follow()
+        self._observer = observer
+        self._waits = waits
+        self._lasts = lasts
+        self._follower: Follower | None = None
         self._again_at = 0.0
         self._told = ""
+        if not waits:
+            self._follower = follow()
 
     @property
     def has_reached_end(self) -> bool:
@@ -65,19 +88,39 @@ class _Topic:
                 if time.monotonic() < self._again_at:
                     time.sleep(seconds_max)
                     return []
-                self._follower = self._follow()
-                self._note("Kafka lets us in again; reading goes on")
-                self._told = ""
-            return [message_of(each) for each in self._follower.poll(seconds_max)]
+                self._begin()
+            return self._polled(seconds_max)
         except (RetryableError, MisfitError) as error:
-            if self._until_end or not (isinstance(error, RefusedError) or self._told):
+            if not self._passes(error):
                 raise
             self._wait(str(error))
             return []
 
+    def _begin(self) -> None:
+        self._follower = self._follow()
+        self._observer.call_ended(Other.KAFKA)
+        if self._told:
+            self._note("Kafka lets us in again; reading goes on")
+        self._told = ""
+
+    def _polled(self, seconds_max: float) -> list[Message]:
+        follower = self._follower
+        if follower is None:
+            return []
+        # What was given before is kept by now: who asks for more has taken it.
+        self._observer.read_to(follower.positions)
+        messages = follower.poll(seconds_max)
+        self._observer.looked(follower.look())
+        return [message_of(each) for each in messages]
+
+    def _passes(self, error: RetryableError | MisfitError) -> bool:
+        is_at_start = self._waits and self._follower is None and not isinstance(error, MisfitError)
+        return self._lasts and (isinstance(error, RefusedError) or bool(self._told) or is_at_start)
+
     def _wait(self, why: str) -> None:
         self.close()
         self._again_at = time.monotonic() + _REFUSED_PAUSE_SECONDS
+        self._observer.call_failed(Other.KAFKA, why)
         if why != self._told:
             self._note(f"{why}; tried again until it passes")
         self._told = why
@@ -88,46 +131,86 @@ class _Topic:
         self._follower = None
 
 
-def forward(settings: Settings, options: Options, note: Callable[[str], None], stopping: threading.Event) -> None:
+def forward(
+    settings: Settings,
+    options: Options,
+    note: Callable[[str], None],
+    stopping: threading.Event,
+    observer: Observer,
+) -> None:
     """Forward events until `stopping` is set, or with `until_end` until all is delivered or parked.
+
+    Who serves health waits at the start for what does not answer, unless an end was asked for.
 
     Raises `SettingsError` with every fault of address and secret at once, `FatalError` and `RetryableError` as the
     parts do.
     """
     url, signer, address = _checked(settings, options)
-    topic = f"{settings.topic_prefix}-versjoner"
+    waits = settings.consumer_http_port is not None and not options.until_end
+    asking = Asking(stopping, partial(_tell, note), observer)
+
+    def ask(call: Callable[[], _T]) -> _T:
+        return asking.ask(Other.STATE, call) if waits else call()
+
     registry = _registry(settings)
-    store = open_store(address, make=True)
     try:
-        with Claim(address):
-            store.take_over()
-            forwarder = Forwarder(store, Decoder(registry), options.limits, note, stopping)
-
-            def follow() -> Follower:
-                return Follower(
-                    kafka_properties(settings) | _READ_AHEAD,
-                    topic,
-                    from_beginning=True,
-                    next_offsets=store.next_offsets(topic),
-                    awaits_open=options.until_end,
-                    on_silence=lambda: note("Kafka does not answer any more; reading goes on when it does"),
-                )
-
+        with closing(ask(lambda: open_store(address, make=True))) as store, ask(lambda: Claim(address)):
+            ask(store.take_over)
+            forwarder = ask(
+                lambda: Forwarder(store, Decoder(registry), options.limits, note, stopping, observer),
+            )
             with (
-                closing(_Topic(follow, note, until_end=options.until_end)) as source,
+                closing(_topic(settings, options, store, note, observer, ask, waits=waits)) as source,
                 Couriers(
                     Receiver(url, signer, answer_seconds=options.answer_seconds), options.limits.concurrency_max
                 ) as couriers,
             ):
-                note(f"forwarding {topic} to {shown(url)}; {forwarder.waiting_count} wait from before")
+                note(f"forwarding {_topic_name(settings)} to {shown(url)}; {forwarder.waiting_count} wait from before")
                 try:
                     forwarder.run(source, couriers, until_end=options.until_end)
                 finally:
                     note(str(forwarder.tally))
+    except RetryableError:
+        # In trouble when the word to stop came: what is not delivered is kept.
+        if not stopping.is_set():
+            raise
     finally:
-        store.close()
         if registry is not None:
             registry.close()
+
+
+def _topic(
+    settings: Settings,
+    options: Options,
+    store: Store,
+    note: Callable[[str], None],
+    observer: Observer,
+    ask: Callable[[Callable[[], dict[int, int]]], dict[int, int]],
+    *,
+    waits: bool,
+) -> _Topic:
+    topic = _topic_name(settings)
+
+    def follow() -> Follower:
+        return Follower(
+            kafka_properties(settings) | _READ_AHEAD,
+            topic,
+            from_beginning=True,
+            next_offsets=ask(lambda: store.next_offsets(topic)),
+            awaits_open=options.until_end,
+            watches=settings.consumer_http_port is not None,
+            on_silence=lambda: note("Kafka does not answer any more; reading goes on when it does"),
+        )
+
+    return _Topic(follow, note, observer, waits=waits, lasts=not options.until_end)
+
+
+def _topic_name(settings: Settings) -> str:
+    return f"{settings.topic_prefix}-versjoner"
+
+
+def _tell(note: Callable[[str], None], event: str, **details: object) -> None:
+    note(f"{event}: {details['reason']}" if "reason" in details else event)
 
 
 def _checked(settings: Settings, options: Options) -> tuple[str, Signer, Address]:

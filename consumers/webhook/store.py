@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from consumers.errors import FatalError
 from consumers.incoming import Coordinates
 from consumers.ledger.translation import translating
+from consumers.webhook.kept import kept_in
 from consumers.webhook.message import Message
 from consumers.webhook.schedule import Waiting
 from consumers.webhook.tables import webhook_event, webhook_forwarder, webhook_offset
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
     from consumers.ledger.address import Address
+    from consumers.webhook.kept import Kept
 
 _WAITING = (
     webhook_event.c.sequence,
@@ -168,6 +170,11 @@ class Store:
         chosen = sa.select(webhook_event.c.trekkid).where(webhook_event.c.parked_seconds.is_not(None))
         with self._begin() as connection:
             return set(connection.execute(chosen).scalars())
+
+    def kept(self) -> Kept:
+        """How many wait and are parked, and since when."""
+        with self._begin() as connection:
+            return kept_in(connection)
 
     def parked(self) -> list[Parked]:
         """What is put aside, the longest first."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from consumers.webhook.signing import new_secret
 from sandbox.event_stream import Roughness, event_encoder, make_stream
 from sandbox.kafka import EmbeddedKafka
 from sandbox.ledger_stage import LedgerStage
+from sandbox.payroll_receiver import PayrollReceiver
 from sandbox.postgresql import EmbeddedPostgresql
 from sandbox.proxy import KafkaProxy
 from sandbox.server import free_port
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kafka
 
 STREAM = make_stream(11, 40, roughness=Roughness(late=0.1, corrected=0.15))
+LATER = make_stream(12, 5, employers=3)
 DEADLINE_SECONDS = 90.0
 UNKNOWN_ID = 4711
 
@@ -44,13 +48,23 @@ def stage(proxy: KafkaProxy, topic_prefix: str, tmp_path: Path) -> Iterator[Ledg
 
 
 class Health:
-    """The addresses of one consumer; its port is in its log."""
+    """The addresses of one consumer; its port is in its log, unless it is given."""
 
-    def __init__(self, stage: LedgerStage, process: ConsumerProcess) -> None:
+    prefix = "trekkpaalegg_consumer_"
+
+    def __init__(self, stage: LedgerStage, process: ConsumerProcess, port: int | None = None) -> None:
         self._stage = stage
+        if port is not None:
+            self.port = port
+            return
         self.until(lambda: process.has_logged("health is served"), "it serves")
         (told,) = [entry for entry in process.log_entries() if entry["event"] == "health is served"]
         self.port = told["http_port"]
+
+    def is_served(self) -> bool:
+        with suppress(httpx.ConnectError):
+            return self.get("/livez").status_code == 200
+        return False
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=20)
@@ -77,7 +91,7 @@ class Health:
         return {name: float(value) for name, value in (each.rsplit(" ", 1) for each in lines if each[0] != "#")}
 
     def metric(self, name: str) -> float:
-        return self.metrics()[f"trekkpaalegg_consumer_{name}"]
+        return self.metrics()[f"{self.prefix}{name}"]
 
 
 def test_it_is_ready_when_it_has_partitions_and_caught_up_when_all_is_applied(stage: LedgerStage) -> None:
@@ -172,3 +186,88 @@ def test_a_port_that_is_taken_is_wrong_usage(stage: LedgerStage) -> None:
     second = stage.begin("run", TREKKPAALEGG_CONSUMER_HTTP_PORT=str(port))
     assert second.wait(DEADLINE_SECONDS) == 2
     assert "TREKKPAALEGG_CONSUMER_HTTP_PORT: 127.0.0.1" in second.last_lines()
+
+
+class ForwarderHealth(Health):
+    """The addresses of one forwarder."""
+
+    prefix = "trekkpaalegg_webhook_"
+
+
+@pytest.fixture
+def receiver() -> Iterator[PayrollReceiver]:
+    with PayrollReceiver(new_secret()) as started:
+        yield started
+
+
+def forward(stage: LedgerStage, receiver: PayrollReceiver, state: str) -> tuple[ConsumerProcess, ForwarderHealth]:
+    """A forwarder that serves health, and is in no hurry to try again."""
+    port = free_port()
+    settings = {"TREKKPAALEGG_FORWARD_SECRET": receiver.secret, "TREKKPAALEGG_CONSUMER_HTTP_PORT": str(port)}
+    process = stage.begin(
+        *("webhook", "--to", receiver.url, "--state", state, "--first-pause", "0.05", "--longest-pause", "0.2"),
+        **settings,
+    )
+    health = ForwarderHealth(stage, process, port)
+    health.until(health.is_served, "it serves")
+    return process, health
+
+
+def test_a_forwarder_misses_state_and_receiver_while_they_are_away_and_tells_what_waits(
+    stage: LedgerStage, receiver: PayrollReceiver
+) -> None:
+    """Also at the start. It is alive all the time, and ends with 0."""
+    stage.topics.write(STREAM)
+    with EmbeddedPostgresql() as own:
+        own.stop()
+        process, health = forward(stage, receiver, f"{own.url}?options=-csearch_path%3Dwebhook")
+        health.until(lambda: health.misses("state"), "it misses its state at the start")
+        own.start()
+        health.until(lambda: health.is_ready("?caught-up"), "it goes on by itself")
+        assert health.ready() == (200, {"ready": True, "caught_up": True, "missing": {}})
+        assert health.metric('attempts_total{outcome="delivered"}') == len(STREAM) == len(receiver.accepted)
+        health.until(lambda: health.metric("waiting_events") == 0, "nothing waits")
+        assert [health.metric(f'lag{{partition="{partition}"}}') for partition in range(3)] == [0, 0, 0]
+
+        receiver.stop()
+        stage.topics.write(LATER)
+        health.until(lambda: health.misses("receiver"), "it misses the receiver")
+        health.until(lambda: health.metric("waiting_events") == len(LATER), "it counts those that wait")
+        assert health.metric("oldest_waiting_seconds") > 0
+        assert health.metric('waiting_seconds{other="receiver"}') > 0
+        receiver.make_trouble(422, trekkid=LATER[0].trekkpaalegg.trekkid)
+        receiver.start()
+        health.until(health.is_ready, "it is ready again")
+        health.until(lambda: health.metric("parked_events") == 1, "it counts the one that is refused")
+
+        own.stop()
+        health.until(lambda: health.misses("state"), "it misses its state though nothing comes")
+        assert health.is_alive()
+        own.start()
+        health.until(health.is_ready, "it is ready again")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0, process.last_lines()
+
+
+def test_a_forwarder_delivers_what_it_kept_while_kafka_is_away_at_its_start(
+    stage: LedgerStage, proxy: KafkaProxy, receiver: PayrollReceiver, tmp_path: Path
+) -> None:
+    state = f"sqlite:///{tmp_path}/webhook.db"
+    stage.topics.write(STREAM)
+    receiver.stop()
+    first, health = forward(stage, receiver, state)
+    health.until(lambda: health.metric("waiting_events") == len(STREAM), "all is kept")
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(20) == 0, first.last_lines()
+    proxy.go_down()
+    receiver.start()
+    second, health = forward(stage, receiver, state)
+    health.until(lambda: health.misses("kafka"), "it misses Kafka at the start")
+    health.until(lambda: len(receiver.accepted) == len(STREAM), "what was kept is delivered")
+    assert health.is_alive()
+    proxy.come_up()
+    health.until(lambda: health.is_ready("?caught-up"), "it goes on by itself")
+    stage.topics.write(LATER)
+    health.until(lambda: len(receiver.accepted) == len(STREAM) + len(LATER), "what comes is delivered")
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(20) == 0, second.last_lines()

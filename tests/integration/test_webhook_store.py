@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import stat
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import pytest
 from consumers.errors import FatalError, RetryableError, SettingsError
 from consumers.incoming import Coordinates
 from consumers.webhook.claim import Claim
+from consumers.webhook.kept import Kept
 from consumers.webhook.message import Message
 from consumers.webhook.opening import open_store, state_address
 from consumers.webhook.schedule import Waiting
@@ -108,6 +110,17 @@ def test_what_stands_behind_a_parked_event_waits_until_it_is_released_or_dropped
     store.settle(Settled(parked=[(first.sequence, "no")]), 0.0)
     assert store.drop([Coordinates(TOPIC, 0, 1)]) == 1
     assert [each.sequence for each in store.waiting("10001")] == [2, 3]
+
+
+def test_how_many_wait_and_are_parked_and_since_when_is_told(store: Store) -> None:
+    assert store.kept() == Kept()
+    begun = time.time()
+    first, *_ = store.take([message(1), message(2), message(3, "10002"), message(4, "10003")])
+    store.settle(Settled(parked=[(first.sequence, "no")]), 1_700_000_001.5)
+    kept = store.kept()
+    assert (kept.waiting, kept.parked, kept.behind, kept.parked_since) == (2, 1, 1, 1_700_000_001.5)
+    assert kept.waiting_since is not None
+    assert begun <= kept.waiting_since <= time.time()
 
 
 def test_one_that_was_overtaken_writes_no_more(store: Store, state: str) -> None:

@@ -16,6 +16,8 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 from starlette.routing import Route
 
+from consumers.observe.http import HealthServer as ConsumerHealthServer
+from consumers.observe.standing import Standing
 from producer.observe.http import Health, HealthServer
 from producer.observe.port import NullObserver
 from producer.receiver.gate import Gate
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 DOCUMENTS = (
     "openapi-producer.yaml",
+    "openapi-consumer.yaml",
     "openapi-producer-notifications.yaml",
     *(f"openapi-sandbox-{name}.yaml" for name in ("skatteetaten", "maskinporten", "altinn", "control")),
 )
@@ -124,6 +127,12 @@ def test_routes_of_the_producer_are_those_of_its_document(read_yaml: Any) -> Non
     server = HealthServer(Health(), lambda: b"", host="127.0.0.1", port=0)
     app: Any = server._server.config.app  # noqa: SLF001 - the server shows its application nowhere else
     assert served(app.routes) == told(read_yaml("openapi-producer.yaml"))
+
+
+def test_routes_of_the_consumers_are_those_of_their_document(read_yaml: Any) -> None:
+    server = ConsumerHealthServer(Standing(), lambda: b"", host="127.0.0.1", port=0)
+    app: Any = server._server.config.app  # noqa: SLF001 - as above
+    assert served(app.routes) == told(read_yaml("openapi-consumer.yaml"))
 
 
 def test_routes_and_answers_of_the_receiver_are_those_of_its_document(read_yaml: Any) -> None:

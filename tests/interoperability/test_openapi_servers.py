@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -10,6 +11,10 @@ import schemathesis
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.generation import GenerationMode
 
+from consumers.observe.http import HealthServer as ConsumerHealthServer
+from consumers.observe.port import Look, Other
+from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
+from consumers.observe.standing import LOOP_SECONDS_MAX, Standing
 from producer.observe.http import Health, HealthServer
 from producer.observe.prometheus import PrometheusObserver
 from sandbox.altinn.state import SCOPE as ALTINN_SCOPE
@@ -106,6 +111,21 @@ def test_health_addresses_of_the_producer(try_out: Any) -> None:
         health.heartbeat("lane 0", -1)
         health.set_ready("source", "no answer yet")
         met = try_out("openapi-producer.yaml", address, but=("not_a_server_error", "positive_data_acceptance"))
+    assert met == {"GET /livez": {503}, "GET /readyz": {503}, "GET /metrics": {200}}
+
+
+def test_health_addresses_of_the_consumers(try_out: Any) -> None:
+    """In order and caught up, and with a loop that has stopped and a ledger that is missing."""
+    monotonic = itertools.repeat(0.0)
+    standing = Standing(lambda: next(monotonic))
+    with ConsumerHealthServer(standing, ConsumerObserver(standing).exposition, host="127.0.0.1", port=0) as server:
+        address = f"http://127.0.0.1:{server.port}"
+        standing.looked(Look(is_reachable=True, is_member=True))
+        met = try_out("openapi-consumer.yaml", address, but=("negative_data_rejection",))
+        assert set.union(*met.values()) == {200}
+        monotonic = itertools.repeat(LOOP_SECONDS_MAX + 1)
+        standing.call_failed(Other.LEDGER, "no answer yet")
+        met = try_out("openapi-consumer.yaml", address, but=("not_a_server_error", *LENIENT))
     assert met == {"GET /livez": {503}, "GET /readyz": {503}, "GET /metrics": {200}}
 
 

@@ -13,6 +13,8 @@ import yaml
 from consumers.observe.port import Look, Other
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
 from consumers.observe.standing import Standing
+from consumers.webhook.prometheus import PrometheusObserver as ForwarderObserver
+from consumers.webhook.standing import ForwarderStanding
 from producer.observe.http import Health
 from producer.observe.port import LaneFigures
 from producer.observe.process import ProcessFigures
@@ -53,7 +55,8 @@ def exposition_of(side: str) -> str:
     consumer.ledger_stands({0: 0})
     consumer.looked(Look(partitions=frozenset({0}), ends={0: 1}, partition_count=1, is_reachable=True, is_member=True))
     consumer.call_failed(Other.LEDGER, "no answer")
-    return consumer.exposition().decode()
+    forwarder = ForwarderObserver(ForwarderStanding())
+    return consumer.exposition().decode() + forwarder.exposition().decode()
 
 
 def samples_of(side: str) -> dict[str, dict[str, set[str]]]:
@@ -138,7 +141,7 @@ def test_commands_of_the_run_books_exist_with_their_options(tree: Any, side: str
             command = command.commands[words.pop(0)]
         options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
         wrong = [word for word in words if word.startswith("--") and word not in options]
-        if wrong or hasattr(command, "commands"):
+        if wrong or (hasattr(command, "commands") and not command.invoke_without_command):
             faults.append(f"{program}{rest}: {wrong or 'no such command'}")
             continue
         assert command.main(["--help"], standalone_mode=False) in (0, None)

@@ -1,0 +1,129 @@
+"""How a forwarder stands and what it counts: ready while nothing is missing, caught up once all is delivered."""
+
+from __future__ import annotations
+
+import pytest
+
+from consumers.observe.port import Look, Other
+from consumers.observe.standing import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER
+from consumers.webhook.answer import Meaning
+from consumers.webhook.kept import Kept
+from consumers.webhook.observer import NullObserver, Observer
+from consumers.webhook.prometheus import PrometheusObserver
+from consumers.webhook.standing import ForwarderStanding
+
+NOW = 1_795_000_000.0
+AT_END = Look(partitions=frozenset({0}), ends={0: 10}, partition_count=1, is_reachable=True, is_member=True)
+
+
+class Clock:
+    """Seconds that stand until told to go on."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def observer(clock: Clock) -> PrometheusObserver:
+    return PrometheusObserver(ForwarderStanding(clock), lambda: NOW + clock.seconds)
+
+
+def value(observer: PrometheusObserver, name: str, **labels: str) -> float | None:
+    return observer.registry.get_sample_value(f"trekkpaalegg_webhook_{name}", labels)
+
+
+def test_it_misses_state_and_kafka_until_they_were_reached(observer: PrometheusObserver) -> None:
+    assert observer.standing.missing() == {"start": "state and Kafka have not been reached yet"}
+    observer.looked(AT_END)
+    assert observer.standing.missing() == {}
+    observer.looked(Look(partitions=frozenset({0}), is_member=True))
+    assert observer.standing.missing() == {"kafka": NO_BROKER}
+
+
+@pytest.mark.parametrize("other", [Other.STATE, Other.RECEIVER, Other.REGISTRY, Other.KAFKA])
+def test_what_fails_is_missing_and_waited_for_until_it_answers(
+    observer: PrometheusObserver, clock: Clock, other: Other
+) -> None:
+    observer.beat()
+    observer.looked(AT_END)
+    for _ in range(3):
+        observer.call_failed(other, "no answer")
+        clock.seconds += LOOP_SECONDS_MAX
+    assert observer.standing.missing() == {other.value: "no answer"}
+    assert observer.standing.stuck() == {}, "who waits between two attempts is alive"
+    assert value(observer, "waiting_seconds", other=other.value) == 3 * LOOP_SECONDS_MAX
+    assert (value(observer, "failures_total", other=other.value), value(observer, "ready")) == (3, 0)
+    observer.call_ended(other)
+    assert (observer.standing.missing(), value(observer, "ready")) == ({}, 1)
+    assert value(observer, "waiting_seconds", other=other.value) == 0
+
+
+def test_a_state_that_does_not_answer_is_missing_before_it_refuses(observer: PrometheusObserver, clock: Clock) -> None:
+    observer.looked(AT_END)
+    observer.call_begins(Other.STATE)
+    clock.seconds += LEDGER_SECONDS_MAX + 1
+    assert "state" in observer.standing.missing()
+
+
+def test_it_has_caught_up_once_all_is_read_and_nothing_waits_and_stays_so(observer: PrometheusObserver) -> None:
+    standing = observer.standing
+    observer.looked(AT_END)
+    observer.waits(0)
+    assert not standing.is_caught_up, "not all is read"
+    observer.read_to({0: 10})
+    observer.looked(AT_END)
+    observer.waits(2)
+    assert not standing.is_caught_up, "two are to be delivered"
+    observer.waits(0)
+    observer.waits(5)
+    assert standing.is_caught_up
+
+
+def test_lag_is_what_is_not_read(observer: PrometheusObserver, clock: Clock) -> None:
+    observer.read_to({0: 4})
+    observer.looked(AT_END)
+    clock.seconds += 60
+    assert (value(observer, "lag", partition="0"), value(observer, "stalled_seconds")) == (6, 60)
+
+
+def test_attempts_are_counted_by_what_came_of_them(observer: PrometheusObserver) -> None:
+    assert [value(observer, "attempts_total", outcome=each.value) for each in Meaning] == [0] * len(Meaning)
+    for meaning in (Meaning.DELIVERED, Meaning.DELIVERED, Meaning.REFUSED):
+        observer.attempted(meaning)
+    observer.taken(3)
+    observer.undecodable()
+    assert value(observer, "attempts_total", outcome="delivered") == 2
+    assert value(observer, "attempts_total", outcome="refused") == 1
+    assert (value(observer, "read_total"), value(observer, "undecodable_total")) == (3, 1)
+
+
+def test_what_waits_goes_on_to_age_while_nothing_is_told(observer: PrometheusObserver, clock: Clock) -> None:
+    assert (value(observer, "oldest_waiting_seconds"), value(observer, "oldest_parked_seconds")) == (0, 0)
+    observer.kept(Kept(7, 2, 3, NOW + clock.seconds - 10, NOW + clock.seconds - 20), 100)
+    clock.seconds += 5
+    assert [value(observer, f"{name}_events") for name in ("waiting", "parked")] == [7, 2]
+    assert (value(observer, "events_behind_parked"), value(observer, "parked_events_max")) == (3, 100)
+    assert (value(observer, "oldest_waiting_seconds"), value(observer, "oldest_parked_seconds")) == (15, 25)
+
+
+def test_who_serves_no_health_listens_to_nothing() -> None:
+    nobody: Observer = NullObserver()
+    nobody.beat()
+    nobody.looked(AT_END)
+    nobody.read_to({0: 1})
+    nobody.taken(1)
+    nobody.attempted(Meaning.GONE)
+    nobody.undecodable()
+    nobody.waits(1)
+    nobody.kept(Kept(), 1)
+    for tell in (nobody.call_begins, nobody.call_ended):
+        tell(Other.STATE)
+    nobody.call_failed(Other.STATE, "no answer")
