@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CALL_SECONDS_MAX = 10.0
+REFUSED_SECONDS_MAX = 2.0  # until then another broker than the one that refuses us may let us in
 _PAUSE_SECONDS = 0.2
 _SLICE_SECONDS = 1.0
 """A call into librdkafka holds back signals, so one that may wait long is made of short ones."""
@@ -211,9 +212,8 @@ class KafkaAdmin:
     def _answered(self, what: str, call: Callable[[], Any], right: Right | None = None) -> Any:  # noqa: ANN401  as above
         """As `_answered`, with the reason why nobody answers, and the right that was missing."""
         try:
-            return _answered(what, call)
+            return _answered(what, call, self._is_refused)
         except _UnansweredError as error:
-            self._client.poll(0)
             cause = self._reason.cause(self._properties)
             if cause is None:
                 raise
@@ -222,6 +222,11 @@ class KafkaAdmin:
             if right is None:
                 raise
             raise self._not_permitted([right]) from error
+
+    def _is_refused(self) -> bool:
+        """Whether certificate or password are refused, so that to wait is of no use."""
+        self._client.poll(0)  # librdkafka tells its reasons within
+        return self._reason.is_refusal
 
     def _not_permitted(self, rights: Iterable[Right]) -> NotPermittedError:
         return not_permitted(rights, self._properties, role=self._role)
@@ -257,11 +262,12 @@ class _UnansweredError(_PassingError):
     """No answer at all."""
 
 
-def _answered(what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401  as above
+def _answered(what: str, call: Callable[[], Any], is_refused: Callable[[], bool]) -> Any:  # noqa: ANN401  as above
     """What `call` answers, asked again for a while as long as the broker says that it is not ready."""
+    refused, late = stop_after_delay(REFUSED_SECONDS_MAX), stop_after_delay(CALL_SECONDS_MAX)
     for attempt in Retrying(
         retry=retry_if_exception_type(_PassingError),
-        stop=stop_after_delay(CALL_SECONDS_MAX),
+        stop=lambda state: late(state) or (refused(state) and is_refused()),
         wait=wait_fixed(_PAUSE_SECONDS),
         reraise=True,
     ):
