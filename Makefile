@@ -24,7 +24,7 @@ sandbox: $(PREPARED) ## everything embedded until Ctrl-C; ARGS="--orders 1000" f
 
 # Tests wait more than they work: three processes halve the time on two cores.
 test: $(PREPARED) ## all tests; ARGS="tests/unit -k paging" for some
-	@$(BIN)/pytest $(or $(ARGS),--numprocesses 3 --dist loadfile)
+	@$(BIN)/pytest $(or $(ARGS),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 check: $(INSTALLED) $(ASYNCAPI_PARSER) ## style, types, layers, tidiness
 	$(BIN)/ruff check

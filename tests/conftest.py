@@ -27,6 +27,35 @@ DEBIAN_PACKAGES = {"kcat": "kcat", "promtool": "prometheus"}
 
 NO_DOCKER = "no Docker: "
 
+LONGEST_FILES = (
+    "test_three_brokers.py",
+    "test_compose.py",
+    "test_kafka_refuses.py",
+    "test_random_kills.py",
+    "test_demo.py",
+    "test_compose_trouble.py",
+    "test_kafka_doors.py",
+    "test_kafka_rights.py",
+    "test_scale_out.py",
+    "test_transaction_steps.py",
+    "test_ledger_servers.py",
+)
+"""They take a minute or more each. What begins them last waits for one of them alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; then the folders whose tests take longest."""
+    folders = ("e2e", "docker", "integration", "interoperability", "contract")
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        name, folder = item.path.name, item.path.parent.name
+        return (
+            LONGEST_FILES.index(name) if name in LONGEST_FILES else len(LONGEST_FILES),
+            folders.index(folder) if folder in folders else len(folders),
+        )
+
+    items.sort(key=place)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sandbox.producer_process import ProducerProcess
 
 pytestmark = pytest.mark.kafka
-DEADLINE_SECONDS = 90.0
+DEADLINE_SECONDS = 180.0
 KINDS = {
     "topic": ResourceType.TOPIC,
     "group": ResourceType.GROUP,
