@@ -85,6 +85,7 @@ def test_a_registry_that_is_down_at_the_start_is_waited_for_and_then_used(
     schema_source = RegistrySchemaSource(late_registry.url)
     stage.decoder = Decoder(schema_source)
     stage.wait_until_published()
+    assert stage.versjoner(), "the schema is known to us too"
     late_registry.stop()
     created = stage.outside.skatteetaten.create(stage.employers[0])
     stage.wait_until_published()
