@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 TOLD = {"notification", "gapfill"}
 
 
+# Altinn is stopped with callers connected; what its server leaves open is closed when it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 @pytest.fixture
 def asking(kafka, make_stage: Callable, outside: OutsideWorld):
     """A stage whose producers ask; young events are given at once."""

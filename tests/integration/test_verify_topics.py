@@ -26,6 +26,7 @@ from producer.domain.state import OrderState
 from producer.domain.trekkpaalegg import Origin, Publication
 from producer.encode.state import encode_order_state
 from sandbox.event_stream import ROUGH, EventTopics, make_stream
+from sandbox.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -319,8 +320,10 @@ def test_several_processes_find_what_one_finds(stage: Stage) -> None:
         assert reading.history.events + reading.current.events == lone.events
         assert reading.headers.examined == lone.events
         found = [reading.history.once, complete(reading.history, KnownMissing().has), reading.current.check()]
-        # What comes later is read by one process, and goes on from there.
+        # What comes later, whose end Kafka tells a moment after the commit, is read by one process, from there on.
+        before = reading.versjoner.ends()
         stage.write(msgspec.structs.replace(ITS[1], late=True, current=False))
+        until(lambda: reading.versjoner.ends() != before, 30)
         reading.read_to(reading.versjoner.ends(), reading.gjeldende.ends())
         assert complete(reading.history, KnownMissing().has).ok
     for check in found:
