@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -18,9 +18,9 @@ from consumers.ledger.port import Advance
 from consumers.observe.port import Look
 from consumers.stream.diagnosis import LastReason
 from consumers.stream.kafka_errors import ALL_DOWN, UNKNOWN_TOPIC, passes, translated
+from consumers.stream.membership import leave, member_settings
 from consumers.stream.port import Batch
 from consumers.stream.standing import Standing
-from consumers.stream.statistics import INTERVAL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from consumers.stream.port import Owner
 
 CALL_SECONDS_MAX = 10.0
-SESSION_SECONDS = 10
 _SHORT_CALL_SECONDS = 1.0
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - codes of librdkafka's own begin so
 _OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - as above
@@ -60,21 +59,10 @@ class Subscription:
         self._standing = Standing(topic, self._reason)
         self._positions: dict[int, int] = {}
         self._placed: set[int] = set()
-        settings: dict[str, Any] = {
-            "session.timeout.ms": SESSION_SECONDS * 1000,
-            "fetch.wait.max.ms": 100,
-            "queued.max.messages.kbytes": 32 * 1024,
-            **properties,
-            "group.id": group_id,
-            "group.protocol": "classic",
-            "partition.assignment.strategy": "cooperative-sticky",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
+        self._is_leaving = False
+        settings = {
+            **member_settings(properties, group_id),
             "error_cb": self._take_trouble,
-            "statistics.interval.ms": INTERVAL_SECONDS * 1000,
             "stats_cb": self._standing.take,
         }
         self._settings = dict(settings)
@@ -201,8 +189,12 @@ class Subscription:
             self._consumer.commit(offsets=[TopicPartition(*place, ours[place]) for place in ours], asynchronous=True)
 
     def close(self) -> None:
-        """Leave the group, so that others get the partitions at once."""
-        self._consumer.close()
+        """Leave the group, so that others get the partitions at once. Takes some seconds at most."""
+        self._is_leaving = True
+        if self._positions:
+            self._owner.hand_over(self.topic, list(self._positions))
+        if not leave(self._consumer):
+            self._owner.tell("left without an answer of Kafka's", topic=self.topic)
 
     def _see_topic(self, *, first: bool = False) -> list[int]:
         began, is_told = time.monotonic(), False
@@ -232,7 +224,8 @@ class Subscription:
         consumer.incremental_assign([TopicPartition(self.topic, *place) for place in offsets.items()])
 
     def _revoked(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
-        self._owner.hand_over(self.topic, [each.partition for each in revoked])
+        if not self._is_leaving:
+            self._owner.hand_over(self.topic, [each.partition for each in revoked])
         self._drop(consumer, revoked)
 
     def _lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:

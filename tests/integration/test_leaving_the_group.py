@@ -1,0 +1,87 @@
+"""A member of a group leaves it although Kafka has not answered a commit of its offsets."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from consumers.stream.consume import Subscription
+from consumers.stream.membership import LEAVE_SECONDS_MAX
+from sandbox.kafka import EmbeddedKafka
+from sandbox.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+pytestmark = pytest.mark.kafka
+
+TOPIC = "leaving"
+
+
+class Owner:
+    """Has read nothing yet, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.handed_over: list[int] = []
+
+    def next_offsets(self, _topic: str, partitions: Collection[int]) -> dict[int, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def hand_over(self, _topic: str, partitions: Collection[int]) -> None:
+        self.handed_over += partitions
+
+    def tell(self, event: str, **_details: object) -> None:
+        self.told.append(event)
+
+    def is_stopping(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedKafka]:
+    with EmbeddedKafka() as running:
+        admin = AdminClient({"bootstrap.servers": running.bootstrap_servers, "log_level": 0})
+        admin.create_topics([NewTopic(TOPIC, 1)])[TOPIC].result(30)
+        producer = Producer({"bootstrap.servers": running.bootstrap_servers, "log_level": 0})
+        producer.produce(TOPIC, b"1")
+        producer.flush()
+        yield running
+
+
+def is_leaving() -> bool:
+    return any(thread.name == "leaving" for thread in threading.enumerate())
+
+
+def test_a_member_whose_commit_is_not_answered_leaves_in_time_and_is_closed_once_kafka_is_back(
+    broker: EmbeddedKafka,
+) -> None:
+    owner = Owner()
+    subscription = Subscription({"bootstrap.servers": broker.bootstrap_servers}, TOPIC, "leavers", owner)
+    batches = []
+    until(lambda: batches.append(subscription.read(1, 0.2)) or batches[-1].messages, 30)
+    broker.pause()
+    try:
+        subscription.show_progress(batches[-1].advances)
+        began = time.monotonic()
+        subscription.close()
+        assert time.monotonic() - began < LEAVE_SECONDS_MAX + 5, "far less than librdkafka would wait"
+        assert (owner.handed_over, owner.told) == ([0], ["left without an answer of Kafka's"])
+        assert is_leaving(), "librdkafka waits for the answer: the reason for all this"
+    finally:
+        broker.resume()
+    until(lambda: not is_leaving(), 60)
+    assert owner.handed_over == [0]
+
+
+def test_a_member_that_kafka_answers_leaves_at_once(broker: EmbeddedKafka) -> None:
+    owner = Owner()
+    subscription = Subscription({"bootstrap.servers": broker.bootstrap_servers}, TOPIC, "leavers", owner)
+    until(lambda: subscription.read(1, 0.2).messages, 30)
+    subscription.close()
+    assert (owner.handed_over, owner.told, is_leaving()) == ([0], [], False)
