@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 10.0
 _BACKLOG = 1024
+_BREAK_SECONDS = 0.01
 
 
 class _OpenProtocol(H11Protocol):
@@ -29,6 +30,14 @@ class _OpenProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its parent does
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
+
+
+async def _break_all(server: uvicorn.Server) -> None:
+    """End every connection, also those that came while the server was ending; the loop then sees them closed."""
+    while connections := list(server.server_state.connections):
+        for connection in connections:
+            connection.transport.abort()
+        await asyncio.sleep(0)
 
 
 class ServerThread:
@@ -140,9 +149,11 @@ class _Serving:
         ending = asyncio.create_task(self._ending.wait())
         await asyncio.wait((serving, ending), return_when=asyncio.FIRST_COMPLETED)
         self.server.should_exit = True
-        for connection in list(self.server.server_state.connections):
-            connection.transport.abort()
+        while not serving.done():
+            await _break_all(self.server)
+            await asyncio.wait((serving,), timeout=_BREAK_SECONDS)
         await serving
+        await _break_all(self.server)
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:

@@ -239,10 +239,14 @@ class Stage:
         return wanted <= {each.identity for each in self.versjoner()}
 
     def wait_until_published(self, deadline_seconds: float = 20.0, employers: Sequence[str] | None = None) -> None:
-        def is_published() -> bool:
-            return bodies_of_source(self.outside.skatteetaten, employers).keys() <= self.arrived()
+        def missing() -> set[tuple[str, int]]:
+            return bodies_of_source(self.outside.skatteetaten, employers).keys() - self.arrived()
 
-        self.wait_until(is_published, deadline_seconds, "every version is published")
+        try:
+            self.wait_until(lambda: not missing(), deadline_seconds, "every version is published")
+        except pytest.fail.Exception as failed:
+            lacking = missing() - {each.identity for each in self.versjoner()}
+            pytest.fail(f"{failed}\nnot seen: {sorted(missing())}\nof these not in the topic: {sorted(lacking)}")
 
     def prove(self, employers: Sequence[str] | None = None) -> list[Published]:
         """Each version of the source once, in order, unchanged; all that is in `…-versjoner`."""
