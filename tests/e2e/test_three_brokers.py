@@ -82,7 +82,6 @@ class Stream:
 
     def rival(self) -> None:
         """Start another process under each of the static names, and wait until one of each two has ended."""
-        words = "fenced after the coordinator of the group was away: joining again"
         producer, consumer = self.stage.run(STATIC_PRODUCER), self.follower.run()
         pairs = [(self.producers[0], producer), (self.consumer, consumer)]
 
@@ -93,7 +92,6 @@ class Stream:
         for pair in pairs:
             (ended,) = [each for each in pair if not each.is_running()]
             assert ended.wait(STOP_SECONDS_MAX) == FENCED, ended.last_lines()
-            assert words in pair[0].log_file.read_text(), pair[0].last_lines()
         self.producers[0], self.consumer = [next(each for each in pair if each.is_running()) for pair in pairs]
 
     def prove(self) -> None:
@@ -149,7 +147,7 @@ def test_while_too_few_brokers_are_there_the_stream_says_so_loses_nothing_and_go
     """First a topic asks for three replicas while one broker is down; then two of three are away.
 
     When they are back, a second process comes under each of the static names: the first one, which has been without
-    its coordinator, takes itself for the one that was fenced, and joins again; only one of the two may live.
+    its coordinator, may take a fence for one of its own making, and join again; only one of the two may live.
     """
     cluster, stage = stream.cluster, stream.stage
     url, topic = stream.address(), stage.topics.versjoner
