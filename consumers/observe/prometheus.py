@@ -25,14 +25,56 @@ _BATCH_BUCKETS_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60)
 _PREFIX = "trekkpaalegg_consumer_"
 
 
-class PrometheusObserver:
-    """An `Observer` with a registry of its own; `exposition` is what a scraper gets, `standing` what readiness asks."""
+class StandingObserver:
+    """What the `Observer` of every consumer does alike; a scraper gets its `exposition`.
 
-    def __init__(self, standing: Standing) -> None:
+    It has a registry of its own, whose names begin with `prefix`; `reader` is what comes behind the topic, in words.
+    """
+
+    def __init__(self, standing: Standing, prefix: str, reader: str) -> None:
+        self._prefix = prefix
         self.standing = standing
         self.registry = CollectorRegistry()
-        self.registry.register(StandingFigures(standing, _PREFIX, "the ledger"))
+        self.registry.register(StandingFigures(standing, prefix, reader))
         ProcessCollector(registry=self.registry)
+        self._failures = self._counter("failures", "Calls that failed in passing, by what was called.", "other")
+        for other in standing.others:
+            self._failures.labels(other.value)
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def beat(self) -> None:
+        """See `Observer`."""
+        self.standing.beat()
+
+    def looked(self, look: Look) -> None:
+        """See `Observer`."""
+        self.standing.looked(look)
+
+    def call_begins(self, other: Other) -> None:
+        """See `Observer`."""
+        self.standing.call_begins(other)
+
+    def call_failed(self, other: Other, reason: str) -> None:
+        """See `Observer`."""
+        self._failures.labels(other.value).inc()
+        self.standing.call_failed(other, reason)
+
+    def call_ended(self, other: Other) -> None:
+        """See `Observer`."""
+        self.standing.call_ended(other)
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(f"{self._prefix}{name}", documentation, labels, registry=self.registry)
+
+
+class PrometheusObserver(StandingObserver):
+    """The `Observer` of a ledger's consumer."""
+
+    def __init__(self, standing: Standing) -> None:
+        super().__init__(standing, _PREFIX, "the ledger")
         self._events = self._counter("events", "Events applied to the ledger, by what became of them.", "outcome")
         self._messages_undecodable = self._counter("undecodable", "Messages put aside as they cannot be decoded.")
         self._undecodable = self._gauge("undecodable_messages", "Undecodable messages that lie in the ledger now.")
@@ -49,27 +91,12 @@ class PrometheusObserver:
             buckets=_BATCH_BUCKETS_SECONDS,
         )
         self._overtaken = self._counter("overtaken", "Batches not written, as another moved the ledger's offsets.")
-        self._failures = self._counter("failures", "Calls that failed in passing, by what was called.", "other")
         for outcome in OUTCOMES:
             self._events.labels(outcome)
-        for other in standing.others:
-            self._failures.labels(other.value)
-
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
-
-    def beat(self) -> None:
-        """See `Observer`."""
-        self.standing.beat()
 
     def ended(self) -> None:
         """See `Observer`."""
         self.standing.ended()
-
-    def looked(self, look: Look) -> None:
-        """See `Observer`."""
-        self.standing.looked(look)
 
     def ledger_stands(self, next_offsets: Mapping[int, int]) -> None:
         """See `Observer`."""
@@ -95,22 +122,6 @@ class PrometheusObserver:
         """See `Observer`."""
         self._undecodable.set(count)
         self._undecodable_max.set(limit)
-
-    def call_begins(self, other: Other) -> None:
-        """See `Observer`."""
-        self.standing.call_begins(other)
-
-    def call_failed(self, other: Other, reason: str) -> None:
-        """See `Observer`."""
-        self._failures.labels(other.value).inc()
-        self.standing.call_failed(other, reason)
-
-    def call_ended(self, other: Other) -> None:
-        """See `Observer`."""
-        self.standing.call_ended(other)
-
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(f"{_PREFIX}{name}", documentation, labels, registry=self.registry)
 
     def _gauge(self, name: str, documentation: str) -> Gauge:
         return Gauge(f"{_PREFIX}{name}", documentation, registry=self.registry)

@@ -8,56 +8,35 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from consumers.observe.prometheus import StandingFigures
+from consumers.observe.prometheus import StandingObserver
 from consumers.webhook.answer import Meaning
 from consumers.webhook.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from consumers.observe.port import Look, Other
     from consumers.webhook.standing import ForwarderStanding
 
 _PREFIX = "trekkpaalegg_webhook_"
 
 
-class PrometheusObserver:
-    """An `Observer` with a registry of its own; `exposition` is what a scraper gets, `standing` what readiness asks.
+class PrometheusObserver(StandingObserver):
+    """The `Observer` of a forwarder. `now` gives seconds since 1970 and is there for tests to turn."""
 
-    `now` gives seconds since 1970 and is there for tests to turn.
-    """
+    standing: ForwarderStanding
 
     def __init__(self, standing: ForwarderStanding, now: Callable[[], float] = time.time) -> None:
-        self.standing = standing
-        self.registry = CollectorRegistry()
+        super().__init__(standing, _PREFIX, "what is read")
         self._kept_figures = _KeptFigures(now)
-        self.registry.register(StandingFigures(standing, _PREFIX, "what is read"))
         self.registry.register(self._kept_figures)
-        ProcessCollector(registry=self.registry)
         self._read = self._counter("read", "Messages read from Kafka, and kept until they are delivered.")
         self._attempts = self._counter("attempts", "Attempts to deliver an event, by what came of it.", "outcome")
         self._undecodable = self._counter("undecodable", "Messages parked as they cannot be decoded.")
-        self._failures = self._counter("failures", "Calls that failed in passing, by what was called.", "other")
         for meaning in Meaning:
             self._attempts.labels(meaning.value)
-        for other in standing.others:
-            self._failures.labels(other.value)
-
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
-
-    def beat(self) -> None:
-        """See `Observer`."""
-        self.standing.beat()
-
-    def looked(self, look: Look) -> None:
-        """See `Observer`."""
-        self.standing.looked(look)
 
     def read_to(self, next_offsets: Mapping[int, int]) -> None:
         """See `Observer`."""
@@ -82,22 +61,6 @@ class PrometheusObserver:
     def kept(self, kept: Kept, parked_max: int) -> None:
         """See `Observer`."""
         self._kept_figures.put(kept, parked_max)
-
-    def call_begins(self, other: Other) -> None:
-        """See `Observer`."""
-        self.standing.call_begins(other)
-
-    def call_failed(self, other: Other, reason: str) -> None:
-        """See `Observer`."""
-        self._failures.labels(other.value).inc()
-        self.standing.call_failed(other, reason)
-
-    def call_ended(self, other: Other) -> None:
-        """See `Observer`."""
-        self.standing.call_ended(other)
-
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(f"{_PREFIX}{name}", documentation, labels, registry=self.registry)
 
 
 class _KeptFigures(Collector):

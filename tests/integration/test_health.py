@@ -11,28 +11,19 @@ import pytest
 
 from producer.errors import SettingsError
 from producer.observe.http import Health, HealthServer
+from sandbox.turned_clock import TurnedClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Clock:
-    """Seconds that stand until told to go on."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
+@pytest.fixture
+def clock() -> TurnedClock:
+    return TurnedClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def health(clock: Clock) -> Health:
+def health(clock: TurnedClock) -> Health:
     return Health(monotonic=clock)
 
 
@@ -45,7 +36,7 @@ def client(health: Health) -> Iterator[httpx.Client]:
         yield connected
 
 
-def test_alive_as_long_as_every_loop_beats(client: httpx.Client, health: Health, clock: Clock) -> None:
+def test_alive_as_long_as_every_loop_beats(client: httpx.Client, health: Health, clock: TurnedClock) -> None:
     beat = health.heartbeat("lane 0", 30)
     clock.seconds += 30
     assert client.get("/livez").status_code == 200
@@ -56,7 +47,7 @@ def test_alive_as_long_as_every_loop_beats(client: httpx.Client, health: Health,
     assert client.get("/livez").json() == {"alive": True, "stuck_seconds": {}}
 
 
-def test_a_loop_that_has_ended_need_not_beat(client: httpx.Client, health: Health, clock: Clock) -> None:
+def test_a_loop_that_has_ended_need_not_beat(client: httpx.Client, health: Health, clock: TurnedClock) -> None:
     health.heartbeat("lane 0", 30)
     health.unwatch("lane 0")
     clock.seconds += 100

@@ -18,6 +18,7 @@ from producer.source.maskinporten import MaskinportenTokens
 from producer.source.well_known import WellKnown
 from sandbox.maskinporten.state import ScriptedError
 from sandbox.outside import OutsideWorld
+from sandbox.turned_clock import TurnedClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,16 +38,6 @@ class Outcomes(NullObserver):
 
     def token_fetched(self, outcome: str) -> None:
         self.all.append(outcome)
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +72,13 @@ def outcomes() -> Outcomes:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> TurnedClock:
+    return TurnedClock()
 
 
 @pytest.fixture
 def tokens(
-    outside: OutsideWorld, http: httpx.Client, key: ClientKey, outcomes: Outcomes, clock: Clock
+    outside: OutsideWorld, http: httpx.Client, key: ClientKey, outcomes: Outcomes, clock: TurnedClock
 ) -> MaskinportenTokens:
     return make_tokens(outside, http, key, observer=outcomes, monotonic=clock)
 
@@ -133,7 +124,7 @@ def test_an_external_reference_is_sent_where_one_is_configured(
 
 
 def test_a_token_is_kept_until_shortly_before_its_end(
-    tokens: MaskinportenTokens, clock: Clock, trekkpliktig: str
+    tokens: MaskinportenTokens, clock: TurnedClock, trekkpliktig: str
 ) -> None:
     first = tokens.token_for(trekkpliktig)
     clock.seconds += 99
@@ -143,7 +134,7 @@ def test_a_token_is_kept_until_shortly_before_its_end(
 
 
 def test_a_short_life_is_used_for_two_thirds(
-    outside: OutsideWorld, tokens: MaskinportenTokens, clock: Clock, trekkpliktig: str
+    outside: OutsideWorld, tokens: MaskinportenTokens, clock: TurnedClock, trekkpliktig: str
 ) -> None:
     outside.maskinporten.token_life_seconds = 9
     first = tokens.token_for(trekkpliktig)
@@ -205,7 +196,7 @@ def test_threads_that_waited_share_the_error_and_the_next_call_tries_anew(
 
 
 def test_tokens_that_have_ended_are_not_held(
-    outside: OutsideWorld, tokens: MaskinportenTokens, clock: Clock, trekkpliktig: str
+    outside: OutsideWorld, tokens: MaskinportenTokens, clock: TurnedClock, trekkpliktig: str
 ) -> None:
     for _ in range(30):
         employer = f"{312_000_000 + next(MADE):09}"

@@ -8,25 +8,16 @@ import pytest
 
 from consumers.observe.port import Look, Other
 from consumers.observe.standing import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER, Standing
-
-
-class Clock:
-    """Seconds that stand until told to go on."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
+from sandbox.turned_clock import TurnedClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> TurnedClock:
+    return TurnedClock()
 
 
 @pytest.fixture
-def standing(clock: Clock) -> Standing:
+def standing(clock: TurnedClock) -> Standing:
     return Standing(clock)
 
 
@@ -36,7 +27,7 @@ def look(ends: dict[int, int] | None = None, **changes: Any) -> Look:
     return Look(**{**given, "is_reachable": True, "is_member": True, **changes})
 
 
-def test_it_is_alive_until_its_loop_has_not_turned_for_long(standing: Standing, clock: Clock) -> None:
+def test_it_is_alive_until_its_loop_has_not_turned_for_long(standing: Standing, clock: TurnedClock) -> None:
     clock.seconds += 10 * LOOP_SECONDS_MAX
     assert standing.stuck() == {}
     standing.beat()
@@ -51,7 +42,7 @@ def test_it_is_alive_until_its_loop_has_not_turned_for_long(standing: Standing, 
     assert standing.stuck() == {}
 
 
-def test_nothing_that_does_not_answer_makes_it_dead(standing: Standing, clock: Clock) -> None:
+def test_nothing_that_does_not_answer_makes_it_dead(standing: Standing, clock: TurnedClock) -> None:
     standing.beat()
     for other in (Other.KAFKA, Other.REGISTRY):
         standing.call_begins(other)
@@ -76,7 +67,7 @@ def test_it_says_what_is_missing_until_it_is_there(standing: Standing) -> None:
 
 
 def test_a_ledger_that_takes_long_over_a_call_is_missing_without_having_failed(
-    standing: Standing, clock: Clock
+    standing: Standing, clock: TurnedClock
 ) -> None:
     standing.looked(look())
     standing.call_begins(Other.LEDGER)
@@ -89,7 +80,7 @@ def test_a_ledger_that_takes_long_over_a_call_is_missing_without_having_failed(
     assert (standing.missing(), standing.waiting_seconds()[Other.LEDGER]) == ({}, 0)
 
 
-def test_a_silent_kafka_is_waited_for_since_it_was_silent(standing: Standing, clock: Clock) -> None:
+def test_a_silent_kafka_is_waited_for_since_it_was_silent(standing: Standing, clock: TurnedClock) -> None:
     standing.looked(look())
     clock.seconds += 50
     assert standing.waiting_seconds()[Other.KAFKA] == 0
@@ -131,7 +122,7 @@ def test_behind_is_told_by_partition_and_only_of_its_own(standing: Standing) -> 
     assert standing.behind() == {1: 0}, "where the ledger stands in a partition given up is not known any more"
 
 
-def test_it_is_stalled_since_the_ledger_moved_last_while_there_is_more(standing: Standing, clock: Clock) -> None:
+def test_it_is_stalled_since_the_ledger_moved_last_while_there_is_more(standing: Standing, clock: TurnedClock) -> None:
     standing.ledger_stands({0: 10, 1: 10})
     standing.looked(look())
     clock.seconds += 100

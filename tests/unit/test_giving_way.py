@@ -11,19 +11,12 @@ from producer.giving_way import (
     GivingWay,
 )
 from producer.plan import TRANSACTION_ELEMENTS_MAX, TRANSACTION_ELEMENTS_WHEN_TOLD_MAX
-
-
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
+from sandbox.turned_clock import TurnedClock
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return TurnedClock()
 
 
 def test_transactions_are_large_until_something_urgent_comes_and_again_some_time_after_it(clock):
@@ -31,7 +24,7 @@ def test_transactions_are_large_until_something_urgent_comes_and_again_some_time
     assert giving_way.elements_max == TRANSACTION_ELEMENTS_MAX
     giving_way.urgent_came()
     assert giving_way.elements_max == TRANSACTION_ELEMENTS_WHEN_TOLD_MAX
-    clock.now += TOLD_LATELY_SECONDS
+    clock.seconds += TOLD_LATELY_SECONDS
     assert giving_way.elements_max == TRANSACTION_ELEMENTS_MAX
 
 
@@ -39,7 +32,7 @@ def test_threads_have_short_turns_while_urgent_readings_come_and_the_interpreter
     told = []
     giving_way = GivingWay(clock, told.append)
     for pause in (0.0, TOLD_LATELY_SECONDS / 2, TOLD_LATELY_SECONDS):
-        clock.now += pause
+        clock.seconds += pause
         assert giving_way.elements_max
         if pause < TOLD_LATELY_SECONDS:
             giving_way.urgent_came()

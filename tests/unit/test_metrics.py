@@ -25,18 +25,9 @@ from producer.observe.http import Health
 from producer.observe.port import LaneFigures, NullObserver, Observer
 from producer.observe.process import ProcessFigures
 from producer.observe.prometheus import PrometheusObserver
+from sandbox.turned_clock import TurnedClock
 
 NOW = 1_795_000_000.0
-
-
-class Clock:
-    """Seconds that stand until told to go on."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 def value(observer: PrometheusObserver, name: str, **labels: str) -> float | None:
@@ -114,7 +105,7 @@ def test_oddities_are_counted_by_kind_and_of_big_batches_in_a_sample() -> None:
 
 
 def test_standing_figures_are_summed_over_lanes_and_the_worst_is_shown() -> None:
-    clock = Clock()
+    clock = TurnedClock()
     observer = PrometheusObserver(monotonic=clock)
     for lane in (0, 1):
         observer.lane_taken(lane, 1, 1)
@@ -146,7 +137,7 @@ def test_standing_figures_are_summed_over_lanes_and_the_worst_is_shown() -> None
 
 
 def test_the_age_of_the_oldest_answer_of_altinn_grows_and_is_told_only_where_altinn_is_asked() -> None:
-    clock = Clock()
+    clock = TurnedClock()
     observer = PrometheusObserver(monotonic=clock)
     for lane in (0, 1):
         observer.lane_taken(lane, 1, 1)
@@ -231,7 +222,7 @@ def test_the_lanes_of_the_application_are_told_beside_those_of_the_process() -> 
 
 
 def test_health_and_settings_are_figures_too() -> None:
-    observer, clock = PrometheusObserver(), Clock()
+    observer, clock = PrometheusObserver(), TurnedClock()
     health = Health(monotonic=clock)
     observer.registry.register(ProcessFigures(health, 300, lambda: NOW, pull_interval_seconds=30))
     health.heartbeat("lane-0", 90)

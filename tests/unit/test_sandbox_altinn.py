@@ -12,18 +12,11 @@ from sandbox.altinn.event_log import CREATED, RESOURCE, UPDATED, EventLog
 from sandbox.altinn.state import Altinn, ApiFault, Behaviour, Subscription
 from sandbox.altinn.tokens import AltinnTokens
 from sandbox.skatteetaten.state import Skatteetaten
+from sandbox.turned_clock import TurnedClock
 
 EMPLOYER, OTHER = "310000025", "310000033"
 SUBJECT = f"urn:altinn:organization:identifier-no:{EMPLOYER}"
 ADDRESS = "https://payroll.example.no/notifications/x"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def delivery(number: int = 1, *, is_validation: bool = False) -> Delivery:
@@ -38,12 +31,12 @@ def drained(deliveries: Deliveries, now: float = 1e12) -> list[str]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> TurnedClock:
+    return TurnedClock(1_800_000_000.0)
 
 
 @pytest.fixture
-def altinn(clock: Clock) -> Altinn:
+def altinn(clock: TurnedClock) -> Altinn:
     return Altinn(clock=clock, base_url="https://altinn.example.no")
 
 
@@ -145,7 +138,7 @@ def test_a_dropped_subscription_gets_nothing_more(altinn: Altinn) -> None:
         altinn.unsubscribe(subscription.id)
 
 
-def test_a_new_version_tells_of_whom_and_not_of_what(altinn: Altinn, clock: Clock) -> None:
+def test_a_new_version_tells_of_whom_and_not_of_what(altinn: Altinn, clock: TurnedClock) -> None:
     skatteetaten = Skatteetaten(clock=clock)
     skatteetaten.on_new_version = altinn.new_version
     subscribed(altinn)
@@ -175,15 +168,15 @@ def test_the_log_goes_on_after_an_id_and_begins_anew_after_one_that_it_does_not_
     assert [each.event["id"] for each in log.after("4", None)] == ["5"]
 
 
-def test_tokens_are_jwts_that_end(clock: Clock) -> None:
+def test_tokens_are_jwts_that_end(clock: TurnedClock) -> None:
     tokens = AltinnTokens(Random(0), clock)
     text = tokens.mint(EMPLOYER, "a b", 60)
-    assert jwt.decode(text, options={"verify_signature": False})["exp"] == int(clock.now) + 60
+    assert jwt.decode(text, options={"verify_signature": False})["exp"] == int(clock.seconds) + 60
     assert tokens.find(text).party == EMPLOYER
     assert tokens.find(text).scopes == {"a", "b"}
     assert tokens.find(f"{text}x") is None
     assert AltinnTokens(Random(1), clock).find(text) is None
-    clock.now += 60
+    clock.seconds += 60
     assert tokens.find(text) is None
     revoked = tokens.mint(EMPLOYER, "a", 60)
     tokens.revoke_all()

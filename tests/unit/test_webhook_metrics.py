@@ -11,28 +11,19 @@ from consumers.webhook.kept import Kept
 from consumers.webhook.observer import NullObserver, Observer
 from consumers.webhook.prometheus import PrometheusObserver
 from consumers.webhook.standing import ForwarderStanding
+from sandbox.turned_clock import TurnedClock
 
 NOW = 1_795_000_000.0
 AT_END = Look(partitions=frozenset({0}), ends={0: 10}, partition_count=1, is_reachable=True, is_member=True)
 
 
-class Clock:
-    """Seconds that stand until told to go on."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
+@pytest.fixture
+def clock() -> TurnedClock:
+    return TurnedClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def observer(clock: Clock) -> PrometheusObserver:
+def observer(clock: TurnedClock) -> PrometheusObserver:
     return PrometheusObserver(ForwarderStanding(clock), lambda: NOW + clock.seconds)
 
 
@@ -50,7 +41,7 @@ def test_it_misses_state_and_kafka_until_they_were_reached(observer: PrometheusO
 
 @pytest.mark.parametrize("other", [Other.STATE, Other.RECEIVER, Other.REGISTRY, Other.KAFKA])
 def test_what_fails_is_missing_and_waited_for_until_it_answers(
-    observer: PrometheusObserver, clock: Clock, other: Other
+    observer: PrometheusObserver, clock: TurnedClock, other: Other
 ) -> None:
     observer.beat()
     observer.looked(AT_END)
@@ -66,7 +57,9 @@ def test_what_fails_is_missing_and_waited_for_until_it_answers(
     assert value(observer, "waiting_seconds", other=other.value) == 0
 
 
-def test_a_state_that_does_not_answer_is_missing_before_it_refuses(observer: PrometheusObserver, clock: Clock) -> None:
+def test_a_state_that_does_not_answer_is_missing_before_it_refuses(
+    observer: PrometheusObserver, clock: TurnedClock
+) -> None:
     observer.looked(AT_END)
     observer.call_begins(Other.STATE)
     clock.seconds += LEDGER_SECONDS_MAX + 1
@@ -87,7 +80,7 @@ def test_it_has_caught_up_once_all_is_read_and_nothing_waits_and_stays_so(observ
     assert standing.is_caught_up
 
 
-def test_lag_is_what_is_not_read(observer: PrometheusObserver, clock: Clock) -> None:
+def test_lag_is_what_is_not_read(observer: PrometheusObserver, clock: TurnedClock) -> None:
     observer.read_to({0: 4})
     observer.looked(AT_END)
     clock.seconds += 60
@@ -105,7 +98,7 @@ def test_attempts_are_counted_by_what_came_of_them(observer: PrometheusObserver)
     assert (value(observer, "read_total"), value(observer, "undecodable_total")) == (3, 1)
 
 
-def test_what_waits_goes_on_to_age_while_nothing_is_told(observer: PrometheusObserver, clock: Clock) -> None:
+def test_what_waits_goes_on_to_age_while_nothing_is_told(observer: PrometheusObserver, clock: TurnedClock) -> None:
     assert (value(observer, "oldest_waiting_seconds"), value(observer, "oldest_parked_seconds")) == (0, 0)
     observer.kept(Kept(7, 2, 3, NOW + clock.seconds - 10, NOW + clock.seconds - 20), 100)
     clock.seconds += 5
