@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateSchema
 
 from consumers.errors import FatalError
 from consumers.ledger import tables
 from consumers.ledger.address import Address, PostgresqlAddress
 from consumers.ledger.engine import make_engine
+from consumers.ledger.schema import lock_schema
 from consumers.ledger.steps import Steps
 from consumers.ledger.translation import translating
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 VERSION_TABLE = "ledger_migration"
 STEPS = Steps(Path(__file__).parent / "migrations", VERSION_TABLE)
-_LOCK_CLASS = int.from_bytes(b"trkk", "big")
-"""First half of the advisory locks' keys; the second is a hash of the schema's name."""
-
+_LOCK_CLASS = "trkk"
 _RUN_FIRST = "start `trekkpaalegg-consumer run` on it once, which makes the tables"
 
 
@@ -49,7 +47,7 @@ def prepare(address: Address) -> str:
     engine = make_engine(address)
     with translating(address.place), engine.begin() as connection:
         if isinstance(address, PostgresqlAddress):
-            _lock_schema(connection, address)
+            lock_schema(connection, address, _LOCK_CLASS)
         if _found(connection, address) is not _Found.CURRENT:
             STEPS.upgrade(connection)
         identity = _identity(connection)
@@ -75,20 +73,6 @@ def look(address: Address) -> str:
     return identity
 
 
-def _lock_schema(connection: Connection, address: PostgresqlAddress) -> None:
-    """Keep others out until the transaction ends, and make the schema where it is missing."""
-    schema = address.schema()
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, sa.func.hashtext(schema))))
-    if sa.inspect(connection).has_schema(schema):
-        return
-    if not connection.scalar(sa.select(sa.func.has_database_privilege(sa.func.current_database(), "CREATE"))):
-        raise FatalError(
-            f"{address.place}: the schema {schema} is missing and a right to make it too: have it made for this user,"
-            " or for replays have CREATE on the database granted"
-        )
-    connection.execute(CreateSchema(schema))
-
-
 def _found(connection: Connection, address: Address) -> _Found:
     there = set(sa.inspect(connection).get_table_names())
     if VERSION_TABLE not in there:
@@ -100,12 +84,7 @@ def _found(connection: Connection, address: Address) -> _Found:
             )
         _require_usage(connection, address)
         return _Found.NOTHING
-    version = STEPS.reached(connection)
-    if version == STEPS.names[0]:
-        return _Found.CURRENT
-    if version is None or version in STEPS.names:
-        return _Found.OLDER
-    raise FatalError(f"{address.place}: the ledger is of a newer version of this program: install that one")
+    return _Found.CURRENT if STEPS.are_taken(connection, f"{address.place}: the ledger") else _Found.OLDER
 
 
 def _require_usage(connection: Connection, address: Address) -> None:

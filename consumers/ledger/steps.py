@@ -10,6 +10,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from consumers.errors import FatalError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,6 +36,13 @@ class Steps:
             sa.select(sa.column("version_num")).select_from(sa.table(self.version_table))
         )
         return name
+
+    def are_taken(self, connection: Connection, what: str) -> bool:
+        """Whether it has come to the last step. Raises `FatalError`, which names it as `what`, when it is beyond."""
+        name = self.reached(connection)
+        if name is not None and name not in self.names:
+            raise FatalError(f"{what} is of a newer version of this program: install that one")
+        return name == self.names[0]
 
     def upgrade(self, connection: Connection, to: str = "head") -> None:
         """Take all steps that are to be taken, to the last one or to `to`, within the connection's transaction."""

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from consumers.errors import FatalError
 from consumers.ledger.address import PostgresqlAddress
+from consumers.ledger.schema import lock_schema
 from consumers.ledger.steps import Steps
 from consumers.webhook.tables import metadata
 
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from consumers.ledger.address import Address
 
 STEPS = Steps(Path(__file__).parent / "migrations", "webhook_migration")
-_LOCK_CLASS = int.from_bytes(b"trwh", "big")
-"""First half of the advisory locks' keys; the second is a hash of the schema's name."""
-
+_LOCK_CLASS = "trwh"
 _FIRST = "0001"
 
 
@@ -39,13 +38,11 @@ def prepare(connection: Connection, address: Address) -> None:
     """Make or migrate the tables where that is still to be done, and on PostgreSQL make their schema.
 
     Two that start at once wait for one another. Raises `FatalError` where tables of the same names belong to something
-    else or to a newer version of this program. Give it a transaction, and hold `translating()` around it.
+    else or to a newer version of this program, or where the schema may not be made. Give it a transaction, and hold
+    `translating()` around it.
     """
     if isinstance(address, PostgresqlAddress):
-        schema = address.schema()
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_CLASS, sa.func.hashtext(schema))))
-        if not sa.inspect(connection).has_schema(schema):
-            connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+        lock_schema(connection, address, _LOCK_CLASS)
     found = _found(connection, address)
     if found is _Found.WITHOUT_STEPS:
         STEPS.stamp(connection, _FIRST)
@@ -68,12 +65,7 @@ def _found(connection: Connection, address: Address) -> _Found:
     inspector = sa.inspect(connection)
     there = set(inspector.get_table_names())
     if STEPS.version_table in there:
-        reached = STEPS.reached(connection)
-        if reached == STEPS.names[0]:
-            return _Found.CURRENT
-        if reached is None or reached in STEPS.names:
-            return _Found.OLDER
-        raise FatalError(f"{address.place}: the state is of a newer version of this program: install that one")
+        return _Found.CURRENT if STEPS.are_taken(connection, f"{address.place}: the state") else _Found.OLDER
     ours = sorted(there & metadata.tables.keys())
     if not ours:
         return _Found.NOTHING

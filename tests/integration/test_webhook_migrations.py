@@ -171,3 +171,16 @@ def test_a_state_of_a_newer_version_is_left_alone(state: State) -> None:
     for make in (True, False):
         with pytest.raises(FatalError, match="newer version of this program: install that one"):
             open_store(state.address, make=make)
+
+
+def test_a_schema_that_may_not_be_made_is_told_with_what_to_do(postgresql: EmbeddedPostgresql) -> None:
+    schema = f"webhook_{uuid.uuid4().hex[:12]}"
+    stranger = f"stranger_{schema}"
+    with psycopg.connect(postgresql.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {stranger} LOGIN".encode())
+        try:
+            url = f"{postgresql.url.replace('postgres@', f'{stranger}@')}?options=-csearch_path%3D{schema}"
+            with pytest.raises(FatalError, match=f"the schema {schema} is missing and a right to make it too"):
+                open_store(state_address(url), make=True)
+        finally:
+            connection.execute(f"DROP ROLE {stranger}".encode())
