@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import signal
 import threading
 import time
 from random import Random
@@ -40,6 +42,7 @@ HOUR = "3600"
 
 WEBHOOK_SECRET = "e2e-secret-of-forty-characters-0123456789"
 TRAFFIC_INTERVAL_SECONDS = 0.02
+STACKS_SECONDS_MAX = 5.0
 
 
 class Traffic:
@@ -70,6 +73,15 @@ class Traffic:
             trekkid = self._random.choice(self.orders)
             for _ in range(self._random.choice((1, 1, 1, 2, 3))):
                 self._skatteetaten.change(trekkid)
+
+
+def stacks_of(process: ProducerProcess) -> str:
+    """Where each thread of it is; ends it."""
+    process.send_signal(signal.SIGABRT)
+    with contextlib.suppress(TimeoutError):
+        process.wait(STACKS_SECONDS_MAX)
+    _, found, stacks = process.log_file.read_text().partition("Fatal Python error: Aborted")
+    return f"\n{process.log_file.name}:{found}{stacks}"
 
 
 class Stage:
@@ -106,6 +118,7 @@ class Stage:
             "TREKKPAALEGG_POLL_INTERVAL_SECONDS": "0.2",
             "TREKKPAALEGG_HTTP_HOST": "127.0.0.1",
             "TREKKPAALEGG_HTTP_PORT": "0",
+            "PYTHONFAULTHANDLER": "1",
             **({"TREKKPAALEGG_INSTANCE_ID": instance_id} if instance_id else {}),
             **self.settings,
         }
@@ -169,7 +182,9 @@ class Stage:
         deadline = time.monotonic() + deadline_seconds
         while not holds():
             if time.monotonic() > deadline:
+                running = [each for each in self._started if each.is_running()]
                 last = "\n".join(f"{each.log_file.name}:\n{each.last_lines()}" for each in self._started[-3:])
+                last += "".join(map(stacks_of, running))
                 pytest.fail(f"not within {deadline_seconds:g} s: {what}\n{last}")
             time.sleep(0.05)
 
