@@ -70,7 +70,7 @@ class Releasing:
             self._committer.signals.release([offset])
             return
         for each in self._open:
-            if (each.trekkpliktig, each.wish.id) == (trekkpliktig, wish.id):
+            if (each.trekkpliktig, each.wish) == (trekkpliktig, wish):
                 each.offsets.append(offset)
                 return
         asked = _Open(trekkpliktig, offset, wish)

@@ -135,7 +135,10 @@ class KafkaLanePublisher:
         its way yet: this producer ends no other transaction, so the lane must be taken anew.
         """
         if self._producer is None:
-            raise OutcomeUnknownError(f"lane {self._lane} has no producer, or no more: it must be taken")
+            raise OutcomeUnknownError(
+                f"lane {self._lane} must be taken anew: the coordinator's connection was lost at the last commit, "
+                "which stands, or the lane was never taken"
+            )
         started = time.monotonic()
         outcome = "unknown"
         try:

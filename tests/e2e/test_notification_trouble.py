@@ -11,11 +11,7 @@ import pytest
 from sandbox.altinn.state import Behaviour
 from sandbox.proof.topics import read_committed
 
-pytestmark = [
-    pytest.mark.kafka,
-    # Altinn is stopped with callers connected; what its server leaves open is closed when it is collected.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.kafka
 
 TOLD = "trekkpaalegg_notifications_total"
 ALLOWED, OTHER = "192.0.2.7", "198.51.100.7"

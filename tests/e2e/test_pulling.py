@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from sandbox.outside import OutsideWorld
     from sandbox.producer_process import ProducerProcess
 
+pytestmark = pytest.mark.kafka
+
 TOLD = {"notification", "gapfill"}
-
-
-# Altinn is stopped with callers connected; what its server leaves open is closed when it is collected.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import uuid
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from consumers.cli import run_command
@@ -24,25 +22,9 @@ PERSON = example("10001", 1)["skyldner"]
 OTHER = "01810112345"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    for name in os.environ:
-        if name.startswith(("TREKKPAALEGG_", "KAFKA_", "MASKINPORTEN_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'ledger.db'}"
-        return
-    server = request.getfixturevalue("postgresql")
-    schema = f"payout_{uuid.uuid4().hex[:12]}"
-    yield f"{server.url}?options=-csearch_path%3D{schema}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-
-
 @pytest.fixture
-def desk(url: str) -> Iterator[PayrollDesk]:
-    with PayrollDesk(url) as desk:
+def desk(ledger_url: str) -> Iterator[PayrollDesk]:
+    with PayrollDesk(ledger_url) as desk:
         yield desk
 
 
@@ -69,8 +51,8 @@ class Office:
 
 
 @pytest.fixture
-def office(url: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> Office:
-    return Office(url, tmp_path, capsys)
+def office(ledger_url: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> Office:
+    return Office(ledger_url, tmp_path, capsys)
 
 
 def beloep(told: dict[str, Any]) -> dict[str, str]:
@@ -223,7 +205,7 @@ def test_a_changed_account_is_an_alarm_and_paid_when_accepted(
     assert len(office.told("2025-10-10", line)["betalinger"]) == 2, "accepted once, it is the known payee"
 
 
-def test_two_at_once_withhold_once(desk: PayrollDesk, url: str, tmp_path: Path, office: Office) -> None:
+def test_two_at_once_withhold_once(desk: PayrollDesk, ledger_url: str, tmp_path: Path, office: Office) -> None:
     """Two payouts of one month, started together: one sees what the other took."""
     desk.receive(example("10002", 1))
     gross = tmp_path / "gross.csv"
@@ -231,7 +213,7 @@ def test_two_at_once_withhold_once(desk: PayrollDesk, url: str, tmp_path: Path, 
     codes = []
 
     def pay(day: str) -> None:
-        codes.append(run_command(["payout", "--ledger", url, "--date", day, "--gross", str(gross)]))
+        codes.append(run_command(["payout", "--ledger", ledger_url, "--date", day, "--gross", str(gross)]))
 
     threads = [threading.Thread(target=pay, args=(day,)) for day in ("2025-08-20", "2025-08-20", "2025-08-21")]
     for thread in threads:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
-import uuid
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -27,25 +24,9 @@ LINE = f"{PERSON},30000"
 REASON = "the file of July"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    for name in os.environ:
-        if name.startswith(("TREKKPAALEGG_", "KAFKA_", "MASKINPORTEN_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'ledger.db'}"
-        return
-    server = request.getfixturevalue("postgresql")
-    schema = f"take_back_{uuid.uuid4().hex[:12]}"
-    yield f"{server.url}?options=-csearch_path%3D{schema}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-
-
 @pytest.fixture
-def desk(url: str) -> Iterator[PayrollDesk]:
-    with PayrollDesk(url) as desk:
+def desk(ledger_url: str) -> Iterator[PayrollDesk]:
+    with PayrollDesk(ledger_url) as desk:
         desk.receive(example("10002", 1))
         yield desk
 

@@ -1,0 +1,31 @@
+"""What several integration tests share: a ledger that is not there yet, on each database."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Of a ledger that nobody has made; no setting of the machine's is heard, the current folder is empty."""
+    for name in os.environ:
+        if name.startswith(("TREKKPAALEGG_", "KAFKA_", "MASKINPORTEN_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.db'}"
+        return
+    server = request.getfixturevalue("postgresql")
+    schema = f"ledger_{uuid.uuid4().hex[:12]}"
+    yield f"{server.url}?options=-csearch_path%3D{schema}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
