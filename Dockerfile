@@ -59,7 +59,7 @@ COPY --from=project /images/sandbox /app
 ENTRYPOINT ["trekkpaalegg-sandbox"]
 CMD ["api", "--host", "0.0.0.0", "--api-port", "8081", "--maskinporten-port", "8082", "--control-port", "8083"]
 EXPOSE 8081 8082 8083
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=3 \
     CMD ["/opt/venv/bin/python", "-I", "-S", "/app/ask_health.py", "8083/control", "8082/.well-known/oauth-authorization-server"]
 
 FROM runtime AS consumers
@@ -77,5 +77,5 @@ ENTRYPOINT ["trekkpaalegg-producer"]
 CMD ["run"]
 EXPOSE 8080
 # Healthy means ready; what is missing stands in `docker inspect`. The port is the one that the image is started with.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=3 \
     CMD ["/bin/sh", "-c", "exec /opt/venv/bin/python -I -S /app/ask_health.py ${TREKKPAALEGG_HTTP_PORT:-8080}/readyz"]

@@ -18,6 +18,7 @@ from consumers.verify.proof import ProofOptions, prove
 from sandbox.consumer_process import CONSUMER, ConsumerProcess
 from sandbox.event_stream import EventTopics
 from sandbox.proof.topics import watermarks_of
+from sandbox.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -81,7 +82,7 @@ class LedgerStage:
 
     def wait_until(self, holds: Callable[[], object], what: str, deadline_seconds: float = 40.0) -> None:
         """Return when it holds. Raises `TimeoutError` with the last lines of the newest consumers."""
-        deadline = time.monotonic() + deadline_seconds
+        deadline = time.monotonic() + PATIENCE * deadline_seconds
         while not holds():
             if time.monotonic() > deadline:
                 last = "\n".join(f"{each.log_file.name}:\n{each.last_lines()}" for each in self._started[-3:])

@@ -16,7 +16,7 @@ from sandbox.process import ServerProcess, ServerStartError
 from sandbox.server import LOOPBACK, EmbeddedServer, free_port
 
 _DATABASE_USER = "postgres"
-_START_DEADLINE_SECONDS = 30
+_START_DEADLINE_SECONDS = 120
 
 # PostgreSQL refuses to run as root. This user owns nothing and exists on every Linux.
 _UNPRIVILEGED_USER = "nobody"

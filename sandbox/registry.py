@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REGISTRY_VERSION = "3.3.3"
 
-_START_DEADLINE_SECONDS = 90
+_START_DEADLINE_SECONDS = 240
 
 
 class EmbeddedRegistry(EmbeddedServer):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 from sandbox.containers.engine import trouble_of_engine, trouble_of_image
 from sandbox.kafka import EmbeddedKafka
@@ -20,6 +21,8 @@ from sandbox.registry import EmbeddedRegistry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from xdist.remote import Producer
+
     from sandbox.containers.images import Image
 
 DEBIAN_PACKAGES = {"kcat": "kcat", "promtool": "prometheus"}
@@ -27,13 +30,15 @@ DEBIAN_PACKAGES = {"kcat": "kcat", "promtool": "prometheus"}
 
 NO_DOCKER = "no Docker: "
 
+HEAVY_FILES = ("test_three_brokers.py", "test_demo.py")
+"""Each takes a machine of two cores for minutes. Side by side they wait for one another past their deadlines."""
+
 LONGEST_FILES = (
-    "test_three_brokers.py",
     "test_compose.py",
+    *HEAVY_FILES,
+    "test_compose_trouble.py",
     "test_kafka_refuses.py",
     "test_random_kills.py",
-    "test_demo.py",
-    "test_compose_trouble.py",
     "test_kafka_doors.py",
     "test_kafka_rights.py",
     "test_scale_out.py",
@@ -55,6 +60,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
 
     items.sort(key=place)
+
+
+class OneHeavyFileAtATime(LoadFileScheduling):
+    """Each file to one process, as `--dist loadfile` does it; all heavy ones to the same, one after the other.
+
+    So too all that need Docker: each process has containers of its own, which stay to its end.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        if "/docker/" in file:
+            return "docker"
+        return "heavy" if file.rpartition("/")[2] in HEAVY_FILES else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneHeavyFileAtATime:
+    """How pytest-xdist spreads tests over its processes."""
+    return OneHeavyFileAtATime(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

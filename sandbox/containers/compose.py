@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 REPOSITORY = Path(__file__).parents[2]
-_WAIT_SECONDS = 240
+_WAIT_SECONDS = 480
 _COMMAND_SECONDS = 540
 _PORTS = ("KAFKA", "REGISTRY", "POSTGRESQL", "CONTROL", "PROMETHEUS")
 

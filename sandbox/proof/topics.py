@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from consumers.decode import Decoder
 
-READ_SECONDS_MAX = 30.0
+READ_SECONDS_MAX = 120.0
 _BATCH_RECORDS_MAX = 5000
 _WAIT_SECONDS = 0.02
 _NOT_YET = frozenset(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.docker(images.KAFKA, images.REGISTRY, images.POSTGRESQL
 
 SERVICES = ("kafka", "registry", "postgresql", "outside", "producer", "consumer", "prometheus")
 EMPLOYER = "357475856"
-DEADLINE_SECONDS = 90.0
+DEADLINE_SECONDS = 240.0
 COMMANDS = ("sh", "pip", "pip3", "gcc", "cc")
 FOUND = """
 import importlib.util, shutil, sys

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker(images.KAFKA, images.REGISTRY, images.POSTGRESQL, images.PROMETHEUS, images.PYTHON)
 
 EMPLOYER = "357475856"
-DEADLINE_SECONDS = 90.0
+DEADLINE_SECONDS = 240.0
 CLOCK = """
 import time
 from pathlib import Path

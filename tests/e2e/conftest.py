@@ -27,6 +27,7 @@ from sandbox.proof.faults import FAULTS_SHOWN_MAX, faults_of
 from sandbox.proof.source import bodies_of_source, versions_of_source
 from sandbox.proof.topics import read_committed, read_published
 from sandbox.server import free_port
+from sandbox.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -179,6 +180,7 @@ class Stage:
         return Traffic(self.outside, self.employers, seed, interval_seconds)
 
     def wait_until(self, holds: Callable[[], object], deadline_seconds: float, what: str) -> None:
+        deadline_seconds *= PATIENCE
         deadline = time.monotonic() + deadline_seconds
         while not holds():
             if time.monotonic() > deadline:

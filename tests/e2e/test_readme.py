@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-START_SECONDS_MAX = 90
-COMMAND_SECONDS_MAX = 90
+START_SECONDS_MAX = 300
+COMMAND_SECONDS_MAX = 300
 
 
 def block(language: str) -> str:
