@@ -59,11 +59,11 @@ class Subscription:
         self._standing = Standing(topic, self._reason)
         self._positions: dict[int, int] = {}
         self._placed: set[int] = set()
-        self._is_leaving = False
+        self._is_leaving = self._is_silent = False
         settings = {
             **member_settings(properties, group_id),
             "error_cb": self._take_trouble,
-            "stats_cb": self._standing.take,
+            "stats_cb": self._take_statistics,
         }
         self._settings = dict(settings)
         if instance_id:
@@ -281,7 +281,17 @@ class Subscription:
         elif error.code() == ALL_DOWN:
             self._tell_silence()
 
+    def _take_statistics(self, text: str) -> None:
+        """As `_take_trouble`: that no broker is left is not always told of there."""
+        was_reachable = self._standing.seen.is_reachable
+        self._standing.take(text)
+        if self._standing.seen.is_reachable:
+            self._is_silent = False
+        elif was_reachable and not self._is_silent:
+            self._tell_silence()
+
     def _tell_silence(self) -> None:
+        self._is_silent = True
         words = "Kafka does not answer; reading goes on when it does"
         self._owner.tell(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 
