@@ -82,7 +82,8 @@ class LedgerStage:
 
     def wait_until(self, holds: Callable[[], object], what: str, deadline_seconds: float = 40.0) -> None:
         """Return when it holds. Raises `TimeoutError` with the last lines of the newest consumers."""
-        deadline = time.monotonic() + PATIENCE * deadline_seconds
+        deadline_seconds *= PATIENCE
+        deadline = time.monotonic() + deadline_seconds
         while not holds():
             if time.monotonic() > deadline:
                 last = "\n".join(f"{each.log_file.name}:\n{each.last_lines()}" for each in self._started[-3:])

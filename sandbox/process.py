@@ -9,8 +9,6 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from sandbox.waiting import PATIENCE
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -130,9 +128,9 @@ class ServerProcess:
         self._child.send_signal(number)
 
     def wait(self, deadline_seconds: float) -> int:
-        """The exit code, negative for a signal that ended it. Raises `TimeoutError` when it runs on (`PATIENCE`)."""
+        """The exit code, negative for a signal that ended it. Raises `TimeoutError` when it runs on."""
         try:
-            code = self._child.wait(PATIENCE * deadline_seconds)
+            code = self._child.wait(deadline_seconds)
         except subprocess.TimeoutExpired:
             raise TimeoutError(
                 f"{self.name} has not ended within {deadline_seconds:g} s. Last lines of its log:\n{self.last_lines()}"

@@ -17,7 +17,7 @@ from consumers.errors import FatalError, MisfitError, RetryableError
 from consumers.ledger.port import Advance
 from consumers.observe.port import Look
 from consumers.stream.diagnosis import LastReason
-from consumers.stream.kafka_errors import ALL_DOWN, UNKNOWN_TOPIC, passes, translated
+from consumers.stream.kafka_errors import UNKNOWN_TOPIC, passes, translated
 from consumers.stream.membership import leave, member_settings
 from consumers.stream.port import Batch
 from consumers.stream.standing import Standing
@@ -59,7 +59,7 @@ class Subscription:
         self._standing = Standing(topic, self._reason)
         self._positions: dict[int, int] = {}
         self._placed: set[int] = set()
-        self._is_leaving = self._is_silent = False
+        self._is_leaving = False
         settings = {
             **member_settings(properties, group_id),
             "error_cb": self._take_trouble,
@@ -191,10 +191,12 @@ class Subscription:
     def close(self) -> None:
         """Leave the group, so that others get the partitions at once. Takes some seconds at most."""
         self._is_leaving = True
-        if self._positions:
-            self._owner.hand_over(self.topic, list(self._positions))
-        if not leave(self._consumer):
-            self._owner.tell("left without an answer of Kafka's", topic=self.topic)
+        try:
+            if self._positions:
+                self._owner.hand_over(self.topic, list(self._positions))
+        finally:
+            if not leave(self._consumer):
+                self._owner.tell("left without an answer of Kafka's", topic=self.topic)
 
     def _see_topic(self, *, first: bool = False) -> list[int]:
         began, is_told = time.monotonic(), False
@@ -278,20 +280,16 @@ class Subscription:
         """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
         if self._standing.is_refused(error):
             self._refusal = error
-        elif error.code() == ALL_DOWN:
+        elif self._standing.begins_silence():
             self._tell_silence()
 
     def _take_statistics(self, text: str) -> None:
-        """As `_take_trouble`: that no broker is left is not always told of there."""
-        was_reachable = self._standing.seen.is_reachable
+        """Called by librdkafka within `consume`, every two seconds."""
         self._standing.take(text)
-        if self._standing.seen.is_reachable:
-            self._is_silent = False
-        elif was_reachable and not self._is_silent:
+        if self._standing.begins_silence():
             self._tell_silence()
 
     def _tell_silence(self) -> None:
-        self._is_silent = True
         words = "Kafka does not answer; reading goes on when it does"
         self._owner.tell(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 

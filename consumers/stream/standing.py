@@ -31,7 +31,7 @@ class Standing:
         self._topic = topic
         self._reason = reason
         self._monotonic = monotonic
-        self._are_all_down = False
+        self._are_all_down = self._is_silent = False
         self._has_been_in = False
         self._out_since: float | None = None
         self._cut_off_at: float | None = None
@@ -39,8 +39,9 @@ class Standing:
 
     def take(self, text: str) -> None:
         """One document of statistics, as `stats_cb` gets it."""
+        was_reachable = self.seen.is_reachable
         self.seen = seen = seen_in(text, self._topic)
-        self._are_all_down &= not seen.is_reachable
+        self._are_all_down = not seen.is_reachable and (was_reachable or self._are_all_down)
         if seen.is_member and seen.has_coordinator:
             self._has_been_in, self._out_since = True, None
             return
@@ -49,6 +50,14 @@ class Standing:
             self._out_since = now
         if self._has_been_in and (not seen.has_coordinator or now - self._out_since >= CUT_OFF_SECONDS_MIN):
             self._cut_off_at = now
+
+    def begins_silence(self) -> bool:
+        """Whether no broker is left, and one was when this was last asked.
+
+        An error says so once, and not always; the statistics show it a little later.
+        """
+        was_silent, self._is_silent = self._is_silent, self._are_all_down
+        return self._are_all_down and not was_silent
 
     def is_refused(self, error: KafkaError) -> bool:
         """Whether this error, as `error_cb` gets it, says that Kafka refuses us or that the client has failed for good.

@@ -16,7 +16,7 @@ from sandbox.kafka import EmbeddedKafka
 from sandbox.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 pytestmark = pytest.mark.kafka
 
@@ -54,12 +54,15 @@ def broker() -> Iterator[EmbeddedKafka]:
         yield running
 
 
-def is_leaving() -> bool:
-    return any(thread.name == "leaving" for thread in threading.enumerate())
+@pytest.fixture
+def leaving() -> Callable[[], bool]:
+    """Whether a member that this test made has not been closed yet."""
+    before = set(threading.enumerate())
+    return lambda: any(each.name == "leaving" for each in set(threading.enumerate()) - before)
 
 
 def test_a_member_whose_commit_is_not_answered_leaves_in_time_and_is_closed_once_kafka_is_back(
-    broker: EmbeddedKafka,
+    broker: EmbeddedKafka, leaving: Callable[[], bool]
 ) -> None:
     owner = Owner()
     subscription = Subscription({"bootstrap.servers": broker.bootstrap_servers}, TOPIC, "leavers", owner)
@@ -72,16 +75,16 @@ def test_a_member_whose_commit_is_not_answered_leaves_in_time_and_is_closed_once
         subscription.close()
         assert time.monotonic() - began < LEAVE_SECONDS_MAX + 5, "far less than librdkafka would wait"
         assert (owner.handed_over, owner.told) == ([0], ["left without an answer of Kafka's"])
-        assert is_leaving(), "librdkafka waits for the answer: the reason for all this"
+        assert leaving(), "librdkafka waits for the answer: the reason for all this"
     finally:
         broker.resume()
-    until(lambda: not is_leaving(), 60)
+    until(lambda: not leaving(), 60)
     assert owner.handed_over == [0]
 
 
-def test_a_member_that_kafka_answers_leaves_at_once(broker: EmbeddedKafka) -> None:
+def test_a_member_that_kafka_answers_leaves_at_once(broker: EmbeddedKafka, leaving: Callable[[], bool]) -> None:
     owner = Owner()
     subscription = Subscription({"bootstrap.servers": broker.bootstrap_servers}, TOPIC, "leavers", owner)
     until(lambda: subscription.read(1, 0.2).messages, 30)
     subscription.close()
-    assert (owner.handed_over, owner.told, is_leaving()) == ([0], [], False)
+    assert (owner.handed_over, owner.told, leaving()) == ([0], [], False)

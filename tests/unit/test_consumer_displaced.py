@@ -80,6 +80,23 @@ def test_a_password_refused_after_all_brokers_were_down_is_a_refusal(member: Mem
     assert not member.standing.is_refused(PASSWORD)
 
 
+def test_silence_begins_with_the_error_or_with_the_statistics_and_is_told_once(member: Member) -> None:
+    """Who has not been connected yet is not silent by the statistics: it may be on its way."""
+    standing = member.standing
+    member.told("DOWN", "init")
+    assert not standing.begins_silence()
+    standing.is_refused(ALL_DOWN)
+    assert [standing.begins_silence() for _ in range(2)] == [True, False]
+    member.told("DOWN", "init")
+    assert not standing.begins_silence()
+    member.told("UP", "up")
+    assert not standing.begins_silence()
+    member.told("DOWN", "up")
+    assert [standing.begins_silence() for _ in range(2)] == [True, False]
+    standing.is_refused(ALL_DOWN)
+    assert not standing.begins_silence()
+
+
 class Door:
     """An admission with a clock that is moved by hand, and what it told."""
 
