@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from consumers.errors import DisplacedError, FencedError, RefusedError
+from consumers.errors import DisplacedError, FencedError, ForgottenError, RefusedError
 from consumers.observe.port import Observer, Other
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class Admission:
         """
         if isinstance(error, DisplacedError):
             self._join_again(error)
+            return
+        if isinstance(error, ForgottenError):
+            self._tell(f"{error}: connecting anew")
             return
         if not (isinstance(error, RefusedError) or self._refused):
             raise error

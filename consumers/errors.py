@@ -6,6 +6,7 @@
     ├── SettingsError       refuse to start; carries every fault found    exit 2
     ├── RetryableError      try again
     │   ├── RefusedError    Kafka refuses us: a service waits until it does not, a command says so and ends
+    │   ├── ForgottenError  the client has forgotten every broker, and needs a successor
     │   └── DisplacedError  fenced, but likely by ourselves: join the group anew, once
     ├── FatalError          stop, say why                                 exit 1
     │   ├── MisfitError     the Kafka settings do not hold together: wrong at the start, half renewed later
@@ -38,6 +39,10 @@ class RetryableError(ConsumerError):
 
 class RefusedError(RetryableError):
     """Kafka refuses certificate, user or password, or withholds a right. Says which; it may be mended at any time."""
+
+
+class ForgottenError(RetryableError):
+    """The client knows no broker any more, and never will again: a new one does. Nothing else is wrong."""
 
 
 class FatalError(ConsumerError):

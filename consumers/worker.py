@@ -16,7 +16,7 @@ import msgspec
 from consumers.admission import Admission
 from consumers.apply import apply
 from consumers.asking import Asking
-from consumers.errors import FatalError, MisfitError, OvertakenError, RetryableError
+from consumers.errors import FatalError, ForgottenError, MisfitError, OvertakenError, RetryableError
 from consumers.exit_codes import StoppedError
 from consumers.incoming import Incoming, UndecodableMessage, incoming_of
 from consumers.ledger.port import Advance, Partition
@@ -113,7 +113,7 @@ class Worker:
             with closing(self._ask(Other.KAFKA, lambda: subscribe(self)) if waits else subscribe(self)) as subscription:
                 self._work(subscription)
         except (RetryableError, MisfitError) as error:
-            if self._options.until_end:
+            if self._options.until_end and not isinstance(error, ForgottenError):
                 raise
             self._admission.denied(error)
             return self._stopping.is_set()

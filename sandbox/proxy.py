@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from sandbox.metadata_answer import METADATA, without_brokers
 from sandbox.server import LOOPBACK, free_port
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class KafkaProxy:
         self._losses: list[Loss] = []
         self._to_hold: list[Held] = []
         self._is_down = False
+        self._hidden: list[int] | None = None
         self._pairs: set[_Pair] = set()
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
@@ -112,6 +114,24 @@ class KafkaProxy:
                     self._to_hold.remove(held)
                     return held
         return None
+
+    @contextlib.contextmanager
+    def hide_brokers(self) -> Iterator[list[int]]:
+        """Meanwhile the cluster has no broker, by its answers; what is given has one item for each of them."""
+        told: list[int] = []
+        self._hidden = told
+        try:
+            yield told
+        finally:
+            self._hidden = None
+
+    def shown(self, answer: bytes, version: int) -> bytes:
+        """An answer about the cluster, as the client is to see it."""
+        hidden = self._hidden
+        if hidden is None:
+            return answer
+        hidden.append(version)
+        return without_brokers(answer, version)
 
     def go_down(self) -> None:
         """Cut every connection and refuse new ones."""
@@ -184,6 +204,8 @@ class _Pair:
         self._client = client
         self._broker = broker
         self._unanswered: dict[int, Loss] = {}
+        self._about_cluster: dict[int, int] = {}
+        """Versions of requests about the cluster that are not answered yet."""
 
     def start(self) -> None:
         for pump in (self._pump_requests, self._pump_answers):
@@ -201,7 +223,9 @@ class _Pair:
 
     def _pump_requests(self) -> None:
         for frame in _frames(self._client):
-            api_key, _, correlation = _REQUEST.unpack_from(frame, _SIZE.size)
+            api_key, version, correlation = _REQUEST.unpack_from(frame, _SIZE.size)
+            if api_key == METADATA:
+                self._about_cluster[correlation] = version
             held = self._proxy.held_of(api_key)
             if held is not None:
                 held.keep(frame)
@@ -222,8 +246,9 @@ class _Pair:
         for frame in _frames(self._broker):
             (correlation,) = _CORRELATION.unpack_from(frame, _SIZE.size)
             lost = self._unanswered.pop(correlation, None)
+            version = self._about_cluster.pop(correlation, None)
             if lost is None:
-                self._client.sendall(frame)
+                self._client.sendall(frame if version is None else self._proxy.shown(frame, version))
             elif lost.cut:
                 return
 

@@ -45,7 +45,8 @@ class Subscription:
     With an `instance_id` it is a static one: started again within a session it has its partitions back at once.
 
     Raises `FatalError` when there is no such topic, `RetryableError` when Kafka does not answer at the start (later it
-    is waited for), and at any time `RefusedError` and `DisplacedError`: then make a new one. Used by one thread.
+    is waited for), and at any time `RefusedError`, `ForgottenError` and `DisplacedError`: then make a new one. Used by
+    one thread.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Subscription:
             raise self._translated(failed.args[0]) from failed
         if self._refusal is not None:
             raise self._translated(self._refusal)
+        self._standing.check()
         placed, positions = frozenset(self._placed), self._positions
         befores: dict[int, int] = {}
         dropped: dict[int, int] = {}

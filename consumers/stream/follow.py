@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from consumers.errors import FatalError, MisfitError
 from consumers.observe.port import Look
 from consumers.stream.diagnosis import LastReason
+from consumers.stream.forgotten import Forgotten
 from consumers.stream.kafka_errors import ALL_DOWN, ends, passes, translated
 from consumers.stream.statistics import INTERVAL_SECONDS, Seen, seen_in
 
@@ -49,7 +50,8 @@ class Follower:
     reached. A commit is answered before its markers are written, so that what was committed just now looks open for a
     moment, and without it would be left behind.
 
-    With `watches` librdkafka tells of itself every two seconds, within `poll`: see `look`.
+    librdkafka tells of itself every two seconds, within `poll`: see `look`. When it has forgotten every broker, a new
+    client goes on from where the last one was.
     """
 
     def __init__(
@@ -60,7 +62,6 @@ class Follower:
         from_beginning: bool,
         next_offsets: Mapping[int, int] | None = None,
         awaits_open: bool = False,
-        watches: bool = False,
         on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         self.topic = topic
@@ -71,6 +72,7 @@ class Follower:
         self._properties = properties
         self._ahead: dict[int, int] = {}
         self._seen = Seen()
+        self._forgotten = Forgotten()
         settings: dict[str, Any] = {
             **properties,
             "group.id": _GROUP,  # never joined; librdkafka wants one
@@ -81,10 +83,8 @@ class Follower:
             "error_cb": self._take_trouble,
         }
         watching = {"statistics.interval.ms": INTERVAL_SECONDS * 1000, "stats_cb": self._take_statistics}
-        try:
-            self._consumer = Consumer(settings | (watching if watches else {}), logger=_SILENT)
-        except KafkaException as error:
-            raise MisfitError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+        self._settings = settings | watching
+        self._consumer = self._connect()
         try:
             self._positions = self._assign(next_offsets, from_beginning=from_beginning)
             if awaits_open:
@@ -98,6 +98,12 @@ class Follower:
             self.close()
             raise
 
+    def _connect(self) -> Consumer:
+        try:
+            return Consumer(self._settings, logger=_SILENT)
+        except KafkaException as error:
+            raise MisfitError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+
     @property
     def has_reached_end(self) -> bool:
         """Whether everything has been given that was committed when the following began; see `awaits_open`."""
@@ -109,7 +115,7 @@ class Follower:
         return dict(self._positions)
 
     def look(self) -> Look:
-        """What librdkafka told last, where it was asked to. Every partition is this reader's."""
+        """What librdkafka told last. Every partition is this reader's."""
         seen = self._seen
         return Look(
             partitions=frozenset(self._positions),
@@ -134,7 +140,15 @@ class Follower:
                 raise self._translated(error)
         if self._refusal is not None:
             raise self._translated(self._refusal)
+        if self._forgotten:
+            self._connect_anew()
         return messages
+
+    def _connect_anew(self) -> None:
+        former, self._consumer = self._consumer, self._connect()
+        former.close()
+        self._forgotten = Forgotten()
+        self._consumer.assign([TopicPartition(self.topic, *place) for place in self._positions.items()])
 
     def close(self) -> None:
         """Leave Kafka."""
@@ -148,6 +162,7 @@ class Follower:
 
     def _take_statistics(self, text: str) -> None:
         self._seen = seen_in(text, self.topic)
+        self._forgotten.take(self._seen)
 
     def _pass(self, partition: int, offset: int) -> None:
         self._positions[partition] = offset

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from consumers.errors import DisplacedError, FencedError
+from consumers.errors import DisplacedError, FencedError, ForgottenError
+from consumers.stream.forgotten import ALL_FORGOTTEN, Forgotten
 from consumers.stream.kafka_errors import ALL_DOWN
 from consumers.stream.statistics import Seen, seen_in
 
@@ -32,6 +33,7 @@ class Standing:
         self._reason = reason
         self._monotonic = monotonic
         self._are_all_down = self._is_silent = False
+        self._forgotten = Forgotten()
         self._has_been_in = False
         self._out_since: float | None = None
         self._cut_off_at: float | None = None
@@ -41,6 +43,7 @@ class Standing:
         """One document of statistics, as `stats_cb` gets it."""
         was_reachable = self.seen.is_reachable
         self.seen = seen = seen_in(text, self._topic)
+        self._forgotten.take(seen)
         self._are_all_down = not seen.is_reachable and (was_reachable or self._are_all_down)
         if seen.is_member and seen.has_coordinator:
             self._has_been_in, self._out_since = True, None
@@ -58,6 +61,11 @@ class Standing:
         """
         was_silent, self._is_silent = self._is_silent, self._are_all_down
         return self._are_all_down and not was_silent
+
+    def check(self) -> None:
+        """Raises `ForgottenError` when the client must be made anew."""
+        if self._forgotten:
+            raise ForgottenError(ALL_FORGOTTEN)
 
     def is_refused(self, error: KafkaError) -> bool:
         """Whether this error, as `error_cb` gets it, says that Kafka refuses us or that the client has failed for good.

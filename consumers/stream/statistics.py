@@ -10,10 +10,13 @@ import msgspec
 INTERVAL_SECONDS = 2
 _CONNECTED = frozenset({"UP", "UPDATE", "REAUTH"})
 _STEADY, _UP = "steady", "up"
+_LOGICAL = "logical"
+"""A coordinator, which stands for one of the other brokers."""
 
 
 class _Broker(msgspec.Struct):
     state: str = ""
+    source: str = ""
 
 
 class _Partition(msgspec.Struct):
@@ -39,7 +42,7 @@ class _Statistics(msgspec.Struct):
 class Seen(msgspec.Struct, frozen=True):
     """Whether a broker is connected, whether the group counts us as a member, the topic's partitions and their ends.
 
-    `has_coordinator`: whether the one of the group is connected.
+    `has_coordinator`: whether the one of the group is connected. `knows_no_broker`: there is none that could be.
 
     An end is the high watermark, open transactions included: what has not been read of a transaction that hangs is
     still to come. Ends of partitions that are not read are left out.
@@ -50,6 +53,7 @@ class Seen(msgspec.Struct, frozen=True):
     partition_count: int = 0
     ends: dict[int, int] = {}
     has_coordinator: bool = False
+    knows_no_broker: bool = False
 
 
 _decode = msgspec.json.Decoder(_Statistics).decode
@@ -66,4 +70,5 @@ def seen_in(text: str, topic: str) -> Seen:
         len(partitions),
         {each.partition: each.hi_offset for each in partitions if each.hi_offset >= 0},
         is_reachable and found.cgrp is not None and found.cgrp.state == _UP,
+        all(broker.source == _LOGICAL for broker in found.brokers.values()),
     )

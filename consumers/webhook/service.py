@@ -198,7 +198,6 @@ def _topic(
             from_beginning=True,
             next_offsets=ask(lambda: store.next_offsets(topic)),
             awaits_open=options.until_end,
-            watches=settings.consumer_http_port is not None,
             on_silence=lambda: note("Kafka does not answer any more; reading goes on when it does"),
         )
 

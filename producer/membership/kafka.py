@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from producer.connection.bounded import UnansweredError, bounded
+from producer.connection.brokers import ALL_FORGOTTEN, watching
 from producer.connection.diagnosis import LastReason
 from producer.connection.permission import GROUP, TOPIC, Right, not_permitted
 from producer.connection.renewal import Renewal
 from producer.errors import FatalError, FencedError, ProducerError, RetryableError
+from producer.membership.client import leave, protocol
 from producer.membership.port import Signal
 from producer.membership.standing import Standing
 
@@ -21,9 +24,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-SESSION_TIMEOUT_SECONDS = 10.0
-STATISTICS_INTERVAL_SECONDS = 2
 _CALL_SECONDS_MAX = 2.0
+_CONFIRM_SECONDS_MAX = 10.0
 _SIGNALS_AT_ONCE_MAX = 500
 _LOOK_SECONDS_MAX = 1.0
 _LOOK_PAUSE_SECONDS = 2.0
@@ -78,14 +80,13 @@ class KafkaMembership:
     def _connect(self) -> Consumer:
         properties = self._renewal.take()
         settings: dict[str, Any] = {
-            **_protocol(properties.get("group.protocol", "classic")),
+            **protocol(properties.get("group.protocol", "classic")),
             **properties,
             "group.id": self._application_id,
             "enable.auto.commit": "false",
             "auto.offset.reset": "earliest",
             "isolation.level": "read_uncommitted",
-            "statistics.interval.ms": STATISTICS_INTERVAL_SECONDS * 1000,
-            "stats_cb": self._standing.take,
+            **watching(self._standing.take),
             "error_cb": self._take_reason,
         }
         if self._instance_id:
@@ -117,6 +118,8 @@ class KafkaMembership:
             else:
                 self._take_error(error)
             message = self._poll(0.0) if len(signals) < _SIGNALS_AT_ONCE_MAX else None
+        if self._standing.brokers.are_forgotten:
+            self._renew(ALL_FORGOTTEN)
         self._metadata = self._consumer.consumer_group_metadata()
         self._give_new()
         if self._is_in_doubt() and time.monotonic() >= self._look_at:
@@ -133,7 +136,7 @@ class KafkaMembership:
 
     def _is_in_doubt(self) -> bool:
         """Whether Kafka may refuse us. That all brokers are down is not told of one that is back before we notice."""
-        is_gone = self._is_cut_off or self._standing.is_connected is False
+        is_gone = self._is_cut_off or self._standing.brokers.is_connected is False
         return is_gone or self._reason.is_refusal or self._trouble is not None
 
     def _take_end(self, error: FatalError) -> None:
@@ -156,7 +159,7 @@ class KafkaMembership:
         except KafkaException as error:
             self._tell(self._meaning(error.args[0]))
             if self._reason.is_refusal and self._renewal.is_due():
-                self._renew()
+                self._renew("certificates or password have changed: connecting anew")
             return
         self._is_cut_off = False
         self._reason.forget()
@@ -175,9 +178,9 @@ class KafkaMembership:
         if str(before) != str(trouble):
             self._on_trouble(trouble)
 
-    def _renew(self) -> None:
+    def _renew(self, why: str) -> None:
         """With the certificates or the password that are there now, unless they do not hold together yet."""
-        _log.info("certificates or password have changed: connecting anew")
+        _log.info(why)
         try:
             self._connect_anew()
         except KafkaException as error:
@@ -189,11 +192,11 @@ class KafkaMembership:
         By ourselves, as a consumer that was fenced no longer says so: a lane that stayed would be confirmed by a member
         that has not joined yet, which is fenced for it.
         """
-        consumer = self._connect()
+        former, self._consumer = self._consumer, self._connect()
         self._let_go({*self._new, *self._held})
-        self._consumer.close()
-        self._consumer = consumer
+        leave(former)
         self._reason.forget()
+        self._standing.brokers.connecting_anew()
         self._subscribe()
 
     def _poll(self, timeout_seconds: float) -> Message | None:
@@ -203,11 +206,16 @@ class KafkaMembership:
             raise _put_out(error.args[0]) from error
 
     def confirm(self, lane: int, first_open_offset: int) -> bool:
-        """See `Membership.confirm`. A commit of the offset that stands anyway: a member put out is refused."""
+        """See `Membership.confirm`. A commit of the offset that stands anyway: a member put out is refused.
+
+        Bounded from outside, as librdkafka waits for as long as a broker that is down, or refuses us, owes an answer.
+        """
+        consumer, place = self._consumer, TopicPartition(self._signals, lane, first_open_offset)
         try:
-            self._consumer.commit(offsets=[TopicPartition(self._signals, lane, first_open_offset)], asynchronous=False)
-        except KafkaException as error:
-            _log.warning("the group does not confirm a lane", lane=lane, reason=error.args[0].name())
+            bounded(lambda: consumer.commit(offsets=[place], asynchronous=False), _CONFIRM_SECONDS_MAX)
+        except (KafkaException, UnansweredError) as error:
+            reason = error.args[0].name() if error.args else "no answer"
+            _log.warning("the group does not confirm a lane", lane=lane, reason=reason)
             return False
         return True
 
@@ -225,7 +233,7 @@ class KafkaMembership:
 
     def is_connected(self) -> bool | None:
         """See `Membership.is_connected`."""
-        return self._standing.is_connected
+        return self._standing.brokers.is_connected
 
     def trouble(self) -> str | None:
         """See `Membership.trouble`."""
@@ -233,10 +241,11 @@ class KafkaMembership:
 
     def leave(self) -> None:
         """See `Membership.leave`."""
-        self._consumer.close()
+        leave(self._consumer)
 
-    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._new |= {each.partition: each for each in partitions}
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is self._consumer:
+            self._new |= {each.partition: each for each in partitions}
 
     def _give_new(self) -> None:
         """Hand over the lanes that have come, once their offsets are known; else at another poll.
@@ -254,8 +263,10 @@ class KafkaMembership:
         self._held |= {each.partition for each in committed}
         self._given({each.partition: max(each.offset, 0) for each in committed})
 
-    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._let_go({each.partition for each in partitions})
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """A former consumer that leaves late has no say: its lanes may have come back with its successor."""
+        if consumer is self._consumer:
+            self._let_go({each.partition for each in partitions})
 
     def _let_go(self, lanes: set[int]) -> None:
         for lane in lanes:
@@ -263,17 +274,6 @@ class KafkaMembership:
         self._held -= lanes
         if self._taken is not None:
             self._taken(lanes)
-
-
-def _protocol(name: str) -> dict[str, str]:
-    if name == "consumer":
-        return {"group.protocol": "consumer", "group.remote.assignor": "uniform"}
-    return {
-        "group.protocol": "classic",
-        "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": str(int(SESSION_TIMEOUT_SECONDS * 1000)),
-        "heartbeat.interval.ms": "3000",
-    }
 
 
 def _put_out(error: KafkaError) -> FatalError:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from producer.connection.brokers import Broker, Brokers
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,16 +21,11 @@ CUT_OFF_SECONDS_MIN = 4.0
 FENCE_SECONDS_MAX = 60.0
 """How long after a lost coordinator a fence may come of it; and how soon another one means a true rival."""
 
-_CONNECTED = frozenset({"UP", "UPDATE", "REAUTH"})
 _NO_BROKER = "no broker is connected: see whether the brokers run and have room on their disks"
 _OUT_OF_GROUP = (
     "the group of workers does not take this one in, so that it has no lane to work on: start the brokers that are "
     "down, and look at their disks"
 )
-
-
-class _Broker(msgspec.Struct):
-    state: str = ""
 
 
 class _Group(msgspec.Struct):
@@ -39,7 +36,7 @@ class _Group(msgspec.Struct):
 class _Statistics(msgspec.Struct):
     """What is needed of librdkafka's statistics; source: its STATISTICS.md."""
 
-    brokers: dict[str, _Broker] = {}
+    brokers: dict[str, Broker] = {}
     cgrp: _Group = msgspec.field(default_factory=_Group)
 
 
@@ -52,14 +49,13 @@ class Standing:
         self._out_since: float | None = None
         self._cut_off_at: float | None = None
         self._has_been_in = False
-        self.is_connected: bool | None = None
-        """Whether a broker is connected; None while that is unknown."""
+        self.brokers = Brokers()
 
     def take(self, text: str) -> None:
         """One document of statistics, as `stats_cb` gets it."""
         found = msgspec.json.decode(text, type=_Statistics)
-        self.is_connected = any(broker.state in _CONNECTED for broker in found.brokers.values())
-        has_coordinator = self.is_connected and found.cgrp.state == "up"
+        self.brokers.see(found.brokers.values())
+        has_coordinator = self.brokers.is_connected and found.cgrp.state == "up"
         if has_coordinator and found.cgrp.join_state == "steady":
             self._has_been_in, self._out_since = True, None
             return
@@ -71,7 +67,7 @@ class Standing:
 
     def trouble(self) -> str | None:
         """What keeps Kafka or the group from answering, and what to do; None when nothing does."""
-        if self.is_connected is False:
+        if self.brokers.is_connected is False:
             return _NO_BROKER
         since = self._out_since
         return _OUT_OF_GROUP if since is not None and self._monotonic() - since > OUT_SECONDS_MAX else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
+from producer.connection.bounded import UnansweredError, bounded
 from producer.connection.diagnosis import LastReason
 from producer.connection.permission import GROUP, TOPIC, TRANSACTIONAL_ID, Right, not_permitted
 from producer.errors import (
@@ -18,7 +19,6 @@ from producer.errors import (
     ProducerError,
     RetryableError,
 )
-from producer.publish.bounded import UnansweredError, bounded
 from producer.publish.coordinator_log import CoordinatorLog
 from producer.publish.producer_properties import producer_properties
 from producer.publish.state_log import read_lane_state

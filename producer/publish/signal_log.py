@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 from confluent_kafka import KafkaException, Producer
 
+from producer.connection.brokers import ALL_FORGOTTEN, Brokers, watching
 from producer.connection.diagnosis import LastReason
 from producer.connection.permission import TOPIC, Right, not_permitted
 from producer.connection.renewal import Renewal
@@ -35,13 +36,13 @@ class SignalLog:
 
     A thread of its own takes Kafka's answers, so that each caller hears of his signal as soon as it stands. `close`
     ends it; what is not stored by then fails. When Kafka refuses us, and certificates or `read_properties` have
-    changed, it connects anew.
+    changed, it connects anew; so it does when librdkafka has forgotten all brokers.
     """
 
     def __init__(self, read_properties: Callable[[], Mapping[str, str]], topic: str) -> None:
         self._topic = topic
         self._renewal = Renewal(read_properties)
-        self._reason = LastReason()
+        self._reason, self._brokers = LastReason(), Brokers()
         self._producer = self._connect()
         self._handing_over = threading.Lock()
         self._closing = threading.Event()
@@ -58,6 +59,7 @@ class SignalLog:
                 "acks": "all",
                 "enable.idempotence": "true",
                 "partitioner": "murmur2_random",
+                **watching(self._brokers.take),
                 "error_cb": self._reason.take,
             },
             logger=_LIBRDKAFKA_LOG,
@@ -110,21 +112,24 @@ class SignalLog:
         looked_at = time.monotonic()
         while not self._closing.is_set():
             self._producer.poll(_POLL_SECONDS)
+            if self._brokers.are_forgotten:
+                self._renew(ALL_FORGOTTEN)
             if self._reason.is_refusal and time.monotonic() - looked_at > _LOOK_PAUSE_SECONDS:
                 looked_at = time.monotonic()
                 if self._renewal.is_due():
-                    self._renew()
+                    self._renew("certificates or password have changed: connecting anew")
         _end(self._producer)
 
-    def _renew(self) -> None:
+    def _renew(self, why: str) -> None:
         """With the certificates or the password that are there now. What waits fails, and is to be stored again."""
-        _log.info("certificates or password have changed: connecting anew")
+        _log.info(why)
         try:
             producer = self._connect()
         except KafkaException as error:
             _log.warning("certificates or password cannot be used yet", reason=error.args[0].str())
             return
         self._reason.forget()
+        self._brokers.connecting_anew()
         with self._handing_over:
             former, self._producer = self._producer, producer
         _end(former)

@@ -28,14 +28,14 @@ def member() -> Member:
 
 
 def test_nothing_is_wrong_with_one_that_has_heard_nothing_yet_or_is_in_its_group(member: Member) -> None:
-    assert (member.standing.is_connected, member.standing.trouble()) == (None, None)
+    assert (member.standing.brokers.is_connected, member.standing.trouble()) == (None, None)
     member.told("UP", "up")
-    assert (member.standing.is_connected, member.standing.trouble()) == (True, None)
+    assert (member.standing.brokers.is_connected, member.standing.trouble()) == (True, None)
 
 
 def test_no_broker_is_told_at_once(member: Member) -> None:
     member.told("CONNECT", "query-coord")
-    assert member.standing.is_connected is False
+    assert member.standing.brokers.is_connected is False
     assert "no broker is connected" in str(member.standing.trouble())
 
 
