@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import threading
 import uuid
-from contextlib import ExitStack
-from datetime import UTC, date, datetime, timedelta, timezone
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-import sqlalchemy as sa
 
 from consumers.errors import OvertakenError
-from consumers.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from consumers.event import Foedselsnummer, TrekkpaaleggVersjon
 from consumers.incoming import Coordinates, Incoming, UndecodableMessage
-from consumers.ledger import tables
-from consumers.ledger.opening import open_engine, open_ledger
 from consumers.ledger.port import Advance, Changes, StoredVersion
-from sandbox.fake_ledger import FakeDatabase, FakeLedger
+from tests.contract.ledger_versions import AWKWARD, EVENT, PERIODS, event
+from tests.contract.ledger_worlds import FakeWorld, SqlWorld, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,93 +26,6 @@ if TYPE_CHECKING:
 
 TOPIC = "orders-versjoner"
 WAIT_SECONDS_MAX = 30.0
-
-
-class World(Protocol):
-    """One ledger, and the eyes of a reader."""
-
-    def open(self) -> Ledger: ...
-    def newest(self) -> dict[str, StoredVersion]: ...
-    def replaced(self) -> list[StoredVersion]: ...
-    def conflicts(self) -> list[tuple[Coordinates, StoredVersion]]: ...
-
-
-class FakeWorld:
-    def __init__(self) -> None:
-        self._database = FakeDatabase()
-
-    def open(self) -> Ledger:
-        return FakeLedger(self._database)
-
-    def newest(self) -> dict[str, StoredVersion]:
-        return {
-            trekkid: msgspec.structs.replace(stored, late=False)
-            for trekkid, stored in self._database.tables.newest.items()
-        }
-
-    def replaced(self) -> list[StoredVersion]:
-        return list(self._database.tables.replaced.values())
-
-    def conflicts(self) -> list[tuple[Coordinates, StoredVersion]]:
-        return [
-            (at, StoredVersion(incoming.event, incoming.late, incoming.correction))
-            for at, incoming in self._database.tables.conflicts.items()
-        ]
-
-
-class SqlWorld:
-    """Reads the tables as any other program would, by their definition."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._opened = ExitStack()
-
-    def open(self) -> Ledger:
-        ledger = open_ledger(self.url)
-        self._opened.callback(ledger.close)
-        return ledger
-
-    def close(self) -> None:
-        self._opened.close()
-
-    def rows(self, table: sa.Table) -> list[dict[str, Any]]:
-        with open_engine(self.url, read_only=True).connect() as connection:
-            return [dict(row) for row in connection.execute(sa.select(table)).mappings()]
-
-    def newest(self) -> dict[str, StoredVersion]:
-        periods: dict[str, list[tuple[int, TrekkstoerrelseForPeriode]]] = {}
-        for row in self.rows(tables.trekkstoerrelse_for_periode):
-            trekkid, nummer = row.pop("trekkid"), row.pop("nummer")
-            periods.setdefault(trekkid, []).append((nummer, TrekkstoerrelseForPeriode(**row)))
-        newest = {}
-        for row in self.rows(tables.trekkpaalegg):
-            of_order = sorted(periods.pop(row["trekkid"], []), key=lambda pair: pair[0])
-            assert [nummer for nummer, _ in of_order] == list(range(1, len(of_order) + 1))
-            newest[row["trekkid"]] = stored_of(row, tuple(periode for _, periode in of_order))
-        assert periods == {}
-        return newest
-
-    def replaced(self) -> list[StoredVersion]:
-        return [stored_of(row) for row in self.rows(tables.trekkpaalegg_versjon_replaced)]
-
-    def conflicts(self) -> list[tuple[Coordinates, StoredVersion]]:
-        return [
-            (Coordinates(row["topic"], row["partition"], row["offset"]), stored_of(row))
-            for row in self.rows(tables.trekkpaalegg_conflict)
-        ]
-
-
-def stored_of(row: dict[str, Any], periods: tuple[TrekkstoerrelseForPeriode, ...] | None = None) -> StoredVersion:
-    if periods is None:
-        periods = msgspec.convert(row["trekkstoerrelse_for_periode"], tuple[TrekkstoerrelseForPeriode, ...])
-    payment = Betalingsinformasjon(
-        *(row[name] for name in ("betalingsmottaker", "kidnummer", "kontonummer")),
-        row["betalingsinformasjon_ukjente_felter"],
-    )
-    given = {"skyldner": Foedselsnummer(row["skyldner"]), "betalingsinformasjon": payment}
-    given["trekkstoerrelse_for_periode"] = periods
-    fields = {name: given.get(name, row.get(name)) for name in TrekkpaaleggVersjon.__struct_fields__}
-    return StoredVersion(TrekkpaaleggVersjon(**fields), row.get("late", False), row["correction"])
 
 
 @pytest.fixture(params=["fake", "sqlite", "postgresql"])
@@ -131,31 +40,6 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     sql_world = SqlWorld(url)
     yield sql_world
     sql_world.close()
-
-
-def periode(startdato: date, sluttdato: date | None = None, **size: str) -> TrekkstoerrelseForPeriode:
-    sizes = {name: Decimal(text) for name, text in size.items()}
-    return TrekkstoerrelseForPeriode(startdato, sluttdato, sizes.get("beloep"), sizes.get("prosent"), {})
-
-
-PERIODS = (periode(date(2026, 1, 1), date(2026, 6, 30), beloep="5000.00"), periode(date(2026, 7, 1), prosent="12.50"))
-EVENT = TrekkpaaleggVersjon(
-    trekkid="order-1",
-    trekkversjon=1,
-    sekvensnummer=7,
-    opprettet=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
-    saksnummer="2026/1",
-    trekkpliktig="312345678",
-    skyldner=Foedselsnummer("01810112345"),
-    trekkstatus="aktiv",
-    trekkstoerrelse_for_periode=PERIODS,
-    betalingsinformasjon=Betalingsinformasjon("314159265", "1234567897", "99990512345", {}),
-    ukjente_felter={},
-)
-
-
-def event(trekkid: str = "order-1", trekkversjon: int = 1, **changed: Any) -> TrekkpaaleggVersjon:
-    return msgspec.structs.replace(EVENT, trekkid=trekkid, trekkversjon=trekkversjon, **changed)
 
 
 def incoming(what: TrekkpaaleggVersjon, offset: int = 0, *, late: bool = False, correction: int = 0) -> Incoming:
@@ -183,34 +67,6 @@ def history(ledger: Ledger, *versions: tuple[str, int]) -> dict[tuple[str, int],
 
 def move(before: int, after: int, partition: int = 0) -> dict[tuple[str, int], Advance]:
     return {(TOPIC, partition): Advance(before, after)}
-
-
-AWKWARD = {
-    "as usual": EVENT,
-    "no case": event(saksnummer=None),
-    "an empty case": event(saksnummer=""),
-    "no periods": event(trekkstoerrelse_for_periode=()),
-    "a pause": event(trekkstoerrelse_for_periode=(periode(date(2026, 1, 1), beloep="0.00"),)),
-    "the largest sizes": event(
-        trekkstoerrelse_for_periode=(
-            periode(date(1, 1, 1), date(9999, 12, 31), beloep="999999999999.99"),
-            periode(date(2026, 1, 1), prosent="100.00"),
-            periode(date(2026, 1, 1), prosent="0.01"),
-        )
-    ),
-    "the largest numbers": event(trekkversjon=2**63 - 1, sekvensnummer=2**63 - 1),
-    "a second without decimals": event(opprettet=datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC)),
-    "another zone": event(opprettet=datetime(2026, 3, 29, 2, 30, 0, 1, tzinfo=timezone(timedelta(hours=2)))),
-    "unknown fields": event(
-        trekkstatus="ukjent",
-        ukjente_felter={"trekkstatus": '"på \\"vent\\""', "nytt": '{"a":[1,2.50,null]}'},
-        betalingsinformasjon=Betalingsinformasjon("314159265", "42", "99990512345", {"bic": '"DNBA\\nNOKK"'}),
-        trekkstoerrelse_for_periode=(msgspec.structs.replace(PERIODS[0], ukjente_felter={"merknad": '"\\\\ \\t"'}),),
-    ),
-    "awkward text": event(
-        trekkid="tab\tline\nreturn\rback\\slash \\N 'quote' \"double\" æøå \U0001f600 %s {x} \\.", saksnummer="\\N"
-    ),
-}
 
 
 @pytest.mark.parametrize("name", AWKWARD)
