@@ -1,35 +1,18 @@
-"""Who is read next: the notified, then those due; the failing and the refused after growing pauses."""
+"""Who is read next: those due longest; the failing and the refused after growing pauses, the held not at all."""
 
 from __future__ import annotations
 
 import pytest
 
-from producer.round import ROUND_PAUSE_SECONDS_MAX, ROUND_TRIES_MAX, ErrandSchedule, RoundSchedule
 from producer.schedule import (
     FAILING_PAUSE_SECONDS,
     FAILING_PAUSE_SECONDS_MAX,
-    NOTIFIED_IN_A_ROW_MAX,
     SUSPENDED_PAUSE_SECONDS,
     SUSPENDED_PAUSE_SECONDS_MAX,
-    VAIN_PAUSE_SECONDS_MAX,
-    Schedule,
 )
+from tests.unit.schedules import INTERVAL, schedule_of, take_all
 
 ONE, TWO, THREE = "311111111", "322222222", "333333333"
-INTERVAL = 300.0
-
-
-def schedule_of(*trekkpliktige, now=100.0, jitter=1.0):
-    schedule = Schedule(INTERVAL, lambda: jitter)
-    schedule.set_trekkpliktige(trekkpliktige, now)
-    return schedule
-
-
-def take_all(schedule, now):
-    taken = []
-    while (each := schedule.take(now)) is not None:
-        taken.append(each)
-    return taken
 
 
 def failed_pauses(schedule, fail, times):
@@ -67,37 +50,6 @@ def test_those_due_longest_come_first():
     schedule.succeeded(TWO, 101.0)
     schedule.succeeded(ONE, 102.0)
     assert take_all(schedule, 1000.0) == [TWO, ONE]
-
-
-def test_notified_one_comes_before_all_that_are_due():
-    schedule = schedule_of(ONE, TWO, THREE)
-    assert schedule.notify(THREE)
-    assert take_all(schedule, 100.0) == [THREE, ONE, TWO]
-
-
-def test_notified_one_is_due_at_once_whatever_its_interval_or_pause():
-    schedule = schedule_of(ONE)
-    schedule.take(100.0)
-    schedule.failed(ONE, 100.0)
-    assert schedule.take(100.0) is None
-    schedule.notify(ONE)
-    schedule.notify(ONE)
-    assert take_all(schedule, 100.0) == [ONE]
-
-
-def test_one_that_is_notified_while_it_is_read_is_read_once_more():
-    schedule = schedule_of(ONE)
-    schedule.take(100.0)
-    schedule.notify(ONE)
-    assert schedule.take(100.0) is None
-    schedule.succeeded(ONE, 101.0)
-    assert schedule.take(101.0) == ONE
-    schedule.succeeded(ONE, 102.0)
-    assert schedule.take(102.0) is None
-
-
-def test_notification_of_one_that_is_not_served_is_not_ours():
-    assert not schedule_of(ONE).notify(TWO)
 
 
 def test_failing_pause_doubles_up_to_its_greatest_and_begins_anew_after_success():
@@ -205,88 +157,6 @@ def test_service_is_never_done():
     assert not schedule.is_done
 
 
-def round_of(*trekkpliktige):
-    schedule = RoundSchedule(lambda: 1.0)
-    schedule.set_trekkpliktige(trekkpliktige, 100.0)
-    return schedule
-
-
-def test_round_reads_each_once_and_is_done():
-    schedule = round_of(ONE, TWO)
-    assert take_all(schedule, 100.0) == [ONE, TWO]
-    schedule.succeeded(ONE, 101.0)
-    assert not schedule.is_done
-    schedule.succeeded(TWO, 101.0)
-    assert schedule.is_done
-    assert schedule.take(1e12) is None
-    assert schedule.failed_for_good == {}
-
-
-def test_round_without_anyone_is_done():
-    assert RoundSchedule(lambda: 1.0).is_done
-
-
-def test_round_gives_up_one_that_keeps_failing():
-    schedule = round_of(ONE)
-    for tries in range(ROUND_TRIES_MAX):
-        assert not schedule.is_done
-        assert schedule.take(tries * 1e4 + 100.0) == ONE
-        schedule.failed(ONE, tries * 1e4 + 100.0)
-    assert schedule.is_done
-    assert set(schedule.failed_for_good) == {ONE}
-
-
-def test_round_gives_up_at_once_where_the_source_asks_for_a_long_pause_or_refuses():
-    schedule = round_of(ONE, TWO, THREE)
-    take_all(schedule, 100.0)
-    schedule.failed(ONE, 100.0, retry_after_seconds=ROUND_PAUSE_SECONDS_MAX)
-    assert schedule.failed_for_good == {}
-    schedule.failed(TWO, 100.0, retry_after_seconds=ROUND_PAUSE_SECONDS_MAX + 1)
-    schedule.suspend(THREE, 100.0)
-    assert set(schedule.failed_for_good) == {TWO, THREE}
-    assert not schedule.is_done
-
-
-def test_round_keeps_to_those_it_began_with():
-    schedule = round_of(ONE)
-    schedule.set_trekkpliktige([TWO], 101.0)
-    assert take_all(schedule, 101.0) == [ONE]
-
-
-def test_the_notified_come_in_the_order_of_their_notifications():
-    """Else one whose number is low would be read again and again before all others."""
-    schedule = schedule_of(ONE, TWO, THREE)
-    for each in (THREE, TWO, ONE, TWO):
-        schedule.notify(each)
-    assert take_all(schedule, 0.0) == [THREE, TWO, ONE]
-
-
-def test_a_stream_of_notifications_starves_nobody_that_is_due():
-    schedule = schedule_of(ONE, TWO)
-    taken = []
-    for _ in range(NOTIFIED_IN_A_ROW_MAX + 1):
-        schedule.notify(ONE)
-        taken.append(schedule.take(100.0))
-        schedule.succeeded(taken[-1], 100.0)
-    assert taken == [ONE] * NOTIFIED_IN_A_ROW_MAX + [TWO]
-
-
-def test_only_the_notified_are_given_out_where_only_they_are_wanted():
-    schedule = schedule_of(ONE, TWO)
-    schedule.notify(TWO)
-    assert [schedule.take(100.0, notified_only=True) for _ in range(2)] == [TWO, None]
-
-
-def test_notification_does_not_cut_short_a_pause_that_the_source_asked_for_and_an_operator_does():
-    schedule = schedule_of(ONE)
-    schedule.take(100.0)
-    schedule.failed(ONE, 100.0, retry_after_seconds=60.0)
-    assert schedule.notify(ONE)
-    assert schedule.take(100.0) is None
-    schedule.notify(ONE, urgent=True)
-    assert schedule.take(100.0) == ONE
-
-
 def test_one_that_is_held_is_not_read_whoever_asks_and_is_due_at_once_when_let_go():
     schedule = schedule_of(ONE, TWO)
     schedule.notify(ONE)
@@ -312,70 +182,3 @@ def test_one_whose_reading_was_broken_off_is_due_at_once():
     schedule.take(100.0)
     schedule.dropped(ONE, 101.0)
     assert schedule.take(101.0) == ONE
-
-
-def test_places_left_behind_by_notifications_do_not_pile_up():
-    schedule = schedule_of(ONE, TWO)
-    for number in range(10_000):
-        schedule.notify(ONE)
-        assert schedule.take(number * 0.001) == ONE
-        schedule.succeeded(ONE, number * 0.001)
-    assert len(schedule._heap) < 100  # noqa: SLF001 - what it costs shows nowhere else
-    assert take_all(schedule, 1e9) == [TWO, ONE]
-
-
-def test_round_gives_up_one_that_is_held():
-    schedule = round_of(ONE)
-    schedule.hold(ONE)
-    assert schedule.is_done
-    assert "suspended by an operator" in schedule.failed_for_good[ONE]
-
-
-def test_errand_reads_nobody_that_is_not_asked_for():
-    schedule = ErrandSchedule(lambda: 1.0)
-    schedule.set_trekkpliktige([ONE, TWO], 100.0)
-    assert schedule.take(1e12) is None
-    schedule.notify(TWO, urgent=True)
-    assert take_all(schedule, 100.0) == [TWO]
-    schedule.succeeded(TWO, 101.0)
-    assert schedule.take(1e12) is None
-
-
-def test_one_that_is_told_of_in_vain_is_read_ever_less_often() -> None:
-    """A flood of notifications about one employer is a few readings."""
-    schedule = schedule_of(ONE, now=0.0)
-    readings = []
-    for tenth in range(600):
-        now = tenth / 10
-        schedule.notify(ONE, hint=True)
-        while (taken := schedule.take(now)) is not None:
-            readings.append(now)
-            schedule.succeeded(taken, now, found=False)
-    assert len(readings) <= 20
-    assert readings[-1] > 50
-
-
-def test_one_that_was_told_of_in_vain_is_read_at_once_when_it_has_been_quiet_or_something_came() -> None:
-    schedule = schedule_of(ONE, now=0.0)
-    for now in (0.0, 0.0, 10.0, 20.0):
-        schedule.notify(ONE, hint=True)
-        taken = schedule.take(now)
-        if taken is not None:
-            schedule.succeeded(taken, now, found=False)
-    schedule.notify(ONE, hint=True)
-    assert schedule.take(20.0) is None
-    assert schedule.wait_seconds(20.0) <= VAIN_PAUSE_SECONDS_MAX
-    assert schedule.take(20.0 + VAIN_PAUSE_SECONDS_MAX) == ONE
-    schedule.succeeded(ONE, 26.0, found=True)
-    schedule.notify(ONE, hint=True)
-    assert schedule.take(26.0) == ONE
-
-
-def test_an_operators_wish_does_not_wait_for_those_told_of_in_vain() -> None:
-    schedule = schedule_of(ONE, now=0.0)
-    for _ in range(2):
-        schedule.notify(ONE, hint=True)
-        schedule.take(0.0)
-        schedule.succeeded(ONE, 0.0, found=False)
-    schedule.notify(ONE, urgent=True)
-    assert schedule.take(0.0) == ONE

@@ -1,0 +1,123 @@
+"""Who is read next: the notified first and in their order, but nobody starves, and what is told in vain is slowed."""
+
+from __future__ import annotations
+
+from producer.schedule import NOTIFIED_IN_A_ROW_MAX, VAIN_PAUSE_SECONDS_MAX
+from tests.unit.schedules import schedule_of, take_all
+
+ONE, TWO, THREE = "311111111", "322222222", "333333333"
+
+
+def test_notified_one_comes_before_all_that_are_due():
+    schedule = schedule_of(ONE, TWO, THREE)
+    assert schedule.notify(THREE)
+    assert take_all(schedule, 100.0) == [THREE, ONE, TWO]
+
+
+def test_notified_one_is_due_at_once_whatever_its_interval_or_pause():
+    schedule = schedule_of(ONE)
+    schedule.take(100.0)
+    schedule.failed(ONE, 100.0)
+    assert schedule.take(100.0) is None
+    schedule.notify(ONE)
+    schedule.notify(ONE)
+    assert take_all(schedule, 100.0) == [ONE]
+
+
+def test_one_that_is_notified_while_it_is_read_is_read_once_more():
+    schedule = schedule_of(ONE)
+    schedule.take(100.0)
+    schedule.notify(ONE)
+    assert schedule.take(100.0) is None
+    schedule.succeeded(ONE, 101.0)
+    assert schedule.take(101.0) == ONE
+    schedule.succeeded(ONE, 102.0)
+    assert schedule.take(102.0) is None
+
+
+def test_notification_of_one_that_is_not_served_is_not_ours():
+    assert not schedule_of(ONE).notify(TWO)
+
+
+def test_the_notified_come_in_the_order_of_their_notifications():
+    """Else one whose number is low would be read again and again before all others."""
+    schedule = schedule_of(ONE, TWO, THREE)
+    for each in (THREE, TWO, ONE, TWO):
+        schedule.notify(each)
+    assert take_all(schedule, 0.0) == [THREE, TWO, ONE]
+
+
+def test_a_stream_of_notifications_starves_nobody_that_is_due():
+    schedule = schedule_of(ONE, TWO)
+    taken = []
+    for _ in range(NOTIFIED_IN_A_ROW_MAX + 1):
+        schedule.notify(ONE)
+        taken.append(schedule.take(100.0))
+        schedule.succeeded(taken[-1], 100.0)
+    assert taken == [ONE] * NOTIFIED_IN_A_ROW_MAX + [TWO]
+
+
+def test_only_the_notified_are_given_out_where_only_they_are_wanted():
+    schedule = schedule_of(ONE, TWO)
+    schedule.notify(TWO)
+    assert [schedule.take(100.0, notified_only=True) for _ in range(2)] == [TWO, None]
+
+
+def test_notification_does_not_cut_short_a_pause_that_the_source_asked_for_and_an_operator_does():
+    schedule = schedule_of(ONE)
+    schedule.take(100.0)
+    schedule.failed(ONE, 100.0, retry_after_seconds=60.0)
+    assert schedule.notify(ONE)
+    assert schedule.take(100.0) is None
+    schedule.notify(ONE, urgent=True)
+    assert schedule.take(100.0) == ONE
+
+
+def test_places_left_behind_by_notifications_do_not_pile_up():
+    schedule = schedule_of(ONE, TWO)
+    for number in range(10_000):
+        schedule.notify(ONE)
+        assert schedule.take(number * 0.001) == ONE
+        schedule.succeeded(ONE, number * 0.001)
+    assert len(schedule._heap) < 100  # noqa: SLF001 - what it costs shows nowhere else
+    assert take_all(schedule, 1e9) == [TWO, ONE]
+
+
+def test_one_that_is_told_of_in_vain_is_read_ever_less_often() -> None:
+    """A flood of notifications about one employer is a few readings."""
+    schedule = schedule_of(ONE, now=0.0)
+    readings = []
+    for tenth in range(600):
+        now = tenth / 10
+        schedule.notify(ONE, hint=True)
+        while (taken := schedule.take(now)) is not None:
+            readings.append(now)
+            schedule.succeeded(taken, now, found=False)
+    assert len(readings) <= 20
+    assert readings[-1] > 50
+
+
+def test_one_that_was_told_of_in_vain_is_read_at_once_when_it_has_been_quiet_or_something_came() -> None:
+    schedule = schedule_of(ONE, now=0.0)
+    for now in (0.0, 0.0, 10.0, 20.0):
+        schedule.notify(ONE, hint=True)
+        taken = schedule.take(now)
+        if taken is not None:
+            schedule.succeeded(taken, now, found=False)
+    schedule.notify(ONE, hint=True)
+    assert schedule.take(20.0) is None
+    assert schedule.wait_seconds(20.0) <= VAIN_PAUSE_SECONDS_MAX
+    assert schedule.take(20.0 + VAIN_PAUSE_SECONDS_MAX) == ONE
+    schedule.succeeded(ONE, 26.0, found=True)
+    schedule.notify(ONE, hint=True)
+    assert schedule.take(26.0) == ONE
+
+
+def test_an_operators_wish_does_not_wait_for_those_told_of_in_vain() -> None:
+    schedule = schedule_of(ONE, now=0.0)
+    for _ in range(2):
+        schedule.notify(ONE, hint=True)
+        schedule.take(0.0)
+        schedule.succeeded(ONE, 0.0, found=False)
+    schedule.notify(ONE, urgent=True)
+    assert schedule.take(0.0) == ONE
