@@ -18,6 +18,7 @@ from consumers.verify.proof import ProofOptions, prove
 from sandbox.consumer_process import CONSUMER, ConsumerProcess
 from sandbox.event_stream import EventTopics
 from sandbox.proof.topics import watermarks_of
+from sandbox.unseen import Unseen
 from sandbox.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class LedgerStage:
     def prove(self) -> None:
         """Raises `NotProvedError` with every difference between topics and ledger."""
         settings = load_settings(None, self.settings)
-        proof = prove(settings, ProofOptions(ledger_url=self.ledger), _Unseen())
+        proof = prove(settings, ProofOptions(ledger_url=self.ledger), Unseen())
         if not proof.ok:
             found = [difference for check in proof.checks for difference in check.differences]
             raise NotProvedError(f"{len(found)} differences, such as {found[:5]}")
@@ -180,13 +181,3 @@ class LedgerStage:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Unseen:
-    """Progress that nobody looks at."""
-
-    def expect(self, messages: int) -> None:
-        """So many are to come."""
-
-    def advance(self, messages: int) -> None:
-        """So many have come."""

@@ -17,6 +17,7 @@ from consumers.ledger.opening import open_engine
 from consumers.settings import load_settings
 from consumers.verify.proof import ProofOptions, prove
 from sandbox.event_stream import EventTopics
+from sandbox.unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +67,7 @@ class ReplayStage:
 
     def faults(self) -> dict[str, list[tuple[str, str | None]]]:
         """What the proof finds wrong, by check; holes of the stream, for which no positions stand, aside."""
-        proof = prove(load_settings(None, self.topics.settings), ProofOptions(ledger_url=self.url), _Unseen())
+        proof = prove(load_settings(None, self.topics.settings), ProofOptions(ledger_url=self.url), Unseen())
         found = {check.name: [(each.what, each.trekkid) for each in check.differences] for check in proof.checks}
         return {name: faults for name, faults in found.items() if faults and name != "complete"}
 
@@ -112,13 +113,3 @@ class ReplayStage:
         if code != 0:
             raise FailedError(f"{name} ended with {code}: {told}")
         return told
-
-
-class _Unseen:
-    """Progress that nobody looks at."""
-
-    def expect(self, messages: int) -> None:
-        """So many are to come."""
-
-    def advance(self, messages: int) -> None:
-        """So many have come."""

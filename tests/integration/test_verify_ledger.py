@@ -23,6 +23,7 @@ from consumers.settings import Settings
 from consumers.verify.findings import Difference
 from consumers.verify.proof import ProofOptions, prove
 from sandbox.event_stream import ROUGH, EventTopics, make_stream
+from sandbox.unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,16 +54,6 @@ CHECK_OF = {
 }
 
 
-class Quiet:
-    """Progress that nobody sees."""
-
-    def expect(self, messages: int) -> None:
-        pass
-
-    def advance(self, messages: int) -> None:
-        pass
-
-
 class Stage:
     """One stream in a topic, and ledgers that are filled from it."""
 
@@ -86,7 +77,7 @@ class Stage:
                     transaction.write(apply(transaction, batch, newest_only=role == "gjeldende"))
 
     def prove(self, url: str) -> Proof:
-        return prove(self.settings, ProofOptions(ledger_url=url), Quiet())
+        return prove(self.settings, ProofOptions(ledger_url=url), Unseen())
 
     def _messages(self, topic: str, partition: int) -> list[Message]:
         consumer = Consumer(

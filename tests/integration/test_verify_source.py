@@ -21,6 +21,7 @@ from sandbox.event_stream import EventTopics
 from sandbox.outside import OutsideWorld
 from sandbox.skatteetaten.faults import Fault, FaultKind, Operation
 from sandbox.skatteetaten.wire import Shape
+from sandbox.unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,16 +33,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kafka
 
 ROUGH_SHAPE = Shape(basic_date_rate=0.3, decimal_point_rate=0.3, unknown_field_rate=0.3)
-
-
-class Quiet:
-    """Progress that nobody sees."""
-
-    def expect(self, messages: int) -> None:
-        pass
-
-    def advance(self, messages: int) -> None:
-        pass
 
 
 class Stage:
@@ -73,7 +64,7 @@ class Stage:
     def prove(self, *, every_version: bool = False, **environment: str) -> Proof:
         given = {**self.outside.environment(self.employers), **environment}
         source = load_source_settings(None, given)
-        return prove(self.settings, ProofOptions(source=source, every_version=every_version), Quiet())
+        return prove(self.settings, ProofOptions(source=source, every_version=every_version), Unseen())
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from producer.domain.state import OrderState
 from producer.domain.trekkpaalegg import Origin, Publication
 from producer.encode.state import encode_order_state
 from sandbox.event_stream import ROUGH, EventTopics, make_stream
+from sandbox.unseen import Unseen
 from sandbox.waiting import until
 
 if TYPE_CHECKING:
@@ -42,16 +43,6 @@ STREAM = make_stream(3, 12)
 ORDER = next(each.trekkpaalegg.trekkid for each in STREAM if each.trekkpaalegg.trekkversjon == 3)
 ITS = [each for each in STREAM if each.trekkpaalegg.trekkid == ORDER]
 OTHERS = [each for each in STREAM if each.trekkpaalegg.trekkid != ORDER]
-
-
-class Quiet:
-    """Progress that nobody sees."""
-
-    def expect(self, messages: int) -> None:
-        pass
-
-    def advance(self, messages: int) -> None:
-        pass
 
 
 class Stage:
@@ -86,7 +77,7 @@ class Stage:
         assert producer.flush(30) == 0
 
     def prove(self, *, with_headers: bool = True) -> Proof:
-        return prove(self.settings, ProofOptions(with_headers=with_headers), Quiet())
+        return prove(self.settings, ProofOptions(with_headers=with_headers), Unseen())
 
 
 @pytest.fixture
@@ -313,7 +304,7 @@ def test_several_processes_find_what_one_finds(stage: Stage) -> None:
     stage.write(OTHERS[0], gjeldende=False)
     stage.write_to(stage.gjeldende, ITS[0])
     lone = stage.prove()
-    with EventTopicsReading(kafka_properties(stage.settings), stage.topics.prefix, PlainValues(), Quiet()) as reading:
+    with EventTopicsReading(kafka_properties(stage.settings), stage.topics.prefix, PlainValues(), Unseen()) as reading:
         ends, ends_of_current = reading.versjoner.ends(), reading.gjeldende.ends()
         read_in_parts(reading, stage.settings, ends, ends_of_current, with_headers=True, processes=2, messages_min=1)
         assert (reading.versjoner.next, reading.gjeldende.next) == (ends, ends_of_current)
@@ -337,7 +328,7 @@ def test_an_error_of_one_of_several_processes_is_told(
     stage = make_stage(registry.url)
     stage.write(*STREAM)
     without = stage.settings.model_copy(update={"kafka_schema_registry": None})
-    with EventTopicsReading(kafka_properties(without), stage.topics.prefix, PlainValues(), Quiet()) as reading:
+    with EventTopicsReading(kafka_properties(without), stage.topics.prefix, PlainValues(), Unseen()) as reading:
         ends, ends_of_current = reading.versjoner.ends(), reading.gjeldende.ends()
         with pytest.raises(FatalError, match="set KAFKA_SCHEMA_REGISTRY"):
             read_in_parts(reading, without, ends, ends_of_current, with_headers=True, processes=2, messages_min=1)
