@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -17,9 +16,10 @@ from consumers.settings import load_settings
 from consumers.verify.proof import ProofOptions, prove
 from sandbox.consumer_process import CONSUMER, ConsumerProcess
 from sandbox.event_stream import EventTopics
+from sandbox.process import print_last_lines
 from sandbox.proof.topics import watermarks_of
 from sandbox.unseen import Unseen
-from sandbox.waiting import PATIENCE
+from sandbox.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,14 +82,8 @@ class LedgerStage:
             raise NotProvedError(f"it ended with {code}:\n{process.last_lines()}")
 
     def wait_until(self, holds: Callable[[], object], what: str, deadline_seconds: float = 40.0) -> None:
-        """Return when it holds. Raises `TimeoutError` with the last lines of the newest consumers."""
-        deadline_seconds *= PATIENCE
-        deadline = time.monotonic() + deadline_seconds
-        while not holds():
-            if time.monotonic() > deadline:
-                last = "\n".join(f"{each.log_file.name}:\n{each.last_lines()}" for each in self._started[-3:])
-                raise TimeoutError(f"not within {deadline_seconds:g} s: {what}\n{last}")
-            time.sleep(0.05)
+        """Return when it holds. Raises `TimeoutError`, the last lines of the newest consumers printed."""
+        until(holds, deadline_seconds, what, pause_seconds=0.05, print_state=lambda: print_last_lines(self._started))
 
     def wait_until_shared(self, *processes: ConsumerProcess) -> None:
         """Until each of these has partitions, and all partitions are given out among them, each once."""

@@ -159,3 +159,9 @@ class ServerProcess:
                 pipe.flush()
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
+
+
+def print_last_lines(processes: Sequence[ServerProcess]) -> None:
+    """Print the ends of the logs of the newest three."""
+    for each in processes[-3:]:
+        print(f"{each.log_file.name}:\n{each.last_lines()}")

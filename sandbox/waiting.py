@@ -18,14 +18,25 @@ PATIENCE = 4.0
 _PAUSE_SECONDS = 0.002
 
 
-def until(condition: Callable[[], object], seconds_max: float = WAIT_SECONDS_MAX) -> None:
-    """Return when the condition holds. Raises `TimeoutError` when it does not come to."""
+def until(
+    condition: Callable[[], object],
+    seconds_max: float = WAIT_SECONDS_MAX,
+    what: str = "what was waited for",
+    *,
+    pause_seconds: float = _PAUSE_SECONDS,
+    print_state: Callable[[], None] = lambda: None,
+) -> None:
+    """Return when the condition holds. Raises `TimeoutError` with `what` when it does not come to.
+
+    How things stand then is long, and printed: a summary of many tests has room for a line of each.
+    """
     seconds_max *= PATIENCE
     deadline = time.monotonic() + seconds_max
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"it did not come so far in {seconds_max} s")
-        time.sleep(_PAUSE_SECONDS)
+            print_state()
+            raise TimeoutError(f"not within {seconds_max:g} s: {what}")
+        time.sleep(pause_seconds)
 
 
 def for_a_while(condition: Callable[[], object], seconds: float = 0.15) -> None:
