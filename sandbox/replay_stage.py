@@ -7,20 +7,21 @@ import json
 from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, Self
 
-import sqlalchemy as sa
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumers.cli import run_command
 from consumers.ledger import tables
-from consumers.ledger.opening import open_engine
 from consumers.settings import load_settings
 from consumers.verify.proof import ProofOptions, prove
 from sandbox.event_stream import EventTopics
+from sandbox.ledger_rows import by_hand, every_row
 from sandbox.unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import sqlalchemy as sa
 
     from producer.domain.trekkpaalegg import Publication
 
@@ -73,8 +74,7 @@ class ReplayStage:
 
     def rows(self, table: sa.Table) -> list[Any]:
         """All of them, by key."""
-        with open_engine(self.url, read_only=True).connect() as connection:
-            return list(connection.execute(sa.select(table).order_by(*table.primary_key)))
+        return every_row(self.url, table)
 
     def everything(self) -> dict[str, list[Any]]:
         """The rows of every table."""
@@ -82,9 +82,7 @@ class ReplayStage:
 
     def by_hand(self, *statements: sa.Executable) -> None:
         """Change the ledger as a person with a database tool would."""
-        with open_engine(self.url).begin() as connection:
-            for statement in statements:
-                connection.execute(statement)
+        by_hand(self.url, *statements)
 
     def offsets(self, role: str) -> dict[int, int]:
         """How far the ledger has come in `…-versjoner` or `…-gjeldende`, by partition."""

@@ -4,121 +4,38 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from contextlib import ExitStack, closing
+from contextlib import closing
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-import psycopg
 import pytest
 import sqlalchemy as sa
 
-from consumers.errors import FatalError, OvertakenError, RetryableError
-from consumers.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
-from consumers.incoming import Coordinates, Incoming, UndecodableMessage
+from consumers.errors import FatalError, OvertakenError
 from consumers.ledger import tables
-from consumers.ledger.address import address_of
-from consumers.ledger.opening import ledger_id, open_engine, open_ledger
+from consumers.ledger.opening import ledger_id
 from consumers.ledger.port import Advance, Changes, StoredVersion
-from consumers.ledger.staging.opening import open_replay_target
 from consumers.ledger.staging.port import TableDifference
-from consumers.ledger.staging.postgresql import open_postgresql_target
+from sandbox.swap_stage import EVENT, TOPIC, SwapStage, undecodable, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from consumers.ledger.port import Ledger
-    from consumers.ledger.staging.port import ReplayTarget
     from sandbox.postgresql import EmbeddedPostgresql
-
-TOPIC = "orders-versjoner"
-PLAN = "orders-versjoner from the beginning"
-EVENT = TrekkpaaleggVersjon(
-    trekkid="order",
-    trekkversjon=1,
-    sekvensnummer=1,
-    opprettet=datetime(2026, 1, 1, tzinfo=UTC),
-    saksnummer=None,
-    trekkpliktig="312345678",
-    skyldner=Foedselsnummer("01810112345"),
-    trekkstatus="aktiv",
-    trekkstoerrelse_for_periode=(TrekkstoerrelseForPeriode(date(2026, 1, 1), None, Decimal("5000.00"), None, {}),),
-    betalingsinformasjon=Betalingsinformasjon("314159265", "1234567897", "99990512345", {}),
-    ukjente_felter={"nytt": "1"},
-)
-
-
-class Stage:
-    """One live ledger, and targets beside it, all closed at the end."""
-
-    def __init__(self, url: str, schema: str) -> None:
-        self.url = url
-        self.schema = schema
-        self._opened = ExitStack()
-        self.live = self.open()
-
-    def open(self) -> Ledger:
-        ledger = open_ledger(self.url)
-        self._opened.callback(ledger.close)
-        return ledger
-
-    def target(self, plan: str = PLAN, *, copy: bool = False) -> ReplayTarget:
-        target = open_replay_target(self.url, plan, copy=copy)
-        self._opened.callback(target.close)
-        return target
-
-    def close(self) -> None:
-        self._opened.close()
-
-    def rows(self, table: sa.Table) -> list[Any]:
-        with open_engine(self.url, read_only=True).connect() as connection:
-            return list(connection.execute(sa.select(table).order_by(*table.primary_key)))
-
-    def execute(self, *statements: Any) -> None:
-        with open_engine(self.url).begin() as connection:
-            for statement in statements:
-                connection.execute(statement)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SwapStage]:
     schema = f"ledger_{uuid.uuid4().hex[:12]}"
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     if request.param == "postgresql":
         server: EmbeddedPostgresql = request.getfixturevalue("postgresql")
         url = f"{server.url}?options=-csearch_path%3D{schema}"
-    made = Stage(url, schema)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def on_postgresql(postgresql: EmbeddedPostgresql) -> Iterator[Stage]:
-    schema = f"ledger_{uuid.uuid4().hex[:12]}"
-    made = Stage(f"{postgresql.url}?options=-csearch_path%3D{schema}", schema)
-    yield made
-    made.close()
-
-
-def write(ledger: Ledger, before: int, after: int, **changed: Any) -> None:
-    """Versions 1… of as many orders as there are offsets."""
-    incomings = [
-        Incoming(
-            Coordinates(TOPIC, 0, offset), msgspec.structs.replace(EVENT, **({"trekkid": f"order-{offset}"} | changed))
-        )
-        for offset in range(before, after)
-    ]
-    with ledger.transaction({(TOPIC, 0): Advance(before, after)}) as transaction:
-        transaction.write(Changes(inserted=incomings, newest={each.event.trekkid: each for each in incomings}))
-
-
-def undecodable(ledger: Ledger, offset: int) -> UndecodableMessage:
-    message = UndecodableMessage(Coordinates(TOPIC, 0, offset), b"key", b"\x00", {}, "cut off")
-    with ledger.transaction({}) as transaction:
-        transaction.write(Changes(), [message])
-    return message
+    with SwapStage(url, schema) as made:
+        yield made
 
 
 def postering(trekkid: str) -> sa.Insert:
@@ -142,7 +59,7 @@ def postering(trekkid: str) -> sa.Insert:
     )
 
 
-def test_a_swap_puts_the_fresh_tables_in_the_live_ones_place_and_leaves_the_rest(stage: Stage) -> None:
+def test_a_swap_puts_the_fresh_tables_in_the_live_ones_place_and_leaves_the_rest(stage: SwapStage) -> None:
     write(stage.live, 0, 5, sekvensnummer=1)
     kept, merged = undecodable(stage.live, 90), undecodable(stage.live, 91)
     stage.execute(postering("order-1"))
@@ -167,7 +84,7 @@ def test_a_swap_puts_the_fresh_tables_in_the_live_ones_place_and_leaves_the_rest
     assert stage.target().continued is False
 
 
-def test_a_live_consumer_goes_on_after_a_swap_whichever_side_was_ahead(stage: Stage) -> None:
+def test_a_live_consumer_goes_on_after_a_swap_whichever_side_was_ahead(stage: SwapStage) -> None:
     """With the connections that it had: its next claim fits exactly, or it is told to read the offsets again."""
     other = stage.open()
     for live_end, fresh_end in ((3, 3), (6, 4), (7, 9)):
@@ -191,7 +108,7 @@ def test_a_live_consumer_goes_on_after_a_swap_whichever_side_was_ahead(stage: St
         assert len(stage.rows(tables.trekkpaalegg)) == stands
 
 
-def test_an_interrupted_replay_is_continued_by_its_like_and_dropped_by_another(stage: Stage) -> None:
+def test_an_interrupted_replay_is_continued_by_its_like_and_dropped_by_another(stage: SwapStage) -> None:
     target = stage.target()
     write(target.ledger, 0, 4)
     target.close()
@@ -206,7 +123,7 @@ def test_an_interrupted_replay_is_continued_by_its_like_and_dropped_by_another(s
     assert stage.target("orders-gjeldende").continued is False
 
 
-def test_a_copy_begins_where_the_live_ledger_stands(stage: Stage) -> None:
+def test_a_copy_begins_where_the_live_ledger_stands(stage: SwapStage) -> None:
     write(stage.live, 0, 5)
     undecodable(stage.live, 90)
     target = stage.target("from a time", copy=True)
@@ -221,7 +138,7 @@ def test_a_copy_begins_where_the_live_ledger_stands(stage: Stage) -> None:
     assert (again.continued, again.ledger.next_offsets(TOPIC, [0])) == (True, {0: 2})
 
 
-def test_a_replay_begins_with_a_copy_while_the_live_ledger_is_written(stage: Stage) -> None:
+def test_a_replay_begins_with_a_copy_while_the_live_ledger_is_written(stage: SwapStage) -> None:
     """Of what is committed; neither waits for the other."""
     write(stage.live, 0, 2)
     with stage.live.transaction({(TOPIC, 0): Advance(2, 3)}) as transaction:
@@ -231,7 +148,7 @@ def test_a_replay_begins_with_a_copy_while_the_live_ledger_is_written(stage: Sta
     assert stage.live.next_offsets(TOPIC, [0]) == {0: 3}
 
 
-def test_two_replays_of_one_ledger_refuse_one_another(stage: Stage) -> None:
+def test_two_replays_of_one_ledger_refuse_one_another(stage: SwapStage) -> None:
     target = stage.target()
     with pytest.raises(FatalError, match="another replay of this ledger is running: wait for it, or stop it"):
         stage.target()
@@ -239,7 +156,7 @@ def test_two_replays_of_one_ledger_refuse_one_another(stage: Stage) -> None:
     stage.target()
 
 
-def test_differences_are_counted_and_named_by_key_without_values(stage: Stage) -> None:
+def test_differences_are_counted_and_named_by_key_without_values(stage: SwapStage) -> None:
     target = stage.target()
     write(stage.live, 0, 6)
     write(target.ledger, 0, 6)
@@ -276,7 +193,7 @@ def test_differences_are_counted_and_named_by_key_without_values(stage: Stage) -
     target.swap()
 
 
-def test_what_is_no_replays_is_left_alone(stage: Stage, tmp_path: Path) -> None:
+def test_what_is_no_replays_is_left_alone(stage: SwapStage, tmp_path: Path) -> None:
     if stage.url.startswith("sqlite"):
         with closing(sqlite3.connect(tmp_path / "ledger.db.replay")) as connection:
             connection.execute("CREATE TABLE accounts (amount)")
@@ -288,103 +205,3 @@ def test_what_is_no_replays_is_left_alone(stage: Stage, tmp_path: Path) -> None:
         )
     with pytest.raises(FatalError, match="is there and is no replay's: rename it"):
         stage.target()
-
-
-@pytest.mark.parametrize("held", ["read", "written"])
-def test_a_swap_waits_for_who_uses_the_ledger_and_gives_up_in_time(on_postgresql: Stage, held: str) -> None:
-    """Nothing is changed then, and the next attempt can succeed."""
-    stage = on_postgresql
-    write(stage.live, 0, 1)
-    target = open_postgresql_target(address_of(stage.url), PLAN, {}, copy=False, lock_seconds_max=0.3)
-    write(target.ledger, 0, 2)
-    with open_engine(stage.url).connect() as connection:
-        if held == "read":
-            connection.execute(sa.select(tables.trekkpaalegg))
-        else:
-            connection.execute(sa.update(tables.ledger_offset).values(next_offset=5))
-        with pytest.raises(RetryableError, match="LockNotAvailable"):
-            target.swap()
-        if held == "written":
-            connection.rollback()
-        write(stage.live, 1, 2)
-    target.swap()
-    target.close()
-    assert stage.live.next_offsets(TOPIC, [0]) == {0: 2}
-
-
-def test_rights_go_along_and_the_former_tables_are_kept_until_the_next_swap(on_postgresql: Stage) -> None:
-    stage, schema = on_postgresql, on_postgresql.schema
-    reader = f"reader_{schema}"
-    stage.execute(
-        sa.text(f"CREATE ROLE {reader}"),
-        sa.text(f"GRANT SELECT ON {schema}.trekkpaalegg TO {reader}, PUBLIC"),
-        sa.text(f"GRANT UPDATE ON {schema}.trekkpaalegg TO {reader} WITH GRANT OPTION"),
-    )
-    try:
-        rights = sa.text("SELECT relacl::text[] FROM pg_class WHERE oid = to_regclass('trekkpaalegg')")
-        with open_engine(stage.url).connect() as connection:
-            before = sorted(connection.execute(rights).scalar_one())
-        write(stage.live, 0, 1)
-        kept = sa.select(sa.func.count()).select_from(sa.table("trekkpaalegg", schema=f"{schema}_former"))
-        for former in (1, 5):
-            target = stage.target()
-            write(target.ledger, 0, 5)
-            target.swap()
-            target.close()
-            with open_engine(stage.url).connect() as connection:
-                assert sorted(connection.execute(rights).scalar_one()) == before
-                assert connection.execute(kept).scalar_one() == former
-    finally:
-        stage.execute(sa.text(f"DROP OWNED BY {reader}"), sa.text(f"DROP ROLE {reader}"))
-
-
-def test_views_on_the_live_tables_are_told_before_they_would_lie(on_postgresql: Stage) -> None:
-    """At the start, and again at the swap."""
-    stage = on_postgresql
-    view = sa.text(f"CREATE VIEW {stage.schema}.mine AS TABLE {stage.schema}.trekkpaalegg")
-    drop = sa.text(f"DROP VIEW {stage.schema}.mine")
-    stage.execute(view)
-    with pytest.raises(FatalError, match="drop mine, run the replay again"):
-        stage.target()
-    stage.execute(drop)
-    target = stage.target()
-    stage.execute(view)
-    with pytest.raises(FatalError, match="drop mine, run the replay again"):
-        target.swap()
-    stage.execute(drop)
-    target.swap()
-
-
-def test_who_could_not_swap_is_told_before_the_replay(on_postgresql: Stage) -> None:
-    stage = on_postgresql
-    role = f"clerk_{stage.schema}"
-    stage.execute(
-        sa.text(f"CREATE ROLE {role} LOGIN"),
-        sa.text(f"GRANT USAGE ON SCHEMA {stage.schema} TO {role}"),
-        sa.text(f"GRANT ALL ON ALL TABLES IN SCHEMA {stage.schema} TO {role}"),
-    )
-    try:
-        with pytest.raises(FatalError, match="grant CREATE on the database, and run it as the tables' owner"):
-            open_replay_target(stage.url.replace("postgres@", f"{role}@"), PLAN)
-    finally:
-        stage.execute(sa.text(f"DROP OWNED BY {role}"), sa.text(f"DROP ROLE {role}"))
-
-
-def test_a_replay_whose_connections_are_cut_swaps_nothing_and_is_continued(
-    on_postgresql: Stage, postgresql: EmbeddedPostgresql
-) -> None:
-    """The lock went with the connection: another replay may have begun since."""
-    stage = on_postgresql
-    stage.url += f"&application_name={stage.schema}"
-    target = stage.target()
-    write(target.ledger, 0, 2)
-    with psycopg.connect(postgresql.url) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE application_name = %s", [stage.schema]
-        )
-    with pytest.raises(RetryableError):
-        target.swap()
-    target.close()
-    assert stage.rows(tables.trekkpaalegg) == []
-    again = stage.target()
-    assert (again.continued, again.ledger.next_offsets(TOPIC, [0])) == (True, {0: 2})
