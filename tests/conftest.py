@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import uuid
 from functools import cache
 from typing import TYPE_CHECKING
@@ -46,6 +47,11 @@ LONGEST_FILES = (
     "test_ledger_servers.py",
 )
 """They take a minute or more each. What begins them last waits for one of them alone."""
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is below a shell's background job. Programs that tests start would inherit it, and not heed Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -95,7 +95,10 @@ def test_what_librdkafka_tells_is_taken_for_this_topic_and_known_ends_alone() ->
         "-1": {"partition": -1, "hi_offset": -1001},
     }
     told = {
-        "brokers": {"a": {"state": "DOWN", "nodeid": -1}, "b": {"state": "UP", "nodeid": 1}},
+        "brokers": {
+            "a": {"state": "DOWN", "nodeid": -1, "source": "configured"},
+            "b": {"state": "UP", "nodeid": 1, "source": "learned"},
+        },
         "topics": {"t": {"topic": "t", "partitions": partitions}, "other": {"partitions": {}}},
         "cgrp": {"state": "up", "join_state": "steady"},
     }
@@ -103,4 +106,4 @@ def test_what_librdkafka_tells_is_taken_for_this_topic_and_known_ends_alone() ->
     del told["brokers"]["b"]
     told["cgrp"]["join_state"] = "wait-join"
     assert seen_in(json.dumps(told), "t") == Seen(False, False, 2, {0: 12})
-    assert seen_in("{}", "t") == Seen()
+    assert seen_in("{}", "t") == Seen(knows_no_broker=True)
