@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -19,6 +18,7 @@ from consumers.observe.port import Look
 from consumers.stream.diagnosis import LastReason
 from consumers.stream.kafka_errors import UNKNOWN_TOPIC, passes, translated
 from consumers.stream.membership import leave, member_settings
+from consumers.stream.partitions import CALL_SECONDS_MAX, partitions_of
 from consumers.stream.port import Batch
 from consumers.stream.standing import Standing
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from consumers.ledger.port import Partition
     from consumers.stream.port import Owner
 
-CALL_SECONDS_MAX = 10.0
-_SHORT_CALL_SECONDS = 1.0
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - codes of librdkafka's own begin so
 _OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - as above
 
@@ -201,24 +199,17 @@ class Subscription:
                 self._owner.tell("left without an answer of Kafka's", topic=self.topic)
 
     def _see_topic(self, *, first: bool = False) -> list[int]:
-        began, is_told = time.monotonic(), False
-        while True:
-            try:
-                # In short calls: a signal is taken between two of them.
-                found = self._consumer.list_topics(self.topic, timeout=_SHORT_CALL_SECONDS).topics[self.topic]
-                break
-            except KafkaException as error:
-                if first:  # nothing is read yet; librdkafka tells its reasons within
-                    self._consumer.poll(0)
-                is_late = time.monotonic() - began > CALL_SECONDS_MAX or self._owner.is_stopping()
-                if is_late or self._reason.is_refusal or not passes(error.args[0]):
-                    raise self._translated(error.args[0]) from error
-                if not is_told:
-                    self._tell_silence()
-                is_told = True
-        if found.error is not None:
-            raise self._translated(found.error)
-        return sorted(found.partitions)
+        try:
+            return partitions_of(
+                self._consumer,
+                self.topic,
+                self._reason,
+                reads_already=not first,
+                gives_up=self._owner.is_stopping,
+                on_silence=self._tell_silence,
+            )
+        except KafkaException as error:
+            raise self._translated(error.args[0]) from error
 
     def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         partitions = [each.partition for each in assigned]

@@ -6,7 +6,6 @@ No group is joined and no offset is stored: looking at a topic changes nothing, 
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -15,7 +14,8 @@ from consumers.errors import FatalError, MisfitError
 from consumers.observe.port import Look
 from consumers.stream.diagnosis import LastReason
 from consumers.stream.forgotten import Forgotten
-from consumers.stream.kafka_errors import ALL_DOWN, ends, passes, translated
+from consumers.stream.kafka_errors import ALL_DOWN, ends, translated
+from consumers.stream.partitions import CALL_SECONDS_MAX, partitions_of
 from consumers.stream.statistics import INTERVAL_SECONDS, Seen, seen_in
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from consumers.errors import FencedError, RetryableError
 
-CALL_SECONDS_MAX = 10.0
-_SHORT_CALL_SECONDS = 1.0
 BATCH_RECORDS_MAX = 500
 _GROUP = "trekkpaalegg-consumer-tail"
 # Codes of librdkafka's own begin with an underscore.
@@ -190,7 +188,7 @@ class Follower:
     def _assign(self, next_offsets: Mapping[int, int] | None, *, from_beginning: bool) -> dict[int, int]:
         """Start reading every partition, from where is given back; what is before its end is then still ahead."""
         starts = []
-        for partition in self._see_topic():
+        for partition in partitions_of(self._consumer, self.topic, self._reason):
             # Of a reader of what is committed, the end is that of the last transaction that has ended.
             low, end = self._consumer.get_watermark_offsets(
                 TopicPartition(self.topic, partition), timeout=CALL_SECONDS_MAX
@@ -205,21 +203,6 @@ class Follower:
                 self._ahead[partition] = end
         self._consumer.assign(starts)
         return {each.partition: each.offset for each in starts}
-
-    def _see_topic(self) -> list[int]:
-        """Its partitions. In short calls, as librdkafka tells within the next one that it is refused."""
-        deadline = time.monotonic() + CALL_SECONDS_MAX
-        while True:
-            try:
-                found = self._consumer.list_topics(self.topic, timeout=_SHORT_CALL_SECONDS).topics[self.topic]
-                break
-            except KafkaException as error:
-                self._consumer.poll(0)
-                if not passes(error.args[0]) or self._reason.is_refusal or time.monotonic() > deadline:
-                    raise
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return sorted(found.partitions)
 
     def _await_open(self, settings: Mapping[str, Any]) -> None:
         """Move the ends behind what open transactions hold: to those that a reader of everything is told."""

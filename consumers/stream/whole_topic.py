@@ -12,9 +12,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.errors import FatalError
 from consumers.exit_codes import StoppedError
-from consumers.stream.consume import CALL_SECONDS_MAX, Subscription
+from consumers.stream.consume import Subscription
 from consumers.stream.diagnosis import LastReason
 from consumers.stream.kafka_errors import ends, passes, translated
+from consumers.stream.partitions import CALL_SECONDS_MAX, SHORT_CALL_SECONDS
 
 if TYPE_CHECKING:
     import threading
@@ -28,7 +29,6 @@ T = TypeVar("T")
 _GROUP = "trekkpaalegg-consumer-replay"
 """Never joined; librdkafka wants one."""
 
-_SHORT_CALL_SECONDS = 1.0
 _SILENT = logging.getLogger(f"{__name__}.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
@@ -140,7 +140,7 @@ class TopicDesk:
         deadline = time.monotonic() + self._seconds_max
         while True:
             try:
-                return call(_SHORT_CALL_SECONDS)
+                return call(SHORT_CALL_SECONDS)
             except KafkaException as error:
                 if self._stopping.is_set():
                     raise StoppedError from error

@@ -21,35 +21,41 @@ UNREAD_SECONDS_MAX = 60.0
 def stage(kafka: Any, make_stage: Any) -> Any:
     made = make_stage(kafka, employers=18, orders=60, lanes=LANES)
     made.set_kafka_properties(**SHORT_SESSION)
-    made.settings |= {"TREKKPAALEGG_WORKERS": "5", "TREKKPAALEGG_POLL_INTERVAL_SECONDS": "1"}
+    made.settings |= {"TREKKPAALEGG_WORKERS": "5"}
     made.outside.skatteetaten.behaviour.latency_seconds = 0.01
     return made
 
 
-def test_two_workers_become_five_and_one_while_versions_keep_coming(stage: Any) -> None:
+@pytest.mark.parametrize(("way", "origin"), [("polling", "poll"), ("pull", "notification")])
+def test_two_workers_become_five_and_one_while_versions_keep_coming(stage: Any, way: str, origin: str) -> None:
+    """Two more than share the calls wait in reserve. However changes are learnt of; pulled, nothing is polled for."""
     skatteetaten = stage.outside.skatteetaten
+    stage.settings |= stage.woken_by(way)
     with stage.traffic():
         workers = [stage.run(f"worker-{number}") for number in range(2)]
         stage.wait_until_owned(*workers, deadline_seconds=SECONDS_MAX)
         workers += [stage.run(f"worker-{number}") for number in range(2, 5)]
         stage.wait_until_owned(*workers, deadline_seconds=SECONDS_MAX)
-        in_reserve = stage.run("worker-5")
-        stage.wait_until(lambda: in_reserve.has_logged(IN_RESERVE), SECONDS_MAX, "the sixth waits in reserve")
-        assert stage.lanes_of(in_reserve) == set()
+        in_reserve = [stage.run("worker-5"), stage.run("worker-6")]
+        stage.wait_until(
+            lambda: all(each.has_logged(IN_RESERVE) for each in in_reserve), SECONDS_MAX, "two wait in reserve"
+        )
+        assert [stage.lanes_of(each) for each in in_reserve] == [set(), set()]
         for number, worker in enumerate(workers[:2]):
             worker.kill() if number else worker.send_signal(signal.SIGTERM)
-        stage.wait_until_owned(*workers[2:], in_reserve, deadline_seconds=SECONDS_MAX)
-        workers = [*workers[2:], in_reserve]
+        workers = [*workers[2:], *in_reserve]
+        stage.wait_until_owned(*workers, deadline_seconds=SECONDS_MAX)
         for number, worker in enumerate(workers[1:]):
             worker.kill() if number else worker.send_signal(signal.SIGTERM)
         stage.wait_until_owned(workers[0], deadline_seconds=SECONDS_MAX)
         late = [skatteetaten.create(each) for each in stage.employers]
         stage.wait_until(
-            lambda: {(each.trekkid, 1) for each in late} <= {each.identity for each in stage.versjoner()},
+            lambda: {(each.trekkid, 1) for each in late} <= stage.arrived(),
             UNREAD_SECONDS_MAX,
             "every employer is read after the hand-over",
         )
     stage.wait_until_published(SECONDS_MAX)
-    stage.prove()
+    origins = {each.identity: each.origin for each in stage.prove()}
+    assert {origins[each.trekkid, 1] for each in late} == {origin}
     assert skatteetaten.simultaneous_max <= 5
     assert not [outcome for _, outcome in skatteetaten.counts if outcome == "429"]
