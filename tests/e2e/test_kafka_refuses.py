@@ -137,15 +137,17 @@ class Scene:
             each.kill()
 
     def missing_at(self, producer: ProducerProcess) -> str:
-        """What `/readyz` says that is missing; empty when nothing is."""
+        """What `/readyz` says that is missing, or that it says nothing yet; empty when nothing is missing."""
         started = next((each for each in producer.log_entries() if each["event"] == "started"), None)
         if started is None:
             return "not started"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{started['http_port']}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{started['http_port']}/readyz", timeout=30) as answer:
                 told = json.load(answer)
         except urllib.error.HTTPError as error:
             told = json.loads(error.read())
+        except OSError:
+            return "no answer"
         return "; ".join(told["missing"].values())
 
     def wait_until_ready(self, producer: ProducerProcess) -> None:
