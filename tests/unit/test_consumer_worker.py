@@ -7,66 +7,20 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 
-import schemas
-from consumers.decode import Decoder
-from consumers.errors import FatalError, RetryableError
+from consumers.errors import FatalError
 from consumers.exit_codes import StoppedError
 from consumers.ledger.port import Advance
-from consumers.ledger_thread import LedgerThread
-from consumers.worker import Worker
 from consumers.worker_options import WorkerOptions
-from sandbox.event_stream import Roughness, make_stream
-from sandbox.fake_ledger import FakeDatabase, FakeLedger, Fault
-from sandbox.fake_subscription import FakeSubscription, FakeTopic
+from sandbox.fake_ledger import FakeLedger, Fault
 from sandbox.waiting import until
+from tests.unit.consumer_hall import STREAM, Hall, tables_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-ROUGH = Roughness(late=0.1, corrected=0.2)
-UNTIL_END = WorkerOptions(until_end=True, batch_records_max=7)
-
-
-class Hall:
-    """A topic, a ledger, and one worker on both."""
-
-    def __init__(self) -> None:
-        self.topic = FakeTopic()
-        self.database = FakeDatabase()
-        self.told: list[tuple[str, dict[str, Any]]] = []
-        self.stopping = threading.Event()
-        self.decoder = Decoder()
-        self.before_read: list[Callable[[FakeSubscription], None]] = []
-        self.subscriptions: list[FakeSubscription] = []
-        self._threads: list[LedgerThread] = []
-
-    def work(self, options: WorkerOptions = UNTIL_END, ledger: FakeLedger | None = None) -> Worker:
-        """Until the end; the worker that did it."""
-        worker = self.worker(options, ledger)
-        worker.run(self.subscribe)
-        return worker
-
-    def worker(self, options: WorkerOptions = UNTIL_END, ledger: FakeLedger | None = None) -> Worker:
-        self._threads.append(LedgerThread())
-        return Worker(
-            ledger or FakeLedger(self.database), self._threads[-1], self.decoder, self.stopping, self.tell, options
-        )
-
-    def subscribe(self, owner: Any) -> FakeSubscription:
-        self.subscriptions.append(FakeSubscription(self.topic, owner, self.before_read))
-        return self.subscriptions[-1]
-
-    def tell(self, event: str, **details: Any) -> None:
-        self.told.append((event, details))
-
-    def events_told(self) -> list[str]:
-        return [event for event, _ in self.told]
-
-    def close(self) -> None:
-        assert all(thread.close(10) for thread in self._threads)
+    from sandbox.fake_subscription import FakeSubscription
 
 
 @pytest.fixture
@@ -74,18 +28,6 @@ def hall() -> Iterator[Hall]:
     made = Hall()
     yield made
     made.close()
-
-
-def tables_of(publications: list[Any]) -> Any:
-    """The ledger of a worker that nothing disturbs."""
-    hall = Hall()
-    hall.topic.write(publications)
-    hall.work()
-    hall.close()
-    return hall.database.tables
-
-
-STREAM = make_stream(1, 30, roughness=ROUGH)
 
 
 def test_everything_up_to_the_end_is_applied_and_shown_to_the_group(hall: Hall) -> None:
@@ -191,67 +133,6 @@ def test_the_end_is_reached_when_the_others_have_reached_theirs_too(hall: Hall) 
     hall.before_read += [lambda subscription: subscription.give_up([1]), *[lambda _: None] * 9, apply_the_rest]
     hall.work(WorkerOptions(until_end=True))
     assert moved == [other]
-
-
-def test_undecodable_messages_are_kept_and_told(hall: Hall) -> None:
-    hall.topic.write(STREAM[:5])
-    hall.topic.write_raw(b"junk")
-    hall.topic.write_raw(None, partition=1)
-    assert hall.work().tally.undecodable == 2
-    kept = FakeLedger(hall.database).undecodable()
-    assert [(each.value, each.reason) for each in kept] == [
-        (b"junk", "the value is in neither wire format: it begins with 6a75"),
-        (None, "the message has no value"),
-    ]
-    told = [details for event, details in hall.told if event.startswith("undecodable")]
-    assert sum(details["count"] for details in told) == 2
-
-
-def test_more_undecodable_messages_than_allowed_stop_the_worker_and_keep_it_from_starting(hall: Hall) -> None:
-    options = WorkerOptions(until_end=True, undecodable_max=1, batch_records_max=1)
-    for _ in range(2):
-        hall.topic.write_raw(b"junk")
-    for _ in range(2):
-        with pytest.raises(FatalError, match=r"2 messages could not be decoded.*retry"):
-            hall.work(options)
-    assert len(hall.subscriptions) == 1, "the second did not join at all"
-
-
-def test_conflicts_are_kept_and_told(hall: Hall) -> None:
-    hall.topic.write([*STREAM[:1], _other_content(STREAM[0])])
-    assert hall.work().tally.conflicts == 1
-    assert len(hall.database.tables.conflicts) == 1
-    assert any(event.startswith("conflict") for event in hall.events_told())
-
-
-def _other_content(publication: Any) -> Any:
-    other = msgspec.structs.replace(publication.trekkpaalegg, saksnummer="other")
-    return msgspec.structs.replace(publication, trekkpaalegg=other)
-
-
-class SilentRegistry:
-    """Raises so many times, then knows no schema."""
-
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
-
-    def fetch_schema(self, schema_id: int) -> str:
-        if self.failures:
-            self.failures -= 1
-            raise RetryableError(f"could not get schema {schema_id}")
-        return schemas.load("trekkpaalegg_versjon").canonical_json
-
-
-def test_a_silent_registry_is_waited_for_and_nothing_counts_as_undecodable(hall: Hall) -> None:
-    hall.decoder = Decoder(SilentRegistry(failures=3))
-    hall.topic.write(STREAM[:1])
-    (message,) = [each for kept in hall.topic.messages.values() for each in kept if each is not None]
-    confluent = b"\x00\x00\x00\x00\x07" + message.value()[10:]
-    hall.topic = FakeTopic()
-    hall.topic.write_raw(confluent)
-    worker = hall.work()
-    assert (worker.tally.events, worker.tally.undecodable) == (1, 0)
-    assert hall.events_told().count("in trouble, trying again") == 1
 
 
 def test_the_word_to_stop_ends_it_after_the_batch_under_way(hall: Hall) -> None:
