@@ -1,0 +1,33 @@
+"""Versions, pages of them, and a reading that was given such pages: for tests of readings."""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from producer.domain.trekkpaalegg import Origin, Rejected, RejectionReason
+from producer.reading import Reading
+from producer.source.port import Page
+from sandbox.fake_source import make_trekkpaalegg
+
+ONE = "311111111"
+TEMPLATE = make_trekkpaalegg(ONE, Random(1), sekvensnummer=1)
+BAD = Rejected(ONE, b"{}", bytes(16), RejectionReason.TOO_LARGE, "$", "", "A", 1)
+EMPTY = Page([], None)
+
+
+def version(trekkid="A", trekkversjon=1, sekvensnummer=1):
+    return msgspec.structs.replace(TEMPLATE, trekkid=trekkid, trekkversjon=trekkversjon, sekvensnummer=sekvensnummer)
+
+
+def page(*elements, end=False):
+    return Page(list(elements), None if end else elements[-1].sekvensnummer)
+
+
+def reading_of(*pages, full=False, cursor=0):
+    reading = Reading(ONE, Origin.POLL, cursor, 0, full=full)
+    for each in pages:
+        assert reading.next_cursor() is not None
+        reading.take_page(each)
+    return reading
