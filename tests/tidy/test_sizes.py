@@ -6,7 +6,6 @@ import ast
 from typing import Any
 
 MODULE_LINES_MAX = 300
-TEST_MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 
 
@@ -14,7 +13,7 @@ def test_modules_are_short(tree: Any) -> None:
     faults = []
     for path in tree.all_python:
         lines = len(tree.text(path).splitlines())
-        if lines > (TEST_MODULE_LINES_MAX if path.startswith("tests/") else MODULE_LINES_MAX):
+        if lines > MODULE_LINES_MAX:
             faults.append(f"{path}: {lines} lines")
     assert faults == []
 
