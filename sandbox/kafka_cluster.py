@@ -146,6 +146,7 @@ def _replicated(nodes: int) -> dict[str, str]:
         "transaction.state.log.min.isr": in_sync,
         "share.coordinator.state.topic.replication.factor": replicas,
         "share.coordinator.state.topic.min.isr": in_sync,
+        "controlled.shutdown.enable": "true",  # what a node leads goes to the others
     }
 
 

@@ -59,7 +59,7 @@ class Brokers:
 
     def connecting_anew(self) -> None:
         """There is a new client, of which nothing was told yet."""
-        self._forgotten_times = 0
+        self._forgotten_times, self.is_connected = 0, None
 
 
 def watching(take: Callable[[str], None]) -> dict[str, Any]:

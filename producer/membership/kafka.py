@@ -15,7 +15,7 @@ from producer.connection.diagnosis import LastReason
 from producer.connection.permission import GROUP, TOPIC, Right, not_permitted
 from producer.connection.renewal import Renewal
 from producer.errors import FatalError, FencedError, ProducerError, RetryableError
-from producer.membership.client import leave, protocol
+from producer.membership.client import leave, protocol, put_out
 from producer.membership.port import Signal
 from producer.membership.standing import Standing
 
@@ -29,7 +29,6 @@ _CONFIRM_SECONDS_MAX = 10.0
 _SIGNALS_AT_ONCE_MAX = 500
 _LOOK_SECONDS_MAX = 1.0
 _LOOK_PAUSE_SECONDS = 2.0
-_SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
 
 _log = structlog.get_logger(__name__)
 
@@ -70,6 +69,8 @@ class KafkaMembership:
         self._look_at = 0.0
         self._reason = LastReason()
         self._metadata: object = None
+        self._metadata_of: int | None = None
+        """The rebalance that it stands for; None when one has come since."""
         self._consumer = self._connect()
         self._given: Callable[[dict[int, int]], None] | None = None
         self._taken: Callable[[set[int]], None] | None = None
@@ -113,19 +114,30 @@ class KafkaMembership:
                 key = (message.key() or b"").decode(errors="replace")
                 signals.append(Signal(message.partition() or 0, message.offset() or 0, key, message.value()))
             elif error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - librdkafka's local codes begin so
-                self._take_end(_put_out(error))
+                self._take_end(put_out(error))
                 return signals
             else:
                 self._take_error(error)
             message = self._poll(0.0) if len(signals) < _SIGNALS_AT_ONCE_MAX else None
         if self._standing.brokers.are_forgotten:
             self._renew(ALL_FORGOTTEN)
-        self._metadata = self._consumer.consumer_group_metadata()
-        self._give_new()
+        if self._standing.brokers.is_connected is not False:
+            self._take_metadata()
+            self._give_new()
         if self._is_in_doubt() and time.monotonic() >= self._look_at:
             self._look()
             self._look_at = time.monotonic() + _LOOK_PAUSE_SECONDS
         return signals
+
+    def _take_metadata(self) -> None:
+        """How the group knows us. Asked for when that may have changed, while Kafka answers.
+
+        The call holds Python's interpreter until librdkafka's own thread has answered. Seen with 2.16.0: while all
+        brokers went it never did, and the whole process stood still.
+        """
+        if self._metadata_of != self._standing.rebalances:
+            self._metadata = self._consumer.consumer_group_metadata()
+            self._metadata_of = self._standing.rebalances
 
     # Trouble
 
@@ -193,6 +205,7 @@ class KafkaMembership:
         that has not joined yet, which is fenced for it.
         """
         former, self._consumer = self._consumer, self._connect()
+        self._metadata_of = None
         self._let_go({*self._new, *self._held})
         leave(former)
         self._reason.forget()
@@ -203,7 +216,7 @@ class KafkaMembership:
         try:
             return self._consumer.poll(timeout_seconds)
         except KafkaException as error:
-            raise _put_out(error.args[0]) from error
+            raise put_out(error.args[0]) from error
 
     def confirm(self, lane: int, first_open_offset: int) -> bool:
         """See `Membership.confirm`. A commit of the offset that stands anyway: a member put out is refused.
@@ -226,7 +239,7 @@ class KafkaMembership:
     def metadata(self) -> object:
         """See `Membership.metadata`.
 
-        What stood at the last poll, a moment ago: asked for from another thread while one polls, confluent-kafka
+        What stood at the last poll after a change: asked for from another thread while one polls, confluent-kafka
         2.16 never answers. A membership that has changed since makes the transaction fail, which is what it is for.
         """
         return self._metadata
@@ -245,6 +258,7 @@ class KafkaMembership:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is self._consumer:
+            self._metadata_of = None
             self._new |= {each.partition: each for each in partitions}
 
     def _give_new(self) -> None:
@@ -274,13 +288,3 @@ class KafkaMembership:
         self._held -= lanes
         if self._taken is not None:
             self._taken(lanes)
-
-
-def _put_out(error: KafkaError) -> FatalError:
-    """What a consumer that has failed for good means. It says so once, as `_FATAL` with the cause in its text alone."""
-    if any(error.code() == code or KafkaError(code).str() in error.str() for code in _SAME_INSTANCE):
-        return FencedError(
-            "another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own; "
-            "if there is none, the group's broker has failed and took us for two: start it again"
-        )
-    return FatalError(f"the group of workers cannot be joined: {error.str()}")

@@ -31,6 +31,7 @@ _OUT_OF_GROUP = (
 class _Group(msgspec.Struct):
     state: str = ""
     join_state: str = ""
+    rebalance_cnt: int = 0
 
 
 class _Statistics(msgspec.Struct):
@@ -50,11 +51,14 @@ class Standing:
         self._cut_off_at: float | None = None
         self._has_been_in = False
         self.brokers = Brokers()
+        self.rebalances = 0
+        """How many the group has had since we joined."""
 
     def take(self, text: str) -> None:
         """One document of statistics, as `stats_cb` gets it."""
         found = msgspec.json.decode(text, type=_Statistics)
         self.brokers.see(found.brokers.values())
+        self.rebalances = found.cgrp.rebalance_cnt
         has_coordinator = self.brokers.is_connected and found.cgrp.state == "up"
         if has_coordinator and found.cgrp.join_state == "steady":
             self._has_been_in, self._out_since = True, None
