@@ -1,12 +1,8 @@
-"""The polling source against the simulated Skatteetaten when the network, the API or the answer is at fault."""
+"""The polling source against the simulated Skatteetaten: how it calls, and what it makes of unusual answers."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import threading
-import time
-import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -14,68 +10,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from producer.domain.trekkpaalegg import Failed, Gone, Rejected, Trekkpaalegg
-from producer.errors import ProducerError, RetryableError, SuspendedError
-from producer.observe.port import NullObserver
-from producer.retry import call_retries
-from producer.source.client import SkatteetatenClient
 from producer.source.exchange import open_http_client
-from producer.source.grant import load_client_key
-from producer.source.maskinporten import MaskinportenTokens
-from producer.source.polling import PollingSource
-from producer.source.well_known import WellKnown
 from sandbox.outside import OutsideWorld
-from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultKind, Operation
+from sandbox.skatteetaten.faults import Fault, FaultKind, Operation
 from sandbox.skatteetaten.state import Behaviour
+from tests.integration.polling_reader import Reader, employer_with_three_orders, reader_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
-
-MADE = itertools.count(1)
-MEGABYTE = 1024 * 1024
-
-
-class Listener(NullObserver):
-    """Remembers the calls and token outcomes that it is told of."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, str]] = []
-        self.tokens: list[str] = []
-
-    def call_finished(self, operation: str, status: str, seconds: float) -> None:
-        assert seconds >= 0
-        self.calls.append((operation, status))
-
-    def token_fetched(self, outcome: str) -> None:
-        self.tokens.append(outcome)
-
-
-class Reader:
-    """A polling source, and what belongs to it."""
-
-    def __init__(self, outside: OutsideWorld, http: httpx.Client, *, max_concurrent_calls: int = 5) -> None:
-        environment = outside.environment([])
-        self.listener = Listener()
-        self.stop = threading.Event()
-        tokens = MaskinportenTokens(
-            http,
-            WellKnown(http, environment["MASKINPORTEN_WELL_KNOWN_URL"]),
-            load_client_key(environment["MASKINPORTEN_CLIENT_JWK"]),
-            client_id=environment["MASKINPORTEN_CLIENT_ID"],
-            scope=environment["MASKINPORTEN_SCOPES"],
-            authentication="systembruker",
-            observer=self.listener,
-        )
-        self.client = SkatteetatenClient(
-            http,
-            environment["TREKKPAALEGG_API_URL"],
-            tokens,
-            max_concurrent_calls=max_concurrent_calls,
-            response_bytes_max=4 * MEGABYTE,
-            observer=self.listener,
-        )
-        self.source = PollingSource(self.client, call_retries(self.stop), maks_antall=100)
 
 
 @pytest.fixture(scope="module")
@@ -92,111 +36,13 @@ def http() -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def reader(outside: OutsideWorld, http: httpx.Client) -> Iterator[Reader]:
-    yield Reader(outside, http)
-    outside.skatteetaten.faults.clear()
-    outside.skatteetaten.forget_calls()
-    outside.skatteetaten.behaviour = Behaviour()
+    with reader_of(outside, http) as made:
+        yield made
 
 
 @pytest.fixture
 def trekkpliktig(outside: OutsideWorld) -> str:
-    """An employer with three orders."""
-    made = f"{311_000_000 + next(MADE):09}"
-    outside.register(made)
-    for _ in range(3):
-        outside.skatteetaten.create(made)
-    return made
-
-
-def error_of(reader: Reader, trekkpliktig: str) -> ProducerError:
-    with pytest.raises(ProducerError) as caught:
-        reader.source.fetch_page(trekkpliktig, 0)
-    return caught.value
-
-
-PASSING = [
-    Fault(FaultKind.STATUS, times=2, status=500, kode="KB-001"),
-    Fault(FaultKind.STATUS, times=1, status=429, seconds=0),
-    Fault(FaultKind.STATUS, times=1, status=503, seconds=0, as_http_date=True),
-    Fault(FaultKind.RESET, times=2),
-    Fault(FaultKind.TRUNCATED, times=1),
-    Fault(FaultKind.BODY, times=1, body="<html>Logg inn</html>", content_type="text/html"),
-    Fault(FaultKind.BODY, times=1, body='{"kode":"KB-001"}'),
-    Fault(FaultKind.BODY, times=1, body='[{"trekkid":"1","sekvensnummer":'),
-    Fault(FaultKind.BODY, times=1, body='[{"partIdentifikator":"1","aapentKravMedGjenstaaendeBeloep":[]}]'),
-    Fault(FaultKind.BODY, times=1, status=302, body=""),
-]
-
-
-@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.kind.value} {fault.status} {fault.body[:9]}")
-def test_a_passing_failure_is_bridged_inside_the_call(
-    outside: OutsideWorld, reader: Reader, trekkpliktig: str, fault: Fault
-) -> None:
-    outside.skatteetaten.add_fault(Fault(**{name: getattr(fault, name) for name in fault.__struct_fields__}))
-    assert len(reader.source.fetch_page(trekkpliktig, 0).elements) == 3
-    assert outside.skatteetaten.faults.faults == []
-
-
-@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.kind.value} {fault.status} {fault.body[:9]}")
-def test_a_lasting_failure_is_an_error_and_never_an_empty_page(
-    outside: OutsideWorld, reader: Reader, trekkpliktig: str, fault: Fault
-) -> None:
-    lasting = {name: getattr(fault, name) for name in fault.__struct_fields__} | {"times": None}
-    outside.skatteetaten.add_fault(Fault(**lasting))
-    reader.stop.set()  # no second try
-    assert isinstance(error_of(reader, trekkpliktig), RetryableError)
-    assert isinstance(reader.source.fetch_trekkpaalegg(trekkpliktig, "any", 1), Failed)
-
-
-@pytest.mark.parametrize("shape", list(ErrorShape))
-@pytest.mark.parametrize("status", [400, 403, 404, 406])
-def test_a_refused_list_suspends_whatever_the_shape_of_the_error(
-    outside: OutsideWorld, reader: Reader, trekkpliktig: str, status: int, shape: ErrorShape
-) -> None:
-    fault = Fault(FaultKind.STATUS, times=None, status=status, kode="KB-005", error_shape=shape)
-    outside.skatteetaten.add_fault(fault)
-    error = error_of(reader, trekkpliktig)
-    assert isinstance(error, SuspendedError)
-    assert f"HTTP {status}" in str(error)
-    assert len(outside.skatteetaten.calls) == 1
-
-
-def test_a_token_that_ended_early_is_renewed_once(outside: OutsideWorld, reader: Reader, trekkpliktig: str) -> None:
-    reader.source.fetch_page(trekkpliktig, 0)
-    outside.skatteetaten.add_fault(Fault(FaultKind.EXPIRED_TOKEN))
-    assert len(reader.source.fetch_page(trekkpliktig, 0).elements) == 3
-    assert reader.listener.tokens == ["ok", "ok"]
-    assert reader.listener.calls == [("list", "200"), ("list", "401"), ("list", "200")]
-
-
-def test_a_new_token_that_is_refused_too_suspends(outside: OutsideWorld, reader: Reader, trekkpliktig: str) -> None:
-    outside.skatteetaten.add_fault(Fault(FaultKind.EXPIRED_TOKEN, times=None))
-    assert isinstance(error_of(reader, trekkpliktig), SuspendedError)
-    assert reader.listener.calls == [("list", "401"), ("list", "401")]
-
-
-def test_a_long_pause_asked_for_is_left_to_the_schedule(
-    outside: OutsideWorld, reader: Reader, trekkpliktig: str
-) -> None:
-    outside.skatteetaten.add_fault(Fault(FaultKind.STATUS, status=429, seconds=86_400))
-    error = error_of(reader, trekkpliktig)
-    assert isinstance(error, RetryableError)
-    assert error.retry_after_seconds == 3600
-    assert len(reader.listener.calls) == 1
-
-
-def test_an_answer_of_200_megabytes_is_given_up_and_not_held(
-    outside: OutsideWorld, reader: Reader, trekkpliktig: str
-) -> None:
-    reader.source.fetch_page(trekkpliktig, 0)
-    outside.skatteetaten.add_fault(Fault(FaultKind.FILLER, times=None, size_bytes=200 * MEGABYTE))
-    tracemalloc.start()
-    error = error_of(reader, trekkpliktig)
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert isinstance(error, RetryableError)
-    assert "larger than" in str(error)
-    assert peak_bytes < 40 * MEGABYTE
+    return employer_with_three_orders(outside)
 
 
 def test_never_more_calls_at_a_time_than_allowed(outside: OutsideWorld, http: httpx.Client, trekkpliktig: str) -> None:
@@ -285,24 +131,3 @@ def test_every_call_tells_who_calls_and_is_logged_with_its_own_korrelasjonsid(
     assert isinstance(first, Trekkpaalegg)
     assert first.skyldner.reveal() not in repr(lines)
     assert "Bearer" not in repr(lines)
-
-
-def test_an_outage_is_an_error_and_its_end_is_seen(outside: OutsideWorld, reader: Reader, trekkpliktig: str) -> None:
-    reader.source.fetch_page(trekkpliktig, 0)
-    outside.stop_api()
-    try:
-        assert isinstance(error_of(reader, trekkpliktig), RetryableError)
-        assert {status for _, status in reader.listener.calls[1:]} == {"failed"}
-    finally:
-        outside.start_api()
-    assert len(reader.source.fetch_page(trekkpliktig, 0).elements) == 3
-
-
-def test_a_stop_ends_the_pause_between_tries(outside: OutsideWorld, reader: Reader, trekkpliktig: str) -> None:
-    outside.skatteetaten.add_fault(Fault(FaultKind.STATUS, times=None, status=503, seconds=5))
-    timer = threading.Timer(0.05, reader.stop.set)
-    timer.start()
-    begun = time.monotonic()
-    error_of(reader, trekkpliktig)
-    timer.join()
-    assert time.monotonic() - begun < 3
