@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import shutil
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from confluent_kafka import Consumer, TopicPartition
 
-from consumers.apply import apply
-from consumers.decode import Decoder
-from consumers.errors import FatalError
-from consumers.incoming import Incoming, incoming_of
 from consumers.ledger import tables
-from consumers.ledger.opening import open_engine, open_ledger
-from consumers.ledger.port import Advance
-from consumers.settings import Settings
 from consumers.verify.findings import Difference
-from consumers.verify.proof import ProofOptions, prove
-from sandbox.event_stream import ROUGH, EventTopics, make_stream
-from sandbox.unseen import Unseen
+from sandbox.ledger_rows import by_hand, every_row
+from tests.integration.proved_ledger import (
+    CHECK_OF,
+    PARTITIONS,
+    STREAM,
+    Stage,
+    at,
+    expected,
+    found,
+    row_of,
+    stage_on,
+    url_of_no_ledger,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from confluent_kafka import Message
-
-    from consumers.verify.findings import Proof
     from sandbox.kafka import EmbeddedKafka
-    from sandbox.postgresql import EmbeddedPostgresql
 
 pytestmark = pytest.mark.kafka
 
-PARTITIONS = 2
-STREAM = make_stream(11, 40, roughness=ROUGH)
 PRESENT = {each.trekkpaalegg.trekkid for each in STREAM}
 TABLES = (
     tables.trekkpaalegg,
@@ -46,59 +39,17 @@ TABLES = (
     tables.trekkpaalegg_versjon_replaced,
     tables.trekkstoerrelse_for_periode,
 )
-CHECK_OF = {
-    "trekkpaalegg": "ledger_newest",
-    "trekkpaalegg_versjon": "ledger_history",
-    "trekkpaalegg_versjon_replaced": "ledger_replaced",
-    "trekkstoerrelse_for_periode": "ledger_periods",
-}
-
-
-class Stage:
-    """One stream in a topic, and ledgers that are filled from it."""
-
-    def __init__(self, kafka: EmbeddedKafka, prefix: str) -> None:
-        self.prefix = prefix
-        self.settings = Settings(kafka_brokers=kafka.bootstrap_servers, topic_prefix=prefix)
-        self.topics = EventTopics(kafka.bootstrap_servers, prefix, partitions=PARTITIONS)
-        self.topics.write(STREAM)
-
-    def fill(self, url: str, role: str = "versjoner", share: float = 1.0) -> None:
-        """Apply the first part of each partition, as the consumer does."""
-        topic, decode = f"{self.prefix}-{role}", Decoder().decode_trekkpaalegg_versjon
-        with contextlib.closing(open_ledger(url)) as ledger:
-            for partition in range(PARTITIONS):
-                messages = self._messages(topic, partition)
-                messages = messages[: int(len(messages) * share)]
-                batch = [incoming_of(message, topic, decode) for message in messages]
-                assert all(isinstance(each, Incoming) for each in batch)
-                end = (messages[-1].offset() or 0) + 1
-                with ledger.transaction({(topic, partition): Advance(0, end)}) as transaction:
-                    transaction.write(apply(transaction, batch, newest_only=role == "gjeldende"))
-
-    def prove(self, url: str) -> Proof:
-        return prove(self.settings, ProofOptions(ledger_url=url), Unseen())
-
-    def _messages(self, topic: str, partition: int) -> list[Message]:
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.settings.kafka_brokers,
-                "group.id": self.prefix,
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 20,
-            }
-        )
-        with contextlib.closing(consumer):
-            consumer.assign([TopicPartition(topic, partition, 0)])
-            polled = iter(lambda: consumer.poll(10), None)
-            return list(itertools.takewhile(lambda message: message.error() is None, polled))
 
 
 @pytest.fixture(scope="module")
 def stage(kafka: EmbeddedKafka) -> Iterator[Stage]:
-    made = Stage(kafka, f"test-{uuid.uuid4().hex[:12]}")
-    yield made
-    made.topics.close()
+    with stage_on(kafka) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return url_of_no_ledger(request, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +57,6 @@ def sqlite_template(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("ledger") / "filled.db"
     stage.fill(f"sqlite:///{path}")
     return path
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a ledger that is not there yet."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    server: EmbeddedPostgresql = request.getfixturevalue("postgresql")
-    return f"{server.url}?options=-csearch_path%3Dverify_{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture
@@ -125,50 +67,6 @@ def filled(empty: str, stage: Stage, sqlite_template: Path) -> str:
     else:
         stage.fill(empty)
     return empty
-
-
-def by_hand(url: str, *statements: sa.Executable) -> int:
-    """Change the ledger as a person with a database tool would; how many rows were changed."""
-    engine = open_engine(url)
-    with engine.begin() as connection:
-        return sum(connection.execute(statement).rowcount for statement in statements)
-
-
-def row_of(url: str, table: sa.Table) -> sa.Row:
-    engine = open_engine(url, read_only=True)
-    with engine.connect() as connection:
-        row = connection.execute(sa.select(table).order_by(*table.primary_key.columns)).first()
-        assert row is not None
-        return row
-
-
-def at(table: sa.Table, row: sa.Row) -> sa.ColumnElement[bool]:
-    return sa.and_(*[column == row._mapping[column] for column in table.primary_key.columns])  # noqa: SLF001 - public by SQLAlchemy's documentation
-
-
-def found(proof: Proof) -> dict[str, list[tuple[str, str | None, int | None, tuple[str, ...]]]]:
-    """What is not as it should be; holes of the stream, for which no positions stand, aside."""
-    return {
-        check.name: [(each.what, each.trekkid, each.trekkversjon, each.fields) for each in check.differences]
-        for check in proof.checks
-        if not check.ok and check.name != "complete"
-    }
-
-
-def expected(table: sa.Table, row: sa.Row, what: str, field: str | None) -> dict[str, list]:
-    """The difference that a change to this row must be told as; a period is told with its place."""
-    mapping = row._mapping  # noqa: SLF001 - as above
-    fields: tuple[str, ...] = (field,) if field else ()
-    version = mapping.get("trekkversjon")
-    if table is tables.trekkstoerrelse_for_periode:
-        place = f"[{mapping['nummer']}]"
-        fields = (f"{place}.{field}" if field else place,)
-        version = newest_version(mapping["trekkid"])
-    return {CHECK_OF[table.name]: [(what, mapping["trekkid"], version, fields)]}
-
-
-def newest_version(trekkid: str) -> int:
-    return max(each.trekkpaalegg.trekkversjon for each in STREAM if each.trekkpaalegg.trekkid == trekkid)
 
 
 def test_a_ledger_that_was_filled_from_the_topic_passes(stage: Stage, filled: str) -> None:
@@ -203,7 +101,7 @@ def test_a_deleted_row_is_found(stage: Stage, filled: str, table: sa.Table) -> N
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_a_surplus_row_is_found(stage: Stage, filled: str, table: sa.Table) -> None:
     row = row_of(filled, table)
-    values = dict(row._mapping) | {"trekkid": "77"}  # noqa: SLF001 - as above
+    values = dict(row._mapping) | {"trekkid": "77"}  # noqa: SLF001 - public by SQLAlchemy's documentation
     by_hand(filled, sa.insert(table).values(values))
     ((what, trekkid, _, _),) = found(stage.prove(filled))[CHECK_OF[table.name]]
     assert (what, trekkid) == ("in the ledger and not in the topic", "77")
@@ -257,56 +155,11 @@ def test_text_that_was_only_written_in_another_way_is_no_difference(stage: Stage
     assert found(stage.prove(filled)) == {}
 
 
-def test_a_ledger_that_is_behind_is_compared_up_to_its_own_offsets(stage: Stage, empty: str) -> None:
-    stage.fill(empty, share=0.5)
-    proof = stage.prove(empty)
-    assert found(proof) == {}
-    (offsets,) = [check for check in proof.checks if check.name == "ledger_offsets"]
-    behind = int(offsets.notes[0].split()[0])
-    assert len(STREAM) * 0.4 < behind < len(STREAM) * 0.6
-    assert offsets.notes[0].endswith("events are not in the ledger yet: compared up to the ledger's own offsets")
-
-
 def test_offsets_beyond_the_end_are_found(stage: Stage, filled: str) -> None:
     table = tables.ledger_offset
     by_hand(filled, sa.update(table).where(table.c.partition == 1).values(next_offset=1_000_000))
     ((what, _, _, _),) = found(stage.prove(filled))["ledger_offsets"]
     assert what.startswith("the ledger is at 1000000, beyond the topic's end at ")
-
-
-def test_an_offset_that_was_moved_without_its_rows_is_found(stage: Stage, empty: str) -> None:
-    stage.fill(empty, share=0.5)
-    table = tables.ledger_offset
-    by_hand(empty, sa.update(table).where(table.c.partition == 0).values(next_offset=table.c.next_offset + 1))
-    assert "ledger_history" in found(stage.prove(empty))
-
-
-def test_a_ledger_of_newest_versions_is_compared_with_gjeldende(stage: Stage, empty: str) -> None:
-    stage.fill(empty, "gjeldende")
-    proof = stage.prove(empty)
-    assert found(proof) == {}
-    names = [check.name for check in proof.checks]
-    assert "ledger_newest" in names
-    assert "ledger_history" not in names
-    table = tables.trekkpaalegg
-    row = row_of(empty, table)
-    by_hand(empty, sa.update(table).where(at(table, row)).values(trekkstatus="ukjent"))
-    assert found(stage.prove(empty)) == expected(table, row, "otherwise than in the topic", "trekkstatus")
-
-
-def test_a_ledger_that_went_on_after_a_replay_of_the_current_state_is_compared_with_both(
-    stage: Stage, empty: str
-) -> None:
-    stage.fill(empty, "gjeldende", share=0.5)
-    stage.fill(empty)
-    proof = stage.prove(empty)
-    assert found(proof) == {}
-    (offsets,) = [check for check in proof.checks if check.name == "ledger_offsets"]
-    assert offsets.notes == ["the ledger was filled from gjeldende: only its newest versions are compared"]
-    table = tables.trekkpaalegg
-    row = row_of(empty, table)
-    by_hand(empty, sa.update(table).where(at(table, row)).values(trekkstatus="ukjent"))
-    assert found(stage.prove(empty)) == expected(table, row, "otherwise than in the topic", "trekkstatus")
 
 
 def test_a_conflict_that_the_ledger_has_recorded_is_told(stage: Stage, filled: str) -> None:
@@ -318,14 +171,3 @@ def test_a_conflict_that_the_ledger_has_recorded_is_told(stage: Stage, filled: s
     what = "came with other content than the same version before"
     place = f"{stage.prefix}-versjoner/0/3"
     assert check.differences == [Difference(what, row.trekkid, row.trekkversjon, place=place)]
-
-
-def test_a_ledger_that_is_not_there_is_no_equal_ledger(stage: Stage, empty: str) -> None:
-    with pytest.raises(FatalError):
-        stage.prove(empty)
-
-
-def every_row(url: str, table: sa.Table) -> list[sa.Row]:
-    engine = open_engine(url, read_only=True)
-    with engine.connect() as connection:
-        return list(connection.execute(sa.select(table).order_by(*table.primary_key.columns)))
