@@ -29,6 +29,7 @@ from producer.publish.acls import operations_needed
 from producer.publish.admin import KafkaAdmin
 from producer.publish.explained import ExplainedPublisher
 from producer.publish.kafka import KafkaLanePublisher
+from producer.publish.lone_broker import lone_broker_warnings
 from producer.publish.signal_log import SignalLog
 from producer.publish.standstill import find_standstill
 from producer.publish.topics import Topics, durability_warnings, start_faults
@@ -90,14 +91,15 @@ def find_cluster(settings: Settings) -> Found:
     `NotPermittedError` that names every right on them that is missing.
     """
     topics = Topics.of(settings.topic_prefix)
-    admin = KafkaAdmin(kafka_properties(settings))
+    properties = kafka_properties(settings)
+    admin = KafkaAdmin(properties)
     found = admin.describe(topics, operations_needed(topics))
     lanes = admin.lane_count(topics.positions) if topics.positions in found else None
     faults = start_faults(settings.topic_prefix, found, lanes)
     if faults or lanes is None:
         raise FatalError("; ".join(faults) or "the number of lanes is not recorded: run `topics apply`")
     smallest = min(int(topic.config.get("max.message.bytes", BATCH_BYTES_MAX)) for topic in found.values())
-    warnings = durability_warnings(found, len(admin.broker_addresses()))
+    warnings = durability_warnings(found, len(admin.broker_addresses())) + lone_broker_warnings(properties)
     return Found(lanes, min(smallest, BATCH_BYTES_MAX), tuple(warnings))
 
 

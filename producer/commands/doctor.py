@@ -21,6 +21,7 @@ from producer.kafka_properties import kafka_properties
 from producer.properties_file import has_brokers
 from producer.publish.acls import operations_needed
 from producer.publish.admin import KafkaAdmin
+from producer.publish.lone_broker import lone_broker_warnings
 from producer.publish.topics import Topics, differences, durability_warnings, start_faults, wanted_topics
 from producer.source.client import SkatteetatenClient
 from producer.source.exchange import open_http_client
@@ -186,7 +187,8 @@ class _Examination:
             raise _SkippedError("needs Kafka")
         prefix = self._settings.topic_prefix
         names = Topics.of(prefix)
-        admin = KafkaAdmin(kafka_properties(self._settings))
+        properties = kafka_properties(self._settings)
+        admin = KafkaAdmin(properties)
         found = admin.describe(names, operations_needed(names))
         lanes = admin.lane_count(names.positions) if names.positions in found else None
         faults = start_faults(prefix, found, lanes)
@@ -195,7 +197,8 @@ class _Examination:
         partitions = lanes or 0
         odd = differences(wanted_topics(prefix, partitions=partitions), found)
         told = "".join(f"\n{each.topic}: {each.what} is {each.found}, by default {each.wanted}" for each in odd)
-        told += "".join(f"\nwarning: {each}" for each in durability_warnings(found, len(admin.broker_addresses())))
+        warnings = durability_warnings(found, len(admin.broker_addresses())) + lone_broker_warnings(properties)
+        told += "".join(f"\nwarning: {each}" for each in warnings)
         workers = admin.group_members(self._settings.application_id)
         return f"all five, {lanes} lanes, {workers} workers running{told}"
 

@@ -1,4 +1,4 @@
-"""A lone broker that is stopped while transactions are committed leaves none of them hanging."""
+"""A lone broker that is stopped while transactions are committed leaves none of them hanging; one that may is told."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from producer.publish.lone_broker import WARNING, lone_broker_warnings
 from sandbox.kafka import EmbeddedKafka
+from sandbox.secured_kafka import SecuredKafka
 from sandbox.waiting import until
 
 pytestmark = pytest.mark.kafka
@@ -84,3 +86,15 @@ def test_no_transaction_hangs_after_a_lone_broker_was_stopped() -> None:
             until(
                 lambda: ends(kafka, "read_committed") == ends(kafka, "read_uncommitted"), CALL_SECONDS_MAX, "none hangs"
             )
+
+
+@pytest.mark.parametrize(("hands_over", "told"), [("true", [WARNING]), ("false", [])])
+def test_a_lone_broker_that_hands_over_is_told(hands_over: str, told: list[str]) -> None:
+    with EmbeddedKafka(properties={"controlled.shutdown.enable": hands_over}) as kafka:
+        assert lone_broker_warnings({"bootstrap.servers": kafka.bootstrap_servers}) == told
+
+
+def test_what_may_not_be_seen_is_not_told() -> None:
+    with SecuredKafka() as kafka:
+        kafka.set_password("trekk", "secret")
+        assert lone_broker_warnings(kafka.scram_properties("trekk", "secret")) == []
