@@ -18,7 +18,7 @@ from consumers.observe.port import Look
 from consumers.stream.diagnosis import LastReason
 from consumers.stream.kafka_errors import UNKNOWN_TOPIC, passes, translated
 from consumers.stream.membership import leave, member_settings
-from consumers.stream.partitions import CALL_SECONDS_MAX, partitions_of
+from consumers.stream.partitions import partitions_of, watermarks_of
 from consumers.stream.port import Batch
 from consumers.stream.standing import Standing
 
@@ -149,9 +149,7 @@ class Subscription:
         )
         try:
             return {
-                partition: consumer.get_watermark_offsets(
-                    TopicPartition(self.topic, partition), timeout=CALL_SECONDS_MAX
-                )[1]
+                partition: watermarks_of(consumer, self.topic, partition, self._reason)[1]
                 for partition in self._see_topic()
             }
         except KafkaException as error:

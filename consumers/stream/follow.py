@@ -15,7 +15,7 @@ from consumers.observe.port import Look
 from consumers.stream.diagnosis import LastReason
 from consumers.stream.forgotten import Forgotten
 from consumers.stream.kafka_errors import ALL_DOWN, ends, translated
-from consumers.stream.partitions import CALL_SECONDS_MAX, partitions_of
+from consumers.stream.partitions import partitions_of, watermarks_of
 from consumers.stream.statistics import INTERVAL_SECONDS, Seen, seen_in
 
 if TYPE_CHECKING:
@@ -190,9 +190,7 @@ class Follower:
         starts = []
         for partition in partitions_of(self._consumer, self.topic, self._reason):
             # Of a reader of what is committed, the end is that of the last transaction that has ended.
-            low, end = self._consumer.get_watermark_offsets(
-                TopicPartition(self.topic, partition), timeout=CALL_SECONDS_MAX
-            )
+            low, end = watermarks_of(self._consumer, self.topic, partition, self._reason)
             start = low if from_beginning else end
             if next_offsets is not None:
                 start = next_offsets.get(partition, low)
@@ -209,8 +207,7 @@ class Follower:
         asking = Consumer({**settings, "isolation.level": "read_uncommitted"}, logger=_SILENT)
         try:
             for partition, start in self._positions.items():
-                place = TopicPartition(self.topic, partition)
-                _, end = asking.get_watermark_offsets(place, timeout=CALL_SECONDS_MAX)
+                _, end = watermarks_of(asking, self.topic, partition, self._reason)
                 if start < end:
                     self._ahead[partition] = end
         finally:

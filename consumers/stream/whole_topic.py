@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,8 +13,8 @@ from consumers.errors import FatalError
 from consumers.exit_codes import StoppedError
 from consumers.stream.consume import Subscription
 from consumers.stream.diagnosis import LastReason
-from consumers.stream.kafka_errors import ends, passes, translated
-from consumers.stream.partitions import CALL_SECONDS_MAX, SHORT_CALL_SECONDS
+from consumers.stream.kafka_errors import ends, translated
+from consumers.stream.partitions import CALL_SECONDS_MAX, answered
 
 if TYPE_CHECKING:
     import threading
@@ -137,12 +136,9 @@ class TopicDesk:
 
     def _called(self, call: Callable[[float], T]) -> T:
         """What the call gives, which takes how long it may last; it is made again as long as trouble may pass."""
-        deadline = time.monotonic() + self._seconds_max
-        while True:
-            try:
-                return call(SHORT_CALL_SECONDS)
-            except KafkaException as error:
-                if self._stopping.is_set():
-                    raise StoppedError from error
-                if not passes(error.args[0]) or time.monotonic() > deadline:
-                    raise
+        try:
+            return answered(call, lambda: not self._stopping.is_set(), self._seconds_max)
+        except KafkaException as error:
+            if self._stopping.is_set():
+                raise StoppedError from error
+            raise

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from consumers.errors import FatalError, RetryableError
 from consumers.stream.diagnosis import LastReason
 from consumers.stream.kafka_errors import UNKNOWN_TOPIC, ends, translated
+from consumers.stream.partitions import partitions_of, watermarks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from consumers.errors import ConsumerError
 
-CALL_SECONDS_MAX = 10.0
 SILENCE_SECONDS_MAX = 60.0
 BATCH_RECORDS_MAX = 10_000
 _WAIT_SECONDS = 0.02
@@ -122,19 +122,14 @@ class CommittedReader:
         return messages
 
     def _watermarks(self, consumer: Consumer) -> dict[int, tuple[int, int]]:
+        # Between two readings the client reads nothing, so that no message is lost when librdkafka tells its reasons.
         try:
-            found = consumer.list_topics(self.topic, timeout=CALL_SECONDS_MAX).topics[self.topic]
-            if found.error is None:
-                return {
-                    partition: consumer.get_watermark_offsets(
-                        TopicPartition(self.topic, partition), timeout=CALL_SECONDS_MAX
-                    )
-                    for partition in sorted(found.partitions)
-                }
+            return {
+                partition: watermarks_of(consumer, self.topic, partition, self._reason)
+                for partition in partitions_of(consumer, self.topic, self._reason)
+            }
         except KafkaException as error:
-            consumer.poll(0)  # librdkafka tells its reasons within; nothing is given between two readings
             raise self._translated(error.args[0]) from error
-        raise self._translated(found.error)
 
     def _translated(self, error: KafkaError) -> ConsumerError:
         if error.code() in UNKNOWN_TOPIC:

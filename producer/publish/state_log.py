@@ -13,6 +13,7 @@ from producer.connection.permission import TOPIC, Right, not_permitted
 from producer.connection.renewal import client_made_later
 from producer.encode.state import decode_lane_count
 from producer.errors import RetryableError
+from producer.publish.partition_end import end_of
 from producer.publish.state_records import LANE_COUNT_KEY, lane_state_of
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def read_to_end(
         )
     try:
         whole = TopicPartition(topic, partition, start)
-        _, end = consumer.get_watermark_offsets(whole, timeout=stalled_seconds_max)
+        end = end_of(consumer, topic, partition, stalled_seconds_max)
         consumer.assign([whole])
         yield from _consume_until(consumer, end, f"partition {partition} of {topic}", stalled_seconds_max)
     except KafkaException as error:

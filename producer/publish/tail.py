@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from producer.connection.brokers import ALL_FORGOTTEN, Brokers, watching
 from producer.errors import RetryableError
+from producer.publish.partition_end import end_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,12 +38,12 @@ class Tail:
         try:
             for topic in topics:
                 for partition in range(partitions):
-                    self._reached[topic, partition] = self._end(topic, partition)
+                    self._reached[topic, partition] = end_of(self._consumer, topic, partition, _CALL_SECONDS_MAX)
             self._next |= self._reached
             self._begin()
         except KafkaException as error:
             self._consumer.close()
-            raise RetryableError(f"the topics cannot be read: {error.args[0].name()}") from error
+            raise _unread(error) from error
 
     def _connect(self) -> Consumer:
         settings = {
@@ -88,13 +89,20 @@ class Tail:
         self._begin()
 
     def ends(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-        """Where the partitions of these topics end now; what was committed before this call lies below."""
-        return {place: self._end(*place) for place in self._reached if place[0] in topics}
+        """Where the partitions of these topics end now; what was committed before this call lies below.
+
+        Raises `RetryableError`.
+        """
+        wanted = [place for place in self._reached if place[0] in topics]
+        try:
+            return {place: end_of(self._consumer, *place, _CALL_SECONDS_MAX) for place in wanted}
+        except KafkaException as error:
+            raise _unread(error) from error
 
     def has_reached(self, ends: Mapping[tuple[str, int], int]) -> bool:
         """Whether everything below these ends was read."""
         return all(self._reached[place] >= end for place, end in ends.items())
 
-    def _end(self, topic: str, partition: int) -> int:
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_CALL_SECONDS_MAX)
-        return end
+
+def _unread(error: KafkaException) -> RetryableError:
+    return RetryableError(f"the topics cannot be read: {error.args[0].name()}")

@@ -7,6 +7,7 @@ with the tests that started them, also after kill -9, and no image such as testc
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -16,15 +17,26 @@ _QUIET_SECONDS = 3.0
 """So long no container with the label must have been seen: one may have been asked for just before the end."""
 
 
+_LEFT_BEHIND = 'exec 3<&0; "$@" <&3 3<&- &'
+"""A shell leaves the watchdog behind and ends: it outlives this process for a moment, so it is no child of it."""
+
+
 @cache
-def watch_over(label: str) -> subprocess.Popen[bytes]:
-    """Have a watchdog for this label as long as this process lives; it ends with it. The second call does nothing."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "sandbox.containers.watchdog", label],
-        stdin=subprocess.PIPE,
+def watch_over(label: str) -> int:
+    """Have a watchdog for this label as long as this process lives; it ends with it. The second call does nothing.
+
+    Gives back what the kernel closes with this process, and nobody before: the watchdog's standard input.
+    """
+    standard_input, kept = os.pipe()
+    subprocess.run(
+        ["/bin/sh", "-c", _LEFT_BEHIND, "watchdog", sys.executable, "-m", "sandbox.containers.watchdog", label],
+        stdin=standard_input,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
+        check=True,
     )
+    os.close(standard_input)
+    return kept
 
 
 def main() -> None:
