@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
+from enum import IntEnum
 from typing import Any
 
 import msgspec
@@ -21,35 +23,45 @@ AHEAD_EACH_MAX = 4
 """So many ordinary calls are prepared, or being so, for each that is made at once: a token that waits grows old."""
 
 
+class Kind(IntEnum):
+    """What a call is for. `BULK` are those that bring much."""
+
+    URGENT = 0
+    ORDINARY = 1
+    BULK = 2
+
+
+_NOT_URGENT = (Kind.ORDINARY, Kind.BULK)
+
+
 class _Waiting(msgspec.Struct, frozen=True):
     future: Future[Any]
     call: Callable[..., object]
     arguments: tuple[object, ...]
-    urgent: bool
+    kind: Kind
     prepare: Callable[[], object] | None
 
 
 class _Rows:
-    """Two rows, each in the order that its calls came; with an executor a notified employer would wait behind all."""
+    """A row for each kind, in the order that its calls came; with an executor the urgent would wait behind all."""
 
     def __init__(self) -> None:
-        self._urgent: deque[_Waiting] = deque()
-        self._ordinary: deque[_Waiting] = deque()
+        self._rows: dict[Kind, deque[_Waiting]] = {kind: deque() for kind in Kind}
         self._turns = 0
 
     def __len__(self) -> int:
-        return len(self._urgent) + len(self._ordinary)
+        return sum(len(row) for row in self._rows.values())
 
     def put(self, waiting: _Waiting) -> None:
-        (self._urgent if waiting.urgent else self._ordinary).append(waiting)
+        self._rows[waiting.kind].append(waiting)
 
-    def take(self, *, urgent_only: bool = False) -> _Waiting | None:
-        """The next one, which is now out of its row."""
+    def take(self, but: Collection[Kind] = ()) -> _Waiting | None:
+        """The next one, which is now out of its row; none of the kinds in `but`. Ordinary and bulk ones take turns."""
         self._turns += 1
-        rows = [self._urgent] if urgent_only else [self._urgent, self._ordinary]
-        if self._turns % (URGENT_IN_A_ROW_MAX + 1) == 0:
-            rows.reverse()
-        return next((row.popleft() for row in rows if row), None)
+        others = [Kind.ORDINARY, Kind.BULK] if self._turns % 2 else [Kind.BULK, Kind.ORDINARY]
+        is_others_turn = self._turns % (URGENT_IN_A_ROW_MAX + 1) == 0
+        kinds = [*others, Kind.URGENT] if is_others_turn else [Kind.URGENT, *others]
+        return next((self._rows[kind].popleft() for kind in kinds if self._rows[kind] and kind not in but), None)
 
 
 class CallPool:
@@ -58,9 +70,15 @@ class CallPool:
     Preparing (fetching a token) is no call to the source. Done by the threads that call, it would take turns from
     those calls: with a token for each of many employers, half of them. So it is done ahead, by other threads, but not
     for many at once.
+
+    `bulk_max` tells how many bulk calls may be under way at once, at least one.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, bulk_max: Callable[[], int] = lambda: sys.maxsize) -> None:
+        self._bulk_max = bulk_max
+        self._bulk_under_way = 0
+        self._turns_owed = 0
+        """Turns that came while enough bulk calls were under way, and nothing else waited."""
         self._ahead_max = AHEAD_EACH_MAX * threads
         self._calling = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE_EACH * threads, thread_name_prefix="prepare")
@@ -74,14 +92,14 @@ class CallPool:
         self,
         call: Callable[..., object],
         *arguments: object,
-        urgent: bool = False,
+        kind: Kind = Kind.ORDINARY,
         prepare: Callable[[], object] | None = None,
     ) -> Future[Any]:
         """Have this called, after `prepare`; urgent ones before all others, each kind in the order it came.
 
         What `prepare` raises is how the call ends.
         """
-        waiting = _Waiting(Future(), call, arguments, urgent, prepare)
+        waiting = _Waiting(Future(), call, arguments, kind, prepare)
         rows, executor, turn = self._ready, self._calling, self._call_next
         if prepare is not None:
             rows, executor, turn = self._unprepared, self._preparing, self._prepare_next
@@ -103,10 +121,10 @@ class CallPool:
         Whatever waits is looked at again after each turn that took one, since another may have lost its own.
         """
         with self._lock:
-            waiting = self._unprepared.take(urgent_only=self._ahead >= self._ahead_max)
+            waiting = self._unprepared.take(but=_NOT_URGENT if self._ahead >= self._ahead_max else ())
             if waiting is None:
                 return
-            self._ahead += not waiting.urgent
+            self._ahead += waiting.kind in _NOT_URGENT
             self._look_again()
         try:
             if waiting.prepare is not None:
@@ -121,21 +139,38 @@ class CallPool:
                 self._calling.submit(self._call_next)
 
     def _call_next(self) -> None:
+        """Make one; none where all that wait are bulk calls, and enough of those are under way."""
         with self._lock:
-            waiting = self._ready.take()
-        if waiting is None:
-            raise AssertionError("one was put into a row for each turn")
+            is_enough = self._bulk_under_way >= self._bulk_max()
+            waiting = self._ready.take(but=(Kind.BULK,) if is_enough else ())
+            if waiting is None:
+                self._turns_owed += 1
+                return
+            self._bulk_under_way += waiting.kind is Kind.BULK
         self._begun(waiting)
         try:
             result = waiting.call(*waiting.arguments)
         except BaseException as error:  # noqa: BLE001 - carried to whoever asked, as an executor does
+            self._ended(waiting)
             waiting.future.set_exception(error)
         else:
+            self._ended(waiting)
             waiting.future.set_result(result)
+
+    def _ended(self, waiting: _Waiting) -> None:
+        """It is under way no more. Bulk calls that had to wait get their turns back, as many as may be made now."""
+        if waiting.kind is not Kind.BULK:
+            return
+        with self._lock:
+            self._bulk_under_way -= 1
+            given_back = max(min(self._turns_owed, self._bulk_max() - self._bulk_under_way), 0)
+            self._turns_owed -= given_back
+            for _ in range(0 if self._is_shut else given_back):
+                self._calling.submit(self._call_next)
 
     def _begun(self, waiting: _Waiting) -> None:
         """It counts as prepared ahead no more."""
-        if waiting.urgent or waiting.prepare is None:
+        if waiting.kind is Kind.URGENT or waiting.prepare is None:
             return
         with self._lock:
             self._ahead -= 1

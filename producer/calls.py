@@ -5,6 +5,8 @@ from __future__ import annotations
 import queue
 from typing import TYPE_CHECKING, Any
 
+from producer.call_pool import Kind
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     Answer = Callable[[], None]
 
 ANSWERS_AT_ONCE_MAX = 200
+BULK_ORDERS_MIN = 500
+"""A reading that has brought so many orders is likely to bring as many again with each further page."""
 
 
 class Calls:
@@ -28,15 +32,16 @@ class Calls:
 
     def ask_page(self, reading: Reading, cursor: int, take: Callable[[Future[Any]], None]) -> None:
         """Fetch a page; `take` gets the ended call."""
-        self._ask(take, reading, self._source.fetch_page, reading.trekkpliktig, cursor)
+        kind = Kind.BULK if reading.orders_seen >= BULK_ORDERS_MIN else Kind.ORDINARY
+        self._ask(take, reading, kind, self._source.fetch_page, reading.trekkpliktig, cursor)
 
     def ask_version(self, reading: Reading, wanted: tuple[str, int], take: Callable[[Future[Any]], None]) -> None:
         """Fetch one version by number; `take` gets the ended call."""
-        self._ask(take, reading, self._source.fetch_trekkpaalegg, reading.trekkpliktig, *wanted)
+        self._ask(take, reading, Kind.ORDINARY, self._source.fetch_trekkpaalegg, reading.trekkpliktig, *wanted)
 
     def ask(self, take: Callable[[Future[Any]], None], call: Callable[..., object], *arguments: object) -> None:
         """Have something else called, before what is merely due; `take` gets the ended call."""
-        done = self._pool.submit(call, *arguments, urgent=True)
+        done = self._pool.submit(call, *arguments, kind=Kind.URGENT)
         done.add_done_callback(lambda done: self._answers.put(lambda: take(done)))
 
     def put(self, answer: Answer) -> None:
@@ -55,8 +60,14 @@ class Calls:
             return
 
     def _ask(
-        self, take: Callable[[Future[Any]], None], reading: Reading, call: Callable[..., object], *arguments: object
+        self,
+        take: Callable[[Future[Any]], None],
+        reading: Reading,
+        kind: Kind,
+        call: Callable[..., object],
+        *arguments: object,
     ) -> None:
         prepare = self._source.preparation(reading.trekkpliktig)
-        done = self._pool.submit(call, *arguments, urgent=reading.urgent, prepare=prepare)
+        kind = Kind.URGENT if reading.urgent else kind
+        done = self._pool.submit(call, *arguments, kind=kind, prepare=prepare)
         done.add_done_callback(lambda done: self._answers.put(lambda: take(done)))

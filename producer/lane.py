@@ -23,9 +23,9 @@ from producer.plan import (
     READINGS_MIN,
     begin_reading,
     ends_wait_seconds,
-    first_to_publish,
     has_lost_its_place,
     is_urgent,
+    missed_after,
     readings_allowed,
     vanished_of,
 )
@@ -64,7 +64,7 @@ class Lane:
         self._watch = watch
         self._readings: dict[str, Reading] = {}
         self._ended: list[Reading] = []
-        self._others_waited = False
+        self._missed = 0
         self._elements_per_page = 0.0
         self._giving_way = parts.giving_way
         self._stopping = threading.Event()
@@ -239,9 +239,12 @@ class Lane:
 
     def _publish(self) -> None:
         """Put chunks that are ready, and all readings that have ended, into one transaction."""
-        all_ready = [reading for reading in self._readings.values() if reading.is_ready]
-        ready = first_to_publish(all_ready, self._giving_way.elements_max, urgent_alone=not self._others_waited)
-        self._others_waited = len(ready) < len(all_ready)
+        ready = [reading for reading in self._readings.values() if reading.is_ready]
+        with self._giving_way.chosen(ready, self._missed) as chosen:
+            self._missed = missed_after(self._missed, ready, chosen)
+            self._put(chosen)
+
+    def _put(self, ready: list[Reading]) -> None:
         ended, self._ended = self._ended, []
         try:
             detections = self._committer.commit(ready, ended)

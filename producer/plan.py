@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -94,13 +94,13 @@ def transaction_elements(*, is_told_lately: bool) -> int:
 
 
 def first_to_publish(
-    ready: list[Reading], elements_max: int = TRANSACTION_ELEMENTS_MAX, *, urgent_alone: bool = True
+    ready: Sequence[Reading], elements_max: int = TRANSACTION_ELEMENTS_MAX, *, urgent_alone: bool = True
 ) -> list[Reading]:
     """Which of the ready chunks the next transaction holds: the urgent alone where there are any, else some of all.
 
     What is notified meanwhile waits behind a transaction, so that holds `elements_max` orders or so. Without
     `urgent_alone` at least one of the others comes too: every second time, lest a stream of notifications keeps them
-    back for ever.
+    back for ever; see `missed_after`.
     """
     urgent = [reading for reading in ready if reading.urgent]
     others = [reading for reading in ready if not reading.urgent]
@@ -114,6 +114,12 @@ def first_to_publish(
             break
         first.append(reading)
     return first
+
+
+def missed_after(missed: int, ready: Iterable[Reading], chosen: Collection[Reading]) -> int:
+    """How many transactions in a row have held none of what is ready and not urgent, after one that holds `chosen`."""
+    others = [reading for reading in ready if not reading.urgent]
+    return missed + 1 if others and not any(reading in chosen for reading in others) else 0
 
 
 def is_urgent(reading: Reading, position: TrekkpliktigPosition, *, is_waited_for: bool) -> bool:

@@ -31,8 +31,8 @@ class Reading:
     """State of one reading. `cursor` is where it begins; `full` when it compares everything from 0.
 
     `found` says whether anything new has come; `wishes` are the ids of those that it is to fulfil; one that is `urgent`
-    has its calls made before others. `event_cursor` is how far Altinn had been asked when it began, None where it was
-    not; `is_told` whether events wanted the reading.
+    goes before others. `event_cursor` is how far Altinn had been asked when it began, None where it was not; `is_told`
+    whether events wanted the reading.
     """
 
     def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int, *, full: bool) -> None:
@@ -125,6 +125,12 @@ class Reading:
             self._pages[0] = page[count:]
         self._versions_under_way = len(wanted)
         return wanted
+
+    def shorten_chunk(self, elements_max: int) -> None:
+        """Put back what a chunk holds beyond so many elements, unless versions were fetched for it."""
+        if self.moves_position and not self.versions and len(self.chunk) > elements_max:
+            self._pages.appendleft(self.chunk[elements_max:])
+            self.chunk = self.chunk[:elements_max]
 
     def _ask_by_number(self, state: TrekkpliktigState, own: Container[str]) -> list[tuple[str, int]]:
         """At the end of a full reading: first what was missing, then what follows in orders that the list lacks."""

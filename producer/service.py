@@ -116,8 +116,8 @@ class Service:
         self._pull: PullParts | None = None
         if settings.pulls and self._own is not None and not self._is_command:
             self._pull = bootstrap.build_pull(settings, self._own, stopping)
-        self._pool = CallPool(settings.calls_share)
         self._giving_way = GivingWay()
+        self._pool = CallPool(settings.calls_share, self._giving_way.bulk_calls_max)
         self._lanes: dict[int, Lane] = {}
         self._reasons: dict[int, str | None] = {}
         self._kafka_trouble: str | None = None

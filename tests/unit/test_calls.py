@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from itertools import cycle
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.call_pool import AHEAD_EACH_MAX, URGENT_IN_A_ROW_MAX, CallPool
-from producer.calls import ANSWERS_AT_ONCE_MAX, Calls
+from producer.call_pool import AHEAD_EACH_MAX, URGENT_IN_A_ROW_MAX, CallPool, Kind
+from producer.calls import ANSWERS_AT_ONCE_MAX, BULK_ORDERS_MIN, Calls
 from producer.domain.trekkpaalegg import Origin
 from producer.errors import RetryableError, SuspendedError
 from producer.reading import Reading
@@ -92,7 +93,7 @@ def test_urgent_calls_are_made_before_those_that_wait_already_but_not_for_ever()
     with pool_of_one() as pool:
         pool.submit(gate.wait, 10)
         waiting = [pool.submit(made.append, f"ordinary {number}") for number in range(2)]
-        waiting += [pool.submit(made.append, "urgent", urgent=True) for _ in range(2 * URGENT_IN_A_ROW_MAX)]
+        waiting += [pool.submit(made.append, "urgent", kind=Kind.URGENT) for _ in range(2 * URGENT_IN_A_ROW_MAX)]
         gate.set()
         for each in waiting:
             each.result(10)
@@ -110,7 +111,7 @@ def test_calls_are_prepared_by_others_than_make_them_and_no_further_ahead_than_c
     while len(prepared) < 2 * AHEAD_EACH_MAX and time.monotonic() < deadline:
         time.sleep(0.001)
     urgent = threading.Event()
-    pool.submit(lambda: None, urgent=True, prepare=urgent.set)
+    pool.submit(lambda: None, kind=Kind.URGENT, prepare=urgent.set)
     assert urgent.wait(10), "urgent calls are prepared whatever waits"
     assert (sorted(prepared), [each.done() for each in under_way]) == (list(range(2 * AHEAD_EACH_MAX)), [False, False])
     gate.set()
@@ -133,9 +134,15 @@ def test_call_that_cannot_be_prepared_is_not_made_and_ends_as_its_preparing():
     assert made == ["made"]
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=60), st.integers(1, 3))
-def test_every_call_is_made_once_whichever_are_urgent_or_prepared_or_refused(kinds, threads):
-    pool, made, prepared = CallPool(threads), [], []
+@given(
+    st.lists(st.tuples(st.sampled_from(Kind), st.booleans(), st.booleans()), max_size=60),
+    st.integers(1, 3),
+    st.lists(st.integers(1, 3), min_size=1),
+)
+def test_every_call_is_made_once_whichever_are_urgent_or_bulk_or_prepared_or_refused(wanted, threads, bulk_maxima):
+    """How many bulk calls may be under way changes all the time."""
+    changing = cycle(bulk_maxima)
+    pool, made, prepared = CallPool(threads, lambda: next(changing)), [], []
 
     def prepare(number, refuses):
         prepared.append(number)
@@ -146,22 +153,83 @@ def test_every_call_is_made_once_whichever_are_urgent_or_prepared_or_refused(kin
         pool.submit(
             made.append,
             number,
-            urgent=urgent,
+            kind=kind,
             prepare=(lambda number=number, refuses=refuses: prepare(number, refuses)) if prepares else None,
         )
-        for number, (urgent, prepares, refuses) in enumerate(kinds)
+        for number, (kind, prepares, refuses) in enumerate(wanted)
     ]
     refused = [number for number, each in enumerate(submitted) if each.exception(30) is not None]
     pool.shutdown()
-    assert sorted(prepared) == [number for number, (_, prepares, _) in enumerate(kinds) if prepares]
-    assert refused == [number for number, (_, prepares, refuses) in enumerate(kinds) if prepares and refuses]
-    assert sorted(made + refused) == list(range(len(kinds)))
+    assert sorted(prepared) == [number for number, (_, prepares, _) in enumerate(wanted) if prepares]
+    assert refused == [number for number, (_, prepares, refuses) in enumerate(wanted) if prepares and refuses]
+    assert sorted(made + refused) == list(range(len(wanted)))
 
 
 def test_every_call_of_many_threads_is_made_once():
     pool, made = CallPool(5), []
-    numbers = [pool.submit(made.append, number, urgent=number % 3 == 0) for number in range(2000)]
+    numbers = [pool.submit(made.append, number, kind=Kind(number % 3)) for number in range(2000)]
     for each in numbers:
         each.result(30)
     pool.shutdown()
     assert sorted(made) == list(range(2000))
+
+
+def test_few_bulk_calls_are_under_way_at_once_while_others_pass_them_and_all_are_made():
+    allowed, gate, under_way, at_once, made = [2], threading.Event(), set(), [], []
+    lock = threading.Lock()
+
+    def bring_much(number):
+        with lock:
+            under_way.add(number)
+            at_once.append(len(under_way))
+        assert gate.wait(30)
+        with lock:
+            under_way.remove(number)
+            made.append(number)
+
+    pool = CallPool(5, lambda: allowed[0])
+    bulk = [pool.submit(bring_much, number, kind=Kind.BULK) for number in range(20)]
+    for kind in (Kind.ORDINARY, Kind.URGENT) * 5:
+        pool.submit(lambda: None, kind=kind).result(30)
+    assert sorted(under_way) == [0, 1]
+    gate.set()
+    for each in bulk:
+        each.result(30)
+    pool.shutdown()
+    assert max(at_once) == 2
+    assert sorted(made) == list(range(20))
+
+
+def test_bulk_calls_have_all_threads_again_when_they_may():
+    allowed, gates = [1], [threading.Event() for _ in range(6)]
+    pool = CallPool(3, lambda: allowed[0])
+    bulk = [pool.submit(gate.wait, 30, kind=Kind.BULK) for gate in gates]
+    allowed[0] = 3
+    gates[0].set()
+    assert bulk[0].result(30)
+    for gate in reversed(gates[1:4]):  # the three that are under way now
+        gate.set()
+    assert all(each.result(30) for each in bulk[1:4])
+    for gate in gates:
+        gate.set()
+    assert all(each.result(30) for each in bulk)
+    pool.shutdown()
+
+
+def test_further_pages_of_a_reading_that_has_brought_much_are_bulk_unless_it_is_urgent():
+    kinds = []
+
+    class Seen(CallPool):
+        def submit(self, call, *arguments, kind, prepare=None):
+            kinds.append(kind)
+            return super().submit(call, *arguments, kind=kind, prepare=prepare)
+
+    pool = Seen(1)
+    calls, reading = calls_of(FakeSource(), pool)
+    for orders_seen, urgent in ((0, False), (BULK_ORDERS_MIN, False), (BULK_ORDERS_MIN, True), (0, True)):
+        reading.orders_seen, reading.urgent = orders_seen, urgent
+        calls.ask_page(reading, 0, lambda _: None)
+    reading.orders_seen, reading.urgent = BULK_ORDERS_MIN, False
+    calls.ask_version(reading, ("1", 1), lambda _: None)
+    pool.shutdown()
+    assert kinds == [Kind.ORDINARY, Kind.BULK, Kind.URGENT, Kind.URGENT, Kind.ORDINARY]

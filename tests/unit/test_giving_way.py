@@ -1,17 +1,29 @@
-"""While urgent readings come, little of what is not urgent is published at once, and threads have short turns."""
+"""While urgent readings come, few lanes publish what is not urgent, and little of it at once; else all do, and much."""
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack
+
 import pytest
 
+import producer.giving_way
+from producer.domain.trekkpaalegg import Origin
 from producer.giving_way import (
+    BULK_CALLS_WHEN_TOLD_MAX,
+    LANES_WHEN_TOLD_MAX,
+    MISSED_MAX,
     THREAD_TURN_SECONDS,
     THREAD_TURN_WHEN_TOLD_SECONDS,
     TOLD_LATELY_SECONDS,
     GivingWay,
 )
 from producer.plan import TRANSACTION_ELEMENTS_MAX, TRANSACTION_ELEMENTS_WHEN_TOLD_MAX
+from producer.reading import Reading
+from sandbox.lane_stage import LaneStage
 from sandbox.turned_clock import TurnedClock
+
+ONE, TWO = "311111111", "322222222"
 
 
 @pytest.fixture
@@ -19,13 +31,65 @@ def clock():
     return TurnedClock()
 
 
-def test_transactions_are_large_until_something_urgent_comes_and_again_some_time_after_it(clock):
+@pytest.fixture
+def told(clock):
+    """Of an urgent reading, just now."""
     giving_way = GivingWay(clock, lambda _: None)
-    assert giving_way.elements_max == TRANSACTION_ELEMENTS_MAX
     giving_way.urgent_came()
-    assert giving_way.elements_max == TRANSACTION_ELEMENTS_WHEN_TOLD_MAX
+    return giving_way
+
+
+def ready_of(size=1, *, urgent=False):
+    reading = Reading(ONE, Origin.POLL, 0, 0, full=False)
+    reading.chunk, reading.urgent = [None] * size, urgent
+    return reading
+
+
+def choose(giving_way, opened, *ready, missed=0):
+    """What a lane's next transaction holds; it is under way until `opened` is closed."""
+    return opened.enter_context(giving_way.chosen(ready, missed))
+
+
+def test_any_number_of_lanes_publish_large_transactions_when_nothing_urgent_came_lately(clock, told):
     clock.seconds += TOLD_LATELY_SECONDS
-    assert giving_way.elements_max == TRANSACTION_ELEMENTS_MAX
+    ordinary = ready_of(TRANSACTION_ELEMENTS_MAX)
+    with ExitStack() as opened:
+        for _ in range(3 * LANES_WHEN_TOLD_MAX):
+            assert choose(told, opened, ordinary) == [ordinary]
+    assert len(ordinary.chunk) == TRANSACTION_ELEMENTS_MAX
+    assert told.bulk_calls_max() == sys.maxsize
+
+
+def test_few_lanes_at_a_time_publish_small_transactions_while_urgent_readings_come(told):
+    ordinary, other = ready_of(TRANSACTION_ELEMENTS_MAX), ready_of()
+    with ExitStack() as opened:
+        for _ in range(LANES_WHEN_TOLD_MAX):
+            assert choose(told, opened, ordinary, other) == [ordinary]
+        assert choose(told, opened, ordinary, other) == []
+    assert len(ordinary.chunk) == TRANSACTION_ELEMENTS_WHEN_TOLD_MAX
+    with ExitStack() as opened:
+        assert choose(told, opened, ordinary), "a turn was not given back"
+    assert told.bulk_calls_max() == BULK_CALLS_WHEN_TOLD_MAX
+
+
+def test_what_is_urgent_needs_no_turn_and_is_published_whole(told):
+    urgent, ordinary = ready_of(TRANSACTION_ELEMENTS_MAX, urgent=True), ready_of()
+    with ExitStack() as opened:
+        for _ in range(LANES_WHEN_TOLD_MAX):
+            assert choose(told, opened, urgent, ordinary) == [urgent]
+        for _ in range(LANES_WHEN_TOLD_MAX):
+            assert choose(told, opened, urgent, ordinary, missed=1) == [urgent, ordinary]
+        assert choose(told, opened, urgent, ordinary, missed=1) == [urgent]
+    assert len(urgent.chunk) == TRANSACTION_ELEMENTS_MAX
+
+
+def test_lane_that_never_has_a_turn_publishes_without_one_in_the_end(told):
+    urgent, ordinary = ready_of(urgent=True), ready_of()
+    with ExitStack() as opened:
+        for _ in range(LANES_WHEN_TOLD_MAX):
+            choose(told, opened, ordinary)
+        assert choose(told, opened, urgent, ordinary, missed=MISSED_MAX - 1) == [urgent]
+        assert choose(told, opened, urgent, ordinary, missed=MISSED_MAX) == [urgent, ordinary]
 
 
 def test_threads_have_short_turns_while_urgent_readings_come_and_the_interpreters_own_else(clock):
@@ -38,3 +102,22 @@ def test_threads_have_short_turns_while_urgent_readings_come_and_the_interpreter
             giving_way.urgent_came()
     assert giving_way.elements_max == TRANSACTION_ELEMENTS_MAX
     assert told == [THREAD_TURN_WHEN_TOLD_SECONDS, THREAD_TURN_SECONDS]
+
+
+def test_lane_without_a_turn_publishes_what_is_urgent_and_the_rest_when_it_has_one(monkeypatch):
+    monkeypatch.setattr(producer.giving_way, "MISSED_MAX", sys.maxsize)
+    with LaneStage([ONE], own=[ONE, TWO]) as stage, ExitStack() as others:
+        stage.start()
+        stage.read(ONE)
+        stage.giving_way.urgent_came()
+        for _ in range(LANES_WHEN_TOLD_MAX):  # by other lanes
+            assert choose(stage.giving_way, others, ready_of())
+        rest = stage.source.create(TWO)
+        stage.lane.set_trekkpliktige([ONE, TWO])
+        stage.wait_until(lambda: sum(asked.trekkpliktig == TWO for asked in stage.source.questions) == 2)
+        urgent = stage.source.create(ONE)
+        stage.read(ONE)
+        assert [each.trekkid for each in stage.versjoner()] == [urgent.trekkid]
+        others.close()
+        stage.wait_until(lambda: len(stage.versjoner()) == 2)
+        assert stage.versjoner()[-1].trekkid == rest.trekkid

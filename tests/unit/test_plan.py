@@ -22,6 +22,7 @@ from producer.plan import (
     first_to_publish,
     has_lost_its_place,
     is_urgent,
+    missed_after,
     position_after,
     readings_allowed,
     transaction_elements,
@@ -153,6 +154,15 @@ def test_transaction_holds_some_of_what_is_ready_and_the_urgent_alone_where_ther
     assert first_to_publish([large, urgent, small]) == [urgent]
     assert first_to_publish([large, urgent, small], urgent_alone=False) == [urgent, large]
     assert first_to_publish([]) == []
+
+
+def test_lane_knows_how_long_it_has_published_none_of_what_is_not_urgent():
+    ordinary, other, urgent = ready_of(1), ready_of(1), ready_of(1, urgent=True)
+    ready, missed = [ordinary, urgent, other], []
+    for chosen in ([urgent], [urgent], [urgent, ordinary], [], [other]):
+        missed.append(missed_after(missed[-1] if missed else 0, ready, chosen))
+    assert missed == [1, 2, 0, 1, 0]
+    assert missed_after(5, [urgent], [urgent]) == 0
 
 
 def test_transaction_holds_less_of_what_is_not_urgent_while_urgent_readings_come():

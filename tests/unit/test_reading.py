@@ -38,6 +38,30 @@ def test_page_is_cut_into_chunks_of_the_size_that_is_wanted_in_their_order():
     assert chunks == [[1, 2, 3], [4, 5], [6, 7]]
 
 
+def test_chunk_is_shortened_and_what_it_held_beyond_comes_next():
+    elements = [version(str(number), sekvensnummer=number) for number in range(1, 8)]
+    reading = reading_of(page(*elements))
+    assert reading.cut_chunk(TrekkpliktigState()) == []
+    reading.shorten_chunk(7)
+    assert reading.elements() == elements
+    reading.shorten_chunk(3)
+    chunks = []
+    while reading.chunk:
+        assert reading.is_ready
+        chunks.append([each.sekvensnummer for each in reading.elements()])
+        reading.chunk_done()
+        assert reading.cut_chunk(TrekkpliktigState(), (), 3) == []
+    assert chunks == [[1, 2, 3], [4, 5, 6], [7]]
+
+
+def test_chunk_for_which_versions_were_fetched_is_not_shortened():
+    reading = reading_of(page(version(trekkversjon=2), version("B", sekvensnummer=2)))
+    assert reading.cut_chunk(TrekkpliktigState()) == [("A", 1)]
+    reading.take_version(("A", 1), version())
+    reading.shorten_chunk(1)
+    assert len(reading.elements()) == 2
+
+
 def test_chunk_is_ready_when_every_version_that_it_wants_has_come():
     reading = reading_of(page(version(trekkversjon=3)))
     assert not reading.is_ready
