@@ -55,9 +55,8 @@ def partitions_of(
         is_told = True
         return True
 
-    found = answered(lambda seconds: consumer.list_topics(topic, timeout=seconds), waits, CALL_SECONDS_MAX).topics[
-        topic
-    ]
+    metadata = answered(lambda seconds: consumer.list_topics(topic, timeout=seconds), waits, CALL_SECONDS_MAX)
+    found = metadata.topics[topic]
     if found.error is not None:
         raise KafkaException(found.error)
     return sorted(found.partitions)

@@ -16,6 +16,7 @@ from producer.domain.trekkpaalegg import Origin
 from producer.errors import RetryableError, SuspendedError
 from producer.reading import Reading
 from sandbox.fake_source import FakeSource
+from sandbox.waiting import until
 
 ONE = "311111111"
 
@@ -191,6 +192,7 @@ def test_few_bulk_calls_are_under_way_at_once_while_others_pass_them_and_all_are
     bulk = [pool.submit(bring_much, number, kind=Kind.BULK) for number in range(20)]
     for kind in (Kind.ORDINARY, Kind.URGENT) * 5:
         pool.submit(lambda: None, kind=kind).result(30)
+    until(lambda: len(under_way) == 2, 30)
     assert sorted(under_way) == [0, 1]
     gate.set()
     for each in bulk:
@@ -207,9 +209,9 @@ def test_bulk_calls_have_all_threads_again_when_they_may():
     allowed[0] = 3
     gates[0].set()
     assert bulk[0].result(30)
-    for gate in reversed(gates[1:4]):  # the three that are under way now
-        gate.set()
-    assert all(each.result(30) for each in bulk[1:4])
+    for number in (3, 2, 1):  # under way together, so that each may end before those that began before it
+        gates[number].set()
+        assert bulk[number].result(30)
     for gate in gates:
         gate.set()
     assert all(each.result(30) for each in bulk)

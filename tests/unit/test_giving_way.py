@@ -106,6 +106,7 @@ def test_threads_have_short_turns_while_urgent_readings_come_and_the_interpreter
 
 def test_lane_without_a_turn_publishes_what_is_urgent_and_the_rest_when_it_has_one(monkeypatch):
     monkeypatch.setattr(producer.giving_way, "MISSED_MAX", sys.maxsize)
+    monkeypatch.setattr(producer.giving_way, "TOLD_LATELY_SECONDS", float("inf"))
     with LaneStage([ONE], own=[ONE, TWO]) as stage, ExitStack() as others:
         stage.start()
         stage.read(ONE)
