@@ -203,9 +203,15 @@ def test_few_bulk_calls_are_under_way_at_once_while_others_pass_them_and_all_are
 
 
 def test_bulk_calls_have_all_threads_again_when_they_may():
-    allowed, gates = [1], [threading.Event() for _ in range(6)]
-    pool = CallPool(3, lambda: allowed[0])
+    allowed, asked, gates = [1], [], [threading.Event() for _ in range(6)]
+
+    def bulk_max():
+        asked.append(allowed[0])
+        return allowed[0]
+
+    pool = CallPool(3, bulk_max)
     bulk = [pool.submit(gate.wait, 30, kind=Kind.BULK) for gate in gates]
+    until(lambda: len(asked) == len(gates), 30, "every call but one has had its turn in vain")
     allowed[0] = 3
     gates[0].set()
     assert bulk[0].result(30)
