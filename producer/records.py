@@ -12,6 +12,7 @@ import msgspec
 from producer.detect import detect
 from producer.domain.detection import rejection_of
 from producer.domain.trekkpaalegg import RejectionReason
+from producer.encode.event import READ_FOR
 from producer.errors import RejectedTrekkpaaleggError
 from producer.publish.port import NO_HEADERS, Record
 from producer.publish.state_records import answer_record, event_cursor_record, granted_records, state_records
@@ -68,6 +69,8 @@ class RecordBuilder:
                 event = self._event.encode(publication)
             except RejectedTrekkpaaleggError as error:
                 raise DoesNotFitError(publication.trekkpaalegg, error) from error
+            if publication.trekkpaalegg.trekkpliktig != context.trekkpliktig:
+                event.headers[READ_FOR] = context.trekkpliktig.encode()
             records.append(Record(self._topics.versjoner, event.key, event.value, event.headers))
             if publication.current:
                 records.append(Record(self._topics.gjeldende, event.key, event.value, event.headers))

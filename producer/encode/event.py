@@ -23,6 +23,9 @@ EVENT_BYTES_MAX = 512 * 1024
 CONTENT_TYPE = b"application/avro"
 SPECVERSION = b"1.0"
 EVENT_TYPE = b"trekkpaalegg.versjon.v1"
+TREKKPLIKTIG = "ce_trekkpliktig"
+READ_FOR = "ce_readfor"
+"""Header that only an event has which names another trekkpliktig than the one it was read for: that one."""
 
 Headers = dict[str, bytes]
 

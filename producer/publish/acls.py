@@ -63,9 +63,11 @@ def producer_acls(principal: str, topic_prefix: str, application_id: str) -> lis
         Acl(principal, Right("WRITE", TOPIC, topics.quarantine), "publishing"),
         Acl(principal, Right("WRITE", TOPIC, topics.positions), "publishing"),
         Acl(principal, Right("READ", TOPIC, topics.positions), "taking a lane"),
+        Acl(principal, Right("READ", TOPIC, topics.versjoner), "taking a lane"),
+        Acl(principal, Right("READ", TOPIC, topics.gjeldende), "taking a lane"),
         Acl(principal, Right("READ", TOPIC, topics.signals), "being a worker"),
         Acl(principal, Right("WRITE", TOPIC, topics.signals), "notifications, and asking a running worker"),
-        Acl(principal, Right("READ", TOPIC, topics.quarantine), "quarantine list, show and release"),
+        Acl(principal, Right("READ", TOPIC, topics.quarantine), "taking a lane; quarantine list, show and release"),
     ]
     acls += [Acl(principal, Right("DESCRIBE_CONFIGS", TOPIC, name), "every start") for name in topics]
     return [
@@ -113,9 +115,9 @@ def admin_acls(principal: str, topic_prefix: str) -> list[Acl]:
 def operations_needed(topics: Topics) -> dict[str, list[str]]:
     """Of each topic the operations that the service itself needs, besides describing it and its configuration."""
     return {
-        topics.versjoner: ["WRITE"],
-        topics.gjeldende: ["WRITE"],
-        topics.quarantine: ["WRITE"],
+        topics.versjoner: ["READ", "WRITE"],
+        topics.gjeldende: ["READ", "WRITE"],
+        topics.quarantine: ["READ", "WRITE"],
         topics.positions: ["READ", "WRITE"],
         topics.signals: ["READ"],
     }

@@ -1,4 +1,4 @@
-"""What librdkafka logs in, the same log out; and whether the connection to the transaction's coordinator was lost.
+"""What librdkafka logs in, the same log out; and which connections were lost: to the coordinator, to any broker.
 
 librdkafka sends a request again over a new connection when the old one is lost, and tells of it in its log alone.
 """
@@ -24,9 +24,16 @@ class CoordinatorLog:
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self.has_lost_connection = False
+        self.has_lost_broker = False
 
     def log(self, level: int, message: str, *arguments: object) -> None:
         """What confluent-kafka calls: the first argument is the name of the line, the last its text."""
         self._log.log(level, message, *arguments)
-        if arguments and arguments[0] in _LOST and str(arguments[-1]).startswith(_COORDINATOR_THREAD):
-            self.has_lost_connection = True
+        if arguments and arguments[0] in _LOST:
+            self.has_lost_broker = True
+            if str(arguments[-1]).startswith(_COORDINATOR_THREAD):
+                self.has_lost_connection = True
+
+    def forget(self) -> None:
+        """Nothing was lost from now on."""
+        self.has_lost_connection = self.has_lost_broker = False

@@ -20,7 +20,9 @@ from producer.errors import (
     RetryableError,
 )
 from producer.publish.coordinator_log import CoordinatorLog
+from producer.publish.hanging import find_hanging
 from producer.publish.producer_properties import producer_properties
+from producer.publish.settling import settle
 from producer.publish.state_log import read_lane_state
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 
@@ -124,6 +126,7 @@ class KafkaLanePublisher:
                 is_late = time.monotonic() > deadline or is_stopping() or self._reason.is_refusal
                 if not failed.retriable or is_late:
                     raise RetryableError(f"lane {self._lane} cannot be taken: {self._why(failed.name)}") from error
+        settle(producer, self._properties, self._topics, self._lane)
         self._producer = producer
         return read_lane_state(self._properties, self._topics.positions, self._lane)
 
@@ -143,7 +146,9 @@ class KafkaLanePublisher:
         outcome = "unknown"
         try:
             self._producer.poll(0)
-            self._log.has_lost_connection = False
+            if self._log.has_lost_broker:
+                self._look_for_hanging()
+            self._log.forget()
             self._call(Step.BEGIN, self._producer.begin_transaction)
             self._call(Step.PRODUCE, lambda: self._produce(records))
             signal = [TopicPartition(self._topics.signals, self._lane, signal_offset)]
@@ -259,6 +264,15 @@ class KafkaLanePublisher:
         assert self._producer is not None  # noqa: S101 - publish() checked it
         self._producer.poll(0)
         return self._log.has_lost_connection
+
+    def _look_for_hanging(self) -> None:
+        """Whether what was committed last stands, now that a broker was lost: another abort would take it away."""
+        try:
+            hanging = find_hanging(self._properties, self._topics, self._lane).hanging
+        except RetryableError as error:
+            raise OutcomeUnknownError(f"the last transaction of lane {self._lane} may hang: {error}") from error
+        if hanging:
+            raise OutcomeUnknownError(f"the last transaction of lane {self._lane} hangs: the lane is taken anew")
 
     def _abort(self) -> None:
         assert self._producer is not None  # noqa: S101 - publish() checked it

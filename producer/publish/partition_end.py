@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
 _PAUSE_SECONDS = 0.02
-_PASSING = frozenset(
+PASSING = frozenset(
     {
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.KAFKA_STORAGE_ERROR,
@@ -39,6 +39,6 @@ def end_of(consumer: Consumer, topic: str, partition: int, seconds_max: float) -
         try:
             return int(consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=seconds_max)[1])
         except KafkaException as error:
-            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+            if error.args[0].code() not in PASSING or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_SECONDS)

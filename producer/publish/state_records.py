@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from producer.domain.state import NO_EVENT, LaneState, TrekkpliktigPosition
 from producer.encode.state import (
     decode_event_cursor,
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from producer.domain.state import EventCursor, OrderState, TrekkpliktigState
+    from producer.domain.undoing import Undone
     from producer.domain.wish import Answer
     from producer.wishes import Granted
 
@@ -80,6 +83,19 @@ def granted_records(
     yield answer_record(topic, partition, trekkpliktig, granted.position, granted.answers)
     if state is None and granted.position == TrekkpliktigPosition():
         yield Record(topic, trekkpliktig.encode(), None, NO_HEADERS, partition)
+
+
+def undone_records(topic: str, partition: int, state: LaneState, undone: Mapping[str, Undone]) -> Iterator[Record]:
+    """Records that make it stand that some events do not; `state` is what was remembered."""
+    for trekkpliktig, change in undone.items():
+        known = state.of(trekkpliktig).position
+        kept = {key: order for key, order in change.orders.items() if order is not None}
+        gone = [key for key, order in change.orders.items() if order is None]
+        position = (
+            msgspec.structs.replace(known, position=change.position) if change.position < known.position else None
+        )
+        yield from state_records(topic, partition, trekkpliktig, position, kept)
+        yield from forget_records(topic, partition, trekkpliktig, gone)
 
 
 def lane_state_of(records: Iterable[tuple[bytes, bytes | None]]) -> LaneState:

@@ -1,0 +1,115 @@
+"""From events that do not stand, though a lane holds them published, to the state that no longer does: pure.
+
+They are then found anew by reading from the source, as whatever else is lacking.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from producer.domain.state import NO_ORDER, OrderState, with_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from producer.domain.state import LaneState, TrekkpliktigState
+
+
+class FormerEvent(NamedTuple):
+    """What a record that does not stand would have told. `order` is the key under which its order is remembered.
+
+    `correction` is the number of a correction, `rejected` the hash of a record for the quarantine.
+    """
+
+    trekkpliktig: str
+    order: bytes
+    trekkversjon: int = 0
+    late: bool = False
+    correction: int | None = None
+    rejected: bytes | None = None
+
+
+class Undone(NamedTuple):
+    """What is to be remembered instead of one trekkpliktig: its position, and its orders, None for one to forget."""
+
+    position: int
+    orders: dict[bytes, OrderState | None]
+
+
+def is_held(state: LaneState, event: FormerEvent) -> bool:
+    """Whether the lane holds this published, so that it would not publish it again."""
+    known = state.get(event.trekkpliktig)
+    return known is not None and _is_held(known.order(event.order), event)
+
+
+def undo(state: LaneState, before: LaneState, events: Iterable[FormerEvent]) -> dict[str, Undone]:
+    """What is to be remembered when none of these events stands, by trekkpliktig; of those not held, nothing.
+
+    `before` is the state before any of them was written: from its positions on the source is read again. The hash of
+    what was published before is not known, so it is taken over from the next reading.
+    """
+    undone: dict[str, Undone] = {}
+    for event in events:
+        known = state.get(event.trekkpliktig)
+        if known is None:
+            continue
+        earlier = before.get(event.trekkpliktig)
+        change = undone.get(event.trekkpliktig)
+        order = _order(known, change, event.order)
+        if not _is_held(order, event):
+            continue
+        if change is None:
+            position = min(known.position.position, earlier.position.position if earlier is not None else 0)
+            change = undone[event.trekkpliktig] = Undone(position, {})
+        left = _without(order, earlier.order(event.order) if earlier is not None else NO_ORDER, event)
+        change.orders[event.order] = None if left == NO_ORDER else left
+    return undone
+
+
+def _order(known: TrekkpliktigState, change: Undone | None, key: bytes) -> OrderState:
+    if change is not None and key in change.orders:
+        return change.orders[key] or NO_ORDER
+    return known.order(key)
+
+
+def _is_held(order: OrderState, event: FormerEvent) -> bool:
+    if event.rejected is not None:
+        return event.rejected in order.rejected
+    if event.correction is not None:
+        return order.corrections_of(event.trekkversjon) >= event.correction
+    return event.trekkversjon <= order.trekkversjon and not order.is_missing(event.trekkversjon)
+
+
+def _without(order: OrderState, before: OrderState, event: FormerEvent) -> OrderState:
+    if event.rejected is not None:
+        kept = tuple(each for each in order.rejected if each != event.rejected)
+        return msgspec.structs.replace(order, rejected=kept)
+    if event.correction is not None:
+        return _without_correction(order, before, event.trekkversjon, event.correction)
+    if event.late:
+        return msgspec.structs.replace(
+            order, missing=with_missing(order.missing, event.trekkversjon, event.trekkversjon)
+        )
+    newest = event.trekkversjon - 1
+    return OrderState(
+        newest,
+        missing=tuple((first, min(last, newest)) for first, last in order.missing if first <= newest),
+        rejected=order.rejected,
+        corrections=tuple(each for each in order.corrections if each[0] <= newest),
+        failing_since=order.failing_since,
+    )
+
+
+def _without_correction(order: OrderState, before: OrderState, trekkversjon: int, number: int) -> OrderState:
+    """Its content is compared anew with what was known before; where that cannot be told, with nothing."""
+    corrections = {**dict(order.corrections), trekkversjon: number - 1}
+    left = msgspec.structs.replace(
+        order, corrections=tuple(sorted(each for each in corrections.items() if each[1] > 0))
+    )
+    if trekkversjon != order.trekkversjon or before.trekkversjon != trekkversjon:
+        return left
+    return msgspec.structs.replace(
+        left, content_hash=before.content_hash, content_hash_version=before.content_hash_version
+    )

@@ -1,0 +1,116 @@
+"""Records of a lane that hang: written in a transaction that is over, and neither committed nor taken away.
+
+Kafka 4.3.1 leaves the markers of a transaction out in partitions that have no leader when it is committed or aborted,
+and calls it complete all the same. So it does with what was under way when all copies of a partition went down at
+once. Such records are hidden, and hide all that comes behind them, until the next transaction of the same lane in that
+partition ends, and stand or fall with that one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from confluent_kafka import IsolationLevel, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from producer.connection.renewal import client_made_later
+from producer.errors import RetryableError
+from producer.partitioning import lane_of
+from producer.publish.events import trekkpliktig_of
+from producer.publish.stretches import CALL_SECONDS_MAX, Place, ends_of, read_stretches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from confluent_kafka import Message
+
+    from producer.publish.topics import Topics
+
+PATIENCE_SECONDS = 3.0
+"""For so long a marker may be on its way to the readers, though the fence has waited until it was written."""
+
+SECONDS_MAX = 60.0
+"""Longer than transactions of other lanes can stay open; what hangs of theirs their owners see to."""
+
+_PAUSE_SECONDS = 0.05
+_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
+
+
+class Found(NamedTuple):
+    """What hangs of a lane: its records by partition, in their order; of one partition all.
+
+    `decided` is up to where in each partition nothing of the lane is open but what hangs; `lanes` how many there are.
+    """
+
+    hanging: dict[Place, list[Message]]
+    decided: dict[Place, int]
+    lanes: int
+
+
+def find_hanging(properties: Mapping[str, str], topics: Topics, lane: int) -> Found:
+    """What hangs of the lane. Ask only when no transaction of the lane is under way.
+
+    More may hang behind what hangs of other lanes: ask again when it is settled. Raises `RetryableError` when Kafka
+    does not answer, or when what is open of other lanes hides for too long what becomes of ours, `NotPermittedError`
+    when a topic may not be read.
+    """
+    with client_made_later():
+        client = AdminClient(dict(properties), logger=_LIBRDKAFKA_LOG)
+    try:
+        return _find(client, properties, topics, lane)
+    except KafkaException as error:
+        raise RetryableError(f"what hangs of lane {lane} cannot be told: {error.args[0].name()}") from error
+
+
+def _find(client: AdminClient, properties: Mapping[str, str], topics: Topics, lane: int) -> Found:
+    places, lanes = _places(client, topics, lane)
+    found = Found({}, {}, lanes)
+    written = ends_of(client, places, IsolationLevel.READ_UNCOMMITTED)
+    since: dict[tuple[Place, int], float] = {}
+    deadline = time.monotonic() + SECONDS_MAX
+    is_first = True
+    while time.monotonic() < deadline:
+        decided = ends_of(client, written, IsolationLevel.READ_COMMITTED)
+        found.decided.update(decided)
+        open_at = {place: offset for place, offset in decided.items() if offset < written[place]}
+        if not open_at:
+            return found
+        now = time.monotonic()
+        for place, offset in open_at.items():
+            since.setdefault((place, offset), now)
+        if not is_first:  # most of what is open ends in a moment
+            own: dict[Place, list[Message]] = {}
+            for place, message in read_stretches(properties, open_at, written, "read_uncommitted"):
+                if place.topic == topics.positions or _lane_of(message, lanes) == lane:
+                    own.setdefault(place, []).append(message)
+            written = {place: written[place] for place in own}
+            # A partition is decided up to its first record that is not: when that is ours, nobody else will end it.
+            first = {place: messages for place, messages in own.items() if messages[0].offset() == open_at[place]}
+            if all(now - since[place, open_at[place]] >= PATIENCE_SECONDS for place in first) and (first or not own):
+                return found._replace(hanging=first)
+        is_first = False
+        time.sleep(_PAUSE_SECONDS)
+    raise RetryableError(
+        f"lane {lane} cannot be worked on: open transactions of other lanes hide what becomes of its own"
+    )
+
+
+def _places(client: AdminClient, topics: Topics, lane: int) -> tuple[list[Place], int]:
+    """Every partition that the lane writes events and state to, and the number of lanes."""
+    found = client.list_topics(timeout=CALL_SECONDS_MAX).topics
+    places = [
+        Place(topic, partition)
+        for topic in (topics.versjoner, topics.gjeldende, topics.quarantine)
+        if topic in found
+        for partition in found[topic].partitions
+    ]
+    if topics.positions not in found:
+        raise RetryableError(f"topic {topics.positions} is not there")
+    return [Place(topics.positions, lane), *places], len(found[topics.positions].partitions)
+
+
+def _lane_of(message: Message, lanes: int) -> int | None:
+    trekkpliktig = trekkpliktig_of(message)
+    return None if trekkpliktig is None else lane_of(trekkpliktig, lanes)

@@ -1,0 +1,186 @@
+"""The only broker dies while the markers of a commit are being written: Kafka then leaves some out, and all is settled.
+
+What hangs by it is made by Kafka itself, killed in the very moment in which a commit has been answered. It does not
+succeed each time, so it is tried again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from producer.domain.state import OrderState, TrekkpliktigPosition
+from producer.errors import OutcomeUnknownError, ProducerError
+from producer.membership.kafka import KafkaMembership
+from producer.observe.port import NullObserver
+from producer.partitioning import lane_of
+from producer.publish import hanging as hanging_module
+from producer.publish.admin import KafkaAdmin
+from producer.publish.hanging import find_hanging
+from producer.publish.kafka import KafkaLanePublisher
+from producer.publish.port import Record
+from producer.publish.state_records import state_records
+from producer.publish.topics import Topics, wanted_topics
+from sandbox.kafka import EmbeddedKafka
+from sandbox.proof.topics import read_committed
+from sandbox.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from producer.domain.state import LaneState
+
+pytestmark = pytest.mark.kafka
+
+APPLICATION = "hanging"
+TOPICS = Topics.of(APPLICATION)
+LANES = 12
+ONE = "311111111"
+LANE = lane_of(ONE, LANES)
+ORDERS = [f"order-{number}" for number in range(40)]
+"""So many that every partition has some, and that their markers take a while."""
+
+DEADLINE_SECONDS = 60.0
+TRIES_MAX = 12
+PATIENCE_SECONDS = 1.0
+
+
+class World:
+    """One broker, and the worker of lane `LANE`, that owns all lanes."""
+
+    def __init__(self, kafka: EmbeddedKafka) -> None:
+        self.kafka = kafka
+        self.properties = {"bootstrap.servers": kafka.bootstrap_servers}
+        self.target = dict.fromkeys(ORDERS, 0)
+        self._join()
+        self.publisher = self._publisher()
+
+    def _join(self) -> None:
+        self.member = KafkaMembership(lambda: self.properties, APPLICATION, TOPICS.signals, None)
+        self.owned: set[int] = set()
+        self.member.join(self.owned.update, self.owned.difference_update)
+        self._poll_until_owned()
+
+    def _poll_until_owned(self) -> None:
+        def owns() -> bool:
+            self.member.poll(0.05)
+            return len(self.owned) == LANES
+
+        until(owns, DEADLINE_SECONDS)
+
+    def _publisher(self) -> KafkaLanePublisher:
+        return KafkaLanePublisher(
+            self.properties, TOPICS, LANE, APPLICATION, 1_000_000, self.member.metadata, NullObserver()
+        )
+
+    def restart_broker(self) -> None:
+        """Start it again, and be a member of the group again."""
+        self.kafka.kill()
+        self.kafka.start()
+        self._poll_until_owned()
+
+    def start_over(self) -> None:
+        """As another process that takes the lanes."""
+        self.publisher.close()
+        self.member.leave()
+        self._join()
+        self.publisher = self._publisher()
+
+    def hanging(self) -> int:
+        """How many records of the lane hang."""
+        return sum(map(len, find_hanging(self.properties, TOPICS, LANE).hanging.values()))
+
+    def lacking(self, state: LaneState) -> list[Record]:
+        """Every version that the source has and the lane does not hold published, and the state after it."""
+        known = state.of(ONE)
+        records, orders = [], {}
+        for trekkid, target in self.target.items():
+            for trekkversjon in range(known.newest(trekkid.encode()) + 1, target + 1):
+                records += [event(topic, trekkid, trekkversjon) for topic in (TOPICS.versjoner, TOPICS.gjeldende)]
+                orders[trekkid.encode()] = OrderState(trekkversjon, b"12345678", 1)
+        position = TrekkpliktigPosition(max(self.target.values()))
+        return records + list(state_records(TOPICS.positions, LANE, ONE, position, orders))
+
+    def publish_lacking(self) -> None:
+        """Take the lane, and publish what is lacking; as a lane does it, again after an error that passes."""
+
+        def published() -> bool:
+            try:
+                self.member.poll(0.05)
+                self.publisher.publish(self.lacking(self.publisher.take()), 0)
+            except ProducerError:
+                return False
+            return True
+
+        until(published, DEADLINE_SECONDS)
+
+    def make_hang(self) -> int:
+        """Publish a next version of all orders, kill the broker as soon as that is committed, until some hang."""
+        for _ in range(TRIES_MAX):
+            state = self.publisher.take()
+            self.target = {trekkid: number + 1 for trekkid, number in self.target.items()}
+            records = self.lacking(state)
+            self.publisher.publish(records, 0)
+            os.kill(self.kafka.pid, signal.SIGKILL)
+            self.restart_broker()
+            hanging = self.hanging()
+            if hanging:
+                return hanging
+        raise AssertionError(f"nothing hung in {TRIES_MAX} tries")
+
+    def seen(self, topic: str) -> dict[str, list[int]]:
+        """The versions that stand of each order, in their order."""
+        found: dict[str, list[int]] = {trekkid: [] for trekkid in ORDERS}
+        for message in read_committed(self.kafka.bootstrap_servers, topic, deadline_seconds=DEADLINE_SECONDS):
+            found[(message.key() or b"").decode()].append(int((message.value() or b"").decode()))
+        return found
+
+    def prove(self) -> None:
+        """Each version once and in order in the history, the newest is the newest of all."""
+        assert self.seen(TOPICS.versjoner) == {
+            trekkid: list(range(1, number + 1)) for trekkid, number in self.target.items()
+        }
+        newest = {trekkid: numbers[-1] for trekkid, numbers in self.seen(TOPICS.gjeldende).items()}
+        assert newest == self.target
+
+
+def event(topic: str, trekkid: str, trekkversjon: int) -> Record:
+    headers = {"ce_id": f"{trekkid}/{trekkversjon}".encode(), "ce_trekkpliktig": ONE.encode()}
+    return Record(topic, trekkid.encode(), b"%d" % trekkversjon, headers)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(hanging_module, "PATIENCE_SECONDS", PATIENCE_SECONDS)
+    with EmbeddedKafka() as kafka:
+        topics = wanted_topics(APPLICATION, partitions=LANES, replication=1)
+        KafkaAdmin({"bootstrap.servers": kafka.bootstrap_servers}).create(topics)
+        world = World(kafka)
+        yield world
+        world.publisher.close()
+        world.member.leave()
+
+
+@pytest.mark.parametrize("is_other", [False, True], ids=["the same process", "another process"])
+def test_what_hangs_is_settled_when_the_lane_is_taken(world: World, *, is_other: bool) -> None:
+    """Whatever part of the markers was written, the state among them or not."""
+    for _ in range(2):
+        world.make_hang()
+        if is_other:
+            world.start_over()
+        world.publish_lacking()
+        assert world.hanging() == 0
+        world.prove()
+
+
+def test_a_lane_that_goes_on_looks_first_whether_its_last_transaction_hangs(world: World) -> None:
+    """Its next transaction would make a part of what hangs stand, and an abort would take a part away."""
+    world.make_hang()
+    world.target[ORDERS[0]] += 1
+    with pytest.raises(OutcomeUnknownError, match="hangs"):
+        world.publisher.publish([event(TOPICS.versjoner, ORDERS[0], world.target[ORDERS[0]])], 0)
+    world.publish_lacking()
+    world.prove()

@@ -1,0 +1,93 @@
+"""Events that do not stand are no longer held published, and no other is given up."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer.domain.state import LaneState, OrderState, TrekkpliktigPosition
+from producer.domain.undoing import FormerEvent, Undone, is_held, undo
+
+ONE, OTHER = "311111111", "322222222"
+ORDER, SECOND = b"order", b"second"
+HASH, EARLIER_HASH = b"12345678", b"87654321"
+REJECTED, KEPT = b"r" * 8, b"k" * 8
+
+
+def lane(position: int, **orders: OrderState) -> LaneState:
+    state = LaneState()
+    state.of(ONE).position = TrekkpliktigPosition(position)
+    state.of(ONE).remember_all({key.encode(): order for key, order in orders.items()})
+    return state
+
+
+def undone(order: OrderState, *events: FormerEvent, before: OrderState | None = None) -> OrderState | None:
+    """What is remembered of the order instead; fails when it is left as it is."""
+    earlier = lane(10) if before is None else lane(10, order=before)
+    return undo(lane(20, order=order), earlier, events)[ONE].orders[ORDER]
+
+
+def event(trekkversjon: int, **more: object) -> FormerEvent:
+    return FormerEvent(ONE, ORDER, trekkversjon, **more)  # type: ignore[arg-type]  # each case gives what it needs
+
+
+def test_a_newest_version_that_does_not_stand_makes_the_one_below_the_newest() -> None:
+    left = undone(OrderState(3, HASH, 1), event(3))
+    assert left == OrderState(2)
+    assert left.content_hash_version == 0, "no hash is of this method, so that the next reading's is taken over"
+
+
+def test_of_several_versions_all_are_found_anew_from_the_lowest_on() -> None:
+    for events in ([event(2), event(3), event(4)], [event(4), event(3), event(2)]):
+        assert undone(OrderState(4, HASH, 1), *events) == OrderState(1)
+
+
+def test_an_order_of_which_nothing_is_left_is_forgotten() -> None:
+    assert undone(OrderState(1, HASH, 1), event(1)) is None
+
+
+def test_what_is_known_of_lower_versions_is_kept_and_of_higher_ones_is_not() -> None:
+    order = OrderState(6, HASH, 1, ((1, 2), (4, 5)), (KEPT,), ((3, 1), (6, 2)), 99)
+    assert undone(order, event(5), event(6)) == OrderState(5, b"\0" * 8, 0, ((1, 2), (4, 5)), (KEPT,), ((3, 1),), 99)
+    assert undone(order, event(3)) == OrderState(2, b"\0" * 8, 0, ((1, 2),), (KEPT,), (), 99)
+
+
+def test_a_late_version_is_missing_again() -> None:
+    assert undone(OrderState(5, HASH, 1), event(2, late=True)) == OrderState(5, HASH, 1, ((2, 2),))
+
+
+def test_a_correction_is_compared_again_with_what_was_known_before_it() -> None:
+    order = OrderState(5, HASH, 1, corrections=((5, 1),))
+    before = OrderState(5, EARLIER_HASH, 1)
+    assert undone(order, event(5, correction=1), before=before) == before
+    second = OrderState(5, HASH, 1, corrections=((4, 1), (5, 2)))
+    assert undone(second, event(5, correction=2)) == OrderState(5, HASH, 1, corrections=((4, 1), (5, 1)))
+
+
+def test_a_record_that_is_not_in_quarantine_is_quarantined_again() -> None:
+    order = OrderState(5, HASH, 1, rejected=(KEPT, REJECTED))
+    assert undone(order, event(0, rejected=REJECTED)) == OrderState(5, HASH, 1, rejected=(KEPT,))
+
+
+@pytest.mark.parametrize(
+    ("order", "lost"),
+    [
+        (OrderState(2, HASH, 1), event(3)),
+        (OrderState(5, HASH, 1, ((3, 3),)), event(3)),
+        (OrderState(5, HASH, 1, ((3, 3),)), event(3, late=True)),
+        (OrderState(5, HASH, 1), event(5, correction=1)),
+        (OrderState(5, HASH, 1, rejected=(KEPT,)), event(0, rejected=REJECTED)),
+        (OrderState(5, HASH, 1), FormerEvent(ONE, SECOND, 1)),
+        (OrderState(5, HASH, 1), FormerEvent(OTHER, ORDER, 5)),
+    ],
+)
+def test_what_is_not_held_published_changes_nothing(order: OrderState, lost: FormerEvent) -> None:
+    state = lane(20, order=order)
+    assert not is_held(state, lost)
+    assert undo(state, lane(10), [lost]) == {}
+
+
+def test_the_source_is_read_again_from_where_it_had_been_read_before() -> None:
+    state = lane(20, order=OrderState(3, HASH, 1), second=OrderState(1, HASH, 1))
+    assert undo(state, lane(10), [event(3)]) == {ONE: Undone(10, {ORDER: OrderState(2)})}
+    assert undo(state, LaneState(), [event(3)])[ONE].position == 0
+    assert undo(state, lane(30), [event(3)])[ONE].position == 20, "a position that was lowered stays so"
