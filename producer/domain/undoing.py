@@ -1,6 +1,7 @@
-"""From events that do not stand, though a lane holds them published, to the state that no longer does: pure.
+"""What a lane holds published, set right by what stands in Kafka: pure.
 
-They are then found anew by reading from the source, as whatever else is lacking.
+What it holds published and does not stand is no longer held, and found anew by reading from the source, as whatever
+else is lacking. What stands and is not held is held from now on, and not published again.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from producer.domain.state import NO_ORDER, OrderState, with_missing
+from producer.domain.state import NO_ORDER, OrderState, with_missing, without_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from producer.domain.state import LaneState, TrekkpliktigState
 
 
-class FormerEvent(NamedTuple):
-    """What a record that does not stand would have told. `order` is the key under which its order is remembered.
+class Told(NamedTuple):
+    """What an event, or a record of the quarantine, tells. `order` is the key under which its order is remembered.
 
     `correction` is the number of a correction, `rejected` the hash of a record for the quarantine.
     """
@@ -38,13 +39,41 @@ class Undone(NamedTuple):
     orders: dict[bytes, OrderState | None]
 
 
-def is_held(state: LaneState, event: FormerEvent) -> bool:
+def is_held(state: LaneState, event: Told) -> bool:
     """Whether the lane holds this published, so that it would not publish it again."""
     known = state.get(event.trekkpliktig)
     return known is not None and _is_held(known.order(event.order), event)
 
 
-def undo(state: LaneState, before: LaneState, events: Iterable[FormerEvent]) -> dict[str, Undone]:
+def told_between(trekkpliktig: str, key: bytes, before: OrderState, after: OrderState) -> Iterator[Told]:
+    """The events by which a lane came from one state of an order to another: they stand in the same transaction."""
+    for trekkversjon in range(before.trekkversjon + 1, after.trekkversjon + 1):
+        if not after.is_missing(trekkversjon):
+            yield Told(trekkpliktig, key, trekkversjon)
+    for first, last in before.missing:
+        for trekkversjon in range(first, min(last, before.trekkversjon, after.trekkversjon) + 1):
+            if not after.is_missing(trekkversjon):
+                yield Told(trekkpliktig, key, trekkversjon, late=True)
+    for trekkversjon, number in after.corrections:
+        if number > before.corrections_of(trekkversjon):
+            yield Told(trekkpliktig, key, trekkversjon, correction=number)
+
+
+def hold(state: LaneState, events: Iterable[Told]) -> dict[str, dict[bytes, OrderState]]:
+    """What is to be remembered of the orders of these events, which stand; of those held already, nothing.
+
+    Hashes are taken over from the next reading, and versions that were passed over are missing.
+    """
+    held: dict[str, dict[bytes, OrderState]] = {}
+    for event in events:
+        orders = held.get(event.trekkpliktig, {})
+        order = orders.get(event.order) or state.of(event.trekkpliktig).order(event.order)
+        if not _is_held(order, event):
+            held.setdefault(event.trekkpliktig, orders)[event.order] = _with(order, event)
+    return held
+
+
+def undo(state: LaneState, before: LaneState, events: Iterable[Told]) -> dict[str, Undone]:
     """What is to be remembered when none of these events stands, by trekkpliktig; of those not held, nothing.
 
     `before` is the state before any of them was written: from its positions on the source is read again. The hash of
@@ -74,7 +103,7 @@ def _order(known: TrekkpliktigState, change: Undone | None, key: bytes) -> Order
     return known.order(key)
 
 
-def _is_held(order: OrderState, event: FormerEvent) -> bool:
+def _is_held(order: OrderState, event: Told) -> bool:
     if event.rejected is not None:
         return event.rejected in order.rejected
     if event.correction is not None:
@@ -82,7 +111,7 @@ def _is_held(order: OrderState, event: FormerEvent) -> bool:
     return event.trekkversjon <= order.trekkversjon and not order.is_missing(event.trekkversjon)
 
 
-def _without(order: OrderState, before: OrderState, event: FormerEvent) -> OrderState:
+def _without(order: OrderState, before: OrderState, event: Told) -> OrderState:
     if event.rejected is not None:
         kept = tuple(each for each in order.rejected if each != event.rejected)
         return msgspec.structs.replace(order, rejected=kept)
@@ -112,4 +141,26 @@ def _without_correction(order: OrderState, before: OrderState, trekkversjon: int
         return left
     return msgspec.structs.replace(
         left, content_hash=before.content_hash, content_hash_version=before.content_hash_version
+    )
+
+
+def _with(order: OrderState, event: Told) -> OrderState:
+    if event.correction is not None:
+        corrections = {**dict(order.corrections), event.trekkversjon: event.correction}
+        is_newest = event.trekkversjon == order.trekkversjon
+        return msgspec.structs.replace(
+            order,
+            corrections=tuple(sorted(corrections.items())),
+            content_hash_version=0 if is_newest else order.content_hash_version,
+        )
+    if event.trekkversjon <= order.trekkversjon:
+        return msgspec.structs.replace(order, missing=without_missing(order.missing, event.trekkversjon))
+    missing = order.missing
+    if event.trekkversjon > order.trekkversjon + 1:
+        missing = with_missing(missing, order.trekkversjon + 1, event.trekkversjon - 1)
+    return OrderState(
+        event.trekkversjon,
+        missing=without_missing(missing, event.trekkversjon),
+        rejected=order.rejected,
+        corrections=order.corrections,
     )

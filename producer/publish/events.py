@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from producer.domain.undoing import FormerEvent
+from producer.domain.undoing import Told
 from producer.encode.event import READ_FOR, TREKKPLIKTIG
 from producer.publish.port import Record
 
@@ -25,16 +25,21 @@ def trekkpliktig_of(message: Message) -> str | None:
     return None if trekkpliktig is None else trekkpliktig.decode()
 
 
-def event_of(message: Message, *, is_rejected: bool) -> FormerEvent:
-    """What an event, or a record of the quarantine, makes the lane hold published."""
+def event_of(message: Message, *, is_rejected: bool = False) -> Told | None:
+    """What an event, or a record of the quarantine, makes the lane hold published; None where it tells nothing."""
     headers = headers_of(message)
-    trekkpliktig, key, identity = trekkpliktig_of(message) or "", message.key() or b"", headers["ce_id"]
-    if is_rejected:
-        order = headers.get("ce_subject", b"#" + identity)
-        return FormerEvent(trekkpliktig, order, rejected=bytes.fromhex(identity.decode()))
-    trekkversjon, _, number = identity.removeprefix(key + b"/").partition(b"/")
-    correction = int(number) if number else None
-    return FormerEvent(trekkpliktig, key, int(trekkversjon), late="ce_late" in headers, correction=correction)
+    trekkpliktig, key, identity = trekkpliktig_of(message), message.key() or b"", headers.get("ce_id", b"")
+    if trekkpliktig is None or not identity:
+        return None
+    try:
+        if is_rejected:
+            order = headers.get("ce_subject", b"#" + identity)
+            return Told(trekkpliktig, order, rejected=bytes.fromhex(identity.decode()))
+        trekkversjon, _, number = identity.removeprefix(key + b"/").partition(b"/")
+        correction = int(number) if number else None
+        return Told(trekkpliktig, key, int(trekkversjon), late="ce_late" in headers, correction=correction)
+    except ValueError:
+        return None
 
 
 def again(message: Message) -> Record:
@@ -47,3 +52,9 @@ def again(message: Message) -> Record:
 def written_at(message: Message) -> int:
     """In milliseconds since 1970."""
     return message.timestamp()[1]
+
+
+def identity_of(event: Told) -> bytes:
+    """Its `ce_id`."""
+    identity = b"%s/%d" % (event.order, event.trekkversjon)
+    return identity if event.correction is None else b"%s/%d" % (identity, event.correction)

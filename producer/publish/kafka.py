@@ -19,11 +19,10 @@ from producer.errors import (
     ProducerError,
     RetryableError,
 )
+from producer.publish.auditing import settled_state
 from producer.publish.coordinator_log import CoordinatorLog
 from producer.publish.hanging import find_hanging
 from producer.publish.producer_properties import producer_properties
-from producer.publish.settling import settle
-from producer.publish.state_log import read_lane_state
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 
 if TYPE_CHECKING:
@@ -126,9 +125,9 @@ class KafkaLanePublisher:
                 is_late = time.monotonic() > deadline or is_stopping() or self._reason.is_refusal
                 if not failed.retriable or is_late:
                     raise RetryableError(f"lane {self._lane} cannot be taken: {self._why(failed.name)}") from error
-        settle(producer, self._properties, self._topics, self._lane)
+        state = settled_state(producer, self._properties, self._topics, self._lane)
         self._producer = producer
-        return read_lane_state(self._properties, self._topics.positions, self._lane)
+        return state
 
     def publish(self, records: Sequence[Record], signal_offset: int) -> None:
         """See `LanePublisher.publish`.

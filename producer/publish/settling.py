@@ -38,16 +38,20 @@ ROUNDS_MAX = 20
 _log = structlog.get_logger(__name__)
 
 
-def settle(producer: Producer, properties: Mapping[str, str], topics: Topics, lane: int) -> Found:
+def settle(producer: Producer, properties: Mapping[str, str], topics: Topics, lane: int) -> tuple[Found, int | None]:
     """Leave nothing of the lane that hangs. Call it only after the fence, and before its state is read.
 
-    Returns up to where all is decided then. Raises `RetryableError` when that cannot be done now, `FencedError` when
+    Returns up to where all is decided then, and when the first of what hung was written, in milliseconds since 1970,
+    None where nothing did. Raises `RetryableError` when that cannot be done now, `FencedError` when
     another instance has taken the lane.
     """
+    since: int | None = None
     for _ in range(ROUNDS_MAX):
         found = find_hanging(properties, topics, lane)
         if not found.hanging:
-            return found
+            return found, since
+        first = min(written_at(each) for messages in found.hanging.values() for each in messages)
+        since = first if since is None else min(first, since)
         _log.warning(
             "records hang since all copies of their partitions were down: settling them",
             lane=lane,
@@ -78,6 +82,8 @@ class _Settling:
         lost, lone = [], []
         for place, message in events:
             event = event_of(message, is_rejected=place.topic == self._topics.quarantine)
+            if event is None:
+                continue
             if place.topic != self._topics.gjeldende:
                 lost.append(event)
             elif headers_of(message).get("ce_id") not in in_history and is_held(state, event):

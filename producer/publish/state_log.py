@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from producer.connection.diagnosis import LastReason
 from producer.connection.permission import TOPIC, Right, not_permitted
 from producer.connection.renewal import client_made_later
+from producer.domain.state import NO_ORDER, LaneState
+from producer.domain.undoing import Told, told_between
 from producer.encode.state import decode_lane_count
 from producer.errors import RetryableError
 from producer.publish.partition_end import end_of
-from producer.publish.state_records import LANE_COUNT_KEY, lane_state_of
+from producer.publish.state_records import LANE_COUNT_KEY, lane_state_of, order_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from confluent_kafka import Message
-
-    from producer.domain.state import LaneState
+    from producer.domain.state import OrderState
 
 LANE_COUNT_PARTITION = 0
 READ_STALLED_SECONDS_MAX = 30.0
@@ -31,15 +31,63 @@ _BATCH_SECONDS_MAX = 0.05
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
-def read_lane_state(
-    properties: Mapping[str, str], topic: str, partition: int, stalled_seconds_max: float = READ_STALLED_SECONDS_MAX
-) -> LaneState:
+class LastTransaction(NamedTuple):
+    """What the last transaction, or the last ones, in a lane's state told to be published, and when it was written.
+
+    Times are in milliseconds since 1970, those of the first and of the last of its records.
+    """
+
+    told: list[Told]
+    begun_at: int
+    ended_at: int
+
+
+def read_lane(
+    properties: Mapping[str, str],
+    topic: str,
+    partition: int,
+    since: int | None = None,
+    *,
+    stalled_seconds_max: float = READ_STALLED_SECONDS_MAX,
+) -> tuple[LaneState, LastTransaction | None]:
     """The state that stands at this moment. Call it only after the fence, so that nothing is written behind it.
+
+    With `since`, in milliseconds since 1970, all transactions written since then count as the last one.
 
     Raises `RetryableError` when the end was not reached: a part is never taken for the whole.
     """
-    messages = read_to_end(properties, topic, partition, stalled_seconds_max=stalled_seconds_max)
-    return lane_state_of((message.key() or b"", message.value()) for message in messages)
+    state, run = LaneState(), list[Message]()
+    for message in read_to_end(properties, topic, partition, stalled_seconds_max=stalled_seconds_max):
+        # The marker that ends a transaction has an offset of its own.
+        is_next = bool(run) and message.offset() != (run[-1].offset() or 0) + 1
+        if is_next and (since is None or run[-1].timestamp()[1] < since):
+            lane_state_of(_pairs(run), state)
+            run.clear()
+        run.append(message)
+    if not run:
+        return state, None
+    orders = dict.fromkeys(filter(None, (order_of(key) for key, _ in _pairs(run))))
+    before = {order: _known(state, *order) for order in orders}
+    lane_state_of(_pairs(run), state)
+    told = [each for order in orders for each in told_between(*order, before[order], _known(state, *order))]
+    times = [message.timestamp()[1] for message in run]
+    return state, LastTransaction(told, min(times), max(times))
+
+
+def read_lane_state(
+    properties: Mapping[str, str], topic: str, partition: int, stalled_seconds_max: float = READ_STALLED_SECONDS_MAX
+) -> LaneState:
+    """As `read_lane`, the state alone."""
+    return read_lane(properties, topic, partition, stalled_seconds_max=stalled_seconds_max)[0]
+
+
+def _known(state: LaneState, trekkpliktig: str, key: bytes) -> OrderState:
+    known = state.get(trekkpliktig)
+    return NO_ORDER if known is None else known.order(key)
+
+
+def _pairs(messages: Iterable[Message]) -> Iterator[tuple[bytes, bytes | None]]:
+    return ((message.key() or b"", message.value()) for message in messages)
 
 
 def read_lane_count(properties: Mapping[str, str], topic: str) -> int | None:

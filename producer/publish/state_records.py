@@ -98,12 +98,25 @@ def undone_records(topic: str, partition: int, state: LaneState, undone: Mapping
         yield from forget_records(topic, partition, trekkpliktig, gone)
 
 
-def lane_state_of(records: Iterable[tuple[bytes, bytes | None]]) -> LaneState:
+def held_records(topic: str, partition: int, held: Mapping[str, Mapping[bytes, OrderState]]) -> Iterator[Record]:
+    """Records that make it stand that some events do."""
+    for trekkpliktig, orders in held.items():
+        yield from state_records(topic, partition, trekkpliktig, None, orders)
+
+
+def order_of(key: bytes) -> tuple[str, bytes] | None:
+    """The trekkpliktig and the key of the order whose state a record with this key holds, None for any other."""
+    trekkpliktig, separator, order = key.partition(SEPARATOR)
+    return (trekkpliktig.decode(), order) if separator else None
+
+
+def lane_state_of(records: Iterable[tuple[bytes, bytes | None]], state: LaneState | None = None) -> LaneState:
     """The state that stands after these records, (key, value) in the order of one partition.
 
-    Raises `FatalError` for a value that is none of ours.
+    `state` is what stood before them, and is changed. Raises `FatalError` for a value that is none of ours.
     """
-    state = LaneState()
+    if state is None:
+        state = LaneState()
     for key, value in records:
         if key == LANE_COUNT_KEY:
             continue

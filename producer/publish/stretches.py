@@ -42,6 +42,12 @@ def ends_of(client: AdminClient, places: Iterable[Place], isolation: IsolationLe
     return _offsets(client, dict.fromkeys(places, latest), isolation)
 
 
+def starts_of(client: AdminClient, places: Iterable[Place]) -> dict[Place, int]:
+    """The first offset that each partition still has. Raises as `ends_of`."""
+    earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # as above
+    return _offsets(client, dict.fromkeys(places, earliest), IsolationLevel.READ_UNCOMMITTED)
+
+
 def offsets_since(client: AdminClient, ends: Mapping[Place, int], instant: int) -> dict[Place, int]:
     """The first offset in each partition that was written at or after the instant, in milliseconds since 1970.
 

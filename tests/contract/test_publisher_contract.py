@@ -71,13 +71,15 @@ def test_lane_that_was_never_written_has_an_empty_state(world: World, lane: int)
 def test_what_was_published_stands_and_is_read_back_by_the_next_owner(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
     publisher.take()
-    publisher.publish([event(world, key, b"1", ce_id=b"a/1"), *state(world, lane, 7, key)], 0)
-    publisher.publish([event(world, key, b"2"), *state(world, lane, 9, key, trekkversjon=2)], 0)
+    for trekkversjon in (1, 2):
+        told = {"ce_id": b"%s/%d" % (key, trekkversjon), "ce_trekkpliktig": ONE.encode()}
+        of_it = event(world, key, b"%d" % trekkversjon, **told)
+        publisher.publish([of_it, *state(world, lane, 8 + trekkversjon, key, trekkversjon=trekkversjon)], 0)
     assert values(world, key) == [b"1", b"2"]
     for taker in (publisher, world.publisher(lane)):
         taken = taker.take()
         assert [name for name, _ in taken] == [ONE]
-        assert taken.of(ONE).position == TrekkpliktigPosition(9)
+        assert taken.of(ONE).position == TrekkpliktigPosition(10)
         assert taken.of(ONE).order(key) == OrderState(2, b"12345678", 1)
 
 
@@ -175,6 +177,7 @@ def test_state_larger_than_one_fetch_is_read_to_its_end(world: World, lane: int)
     publisher.take()
     for start in range(0, len(keys), 5000):
         publisher.publish(state(world, lane, start + 5000, *keys[start : start + 5000]), 0)
+    publisher.publish(state(world, lane, len(keys)), 0)
     taken = world.publisher(lane).take()
     assert len(taken.of(ONE)) == len(keys)
     assert set(taken.of(ONE).keys()) == set(keys)

@@ -164,6 +164,24 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         world.member.leave()
 
 
+def test_a_next_transaction_that_is_given_up_takes_nothing_of_the_last_one_away(world: World) -> None:
+    """It was under way already; its abort ends what hangs in its partitions too, of the events or of the state."""
+    for touched in (ORDERS[::2], []):
+        world.make_hang()
+        producer = world.publisher._producer  # noqa: SLF001  to be in the midst of a transaction
+        assert producer is not None
+        producer.begin_transaction()
+        for trekkid in touched:
+            record = event(TOPICS.versjoner, trekkid, world.target[trekkid] + 1)
+            producer.produce(record.topic, record.value, record.key, headers=list(record.headers.items()))
+        for record in [] if touched else state_records(TOPICS.positions, LANE, ONE, TrekkpliktigPosition(99), {}):
+            producer.produce(record.topic, record.value, record.key, record.partition)
+        assert producer.flush(DEADLINE_SECONDS) == 0
+        world.start_over()
+        world.publish_lacking()
+        world.prove()
+
+
 @pytest.mark.parametrize("is_other", [False, True], ids=["the same process", "another process"])
 def test_what_hangs_is_settled_when_the_lane_is_taken(world: World, *, is_other: bool) -> None:
     """Whatever part of the markers was written, the state among them or not."""

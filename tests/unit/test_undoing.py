@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer.domain.state import LaneState, OrderState, TrekkpliktigPosition
-from producer.domain.undoing import FormerEvent, Undone, is_held, undo
+from producer.domain.undoing import Told, Undone, is_held, undo
 
 ONE, OTHER = "311111111", "322222222"
 ORDER, SECOND = b"order", b"second"
@@ -20,14 +20,14 @@ def lane(position: int, **orders: OrderState) -> LaneState:
     return state
 
 
-def undone(order: OrderState, *events: FormerEvent, before: OrderState | None = None) -> OrderState | None:
+def undone(order: OrderState, *events: Told, before: OrderState | None = None) -> OrderState | None:
     """What is remembered of the order instead; fails when it is left as it is."""
     earlier = lane(10) if before is None else lane(10, order=before)
     return undo(lane(20, order=order), earlier, events)[ONE].orders[ORDER]
 
 
-def event(trekkversjon: int, **more: object) -> FormerEvent:
-    return FormerEvent(ONE, ORDER, trekkversjon, **more)  # type: ignore[arg-type]  # each case gives what it needs
+def event(trekkversjon: int, **more: object) -> Told:
+    return Told(ONE, ORDER, trekkversjon, **more)  # type: ignore[arg-type]  # each case gives what it needs
 
 
 def test_a_newest_version_that_does_not_stand_makes_the_one_below_the_newest() -> None:
@@ -76,11 +76,11 @@ def test_a_record_that_is_not_in_quarantine_is_quarantined_again() -> None:
         (OrderState(5, HASH, 1, ((3, 3),)), event(3, late=True)),
         (OrderState(5, HASH, 1), event(5, correction=1)),
         (OrderState(5, HASH, 1, rejected=(KEPT,)), event(0, rejected=REJECTED)),
-        (OrderState(5, HASH, 1), FormerEvent(ONE, SECOND, 1)),
-        (OrderState(5, HASH, 1), FormerEvent(OTHER, ORDER, 5)),
+        (OrderState(5, HASH, 1), Told(ONE, SECOND, 1)),
+        (OrderState(5, HASH, 1), Told(OTHER, ORDER, 5)),
     ],
 )
-def test_what_is_not_held_published_changes_nothing(order: OrderState, lost: FormerEvent) -> None:
+def test_what_is_not_held_published_changes_nothing(order: OrderState, lost: Told) -> None:
     state = lane(20, order=order)
     assert not is_held(state, lost)
     assert undo(state, lane(10), [lost]) == {}

@@ -1,0 +1,160 @@
+"""A lane's last transaction in, whether all of it stands out; and what the lane holds published, set right.
+
+Of a transaction whose markers were left out in a part of its partitions (`hanging.py`) the next transaction of the same
+producer may have been under way already, and its abort has then taken away what hung there. So when a lane is taken,
+what its state told last to be published is looked for among the events, and what the events tell beyond it in the
+state. All that is written before the last transaction stands, as the lane's producer looked before it went on.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from producer.connection.renewal import client_made_later
+from producer.domain.state import LaneState
+from producer.domain.undoing import hold, undo
+from producer.errors import RetryableError
+from producer.partitioning import lane_of
+from producer.publish.events import event_of, headers_of, identity_of, written_at
+from producer.publish.port import Record
+from producer.publish.settling import settle, transact
+from producer.publish.state_log import read_lane
+from producer.publish.state_records import held_records, lane_state_of, undone_records
+from producer.publish.stretches import Place, offsets_since, read_stretches, starts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from confluent_kafka import Message, Producer
+
+    from producer.domain.undoing import Told
+    from producer.publish.hanging import Found
+    from producer.publish.state_log import LastTransaction
+    from producer.publish.topics import Topics
+
+MARGIN_MILLISECONDS = 2000
+"""Events are written before the state that tells of them. Those written still earlier are looked for everywhere."""
+
+RECORDS_MAX = 100_000
+"""So many are read of what others wrote since, in each topic: a lane that long wrote nothing is not held up by them."""
+
+_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
+_log = structlog.get_logger(__name__)
+
+
+def settled_state(producer: Producer, properties: Mapping[str, str], topics: Topics, lane: int) -> LaneState:
+    """What a lane knows that was just fenced, after nothing of it hangs and its events say the same.
+
+    Raises as `settle` and `read_lane`.
+    """
+    found, since = settle(producer, properties, topics, lane)
+    state, last = read_lane(properties, topics.positions, lane, since)
+    if last is not None:
+        records = Audit(properties, topics, lane, found, last).mend(state)
+        if records:
+            transact(producer, lane, records, commit=True)
+    return state
+
+
+class Window(NamedTuple):
+    """Of the events that were written lately, and stand, those of the lane and those looked for, by `ce_id`."""
+
+    versjoner: dict[bytes, tuple[Told, Message]]
+    gjeldende: dict[bytes, tuple[Told, Message]]
+
+
+class Audit:
+    """Looks once at what a lane wrote `last`."""
+
+    def __init__(
+        self, properties: Mapping[str, str], topics: Topics, lane: int, found: Found, last: LastTransaction
+    ) -> None:
+        self._properties = properties
+        self._topics = topics
+        self._lane = lane
+        self._found = found
+        self._last = last
+        self._told = {identity_of(each): each for each in last.told}
+
+    def mend(self, state: LaneState) -> list[Record]:
+        """Records by which state and events agree, none where they do; `state` is changed with them.
+
+        Raises `RetryableError` when Kafka does not answer, `NotPermittedError` when a topic may not be read.
+        """
+        with client_made_later():
+            client = AdminClient(dict(self._properties), logger=_LIBRDKAFKA_LOG)
+        try:
+            window = self._window(client)
+            lost = self._lost(client, self._told.keys() - window.versjoner.keys())
+        except KafkaException as error:
+            raise RetryableError(f"what lane {self._lane} wrote last is not told: {error.args[0].name()}") from error
+        beyond = hold(state, [told for told, message in window.versjoner.values() if self._is_beyond(message)])
+        copies = self._copies(window)
+        records = [
+            *undone_records(self._topics.positions, self._lane, state, undo(state, LaneState(), lost)),
+            *held_records(self._topics.positions, self._lane, beyond),
+        ]
+        if records or copies:
+            _log.warning(
+                "a part of the last transaction does not stand: setting it right",
+                lane=self._lane,
+                published_again=len(lost),
+                not_published_again=sum(map(len, beyond.values())),
+                copied=len(copies),
+            )
+        lane_state_of(((each.key, each.value) for each in records), state)
+        return [*records, *copies]
+
+    def _is_own(self, told: Told) -> bool:
+        return lane_of(told.trekkpliktig, self._found.lanes) == self._lane
+
+    def _is_beyond(self, message: Message) -> bool:
+        return written_at(message) > self._last.ended_at
+
+    def _places(self, topic: str) -> dict[Place, int]:
+        return {place: end for place, end in self._found.decided.items() if place.topic == topic}
+
+    def _window(self, client: AdminClient) -> Window:
+        events: dict[str, dict[bytes, tuple[Told, Message]]] = {}
+        for topic in (self._topics.versjoner, self._topics.gjeldende):
+            ends, found = self._places(topic), events.setdefault(topic, {})
+            starts = offsets_since(client, ends, self._last.begun_at - MARGIN_MILLISECONDS)
+            most = RECORDS_MAX // max(1, len(ends))
+            ends = {place: min(end, starts[place] + most) for place, end in ends.items()}
+            for _, message in read_stretches(self._properties, starts, ends, "read_committed"):
+                told = event_of(message)
+                if told is not None and (self._is_own(told) or identity_of(told) in self._told):
+                    found[identity_of(told)] = told, message
+        return Window(events[self._topics.versjoner], events[self._topics.gjeldende])
+
+    def _lost(self, client: AdminClient, unseen: set[bytes]) -> list[Told]:
+        """Those that stand nowhere. Of a topic whose beginning was deleted nothing is said."""
+        ends = self._places(self._topics.versjoner)
+        starts = starts_of(client, ends) if unseen else {}
+        if not unseen or any(starts.values()):
+            return []
+        for _, message in read_stretches(self._properties, starts, ends, "read_committed"):
+            told = event_of(message)
+            if told is not None:
+                unseen.discard(identity_of(told))
+        return [self._told[each] for each in unseen]
+
+    def _copies(self, window: Window) -> list[Record]:
+        """The newest events of orders, written with the last transaction or since, that `…-gjeldende` lacks."""
+        wanted = {
+            told.order: (told, message)
+            for identity, (told, message) in window.versjoner.items()
+            if not told.late and (identity in self._told or self._is_beyond(message))
+        }
+        for told, _ in window.gjeldende.values():
+            if told.order in wanted and told.trekkversjon >= wanted[told.order][0].trekkversjon:
+                del wanted[told.order]
+        return [
+            Record(self._topics.gjeldende, key, message.value(), headers_of(message))
+            for key, (_, message) in wanted.items()
+        ]
