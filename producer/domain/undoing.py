@@ -13,7 +13,7 @@ import msgspec
 from producer.domain.state import NO_ORDER, OrderState, with_missing, without_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from producer.domain.state import LaneState, TrekkpliktigState
 
@@ -45,18 +45,25 @@ def is_held(state: LaneState, event: Told) -> bool:
     return known is not None and _is_held(known.order(event.order), event)
 
 
-def told_between(trekkpliktig: str, key: bytes, before: OrderState, after: OrderState) -> Iterator[Told]:
-    """The events by which a lane came from one state of an order to another: they stand in the same transaction."""
-    for trekkversjon in range(before.trekkversjon + 1, after.trekkversjon + 1):
-        if not after.is_missing(trekkversjon):
-            yield Told(trekkpliktig, key, trekkversjon)
-    for first, last in before.missing:
-        for trekkversjon in range(first, min(last, before.trekkversjon, after.trekkversjon) + 1):
-            if not after.is_missing(trekkversjon):
-                yield Told(trekkpliktig, key, trekkversjon, late=True)
-    for trekkversjon, number in after.corrections:
-        if number > before.corrections_of(trekkversjon):
-            yield Told(trekkpliktig, key, trekkversjon, correction=number)
+def told_between(trekkpliktig: str, key: bytes, before: OrderState, after: OrderState) -> list[Told]:
+    """Events by which a lane came from one state of an order to another in a transaction: they stand or fall together.
+
+    Of versions that rose, the newest: some between may have been left to another lane.
+    """
+    told = [
+        Told(trekkpliktig, key, trekkversjon, late=True)
+        for first, last in before.missing
+        for trekkversjon in range(first, min(last, before.trekkversjon, after.trekkversjon) + 1)
+        if not after.is_missing(trekkversjon)
+    ]
+    told += [
+        Told(trekkpliktig, key, trekkversjon, correction=number)
+        for trekkversjon, number in after.corrections
+        if number > before.corrections_of(trekkversjon)
+    ]
+    if after.trekkversjon > before.trekkversjon:
+        told.append(Told(trekkpliktig, key, after.trekkversjon))
+    return told
 
 
 def hold(state: LaneState, events: Iterable[Told]) -> dict[str, dict[bytes, OrderState]]:

@@ -16,8 +16,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from producer.connection.renewal import client_made_later
-from producer.domain.state import LaneState
-from producer.domain.undoing import hold, undo
+from producer.domain.state import NO_ORDER
+from producer.domain.undoing import Undone, hold
 from producer.errors import RetryableError
 from producer.partitioning import lane_of
 from producer.publish.events import event_of, headers_of, identity_of, written_at
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message, Producer
 
+    from producer.domain.state import LaneState
     from producer.domain.undoing import Told
     from producer.publish.hanging import Found
     from producer.publish.state_log import LastTransaction
@@ -79,7 +80,7 @@ class Audit:
         self._lane = lane
         self._found = found
         self._last = last
-        self._told = {identity_of(each): each for each in last.told}
+        self._told = {identity_of(told): order for order, change in last.changes.items() for told in change.told}
 
     def mend(self, state: LaneState) -> list[Record]:
         """Records by which state and events agree, none where they do; `state` is changed with them.
@@ -90,13 +91,13 @@ class Audit:
             client = AdminClient(dict(self._properties), logger=_LIBRDKAFKA_LOG)
         try:
             window = self._window(client)
-            lost = self._lost(client, self._told.keys() - window.versjoner.keys())
+            lost = self._lost(client, set(window.versjoner))
         except KafkaException as error:
             raise RetryableError(f"what lane {self._lane} wrote last is not told: {error.args[0].name()}") from error
         beyond = hold(state, [told for told, message in window.versjoner.values() if self._is_beyond(message)])
         copies = self._copies(window)
         records = [
-            *undone_records(self._topics.positions, self._lane, state, undo(state, LaneState(), lost)),
+            *undone_records(self._topics.positions, self._lane, state, self._undone(lost)),
             *held_records(self._topics.positions, self._lane, beyond),
         ]
         if records or copies:
@@ -132,17 +133,27 @@ class Audit:
                     found[identity_of(told)] = told, message
         return Window(events[self._topics.versjoner], events[self._topics.gjeldende])
 
-    def _lost(self, client: AdminClient, unseen: set[bytes]) -> list[Told]:
-        """Those that stand nowhere. Of a topic whose beginning was deleted nothing is said."""
+    def _lost(self, client: AdminClient, seen: set[bytes]) -> set[tuple[str, bytes]]:
+        """The orders whose events stand nowhere. Of a topic whose beginning was deleted nothing is said."""
+        lost = set(self._last.changes) - {self._told[each] for each in seen if each in self._told}
         ends = self._places(self._topics.versjoner)
-        starts = starts_of(client, ends) if unseen else {}
-        if not unseen or any(starts.values()):
-            return []
+        starts = starts_of(client, ends) if lost else {}
+        if not lost or any(starts.values()):
+            return set()
         for _, message in read_stretches(self._properties, starts, ends, "read_committed"):
             told = event_of(message)
-            if told is not None:
-                unseen.discard(identity_of(told))
-        return [self._told[each] for each in unseen]
+            if told is not None and identity_of(told) in self._told:
+                lost.discard(self._told[identity_of(told)])
+        return lost
+
+    def _undone(self, lost: set[tuple[str, bytes]]) -> dict[str, Undone]:
+        """As before the transaction; the source is read again from the first number on."""
+        undone: dict[str, Undone] = {}
+        for trekkpliktig, key in lost:
+            before = self._last.changes[trekkpliktig, key].before
+            change = undone.setdefault(trekkpliktig, Undone(0, {}))
+            change.orders[key] = None if before == NO_ORDER else before
+        return undone
 
     def _copies(self, window: Window) -> list[Record]:
         """The newest events of orders, written with the last transaction or since, that `…-gjeldende` lacks."""

@@ -22,7 +22,10 @@ def trekkpliktig_of(message: Message) -> str | None:
     """For whom an event or a record of the quarantine was read, None where it does not tell."""
     headers = headers_of(message)
     trekkpliktig = headers.get(READ_FOR) or headers.get(TREKKPLIKTIG)
-    return None if trekkpliktig is None else trekkpliktig.decode()
+    try:
+        return None if trekkpliktig is None else trekkpliktig.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def event_of(message: Message, *, is_rejected: bool = False) -> Told | None:

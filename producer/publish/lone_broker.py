@@ -15,7 +15,7 @@ CALL_SECONDS_MAX = 5.0
 HANDS_OVER = "controlled.shutdown.enable"
 WARNING = (
     f"the only broker hands over before it ends, and Kafka leaves out the ends of transactions meanwhile, so that "
-    f"events may come twice or hang: set {HANDS_OVER}=false there, or stop the producers before it"
+    f"events hang until their lane is taken anew: set {HANDS_OVER}=false there, or stop the producers before it"
 )
 _LOGGER = logging.getLogger(f"{__name__}.librdkafka")
 _LOGGER.addHandler(logging.NullHandler())
@@ -25,7 +25,7 @@ _LOGGER.propagate = False
 def lone_broker_warnings(properties: Mapping[str, str]) -> list[str]:
     """A sentence where the cluster has one broker, and that hands over; none where we may not see its configuration.
 
-    Source: seen with Kafka 4.3.1; `producer/DESIGN.md`, "What remains at risk".
+    Source: seen with Kafka 4.3.1; `producer/DESIGN.md`, "When Kafka leaves markers out".
     """
     settings: dict[str, Any] = {**properties, "socket.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
     try:

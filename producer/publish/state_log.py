@@ -12,7 +12,7 @@ from producer.connection.diagnosis import LastReason
 from producer.connection.permission import TOPIC, Right, not_permitted
 from producer.connection.renewal import client_made_later
 from producer.domain.state import NO_ORDER, LaneState
-from producer.domain.undoing import Told, told_between
+from producer.domain.undoing import told_between
 from producer.encode.state import decode_lane_count
 from producer.errors import RetryableError
 from producer.publish.partition_end import end_of
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from producer.domain.state import OrderState
+    from producer.domain.undoing import Told
 
 LANE_COUNT_PARTITION = 0
 READ_STALLED_SECONDS_MAX = 30.0
@@ -31,13 +32,21 @@ _BATCH_SECONDS_MAX = 0.05
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
-class LastTransaction(NamedTuple):
-    """What the last transaction, or the last ones, in a lane's state told to be published, and when it was written.
+class Change(NamedTuple):
+    """What an order's state was before a transaction, and the events told by it."""
 
-    Times are in milliseconds since 1970, those of the first and of the last of its records.
+    before: OrderState
+    told: list[Told]
+
+
+class LastTransaction(NamedTuple):
+    """What the last transaction, or the last ones, in a lane's state changed, and when it was written.
+
+    `changes` are those that tell of events, by trekkpliktig and key of the order. Times are in milliseconds since 1970,
+    those of the first and of the last of its records.
     """
 
-    told: list[Told]
+    changes: dict[tuple[str, bytes], Change]
     begun_at: int
     ended_at: int
 
@@ -69,9 +78,13 @@ def read_lane(
     orders = dict.fromkeys(filter(None, (order_of(key) for key, _ in _pairs(run))))
     before = {order: _known(state, *order) for order in orders}
     lane_state_of(_pairs(run), state)
-    told = [each for order in orders for each in told_between(*order, before[order], _known(state, *order))]
+    changes = {
+        order: Change(known, told)
+        for order, known in before.items()
+        if (told := told_between(*order, known, _known(state, *order)))
+    }
     times = [message.timestamp()[1] for message in run]
-    return state, LastTransaction(told, min(times), max(times))
+    return state, LastTransaction(changes, min(times), max(times))
 
 
 def read_lane_state(

@@ -72,6 +72,14 @@ def test_event_goes_to_history_and_newest_with_the_same_bytes_and_the_state_to_t
     assert state.of(ONE).newest(b"A") == 1
 
 
+def test_an_event_that_names_a_trekkpliktig_of_nobodys_tells_for_whom_it_was_read():
+    _, [foreign, newest, *_] = decided(version(trekkpliktig="399999999"))
+    assert foreign.headers == newest.headers
+    assert (foreign.headers["ce_trekkpliktig"], foreign.headers["ce_readfor"]) == (b"399999999", ONE.encode())
+    _, [own, *_] = decided(version())
+    assert "ce_readfor" not in own.headers
+
+
 def test_late_version_goes_to_the_history_alone():
     state = TrekkpliktigState()
     state.remember(b"A", OrderState(2, bytes(8), 1, missing=((1, 1),)))

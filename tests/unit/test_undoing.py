@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer.domain.state import LaneState, OrderState, TrekkpliktigPosition
-from producer.domain.undoing import Told, Undone, is_held, undo
+from producer.domain.undoing import Told, Undone, hold, is_held, told_between, undo
 
 ONE, OTHER = "311111111", "322222222"
 ORDER, SECOND = b"order", b"second"
@@ -91,3 +91,52 @@ def test_the_source_is_read_again_from_where_it_had_been_read_before() -> None:
     assert undo(state, lane(10), [event(3)]) == {ONE: Undone(10, {ORDER: OrderState(2)})}
     assert undo(state, LaneState(), [event(3)])[ONE].position == 0
     assert undo(state, lane(30), [event(3)])[ONE].position == 20, "a position that was lowered stays so"
+
+
+def test_what_came_between_two_states_of_an_order_is_told() -> None:
+    before = OrderState(5, EARLIER_HASH, 1, ((1, 2), (4, 4)), corrections=((3, 1),))
+    after = OrderState(8, HASH, 1, ((2, 2), (6, 6)), corrections=((3, 2), (8, 1)))
+    assert told_between(ONE, ORDER, before, after) == [
+        event(1, late=True),
+        event(4, late=True),
+        event(3, correction=2),
+        event(8, correction=1),
+        event(8),
+    ]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        OrderState(5, HASH, 1, ((1, 2),), (REJECTED,), failing_since=7),
+        OrderState(5, EARLIER_HASH, 2, ((1, 2), (7, 7))),
+        OrderState(3, missing=((1, 2),)),
+        OrderState(),
+    ],
+)
+def test_what_tells_of_no_event_is_not_told(after: OrderState) -> None:
+    assert told_between(ONE, ORDER, OrderState(5, HASH, 1, ((1, 2),)), after) == []
+
+
+def test_versions_that_stand_are_held_and_those_passed_over_are_missing() -> None:
+    state = lane(20, order=OrderState(3, HASH, 1, ((2, 2),), (KEPT,), ((1, 1),)))
+    assert hold(state, [event(4)]) == {
+        ONE: {ORDER: OrderState(4, missing=((2, 2),), rejected=(KEPT,), corrections=((1, 1),))}
+    }
+    assert hold(state, [event(4), event(5)])[ONE][ORDER].trekkversjon == 5
+    assert hold(state, [event(6)])[ONE][ORDER].missing == ((2, 2), (4, 5))
+    assert hold(state, [event(6), event(5, late=True)])[ONE][ORDER].missing == ((2, 2), (4, 4))
+    assert hold(state, [Told(OTHER, SECOND, 1)]) == {OTHER: {SECOND: OrderState(1)}}
+
+
+def test_late_versions_and_corrections_that_stand_are_held() -> None:
+    state = lane(20, order=OrderState(3, HASH, 1, ((1, 2),)))
+    assert hold(state, [event(2, late=True)]) == {ONE: {ORDER: OrderState(3, HASH, 1, ((1, 1),))}}
+    newest, older = event(3, correction=1), event(1, correction=2)
+    assert hold(state, [newest])[ONE][ORDER] == OrderState(3, HASH, 0, ((1, 2),), corrections=((3, 1),))
+    assert hold(state, [older])[ONE][ORDER] == OrderState(3, HASH, 1, ((1, 2),), corrections=((1, 2),))
+
+
+def test_what_is_held_already_changes_nothing() -> None:
+    state = lane(20, order=OrderState(3, HASH, 1, corrections=((3, 2),)))
+    assert hold(state, [event(1), event(3), event(2, late=True), event(3, correction=1)]) == {}
