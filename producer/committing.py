@@ -66,6 +66,10 @@ class Committer:
         self.signals = SignalOffsets(first_signal_offset)
         self._signals_committed = first_signal_offset
 
+    def look(self) -> None:
+        """Make sure that what was committed last stands. Raises as `LanePublisher.look`."""
+        self._publisher.look()
+
     def close(self) -> None:
         """Let go of the lane."""
         self._publisher.close()

@@ -99,6 +99,7 @@ class Lane:
             self._pulling.relist()
             while not self._stopping.is_set() and not self._is_done:
                 self._watch.beat()
+                self._committer.look()
                 self._pulling.ask_due(self._committer.state)
                 self._begin_due()
                 self._calls.take_answers(self._wait_seconds())

@@ -74,7 +74,8 @@ def hold(state: LaneState, events: Iterable[Told]) -> dict[str, dict[bytes, Orde
     held: dict[str, dict[bytes, OrderState]] = {}
     for event in events:
         orders = held.get(event.trekkpliktig, {})
-        order = orders.get(event.order) or state.of(event.trekkpliktig).order(event.order)
+        known = state.get(event.trekkpliktig)
+        order = orders.get(event.order) or (NO_ORDER if known is None else known.order(event.order))
         if not _is_held(order, event):
             held.setdefault(event.trekkpliktig, orders)[event.order] = _with(order, event)
     return held

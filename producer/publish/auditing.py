@@ -28,7 +28,7 @@ from producer.publish.state_records import held_records, lane_state_of, undone_r
 from producer.publish.stretches import Place, offsets_since, read_stretches, starts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from confluent_kafka import Message, Producer
 
@@ -63,10 +63,13 @@ def settled_state(producer: Producer, properties: Mapping[str, str], topics: Top
 
 
 class Window(NamedTuple):
-    """Of the events that were written lately, and stand, those of the lane and those looked for, by `ce_id`."""
+    """What was written lately, and stands: events told of by the last transaction or written since, by `ce_id`.
 
-    versjoner: dict[bytes, tuple[Told, Message]]
-    gjeldende: dict[bytes, tuple[Told, Message]]
+    And the newest version in `…-gjeldende` of each order that is among what was written there lately.
+    """
+
+    events: dict[bytes, tuple[Told, Message]]
+    newest: dict[bytes, int]
 
 
 class Audit:
@@ -91,15 +94,16 @@ class Audit:
             client = AdminClient(dict(self._properties), logger=_LIBRDKAFKA_LOG)
         try:
             window = self._window(client)
-            lost = self._lost(client, set(window.versjoner))
+            lost = self._lost(client, window.events)
         except KafkaException as error:
             raise RetryableError(f"what lane {self._lane} wrote last is not told: {error.args[0].name()}") from error
-        beyond = hold(state, [told for told, message in window.versjoner.values() if self._is_beyond(message)])
-        copies = self._copies(window)
+        beyond = hold(state, [told for told, message in window.events.values() if self._is_beyond(message)])
         records = [
             *undone_records(self._topics.positions, self._lane, state, self._undone(lost)),
             *held_records(self._topics.positions, self._lane, beyond),
         ]
+        lane_state_of(((each.key, each.value) for each in records), state)
+        copies = self._copies(window, state)
         if records or copies:
             _log.warning(
                 "a part of the last transaction does not stand: setting it right",
@@ -108,11 +112,7 @@ class Audit:
                 not_published_again=sum(map(len, beyond.values())),
                 copied=len(copies),
             )
-        lane_state_of(((each.key, each.value) for each in records), state)
         return [*records, *copies]
-
-    def _is_own(self, told: Told) -> bool:
-        return lane_of(told.trekkpliktig, self._found.lanes) == self._lane
 
     def _is_beyond(self, message: Message) -> bool:
         return written_at(message) > self._last.ended_at
@@ -121,19 +121,28 @@ class Audit:
         return {place: end for place, end in self._found.decided.items() if place.topic == topic}
 
     def _window(self, client: AdminClient) -> Window:
-        events: dict[str, dict[bytes, tuple[Told, Message]]] = {}
-        for topic in (self._topics.versjoner, self._topics.gjeldende):
-            ends, found = self._places(topic), events.setdefault(topic, {})
-            starts = offsets_since(client, ends, self._last.begun_at - MARGIN_MILLISECONDS)
-            most = RECORDS_MAX // max(1, len(ends))
-            ends = {place: min(end, starts[place] + most) for place, end in ends.items()}
-            for _, message in read_stretches(self._properties, starts, ends, "read_committed"):
-                told = event_of(message)
-                if told is not None and (self._is_own(told) or identity_of(told) in self._told):
-                    found[identity_of(told)] = told, message
-        return Window(events[self._topics.versjoner], events[self._topics.gjeldende])
+        window = Window({}, {})
+        for told, message in self._lately(client, self._topics.versjoner):
+            is_beyond = self._is_beyond(message) and lane_of(told.trekkpliktig, self._found.lanes) == self._lane
+            if is_beyond or identity_of(told) in self._told:
+                window.events[identity_of(told)] = told, message
+        orders = {told.order for told, _ in window.events.values()}
+        for told, _ in self._lately(client, self._topics.gjeldende):
+            if told.order in orders:
+                window.newest[told.order] = max(told.trekkversjon, window.newest.get(told.order, 0))
+        return window
 
-    def _lost(self, client: AdminClient, seen: set[bytes]) -> set[tuple[str, bytes]]:
+    def _lately(self, client: AdminClient, topic: str) -> Iterator[tuple[Told, Message]]:
+        ends = self._places(topic)
+        starts = offsets_since(client, ends, self._last.begun_at - MARGIN_MILLISECONDS)
+        most = RECORDS_MAX // max(1, len(ends))
+        ends = {place: min(end, starts[place] + most) for place, end in ends.items()}
+        for _, message in read_stretches(self._properties, starts, ends, "read_committed"):
+            told = event_of(message)
+            if told is not None:
+                yield told, message
+
+    def _lost(self, client: AdminClient, seen: Iterable[bytes]) -> set[tuple[str, bytes]]:
         """The orders whose events stand nowhere. Of a topic whose beginning was deleted nothing is said."""
         lost = set(self._last.changes) - {self._told[each] for each in seen if each in self._told}
         ends = self._places(self._topics.versjoner)
@@ -155,17 +164,12 @@ class Audit:
             change.orders[key] = None if before == NO_ORDER else before
         return undone
 
-    def _copies(self, window: Window) -> list[Record]:
-        """The newest events of orders, written with the last transaction or since, that `…-gjeldende` lacks."""
-        wanted = {
-            told.order: (told, message)
-            for identity, (told, message) in window.versjoner.items()
-            if not told.late and (identity in self._told or self._is_beyond(message))
-        }
-        for told, _ in window.gjeldende.values():
-            if told.order in wanted and told.trekkversjon >= wanted[told.order][0].trekkversjon:
-                del wanted[told.order]
+    def _copies(self, window: Window, state: LaneState) -> list[Record]:
+        """Events of the newest versions of their orders that `…-gjeldende` lacks."""
         return [
-            Record(self._topics.gjeldende, key, message.value(), headers_of(message))
-            for key, (_, message) in wanted.items()
+            Record(self._topics.gjeldende, told.order, message.value(), headers_of(message))
+            for told, message in window.events.values()
+            if not told.late
+            and told.trekkversjon > window.newest.get(told.order, 0)
+            and told.trekkversjon == state.of(told.trekkpliktig).newest(told.order)
         ]

@@ -48,6 +48,10 @@ class ExplainedPublisher:
                 raise
             raise AbortedError(self._explained(error)) from error
 
+    def look(self) -> None:
+        """See `LanePublisher.look`."""
+        self._publisher.look()
+
     def close(self) -> None:
         """See `LanePublisher.close`."""
         self._publisher.close()

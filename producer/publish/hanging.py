@@ -16,7 +16,7 @@ from confluent_kafka import IsolationLevel, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from producer.connection.renewal import client_made_later
-from producer.errors import RetryableError
+from producer.errors import OutcomeUnknownError, RetryableError
 from producer.partitioning import lane_of
 from producer.publish.events import trekkpliktig_of
 from producer.publish.stretches import CALL_SECONDS_MAX, Place, ends_of, read_stretches
@@ -34,6 +34,7 @@ PATIENCE_SECONDS = 3.0
 SECONDS_MAX = 60.0
 """Longer than transactions of other lanes can stay open; what hangs of theirs their owners see to."""
 
+LOOK_PAUSE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.05
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
@@ -47,6 +48,30 @@ class Found(NamedTuple):
     hanging: dict[Place, list[Message]]
     decided: dict[Place, int]
     lanes: int
+
+
+class Lookout:
+    """Looks whether what a lane committed last hangs, once a broker was lost. Used by the lane's thread only."""
+
+    def __init__(self, properties: Mapping[str, str], topics: Topics, lane: int) -> None:
+        self._properties = properties
+        self._topics = topics
+        self._lane = lane
+        self._looked_at = float("-inf")
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last look was a while ago."""
+        return time.monotonic() - self._looked_at >= LOOK_PAUSE_SECONDS
+
+    def look(self) -> None:
+        """Return when nothing hangs.
+
+        Raises `OutcomeUnknownError` when something does; `RetryableError` when that cannot be told now.
+        """
+        self._looked_at = time.monotonic()
+        if find_hanging(self._properties, self._topics, self._lane).hanging:
+            raise OutcomeUnknownError(f"the last transaction of lane {self._lane} hangs: the lane is taken anew")
 
 
 def find_hanging(properties: Mapping[str, str], topics: Topics, lane: int) -> Found:
@@ -100,14 +125,11 @@ def _find(client: AdminClient, properties: Mapping[str, str], topics: Topics, la
 def _places(client: AdminClient, topics: Topics, lane: int) -> tuple[list[Place], int]:
     """Every partition that the lane writes events and state to, and the number of lanes."""
     found = client.list_topics(timeout=CALL_SECONDS_MAX).topics
-    places = [
-        Place(topic, partition)
-        for topic in (topics.versjoner, topics.gjeldende, topics.quarantine)
-        if topic in found
-        for partition in found[topic].partitions
-    ]
-    if topics.positions not in found:
-        raise RetryableError(f"topic {topics.positions} is not there")
+    written = (topics.versjoner, topics.gjeldende, topics.quarantine, topics.positions)
+    for topic in written:
+        if topic not in found or not found[topic].partitions:
+            raise RetryableError(f"what hangs of lane {lane} cannot be told: topic {topic} is not seen")
+    places = [Place(topic, partition) for topic in written[:-1] for partition in found[topic].partitions]
     return [Place(topics.positions, lane), *places], len(found[topics.positions].partitions)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -21,7 +22,7 @@ from producer.errors import (
 )
 from producer.publish.auditing import settled_state
 from producer.publish.coordinator_log import CoordinatorLog
-from producer.publish.hanging import find_hanging
+from producer.publish.hanging import Lookout
 from producer.publish.producer_properties import producer_properties
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 
@@ -97,6 +98,7 @@ class KafkaLanePublisher:
         self._find_lacking = find_lacking
         self._producer: Producer | None = None
         self._log = CoordinatorLog(_LIBRDKAFKA_LOG)
+        self._lookout = Lookout(properties, topics, lane)
         self._reason = LastReason()
 
     def take(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
@@ -144,9 +146,8 @@ class KafkaLanePublisher:
         started = time.monotonic()
         outcome = "unknown"
         try:
-            self._producer.poll(0)
-            if self._log.has_lost_broker:
-                self._look_for_hanging()
+            if self._has_lost_broker():
+                self._lookout.look()
             self._log.forget()
             self._call(Step.BEGIN, self._producer.begin_transaction)
             self._call(Step.PRODUCE, lambda: self._produce(records))
@@ -168,6 +169,13 @@ class KafkaLanePublisher:
             raise
         finally:
             self._observer.transaction_finished(outcome, time.monotonic() - started)
+
+    def look(self) -> None:
+        """See `LanePublisher.look`."""
+        if self._producer is not None and self._has_lost_broker() and self._lookout.is_due:
+            with suppress(RetryableError):  # it is looked again
+                self._lookout.look()
+                self._log.forget()
 
     def close(self) -> None:
         """See `LanePublisher.close`.
@@ -249,7 +257,7 @@ class KafkaLanePublisher:
                     raise self._broken(step, failed, what) from error
                 if verdict is Verdict.ABORT:
                     self._abort()
-                    if failed.name in _NOT_TAKEN or self._has_lost_coordinator():
+                    if failed.name in _NOT_TAKEN or self._has_lost_broker():
                         raise self._broken(step, failed, what) from error
                     raise AbortedError(what) from error
                 seconds_max = REFUSED_SECONDS_MAX if self._reason.is_refusal else CALL_AGAIN_SECONDS_MAX
@@ -260,18 +268,12 @@ class KafkaLanePublisher:
                 return
 
     def _has_lost_coordinator(self) -> bool:
+        return self._has_lost_broker() and self._log.has_lost_connection
+
+    def _has_lost_broker(self) -> bool:
         assert self._producer is not None  # noqa: S101 - publish() checked it
         self._producer.poll(0)
-        return self._log.has_lost_connection
-
-    def _look_for_hanging(self) -> None:
-        """Whether what was committed last stands, now that a broker was lost: another abort would take it away."""
-        try:
-            hanging = find_hanging(self._properties, self._topics, self._lane).hanging
-        except RetryableError as error:
-            raise OutcomeUnknownError(f"the last transaction of lane {self._lane} may hang: {error}") from error
-        if hanging:
-            raise OutcomeUnknownError(f"the last transaction of lane {self._lane} hangs: the lane is taken anew")
+        return self._log.has_lost_broker
 
     def _abort(self) -> None:
         assert self._producer is not None  # noqa: S101 - publish() checked it

@@ -45,5 +45,11 @@ class LanePublisher(Protocol):
         `FencedError` when another instance has taken the lane.
         """
 
+    def look(self) -> None:
+        """Make sure that what was published last stands, if there is reason for doubt. To be called now and then.
+
+        Raises `OutcomeUnknownError` when it does not: the lane must be taken anew.
+        """
+
     def close(self) -> None:
         """Let go of the lane's connections. An open transaction is left to the next fence."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from confluent_kafka import KafkaException
 
+from producer.domain.state import LaneState
 from producer.domain.undoing import is_held, undo
 from producer.errors import FencedError, RetryableError
 from producer.publish.events import again, event_of, headers_of, written_at
@@ -22,11 +23,10 @@ from producer.publish.stretches import Place
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from confluent_kafka import Message, Producer
 
-    from producer.domain.state import LaneState
     from producer.publish.hanging import Found
     from producer.publish.port import Record
     from producer.publish.topics import Topics
@@ -100,9 +100,13 @@ class _Settling:
 
     def _states(self, instant: int) -> tuple[LaneState, LaneState]:
         """What the lane holds published, and what it held before this instant in milliseconds since 1970."""
-        messages = list(read_to_end(self._properties, self._topics.positions, self._lane))
-        earlier = [each for each in messages if written_at(each) < instant]
-        return _state_of(messages), _state_of(earlier)
+        state, before = LaneState(), LaneState()
+        for message in read_to_end(self._properties, self._topics.positions, self._lane):
+            record = [(message.key() or b"", message.value())]
+            lane_state_of(record, state)
+            if written_at(message) < instant:
+                lane_state_of(record, before)
+        return state, before
 
     def _transact(self, records: Sequence[Record], *, commit: bool) -> None:
         transact(self._producer, self._lane, records, commit=commit)
@@ -130,7 +134,3 @@ def transact(producer: Producer, lane: int, records: Sequence[Record], *, commit
         if judge(Step.BEGIN, found) is Verdict.FENCED:
             raise FencedError(f"lane {lane} was taken by another instance meanwhile") from error
         raise RetryableError(f"what hangs of lane {lane} cannot be settled: {failed.name()}") from error
-
-
-def _state_of(messages: Iterable[Message]) -> LaneState:
-    return lane_state_of((message.key() or b"", message.value()) for message in messages)

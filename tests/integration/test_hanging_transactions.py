@@ -193,9 +193,11 @@ def test_what_hangs_is_settled_when_the_lane_is_taken(world: World, *, is_other:
     world.prove()
 
 
-def test_a_lane_that_goes_on_looks_first_whether_its_last_transaction_hangs(world: World) -> None:
-    """Its next transaction would make a part of what hangs stand, and an abort would take a part away."""
+def test_a_lane_looks_whether_its_last_transaction_hangs_when_idle_and_before_it_goes_on(world: World) -> None:
+    """Readers see nothing behind what hangs; its next transaction would make a part stand, or take a part away."""
     world.make_hang()
+    with pytest.raises(OutcomeUnknownError, match="hangs"):
+        until(world.publisher.look, DEADLINE_SECONDS)
     world.target[ORDERS[0]] += 1
     with pytest.raises(OutcomeUnknownError, match="hangs"):
         world.publisher.publish([event(TOPICS.versjoner, ORDERS[0], world.target[ORDERS[0]])], 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kafka
 
-LANES = 8
+LANES = 12
 STRANGER = "322222222"
 NAMES = {lane_of(name, LANES): name for name in (f"{number}" for number in range(310000000, 310000200))}
 """A trekkpliktig of each lane."""
@@ -128,6 +129,20 @@ def test_a_transaction_that_stands_is_left_as_it_is(stage: Stage) -> None:
     order = known(3, corrections=((3, 1),))
     stage.publish(*late, *stage.events("a", 3), *corrected, *stage.state(7, a=order))
     assert stage.taken() == (7, {"a": order})
+    assert stage.stands(TOPICS.gjeldende, "a") == [1, 3, 3]
+
+
+def test_a_correction_of_an_older_version_does_not_become_the_newest(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "MARGIN_MILLISECONDS", 100)
+    stage.publish(*stage.events("a", 5), *stage.state(5, a=known(5)))
+    time.sleep(0.2)
+    history, _ = stage.events("a", 2, ce_correction=b"1")
+    order = known(5, corrections=((2, 1),))
+    stage.publish(history, *stage.state(7, a=order))
+    assert stage.taken() == (7, {"a": order})
+    assert stage.stands(TOPICS.gjeldende, "a") == [5]
 
 
 def test_versions_that_do_not_stand_are_no_longer_held_published(stage: Stage) -> None:
