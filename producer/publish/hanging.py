@@ -34,8 +34,11 @@ PATIENCE_SECONDS = 3.0
 SECONDS_MAX = 60.0
 """Longer than transactions of other lanes can stay open; what hangs of theirs their owners see to."""
 
-LOOK_PAUSE_SECONDS = 5.0
-_PAUSE_SECONDS = 0.05
+LOOK_PAUSE_SECONDS = 10.0
+LOOK_ANSWER_SECONDS_MAX = 1.0
+"""A lane that looks does nothing else meanwhile, and while no broker answers it is in vain."""
+
+PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.05, 0.4
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
@@ -70,33 +73,37 @@ class Lookout:
         Raises `OutcomeUnknownError` when something does; `RetryableError` when that cannot be told now.
         """
         self._looked_at = time.monotonic()
-        if find_hanging(self._properties, self._topics, self._lane).hanging:
+        if find_hanging(self._properties, self._topics, self._lane, LOOK_ANSWER_SECONDS_MAX).hanging:
             raise OutcomeUnknownError(f"the last transaction of lane {self._lane} hangs: the lane is taken anew")
 
 
-def find_hanging(properties: Mapping[str, str], topics: Topics, lane: int) -> Found:
+def find_hanging(
+    properties: Mapping[str, str], topics: Topics, lane: int, answer_seconds_max: float = CALL_SECONDS_MAX
+) -> Found:
     """What hangs of the lane. Ask only when no transaction of the lane is under way.
 
-    More may hang behind what hangs of other lanes: ask again when it is settled. Raises `RetryableError` when Kafka
-    does not answer, or when what is open of other lanes hides for too long what becomes of ours, `NotPermittedError`
-    when a topic may not be read.
+    The first question to Kafka is given up after `answer_seconds_max`. More may hang behind what hangs of other lanes:
+    ask again when it is settled. Raises `RetryableError` when Kafka does not answer, or when what is open of other
+    lanes hides for too long what becomes of ours, `NotPermittedError` when a topic may not be read.
     """
     with client_made_later():
         client = AdminClient(dict(properties), logger=_LIBRDKAFKA_LOG)
     try:
-        return _find(client, properties, topics, lane)
+        return _find(client, properties, topics, lane, answer_seconds_max)
     except KafkaException as error:
         raise RetryableError(f"what hangs of lane {lane} cannot be told: {error.args[0].name()}") from error
 
 
-def _find(client: AdminClient, properties: Mapping[str, str], topics: Topics, lane: int) -> Found:
-    places, lanes = _places(client, topics, lane)
+def _find(
+    client: AdminClient, properties: Mapping[str, str], topics: Topics, lane: int, answer_seconds_max: float
+) -> Found:
+    places, lanes = _places(client, topics, lane, answer_seconds_max)
     found = Found({}, {}, lanes)
     written = ends_of(client, places, IsolationLevel.READ_UNCOMMITTED)
     since: dict[tuple[Place, int], float] = {}
-    deadline = time.monotonic() + SECONDS_MAX
-    is_first = True
-    while time.monotonic() < deadline:
+    began = time.monotonic()
+    pause_seconds = PAUSE_SECONDS_MIN
+    while time.monotonic() - began < SECONDS_MAX:
         decided = ends_of(client, written, IsolationLevel.READ_COMMITTED)
         found.decided.update(decided)
         open_at = {place: offset for place, offset in decided.items() if offset < written[place]}
@@ -105,7 +112,7 @@ def _find(client: AdminClient, properties: Mapping[str, str], topics: Topics, la
         now = time.monotonic()
         for place, offset in open_at.items():
             since.setdefault((place, offset), now)
-        if not is_first:  # most of what is open ends in a moment
+        if pause_seconds > PAUSE_SECONDS_MIN:  # most of what is open at first ends in a moment
             own: dict[Place, list[Message]] = {}
             for place, message in read_stretches(properties, open_at, written, "read_uncommitted"):
                 if place.topic == topics.positions or _lane_of(message, lanes) == lane:
@@ -115,16 +122,16 @@ def _find(client: AdminClient, properties: Mapping[str, str], topics: Topics, la
             first = {place: messages for place, messages in own.items() if messages[0].offset() == open_at[place]}
             if all(now - since[place, open_at[place]] >= PATIENCE_SECONDS for place in first) and (first or not own):
                 return found._replace(hanging=first)
-        is_first = False
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause_seconds)
+        pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
     raise RetryableError(
         f"lane {lane} cannot be worked on: open transactions of other lanes hide what becomes of its own"
     )
 
 
-def _places(client: AdminClient, topics: Topics, lane: int) -> tuple[list[Place], int]:
+def _places(client: AdminClient, topics: Topics, lane: int, answer_seconds_max: float) -> tuple[list[Place], int]:
     """Every partition that the lane writes events and state to, and the number of lanes."""
-    found = client.list_topics(timeout=CALL_SECONDS_MAX).topics
+    found = client.list_topics(timeout=answer_seconds_max).topics
     written = (topics.versjoner, topics.gjeldende, topics.quarantine, topics.positions)
     for topic in written:
         if topic not in found or not found[topic].partitions:
