@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 END_TXN = 26
+WRITE_TXN_MARKERS = 27
 """The api key of the request that commits or aborts a transaction (Kafka protocol guide)."""
 
 _SIZE = struct.Struct(">i")
