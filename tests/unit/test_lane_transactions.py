@@ -10,8 +10,9 @@ import pytest
 from producer.domain.trekkpaalegg import Rejected, RejectionReason, Trekkstatus
 from producer.errors import AbortedError, FencedError, OutcomeUnknownError, RetryableError
 from producer.publish.port import Record
-from sandbox.fake_publisher import Fault, Outcome
+from sandbox.fake_publisher import FakeLanePublisher, Fault, Outcome
 from sandbox.lane_stage import DAY, SECOND, Event, LaneStage, event
+from sandbox.waiting import until
 
 ONE, TWO, THREE = "311111111", "322222222", "333333333"
 
@@ -61,6 +62,21 @@ def test_aborted_end_of_a_reading_is_taken_up_again(stage):
     stage.read()
     after = stage.kafka.state(0).of(ONE).position
     assert (before.reconciled_at, after.reconciled_at) == (stage.now - 2 * DAY, stage.now)
+
+
+def test_an_idle_lane_whose_last_transaction_does_not_stand_ends_and_the_next_owner_goes_on(stage, monkeypatch):
+    first = stage.source.create(ONE)
+    stage.start()
+
+    def look(_publisher):
+        raise OutcomeUnknownError("the last transaction hangs")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeLanePublisher, "look", look)
+        until(lambda: isinstance(stage.error, OutcomeUnknownError))
+    second = stage.source.create(ONE)
+    stage.start()
+    assert stage.versjoner() == [event(first), event(second)]
 
 
 @pytest.mark.parametrize("fault", [Fault.ANSWER_LOST, Fault.COMMIT_LOST])
