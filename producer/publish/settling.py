@@ -42,8 +42,8 @@ def settle(producer: Producer, properties: Mapping[str, str], topics: Topics, la
     """Leave nothing of the lane that hangs. Call it only after the fence, and before its state is read.
 
     Returns up to where all is decided then, and when the first of what hung was written, in milliseconds since 1970,
-    None where nothing did. Raises `RetryableError` when that cannot be done now, `FencedError` when another instance has
-    taken the lane.
+    None where nothing did. Raises `RetryableError` when that cannot be done now, `FencedError` when another instance
+    has taken the lane.
     """
     since: int | None = None
     for _ in range(ROUNDS_MAX):
