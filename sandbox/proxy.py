@@ -11,25 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import threading
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from sandbox.metadata_answer import METADATA, without_brokers
+from sandbox.kafka_answers import CORRELATION, METADATA, REQUEST, SIZE, without_brokers
 from sandbox.server import LOOPBACK, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-END_TXN = 26
-WRITE_TXN_MARKERS = 27
-"""The api key of the request that commits or aborts a transaction (Kafka protocol guide)."""
-
-_SIZE = struct.Struct(">i")
-_REQUEST = struct.Struct(">hhi")
-_CORRELATION = struct.Struct(">i")
 _CONNECT_SECONDS_MAX = 5.0
 
 
@@ -47,11 +39,15 @@ class Loss(msgspec.Struct):
 
 
 class Held:
-    """The next request of a kind, kept on its way until it is delivered late; its sender hears nothing of it."""
+    """The next request of a kind, kept on its way until it is delivered late.
 
-    def __init__(self, api_key: int, target_port: int, *, cut: bool) -> None:
+    Its sender hears nothing of it, or is told by `answer` what no broker has said.
+    """
+
+    def __init__(self, api_key: int, target_port: int, *, cut: bool, answer: Callable[[bytes], bytes] | None) -> None:
         self.api_key = api_key
         self.cut = cut
+        self.answer = answer
         self._target_port = target_port
         self._frame = b""
         self.is_kept = threading.Event()
@@ -65,7 +61,7 @@ class Held:
         """Give it to the broker, over a connection of its own, and return the answer without its size."""
         with socket.create_connection((LOOPBACK, self._target_port), _CONNECT_SECONDS_MAX) as broker:
             broker.sendall(self._frame)
-            return next(_frames(broker))[_SIZE.size :]
+            return next(_frames(broker))[SIZE.size :]
 
 
 class KafkaProxy:
@@ -100,9 +96,12 @@ class KafkaProxy:
         """The broker sees and answers the next `times` requests of this kind; the client hears nothing of it."""
         return self._add(Loss(api_key, times, of_request=False, cut=cut))
 
-    def hold_request(self, api_key: int, *, cut: bool) -> Held:
-        """Keep the next request of this kind on its way. `cut` closes the connection that it came by."""
-        held = Held(api_key, self.target_port, cut=cut)
+    def hold_request(self, api_key: int, *, cut: bool, answer: Callable[[bytes], bytes] | None = None) -> Held:
+        """Keep the next request of this kind on its way. `cut` closes the connection that it came by.
+
+        `answer` makes of the request what its sender is told, both with their size in front.
+        """
+        held = Held(api_key, self.target_port, cut=cut, answer=answer)
         with self._lock:
             self._to_hold.append(held)
         return held
@@ -224,11 +223,13 @@ class _Pair:
 
     def _pump_requests(self) -> None:
         for frame in _frames(self._client):
-            api_key, version, correlation = _REQUEST.unpack_from(frame, _SIZE.size)
+            api_key, version, correlation = REQUEST.unpack_from(frame, SIZE.size)
             if api_key == METADATA:
                 self._about_cluster[correlation] = version
             held = self._proxy.held_of(api_key)
             if held is not None:
+                if held.answer is not None:
+                    self._client.sendall(held.answer(frame))
                 held.keep(frame)
                 if held.cut:
                     return
@@ -245,7 +246,7 @@ class _Pair:
 
     def _pump_answers(self) -> None:
         for frame in _frames(self._broker):
-            (correlation,) = _CORRELATION.unpack_from(frame, _SIZE.size)
+            (correlation,) = CORRELATION.unpack_from(frame, SIZE.size)
             lost = self._unanswered.pop(correlation, None)
             version = self._about_cluster.pop(correlation, None)
             if lost is None:
@@ -258,10 +259,10 @@ def _frames(connection: socket.socket) -> Iterator[bytes]:
     """Whole requests or answers, size in front included, until the connection ends."""
     with connection.makefile("rb") as stream:
         while True:
-            size = stream.read(_SIZE.size)
-            if len(size) < _SIZE.size:
+            size = stream.read(SIZE.size)
+            if len(size) < SIZE.size:
                 return
-            body = stream.read(_SIZE.unpack(size)[0])
+            body = stream.read(SIZE.unpack(size)[0])
             yield size + body
 
 

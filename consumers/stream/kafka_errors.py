@@ -24,6 +24,7 @@ _PASSING = frozenset(
         KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - see above
         KafkaError._DESTROY_BROKER,  # noqa: SLF001 - see above
         KafkaError._UNKNOWN_BROKER,  # noqa: SLF001 - see above
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - see above
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
@@ -41,7 +42,8 @@ _PASSING = frozenset(
 )
 """What a broker says that starts, stops, hands over or has lost its disk, and what librdkafka says of one that is gone.
 
-librdkafka does not mark all of them as retriable wherever they come from.
+librdkafka does not mark all of them as retriable wherever they come from. It calls a partition unknown when its own
+question for the topic was not answered in time; one that is deleted is `UNKNOWN_TOPIC_OR_PART`.
 """
 _SILENT = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, ALL_DOWN})  # noqa: SLF001 - see above
 _NOT_IDENTIFIED = frozenset(

@@ -24,9 +24,13 @@ PASSING = frozenset(
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError._TRANSPORT,  # noqa: SLF001  librdkafka's local codes begin so
         KafkaError._DESTROY_BROKER,  # noqa: SLF001  as above
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001  as above
     }
 )
-"""What is said while a partition is given to another broker; librdkafka does not ask again by itself."""
+"""What is said while a partition is given to another broker; librdkafka does not ask again by itself.
+
+It calls a partition unknown when its own question for the topic was not answered in time.
+"""
 
 
 def end_of(consumer: Consumer, topic: str, partition: int, seconds_max: float) -> int:

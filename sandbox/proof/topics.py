@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from consumers.stream.kafka_errors import passes
 from sandbox.proof.faults import Published
 from sandbox.proof.source import with_canonical_json
 
@@ -19,17 +20,6 @@ if TYPE_CHECKING:
 READ_SECONDS_MAX = 120.0
 _BATCH_RECORDS_MAX = 5000
 _WAIT_SECONDS = 0.02
-_NOT_YET = frozenset(
-    {
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-        KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's local codes begin so
-        KafkaError._DESTROY_BROKER,  # noqa: SLF001 - as above
-    }
-)
-"""What is said of a broker that has just come up, or just gone."""
-
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -58,7 +48,7 @@ def read_committed(bootstrap_servers: str, topic: str, *, deadline_seconds: floa
                 error, partition = message.error(), message.partition() or 0
                 if error is None:
                     messages[partition].append(message)
-                elif error.code() in _NOT_YET:
+                elif passes(error):
                     continue
                 elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local codes begin so
                     raise KafkaException(error)
@@ -82,7 +72,7 @@ def watermarks_of(bootstrap_servers: str, topic: str) -> dict[int, tuple[int, in
                     each.partition: consumer.get_watermark_offsets(each, timeout=READ_SECONDS_MAX) for each in found
                 }
             except KafkaException as error:
-                if error.args[0].code() not in _NOT_YET or time.monotonic() > deadline:
+                if not passes(error.args[0]) or time.monotonic() > deadline:
                     raise
                 time.sleep(_WAIT_SECONDS)
     finally:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.kafka import EmbeddedKafka
-from sandbox.proxy import END_TXN, KafkaProxy
+from sandbox.kafka_answers import END_TXN
+from sandbox.proxy import KafkaProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

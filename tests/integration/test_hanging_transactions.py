@@ -1,7 +1,8 @@
-"""The only broker dies before the markers of a commit are written: Kafka then leaves them out, and all is settled.
+"""Kafka leaves out the markers of a transaction that is committed, and all is settled.
 
-What hangs by it is made by Kafka itself: its request to write the markers, which it sends to itself, is held back until
-it is killed.
+Its request to write the markers, which a lone broker sends to itself, is kept from it. Where it is told that they are
+written, it calls the transaction complete, and records hang for certain. Where it is told nothing and is killed, it
+makes them hang itself, in most tries.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from producer.publish.hanging import find_hanging
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import Record
 from producer.publish.state_records import state_records
-from producer.publish.topics import Topics, wanted_topics
+from producer.publish.topics import Topic, Topics, wanted_topics
 from sandbox.kafka import EmbeddedKafka
+from sandbox.kafka_answers import WRITE_TXN_MARKERS, all_marked
 from sandbox.proof.topics import read_committed
-from sandbox.proxy import WRITE_TXN_MARKERS, KafkaProxy
+from sandbox.proxy import KafkaProxy
 from sandbox.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from confluent_kafka import Producer
 
     from producer.domain.state import LaneState
 
@@ -43,9 +47,8 @@ ORDERS = [f"order-{number}" for number in range(40)]
 """So many that every partition has some."""
 
 DEADLINE_SECONDS = 60.0
-TRIES_MAX = 6
-SESSION = {"broker.session.timeout.ms": "5000"}
-"""Longer than the broker needs to come up, so that it first believes that it still leads everything."""
+ELSEWHERE = Topic("elsewhere", 1, {"cleanup.policy": "delete"}, 1)
+"""Where a lane never writes."""
 
 PATIENCE_SECONDS = 1.0
 
@@ -119,22 +122,32 @@ class World:
 
         until(published, DEADLINE_SECONDS)
 
-    def make_hang(self) -> None:
-        """Publish a next version of all orders, and kill the broker when that is committed and not marked yet.
+    def publish_unmarked(self, answer: Callable[[bytes], bytes] | None = None) -> list[Record]:
+        """Publish a next version of all orders: the commit stands, and no marker is written before the broker dies."""
+        state = self.publisher.take()
+        self.target = {trekkid: number + 1 for trekkid, number in self.target.items()}
+        records = self.lacking(state)
+        held = self.proxy.hold_request(WRITE_TXN_MARKERS, cut=False, answer=answer)
+        self.publisher.publish(records, 0)
+        assert held.is_kept.wait(DEADLINE_SECONDS)
+        return records
 
-        Kafka leaves the markers out if it comes up again sooner than its old session ends.
-        """
-        for _ in range(TRIES_MAX):
-            state = self.publisher.take()
-            self.target = {trekkid: number + 1 for trekkid, number in self.target.items()}
-            records = self.lacking(state)
-            held = self.proxy.hold_request(WRITE_TXN_MARKERS, cut=False)
-            self.publisher.publish(records, 0)
-            assert held.is_kept.wait(DEADLINE_SECONDS)
-            self.restart_broker()
-            if self.hanging() == len(records):
-                return
-        raise AssertionError(f"nothing hung in {TRIES_MAX} tries")
+    def make_hang(self) -> None:
+        """Kafka takes the markers for written; then the broker is lost."""
+        records = self.publish_unmarked(all_marked)
+        producer = self.producer
+        producer.begin_transaction()  # it is complete before another one of the same producer is let begin
+        producer.produce(ELSEWHERE.name, b"")
+        producer.commit_transaction(DEADLINE_SECONDS)
+        self.restart_broker()
+        assert self.hanging() == len(records)
+
+    @property
+    def producer(self) -> Producer:
+        """The lane's own."""
+        producer = self.publisher._producer  # noqa: SLF001  to be in the midst of a transaction
+        assert producer is not None
+        return producer
 
     def seen(self, topic: str) -> dict[str, list[int]]:
         """The versions that stand of each order, in their order."""
@@ -161,11 +174,11 @@ def event(topic: str, trekkid: str, trekkversjon: int) -> Record:
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(hanging_module, "PATIENCE_SECONDS", PATIENCE_SECONDS)
     with KafkaProxy() as proxy:
-        kafka = EmbeddedKafka(properties={**proxy.broker_properties, **SESSION})
+        kafka = EmbeddedKafka(properties=proxy.broker_properties)
         proxy.target_port = kafka.port
         with kafka:
             topics = wanted_topics(APPLICATION, partitions=LANES, replication=1)
-            KafkaAdmin({"bootstrap.servers": proxy.bootstrap_servers}).create(topics)
+            KafkaAdmin({"bootstrap.servers": proxy.bootstrap_servers}).create([*topics, ELSEWHERE])
             world = World(kafka, proxy)
             yield world
             world.publisher.close()
@@ -190,13 +203,22 @@ def test_a_lane_sees_that_its_last_transaction_hangs_when_idle_and_before_it_goe
 def test_a_next_transaction_that_is_given_up_takes_nothing_of_the_last_one_away(world: World) -> None:
     """It was under way already, and its abort ends what hangs in its partitions too; another process takes the lane."""
     world.make_hang()
-    producer = world.publisher._producer  # noqa: SLF001  to be in the midst of a transaction
-    assert producer is not None
+    producer = world.producer
     producer.begin_transaction()
     for trekkid in ORDERS[::2]:
         record = event(TOPICS.versjoner, trekkid, world.target[trekkid] + 1)
         producer.produce(record.topic, record.value, record.key, headers=list(record.headers.items()))
     assert producer.flush(DEADLINE_SECONDS) == 0
+    world.start_over()
+    world.publish_lacking()
+    assert world.hanging() == 0
+    world.prove()
+
+
+def test_a_broker_that_is_killed_before_the_markers_are_written_loses_and_doubles_nothing(world: World) -> None:
+    """It leaves them out when it is fenced just after it has come up, and writes them when that is somewhat later."""
+    world.publish_unmarked()
+    world.restart_broker()
     world.start_over()
     world.publish_lacking()
     assert world.hanging() == 0

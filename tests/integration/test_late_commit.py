@@ -20,8 +20,9 @@ from producer.publish.port import NO_HEADERS, Record
 from producer.publish.state_records import state_records
 from producer.publish.topics import Topics, wanted_topics
 from sandbox.kafka import EmbeddedKafka
+from sandbox.kafka_answers import END_TXN
 from sandbox.proof.topics import read_committed
-from sandbox.proxy import END_TXN, KafkaProxy
+from sandbox.proxy import KafkaProxy
 from sandbox.waiting import until
 
 if TYPE_CHECKING:

@@ -64,6 +64,7 @@ ends = pytest.mark.parametrize("find_end", [consumers_end, producers_end])
         KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - librdkafka's own
     ],
 )
 def test_a_broker_that_does_not_lead_is_asked_again(find_end: Callable[[Asked], int], code: int) -> None:
