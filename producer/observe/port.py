@@ -52,6 +52,12 @@ class Observer(Protocol):
     def transaction_finished(self, outcome: str, seconds: float) -> None:
         """A transaction was `committed`, `aborted`, `fenced`, or its outcome is `unknown`."""
 
+    def records_settled(self, kind: str, records: int) -> None:
+        """Kafka had left out markers of a transaction: so many records were `hanging`, or written as it stood in part.
+
+        The latter are `incomplete`.
+        """
+
     def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:
         """What was detected stands in Kafka."""
 
@@ -93,6 +99,9 @@ class NullObserver:
         """Ignore."""
 
     def transaction_finished(self, outcome: str, seconds: float) -> None:
+        """Ignore."""
+
+    def records_settled(self, kind: str, records: int) -> None:
         """Ignore."""
 
     def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:

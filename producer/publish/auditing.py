@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from producer.domain.state import LaneState
     from producer.domain.undoing import Told
+    from producer.observe.port import Observer
     from producer.publish.hanging import Found
     from producer.publish.state_log import LastTransaction
     from producer.publish.topics import Topics
@@ -48,17 +49,20 @@ _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 _log = structlog.get_logger(__name__)
 
 
-def settled_state(producer: Producer, properties: Mapping[str, str], topics: Topics, lane: int) -> LaneState:
+def settled_state(
+    producer: Producer, properties: Mapping[str, str], topics: Topics, lane: int, observer: Observer
+) -> LaneState:
     """What a lane knows that was just fenced, after nothing of it hangs and its events say the same.
 
     Raises as `settle` and `read_lane`.
     """
-    found, since = settle(producer, properties, topics, lane)
+    found, since = settle(producer, properties, topics, lane, observer)
     state, last = read_lane(properties, topics.positions, lane, since)
     if last is not None:
         records = Audit(properties, topics, lane, found, last).mend(state)
         if records:
             transact(producer, lane, records, commit=True)
+            observer.records_settled("incomplete", len(records))
     return state
 
 

@@ -127,7 +127,7 @@ class KafkaLanePublisher:
                 is_late = time.monotonic() > deadline or is_stopping() or self._reason.is_refusal
                 if not failed.retriable or is_late:
                     raise RetryableError(f"lane {self._lane} cannot be taken: {self._why(failed.name)}") from error
-        state = settled_state(producer, self._properties, self._topics, self._lane)
+        state = settled_state(producer, self._properties, self._topics, self._lane, self._observer)
         self._producer = producer
         return state
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message, Producer
 
+    from producer.observe.port import Observer
     from producer.publish.hanging import Found
     from producer.publish.port import Record
     from producer.publish.topics import Topics
@@ -38,7 +39,9 @@ ROUNDS_MAX = 20
 _log = structlog.get_logger(__name__)
 
 
-def settle(producer: Producer, properties: Mapping[str, str], topics: Topics, lane: int) -> tuple[Found, int | None]:
+def settle(
+    producer: Producer, properties: Mapping[str, str], topics: Topics, lane: int, observer: Observer
+) -> tuple[Found, int | None]:
     """Leave nothing of the lane that hangs. Call it only after the fence, and before its state is read.
 
     Returns up to where all is decided then, and when the first of what hung was written, in milliseconds since 1970,
@@ -52,13 +55,15 @@ def settle(producer: Producer, properties: Mapping[str, str], topics: Topics, la
             return found, since
         first = min(written_at(each) for messages in found.hanging.values() for each in messages)
         since = first if since is None else min(first, since)
+        records = sum(map(len, found.hanging.values()))
         _log.warning(
             "records hang since all copies of their partitions were down: settling them",
             lane=lane,
-            records=sum(map(len, found.hanging.values())),
+            records=records,
             partitions=len(found.hanging),
         )
         _Settling(producer, properties, topics, lane).settle(found.hanging)
+        observer.records_settled("hanging", records)
     raise RetryableError(f"lane {lane} cannot be taken: records that hang are not settled by what settles them")
 
 

@@ -14,7 +14,7 @@ import pytest
 from producer.domain.state import OrderState, TrekkpliktigPosition
 from producer.errors import OutcomeUnknownError, ProducerError
 from producer.membership.kafka import KafkaMembership
-from producer.observe.port import NullObserver
+from producer.observe.prometheus import PrometheusObserver
 from producer.partitioning import lane_of
 from producer.publish import hanging as hanging_module
 from producer.publish.admin import KafkaAdmin
@@ -60,6 +60,7 @@ class World:
         self.kafka, self.proxy = kafka, proxy
         self.properties = {"bootstrap.servers": proxy.bootstrap_servers}
         self.target = dict.fromkeys(ORDERS, 0)
+        self.observer = PrometheusObserver()
         self._join()
         self.publisher = self._publisher()
 
@@ -78,7 +79,7 @@ class World:
 
     def _publisher(self) -> KafkaLanePublisher:
         return KafkaLanePublisher(
-            self.properties, TOPICS, LANE, APPLICATION, 1_000_000, self.member.metadata, NullObserver()
+            self.properties, TOPICS, LANE, APPLICATION, 1_000_000, self.member.metadata, self.observer
         )
 
     def restart_broker(self) -> None:
@@ -141,6 +142,7 @@ class World:
         producer.commit_transaction(DEADLINE_SECONDS)
         self.restart_broker()
         assert self.hanging() == len(records)
+        assert self.settled == 0
 
     @property
     def producer(self) -> Producer:
@@ -148,6 +150,12 @@ class World:
         producer = self.publisher._producer  # noqa: SLF001  to be in the midst of a transaction
         assert producer is not None
         return producer
+
+    @property
+    def settled(self) -> float | None:
+        """How many records hung until a lane was taken."""
+        labels = {"kind": "hanging"}
+        return self.observer.registry.get_sample_value("trekkpaalegg_settled_records_total", labels)
 
     def seen(self, topic: str) -> dict[str, list[int]]:
         """The versions that stand of each order, in their order."""
@@ -197,6 +205,7 @@ def test_a_lane_sees_that_its_last_transaction_hangs_when_idle_and_before_it_goe
         world.publisher.publish([event(TOPICS.versjoner, ORDERS[0], world.target[ORDERS[0]])], 0)
     world.publish_lacking()
     assert world.hanging() == 0
+    assert world.settled == 3 * len(ORDERS) + 1
     world.prove()
 
 

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from producer.domain.state import OrderState, TrekkpliktigPosition
 from producer.membership.kafka import KafkaMembership
-from producer.observe.port import NullObserver
+from producer.observe.prometheus import PrometheusObserver
 from producer.partitioning import lane_of
 from producer.publish import auditing
 from producer.publish.admin import KafkaAdmin
@@ -45,10 +45,11 @@ class Stage:
         self.properties = {"bootstrap.servers": bootstrap_servers}
         self.lane, self.one = lane, NAMES[lane]
         self._member = member
+        self.observer = PrometheusObserver()
 
     def publisher(self) -> KafkaLanePublisher:
         return KafkaLanePublisher(
-            self.properties, TOPICS, self.lane, PREFIX, 1_000_000, self._member.metadata, NullObserver()
+            self.properties, TOPICS, self.lane, PREFIX, 1_000_000, self._member.metadata, self.observer
         )
 
     def publish(self, *records: Record) -> None:
@@ -91,6 +92,12 @@ class Stage:
             if each.key() == f"order-{self.lane}{name}".encode()
         ]
 
+    @property
+    def set_right(self) -> float | None:
+        """How many records it took."""
+        labels = {"kind": "incomplete"}
+        return self.observer.registry.get_sample_value("trekkpaalegg_settled_records_total", labels)
+
     def stands(self, topic: str, name: str) -> list[int]:
         messages = read_committed(self.properties["bootstrap.servers"], topic)
         return [int(each.value() or b"") for each in messages if each.key() == f"order-{self.lane}{name}".encode()]
@@ -130,6 +137,7 @@ def test_a_transaction_that_stands_is_left_as_it_is(stage: Stage) -> None:
     stage.publish(*late, *stage.events("a", 3), *corrected, *stage.state(7, a=order))
     assert stage.taken() == (7, {"a": order})
     assert stage.stands(TOPICS.gjeldende, "a") == [1, 3, 3]
+    assert stage.set_right == 0
 
 
 def test_a_correction_of_an_older_version_does_not_become_the_newest(
@@ -152,6 +160,7 @@ def test_versions_that_do_not_stand_are_no_longer_held_published(stage: Stage) -
     assert orders == {"a": known(1), "b": known(2)}
     assert position == 0, "all is read again"
     assert stage.stands(TOPICS.versjoner, "b") == [1, 2]
+    assert stage.set_right == 3, "the states of two orders, and the position"
 
 
 def test_versions_that_were_left_to_another_lane_are_not_missed(stage: Stage) -> None:
