@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumers.cli import run_command
+from sandbox.consumer_process import ConsumerProcess
 from sandbox.payroll_desk import PayrollDesk, example
 from sandbox.synthetic import synthetic_kidnummer, synthetic_kontonummer, synthetic_organisasjonsnummer
 
@@ -210,17 +210,13 @@ def test_two_at_once_withhold_once(desk: PayrollDesk, ledger_url: str, tmp_path:
     desk.receive(example("10002", 1))
     gross = tmp_path / "gross.csv"
     gross.write_text(f"skyldner,brutto\n{PERSON},30000\n", encoding="utf-8")
-    codes = []
-
-    def pay(day: str) -> None:
-        codes.append(run_command(["payout", "--ledger", ledger_url, "--date", day, "--gross", str(gross)]))
-
-    threads = [threading.Thread(target=pay, args=(day,)) for day in ("2025-08-20", "2025-08-20", "2025-08-21")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert codes == [0, 0, 0]
+    payouts = [
+        ConsumerProcess(
+            ("payout", "--ledger", ledger_url, "--date", day, "--gross", str(gross)), {}, tmp_path / f"{number}.log"
+        )
+        for number, day in enumerate(("2025-08-20", "2025-08-20", "2025-08-21"))
+    ]
+    assert [each.wait(120) for each in payouts] == [0, 0, 0]
     told = [beloep(office.told(day, f"{PERSON},30000")) for day in ("2025-08-20", "2025-08-21")]
     assert sorted(each["10002"] for each in told) == ["0.00", "5000.00"]
 
