@@ -29,6 +29,8 @@ FETCH = 1
 ONE = "311111111"
 POSITIONS = "silent-positions"
 ORDERS = 200
+STALLED_SECONDS = 5.0
+"""Longer than a busy machine needs for an answer."""
 
 
 @pytest.fixture
@@ -55,23 +57,23 @@ def test_state_is_read_whole_or_not_at_all(proxy: KafkaProxy) -> None:
     properties = {"bootstrap.servers": proxy.bootstrap_servers, "socket.timeout.ms": "3000"}
     state = read_lane_state(properties, POSITIONS, 0)
     assert (len(state.of(ONE)), state.of(ONE).position.position) == (ORDERS, 7)
-    # Little is fetched, and then nothing for a second, so that what follows finds much of the state unread.
-    properties |= {"queued.min.messages": "1", "fetch.message.max.bytes": "1000"}
+    # Little is fetched, and then nothing for a while, so that what follows finds much of the state unread.
+    properties |= {"queued.min.messages": "1", "fetch.message.max.bytes": "1000", "fetch.queue.backoff.ms": "3000"}
 
     silence = proxy.lose_answers(FETCH, times=1_000_000, cut=False)
     with pytest.raises(RetryableError, match="stalled"):
-        read_lane_state(properties, POSITIONS, 0, stalled_seconds_max=1.0)
+        read_lane_state(properties, POSITIONS, 0, stalled_seconds_max=STALLED_SECONDS)
     assert silence.lost > 0
     silence.times = silence.lost
 
-    messages = read_to_end(properties, POSITIONS, 0, stalled_seconds_max=1.0)
+    messages = read_to_end(properties, POSITIONS, 0, stalled_seconds_max=STALLED_SECONDS)
     assert len(list(islice(messages, 5))) == 5
     silence.times = 1_000_000
     with pytest.raises(RetryableError, match="stalled"):
         list(messages)
     silence.times = silence.lost
 
-    messages = read_to_end(properties, POSITIONS, 0, stalled_seconds_max=1.0)
+    messages = read_to_end(properties, POSITIONS, 0, stalled_seconds_max=STALLED_SECONDS)
     assert len(list(islice(messages, 5))) == 5
     proxy.go_down()
     with pytest.raises(RetryableError):
