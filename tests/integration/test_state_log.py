@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 
 from producer.domain.state import OrderState, TrekkpliktigPosition
 from producer.errors import RetryableError
+from producer.publish import state_log
 from producer.publish.admin import KafkaAdmin
 from producer.publish.producer_properties import producer_properties
 from producer.publish.state_log import read_lane_state, read_to_end
@@ -29,6 +30,7 @@ FETCH = 1
 ONE = "311111111"
 POSITIONS = "silent-positions"
 ORDERS = 200
+FIRST = 5
 STALLED_SECONDS = 5.0
 """Longer than a busy machine needs for an answer."""
 
@@ -52,12 +54,13 @@ def proxy() -> Iterator[KafkaProxy]:
             yield passed
 
 
-def test_state_is_read_whole_or_not_at_all(proxy: KafkaProxy) -> None:
+def test_state_is_read_whole_or_not_at_all(proxy: KafkaProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """1. All is well. 2. No answer ever comes. 3. Answers come for a while. 4. The network goes meanwhile."""
     properties = {"bootstrap.servers": proxy.bootstrap_servers, "socket.timeout.ms": "3000"}
     state = read_lane_state(properties, POSITIONS, 0)
     assert (len(state.of(ONE)), state.of(ONE).position.position) == (ORDERS, 7)
-    # Little is fetched, and then nothing for a while, so that what follows finds much of the state unread.
+    # Little is fetched and handed out, and then nothing for a while: what follows finds much of the state unread.
+    monkeypatch.setattr(state_log, "_BATCH_RECORDS_MAX", FIRST)
     properties |= {"queued.min.messages": "1", "fetch.message.max.bytes": "1000", "fetch.queue.backoff.ms": "3000"}
 
     silence = proxy.lose_answers(FETCH, times=1_000_000, cut=False)
@@ -67,14 +70,14 @@ def test_state_is_read_whole_or_not_at_all(proxy: KafkaProxy) -> None:
     silence.times = silence.lost
 
     messages = read_to_end(properties, POSITIONS, 0, stalled_seconds_max=STALLED_SECONDS)
-    assert len(list(islice(messages, 5))) == 5
+    assert len(list(islice(messages, FIRST))) == FIRST
     silence.times = 1_000_000
     with pytest.raises(RetryableError, match="stalled"):
         list(messages)
     silence.times = silence.lost
 
     messages = read_to_end(properties, POSITIONS, 0, stalled_seconds_max=STALLED_SECONDS)
-    assert len(list(islice(messages, 5))) == 5
+    assert len(list(islice(messages, FIRST))) == FIRST
     proxy.go_down()
     with pytest.raises(RetryableError):
         list(messages)
