@@ -42,8 +42,8 @@ _PASSING = frozenset(
 )
 """What a broker says that starts, stops, hands over or has lost its disk, and what librdkafka says of one that is gone.
 
-librdkafka does not mark all of them as retriable wherever they come from. It calls a partition unknown when its own
-question for the topic was not answered in time; one that is deleted is `UNKNOWN_TOPIC_OR_PART`.
+librdkafka does not mark all of them as retriable wherever they come from. Now and then it calls a partition unknown
+that exists (confluentinc/confluent-kafka-python#1043; seen after a request had timed out).
 """
 _SILENT = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, ALL_DOWN})  # noqa: SLF001 - see above
 _NOT_IDENTIFIED = frozenset(

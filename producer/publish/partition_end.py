@@ -29,7 +29,8 @@ PASSING = frozenset(
 )
 """What is said while a partition is given to another broker; librdkafka does not ask again by itself.
 
-It calls a partition unknown when its own question for the topic was not answered in time.
+Now and then it calls a partition unknown that exists (confluentinc/confluent-kafka-python#1043; seen after a request
+had timed out).
 """
 
 
