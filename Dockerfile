@@ -17,10 +17,11 @@ WORKDIR /build
 COPY pyproject.toml LICENSE ./
 COPY .docker ./.docker
 COPY schemas ./schemas
+COPY trekkpaalegg ./trekkpaalegg
 COPY producer ./producer
 COPY consumers ./consumers
 COPY sandbox ./sandbox
-RUN for image in "producer producer schemas" "consumer consumers schemas" "sandbox sandbox schemas"; do \
+RUN for image in "producer producer schemas trekkpaalegg" "consumer consumers schemas trekkpaalegg" "sandbox sandbox schemas trekkpaalegg consumers producer"; do \
         set -- ${image} && program=$1 && folder=/images/$2 && shift \
         && mkdir -p ${folder} && cp -r "$@" LICENSE .docker/ask_health.py ${folder}/ \
         && /opt/venv/bin/python .docker/write_metadata.py ${folder} trekkpaalegg-${program} \

@@ -45,7 +45,7 @@ compose: secrets ## the whole stream by docker compose, until events are in the 
 
 images: $(INSTALLED) ## build the images; print their size and how soon they start
 	SANDBOX_REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) docker compose build --quiet outside producer consumer
-	@$(BIN)/python -m sandbox.containers.measuring
+	@$(BIN)/python -m tests.kit.containers.measuring
 
 lock: $(INSTALLED) ## choose the newest allowed dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header \
@@ -70,6 +70,6 @@ $(ASYNCAPI_PARSER): $(ASYNCAPI)/package-lock.json | $(INSTALLED)
 	        "A registry in ~/.npmrc and the HTTPS_PROXY variable are heeded." >&2; exit 1; }
 	@touch $@
 
-$(PREPARED): $(INSTALLED) sandbox/java.sha256
+$(PREPARED): $(INSTALLED) sandbox/servers/java.sha256
 	@$(BIN)/python -m sandbox prepare
 	@touch $@

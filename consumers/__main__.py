@@ -1,6 +1,6 @@
 """`python -m consumers`: the same as the console script."""
 
-from consumers.cli import main
+from consumers.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -5,26 +5,26 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from consumers.decode import Decoder
-from consumers.errors import SettingsError
+from consumers.observe.health import Standing
 from consumers.observe.http import HealthServer
 from consumers.observe.port import NullObserver, Observer
 from consumers.observe.prometheus import PrometheusObserver
-from consumers.observe.standing import Standing
-from consumers.registry import RegistrySchemaSource
-from consumers.settings import kafka_properties
-from consumers.stream.consume import Subscription
-from consumers.webhook.observer import NullObserver as NullForwarderObserver
-from consumers.webhook.prometheus import PrometheusObserver as PrometheusForwarderObserver
-from consumers.webhook.standing import ForwarderStanding
+from consumers.settings.model import kafka_properties
+from consumers.stream.subscription import Subscription
+from consumers.webhook.observe import ForwarderStanding
+from consumers.webhook.observe import NullObserver as NullForwarderObserver
+from consumers.webhook.observe import PrometheusObserver as PrometheusForwarderObserver
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from consumers.ledger.port import Ledger
-    from consumers.settings import Settings
+    from consumers.settings.model import Settings
     from consumers.stream.port import Owner
-    from consumers.webhook.observer import Observer as ForwarderObserver
+    from consumers.webhook.observe import Observer as ForwarderObserver
 
 
 def ledger_url(option: str | None, settings: Settings) -> str:

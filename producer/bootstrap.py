@@ -10,41 +10,35 @@ import msgspec
 from confluent_kafka import Producer
 
 import schemas
-from producer.altinn.applying import SubscriptionKeeper
-from producer.altinn.client import AltinnClient
-from producer.altinn.events import AltinnEventFeed
-from producer.altinn.exchange import AltinnTokens
-from producer.altinn.subscriptions import Subscriptions
-from producer.connection.renewal import client_made_later
-from producer.encode.avro import confluent_prefix, single_object_prefix
-from producer.encode.compiled import compile_encoder
+from producer.admin.acls import operations_needed
+from producer.admin.kafka import KafkaAdmin
+from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
 from producer.encode.registry import SchemaRegistry
 from producer.encode.rejected import RejectedEncoder
-from producer.errors import FatalError, NotPermittedError
-from producer.kafka_properties import kafka_properties
-from producer.membership.kafka import KafkaMembership
+from producer.group.membership import KafkaMembership
+from producer.lane.commit import RecordBuilder
+from producer.lane.pulling import PullParts
+from producer.lane.quarantined import Quarantined
+from producer.notifications.client import AltinnClient, AltinnTokens
+from producer.notifications.feed import AltinnEventFeed
+from producer.notifications.receiver import Gate, Receiver, receiver_server
+from producer.notifications.subscriptions import SubscriptionKeeper, Subscriptions
 from producer.observe.port import NullObserver
-from producer.publish.acls import operations_needed
-from producer.publish.admin import KafkaAdmin
-from producer.publish.explained import ExplainedPublisher
+from producer.publish.availability import ExplainedPublisher, find_standstill
 from producer.publish.kafka import KafkaLanePublisher
-from producer.publish.lone_broker import lone_broker_warnings
+from producer.publish.recovery.brokers import lone_broker_warnings
 from producer.publish.signal_log import SignalLog
-from producer.publish.standstill import find_standstill
 from producer.publish.topics import Topics, durability_warnings, start_faults
-from producer.pulling import PullParts
-from producer.quarantined import Quarantined
-from producer.receiver.gate import Gate
-from producer.receiver.http import Receiver, receiver_server
-from producer.records import RecordBuilder
 from producer.retry import call_retries
+from producer.settings.kafka import kafka_properties
+from producer.source.auth.grant import load_client_key
+from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
 from producer.source.client import SkatteetatenClient
-from producer.source.exchange import open_http_client
-from producer.source.grant import load_client_key
-from producer.source.maskinporten import MaskinportenTokens
+from producer.source.http import open_http_client
 from producer.source.polling import PollingSource
-from producer.source.well_known import WellKnown
+from trekkpaalegg.errors import FatalError, RefusedError
+from trekkpaalegg.kafka.renewal import client_made_later
 
 if TYPE_CHECKING:
     import threading
@@ -52,17 +46,17 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from producer.altinn.port import EventFeed
-    from producer.errors import ProducerError
-    from producer.http_server import HttpServer
-    from producer.membership.port import Membership
+    from producer.group.port import Membership
+    from producer.notifications.port import EventFeed
+    from producer.observe.http_server import HttpServer
     from producer.observe.port import Observer
-    from producer.own import Own
-    from producer.publish.coordinator_log import CoordinatorLog
     from producer.publish.kafka import MakeProducer
     from producer.publish.port import LanePublisher
-    from producer.settings import Settings
+    from producer.publish.recovery.brokers import CoordinatorLog
+    from producer.settings.model import Settings
+    from producer.settings.served import Own
     from producer.source.port import TrekkpaaleggSource
+    from trekkpaalegg.errors import TrekkpaaleggError
 
 RECORD_OVERHEAD_BYTES = 4096
 """Kept free below a topic's limit for what headers and framing add to a value."""
@@ -88,7 +82,7 @@ def find_cluster(settings: Settings) -> Found:
 
     Raises `FatalError` that names every fault and what to do when one is missing, cleans up in the wrong way or has
     another number of partitions than was recorded; `RetryableError` when Kafka does not answer, as
-    `NotPermittedError` that names every right on them that is missing.
+    `RefusedError` that names every right on them that is missing.
     """
     topics = Topics.of(settings.topic_prefix)
     properties = kafka_properties(settings)
@@ -240,14 +234,14 @@ def build_registry(settings: Settings) -> SchemaRegistry:
     )
 
 
-def end_when_not_permitted(trouble: ProducerError | None) -> None:
+def end_when_not_permitted(trouble: TrekkpaaleggError | None) -> None:
     """What a command does about trouble with the group: waiting would only hide that a right is missing."""
-    if isinstance(trouble, NotPermittedError):
+    if isinstance(trouble, RefusedError):
         raise FatalError(str(trouble)) from trouble
 
 
 def build_membership(
-    settings: Settings, on_trouble: Callable[[ProducerError | None], None] = end_when_not_permitted
+    settings: Settings, on_trouble: Callable[[TrekkpaaleggError | None], None] = end_when_not_permitted
 ) -> Membership:
     """Membership in the group of the application's workers. `on_trouble`: see `KafkaMembership`."""
     return KafkaMembership(

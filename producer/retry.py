@@ -14,7 +14,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from producer.errors import RetryableError
+from trekkpaalegg.errors import RetryableError
 
 if TYPE_CHECKING:
     import threading

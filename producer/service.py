@@ -12,33 +12,31 @@ import msgspec
 import structlog
 
 from producer import bootstrap
-from producer.call_pool import CallPool
-from producer.connection.renewal import client_made_later
-from producer.errors import RetryableError
-from producer.giving_way import GivingWay
-from producer.lane import Lane
-from producer.lane_parts import LaneParts
-from producer.own import Everyone, Own
-from producer.places import Places
-from producer.plan import LaneOptions
-from producer.round import ErrandSchedule, RoundSchedule
-from producer.schedule import Schedule
-from producer.source.unread import Unread
-from producer.trekkpliktige_list import TrekkpliktigeList
-from producer.worker import ALONE_TRIES_MAX, TIMES, Worker
+from producer.group.slots import Places
+from producer.group.worker import ALONE_TRIES_MAX, TIMES, Worker
+from producer.lane.calls import CallPool
+from producer.lane.lane import Lane
+from producer.lane.parts import LaneParts
+from producer.lane.priority import GivingWay
+from producer.lane.reading import LaneOptions
+from producer.lane.schedule import ErrandSchedule, RoundSchedule, Schedule
+from producer.settings.served import Everyone, Own, TrekkpliktigeList
+from producer.source.port import Unread
+from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.kafka.renewal import client_made_later
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Container
 
-    from producer.errors import ProducerError
-    from producer.membership.port import Membership
+    from producer.group.port import Membership
+    from producer.lane.commit import RecordBuilder
+    from producer.lane.pulling import PullParts
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
-    from producer.pulling import PullParts
-    from producer.records import RecordBuilder
-    from producer.settings import Settings
+    from producer.settings.model import Settings
     from producer.source.port import TrekkpaaleggSource
+    from trekkpaalegg.errors import TrekkpaaleggError
 
 START_PAUSE_SECONDS = 2.0
 LIST_INTERVAL_SECONDS = 5.0
@@ -213,7 +211,7 @@ class Service:
         self._reasons[lane] = reason
         self._watch.ready(lane_name(lane), reason)
 
-    def _take_trouble(self, trouble: ProducerError | None) -> None:
+    def _take_trouble(self, trouble: TrekkpaaleggError | None) -> None:
         """Trouble with the group, or none any more. Only commands end by it."""
         if self._is_command:
             bootstrap.end_when_not_permitted(trouble)

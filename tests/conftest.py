@@ -14,17 +14,17 @@ import structlog
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
-from sandbox.containers.engine import trouble_of_engine, trouble_of_image
-from sandbox.kafka import EmbeddedKafka
-from sandbox.postgresql import EmbeddedPostgresql
-from sandbox.registry import EmbeddedRegistry
+from sandbox.servers.kafka import EmbeddedKafka
+from sandbox.servers.postgresql import EmbeddedPostgresql
+from sandbox.servers.registry import EmbeddedRegistry
+from tests.kit.containers.engine import trouble_of_engine, trouble_of_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from xdist.remote import Producer
 
-    from sandbox.containers.images import Image
+    from tests.kit.containers.images import Image
 
 DEBIAN_PACKAGES = {"kcat": "kcat", "promtool": "prometheus"}
 """Programs that tests use and Python packages do not bring, and the Debian package of each."""

@@ -27,10 +27,10 @@ from debian import BASE, make_base
 from docker.client import DockerClient
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
-from sandbox.containers import images
-from sandbox.java import FetchError, fetch_jars
-from sandbox.kafka import CACHE_NAME, COORDINATES
-from sandbox.registry import fetch_registry
+from sandbox.servers.java import FetchError, fetch_jars
+from sandbox.servers.kafka import CACHE_NAME, COORDINATES
+from sandbox.servers.registry import fetch_registry
+from tests.kit.containers import images
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A ledger's URL in, out comes where the ledger lies, which opens connections there and never shows a password."""
+"""A ledger's URL: where the ledger is, and connections to it. Never shows a password."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psycopg
+import sqlalchemy as sa
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy.pool import NullPool
 
-from consumers.errors import FatalError, SettingsError
 from consumers.ledger.translation import translating
+from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from sqlalchemy.engine import Connection, Engine
+
 
 _FORM = "the ledger's URL must be postgresql://user:password@host:port/database or sqlite:///file"
 _PORTS = re.compile(r"[0-9]{1,5}(?:,[0-9]{1,5})*")
@@ -200,3 +205,27 @@ def _identifiers(search_path: str) -> list[str]:
     return [
         quoted.replace('""', '"') if quoted else plain.lower() for quoted, plain in _IDENTIFIER.findall(search_path)
     ]
+
+
+def make_engine(address: Address, *, read_only: bool = False) -> Engine:
+    """An engine that keeps no connection open; errors hold no values of rows.
+
+    On SQLite every transaction takes the lock for writing as it begins, unless `read_only`: one that reads first and
+    writes later would fail when another program wrote in between. `connect()` raises `RetryableError` or `FatalError`;
+    hold `translating()` around what is run on it.
+    """
+    dialect = "sqlite" if isinstance(address, SqliteAddress) else "postgresql+psycopg"
+    engine = sa.create_engine(
+        f"{dialect}://",
+        creator=lambda: address.connect(read_only=read_only),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+    if isinstance(address, SqliteAddress):
+        begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+
+        @sa.event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+    return engine

@@ -1,25 +1,88 @@
-"""A database in, the same with this version's tables and an identity out; or, for who only looks, what is there."""
+"""Creating and migrating a ledger's tables, by alembic."""
 
 from __future__ import annotations
 
 import enum
 import uuid
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.schema import CreateSchema
 
-from consumers.errors import FatalError
 from consumers.ledger import tables
-from consumers.ledger.address import Address, PostgresqlAddress
-from consumers.ledger.engine import make_engine
-from consumers.ledger.schema import lock_schema
-from consumers.ledger.steps import Steps
+from consumers.ledger.address import Address, PostgresqlAddress, make_engine
 from consumers.ledger.translation import translating
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+
+
+def lock_schema(connection: Connection, address: PostgresqlAddress, lock_class: str) -> None:
+    """Keep others out until the transaction ends, and make the schema where it is missing.
+
+    `lock_class`, of four letters, is the first half of the advisory lock's key; the second is a hash of the schema's
+    name. Raises `FatalError` when there is no right to make it.
+    """
+    schema = address.schema()
+    key = int.from_bytes(lock_class.encode(), "big")
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key, sa.func.hashtext(schema))))
+    if sa.inspect(connection).has_schema(schema):
+        return
+    if not connection.scalar(sa.select(sa.func.has_database_privilege(sa.func.current_database(), "CREATE"))):
+        raise FatalError(
+            f"{address.place}: the schema {schema} is missing and a right to make it too: have it made for this user,"
+            " or for replays have CREATE on the database granted"
+        )
+    connection.execute(CreateSchema(schema))
+
+
+class Steps:
+    """The steps in `folder`; the table `version_table` says how far a database has come."""
+
+    def __init__(self, folder: Path, version_table: str) -> None:
+        self._folder = folder
+        self.version_table = version_table
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every step's name, the last one first."""
+        return tuple(script.revision for script in ScriptDirectory.from_config(self._config()).walk_revisions())
+
+    def reached(self, connection: Connection) -> str | None:
+        """The step that the database has come to. Its `version_table` must be there."""
+        name: str | None = connection.scalar(
+            sa.select(sa.column("version_num")).select_from(sa.table(self.version_table))
+        )
+        return name
+
+    def are_taken(self, connection: Connection, what: str) -> bool:
+        """Whether it has come to the last step. Raises `FatalError`, which names it as `what`, when it is beyond."""
+        name = self.reached(connection)
+        if name is not None and name not in self.names:
+            raise FatalError(f"{what} is of a newer version of this program: install that one")
+        return name == self.names[0]
+
+    def upgrade(self, connection: Connection, to: str = "head") -> None:
+        """Take all steps that are to be taken, to the last one or to `to`, within the connection's transaction."""
+        command.upgrade(self._config(connection), to)
+
+    def stamp(self, connection: Connection, name: str) -> None:
+        """Write down that the database has come to this step."""
+        command.stamp(self._config(connection), name)
+
+    def _config(self, connection: Connection | None = None) -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(self._folder).replace("%", "%%"))
+        config.attributes["migration"] = {"connection": connection, "version_table": self.version_table}
+        return config
+
 
 VERSION_TABLE = "ledger_migration"
 STEPS = Steps(Path(__file__).parent / "migrations", VERSION_TABLE)

@@ -1,16 +1,30 @@
-"""What payroll reads of a ledger and writes into it, as types: orders with their periods, and postings. Pure.
+"""What payroll reads of a ledger and records in it: orders with their periods, and postings.
 
 `gc=False`: none of them can be part of a cycle, and a payout holds hundreds of thousands.
+
+All in one SQL transaction: nobody else's payout comes between reading and writing, and neither does a replay's swap.
 """
 
 from __future__ import annotations
 
+import calendar
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import sqlalchemy as sa
 
-from consumers.event import Foedselsnummer
+from consumers.ledger import tables
+from consumers.ledger.translation import translating
+from trekkpaalegg.event import Foedselsnummer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from sqlalchemy.engine import Connection, Engine
 
 
 class Payee(msgspec.Struct, frozen=True, gc=False):
@@ -99,3 +113,179 @@ class PayrollView(msgspec.Struct, frozen=True):
     postings: list[Postering]
     last_payments: dict[str, LastPayment]
     is_known_file: bool
+
+
+_ROWS_MAX = 5000
+_PAYEE = Payee.__struct_fields__
+
+# Before the first read, whose snapshot must come after a swap that is under way, or new tables would look empty.
+_LOCK_ORDERS = "LOCK TABLE trekkpaalegg, trekkstoerrelse_for_periode IN ACCESS SHARE MODE"
+_LOCK_POSTINGS = "LOCK TABLE postering IN SHARE ROW EXCLUSIVE MODE"
+
+
+class PayrollTransaction:
+    """What a payout reads and writes in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def read(self, day: date, name: str, trekkpliktig: Collection[str], file_digest: str) -> PayrollView:
+        """The orders with their periods on that day, the month's postings, and the last payment of each order.
+
+        `trekkpliktig`: of these employers alone, or of all when empty.
+        """
+        read = tables.utbetaling.c
+        known = sa.select(sa.func.count()).where(
+            read.utbetalingsdato == day, read.utbetaling == name, read.file_digest == file_digest
+        )
+        return PayrollView(
+            orders=self._orders(day, trekkpliktig),
+            postings=self._postings(day),
+            last_payments=self._last_payments(),
+            is_known_file=bool(self._connection.execute(known).scalar()),
+        )
+
+    def write(self, new: Sequence[Postering], released: Iterable[Postering]) -> None:
+        """Add the new postings; give those that were held back their file of payments."""
+        rows = [_row_of(each) for each in new]
+        for start in range(0, len(rows), _ROWS_MAX):
+            self._connection.execute(sa.insert(tables.postering), rows[start : start + _ROWS_MAX])
+        table = tables.postering
+        for each in released:
+            self._connection.execute(
+                sa.update(table)
+                .where(
+                    table.c.utbetalingsdato == each.utbetalingsdato,
+                    table.c.utbetaling == each.utbetaling,
+                    table.c.trekkid == each.trekkid,
+                    table.c.betalingsoppdrag.is_(None),
+                )
+                .values(betalingsoppdrag=each.betalingsoppdrag)
+            )
+
+    def note_file(self, day: date, name: str, file_digest: str, now: datetime) -> None:
+        """This file has been worked through for this payout."""
+        row = {"utbetalingsdato": day, "utbetaling": name, "file_digest": file_digest, "recorded": now}
+        self._connection.execute(sa.insert(tables.utbetaling).values(row))
+
+    def recorded(self, day: date, name: str) -> Recorded:
+        """What is recorded of this payout, and which others have recorded something of its orders since."""
+        own, other, files = tables.postering.alias("own"), tables.postering.alias("other"), tables.utbetaling.c
+        is_own = sa.and_(own.c.utbetalingsdato == day, own.c.utbetaling == name)
+        same_order = sa.and_(own.c.trekkid == other.c.trekkid, other.c.recorded > own.c.recorded)
+        rows = self._connection.execute(sa.select(own).where(is_own).order_by(own.c.trekkid))
+        later = self._connection.execute(
+            sa.select(other.c.utbetalingsdato, other.c.utbetaling)
+            .select_from(own.join(other, same_order))
+            .where(is_own, sa.or_(other.c.utbetalingsdato != day, other.c.utbetaling != name))
+            .distinct()
+            .order_by(other.c.utbetalingsdato, other.c.utbetaling)
+        )
+        count = sa.select(sa.func.count()).where(files.utbetalingsdato == day, files.utbetaling == name)
+        return Recorded(
+            postings=[_postering_of(dict(row)) for row in rows.mappings()],
+            file_count=self._connection.execute(count).scalar_one(),
+            later=[(row[0], row[1]) for row in later],
+        )
+
+    def take_back(self, day: date, name: str, reason: str, now: datetime) -> None:
+        """Move this payout's postings to those taken back, and forget its files: they may be worked through again."""
+        own, kept, files = tables.postering, tables.postering_taken_back, tables.utbetaling
+        is_own = sa.and_(own.c.utbetalingsdato == day, own.c.utbetaling == name)
+        stamp = (sa.literal(now, kept.c.taken_back.type), sa.literal(reason, kept.c.taken_back_reason.type))
+        names = [column.name for column in own.columns]
+        moved = sa.select(*own.columns, *stamp).where(is_own)
+        self._connection.execute(sa.insert(kept).from_select([*names, "taken_back", "taken_back_reason"], moved))
+        self._connection.execute(sa.delete(own).where(is_own))
+        self._connection.execute(sa.delete(files).where(files.c.utbetalingsdato == day, files.c.utbetaling == name))
+
+    def _orders(self, day: date, trekkpliktig: Collection[str]) -> list[Order]:
+        order, periode = tables.trekkpaalegg.c, tables.trekkstoerrelse_for_periode.c
+        contains = sa.and_(
+            periode.trekkid == order.trekkid,
+            periode.startdato <= day,
+            sa.or_(periode.sluttdato.is_(None), periode.sluttdato >= day),
+        )
+        query = (
+            sa.select(
+                *(order.trekkid, order.trekkversjon, order.sekvensnummer, order.trekkpliktig, order.skyldner),
+                *(order.trekkstatus, order.betalingsmottaker, order.kidnummer, order.kontonummer),
+                *(periode.startdato, periode.sluttdato, periode.trekkbeloep, periode.trekkprosent),
+            )
+            .select_from(tables.trekkpaalegg.outerjoin(tables.trekkstoerrelse_for_periode, contains))
+            .order_by(order.trekkid, periode.startdato, periode.nummer)
+        )
+        if trekkpliktig:
+            query = query.where(order.trekkpliktig.in_(sorted(trekkpliktig)))
+        rows = self._connection.execute(query)
+        return [_order_of(list(same)) for _, same in groupby(rows, key=lambda row: row[0])]
+
+    def _postings(self, day: date) -> list[Postering]:
+        table = tables.postering.c
+        last_day = calendar.monthrange(day.year, day.month)[1]
+        query = (
+            sa.select(tables.postering)
+            .where(table.utbetalingsdato.between(day.replace(day=1), day.replace(day=last_day)))
+            .order_by(table.utbetalingsdato, table.utbetaling, table.trekkid)
+        )
+        return [_postering_of(dict(row)) for row in self._connection.execute(query).mappings()]
+
+    def _last_payments(self) -> dict[str, LastPayment]:
+        table = tables.postering.c
+        newest_first = sa.func.row_number().over(
+            partition_by=table.trekkid, order_by=(table.recorded.desc(), table.utbetalingsdato.desc())
+        )
+        ranked = (
+            sa.select(
+                *(table.trekkid, table.utbetalingsdato, table.betalingsmottaker, table.kidnummer, table.kontonummer),
+                newest_first.label("place"),
+            )
+            .where(table.betalingsoppdrag.is_not(None))
+            .subquery()
+        )
+        rows = self._connection.execute(sa.select(ranked).where(ranked.c.place == 1))
+        return {row[0]: LastPayment(row[1], Payee(row[2], row[3], row[4])) for row in rows}
+
+
+@contextmanager
+def payroll_transaction(engine: Engine, *, read_only: bool = False) -> Iterator[PayrollTransaction]:
+    """One transaction, committed on leaving; nothing of it stands when an error leaves.
+
+    Of two at once the second waits for the first; those that are `read_only` wait for none. Raises `RetryableError`
+    when the wait grows long or the database is out of reach, and `FatalError` when it refuses.
+    """
+    with translating(), engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")  # noqa: PLW2901 - the same one
+        with connection.begin():
+            if connection.dialect.name == "postgresql":
+                if not read_only:
+                    connection.execute(sa.text(_LOCK_POSTINGS))
+                connection.execute(sa.text(_LOCK_ORDERS))
+            yield PayrollTransaction(connection)
+
+
+def _order_of(rows: list[Any]) -> Order:
+    first = rows[0]
+    return Order(
+        trekkid=first[0],
+        trekkversjon=first[1],
+        sekvensnummer=first[2],
+        trekkpliktig=first[3],
+        skyldner=Foedselsnummer(first[4]),
+        trekkstatus=first[5],
+        payee=Payee(first[6], first[7], first[8]),
+        periods=tuple([OrderPeriod(*row[9:13]) for row in rows if row[9] is not None]),
+    )
+
+
+def _postering_of(row: dict[str, Any]) -> Postering:
+    payee = Payee(**{name: row.pop(name) for name in _PAYEE})
+    row |= {"payee": payee, "skyldner": Foedselsnummer(row["skyldner"]), "varsler": tuple(row["varsler"])}
+    return Postering(**row)
+
+
+def _row_of(posting: Postering) -> dict[str, Any]:
+    row = msgspec.structs.asdict(posting)
+    row |= msgspec.structs.asdict(row.pop("payee"))
+    return row | {"skyldner": posting.skyldner.reveal(), "varsler": list(posting.varsler)}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from consumers.event import TrekkpaaleggVersjon
-from consumers.incoming import Incoming, UndecodableMessage
+from trekkpaalegg.event import TrekkpaaleggVersjon
+from trekkpaalegg.incoming import Incoming, UndecodableMessage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -36,7 +36,7 @@ class StoredVersion(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct):
-    """What a batch changes, decided by `consumers.apply`. No version is in `inserted` and in `corrected` both."""
+    """What a batch changes, decided by `consumers.apply.apply`. No version is in `inserted` and in `corrected` both."""
 
     inserted: list[Incoming] = []
     """Versions that the history does not have."""

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import to_builtins
 
-from consumers.errors import FatalError, OvertakenError
 from consumers.ledger import postgresql_statements as statements
 from consumers.ledger import rows
 from consumers.ledger.translation import translating
+from trekkpaalegg.errors import FatalError, OvertakenError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import psycopg
 
-    from consumers.incoming import Incoming, UndecodableMessage
     from consumers.ledger.address import PostgresqlAddress
     from consumers.ledger.port import Advance, Changes, Partition, StoredVersion, Version
+    from trekkpaalegg.incoming import Incoming, UndecodableMessage
 
 
 class PostgresqlLedger:

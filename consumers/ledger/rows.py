@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from consumers.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
-from consumers.incoming import Coordinates, UndecodableMessage
 from consumers.ledger import tables
 from consumers.ledger.port import StoredVersion
+from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.incoming import Coordinates, UndecodableMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import sqlalchemy as sa
 
-    from consumers.incoming import Incoming
+    from trekkpaalegg.incoming import Incoming
 
 OrderRow = tuple[
     *tuple[str, int, int, datetime, str | None, str, str, str, str, str, str, str, str],

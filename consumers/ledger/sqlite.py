@@ -11,17 +11,17 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from consumers.errors import FatalError, OvertakenError
 from consumers.ledger import rows
 from consumers.ledger import sqlite_statements as statements
 from consumers.ledger.translation import translating
+from trekkpaalegg.errors import FatalError, OvertakenError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from consumers.incoming import Incoming, UndecodableMessage
     from consumers.ledger.address import SqliteAddress
     from consumers.ledger.port import Advance, Changes, Partition, StoredVersion, Version
+    from trekkpaalegg.incoming import Incoming, UndecodableMessage
 
 
 class SqliteLedger:

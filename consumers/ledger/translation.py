@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import sqlalchemy.exc
 
-from consumers.errors import ConsumerError, FatalError, RetryableError
+from trekkpaalegg.errors import FatalError, RetryableError, TrekkpaaleggError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ def translating(place: str = "the ledger") -> Iterator[None]:
         raise told from raised
 
 
-def _told(error: BaseException, place: str) -> ConsumerError:
+def _told(error: BaseException, place: str) -> TrekkpaaleggError:
     match error:
         case psycopg.Error():
             return _told_by_postgresql(error, place)
@@ -77,7 +77,7 @@ def _told(error: BaseException, place: str) -> ConsumerError:
     return FatalError(f"{place}: {type(error).__name__}: see whether it is a ledger of this version")
 
 
-def _told_by_postgresql(error: psycopg.Error, place: str) -> ConsumerError:
+def _told_by_postgresql(error: psycopg.Error, place: str) -> TrekkpaaleggError:
     state = error.sqlstate
     if state is None:
         return _told_of_connection(error, place)
@@ -95,7 +95,7 @@ def _told_by_postgresql(error: psycopg.Error, place: str) -> ConsumerError:
     return FatalError(f"{place}: {type(error).__name__} ({state}{_subject(error)}): see the database's own log")
 
 
-def _told_of_connection(error: psycopg.Error, place: str) -> ConsumerError:
+def _told_of_connection(error: psycopg.Error, place: str) -> TrekkpaaleggError:
     text = str(error)
     if isinstance(error, psycopg.DataError):
         # A NUL in a text, which psycopg finds before the server does.
@@ -109,7 +109,7 @@ def _told_of_connection(error: psycopg.Error, place: str) -> ConsumerError:
     return FatalError(f"{place}: {type(error).__name__}: report it")
 
 
-def _told_by_sqlite(error: sqlite3.Error, place: str) -> ConsumerError:
+def _told_by_sqlite(error: sqlite3.Error, place: str) -> TrekkpaaleggError:
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & _SQLITE_PRIMARY
     if primary in _SQLITE_PASSING:

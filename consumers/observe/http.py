@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from consumers.errors import SettingsError
+from trekkpaalegg.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Health(Protocol):
-    """What the addresses tell; see `consumers.observe.standing.Standing`."""
+    """What the addresses tell; see `consumers.observe.health.Standing`."""
 
     @property
     def is_caught_up(self) -> bool:

@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from consumers.observe.health import Standing
     from consumers.observe.port import Applied, Look, Other
-    from consumers.observe.standing import Standing
 
 DISTRIBUTION = "trekkpaalegg-stream"
 OUTCOMES = ("new", "late", "correction", "conflict", "known")

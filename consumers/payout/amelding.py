@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.event import Foedselsnummer
+from trekkpaalegg.event import Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

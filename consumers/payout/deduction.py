@@ -1,4 +1,4 @@
-"""One person's pay, orders, and what the month already took in; what to withhold for each order out. Pure.
+"""What to withhold from one person for each order, from the pay, the orders, and what the month already took. Pure.
 
 Sources: Skatteetaten's page on trekkpålegg (period by date of payout; percent of gross at every payout; amount once a
 calendar month; 0 is a pause). Where no source says, `consumers/payout/README.md` tells what was chosen.
@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.event import Foedselsnummer
 from consumers.ledger.payroll import Order, OrderPeriod
-from consumers.payout.period import periods_on
+from trekkpaalegg.event import Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+
+def periods_on(periods: Iterable[OrderPeriod], day: date) -> list[OrderPeriod]:
+    """Those that contain the day, both ends included, in rising startdato.
+
+    Skatteetaten's periods do not overlap; where some do, the last one decides, and a person is told.
+    """
+    there = [each for each in periods if each.startdato <= day and (each.sluttdato is None or day <= each.sluttdato)]
+    return sorted(there, key=lambda each: each.startdato)
+
 
 ZERO = Decimal(0)
 _HUNDRED = Decimal(100)

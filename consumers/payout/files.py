@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.errors import FatalError
 from consumers.payout.amelding import TREKKTYPE
 from consumers.payout.pain001 import Pain001Version, Payer, pain001_of, payable
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,9 +13,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from consumers.errors import InputError
-from consumers.event import Foedselsnummer
 from consumers.payout.check_digits import is_digits
 from consumers.payout.deduction import ZERO, Pay
+from trekkpaalegg.event import Foedselsnummer
 
 if TYPE_CHECKING:
     import _csv

@@ -1,4 +1,8 @@
-"""A request and the persons' pay in; the payout settled, recorded and written to files, and a report out."""
+"""Performing a payout: settle, record, write the files, report; and taking one back.
+
+Taken back is a whole payout, before money was sent. What others have recorded of its orders since goes by it: how much
+of the month's amount was left, and whom the last payment went to. So the last one is taken back first.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,55 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.errors import SettingsError
-from consumers.ledger.postering import payroll_transaction
+from consumers.ledger.payroll import payroll_transaction
 from consumers.payout.amelding import amelding_of
 from consumers.payout.check_digits import is_valid_kontonummer
-from consumers.payout.deduction import Payout, Rules
+from consumers.payout.deduction import ZERO, Payout, Rules, plain
 from consumers.payout.files import OutputFiles, write_files
 from consumers.payout.gross_file import digest_of
 from consumers.payout.pain001 import Payer
 from consumers.payout.payment import betalingsoppdrag_of, payments_of
 from consumers.payout.report import Report
 from consumers.payout.settlement import Settlement, settle
+from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
+    from consumers.ledger.payroll import Recorded
     from consumers.payout.deduction import Pay
+
+
+_NAMED_MAX = 5
+
+
+def payout_words(day: date, name: str) -> str:
+    """Which payout, for people."""
+    return f"the payout of {day}" + (f' named "{name}"' if name else "")
+
+
+def check_taking_back(recorded: Recorded, day: date, name: str) -> None:
+    """Raise `FatalError` where nothing is recorded, or where a later payout builds on what is."""
+    payout = payout_words(day, name)
+    if not recorded.postings and not recorded.file_count:
+        raise FatalError(f"{payout} is not recorded in this ledger: check --date and --payout")
+    if recorded.later:
+        named = [payout_words(*each) for each in recorded.later[:_NAMED_MAX]]
+        if len(recorded.later) > _NAMED_MAX:
+            named.append("others")
+        raise FatalError(f"{payout} cannot be taken back: {', '.join(named)} build on it; take back the last one first")
+
+
+def summary_of(recorded: Recorded, day: date, name: str) -> str:
+    """What is to be taken back, in a line without national ids."""
+    postings = recorded.postings
+    files = {(each.trekkpliktig, each.betalingsoppdrag) for each in postings if each.betalingsoppdrag}
+    employers = sorted({each.trekkpliktig for each in postings})
+    total = sum((each.beloep for each in postings), ZERO)
+    return (
+        f"{payout_words(day, name)}: {len(postings)} orders of {', '.join(employers) or 'nobody'}, "
+        f"{plain(total)} kr, {len(files)} files of payments"
+    )
 
 
 class Request(msgspec.Struct, frozen=True):

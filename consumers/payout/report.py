@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sized
     from typing import TextIO
 
-    from consumers.event import Foedselsnummer
+    from trekkpaalegg.event import Foedselsnummer
 
 _ROWS_MAX = 200
 _VARSLER_MAX = 50

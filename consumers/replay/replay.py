@@ -1,4 +1,7 @@
-"""A ledger's URL in, the same ledger rebuilt from the topic beside itself, compared and swapped in, out.
+"""Replay: a ledger rebuilt from the topic beside the live one, compared with it, and swapped in.
+
+A topic that has lost messages gives a ledger without their orders, and nobody would be withheld for them any more: the
+most dangerous thing that a replay can do. So it is found before anything is read.
 
 The live consumer goes on meanwhile, and reads its offsets anew after the swap. For the moment until it does, the ledger
 may lack the last events that it had.
@@ -6,32 +9,33 @@ may lack the last events that it had.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from consumers.apply import Rewriting
-from consumers.errors import FatalError, RetryableError
-from consumers.exit_codes import StoppedError
-from consumers.incoming import Coordinates
+from consumers.apply.apply import Rewriting
+from consumers.apply.retry import Patience
+from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, LedgerThread, Worker, WorkerOptions
 from consumers.ledger import tables
-from consumers.ledger.inspection import Inspection
+from consumers.ledger.address import PostgresqlAddress, address_of
+from consumers.ledger.opening import Inspection
 from consumers.ledger.port import Advance, Partition
-from consumers.ledger.staging.port import Differences
-from consumers.replay.fresh_ledger import FreshLedger
-from consumers.replay.loss import losses_of, missing_of
-from consumers.stream.whole_topic import Extent, TopicDesk, WholeTopic
-from consumers.worker import Worker
-from consumers.worker_options import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, WorkerOptions
+from consumers.replay.postgresql import open_postgresql_target
+from consumers.replay.sqlite import open_sqlite_target
+from consumers.replay.target import Differences
+from consumers.replay.topic import Extent, TopicDesk, WholeTopic
+from trekkpaalegg.errors import FatalError, RetryableError, StoppedError
+from trekkpaalegg.incoming import Coordinates
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
-    from consumers.decode import Decoder
-    from consumers.ledger.staging.port import ReplayTarget
+    from consumers.replay.target import ReplayTarget
+    from trekkpaalegg.decode import Decoder
 
     class ReplayWatch(Protocol):
         """Who is told how far a replay has come."""
@@ -47,6 +51,166 @@ if TYPE_CHECKING:
 
         def tell(self, event: str, **details: object) -> None:
             """Something that people may want to know."""
+
+
+def missing_of(extent: Extent, next_offsets: Mapping[int, int]) -> dict[int, int]:
+    """By partition, the first offset that is still there, where reading was to begin before it."""
+    return {partition: begin for partition, begin in extent.begins.items() if next_offsets.get(partition, 0) < begin}
+
+
+def losses_of(
+    read_topic: str,
+    extents: Mapping[str, Extent],
+    next_offsets: Mapping[int, int],
+    live: Mapping[Partition, int],
+    *,
+    copied: bool,
+) -> list[str]:
+    """Every loss, a line each.
+
+    `extents` are those of the topics that the ledger can have been filled from, taken after `live`, its offsets.
+    `next_offsets` say where `read_topic` is going to be read. With `copied` what the live ledger has is kept, whatever
+    has become of the topic since.
+    """
+    found = [
+        f"{read_topic}/{partition} begins at offset {begin}, and is to be read from {next_offsets.get(partition, 0)}:"
+        " messages were deleted"
+        for partition, begin in sorted(missing_of(extents[read_topic], next_offsets).items())
+    ]
+    others = sorted({topic for topic, _ in live} - extents.keys())
+    if others and len(others) == len({topic for topic, _ in live}):
+        found.append(f"the live ledger was filled from {', '.join(others)}, and not from {read_topic}")
+    for (topic, partition), offset in sorted(live.items()):
+        if copied or topic not in extents:
+            continue
+        end = extents[topic].ends.get(partition, 0)
+        if offset > end:
+            found.append(
+                f"the live ledger has come to offset {offset} of {topic}/{partition}, which ends at {end}: the topic"
+                " was made anew, or has lost its last messages"
+            )
+    return found
+
+
+def open_replay_target(
+    url: str, plan: str, begins: Mapping[Partition, int] | None = None, *, copy: bool = False
+) -> ReplayTarget:
+    """Make a fresh ledger beside the one at this URL, or take up that of an interrupted replay with the same plan.
+
+    `plan` says what is replayed and how (topic, from when), so that only its like is continued; what another plan left
+    is dropped. `copy` begins with a copy of the live tables, offsets included, as they stand at one moment.
+    `begins` are the offsets that a fresh ledger begins with; those of a copy they move back, never forward, so that
+    what the live one has not read is read. A replay that is continued goes on where it was.
+    Raises as `open_ledger`, and `FatalError` while another replay of the same ledger is running.
+    """
+    address = address_of(url)
+    if isinstance(address, PostgresqlAddress):
+        return open_postgresql_target(address, plan, begins or {}, copy=copy)
+    return open_sqlite_target(address, plan, begins or {}, copy=copy)
+
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS_MAX = 1.0
+_STOP_SECONDS_MAX = 7.0
+"""How long a call to the database may take after the word to stop: within the ten seconds that platforms wait."""
+
+_WAIT_SECONDS = 0.2
+_GONE = (
+    "the connection was lost, and what the replay had filled is not there any more: it was being swapped in and stands,"
+    " or another replay has taken its place. `trekkpaalegg-consumer verify` tells whether the ledger is right"
+)
+
+
+class FreshLedger:
+    """The target of one replay, and the one thread in which everything touches a ledger. Close it.
+
+    Raises as `open_replay_target` when made. `stopping` ends all patience, and soon every wait.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        plan: str,
+        begins: Mapping[Partition, int],
+        stopping: threading.Event,
+        tell: Callable[..., None],
+        *,
+        copy: bool,
+    ) -> None:
+        self._url = url
+        self._plan = plan
+        self._stopping = stopping
+        self._patience = Patience(stopping, tell)
+        self.thread = LedgerThread()
+        self._target: ReplayTarget | None = None
+        try:
+            self._target = target = self._result(lambda: open_replay_target(url, plan, begins, copy=copy))
+        except BaseException:
+            self.close()
+            raise
+        self.continued = target.continued
+        """Whether an earlier replay of the same plan had begun it."""
+
+    def call(self, call: Callable[[], T]) -> T:
+        """What the call gives, with patience. Raises `StoppedError`."""
+        self.see_whether_stopped()
+        return self._result(lambda: self._patience.call(call))
+
+    def with_target(self, call: Callable[[ReplayTarget], T]) -> T:
+        """As `call`, each time with a target opened anew: the lock that it holds goes with its connection.
+
+        Raises `FatalError` when what was filled is no longer there.
+        """
+
+        def attempt() -> T:
+            if self._target is None:
+                self._target = self._opened_again()
+            try:
+                return call(self._target)
+            except RetryableError:
+                self._leave()
+                raise
+
+        return self.call(attempt)
+
+    def see_whether_stopped(self) -> None:
+        """Raises `StoppedError` once the word to stop has come."""
+        if self._stopping.is_set():
+            raise StoppedError
+
+    def close(self) -> None:
+        """Close the connections; what was committed can be continued."""
+        self.thread.submit(self._leave)
+        self.thread.close(_CLOSE_SECONDS_MAX)
+
+    def _opened_again(self) -> ReplayTarget:
+        target = open_replay_target(self._url, self._plan)
+        if not target.continued:
+            target.drop()
+            target.close()
+            raise FatalError(_GONE)
+        return target
+
+    def _leave(self) -> None:
+        if self._target is not None:
+            self._target.close()
+            self._target = None
+
+    def _result(self, call: Callable[[], T]) -> T:
+        """In the thread. Raises `StoppedError` when it takes too long after the word to stop."""
+        future = self.thread.submit(call)
+        stopped_at: float | None = None
+        while not future.done():
+            if self._stopping.is_set():
+                stopped_at = stopped_at or time.monotonic()
+                if time.monotonic() - stopped_at > _STOP_SECONDS_MAX:
+                    raise StoppedError
+            try:
+                future.exception(_WAIT_SECONDS)
+            except TimeoutError:
+                continue
+        return future.result()
 
 
 DIFFERENCES_SHOWN_MAX = 20

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError
 
-from consumers.errors import FatalError, FencedError, RefusedError, RetryableError
+from trekkpaalegg.errors import FatalError, FencedError, RefusedError, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from consumers.stream.diagnosis import LastReason
+    from trekkpaalegg.kafka.diagnosis import LastReason
 
 # Codes of librdkafka's own begin with an underscore.
 ALL_DOWN = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - see above

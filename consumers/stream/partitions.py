@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer
 
-    from consumers.stream.diagnosis import LastReason
+    from trekkpaalegg.kafka.diagnosis import LastReason
 
 CALL_SECONDS_MAX = 10.0
 SHORT_CALL_SECONDS = 1.0

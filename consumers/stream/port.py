@@ -45,7 +45,7 @@ class Owner(Protocol):
 
 
 class Subscription(Protocol):
-    """What batches come from; see `consumers.stream.consume.Subscription`."""
+    """What batches come from; see `consumers.stream.subscription.Subscription`."""
 
     topic: str
 

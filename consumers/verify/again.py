@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumers.errors import UndecodableError
 from consumers.verify.content import content_of_fields
 from consumers.verify.events import marks_of_message
+from consumers.verify.ledger import Wanted
 from consumers.verify.reading import CommittedReader
-from consumers.verify.rows import Wanted
+from trekkpaalegg.errors import UndecodableError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from consumers.verify.event_topics import Progress
-    from consumers.verify.values import PlainValues
+    from consumers.verify.events import PlainValues
 
 
 class SecondReading:

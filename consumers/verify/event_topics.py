@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
 
-from consumers.verify.current import Current
 from consumers.verify.events import EventReader
 from consumers.verify.findings import Check
-from consumers.verify.history import History, Message
+from consumers.verify.history import Current, History, Message
 from consumers.verify.reading import CommittedReader
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message as KafkaMessage
 
-    from consumers.verify.values import PlainValues
+    from consumers.verify.events import PlainValues
 
 
 class Progress(Protocol):

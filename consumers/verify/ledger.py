@@ -1,4 +1,7 @@
-"""A ledger and the topic that it was filled from in, every difference between them out.
+"""The checks of a ledger against the topic that filled it.
+
+One number is the sum over all rows of the history and of what was replaced, the other that over the newest version
+and its periods. Sums do not depend on the order of rows, so neither side need be sorted or kept.
 
 The ledger's offsets and rows are taken at one moment, and the topic counts up to those offsets, so that a consumer at
 work does no harm. First sums of all rows are compared; orders whose sums differ are then read again from both, at one
@@ -7,11 +10,28 @@ later moment, and compared field by field.
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from consumers.ledger import tables
-from consumers.ledger.inspection import Inspection
-from consumers.verify.content import content_of_fields
+from consumers.ledger.opening import Inspection
+from consumers.verify.content import (
+    MASK,
+    ORDER_FIELDS,
+    Content,
+    Period,
+    UnreadableRowError,
+    content_of_fields,
+    content_of_row,
+    differing,
+    differing_periods,
+    order_of_row,
+    period_number,
+    period_of_row,
+    place_number,
+)
 from consumers.verify.event_topics import without_cycle_collection
 from consumers.verify.findings import (
     LEDGER_CONFLICTS,
@@ -23,15 +43,275 @@ from consumers.verify.findings import (
     Check,
     Difference,
 )
-from consumers.verify.rows import Stored, Wanted, differences_of
-from consumers.verify.sums import ExpectedSums, Sums, sums_of_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from consumers.verify.again import SecondReading
     from consumers.verify.event_topics import Progress
     from consumers.verify.history import History, Message
+
+
+Found = tuple[str, Difference]
+"""Name of the check, and what it found."""
+
+Version = tuple[int, int]
+"""trekkversjon and correction."""
+
+
+class Wanted(msgspec.Struct):
+    """One order as the topic has it, filled message by message. Of equal (version, correction) the first counts."""
+
+    versions: dict[Version, tuple[Content, bool]] = {}
+    """By version the content, and whether it came late."""
+
+    def take(self, content: Content, correction: int, *, late: bool) -> None:
+        """One message."""
+        self.versions.setdefault((content.order[1], correction), (content, late))
+
+    def newest(self) -> Content:
+        """The newest version in its last correction."""
+        return self.versions[max(self.versions)][0]
+
+    def history(self) -> dict[Version, tuple[Content, bool]]:
+        """What must stand in the history: of each version the last correction."""
+        last: dict[int, int] = {}
+        for version, correction in self.versions:
+            last[version] = max(last.get(version, 0), correction)
+        return {version: each for version, each in self.versions.items() if last[version[0]] == version[1]}
+
+
+class Stored(msgspec.Struct):
+    """One order as the ledger has it: rows as the database gave them."""
+
+    newest: list[Any] = []
+    periods: list[Any] = []
+    history: list[Any] = []
+    replaced: list[Any] = []
+
+
+def differences_of(trekkid: str, wanted: Wanted | None, stored: Stored, *, history: bool) -> Iterator[Found]:
+    """Every difference of one order; `wanted` is None where the topic has no such order."""
+    newest = wanted.newest() if wanted else None
+    yield from _of_newest(trekkid, newest, stored.newest)
+    yield from _of_periods(trekkid, newest, stored.periods)
+    if history:
+        in_history = wanted.history() if wanted else {}
+        others = {
+            version: each for version, each in (wanted.versions if wanted else {}).items() if version not in in_history
+        }
+        yield from _of_versions(LEDGER_HISTORY, trekkid, in_history, stored.history)
+        yield from _of_versions(LEDGER_REPLACED, trekkid, others, stored.replaced)
+
+
+def _of_newest(trekkid: str, wanted: Content | None, rows: list[Any]) -> Iterator[Found]:
+    if wanted is None:
+        for row in rows:
+            yield LEDGER_NEWEST, Difference("in the ledger and not in the topic", trekkid, row[1])
+        return
+    version, correction = wanted.order[1], wanted.order[-1] or None
+    if not rows:
+        yield LEDGER_NEWEST, Difference("missing from the ledger", trekkid, version, correction)
+        return
+    try:
+        fields = differing(wanted.order, order_of_row(rows[0]), ORDER_FIELDS)
+    except UnreadableRowError as error:
+        fields = (str(error),)
+    if fields:
+        yield LEDGER_NEWEST, Difference("otherwise than in the topic", trekkid, version, correction, fields)
+
+
+def _of_periods(trekkid: str, wanted: Content | None, rows: list[Any]) -> Iterator[Found]:
+    found: dict[int, Period | str] = {}
+    for row in rows:
+        try:
+            found[row[1]] = period_of_row(row)[2]
+        except UnreadableRowError as error:
+            found[row[1]] = str(error)
+    periods = dict(enumerate(wanted.periods if wanted else (), 1))
+    version = wanted.order[1] if wanted else None
+    for nummer in sorted(found.keys() | periods.keys()):
+        name = f"[{nummer}]"
+        if nummer not in found:
+            yield LEDGER_PERIODS, Difference("missing from the ledger", trekkid, version, fields=(name,))
+        elif nummer not in periods:
+            yield LEDGER_PERIODS, Difference("in the ledger and not in the topic", trekkid, version, fields=(name,))
+        else:
+            there = found[nummer]
+            fields = (
+                (f"{name}.{there}",)
+                if isinstance(there, str)
+                else tuple(
+                    f"[{nummer}].{each.split('.')[1]}" for each in differing_periods((periods[nummer],), (there,))
+                )
+            )
+            if fields:
+                yield LEDGER_PERIODS, Difference("otherwise than in the topic", trekkid, version, fields=fields)
+
+
+def _of_versions(
+    check: str, trekkid: str, wanted: dict[Version, tuple[Content, bool]], rows: Iterable[Any]
+) -> Iterator[Found]:
+    """Rows of the history are known by their trekkversjon alone: their correction is a field that may differ."""
+    by_version: dict[Any, Version] = {
+        (version[0] if check == LEDGER_HISTORY else version): version for version in wanted
+    }
+    seen = set()
+    for row in rows:
+        version: Version | None = by_version.get(row[1] if check == LEDGER_HISTORY else (row[1], row[13]))
+        if version is None:
+            yield check, Difference("in the ledger and not in the topic", trekkid, row[1], row[13] or None)
+            continue
+        seen.add(version)
+        fields = _fields(*wanted[version], row)
+        if fields:
+            yield check, Difference("otherwise than in the topic", trekkid, version[0], version[1] or None, fields)
+    for trekkversjon, correction in sorted(wanted.keys() - seen):
+        yield check, Difference("missing from the ledger", trekkid, trekkversjon, correction or None)
+
+
+def _fields(content: Content, late: bool, row: Any) -> tuple[str, ...]:  # noqa: ANN401, FBT001 - as the database gave it; a pair's second
+    try:
+        found, found_late = content_of_row(row)
+    except UnreadableRowError as error:
+        return (str(error),)
+    fields = differing(content.order, found.order, ORDER_FIELDS) + differing_periods(content.periods, found.periods)
+    return fields if late == found_late else (*fields, "late")
+
+
+_UNREADABLE = 1
+
+
+class Sums:
+    """By trekkid the two numbers."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+        self._history = array("Q")
+        self._newest = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def place_of(self, trekkid: str) -> int:
+        """Where the order's numbers stand; a new order has zeros."""
+        place = self._places.get(trekkid)
+        if place is None:
+            place = self._places[trekkid] = len(self._places)
+            self._history.append(0)
+            self._newest.append(0)
+        return place
+
+    def add_to_history(self, place: int, number: int) -> None:
+        """One more row, or with a negative number one less."""
+        self._history[place] = (self._history[place] + number) & MASK
+
+    def add_to_newest(self, place: int, number: int) -> None:
+        """As `add_to_history`."""
+        self._newest[place] = (self._newest[place] + number) & MASK
+
+    def set_newest(self, place: int, number: int) -> None:
+        """Another version is the newest."""
+        self._newest[place] = number & MASK
+
+    def differing(self, other: Sums, *, history: bool) -> set[str]:
+        """The orders whose numbers are not the same in both; those of the history count only if wanted."""
+        found = {trekkid for trekkid in other._places if trekkid not in self._places}
+        for trekkid, place in self._places.items():
+            there = other._places.get(trekkid)
+            if (
+                there is None
+                or self._newest[place] != other._newest[there]
+                or (history and self._history[place] != other._history[there])
+            ):
+                found.add(trekkid)
+        return found
+
+
+class ExpectedSums(Sums):
+    """What the sums of a ledger must be, that has taken these versions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._newest_version = array("q")
+        self._newest_correction: dict[int, int] = {}
+        self._corrections: dict[tuple[int, int], int] = {}
+        """By place and trekkversjon the highest correction so far, where there is any."""
+
+    def take(self, content: Content, correction: int, *, late: bool, has_original: bool = True) -> None:
+        """One version, or one correction, that comes for the first time. Whichever order they come in, the end is one.
+
+        `has_original` says of a correction whether the version itself has come before.
+        """
+        trekkid, version = content.order[0], content.order[1]
+        place = self.place_of(trekkid)
+        where = self._where(place, version, correction, has_original=has_original)
+        self.add_to_history(place, content.row_number(late=late) + where)
+        self.take_newest(content, correction)
+
+    def take_newest(self, content: Content, correction: int) -> None:
+        """One version or correction for a ledger that keeps no history: it counts if it is the newest."""
+        place, version = self.place_of(content.order[0]), content.order[1]
+        if place == len(self._newest_version):
+            self._newest_version.append(0)
+        newest = self._newest_version[place]
+        if version > newest or (version == newest and correction > self._newest_correction.get(place, 0)):
+            self._newest_version[place] = version
+            if correction or self._newest_correction:
+                self._newest_correction[place] = correction
+            self.set_newest(place, content.order_number() + content.periods_number())
+
+    def _where(self, place: int, version: int, correction: int, *, has_original: bool) -> int:
+        """Where this one comes to stand, and where that goes which it replaces."""
+        highest = self._corrections.get((place, version)) if self._corrections else None
+        if highest is None:
+            if correction == 0:
+                return place_number(version, 0, replaced=False)
+            highest = 0 if has_original else -1
+        if correction < highest:
+            return place_number(version, correction, replaced=True)
+        self._corrections[place, version] = correction
+        number = place_number(version, correction, replaced=False)
+        if highest >= 0:
+            number += place_number(version, highest, replaced=True) - place_number(version, highest, replaced=False)
+        return number
+
+
+def sums_of_ledger(inspection: Inspection, advance: Callable[[int], object]) -> Sums:
+    """The sums of a ledger's rows; `advance` is told how many more rows have been read.
+
+    A row that cannot be understood makes the numbers of its order other than any topic's.
+    """
+    sums = Sums()
+    for table, replaced in ((tables.trekkpaalegg_versjon, False), (tables.trekkpaalegg_versjon_replaced, True)):
+        for rows in inspection.rows(table):
+            for row in rows:
+                place = sums.place_of(row[0])
+                try:
+                    content, late = content_of_row(row)
+                except UnreadableRowError:
+                    sums.add_to_history(place, _UNREADABLE)
+                    continue
+                where = place_number(row[1], row[13], replaced=replaced)
+                sums.add_to_history(place, content.row_number(late=late) + where)
+            advance(len(rows))
+    for rows in inspection.rows(tables.trekkpaalegg):
+        for row in rows:
+            sums.add_to_newest(sums.place_of(row[0]), _number(lambda row: hash(order_of_row(row)), row))
+        advance(len(rows))
+    for rows in inspection.rows(tables.trekkstoerrelse_for_periode):
+        for row in rows:
+            sums.add_to_newest(sums.place_of(row[0]), _number(lambda row: period_number(*period_of_row(row)), row))
+        advance(len(rows))
+    return sums
+
+
+def _number(number_of: Callable[[Any], int], row: Any) -> int:  # noqa: ANN401 - a database's row of any driver
+    try:
+        return number_of(row)
+    except UnreadableRowError:
+        return _UNREADABLE
+
 
 ORDERS_EXPLAINED_MAX = 20_000
 """How many orders are compared field by field; of further ones only that they differ is told."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.errors import ConsumerError, FatalError
-from consumers.registry import RegistrySchemaSource
-from consumers.settings import Settings, kafka_properties
+from consumers.settings.model import Settings, kafka_properties
 from consumers.verify.event_topics import Ends, EventTopics, Part
-from consumers.verify.values import PlainValues
+from consumers.verify.events import PlainValues
+from trekkpaalegg.errors import FatalError, TrekkpaaleggError
+from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -134,7 +134,7 @@ def _read_part(job: _Job, connection: Connection) -> None:
         ) as topics:
             topics.read_to(job.ends, job.ends_of_current)
             connection.send(topics.part())
-    except ConsumerError as error:
+    except TrekkpaaleggError as error:
         connection.send(error)
     finally:
         connection.close()

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from consumers.settings import kafka_properties
+from consumers.settings.model import kafka_properties
 from consumers.verify.again import SecondReading
+from consumers.verify.events import PlainValues
 from consumers.verify.findings import Proof, masked
 from consumers.verify.ledger import LedgerProof
 from consumers.verify.parts import registry_of
-from consumers.verify.source import Source
+from consumers.verify.source import Source, SourceSettings
 from consumers.verify.source_proof import SourceProof
-from consumers.verify.source_settings import SourceSettings
 from consumers.verify.topics import TopicReading
-from consumers.verify.values import PlainValues
 
 if TYPE_CHECKING:
-    from consumers.settings import Settings
+    from consumers.settings.model import Settings
     from consumers.verify.event_topics import OnVersion, Progress
     from consumers.verify.history import History, Message
 

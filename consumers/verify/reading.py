@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.errors import FatalError, RetryableError
-from consumers.stream.diagnosis import LastReason
 from consumers.stream.kafka_errors import UNKNOWN_TOPIC, ends, translated
 from consumers.stream.partitions import partitions_of, watermarks_of
+from trekkpaalegg.errors import FatalError, RetryableError
+from trekkpaalegg.kafka.diagnosis import LastReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from confluent_kafka import Message
 
-    from consumers.errors import ConsumerError
+    from trekkpaalegg.errors import TrekkpaaleggError
 
 SILENCE_SECONDS_MAX = 60.0
 BATCH_RECORDS_MAX = 10_000
@@ -131,7 +131,7 @@ class CommittedReader:
         except KafkaException as error:
             raise self._translated(error.args[0]) from error
 
-    def _translated(self, error: KafkaError) -> ConsumerError:
+    def _translated(self, error: KafkaError) -> TrekkpaaleggError:
         if error.code() in UNKNOWN_TOPIC:
             return UnknownTopicError(str(translated(error, self.topic, _GROUP, self._properties, self._reason)))
         return translated(error, self.topic, _GROUP, self._properties, self._reason)

@@ -10,10 +10,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from consumers.errors import ConsumerError
-from consumers.verify.content import ORDER_FIELDS, Content, content_of_fields, differing, differing_periods
-from consumers.verify.elements import UnreadableElementError, comparable, content_of_element
+from consumers.verify.content import (
+    ORDER_FIELDS,
+    Content,
+    UnreadableElementError,
+    comparable,
+    content_of_element,
+    content_of_fields,
+    differing,
+    differing_periods,
+)
 from consumers.verify.findings import SOURCE_NEWEST, SOURCE_VERSIONS, Check, Difference
+from trekkpaalegg.errors import TrekkpaaleggError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,7 +123,7 @@ class SourceProof:
     def _list_one(self, trekkpliktig: str) -> list[Element] | str:
         try:
             return self._source.orders(trekkpliktig)
-        except ConsumerError as error:
+        except TrekkpaaleggError as error:
             return str(error)
 
     def _differing(self, orders: Iterable[str]) -> set[str]:
@@ -188,7 +196,7 @@ class SourceProof:
         """An order that is in no list may still be had by number."""
         try:
             element = self._source.version(here.order[5], trekkid, here.order[1])
-        except ConsumerError as error:
+        except TrekkpaaleggError as error:
             self._unread[here.order[5]] = str(error)
             return
         if element is not None:
@@ -199,7 +207,7 @@ class SourceProof:
         try:
             element = self._source.version(newest.owner, trekkid, newest.trekkversjon)
             return None if element is None else content_of_element(element)
-        except (ConsumerError, UnreadableElementError):
+        except (TrekkpaaleggError, UnreadableElementError):
             return None
 
     def _difference(self, trekkid: str, contents: dict[str, tuple[Content | None, Content | None]]) -> Difference:
@@ -248,7 +256,7 @@ class SourceProof:
             return None if element is None else content_of_element(element)
         except UnreadableElementError:
             return Difference("the source's version cannot be understood", trekkid, trekkversjon)
-        except ConsumerError as error:
+        except TrekkpaaleggError as error:
             return Difference(f"could not be read: {error}", trekkid, trekkversjon)
 
 

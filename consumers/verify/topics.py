@@ -1,4 +1,6 @@
-"""The event topics and the positions in; every check of them out, read to the end.
+"""The checks of the event topics against each other and against the producer's state.
+
+The producer writes one record for each order, in the transaction of its events. See `schemas/order_state.avsc`.
 
 What is read at different moments cannot agree while a producer is at work: a transaction shows in one topic a moment
 before the other. So what differs is looked at again, after every transaction that was open then has ended, and counts
@@ -10,20 +12,122 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from functools import cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Self
 
-from consumers.settings import kafka_properties
+import fastavro
+
+import schemas
+from consumers.settings.model import kafka_properties
 from consumers.verify.event_topics import EventTopics
-from consumers.verify.history import complete
+from consumers.verify.events import SINGLE_OBJECT_MARKER, SINGLE_OBJECT_PREFIX_BYTES
+from consumers.verify.findings import POSITIONS, Check, Difference
+from consumers.verify.history import complete, shown
 from consumers.verify.parts import read_in_parts
-from consumers.verify.positions import KnownMissing
 from consumers.verify.reading import CommittedReader, UnknownTopicError
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
-    from consumers.settings import Settings
+    from collections.abc import Iterable
+
+    from consumers.settings.model import Settings
     from consumers.verify.event_topics import OnCurrent, OnVersion, Progress
-    from consumers.verify.findings import Check, Difference
-    from consumers.verify.values import PlainValues
+    from consumers.verify.events import PlainValues
+    from consumers.verify.history import History
+
+
+_SEPARATOR = b"/"
+_ORDER = "order_state"
+
+
+class KnownMissing:
+    """The versions that are known to be missing at the source: an order may stand with several trekkpliktige."""
+
+    def __init__(self) -> None:
+        self._runs: dict[bytes, dict[bytes, list[tuple[int, int]]]] = {}
+        self._published: dict[bytes, int] = {}
+        """The newest version that positions say is published, by state key."""
+        self.records = 0
+
+    def take(self, key: bytes, value: bytes | None) -> None:
+        """One record, in the order of its partition. Raises `FatalError` for one that is no state record."""
+        trekkpliktig, separator, trekkid = key.partition(_SEPARATOR)
+        if not separator:
+            return
+        self.records += 1
+        if value is None:
+            self._published.pop(key, None)
+            self._forget(trekkid, trekkpliktig)
+            return
+        state = _order_state(value)
+        self._published[key] = state["trekkversjon"]
+        runs = [(each["first"], each["last"]) for each in state["missing"]]
+        if runs:
+            self._runs.setdefault(trekkid, {})[trekkpliktig] = runs
+        else:
+            self._forget(trekkid, trekkpliktig)
+
+    def has(self, key: bytes, trekkversjon: int) -> bool:
+        """Whether the version is known to be missing."""
+        by_trekkpliktig = self._runs.get(key, {}).values()
+        return any(first <= trekkversjon <= last for runs in by_trekkpliktig for first, last in runs)
+
+    def check(self, history: History) -> Check:
+        """Whether all that positions say is published stands in the history: an order that was cut off shows here."""
+        check = Check(POSITIONS, "orders", len(self._published))
+        for key, trekkversjon in self._published.items():
+            trekkid = key.partition(_SEPARATOR)[2]
+            if trekkversjon == 0:
+                continue
+            place = history.places.get(trekkid)
+            if place is None:
+                check.add(Difference("published as positions say, and not in versjoner", shown(trekkid), trekkversjon))
+            elif not history.has(place, trekkversjon):
+                newest = history.newest[place]
+                what = f"published as positions say, and versjoner end at {newest}"
+                check.add(Difference(what, shown(trekkid), trekkversjon))
+        return check
+
+    def _forget(self, trekkid: bytes, trekkpliktig: bytes) -> None:
+        runs = self._runs.get(trekkid)
+        if runs is not None:
+            runs.pop(trekkpliktig, None)
+            if not runs:
+                del self._runs[trekkid]
+
+
+def take_all(known: KnownMissing, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
+    """Several records, as `KnownMissing.take`."""
+    for key, value in records:
+        known.take(key or b"", value)
+
+
+def _order_state(value: bytes) -> dict[str, Any]:
+    prefix = value[:SINGLE_OBJECT_PREFIX_BYTES]
+    written, wanted = _reading(prefix)
+    try:
+        buffer = BytesIO(value)
+        buffer.seek(len(prefix))
+        return fastavro.schemaless_reader(buffer, written, wanted)  # type: ignore[return-value] # it is a record
+    except (EOFError, ValueError, IndexError) as error:
+        raise FatalError("a record of the positions topic is cut off or damaged") from error
+
+
+@cache
+def _reading(prefix: bytes) -> tuple[Any, Any]:
+    try:
+        written = schemas.by_fingerprint(prefix.removeprefix(SINGLE_OBJECT_MARKER))
+    except schemas.UnknownSchemaError as error:
+        raise FatalError(
+            "the positions topic holds a record of no released schema: "
+            "was it written by a newer version of the producer, or is the topic another application's?"
+        ) from error
+    current = schemas.load(_ORDER)
+    if written.name != _ORDER:
+        raise FatalError("the positions topic holds another record where the state of an order should be")
+    return written.parsed, None if written.fingerprint == current.fingerprint else current.parsed
+
 
 LOOKS_MAX = 4
 OPEN_SECONDS_MAX = 30.0

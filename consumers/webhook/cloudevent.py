@@ -1,10 +1,11 @@
-"""One message's headers and decoded event in, a CloudEvent 1.0 in structured JSON mode out. Pure.
+"""A message and its event as a CloudEvent 1.0 in structured JSON mode. Pure.
 
 The body holds the national id, since payroll needs it. Nothing else that is made here does.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,49 @@ from cloudevents.core.exceptions import CloudEventValidationError
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from consumers.errors import UndecodableError
+from trekkpaalegg.errors import UndecodableError
+from trekkpaalegg.incoming import Coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from consumers.event import TrekkpaaleggVersjon
+    from confluent_kafka import Message as KafkaMessage
+
+    from trekkpaalegg.event import TrekkpaaleggVersjon
+
+
+_ORDER_LENGTH_MAX = 200
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message as it was read; `order` is whom it stands in line with: the trekkid."""
+
+    coordinates: Coordinates
+    order: str
+    value: bytes | None
+    headers: dict[str, str]
+
+
+def message_of(message: KafkaMessage) -> Message:
+    """The message as it is kept."""
+    place = Coordinates(message.topic() or "", message.partition() or 0, message.offset() or 0)
+    found = message.headers() or []
+    pairs = found.items() if isinstance(found, dict) else found
+    headers = {name: value.decode(errors="replace") for name, value in pairs if isinstance(value, bytes)}
+    key = message.key()
+    return Message(place, order_of(key.encode() if isinstance(key, str) else key, place), message.value(), headers)
+
+
+def order_of(key: bytes | None, place: Coordinates) -> str:
+    """The trekkid, by the message's key; a very long one by its hash. Without a readable key it stands alone."""
+    try:
+        text = (key or b"").decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or "\x00" in text:
+        return f"@{place.topic}/{place.partition}/{place.offset}"
+    return text if len(text) <= _ORDER_LENGTH_MAX else f"#{hashlib.sha256(text.encode()).hexdigest()}"
+
 
 CONTENT_TYPE = JSONFormat.CONTENT_TYPE
 _PREFIX = "ce_"

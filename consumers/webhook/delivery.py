@@ -1,23 +1,189 @@
-"""Signed parcels in, what came of sending each out: an HTTP client, and threads of which each sends one at a time."""
+"""Delivery: an event is signed, sent to the receiver, and its answer judged.
+
+| Answer | Means | Then |
+|---|---|---|
+| 2xx | delivered | the next event of the order |
+| 400, 413, 422 | this event is refused, and would be again | parked at once |
+| 410 | the address is gone for good | the forwarder stops |
+| 429, 502, 503, 504, no connection | the receiver has no room or is away | all wait until it is back |
+| any other, also 3xx and no answer in time | failed, perhaps in passing | tried again, parked after the limit |
+
+401, 403 and 404 are among the last: they tell of wrong settings on either side, which someone will mend.
+
+The signature is HMAC-SHA256 over `webhook-id.webhook-timestamp.body`; with several secrets there are several
+signatures, of which a receiver needs one that fits: that is how a secret is changed without a gap.
+Source: https://www.standardwebhooks.com, "Signature scheme".
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import ipaddress
 import queue
+import secrets
 import threading
 import time
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 import httpx
+import msgspec
+from standardwebhooks import Webhook
 
-from consumers.webhook.address import is_loopback
-from consumers.webhook.answer import Meaning, Outcome, outcome_of
 from consumers.webhook.cloudevent import CONTENT_TYPE
+from trekkpaalegg.errors import SettingsError
 
 if TYPE_CHECKING:
     from consumers.webhook.cloudevent import Parcel
     from consumers.webhook.schedule import Waiting
-    from consumers.webhook.signing import Signer
+
+
+def address_fault(url: str, *, allow_plain_http: bool) -> str | None:
+    """What is wrong with it, or None: bodies hold national ids, so they go over TLS, or do not leave the machine.
+
+    Says nothing of the address: it may hold a secret of the receiver's.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "https" or allow_plain_http or is_loopback(url):
+        return None
+    return "must begin with https://, since national ids are sent there; --allow-plain-http lets plain HTTP through"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether it is this machine's own: by number, or by the name `localhost`."""
+    host = (urlsplit(url).hostname or "").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def shown(url: str) -> str:
+    """Scheme, host and port: paths and queries may hold a secret of the receiver's."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+RETRY_AFTER_SECONDS_MAX = 24 * 3600.0
+_REFUSED = frozenset({400, 413, 422})
+_UNAVAILABLE = frozenset({429, 502, 503, 504})
+_GONE = 410
+_DIGITS_MAX = 12
+_SUCCESS = range(200, 300)
+_REDIRECT = range(300, 400)
+
+
+class Meaning(Enum):
+    """What came of an attempt."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    GONE = "gone"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of an attempt, in words that hold nothing of the event or of the answer's body."""
+
+    meaning: Meaning
+    words: str = ""
+    retry_after_seconds: float | None = None
+    """What the receiver asked for, at most a day."""
+
+
+def outcome_of(status: int, retry_after: str | None, now: datetime) -> Outcome:
+    """What an answer with this status and header `Retry-After` means. `now` is in UTC."""
+    words = f"the receiver answered {status}"
+    if status in _SUCCESS:
+        return Outcome(Meaning.DELIVERED, words)
+    if status in _REDIRECT:
+        words += "; redirects are not followed: set the address that it redirects to"
+    meaning = Meaning.FAILED
+    if status in _REFUSED:
+        meaning = Meaning.REFUSED
+    elif status in _UNAVAILABLE:
+        meaning = Meaning.UNAVAILABLE
+    elif status == _GONE:
+        meaning = Meaning.GONE
+    return Outcome(meaning, words, retry_after_seconds(retry_after, now))
+
+
+def retry_after_seconds(text: str | None, now: datetime) -> float | None:
+    """Seconds to wait by a header `Retry-After`, in either form (RFC 9110 §10.2.3); None for none or nonsense."""
+    if text is None:
+        return None
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:_DIGITS_MAX]), RETRY_AFTER_SECONDS_MAX)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max((moment - now).total_seconds(), 0.0), RETRY_AFTER_SECONDS_MAX)
+
+
+SETTING = "TREKKPAALEGG_FORWARD_SECRET"
+PREFIX = "whsec_"
+_KEY_BYTES = 32
+_KEY_BYTES_MIN, _KEY_BYTES_MAX = 24, 64
+_ADVICE = "make one with `trekkpaalegg-consumer webhook secret` and give the receiver the same"
+
+
+def new_secret() -> str:
+    """A fresh secret of 32 random bytes, as it is written into settings."""
+    return PREFIX + base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
+
+
+class Signer:
+    """Signs with every secret of `text`, which holds one or several separated by spaces.
+
+    Raises `SettingsError` for text that holds none, or one of another form; its message holds no secret.
+    """
+
+    def __init__(self, text: str) -> None:
+        given = text.split()
+        if not given:
+            raise SettingsError([f"{SETTING}: missing; {_ADVICE}"])
+        faults = [
+            f"{SETTING}: secret number {number} is not {PREFIX} and {_KEY_BYTES_MIN} to {_KEY_BYTES_MAX} bytes "
+            f"in base64; {_ADVICE}"
+            for number, secret in enumerate(given, start=1)
+            if not _is_secret(secret)
+        ]
+        if faults:
+            raise SettingsError(faults)
+        self._webhooks = [Webhook(secret) for secret in given]
+
+    def headers(self, parcel: Parcel, moment: datetime) -> dict[str, str]:
+        """The three headers, for an attempt made at `moment` (UTC)."""
+        body = parcel.body.decode()
+        signatures = [webhook.sign(parcel.webhook_id, moment, body) for webhook in self._webhooks]
+        return {
+            "webhook-id": parcel.webhook_id,
+            "webhook-timestamp": str(int(moment.timestamp())),
+            "webhook-signature": " ".join(signatures),
+        }
+
+
+def _is_secret(text: str) -> bool:
+    if not text.startswith(PREFIX):
+        return False
+    try:
+        digits = text.removeprefix(PREFIX).rstrip("=")
+        key = base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return _KEY_BYTES_MIN <= len(key) <= _KEY_BYTES_MAX
+
 
 ANSWER_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0

@@ -9,26 +9,23 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
-from consumers.errors import FatalError, RetryableError, UndecodableError
 from consumers.observe.port import Other
-from consumers.readable import masked
-from consumers.webhook.answer import Meaning, Outcome
+from consumers.stream.readable import masked
 from consumers.webhook.cloudevent import parcel_of
-from consumers.webhook.decide import Again, Deliver, Park, Patience, Stop, decide
-from consumers.webhook.observer import NullObserver, Observer
-from consumers.webhook.schedule import Schedule
+from consumers.webhook.delivery import Meaning, Outcome
+from consumers.webhook.observe import NullObserver, Observer
+from consumers.webhook.schedule import Again, Deliver, Park, Patience, Schedule, Stop, decide
 from consumers.webhook.store import Settled
+from trekkpaalegg.errors import FatalError, RetryableError, UndecodableError
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
 
-    from consumers.decode import Decoder
-    from consumers.webhook.cloudevent import Parcel
-    from consumers.webhook.decide import Decision
-    from consumers.webhook.message import Message
-    from consumers.webhook.schedule import Waiting
+    from consumers.webhook.cloudevent import Message, Parcel
+    from consumers.webhook.schedule import Decision, Waiting
     from consumers.webhook.store import Store
+    from trekkpaalegg.decode import Decoder
 
 _T = TypeVar("_T")
 _IDLE_SECONDS = 0.1

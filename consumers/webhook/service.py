@@ -9,29 +9,26 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from consumers.asking import Asking
-from consumers.decode import Decoder
-from consumers.errors import MisfitError, RefusedError, RetryableError, SettingsError
+from consumers.apply.retry import Asking
 from consumers.observe.port import Other
-from consumers.registry import RegistrySchemaSource
-from consumers.settings import kafka_properties
-from consumers.stream.follow import Follower
-from consumers.webhook.address import address_fault, shown
-from consumers.webhook.claim import Claim
-from consumers.webhook.delivery import ANSWER_SECONDS, Couriers, Receiver
+from consumers.settings.model import kafka_properties
+from consumers.stream.follower import Follower
+from consumers.webhook.cloudevent import message_of
+from consumers.webhook.delivery import ANSWER_SECONDS, Couriers, Receiver, Signer, address_fault, shown
 from consumers.webhook.forward import Forwarder, Limits
-from consumers.webhook.message import message_of
-from consumers.webhook.opening import open_store, state_address
-from consumers.webhook.signing import Signer
+from consumers.webhook.opening import Claim, open_store, state_address
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import MisfitError, RefusedError, RetryableError, SettingsError
+from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
     from consumers.ledger.address import Address
-    from consumers.settings import Settings
-    from consumers.webhook.message import Message
-    from consumers.webhook.observer import Observer
+    from consumers.settings.model import Settings
+    from consumers.webhook.cloudevent import Message
+    from consumers.webhook.observe import Observer
     from consumers.webhook.store import Store
 
 _T = TypeVar("_T")

@@ -1,4 +1,4 @@
-"""Messages read and what became of them in, what waits and what is parked out: the forwarder's state in a database.
+"""The forwarder's state in a database: what was read, what waits, and what is parked.
 
 A message is written in the transaction that moves its partition's offset, and deleted when it is delivered. So a crash
 at any moment loses nothing, and at worst what was on its way is sent once more.
@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from consumers.errors import FatalError
-from consumers.incoming import Coordinates
 from consumers.ledger.translation import translating
-from consumers.webhook.kept import kept_in
-from consumers.webhook.message import Message
+from consumers.webhook.cloudevent import Message
 from consumers.webhook.schedule import Waiting
 from consumers.webhook.tables import webhook_event, webhook_forwarder, webhook_offset
+from trekkpaalegg.errors import FatalError
+from trekkpaalegg.incoming import Coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -28,7 +27,36 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
     from consumers.ledger.address import Address
-    from consumers.webhook.kept import Kept
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What is read and not delivered: `waiting` is to be sent, `parked` put aside, `behind` of a parked one's order.
+
+    `waiting_since` and `parked_since` are of the oldest, in seconds since 1970; None where there is none, or where the
+    version that took it did not note when.
+    """
+
+    waiting: int = 0
+    parked: int = 0
+    behind: int = 0
+    waiting_since: float | None = None
+    parked_since: float | None = None
+
+
+def kept_in(connection: Connection) -> Kept:
+    """What is there now."""
+    event = webhook_event.c
+    is_parked = event.parked_seconds.is_not(None)
+    blocked = sa.select(event.trekkid).where(is_parked)
+    is_behind = event.trekkid.in_(blocked)
+    count = sa.func.count()
+    waiting = connection.execute(sa.select(count, sa.func.min(event.taken_seconds)).where(~is_parked, ~is_behind))
+    parked = connection.execute(sa.select(count, sa.func.min(event.parked_seconds)).where(is_parked))
+    behind = connection.execute(sa.select(count).select_from(webhook_event).where(~is_parked, is_behind))
+    waiting_count, waiting_since = waiting.one()
+    parked_count, parked_since = parked.one()
+    return Kept(waiting_count, parked_count, behind.scalar_one(), waiting_since, parked_since)
+
 
 _WAITING = (
     webhook_event.c.sequence,

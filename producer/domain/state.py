@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from producer.domain.answered import AnsweredWishes
-from producer.domain.wish import Wish
+from producer.domain.requests import AnsweredWishes, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -14,8 +14,8 @@ from confluent_kafka.schema_registry import Schema as RegistrySchema
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 import schemas
-from producer.errors import FatalError, RetryableError
 from schemas.compatibility import differences
+from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from producer.domain.wish import KINDS, RELEASE, SET, WakeUp, Wish
+from producer.domain.requests import KINDS, RELEASE, SET, WakeUp, Wish
 
 VERSION = 1
 VALUE_BYTES_MAX = 4096

@@ -15,11 +15,10 @@ import fastavro
 import msgspec
 
 import schemas
+from producer.domain.requests import Answer, Wish
 from producer.domain.state import EventCursor, OrderState, TrekkpliktigPosition
-from producer.domain.wish import Answer, Wish
-from producer.encode.avro import SINGLE_OBJECT_MARKER, single_object_prefix
-from producer.encode.compiled import encode_long
-from producer.errors import FatalError
+from producer.encode.avro import SINGLE_OBJECT_MARKER, encode_long, single_object_prefix
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from producer.http_server import HttpServer
+from producer.observe.http_server import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,12 +1,13 @@
-"""What the `Observer` is told in, figures for Prometheus out. No label holds an employer, let alone a person."""
+"""Metrics of the producer for Prometheus. No label holds an employer, let alone a person."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client import Counter as CounterMetric
@@ -15,13 +16,78 @@ from prometheus_client.registry import Collector
 
 from producer.domain.trekkpaalegg import Origin, RejectionReason
 from producer.domain.warnings import warnings_of
-from producer.errors import FatalError, RetryableError, SuspendedError
+from producer.errors import SuspendedError
+from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from producer.domain.detection import Detection
+    from producer.detect.decisions import Detection
     from producer.observe.port import LaneFigures
+
+
+DISTRIBUTION = "trekkpaalegg-stream"
+
+
+class Health(Protocol):
+    """See `producer.observe.http.Health`."""
+
+    def stuck(self) -> Mapping[str, float]:
+        """Loops that have stopped turning."""
+
+    def missing(self) -> Mapping[str, str]:
+        """What keeps the process from being ready."""
+
+
+class ProcessFigures(Collector):
+    """Gauges, made when scraped. `now` gives seconds since 1970; `pull_interval_seconds` is None where nobody pulls."""
+
+    def __init__(
+        self,
+        health: Health,
+        poll_interval_seconds: float,
+        now: Callable[[], float] = time.time,
+        *,
+        pull_interval_seconds: float | None = None,
+    ) -> None:
+        self._health = health
+        self._poll_interval_seconds = poll_interval_seconds
+        self._pull_interval_seconds = pull_interval_seconds
+        self._now = now
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing: names are known when they are collected."""
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges as of now."""
+        figures = {
+            "ready": ("1 while nothing is missing, as /readyz tells.", not self._health.missing()),
+            "stuck_loops": ("Loops that have stopped turning, as /livez tells.", len(self._health.stuck())),
+            "poll_interval_seconds": ("How often each employer is to be read.", self._poll_interval_seconds),
+            "clock_timestamp_seconds": ("What this process takes for the time.", self._now()),
+        }
+        if self._pull_interval_seconds is not None:
+            figures["pull_interval_seconds"] = (
+                "How often Altinn is to be asked for each employer.",
+                self._pull_interval_seconds,
+            )
+        for name, (documentation, value) in figures.items():
+            yield GaugeMetricFamily(f"trekkpaalegg_{name}", documentation, value=float(value))
+        build = GaugeMetricFamily(
+            "trekkpaalegg_build_info", "Always 1; the version of the program is a label.", labels=["version"]
+        )
+        build.add_metric([program_version()], 1)
+        yield build
+
+
+def program_version() -> str:
+    """Version of the installed package; `unknown` where it was not installed."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "unknown"
+
 
 CLASSES = ("healthy", "failing", "suspended", "suspended_by_operator")
 _CALL_BUCKETS_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)

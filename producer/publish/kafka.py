@@ -1,4 +1,4 @@
-"""The publisher of one lane on real Kafka: a fenced transactional producer, and the ladder of its errors."""
+"""The publisher of one lane on Kafka: a fenced transactional producer, and how each of its errors is handled."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
-from producer.connection.bounded import UnansweredError, bounded
-from producer.connection.diagnosis import LastReason
-from producer.connection.permission import GROUP, TOPIC, TRANSACTIONAL_ID, Right, not_permitted
-from producer.errors import (
-    AbortedError,
-    FencedError,
-    NotPermittedError,
-    OutcomeUnknownError,
-    ProducerError,
-    RetryableError,
-)
-from producer.publish.auditing import settled_state
-from producer.publish.coordinator_log import CoordinatorLog
-from producer.publish.hanging import Lookout
-from producer.publish.producer_properties import producer_properties
+from producer.errors import AbortedError, FencedError, OutcomeUnknownError
+from producer.publish.recovery.audit import settled_state
+from producer.publish.recovery.brokers import LOGGED, CoordinatorLog
+from producer.publish.recovery.hanging import Lookout
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
+from trekkpaalegg.errors import RefusedError, RetryableError, TrekkpaaleggError
+from trekkpaalegg.kafka.bounded import UnansweredError, bounded
+from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID, Right, not_permitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +26,40 @@ if TYPE_CHECKING:
     from producer.observe.port import Observer
     from producer.publish.port import Record
     from producer.publish.topics import Topics
+
+
+TRANSACTION_TIMEOUT_SECONDS = 15
+"""An open transaction hides the commits of others on its partitions, so it must not stay open for long."""
+
+
+def producer_properties(properties: Mapping[str, str], transactional_id: str, batch_bytes_max: int) -> dict[str, Any]:
+    """Librdkafka properties of a lane's producer; the last seven the guarantee rests on, so the user's do not count.
+
+    Compressed with lz4: headers and ids repeat, so about a quarter is left for disks and network, at no CPU time that
+    could be measured. A commit does not wait for `linger.ms`, which only keeps the batches of a long transaction full.
+
+    While the markers of one transaction are being written, some milliseconds, Kafka refuses to add offsets to the next.
+    librdkafka asks again after `retry.backoff.ms`, then after twice that; its own 100 ms would be most of the time that
+    a notified change takes where two follow each other (confluentinc/confluent-kafka-python#967, seen with 2.16.0).
+
+    Without `metadata.recovery.strategy` a restart of all brokers makes librdkafka forget them, and sending the offsets
+    then waits for ever for the forgotten coordinator (confluentinc/librdkafka#5511, seen with 2.16.0).
+    """
+    return {
+        "metadata.recovery.strategy": "none",
+        "linger.ms": "5",
+        "retry.backoff.ms": "4",
+        "compression.type": "lz4",
+        "queue.buffering.max.messages": "1000000",
+        "batch.size": str(batch_bytes_max),
+        **properties,
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": str(TRANSACTION_TIMEOUT_SECONDS * 1000),
+        **LOGGED,
+        "partitioner": "murmur2_random",
+        "delivery.report.only.error": True,
+    }
+
 
 OFFSETS_SECONDS_MAX = 10.0
 """Longer than a cluster needs to find another coordinator for the group, shorter than the transaction's timeout."""
@@ -222,7 +249,7 @@ class KafkaLanePublisher:
         cause = self._reason.cause(self._properties) if self._reason.is_refusal else None
         return name if cause is None else str(cause)
 
-    def _withheld(self, step: Step, name: str) -> NotPermittedError:
+    def _withheld(self, step: Step, name: str) -> RefusedError:
         """Which right this error tells that we lack; of topics librdkafka does not tell which, so Kafka is asked."""
         topics = self._topics
         if name == "TRANSACTIONAL_ID_AUTHORIZATION_FAILED":
@@ -236,9 +263,9 @@ class KafkaLanePublisher:
             rights = [Right("WRITE", TOPIC, topic) for topic in written]
             try:
                 rights = list(self._find_lacking(written)) or rights
-            except NotPermittedError as error:
+            except RefusedError as error:
                 return error
-            except ProducerError:
+            except TrekkpaaleggError:
                 pass
         return not_permitted(rights, self._properties)
 
@@ -280,7 +307,7 @@ class KafkaLanePublisher:
         abort = self._producer.abort_transaction
         self._call(Step.ABORT, lambda: abort(ABORT_SECONDS_MAX))
 
-    def _broken(self, step: Step, failed: TransactionError, what: str) -> NotPermittedError | OutcomeUnknownError:
+    def _broken(self, step: Step, failed: TransactionError, what: str) -> RefusedError | OutcomeUnknownError:
         """The error for a producer that is of no more use; what was not taken is told by what must change."""
         if failed.name == _TOO_LARGE:
             return OutcomeUnknownError(f"{what}: a topic takes less than it did when the lane was taken")

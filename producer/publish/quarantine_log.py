@@ -10,8 +10,9 @@ import fastavro
 import msgspec
 
 import schemas
-from producer.errors import FatalError, RejectedTrekkpaaleggError
-from producer.publish.state_log import read_to_end
+from producer.errors import RejectedTrekkpaaleggError
+from producer.publish.state import read_to_end
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Self
 import structlog
 from confluent_kafka import KafkaException, Producer
 
-from producer.connection.brokers import ALL_FORGOTTEN, Brokers, watching
-from producer.connection.diagnosis import LastReason
-from producer.connection.permission import TOPIC, Right, not_permitted
-from producer.connection.renewal import Renewal
-from producer.errors import RetryableError
+from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.kafka.brokers import ALL_FORGOTTEN, Brokers, watching
+from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.renewal import Renewal
+from trekkpaalegg.kafka.rights import TOPIC, Right, not_permitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

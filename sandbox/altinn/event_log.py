@@ -9,7 +9,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
-from sandbox.synthetic import synthetic_uuid
+from sandbox.skatteetaten.generate import synthetic_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

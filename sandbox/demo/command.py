@@ -10,16 +10,16 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from consumers.errors import ConsumerError
 from sandbox.demo import ledger_story, story, swap_story
 from sandbox.demo.narrator import ClaimError, Narrator
 from sandbox.demo.stage import Stage
 from sandbox.demo.watch import Watch
 from sandbox.demo.words import Figures, summary_rows
-from sandbox.java import FetchError, fetch_jars
-from sandbox.kafka import CACHE_NAME, COORDINATES
-from sandbox.process import ServerStartError
-from sandbox.registry import fetch_registry
+from sandbox.servers.java import FetchError, fetch_jars
+from sandbox.servers.kafka import CACHE_NAME, COORDINATES
+from sandbox.servers.process import ServerStartError
+from sandbox.servers.registry import fetch_registry
+from trekkpaalegg.errors import TrekkpaaleggError
 
 FAILED = 1
 STOPPED = 4
@@ -47,7 +47,7 @@ def demo(
     except KeyboardInterrupt:
         print("trekkpaalegg-sandbox: stopped before the story ended; nothing is left running", file=sys.stderr)
         raise typer.Exit(STOPPED) from None
-    except (ClaimError, ConsumerError, FetchError, ServerStartError, OSError) as error:
+    except (ClaimError, TrekkpaaleggError, FetchError, ServerStartError, OSError) as error:
         print(f"trekkpaalegg-sandbox: the story does not hold: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(FAILED) from error
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
+from sandbox.control.world import OutsideWorld
 from sandbox.demo.narrator import ClaimError
-from sandbox.kafka import EmbeddedKafka
-from sandbox.outside import OutsideWorld
-from sandbox.postgresql import EmbeddedPostgresql
-from sandbox.producer_process import ProducerProcess
-from sandbox.registry import EmbeddedRegistry
-from sandbox.server import free_port
+from sandbox.demo.producer import ProducerProcess
+from sandbox.servers.kafka import EmbeddedKafka
+from sandbox.servers.postgresql import EmbeddedPostgresql
+from sandbox.servers.registry import EmbeddedRegistry
+from sandbox.servers.server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,15 +7,13 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from consumers.decode import Decoder
-from consumers.registry import RegistrySchemaSource
+from sandbox.demo.proof import faults_of, read_published, versions_of_source
 from sandbox.demo.words import Figures, counted, grouped, named, seconds_text, unframed
-from sandbox.kafka import KAFKA_VERSION
-from sandbox.proof.faults import faults_of
-from sandbox.proof.source import versions_of_source
-from sandbox.proof.topics import read_published
-from sandbox.registry import REGISTRY_VERSION
+from sandbox.servers.kafka import KAFKA_VERSION
+from sandbox.servers.registry import REGISTRY_VERSION
 from sandbox.skatteetaten.wire import parse
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     from sandbox.demo.narrator import Narrator

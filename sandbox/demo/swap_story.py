@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from producer.publish.state_log import read_lane_state
+from producer.publish.state import read_lane_state
 from sandbox.altinn.delivery import Weather
 from sandbox.demo.narrator import ClaimError
 from sandbox.demo.words import Latencies, counted, latencies_table, seconds_text, unframed
@@ -20,11 +20,11 @@ from sandbox.skatteetaten.wire import parse
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from consumers.event import TrekkpaaleggVersjon
     from sandbox.demo.stage import Program, Stage
     from sandbox.demo.story import Play
     from sandbox.demo.watch import Watch
     from sandbox.skatteetaten.order_book import Version
+    from trekkpaalegg.event import TrekkpaaleggVersjon
 
 POLL, NOTIFICATION = "poll", "notification"
 CALLS_FOR_EACH = 2

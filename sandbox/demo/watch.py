@@ -6,16 +6,16 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Self
 
-from consumers.decode import Decoder
-from consumers.registry import RegistrySchemaSource
-from consumers.stream.follow import Follower
+from consumers.stream.follower import Follower
 from sandbox.demo.narrator import ClaimError
 from sandbox.demo.words import named
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from consumers.event import TrekkpaaleggVersjon
+    from trekkpaalegg.event import TrekkpaaleggVersjon
 
 Identity = tuple[str, int]
 

@@ -17,7 +17,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from sandbox.maskinporten.tokens import Token, TokenStore
-from sandbox.synthetic import synthetic_uuid
+from sandbox.skatteetaten.generate import synthetic_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sandbox.generate import OrderGenerator, wire_instant
 from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultKind, FaultPlan, Operation
+from sandbox.skatteetaten.generate import OrderGenerator, wire_instant
 from sandbox.skatteetaten.order_book import OrderBook, Version
 from sandbox.skatteetaten.wire import PLAIN, Shape, Wire, parse, render, restyled, shaped
 

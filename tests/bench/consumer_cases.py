@@ -11,9 +11,8 @@ import msgspec
 from figures import Figures, measured
 from ledger_runs import run_into_sqlite, run_ledger, run_ledger_twice, run_raw_loop
 
-from consumers.cli import collect_garbage_rarely
-from consumers.commands.payout_options import PayoutOptions, request_of
-from consumers.decode import Decoder
+from consumers.cli.main import collect_garbage_rarely
+from consumers.cli.payout import PayoutOptions, request_of
 from consumers.ledger.opening import open_engine
 from consumers.payout.deduction import Rounding
 from consumers.payout.gross_file import read_pay
@@ -21,8 +20,9 @@ from consumers.payout.pain001 import Pain001Version
 from consumers.payout.performing import perform
 from consumers.payout.report import json_of
 from consumers.replay.replay import Replay, ReplayOptions, Stream
-from consumers.settings import kafka_properties, load_settings
+from consumers.settings.model import kafka_properties, load_settings
 from consumers.verify.proof import ProofOptions, prove
+from trekkpaalegg.decode import Decoder
 
 if TYPE_CHECKING:
     from consumer_stage import Stage

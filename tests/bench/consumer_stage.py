@@ -15,8 +15,8 @@ import psycopg
 from ledger_runs import consume
 
 from producer.domain.identifiers import Foedselsnummer
-from sandbox.event_stream import EventTopics, make_stream
-from sandbox.synthetic import synthetic_skyldner
+from sandbox.skatteetaten.generate import synthetic_skyldner
+from tests.kit.event_stream import EventTopics, make_stream
 
 if TYPE_CHECKING:
     from pathlib import Path

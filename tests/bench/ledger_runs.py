@@ -15,14 +15,12 @@ import psycopg
 from figures import Figures, measured
 from ledger_raw_loop import ledger_raw_loop
 
+from consumers.apply.worker import LedgerThread, Worker, WorkerOptions
 from consumers.bootstrap import subscribe, topic_of
-from consumers.cli import collect_garbage_rarely
-from consumers.decode import Decoder
+from consumers.cli.main import collect_garbage_rarely
 from consumers.ledger.opening import open_ledger
-from consumers.ledger_thread import LedgerThread
-from consumers.settings import load_settings
-from consumers.worker import Worker
-from consumers.worker_options import WorkerOptions
+from consumers.settings.model import load_settings
+from trekkpaalegg.decode import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -15,19 +15,18 @@ from producer_cases import bench_settings, make_topics
 from producer_stage import lanes_of, start_producer, until
 from round_case import idle_round
 
+from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import LaneState
-from producer.kafka_properties import kafka_properties
+from producer.lane.schedule import Schedule
 from producer.observe.logs import configure_logs
-from producer.own import Own
-from producer.partitioning import lane_of
-from producer.publish.admin import KafkaAdmin
 from producer.publish.topics import PARTITIONS_DEFAULT
-from producer.schedule import Schedule
-from producer.settings import load_settings
-from producer.source.held_tokens import HeldToken, HeldTokens
-from producer.trekkpliktige_list import TrekkpliktigeList
-from sandbox.generate import trekkpliktige
-from sandbox.outside_process import OutsideProcess
+from producer.settings.kafka import kafka_properties
+from producer.settings.model import load_settings
+from producer.settings.served import Own, TrekkpliktigeList
+from producer.source.auth.tokens import HeldToken, HeldTokens
+from sandbox.skatteetaten.generate import trekkpliktige
+from tests.kit.processes import OutsideProcess
+from trekkpaalegg.kafka.partitioning import lane_of
 
 TOKEN_CHARACTERS = 1500
 

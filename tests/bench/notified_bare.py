@@ -19,18 +19,17 @@ from producer_cases import BATCH_BYTES_MAX, bench_settings, make_topics
 from producer_stage import Arrivals, until
 
 from producer import bootstrap
-from producer.kafka_properties import kafka_properties
+from producer.admin.kafka import KafkaAdmin
 from producer.observe.port import NullObserver
-from producer.own import Own
-from producer.publish.admin import KafkaAdmin
-from producer.publish.producer_properties import producer_properties
+from producer.publish.kafka import producer_properties
 from producer.publish.signal_log import SignalLog
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
-from producer.trekkpliktige_list import TrekkpliktigeList
+from producer.settings.kafka import kafka_properties
+from producer.settings.served import Own, TrekkpliktigeList
 
 if TYPE_CHECKING:
-    from producer.settings import Settings
-    from sandbox.outside_process import OutsideProcess
+    from producer.settings.model import Settings
+    from tests.kit.processes import OutsideProcess
 
 
 EVENT_BYTES = 400

@@ -24,12 +24,12 @@ from notified_bare import bare_waits
 from producer_cases import bench_settings, make_topics
 from producer_stage import Arrivals, lanes_of, metric, start_producer, until
 
-from producer.altinn.event import ORGANISATION, RESOURCE
-from producer.kafka_properties import kafka_properties
-from producer.publish.admin import KafkaAdmin
+from producer.admin.kafka import KafkaAdmin
+from producer.notifications.event import ORGANISATION, RESOURCE
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
-from sandbox.outside_process import OutsideProcess
-from sandbox.server import free_port
+from producer.settings.kafka import kafka_properties
+from sandbox.servers.server import free_port
+from tests.kit.processes import OutsideProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,20 +14,20 @@ from confluent_kafka import Producer
 from figures import Figures, Stopwatch, measured
 from raw_loop import compiled_encoder, fastavro_encoder, make_pages, raw_loop
 
-from producer.kafka_properties import kafka_properties
+from producer.admin.kafka import KafkaAdmin
 from producer.observe.logs import configure_logs
 from producer.observe.prometheus import PrometheusObserver
-from producer.publish.admin import KafkaAdmin
-from producer.publish.producer_properties import producer_properties
+from producer.publish.kafka import producer_properties
 from producer.publish.topics import Topics, wanted_topics
 from producer.service import NullWatch, Service
-from producer.settings import load_settings
-from sandbox.generate import trekkpliktige
-from sandbox.outside_process import OutsideProcess
+from producer.settings.kafka import kafka_properties
+from producer.settings.model import load_settings
+from sandbox.skatteetaten.generate import trekkpliktige
+from tests.kit.processes import OutsideProcess
 
 if TYPE_CHECKING:
-    from producer.domain.detection import Detection
-    from producer.settings import Settings
+    from producer.detect.decisions import Detection
+    from producer.settings.model import Settings
 
 PAGE_SIZE = 2500
 BATCH_BYTES_MAX = 1_000_000

@@ -12,7 +12,7 @@ import httpx
 from confluent_kafka import Consumer, TopicPartition
 
 from producer.publish.topics import PARTITIONS_DEFAULT
-from sandbox.producer_process import ProducerProcess
+from sandbox.demo.producer import ProducerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

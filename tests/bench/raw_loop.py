@@ -19,9 +19,8 @@ import msgspec
 import schemas
 from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import Betalingsinformasjon, Trekkpaalegg, Trekkstatus, TrekkstoerrelseForPeriode
-from producer.encode.avro import decimal_bytes, single_object_prefix
-from producer.encode.compiled import compile_encoder
-from sandbox.generate import generate_versions
+from producer.encode.avro import compile_encoder, decimal_bytes, single_object_prefix
+from sandbox.skatteetaten.generate import generate_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

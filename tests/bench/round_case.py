@@ -18,21 +18,20 @@ from confluent_kafka import Producer
 from figures import cpu_seconds, cpu_seconds_of, peak_bytes, resident_bytes
 from producer_cases import bench_settings, make_topics
 
+from producer.admin.kafka import KafkaAdmin
 from producer.bootstrap import build_source, now_microseconds
 from producer.domain.state import TrekkpliktigPosition
-from producer.kafka_properties import kafka_properties
 from producer.observe.port import NullObserver
-from producer.own import Own
-from producer.partitioning import lane_of
-from producer.publish.admin import KafkaAdmin
-from producer.publish.state_records import state_records
+from producer.publish.state import state_records
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from producer.service import NullWatch, Service
-from producer.trekkpliktige_list import TrekkpliktigeList
-from sandbox.outside_process import OutsideProcess
+from producer.settings.kafka import kafka_properties
+from producer.settings.served import Own, TrekkpliktigeList
+from tests.kit.processes import OutsideProcess
+from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
-    from producer.settings import Settings
+    from producer.settings.model import Settings
 
 CALLS_AT_ONCE = 5
 LATENCY_SECONDS = 0.010

@@ -22,8 +22,8 @@ from many_cases import MANY_CASES, run_many_case
 from producer_cases import PRODUCER_CASES, run_producer_case
 from report import as_json, print_tables
 
-from sandbox.kafka import EmbeddedKafka
-from sandbox.postgresql import EmbeddedPostgresql
+from sandbox.servers.kafka import EmbeddedKafka
+from sandbox.servers.postgresql import EmbeddedPostgresql
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from producer.domain.trekkpaalegg import Rejected, RejectionReason
-from producer.errors import RetryableError, SuspendedError
+from producer.errors import SuspendedError
 from producer.retry import call_retries
+from producer.source.auth.grant import load_client_key
+from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
 from producer.source.client import SkatteetatenClient
-from producer.source.exchange import open_http_client
-from producer.source.grant import load_client_key
-from producer.source.maskinporten import MaskinportenTokens
+from producer.source.http import open_http_client
 from producer.source.polling import PollingSource
-from producer.source.well_known import WellKnown
-from sandbox.fake_source import FakeSource
-from sandbox.outside import OutsideWorld
+from sandbox.control.world import OutsideWorld
 from sandbox.skatteetaten.faults import Fault, FaultKind
+from tests.kit.fakes.source import FakeSource
+from trekkpaalegg.errors import RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from consumers.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 
 
 def periode(startdato: date, sluttdato: date | None = None, **size: str) -> TrekkstoerrelseForPeriode:

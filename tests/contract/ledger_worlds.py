@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import sqlalchemy as sa
 
-from consumers.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
-from consumers.incoming import Coordinates
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine, open_ledger
 from consumers.ledger.port import StoredVersion
-from sandbox.fake_ledger import FakeDatabase, FakeLedger
+from tests.kit.fakes.ledger import FakeDatabase, FakeLedger
+from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.incoming import Coordinates
 
 if TYPE_CHECKING:
     from consumers.ledger.port import Ledger

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from confluent_kafka import Producer
 
-from producer.membership.kafka import KafkaMembership
-from producer.publish.admin import KafkaAdmin
+from producer.admin.kafka import KafkaAdmin
+from producer.group.membership import KafkaMembership
 from producer.publish.topics import Topic
-from sandbox.fake_membership import FakeGroup
-from sandbox.waiting import until
+from tests.kit.fakes.membership import FakeGroup
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from producer.membership.port import Membership, Signal
-    from sandbox.fake_membership import FakeMembership
+    from producer.group.port import Membership, Signal
+    from tests.kit.fakes.membership import FakeMembership
 
 LANES = 3
 ALL = {0, 1, 2}

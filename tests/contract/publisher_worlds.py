@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import OrderState, TrekkpliktigPosition
-from producer.membership.kafka import KafkaMembership
+from producer.group.membership import KafkaMembership
 from producer.observe.port import NullObserver
-from producer.publish.admin import KafkaAdmin
-from producer.publish.kafka import KafkaLanePublisher
+from producer.publish.kafka import KafkaLanePublisher, producer_properties
 from producer.publish.port import Record
-from producer.publish.producer_properties import producer_properties
-from producer.publish.state_records import state_records
+from producer.publish.state import state_records
 from producer.publish.topics import Topics, wanted_topics
-from sandbox.fake_publisher import FakeKafka, Fault
-from sandbox.proof.topics import read_committed
-from sandbox.waiting import until
+from sandbox.demo.proof import read_committed
+from tests.kit.fakes.publisher import FakeKafka, Fault
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from producer import bootstrap
-from producer.altinn.events import AltinnEventFeed
 from producer.domain.state import NO_EVENT, EventCursor
-from producer.errors import RetryableError, SuspendedError
-from producer.settings import load_settings
-from producer.source.exchange import open_http_client
+from producer.errors import SuspendedError
+from producer.notifications.feed import AltinnEventFeed
+from producer.settings.model import load_settings
+from producer.source.http import open_http_client
 from sandbox.altinn.event_log import RESOURCE, SEEN, UPDATED, dialog_event
 from sandbox.altinn.state import ApiFault, Behaviour
-from sandbox.fake_event_feed import FakeEventFeed
-from sandbox.outside import OutsideWorld
+from sandbox.control.world import OutsideWorld
+from tests.kit.fakes.event_feed import FakeEventFeed
+from trekkpaalegg.errors import RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from producer.altinn.port import EventFeed, Pulled
-    from producer.settings import Settings
+    from producer.notifications.port import EventFeed, Pulled
+    from producer.settings.model import Settings
 
 MADE = itertools.count(1)
 RANDOM = Random("ids")

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from consumers.errors import OvertakenError
-from consumers.event import Foedselsnummer, TrekkpaaleggVersjon
-from consumers.incoming import Coordinates, Incoming, UndecodableMessage
 from consumers.ledger.port import Advance, Changes, StoredVersion
 from tests.contract.ledger_versions import AWKWARD, EVENT, PERIODS, event
 from tests.contract.ledger_worlds import FakeWorld, SqlWorld, World
+from trekkpaalegg.errors import OvertakenError
+from trekkpaalegg.event import Foedselsnummer, TrekkpaaleggVersjon
+from trekkpaalegg.incoming import Coordinates, Incoming, UndecodableMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from consumers.ledger.port import Ledger
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.postgresql import EmbeddedPostgresql
 
 TOPIC = "orders-versjoner"
 WAIT_SECONDS_MAX = 30.0

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from producer.errors import FencedError
-from producer.membership.port import Signal
-from sandbox.waiting import for_a_while, until
+from producer.group.port import Signal
 from tests.contract.membership_worlds import ALL, GROUP_SECONDS_MAX, LANES, Event, FakeWorld, Members, RealWorld, World
+from tests.kit.waiting import for_a_while, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 ONE, TWO = "311111111", "322222222"
 

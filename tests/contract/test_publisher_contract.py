@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from producer.domain.state import OrderState, TrekkpliktigPosition
-from producer.errors import AbortedError, FencedError, OutcomeUnknownError, RetryableError
+from producer.errors import AbortedError, FencedError, OutcomeUnknownError
 from producer.observe.port import NullObserver
-from producer.partitioning import lane_of
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import NO_HEADERS, Record
-from producer.publish.state_log import read_lane_state
-from producer.publish.state_records import forget_records
+from producer.publish.state import forget_records, read_lane_state
 from producer.publish.topics import Topics
-from sandbox.fake_publisher import FakeKafka
-from sandbox.server import free_port
+from sandbox.servers.server import free_port
 from tests.contract.publisher_worlds import (
     BATCH_BYTES_MAX,
     LANES,
@@ -31,11 +28,14 @@ from tests.contract.publisher_worlds import (
     state,
     values,
 )
+from tests.kit.fakes.publisher import FakeKafka
+from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 MADE = itertools.count(1)
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from producer.domain.trekkpaalegg import Element, Failed, Gone, Rejected, RejectionReason, Trekkpaalegg
-from producer.errors import RetryableError, SuspendedError
+from producer.errors import SuspendedError
+from trekkpaalegg.errors import RetryableError
 
 World = Any
 """A source and the hands that change what it sees: one of those in `conftest.py`."""

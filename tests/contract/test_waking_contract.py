@@ -14,16 +14,15 @@ import httpx
 import pytest
 
 from producer import bootstrap
+from producer.lane.schedule import Schedule
+from producer.notifications.receiver import Gate, Receiver, receiver_server
 from producer.observe.port import NullObserver
-from producer.receiver.gate import Gate
-from producer.receiver.http import Receiver, receiver_server
-from producer.schedule import Schedule
-from producer.settings import load_settings
-from producer.source.exchange import open_http_client
+from producer.settings.model import load_settings
+from producer.source.http import open_http_client
 from sandbox.altinn.event_log import UPDATED, dialog_event
 from sandbox.altinn.state import Behaviour
-from sandbox.fake_event_feed import FakeEventFeed
-from sandbox.lane_stage import LaneStage
+from tests.kit.fakes.event_feed import FakeEventFeed
+from tests.kit.stages.lane_stage import LaneStage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

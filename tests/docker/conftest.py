@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.containers import images
-from sandbox.containers.kafka import ContainerKafka
-from sandbox.containers.postgresql import ContainerPostgresql
-from sandbox.containers.registry import ContainerRegistry
 from tests.e2e.conftest import make_ledger_stage, make_stage, outside, stage
+from tests.kit.containers import images
+from tests.kit.containers.kafka import ContainerKafka
+from tests.kit.containers.postgresql import ContainerPostgresql
+from tests.kit.containers.registry import ContainerRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

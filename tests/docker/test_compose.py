@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from sandbox.containers import images
-from sandbox.containers.compose import ComposeProject
+from tests.kit.containers import images
+from tests.kit.containers.compose import ComposeProject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

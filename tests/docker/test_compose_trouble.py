@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox.containers import images
-from sandbox.containers.compose import ComposeProject
-from sandbox.server import free_port
+from sandbox.servers.server import free_port
+from tests.kit.containers import images
+from tests.kit.containers.compose import ComposeProject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from docker.client import DockerClient
 
-from sandbox.containers import images
-from sandbox.waiting import until
+from tests.kit.containers import images
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ DOCKER = shutil.which("docker") or "docker"
 PARENT = """
 import time
 from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
-from sandbox.containers.postgresql import ContainerPostgresql
+from tests.kit.containers.postgresql import ContainerPostgresql
 
 print(f"{LABEL_SESSION_ID}={SESSION_ID}", flush=True)
 with ContainerPostgresql():

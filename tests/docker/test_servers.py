@@ -13,12 +13,12 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from sandbox.containers.engine import EngineError
-from sandbox.containers.kafka import ContainerKafka
-from sandbox.containers.postgresql import ContainerPostgresql
-from sandbox.containers.registry import ContainerRegistry
-from sandbox.process import ServerStartError
-from sandbox.server import accepts_connections
+from sandbox.servers.process import ServerStartError
+from sandbox.servers.server import accepts_connections
+from tests.kit.containers.engine import EngineError
+from tests.kit.containers.kafka import ContainerKafka
+from tests.kit.containers.postgresql import ContainerPostgresql
+from tests.kit.containers.registry import ContainerRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox.kafka import EmbeddedKafka
-from sandbox.ledger_stage import LedgerStage
-from sandbox.outside import OutsideWorld
-from sandbox.postgresql import EmbeddedPostgresql
-from sandbox.producer_stage import LANES, ProducerStage
+from sandbox.control.world import OutsideWorld
+from sandbox.servers.kafka import EmbeddedKafka
+from sandbox.servers.postgresql import EmbeddedPostgresql
+from tests.kit.stages.ledger_stage import LedgerStage
+from tests.kit.stages.producer_stage import LANES, ProducerStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

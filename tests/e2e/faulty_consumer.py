@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from consumers.commands.run import work
-from consumers.exit_codes import ExitCode, ending_of
+from consumers.apply.worker import WorkerOptions
+from consumers.cli.exit_codes import ExitCode, ending_of
+from consumers.cli.run import work
 from consumers.ledger.opening import open_ledger
-from consumers.logs import configure_logs
-from consumers.settings import load_settings
-from consumers.worker_options import WorkerOptions
+from consumers.observe.logs import configure_logs
+from consumers.settings.model import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from producer.admin.kafka import KafkaAdmin
 from producer.domain.trekkpaalegg import RejectionReason
-from producer.publish.admin import KafkaAdmin
-from sandbox.examples import FOREIGN_CLAIMS, HTML_PAGE
+from sandbox.skatteetaten.examples import FOREIGN_CLAIMS, HTML_PAGE
 from sandbox.skatteetaten.faults import Fault, FaultKind, Operation
 
 SECONDS_MAX = 60.0

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox.kafka import EmbeddedKafka
-from sandbox.kafka_answers import END_TXN
-from sandbox.proxy import KafkaProxy
+from sandbox.servers.kafka import EmbeddedKafka
+from tests.kit.servers.kafka_answers import END_TXN
+from tests.kit.servers.proxy import KafkaProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from sandbox.kafka import EmbeddedKafka
-from sandbox.ledger_follower import LedgerFollower
-from sandbox.waiting import until
+from sandbox.servers.kafka import EmbeddedKafka
+from tests.kit.processes import LedgerFollower
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

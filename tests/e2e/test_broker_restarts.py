@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.altinn.state import Behaviour
-from sandbox.kafka import EmbeddedKafka
+from sandbox.servers.kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka.admin import AclOperation, ResourcePatternType, ResourceType
 
-from producer.publish.acls import consumer_acls, producer_acls
-from sandbox.consumer_process import ConsumerProcess
-from sandbox.kafka_login import KafkaLogin, password_of
-from sandbox.secured_kafka import SecuredKafka
+from producer.admin.acls import consumer_acls, producer_acls
+from tests.kit.processes import ConsumerProcess
+from tests.kit.servers.kafka_login import KafkaLogin, password_of
+from tests.kit.servers.secured_kafka import SecuredKafka
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from producer.publish.acls import Acl
-    from sandbox.kafka_login import Way
-    from sandbox.producer_process import ProducerProcess
+    from producer.admin.acls import Acl
+    from sandbox.demo.producer import ProducerProcess
+    from tests.kit.servers.kafka_login import Way
 
 pytestmark = pytest.mark.kafka
 DEADLINE_SECONDS = 180.0

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.event_stream import Roughness, make_stream
+from tests.kit.event_stream import Roughness, make_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.ledger_stage import LedgerStage
+    from tests.kit.stages.ledger_stage import LedgerStage
 
 pytestmark = pytest.mark.kafka
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from sandbox.event_stream import Roughness, make_stream
+from tests.kit.event_stream import Roughness, make_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.kafka import EmbeddedKafka
-    from sandbox.ledger_stage import LedgerStage
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.postgresql import EmbeddedPostgresql
+    from tests.kit.stages.ledger_stage import LedgerStage
 
 pytestmark = pytest.mark.kafka
 

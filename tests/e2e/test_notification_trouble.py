@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sandbox.altinn.state import Behaviour
-from sandbox.proof.topics import read_committed
+from sandbox.demo.proof import read_committed
 
 pytestmark = pytest.mark.kafka
 

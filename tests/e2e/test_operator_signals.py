@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from producer.partitioning import lane_of
-from producer.publish.state_log import read_lane_state
+from producer.publish.state import read_lane_state
+from trekkpaalegg.kafka.partitioning import lane_of
 
 pytestmark = pytest.mark.kafka
 

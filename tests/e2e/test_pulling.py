@@ -11,8 +11,8 @@ from sandbox.altinn.state import ApiFault, Behaviour
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.outside import OutsideWorld
-    from sandbox.producer_process import ProducerProcess
+    from sandbox.control.world import OutsideWorld
+    from sandbox.demo.producer import ProducerProcess
 
 pytestmark = pytest.mark.kafka
 

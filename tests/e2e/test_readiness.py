@@ -11,15 +11,15 @@ import httpx
 import pytest
 import yaml
 
-from sandbox.consumer_process import ConsumerProcess
-from sandbox.kafka import EmbeddedKafka
-from sandbox.proxy import KafkaProxy
-from sandbox.server import free_port
+from sandbox.servers.kafka import EmbeddedKafka
+from sandbox.servers.server import free_port
+from tests.kit.processes import ConsumerProcess
+from tests.kit.servers.proxy import KafkaProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sandbox.process import ServerProcess
+    from sandbox.servers.process import ServerProcess
 
 pytestmark = pytest.mark.kafka
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from consumers.errors import ConsumerError
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine
-from sandbox.event_stream import Roughness, make_stream
+from tests.kit.event_stream import Roughness, make_stream
+from trekkpaalegg.errors import TrekkpaaleggError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from sandbox.consumer_process import ConsumerProcess
-    from sandbox.ledger_stage import LedgerStage
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.postgresql import EmbeddedPostgresql
+    from tests.kit.processes import ConsumerProcess
+    from tests.kit.stages.ledger_stage import LedgerStage
 
 pytestmark = pytest.mark.kafka
 
@@ -45,7 +45,7 @@ def rows(url: str, table: sa.Table) -> list[Any]:
         engine = open_engine(url, read_only=True)
         with engine.connect() as connection:
             return list(connection.execute(sa.select(table).order_by(*table.primary_key)))
-    except (ConsumerError, sa.exc.SQLAlchemyError):
+    except (TrekkpaaleggError, sa.exc.SQLAlchemyError):
         return []
     finally:
         if engine is not None:

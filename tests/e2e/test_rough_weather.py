@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumers.decode import CONFLUENT_MARKER, Decoder
-from consumers.registry import RegistrySchemaSource
-from sandbox.proof.topics import read_committed
-from sandbox.registry import EmbeddedRegistry
+from sandbox.demo.proof import read_committed
+from sandbox.servers.registry import EmbeddedRegistry
 from sandbox.skatteetaten.faults import rough_weather
+from trekkpaalegg.decode import CONFLUENT_MARKER, Decoder
+from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

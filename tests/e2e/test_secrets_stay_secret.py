@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumers.webhook.signing import new_secret
-from sandbox.certificates import Certificates
-from sandbox.registry_door import RegistryDoor
-from sandbox.secured_kafka import SecuredKafka
+from consumers.webhook.delivery import new_secret
+from sandbox.servers.certificates import Certificates
+from tests.kit.servers.registry_door import RegistryDoor
+from tests.kit.servers.secured_kafka import SecuredKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.outside import OutsideWorld
-    from sandbox.registry import EmbeddedRegistry
+    from sandbox.control.world import OutsideWorld
+    from sandbox.servers.registry import EmbeddedRegistry
 
 pytestmark = pytest.mark.kafka
 SASL, REGISTRY, LEDGER = "sasl-5b1d9cplanted", "registry-7f02e1planted", "ledger-c83aa4planted"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.proof.topics import read_committed
+from sandbox.demo.proof import read_committed
 
 pytestmark = pytest.mark.kafka
 

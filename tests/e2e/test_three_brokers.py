@@ -9,8 +9,8 @@ import httpx
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from sandbox.kafka_cluster import KafkaCluster
-from sandbox.ledger_follower import LedgerFollower
+from tests.kit.processes import LedgerFollower
+from tests.kit.servers.kafka_cluster import KafkaCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumers.webhook.signing import new_secret
-from sandbox.consumer_process import ConsumerProcess
-from sandbox.event_stream import ROUGH, EventTopics, make_stream
-from sandbox.payroll_receiver import PayrollReceiver
-from sandbox.waiting import until
+from consumers.webhook.delivery import new_secret
+from tests.kit.event_stream import ROUGH, EventTopics, make_stream
+from tests.kit.payroll_receiver import PayrollReceiver
+from tests.kit.processes import ConsumerProcess
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from producer.domain.trekkpaalegg import Publication
-    from sandbox.kafka import EmbeddedKafka
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.postgresql import EmbeddedPostgresql
 
 pytestmark = pytest.mark.kafka
 

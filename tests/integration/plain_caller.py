@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import jwt
 
-from sandbox.outside import OutsideWorld
+from sandbox.control.world import OutsideWorld
 
 EMPLOYER = "310000025"
 DEADLINE_SECONDS = 20.0

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from producer.observe.port import NullObserver
 from producer.retry import call_retries
+from producer.source.auth.grant import load_client_key
+from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
 from producer.source.client import SkatteetatenClient
-from producer.source.grant import load_client_key
-from producer.source.maskinporten import MaskinportenTokens
 from producer.source.polling import PollingSource
-from producer.source.well_known import WellKnown
 from sandbox.skatteetaten.state import Behaviour
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from sandbox.outside import OutsideWorld
+    from sandbox.control.world import OutsideWorld
 
 MADE = itertools.count(1)
 MEGABYTE = 1024 * 1024

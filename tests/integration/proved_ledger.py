@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from confluent_kafka import Consumer, TopicPartition
 
-from consumers.apply import apply
-from consumers.decode import Decoder
-from consumers.incoming import Incoming, incoming_of
+from consumers.apply.apply import apply
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine, open_ledger
 from consumers.ledger.port import Advance
-from consumers.settings import Settings
+from consumers.settings.model import Settings
 from consumers.verify.proof import ProofOptions, prove
-from sandbox.event_stream import ROUGH, EventTopics, make_stream
-from sandbox.unseen import Unseen
+from tests.kit.event_stream import ROUGH, EventTopics, make_stream
+from tests.kit.waiting import Unseen
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.incoming import Incoming, incoming_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from consumers.verify.findings import Proof
-    from sandbox.kafka import EmbeddedKafka
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.postgresql import EmbeddedPostgresql
 
 PARTITIONS = 2
 STREAM = make_stream(11, 40, roughness=ROUGH)

@@ -9,11 +9,11 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from consumers.settings import Settings
+from consumers.settings.model import Settings
 from consumers.verify.proof import ProofOptions, prove
 from producer.encode.state import encode_order_state
-from sandbox.event_stream import EventTopics, make_stream
-from sandbox.unseen import Unseen
+from tests.kit.event_stream import EventTopics, make_stream
+from tests.kit.waiting import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from consumers.verify.findings import Check, Difference, Proof
     from producer.domain.state import OrderState
     from producer.domain.trekkpaalegg import Publication
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 STREAM = make_stream(3, 12)
 ORDER = next(each.trekkpaalegg.trekkid for each in STREAM if each.trekkpaalegg.trekkversjon == 3)

@@ -7,10 +7,10 @@ import threading
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from consumers.cli import run_command
-from consumers.commands.run import work
-from consumers.settings import load_settings
-from sandbox.event_stream import EventTopics, Roughness, make_stream
+from consumers.cli.main import run_command
+from consumers.cli.run import work
+from consumers.settings.model import load_settings
+from tests.kit.event_stream import EventTopics, Roughness, make_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from consumers.worker_options import WorkerOptions
-    from sandbox.kafka import EmbeddedKafka
+    from consumers.apply.worker import WorkerOptions
+    from sandbox.servers.kafka import EmbeddedKafka
 
 STREAM = make_stream(7, 60, roughness=Roughness(late=0.1, corrected=0.15))
 VERSIONS = {(each.trekkpaalegg.trekkid, each.trekkpaalegg.trekkversjon) for each in STREAM}

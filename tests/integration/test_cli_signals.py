@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from producer.cli import PROGRAM
-from producer.exit_codes import ExitCode
+from producer.cli.exit_codes import ExitCode
+from producer.cli.main import PROGRAM
 
 DEADLINE_SECONDS = 30
 

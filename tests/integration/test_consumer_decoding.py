@@ -12,19 +12,19 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 import schemas
-from consumers.worker_options import WorkerOptions
-from sandbox.event_stream import event_encoder
-from sandbox.server import free_port
-from sandbox.waiting import until
+from consumers.apply.worker import WorkerOptions
+from sandbox.servers.server import free_port
 from tests.integration.run_place import STREAM, VERSIONS, Place, Running, place_maker
+from tests.kit.event_stream import event_encoder
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from producer.domain.trekkpaalegg import Publication
-    from sandbox.kafka import EmbeddedKafka
-    from sandbox.registry import EmbeddedRegistry
+    from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.registry import EmbeddedRegistry
 
 pytestmark = pytest.mark.kafka
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from consumers.webhook.signing import new_secret
-from sandbox.event_stream import Roughness, event_encoder, make_stream
-from sandbox.kafka import EmbeddedKafka
-from sandbox.ledger_stage import LedgerStage
-from sandbox.payroll_receiver import PayrollReceiver
-from sandbox.postgresql import EmbeddedPostgresql
-from sandbox.proxy import KafkaProxy
-from sandbox.server import free_port
+from consumers.webhook.delivery import new_secret
+from sandbox.servers.kafka import EmbeddedKafka
+from sandbox.servers.postgresql import EmbeddedPostgresql
+from sandbox.servers.server import free_port
+from tests.kit.event_stream import Roughness, event_encoder, make_stream
+from tests.kit.payroll_receiver import PayrollReceiver
+from tests.kit.servers.proxy import KafkaProxy
+from tests.kit.stages.ledger_stage import LedgerStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from sandbox.consumer_process import ConsumerProcess
+    from tests.kit.processes import ConsumerProcess
 
 pytestmark = pytest.mark.kafka
 

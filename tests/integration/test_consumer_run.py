@@ -10,18 +10,18 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumers.cli import run_command
-from consumers.worker_options import WorkerOptions
-from sandbox.event_stream import event_encoder
-from sandbox.server import free_port
-from sandbox.waiting import until
+from consumers.apply.worker import WorkerOptions
+from consumers.cli.main import run_command
+from sandbox.servers.server import free_port
 from tests.integration.run_place import STREAM, VERSIONS, Place, Running, place_maker
+from tests.kit.event_stream import event_encoder
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
 

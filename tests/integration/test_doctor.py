@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from producer.cli import run_command
+from producer.cli.main import run_command
 from producer.observe.logs import configure_logs
-from sandbox.outside import OutsideWorld
+from sandbox.control.world import OutsideWorld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sandbox.kafka import EmbeddedKafka
-    from sandbox.registry import EmbeddedRegistry
+    from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.registry import EmbeddedRegistry
 
 pytestmark = pytest.mark.kafka
 EMPLOYER = "312345609"

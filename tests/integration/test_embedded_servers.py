@@ -23,18 +23,22 @@ from confluent_kafka.schema_registry import (
     ServerConfig,
 )
 
-from sandbox.kafka import EmbeddedKafka
-from sandbox.postgresql import EmbeddedPostgresql
-from sandbox.process import ServerProcess, ServerStartError
-from sandbox.registry import EmbeddedRegistry
-from sandbox.server import accepts_connections, free_port
+from sandbox.servers.kafka import EmbeddedKafka
+from sandbox.servers.postgresql import EmbeddedPostgresql
+from sandbox.servers.process import ServerProcess, ServerStartError
+from sandbox.servers.registry import EmbeddedRegistry
+from sandbox.servers.server import accepts_connections, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sandbox.server import EmbeddedServer
+    from sandbox.servers.server import EmbeddedServer
 
-EVERYTHING = "sandbox.kafka:EmbeddedKafka sandbox.registry:EmbeddedRegistry sandbox.postgresql:EmbeddedPostgresql"
+EVERYTHING = (
+    "sandbox.servers.kafka:EmbeddedKafka "
+    "sandbox.servers.registry:EmbeddedRegistry "
+    "sandbox.servers.postgresql:EmbeddedPostgresql"
+)
 
 PARENT = """
 import importlib, sys, time
@@ -224,7 +228,9 @@ def test_a_parent_ended_by_sigkill_leaves_no_server_and_no_folder(
 def test_ctrl_c_in_the_parent_stops_its_servers_and_removes_their_folders(
     parent_of: Callable[[str], tuple[subprocess.Popen[str], list[int], list[Path]]],
 ) -> None:
-    parent, pids, folders = parent_of("sandbox.kafka:EmbeddedKafka sandbox.postgresql:EmbeddedPostgresql")
+    parent, pids, folders = parent_of(
+        "sandbox.servers.kafka:EmbeddedKafka sandbox.servers.postgresql:EmbeddedPostgresql"
+    )
     os.killpg(parent.pid, signal.SIGINT)
     parent.wait(30)
     assert all(is_gone(pid) for pid in pids)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producer.errors import RetryableError
-from producer.source.exchange import exchange, open_http_client
+from producer.source.http import exchange, open_http_client
+from trekkpaalegg.errors import RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,16 +12,16 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-import consumers.stream.follow
-import producer.publish.tail
-from consumers.errors import ForgottenError
-from consumers.stream.consume import Subscription
-from consumers.stream.follow import Follower
-from producer.membership.kafka import KafkaMembership
-from producer.publish.tail import Tail
-from sandbox.kafka import EmbeddedKafka
-from sandbox.proxy import KafkaProxy
-from sandbox.waiting import PATIENCE, until
+import consumers.stream.follower
+import producer.publish.reader
+from consumers.stream.follower import Follower
+from consumers.stream.subscription import Subscription
+from producer.group.membership import KafkaMembership
+from producer.publish.reader import Tail
+from sandbox.servers.kafka import EmbeddedKafka
+from tests.kit.servers.proxy import KafkaProxy
+from tests.kit.waiting import PATIENCE, until
+from trekkpaalegg.errors import ForgottenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -163,11 +163,11 @@ def reader(
     elif request.param == "membership":
         found = Worker(properties, topic)
     elif request.param == "follower":
-        monkeypatch.setattr(consumers.stream.follow, "Consumer", make)
+        monkeypatch.setattr(consumers.stream.follower, "Consumer", make)
         follower = Follower(properties, topic, from_beginning=True)
         found = Viewer(follower.poll, follower.close, made)
     else:
-        monkeypatch.setattr(producer.publish.tail, "Consumer", make)
+        monkeypatch.setattr(producer.publish.reader, "Consumer", make)
         tail = Tail(properties, [topic], 1)
         found = Viewer(lambda: tail.poll(0.1), tail.__exit__, made)
     yield found

@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import OrderState, TrekkpliktigPosition
-from producer.errors import OutcomeUnknownError, ProducerError
-from producer.membership.kafka import KafkaMembership
+from producer.errors import OutcomeUnknownError
+from producer.group.membership import KafkaMembership
 from producer.observe.prometheus import PrometheusObserver
-from producer.partitioning import lane_of
-from producer.publish import hanging as hanging_module
-from producer.publish.admin import KafkaAdmin
-from producer.publish.hanging import find_hanging
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import Record
-from producer.publish.state_records import state_records
+from producer.publish.recovery import hanging as hanging_module
+from producer.publish.recovery.hanging import find_hanging
+from producer.publish.state import state_records
 from producer.publish.topics import Topic, Topics, wanted_topics
-from sandbox.kafka import EmbeddedKafka
-from sandbox.kafka_answers import WRITE_TXN_MARKERS, all_marked
-from sandbox.proof.topics import read_committed
-from sandbox.proxy import KafkaProxy
-from sandbox.waiting import until
+from sandbox.demo.proof import read_committed
+from sandbox.servers.kafka import EmbeddedKafka
+from tests.kit.servers.kafka_answers import WRITE_TXN_MARKERS, all_marked
+from tests.kit.servers.proxy import KafkaProxy
+from tests.kit.waiting import until
+from trekkpaalegg.errors import TrekkpaaleggError
+from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +118,7 @@ class World:
             try:
                 self.member.poll(0.05)
                 self.publisher.publish(self.lacking(self.publisher.take()), 0)
-            except ProducerError:
+            except TrekkpaaleggError:
                 return False
             return True
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from producer.errors import SettingsError
 from producer.observe.http import Health, HealthServer
-from sandbox.turned_clock import TurnedClock
+from tests.kit.waiting import TurnedClock
+from trekkpaalegg.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.java import FetchError, fetch_jars
+from sandbox.servers.java import FetchError, fetch_jars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

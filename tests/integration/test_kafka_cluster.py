@@ -14,13 +14,13 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from msgspec.structs import replace
 
-from producer.publish.admin import KafkaAdmin
+from producer.admin.kafka import KafkaAdmin
 from producer.publish.topics import Topics, wanted_topics
-from sandbox.kafka_cluster import KafkaCluster, java_hash
-from sandbox.outside import OutsideWorld
-from sandbox.producer_process import ProducerProcess
-from sandbox.proof.topics import read_committed
-from sandbox.waiting import until
+from sandbox.control.world import OutsideWorld
+from sandbox.demo.producer import ProducerProcess
+from sandbox.demo.proof import read_committed
+from tests.kit.servers.kafka_cluster import KafkaCluster, java_hash
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ IN_SYNC_MIN = "min.insync.replicas"
 
 PARENT = """
 import time
-from sandbox.kafka_cluster import KafkaCluster
+from tests.kit.servers.kafka_cluster import KafkaCluster
 with KafkaCluster() as cluster:
     for node in cluster.nodes.values():
         print(node.pid, node.data_folder, flush=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import consumers.cli
-import producer.cli
-from sandbox.secured_kafka import SecuredKafka
+import consumers.cli.main
+import producer.cli.main
+from tests.kit.servers.secured_kafka import SecuredKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +65,8 @@ def environment(
 @pytest.mark.parametrize("case", REASONS)
 def test_a_refused_connection_is_told_by_its_reason(case: str, capsys: pytest.CaptureFixture[str]) -> None:
     for run_command, arguments in (
-        (producer.cli.run_command, ["topics", "apply", "--dry-run"]),
-        (consumers.cli.run_command, ["tail", "--from-beginning", "--until-end"]),
+        (producer.cli.main.run_command, ["topics", "apply", "--dry-run"]),
+        (consumers.cli.main.run_command, ["tail", "--from-beginning", "--until-end"]),
     ):
         code = run_command(arguments)
         told = capsys.readouterr().err

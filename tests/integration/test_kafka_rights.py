@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka.admin import AclOperation, ResourcePatternType, ResourceType
 
-import consumers.cli
-import producer.cli
-from consumers.webhook.signing import new_secret
-from producer.connection.permission import GROUP, TOPIC, TRANSACTIONAL_ID
-from producer.errors import RetryableError
-from producer.kafka_properties import kafka_properties
-from producer.publish.acls import admin_acls, consumer_acls, producer_acls
+import consumers.cli.main
+import producer.cli.main
+from consumers.webhook.delivery import new_secret
+from producer.admin.acls import admin_acls, consumer_acls, producer_acls
 from producer.publish.signal_log import SignalLog
-from producer.settings import load_settings
-from sandbox.outside import OutsideWorld
-from sandbox.payroll_receiver import PayrollReceiver
-from sandbox.secured_kafka import SecuredKafka
+from producer.settings.kafka import kafka_properties
+from producer.settings.model import load_settings
+from sandbox.control.world import OutsideWorld
+from tests.kit.payroll_receiver import PayrollReceiver
+from tests.kit.servers.secured_kafka import SecuredKafka
+from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from producer.publish.acls import Acl
+    from producer.admin.acls import Acl
 
 pytestmark = pytest.mark.kafka
 PREFIX, APPLICATION = "rights", "rights-producer"
@@ -142,7 +142,7 @@ def run(capfd: pytest.CaptureFixture) -> Any:
             ended = subprocess.run(command, check=False, capture_output=True, text=True)
             return ended.returncode, ended.stdout + ended.stderr
         capfd.readouterr()
-        code = producer.cli.run_command(arguments)
+        code = producer.cli.main.run_command(arguments)
         return code, "".join(capfd.readouterr())
 
     return run_it
@@ -156,7 +156,7 @@ def consume(place: Place, capfd: pytest.CaptureFixture, tmp_path: Path) -> Any:
         capfd.readouterr()
         arguments = [each.format(folder=tmp_path) for each in CONSUMER_ARGUMENTS[command]]
         place.become(CONSUMER, TREKKPAALEGG_LEDGER=f"sqlite:///{tmp_path / 'ledger.db'}")
-        code = consumers.cli.run_command(arguments)
+        code = consumers.cli.main.run_command(arguments)
         return code, "".join(capfd.readouterr())
 
     return run_it

@@ -9,18 +9,18 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import OrderState, TrekkpliktigPosition
-from producer.membership.kafka import KafkaMembership
+from producer.group.membership import KafkaMembership
 from producer.observe.prometheus import PrometheusObserver
-from producer.partitioning import lane_of
-from producer.publish import auditing
-from producer.publish.admin import KafkaAdmin
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import Record
-from producer.publish.state_records import state_records
+from producer.publish.recovery import audit as auditing
+from producer.publish.state import state_records
 from producer.publish.topics import Topics, wanted_topics
-from sandbox.proof.topics import read_committed
-from sandbox.waiting import until
+from sandbox.demo.proof import read_committed
+from tests.kit.waiting import until
+from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

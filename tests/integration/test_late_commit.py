@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import TrekkpliktigPosition
 from producer.errors import OutcomeUnknownError
-from producer.membership.kafka import KafkaMembership
+from producer.group.membership import KafkaMembership
 from producer.observe.port import NullObserver
 from producer.publish import kafka as publisher_module
-from producer.publish.admin import KafkaAdmin
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import NO_HEADERS, Record
-from producer.publish.state_records import state_records
+from producer.publish.state import state_records
 from producer.publish.topics import Topics, wanted_topics
-from sandbox.kafka import EmbeddedKafka
-from sandbox.kafka_answers import END_TXN
-from sandbox.proof.topics import read_committed
-from sandbox.proxy import KafkaProxy
-from sandbox.waiting import until
+from sandbox.demo.proof import read_committed
+from sandbox.servers.kafka import EmbeddedKafka
+from tests.kit.servers.kafka_answers import END_TXN
+from tests.kit.servers.proxy import KafkaProxy
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

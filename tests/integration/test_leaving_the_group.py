@@ -10,10 +10,9 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from consumers.stream.consume import Subscription
-from consumers.stream.membership import LEAVE_SECONDS_MAX
-from sandbox.kafka import EmbeddedKafka
-from sandbox.waiting import until
+from consumers.stream.subscription import LEAVE_SECONDS_MAX, Subscription
+from sandbox.servers.kafka import EmbeddedKafka
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

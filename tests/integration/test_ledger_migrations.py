@@ -16,17 +16,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.schema import CreateSchema
 
-from consumers.errors import FatalError
 from consumers.ledger import tables
-from consumers.ledger.address import PostgresqlAddress, address_of
-from consumers.ledger.engine import make_engine
+from consumers.ledger.address import PostgresqlAddress, address_of, make_engine
 from consumers.ledger.migrating import STEPS, VERSION_TABLE
 from consumers.ledger.opening import ledger_id, open_engine, open_ledger
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.postgresql import EmbeddedPostgresql
 
 
 @pytest.fixture

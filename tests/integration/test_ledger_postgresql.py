@@ -12,13 +12,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from consumers.errors import FatalError, OvertakenError, RetryableError
-from consumers.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon
-from consumers.incoming import Coordinates, Incoming
 from consumers.ledger.opening import open_engine, open_ledger
 from consumers.ledger.port import Advance, Changes
-from sandbox.postgresql import EmbeddedPostgresql
-from sandbox.waiting import until
+from sandbox.servers.postgresql import EmbeddedPostgresql
+from tests.kit.waiting import until
+from trekkpaalegg.errors import FatalError, OvertakenError, RetryableError
+from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon
+from trekkpaalegg.incoming import Coordinates, Incoming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

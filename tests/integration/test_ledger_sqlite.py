@@ -15,17 +15,16 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from consumers.errors import FatalError, RetryableError
-from consumers.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon
-from consumers.incoming import Coordinates, Incoming
 from consumers.ledger import tables
-from consumers.ledger.address import SqliteAddress
-from consumers.ledger.engine import make_engine
+from consumers.ledger.address import SqliteAddress, make_engine
 from consumers.ledger.migrating import look, prepare
 from consumers.ledger.opening import open_ledger
 from consumers.ledger.port import Advance, Changes
 from consumers.ledger.sqlite import SqliteLedger
 from consumers.ledger.translation import translating
+from trekkpaalegg.errors import FatalError, RetryableError
+from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon
+from trekkpaalegg.incoming import Coordinates, Incoming
 
 if TYPE_CHECKING:
     import sqlite3

@@ -13,18 +13,18 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from consumers.errors import FatalError, OvertakenError
 from consumers.ledger import tables
 from consumers.ledger.opening import ledger_id
 from consumers.ledger.port import Advance, Changes, StoredVersion
-from consumers.ledger.staging.port import TableDifference
-from sandbox.swap_stage import EVENT, TOPIC, SwapStage, undecodable, write
+from consumers.replay.target import TableDifference
+from tests.kit.stages.swap_stage import EVENT, TOPIC, SwapStage, undecodable, write
+from trekkpaalegg.errors import FatalError, OvertakenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.postgresql import EmbeddedPostgresql
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -9,18 +9,18 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from consumers.errors import FatalError, RetryableError
 from consumers.ledger import tables
 from consumers.ledger.address import address_of
 from consumers.ledger.opening import open_engine
-from consumers.ledger.staging.opening import open_replay_target
-from consumers.ledger.staging.postgresql import open_postgresql_target
-from sandbox.swap_stage import PLAN, TOPIC, SwapStage, write
+from consumers.replay.postgresql import open_postgresql_target
+from consumers.replay.replay import open_replay_target
+from tests.kit.stages.swap_stage import PLAN, TOPIC, SwapStage, write
+from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.postgresql import EmbeddedPostgresql
 
 
 @pytest.fixture

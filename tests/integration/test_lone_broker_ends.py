@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import OrderState, TrekkpliktigPosition
-from producer.errors import ProducerError
-from producer.membership.kafka import KafkaMembership
+from producer.group.membership import KafkaMembership
 from producer.observe.port import NullObserver
-from producer.partitioning import lane_of
-from producer.publish.admin import KafkaAdmin
-from producer.publish.hanging import find_hanging
 from producer.publish.kafka import KafkaLanePublisher
-from producer.publish.lone_broker import WARNING, lone_broker_warnings
 from producer.publish.port import Record
-from producer.publish.state_records import state_records
+from producer.publish.recovery.brokers import WARNING, lone_broker_warnings
+from producer.publish.recovery.hanging import find_hanging
+from producer.publish.state import state_records
 from producer.publish.topics import Topics, wanted_topics
-from sandbox.kafka import EmbeddedKafka
-from sandbox.proof.topics import read_committed
-from sandbox.secured_kafka import SecuredKafka
-from sandbox.waiting import until
+from sandbox.demo.proof import read_committed
+from sandbox.servers.kafka import EmbeddedKafka
+from tests.kit.servers.secured_kafka import SecuredKafka
+from tests.kit.waiting import until
+from trekkpaalegg.errors import TrekkpaaleggError
+from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ class Publishing:
 
     def _run(self) -> None:
         while not self._ending.is_set():
-            with suppress(ProducerError):
+            with suppress(TrekkpaaleggError):
                 self.stood = self._publisher.take(self._ending.is_set).of(self.name).newest(self.order.encode())
                 while not self._ending.is_set():
                     self._publish(self.stood + 1)

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from producer.errors import FatalError, ProducerError, RetryableError, SettingsError, SuspendedError
+from producer.errors import SuspendedError
 from producer.observe.port import NullObserver
-from producer.source.exchange import open_http_client
-from producer.source.grant import ClientKey, load_client_key
-from producer.source.maskinporten import MaskinportenTokens
-from producer.source.well_known import WellKnown
+from producer.source.auth.grant import ClientKey, load_client_key
+from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
+from producer.source.http import open_http_client
+from sandbox.control.world import OutsideWorld
 from sandbox.maskinporten.state import ScriptedError
-from sandbox.outside import OutsideWorld
-from sandbox.turned_clock import TurnedClock
+from tests.kit.waiting import TurnedClock
+from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, TrekkpaaleggError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
 
-    from producer.source.grant import Authentication
+    from producer.source.auth.grant import Authentication
 
 MADE = itertools.count(1)
 
@@ -235,7 +235,7 @@ def test_a_failure_is_raised_counted_and_not_kept(
     outcomes: Outcomes,
     trekkpliktig: str,
     scripted: ScriptedError,
-    error_class: type[ProducerError],
+    error_class: type[TrekkpaaleggError],
     outcome: str,
 ) -> None:
     outside.maskinporten.script(scripted)

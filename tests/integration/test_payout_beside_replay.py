@@ -12,14 +12,14 @@ import psycopg
 import pytest
 
 from consumers.ledger.opening import open_engine
-from consumers.ledger.postering import payroll_transaction
-from sandbox.payroll_desk import PayrollDesk, example
+from consumers.ledger.payroll import payroll_transaction
+from tests.kit.payroll_desk import PayrollDesk, example
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from consumers.ledger.payroll import PayrollView
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.postgresql import EmbeddedPostgresql
 
 DEADLINE_SECONDS = 60
 TABLES = ("trekkpaalegg", "trekkstoerrelse_for_periode")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumers.cli import run_command
-from sandbox.consumer_process import ConsumerProcess
-from sandbox.payroll_desk import PayrollDesk, example
-from sandbox.synthetic import synthetic_kidnummer, synthetic_kontonummer, synthetic_organisasjonsnummer
+from consumers.cli.main import run_command
+from sandbox.skatteetaten.generate import synthetic_kidnummer, synthetic_kontonummer, synthetic_organisasjonsnummer
+from tests.kit.payroll_desk import PayrollDesk, example
+from tests.kit.processes import ConsumerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from consumers.cli import run_command
+from consumers.cli.main import run_command
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine
-from sandbox.payroll_desk import PayrollDesk, example
+from tests.kit.payroll_desk import PayrollDesk, example
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from producer.domain.trekkpaalegg import Failed, Gone, Rejected, Trekkpaalegg
-from producer.source.exchange import open_http_client
-from sandbox.outside import OutsideWorld
+from producer.source.http import open_http_client
+from sandbox.control.world import OutsideWorld
 from sandbox.skatteetaten.faults import Fault, FaultKind, Operation
 from sandbox.skatteetaten.state import Behaviour
 from tests.integration.polling_reader import Reader, employer_with_three_orders, reader_of

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from producer.domain.trekkpaalegg import Failed
-from producer.errors import ProducerError, RetryableError, SuspendedError
-from producer.source.exchange import open_http_client
-from sandbox.outside import OutsideWorld
+from producer.errors import SuspendedError
+from producer.source.http import open_http_client
+from sandbox.control.world import OutsideWorld
 from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultKind
 from tests.integration.polling_reader import MEGABYTE, Reader, employer_with_three_orders, reader_of
+from trekkpaalegg.errors import RetryableError, TrekkpaaleggError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,8 +46,8 @@ def trekkpliktig(outside: OutsideWorld) -> str:
     return employer_with_three_orders(outside)
 
 
-def error_of(reader: Reader, trekkpliktig: str) -> ProducerError:
-    with pytest.raises(ProducerError) as caught:
+def error_of(reader: Reader, trekkpliktig: str) -> TrekkpaaleggError:
+    with pytest.raises(TrekkpaaleggError) as caught:
         reader.source.fetch_page(trekkpliktig, 0)
     return caught.value
 

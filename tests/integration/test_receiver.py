@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from producer.errors import RetryableError
+from producer.notifications.receiver import Gate, Receiver, receiver_server
 from producer.observe.prometheus import PrometheusObserver
-from producer.receiver.gate import Gate
-from producer.receiver.http import Receiver, receiver_server
+from trekkpaalegg.errors import RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,20 +16,18 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 import schemas
 from consumers import errors as consumers_errors
-from consumers.decode import Decoder
-from consumers.errors import UndecodableError
-from consumers.registry import RegistrySchemaSource
 from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import Betalingsinformasjon, Trekkpaalegg, Trekkstatus, TrekkstoerrelseForPeriode
-from producer.encode.avro import confluent_prefix
-from producer.encode.compiled import compile_encoder
+from producer.encode.avro import compile_encoder, confluent_prefix
 from producer.encode.registry import SchemaRegistry
-from producer.errors import FatalError, RetryableError
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import FatalError, RetryableError, UndecodableError
+from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sandbox.registry import EmbeddedRegistry
+    from sandbox.servers.registry import EmbeddedRegistry
 
 CURRENT = schemas.load("trekkpaalegg_versjon")
 

@@ -13,15 +13,15 @@ import pytest
 import sqlalchemy as sa
 
 from consumers.ledger import tables
-from sandbox.event_stream import ROUGH, make_stream
-from sandbox.replay_stage import ReplayStage
+from tests.kit.event_stream import ROUGH, make_stream
+from tests.kit.stages.replay_stage import ReplayStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from producer.domain.trekkpaalegg import Publication
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
 

@@ -13,24 +13,23 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from consumers.cli import run_command
-from consumers.decode import Decoder
-from consumers.errors import RetryableError
-from consumers.exit_codes import StoppedError
+from consumers.cli.main import run_command
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine
 from consumers.replay.replay import Outcome, Replay, ReplayOptions, Stream
-from consumers.stream.whole_topic import TopicDesk
-from sandbox.event_stream import ROUGH, EventTopics, make_stream
-from sandbox.server import free_port
-from sandbox.waiting import until
+from consumers.replay.topic import TopicDesk
+from sandbox.servers.server import free_port
+from tests.kit.event_stream import ROUGH, EventTopics, make_stream
+from tests.kit.waiting import until
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import RetryableError, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sandbox.kafka import EmbeddedKafka
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.postgresql import EmbeddedPostgresql
 
 pytestmark = pytest.mark.kafka
 

@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from sandbox.altinn.event_log import RESOURCE, SEEN, UPDATED
-from sandbox.altinn.receiver import EventReceiver
 from sandbox.altinn.state import SCOPE, Behaviour
+from sandbox.control.world import SUPPLIER, OutsideWorld
 from sandbox.maskinporten.tokens import Token
-from sandbox.outside import SUPPLIER, OutsideWorld
-from sandbox.waiting import for_a_while, until
+from tests.kit.altinn_receiver import EventReceiver
+from tests.kit.waiting import for_a_while, until
 
 EMPLOYER, OTHER = "310000025", "310000033"
 SUBJECT = f"urn:altinn:organization:identifier-no:{EMPLOYER}"

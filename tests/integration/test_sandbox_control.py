@@ -9,9 +9,9 @@ import sys
 import httpx
 import pytest
 
-from sandbox.examples import EXAMPLES_TREKKPLIKTIG
-from sandbox.outside_process import OutsideProcess
+from sandbox.skatteetaten.examples import EXAMPLES_TREKKPLIKTIG
 from tests.integration.plain_caller import DEADLINE_SECONDS, EMPLOYER, Caller, world_of_one_employer
+from tests.kit.processes import OutsideProcess
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 import pytest
 
-from sandbox.examples import FOREIGN_CLAIMS, HTML_PAGE
+from sandbox.skatteetaten.examples import FOREIGN_CLAIMS, HTML_PAGE
 from sandbox.skatteetaten.faults import Fault, FaultKind, Operation
 from tests.integration.plain_caller import DEADLINE_SECONDS, EMPLOYER, Caller, world_of_one_employer
 

@@ -7,8 +7,8 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from sandbox.place import LOOPBACK
-from sandbox.serving import ServerThread
+from sandbox.servers.http import ServerThread
+from sandbox.servers.server import LOOPBACK
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

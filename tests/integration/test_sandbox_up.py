@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from dotenv import dotenv_values
 
-from sandbox.everything import EmbeddedEverything
+from sandbox.cli.up import EmbeddedEverything
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

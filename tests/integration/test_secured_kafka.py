@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AclOperation, AdminClient, NewTopic, ResourceType
 
-from sandbox.secured_kafka import SecuredKafka
+from tests.kit.servers.secured_kafka import SecuredKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

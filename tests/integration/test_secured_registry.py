@@ -8,18 +8,18 @@ import pytest
 
 import consumers.errors
 import schemas
-from consumers.registry import RegistrySchemaSource
 from producer.encode.registry import SchemaRegistry
-from producer.errors import FatalError, RetryableError
-from sandbox.certificates import ELSEWHERE, Certificates
-from sandbox.registry_door import RegistryDoor
+from sandbox.servers.certificates import ELSEWHERE, Certificates
+from tests.kit.servers.registry_door import RegistryDoor
+from trekkpaalegg.errors import FatalError, RetryableError
+from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sandbox.certificates import Identity
-    from sandbox.registry import EmbeddedRegistry
+    from sandbox.servers.certificates import Identity
+    from sandbox.servers.registry import EmbeddedRegistry
 
 pytestmark = pytest.mark.kafka
 USER, PASSWORD = "trekk", "secret-of-the-registry"

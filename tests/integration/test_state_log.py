@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 
+from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import OrderState, TrekkpliktigPosition
-from producer.errors import RetryableError
-from producer.publish import state_log
-from producer.publish.admin import KafkaAdmin
-from producer.publish.producer_properties import producer_properties
-from producer.publish.state_log import read_lane_state, read_to_end
-from producer.publish.state_records import state_records
+from producer.publish import state as state_log
+from producer.publish.kafka import producer_properties
+from producer.publish.state import read_lane_state, read_to_end, state_records
 from producer.publish.topics import Topic
-from sandbox.kafka import EmbeddedKafka
-from sandbox.proxy import KafkaProxy
+from sandbox.servers.kafka import EmbeddedKafka
+from tests.kit.servers.proxy import KafkaProxy
+from trekkpaalegg.errors import RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from producer.cli import run_command
+from producer.cli.main import run_command
 from producer.observe.logs import configure_logs
 from sandbox.altinn.event_log import RESOURCE
-from sandbox.altinn.receiver import EventReceiver
 from sandbox.altinn.state import ApiFault, Behaviour
-from sandbox.outside import OutsideWorld
-from sandbox.waiting import until
+from sandbox.control.world import OutsideWorld
+from tests.kit.altinn_receiver import EventReceiver
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

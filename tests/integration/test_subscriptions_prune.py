@@ -10,23 +10,22 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 
-from producer.cli import run_command
+from producer.cli.main import run_command
 from producer.domain.state import EventCursor, TrekkpliktigPosition
 from producer.observe.logs import configure_logs
-from producer.partitioning import lane_of
-from producer.publish.producer_properties import producer_properties
-from producer.publish.state_log import read_lane_state
-from producer.publish.state_records import event_cursor_record, state_records
+from producer.publish.kafka import producer_properties
+from producer.publish.state import event_cursor_record, read_lane_state, state_records
 from producer.publish.topics import Topics
-from sandbox.altinn.receiver import EventReceiver
 from sandbox.altinn.state import Behaviour
-from sandbox.outside import OutsideWorld
+from sandbox.control.world import OutsideWorld
+from tests.kit.altinn_receiver import EventReceiver
+from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
 STAYS, LEAVES, WITHDREW = "310000025", "310000033", "310000041"

@@ -22,14 +22,13 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 import schemas
 from producer.domain import trekkpaalegg as domain
 from producer.domain.identifiers import Foedselsnummer
-from producer.encode.avro import confluent_prefix, single_object_prefix
-from producer.encode.compiled import compile_encoder
-from sandbox.kafka import EmbeddedKafka
+from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
+from sandbox.servers.kafka import EmbeddedKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.registry import EmbeddedRegistry
+    from sandbox.servers.registry import EmbeddedRegistry
 
 pytestmark = pytest.mark.kafka
 

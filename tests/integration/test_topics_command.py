@@ -15,14 +15,14 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from producer.cli import run_command
-from producer.publish.admin import KafkaAdmin
+from producer.admin.kafka import KafkaAdmin
+from producer.cli.main import run_command
 from producer.publish.topics import DAY_MS, Topic, Topics, start_faults
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.event_stream import EventTopics, make_stream
+from tests.kit.event_stream import EventTopics, make_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
 

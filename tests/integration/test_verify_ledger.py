@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from consumers.ledger import tables
 from consumers.verify.findings import Difference
-from sandbox.ledger_rows import by_hand, every_row
 from tests.integration.proved_ledger import (
     CHECK_OF,
     PARTITIONS,
@@ -23,12 +22,13 @@ from tests.integration.proved_ledger import (
     stage_on,
     url_of_no_ledger,
 )
+from tests.kit.stages.ledger_rows import by_hand, every_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
 

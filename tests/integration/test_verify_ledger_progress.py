@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from consumers.errors import FatalError
 from consumers.ledger import tables
-from sandbox.ledger_rows import by_hand
 from tests.integration.proved_ledger import (
     STREAM,
     Stage,
@@ -20,12 +18,14 @@ from tests.integration.proved_ledger import (
     stage_on,
     url_of_no_ledger,
 )
+from tests.kit.stages.ledger_rows import by_hand
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
 

@@ -9,23 +9,22 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from consumers.errors import FatalError
-from consumers.settings import kafka_properties
+from consumers.settings.model import kafka_properties
 from consumers.verify.event_topics import EventTopics as EventTopicsReading
+from consumers.verify.events import PlainValues
 from consumers.verify.history import complete
 from consumers.verify.parts import read_in_parts
-from consumers.verify.positions import KnownMissing
-from consumers.verify.values import PlainValues
-from sandbox.event_stream import make_stream
-from sandbox.unseen import Unseen
-from sandbox.waiting import until
+from consumers.verify.topics import KnownMissing
 from tests.integration.proved_topics import ITS, OTHERS, STREAM, Stage, check_of, failing, stage_maker
+from tests.kit.event_stream import make_stream
+from tests.kit.waiting import Unseen, until
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sandbox.kafka import EmbeddedKafka
-    from sandbox.registry import EmbeddedRegistry
+    from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.registry import EmbeddedRegistry
 
 pytestmark = pytest.mark.kafka
 

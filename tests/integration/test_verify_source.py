@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from consumers.settings import Settings
+from consumers.settings.model import Settings
 from consumers.verify.findings import Difference
 from consumers.verify.proof import ProofOptions, prove
-from consumers.verify.source_settings import load_source_settings
+from consumers.verify.source import load_source_settings
 from producer.domain.trekkpaalegg import Origin, Publication, Trekkpaalegg
-from producer.source.wire import read_trekkpaalegg
-from sandbox.event_stream import EventTopics
-from sandbox.outside import OutsideWorld
+from producer.source.parse.page import read_trekkpaalegg
+from sandbox.control.world import OutsideWorld
 from sandbox.skatteetaten.faults import Fault, FaultKind, Operation
 from sandbox.skatteetaten.wire import Shape
-from sandbox.unseen import Unseen
+from tests.kit.event_stream import EventTopics
+from tests.kit.waiting import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from consumers.verify.findings import Check, Proof
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
     from sandbox.skatteetaten.order_book import Version
 
 pytestmark = pytest.mark.kafka

@@ -11,13 +11,13 @@ import pytest
 from consumers.verify.findings import Difference
 from producer.domain.state import OrderState
 from producer.domain.trekkpaalegg import Origin, Publication
-from sandbox.event_stream import ROUGH, make_stream
 from tests.integration.proved_topics import ITS, ORDER, OTHERS, STREAM, Stage, check_of, failing, stage_maker
+from tests.kit.event_stream import ROUGH, make_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.kafka import EmbeddedKafka
+    from sandbox.servers.kafka import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
 

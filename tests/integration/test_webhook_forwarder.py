@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumers.decode import Decoder
-from consumers.errors import FatalError
-from consumers.incoming import Coordinates
-from consumers.webhook.decide import Patience
-from consumers.webhook.delivery import Couriers, Receiver
+from consumers.webhook.cloudevent import Message, order_of
+from consumers.webhook.delivery import Couriers, Receiver, Signer, new_secret
 from consumers.webhook.forward import Forwarder, Limits
-from consumers.webhook.message import Message, order_of
 from consumers.webhook.opening import open_store, state_address
-from consumers.webhook.signing import Signer, new_secret
-from sandbox.event_stream import ROUGH, event_encoder, make_stream
-from sandbox.payroll_receiver import PayrollReceiver
-from sandbox.waiting import until
+from consumers.webhook.schedule import Patience
+from tests.kit.event_stream import ROUGH, event_encoder, make_stream
+from tests.kit.payroll_receiver import PayrollReceiver
+from tests.kit.waiting import until
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import FatalError
+from trekkpaalegg.incoming import Coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,19 +15,18 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from consumers.errors import FatalError
-from consumers.incoming import Coordinates
-from consumers.ledger.engine import make_engine
+from consumers.ledger.address import make_engine
 from consumers.webhook import tables
-from consumers.webhook.message import Message
-from consumers.webhook.migrating import STEPS
-from consumers.webhook.opening import open_store, state_address
+from consumers.webhook.cloudevent import Message
+from consumers.webhook.opening import STEPS, open_store, state_address
 from consumers.webhook.schedule import Waiting
+from trekkpaalegg.errors import FatalError
+from trekkpaalegg.incoming import Coordinates
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.postgresql import EmbeddedPostgresql
 
 TOPIC = "test-versjoner"
 BEFORE_STEPS = """

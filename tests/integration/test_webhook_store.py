@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from consumers.errors import FatalError, RetryableError, SettingsError
-from consumers.incoming import Coordinates
-from consumers.webhook.claim import Claim
-from consumers.webhook.kept import Kept
-from consumers.webhook.message import Message
-from consumers.webhook.opening import open_store, state_address
+from consumers.webhook.cloudevent import Message
+from consumers.webhook.opening import Claim, open_store, state_address
 from consumers.webhook.schedule import Waiting
-from consumers.webhook.store import Settled
+from consumers.webhook.store import Kept, Settled
+from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
+from trekkpaalegg.incoming import Coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

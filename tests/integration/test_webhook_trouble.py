@@ -16,30 +16,27 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from psycopg.conninfo import conninfo_to_dict
 
-from consumers.decode import Decoder
-from consumers.errors import FatalError
 from consumers.ledger.address import PostgresqlAddress
-from consumers.stream.follow import Follower
-from consumers.webhook.answer import Meaning
-from consumers.webhook.cloudevent import Parcel
-from consumers.webhook.delivery import Couriers, Receiver
+from consumers.stream.follower import Follower
+from consumers.webhook.cloudevent import Parcel, message_of
+from consumers.webhook.delivery import Couriers, Meaning, Receiver, Signer, new_secret
 from consumers.webhook.forward import Forwarder, Limits
-from consumers.webhook.message import message_of
 from consumers.webhook.opening import open_store, state_address
-from consumers.webhook.signing import Signer, new_secret
-from sandbox.event_stream import EventTopics, event_encoder, make_stream
-from sandbox.payroll_receiver import PayrollReceiver
-from sandbox.waiting import for_a_while, until
+from tests.kit.event_stream import EventTopics, event_encoder, make_stream
+from tests.kit.payroll_receiver import PayrollReceiver
+from tests.kit.waiting import for_a_while, until
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from consumers.webhook.answer import Outcome
-    from consumers.webhook.message import Message
+    from consumers.webhook.cloudevent import Message
+    from consumers.webhook.delivery import Outcome
     from consumers.webhook.store import Store
     from producer.domain.trekkpaalegg import Publication
-    from sandbox.kafka import EmbeddedKafka
-    from sandbox.postgresql import EmbeddedPostgresql
+    from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.postgresql import EmbeddedPostgresql
 
 DEADLINE_SECONDS = 60
 MESSAGES_MAX = 7

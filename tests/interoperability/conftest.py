@@ -18,16 +18,16 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 from producer.publish.topics import Topics
-from sandbox.outside import OutsideWorld
-from sandbox.producer_process import ProducerProcess
-from sandbox.proof.topics import read_committed
+from sandbox.control.world import OutsideWorld
+from sandbox.demo.producer import ProducerProcess
+from sandbox.demo.proof import read_committed
 from sandbox.skatteetaten.wire import EVERY_SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from sandbox.kafka import EmbeddedKafka
-    from sandbox.registry import EmbeddedRegistry
+    from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.registry import EmbeddedRegistry
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 COMMAND_SECONDS_MAX = 90.0

@@ -23,9 +23,9 @@ from producer.domain.trekkpaalegg import (
     Trekkstatus,
 )
 from producer.encode.event import READ_FOR, EventEncoder
-from producer.publish.state_records import event_cursor_record
+from producer.publish.state import event_cursor_record
 from producer.publish.topics import Topics, wanted_topics
-from producer.settings import SETTING_NAMES
+from producer.settings.model import SETTING_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,19 +16,18 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 from starlette.routing import Route
 
+from consumers.observe.health import Standing
 from consumers.observe.http import HealthServer as ConsumerHealthServer
-from consumers.observe.standing import Standing
+from producer.notifications.receiver import ANSWERS, Gate, Receiver
 from producer.observe.http import Health, HealthServer
 from producer.observe.port import NullObserver
-from producer.receiver.gate import Gate
-from producer.receiver.http import ANSWERS, Receiver
 from sandbox.altinn.http import altinn_app
-from sandbox.control import control_app
-from sandbox.control_document import completed
-from sandbox.examples import EXAMPLES_TREKKPLIKTIG
+from sandbox.control.control import control_app
+from sandbox.control.document import completed
+from sandbox.control.world import OutsideWorld
 from sandbox.maskinporten.http import maskinporten_app
 from sandbox.maskinporten.tokens import Token
-from sandbox.outside import OutsideWorld
+from sandbox.skatteetaten.examples import EXAMPLES_TREKKPLIKTIG
 from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultKind
 
 if TYPE_CHECKING:

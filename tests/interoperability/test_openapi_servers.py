@@ -11,15 +11,15 @@ import schemathesis
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.generation import GenerationMode
 
+from consumers.observe.health import LOOP_SECONDS_MAX, Standing
 from consumers.observe.http import HealthServer as ConsumerHealthServer
 from consumers.observe.port import Look, Other
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
-from consumers.observe.standing import LOOP_SECONDS_MAX, Standing
 from producer.observe.http import Health, HealthServer
 from producer.observe.prometheus import PrometheusObserver
 from sandbox.altinn.state import SCOPE as ALTINN_SCOPE
+from sandbox.control.world import OutsideWorld
 from sandbox.maskinporten.tokens import Token
-from sandbox.outside import OutsideWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

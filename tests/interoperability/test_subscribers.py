@@ -15,10 +15,9 @@ import httpx
 import msgspec
 import pytest
 
-from consumers.event import Foedselsnummer, TrekkpaaleggVersjon, trekkpaalegg_versjon_from
-from sandbox.java import JAVA, fetch_jars
-from sandbox.proof.faults import Published, faults_of
-from sandbox.proof.source import versions_of_source, with_canonical_json
+from sandbox.demo.proof import Published, faults_of, versions_of_source, with_canonical_json
+from sandbox.servers.java import JAVA, fetch_jars
+from trekkpaalegg.event import Foedselsnummer, TrekkpaaleggVersjon, trekkpaalegg_versjon_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

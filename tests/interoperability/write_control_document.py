@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from sandbox.control_document import completed
+from sandbox.control.document import completed
 
 FILE = Path(__file__).parents[2] / "schemas" / "openapi-sandbox-control.yaml"
 

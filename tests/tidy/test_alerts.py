@@ -10,15 +10,14 @@ import pytest
 import typer
 import yaml
 
+from consumers.observe.health import Standing
 from consumers.observe.port import Look, Other
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
-from consumers.observe.standing import Standing
-from consumers.webhook.prometheus import PrometheusObserver as ForwarderObserver
-from consumers.webhook.standing import ForwarderStanding
+from consumers.webhook.observe import ForwarderStanding
+from consumers.webhook.observe import PrometheusObserver as ForwarderObserver
 from producer.observe.http import Health
 from producer.observe.port import LaneFigures
-from producer.observe.process import ProcessFigures
-from producer.observe.prometheus import CLASSES
+from producer.observe.prometheus import CLASSES, ProcessFigures
 from producer.observe.prometheus import PrometheusObserver as ProducerObserver
 
 SIDES = ("producer", "consumers")
@@ -135,7 +134,7 @@ def test_commands_of_the_run_books_exist_with_their_options(tree: Any, side: str
     faults, seen = [], 0
     for program, rest in COMMAND.findall(tree.text(f"{side}/observe/RUNBOOK.md")):
         seen += 1
-        command: Any = typer.main.get_command(importlib.import_module(f"{PROGRAMS[program]}.cli").app)
+        command: Any = typer.main.get_command(importlib.import_module(f"{PROGRAMS[program]}.cli.main").app)
         words = rest.split()
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from producer.settings import SECRET_FILE_NAMES, SETTING_NAMES
+from producer.settings.model import SECRET_FILE_NAMES, SETTING_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DOCUMENTS = (
     "README.md",
     "producer/DESIGN.md",
-    "producer/altinn/README.md",
+    "producer/notifications/README.md",
     "consumers/README.md",
     "consumers/ledger/README.md",
     "consumers/payout/README.md",
@@ -91,7 +91,8 @@ def test_make_targets_that_are_named_exist(tree: Any, code: list[tuple[str, str]
 
 def test_commands_that_are_named_exist(code: list[tuple[str, str]]) -> None:
     known = {
-        program: set(commands_of(importlib.import_module(f"{module}.cli").app)) for program, module in PROGRAMS.items()
+        program: set(commands_of(importlib.import_module(f"{module}.cli.main").app))
+        for program, module in PROGRAMS.items()
     }
     faults = []
     for path, snippet in code:

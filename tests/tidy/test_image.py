@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.containers import images
+from tests.kit.containers import images
 
 PINNED = re.compile(r"^([a-z0-9.-]+)==(\S+) \\$", re.MULTILINE)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from consumers.decode import Decoder
-from consumers.ledger_thread import LedgerThread
-from consumers.worker import Worker
-from consumers.worker_options import WorkerOptions
-from sandbox.event_stream import Roughness, make_stream
-from sandbox.fake_ledger import FakeDatabase, FakeLedger
-from sandbox.fake_subscription import FakeSubscription, FakeTopic
+from consumers.apply.worker import LedgerThread, Worker, WorkerOptions
+from tests.kit.event_stream import Roughness, make_stream
+from tests.kit.fakes.ledger import FakeDatabase, FakeLedger
+from tests.kit.fakes.subscription import FakeSubscription, FakeTopic
+from trekkpaalegg.decode import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

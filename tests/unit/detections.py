@@ -8,8 +8,8 @@ from hashlib import blake2b
 
 import msgspec
 
-from producer.detect import detect
-from producer.domain.detection import Context
+from producer.detect.decisions import Context
+from producer.detect.detect import detect
 from producer.domain.identifiers import Foedselsnummer
 from producer.domain.state import TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import (

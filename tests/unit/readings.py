@@ -7,9 +7,9 @@ from random import Random
 import msgspec
 
 from producer.domain.trekkpaalegg import Origin, Rejected, RejectionReason
-from producer.reading import Reading
+from producer.lane.reading import Reading
 from producer.source.port import Page
-from sandbox.fake_source import make_trekkpaalegg
+from tests.kit.fakes.source import make_trekkpaalegg
 
 ONE = "311111111"
 TEMPLATE = make_trekkpaalegg(ONE, Random(1), sekvensnummer=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.schedule import Schedule
+from producer.lane.schedule import Schedule
 
 INTERVAL = 300.0
 

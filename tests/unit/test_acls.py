@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-import producer.publish
-from producer.cli import run_command
-from producer.commands.acls import EXAMPLE, acl_table
-from producer.connection.permission import GROUP, TOPIC, Right, not_permitted
-from producer.publish.acls import Acl, admin_acls, compare, consumer_acls, producer_acls
-from producer.settings import Settings
+import producer.admin
+from producer.admin.acls import Acl, admin_acls, compare, consumer_acls, producer_acls
+from producer.cli.acls import EXAMPLE, acl_table
+from producer.cli.main import run_command
+from producer.settings.model import Settings
+from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
 
 
 def test_the_document_tells_what_the_code_grants() -> None:
-    document = Path(producer.publish.__file__).with_name("ACLS.md").read_text(encoding="utf-8")
+    document = Path(producer.admin.__file__).with_name("ACLS.md").read_text(encoding="utf-8")
     assert acl_table(Settings(), EXAMPLE) in document
 
 

@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.altinn.event import EVENT_BYTES_MAX, RESOURCE, Dropped, Validation, WakeUp, read_pulled, read_pushed
-from producer.altinn.recent import RecentEvents
+from producer.notifications.event import (
+    EVENT_BYTES_MAX,
+    RESOURCE,
+    Dropped,
+    RecentEvents,
+    Validation,
+    WakeUp,
+    read_pulled,
+    read_pushed,
+)
 
 OURS, OTHER = "310000025", "310000033"
 OWN = {OURS}

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from producer.altinn.event import RESOURCE
-from producer.altinn.paging import EventPage, Walk, page_of
 from producer.domain.state import EventCursor
-from producer.errors import RetryableError
-from producer.source.answer import Answer
+from producer.notifications.event import RESOURCE
+from producer.notifications.feed import EventPage, Walk, page_of
+from producer.source.http import Answer
+from trekkpaalegg.errors import RetryableError
 
 OURS = "310000025"
 OWN = {OURS}

@@ -7,13 +7,13 @@ import json
 
 import pytest
 
-from producer.altinn.address import is_below, notification_address, shown
-from producer.altinn.event import RESOURCE
-from producer.altinn.exchange import read_token
-from producer.altinn.refusal import refusal_of
-from producer.altinn.subscription_plan import Subscription, ours_of, plan_of, wish_of
-from producer.errors import RetryableError, SuspendedError
-from producer.source.answer import Answer
+from producer.errors import SuspendedError
+from producer.notifications.address import is_below, notification_address, shown
+from producer.notifications.client import read_token, refusal_of
+from producer.notifications.event import RESOURCE
+from producer.notifications.subscriptions import Subscription, ours_of, plan_of, wish_of
+from producer.source.http import Answer
+from trekkpaalegg.errors import RetryableError
 
 OURS, OTHER = "310000025", "310000033"
 BASE = "https://payroll.example.no/hooks"

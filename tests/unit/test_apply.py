@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.apply import apply, decide, decide_newest, versions_to_look_up
-from consumers.incoming import Coordinates, Incoming
+from consumers.apply.apply import apply, decide, decide_newest, versions_to_look_up
 from consumers.ledger.port import Changes, StoredVersion
-from sandbox.event_stream import Roughness, incoming_of, make_stream
-from sandbox.fake_ledger import FakeLedger, FakeTables
+from tests.kit.event_stream import Roughness, incoming_of, make_stream
+from tests.kit.fakes.ledger import FakeLedger, FakeTables
+from trekkpaalegg.incoming import Coordinates, Incoming
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

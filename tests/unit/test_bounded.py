@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from producer.connection.bounded import UnansweredError, bounded
+from trekkpaalegg.kafka.bounded import UnansweredError, bounded
 
 
 def test_a_call_that_returns_has_been_made() -> None:

@@ -10,13 +10,21 @@ from itertools import cycle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.call_pool import AHEAD_EACH_MAX, URGENT_IN_A_ROW_MAX, CallPool, Kind
-from producer.calls import ANSWERS_AT_ONCE_MAX, BULK_ORDERS_MIN, Calls
 from producer.domain.trekkpaalegg import Origin
-from producer.errors import RetryableError, SuspendedError
-from producer.reading import Reading
-from sandbox.fake_source import FakeSource
-from sandbox.waiting import until
+from producer.errors import SuspendedError
+from producer.lane.calls import (
+    AHEAD_EACH_MAX,
+    ANSWERS_AT_ONCE_MAX,
+    BULK_ORDERS_MIN,
+    URGENT_IN_A_ROW_MAX,
+    CallPool,
+    Calls,
+    Kind,
+)
+from producer.lane.reading import Reading
+from tests.kit.fakes.source import FakeSource
+from tests.kit.waiting import until
+from trekkpaalegg.errors import RetryableError
 
 ONE = "311111111"
 

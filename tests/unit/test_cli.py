@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.exceptions import Abort, Exit, TyperException
 
-from producer.cli import PROGRAM, app, run_command
-from producer.commands.topics import parse_retention
-from producer.errors import AbortedError, FatalError, FencedError, SettingsError, SuspendedError
-from producer.exit_codes import ExitCode, StoppedError, ending_of
+from producer.cli.exit_codes import ExitCode, ending_of
+from producer.cli.main import PROGRAM, app, run_command
+from producer.cli.topics import parse_retention
+from producer.errors import AbortedError, FencedError, SuspendedError
+from trekkpaalegg.errors import FatalError, SettingsError, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from producer.committing import OFFSET_WAIT_SECONDS, Committer
 from producer.domain.state import TrekkpliktigPosition
 from producer.domain.trekkpaalegg import Origin
 from producer.errors import AbortedError, OutcomeUnknownError
-from producer.plan import LaneOptions
-from producer.reading import Reading
-from sandbox.fake_publisher import FakeKafka, Fault
-from sandbox.fake_source import FakeSource
-from sandbox.lane_journal import Journal
-from sandbox.lane_stage import build_records
+from producer.lane.commit import OFFSET_WAIT_SECONDS, Committer
+from producer.lane.reading import LaneOptions, Reading
+from tests.kit.fakes.publisher import FakeKafka, Fault
+from tests.kit.fakes.source import FakeSource
+from tests.kit.stages.lane_journal import Journal
+from tests.kit.stages.lane_stage import build_records
 
 ONE, TWO = "311111111", "322222222"
 NOW = 1_790_000_000_000_000

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import schemas
-from consumers.compiled import compile_decoder
-from consumers.event import TrekkpaaleggVersjon, trekkpaalegg_versjon_from
+from trekkpaalegg.decode import compile_decoder
+from trekkpaalegg.event import TrekkpaaleggVersjon, trekkpaalegg_versjon_from
 
 RELEASED = schemas.versions("trekkpaalegg_versjon")
 CURRENT = schemas.load("trekkpaalegg_versjon")

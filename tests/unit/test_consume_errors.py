@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError
 
-from consumers.errors import FatalError, FencedError, RefusedError, RetryableError
-from consumers.stream.diagnosis import LastReason
 from consumers.stream.kafka_errors import ends, passes, translated
+from trekkpaalegg.errors import FatalError, FencedError, RefusedError, RetryableError
+from trekkpaalegg.kafka.diagnosis import LastReason
 
 
 def own(name: str) -> int:

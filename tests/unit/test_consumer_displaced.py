@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from consumers.admission import JOINED_AGAIN_SECONDS_MIN, Admission
-from consumers.errors import DisplacedError, FatalError, FencedError, MisfitError, RefusedError, RetryableError
-from consumers.exit_codes import ExitCode, ending_of
+from consumers.apply.retry import JOINED_AGAIN_SECONDS_MIN, Admission
+from consumers.cli.exit_codes import ExitCode, ending_of
 from consumers.observe.port import NullObserver
-from consumers.stream.diagnosis import LastReason
-from consumers.stream.standing import CUT_OFF_SECONDS_MIN, FENCE_SECONDS_MAX, Standing
+from consumers.stream.health import CUT_OFF_SECONDS_MIN, FENCE_SECONDS_MAX, Standing
+from trekkpaalegg.errors import DisplacedError, FatalError, FencedError, MisfitError, RefusedError, RetryableError
+from trekkpaalegg.kafka.diagnosis import LastReason
 
 ALL_DOWN, PASSWORD, AWAY = (
     KafkaError(getattr(KafkaError, name)) for name in ("_ALL_BROKERS_DOWN", "_AUTHENTICATION", "_TRANSPORT")

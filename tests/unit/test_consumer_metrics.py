@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 
 from consumers.ledger.port import Changes
-from consumers.observe.applied import applied_of
-from consumers.observe.port import Applied, Look, NullObserver, Observer, Other
+from consumers.observe.health import Standing
+from consumers.observe.port import Applied, Look, NullObserver, Observer, Other, applied_of
 from consumers.observe.prometheus import PrometheusObserver
-from consumers.observe.standing import Standing
-from consumers.stream.statistics import Seen, seen_in
-from sandbox.event_stream import incoming_of, make_stream
+from consumers.stream.health import Seen, seen_in
+from tests.kit.event_stream import incoming_of, make_stream
 
 FIRST, SECOND, THIRD = incoming_of(make_stream(1, 4))[:3]
 

@@ -6,17 +6,15 @@ import threading
 from functools import partial
 from typing import Any, Self
 
-from consumers.decode import Decoder
-from consumers.errors import RetryableError
-from consumers.ledger_thread import LedgerThread
+from consumers.apply.worker import LedgerThread, Worker, WorkerOptions
+from consumers.observe.health import Standing
 from consumers.observe.prometheus import PrometheusObserver
-from consumers.observe.standing import Standing
-from consumers.worker import Worker
-from consumers.worker_options import WorkerOptions
-from sandbox.event_stream import Roughness, make_stream
-from sandbox.fake_ledger import FakeDatabase, FakeLedger, Fault
-from sandbox.fake_subscription import FakeSubscription, FakeTopic
-from sandbox.waiting import until
+from tests.kit.event_stream import Roughness, make_stream
+from tests.kit.fakes.ledger import FakeDatabase, FakeLedger, Fault
+from tests.kit.fakes.subscription import FakeSubscription, FakeTopic
+from tests.kit.waiting import until
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import RetryableError
 
 STREAM = make_stream(3, 20, roughness=Roughness(late=0.1, corrected=0.2))
 OPTIONS = WorkerOptions(batch_records_max=7, ask_seconds=0, waits_at_start=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from consumers.observe.health import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER, Standing
 from consumers.observe.port import Look, Other
-from consumers.observe.standing import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER, Standing
-from sandbox.turned_clock import TurnedClock
+from tests.kit.waiting import TurnedClock
 
 
 @pytest.fixture

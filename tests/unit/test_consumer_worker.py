@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumers.errors import FatalError
-from consumers.exit_codes import StoppedError
+from consumers.apply.worker import WorkerOptions
 from consumers.ledger.port import Advance
-from consumers.worker_options import WorkerOptions
-from sandbox.fake_ledger import FakeLedger, Fault
-from sandbox.waiting import until
+from tests.kit.fakes.ledger import FakeLedger, Fault
+from tests.kit.waiting import until
 from tests.unit.consumer_hall import STREAM, Hall, tables_of
+from trekkpaalegg.errors import FatalError, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.fake_subscription import FakeSubscription
+    from tests.kit.fakes.subscription import FakeSubscription
 
 
 @pytest.fixture

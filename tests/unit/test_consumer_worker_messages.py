@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 import schemas
-from consumers.decode import Decoder
-from consumers.errors import FatalError, RetryableError
-from consumers.worker_options import WorkerOptions
-from sandbox.fake_ledger import FakeLedger
-from sandbox.fake_subscription import FakeTopic
+from consumers.apply.worker import WorkerOptions
+from tests.kit.fakes.ledger import FakeLedger
+from tests.kit.fakes.subscription import FakeTopic
 from tests.unit.consumer_hall import STREAM, Hall
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import pytest
 from producer.domain.content import CONTENT_HASH_BYTES, CONTENT_HASH_VERSION, content_hash
 from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import Trekkstatus, TrekkstoerrelseForPeriode
-from sandbox.fake_source import make_trekkpaalegg
+from tests.kit.fakes.source import make_trekkpaalegg
 
 VERSION = make_trekkpaalegg("311111111", Random(1), sekvensnummer=1)
 PERIODE = TrekkstoerrelseForPeriode(date(2026, 1, 1), None, Decimal(5000), None)

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from producer.publish.coordinator_log import CoordinatorLog
+from producer.publish.recovery.brokers import CoordinatorLog
 
 NAME = "rdkafka#producer-3"
 LINE = "%s [%s] %s"

@@ -14,13 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
-from consumers.decode import Decoder
-from consumers.errors import FatalError, UndecodableError
 from producer.domain import trekkpaalegg as domain
 from producer.domain.identifiers import Foedselsnummer
-from producer.encode.avro import confluent_prefix, single_object_prefix
-from producer.encode.compiled import compile_encoder
+from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from producer.encode.state import encode_lane_count
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import FatalError, UndecodableError
 
 CURRENT = schemas.load("trekkpaalegg_versjon")
 VERSION = domain.Trekkpaalegg(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from producer.detect import GAP_FAILING_MICROSECONDS_MAX, needed_versions
+from producer.detect.detect import GAP_FAILING_MICROSECONDS_MAX, needed_versions
 from producer.domain.content import CONTENT_HASH_VERSION
 from producer.domain.state import OrderState
 from producer.domain.trekkpaalegg import Failed, Gone, Origin, RejectionReason, Trekkstatus

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.detect import detect, needed_versions
+from producer.detect.decisions import VERSION_JUMP_MAX, Context
+from producer.detect.detect import detect, needed_versions
 from producer.domain.content import CONTENT_HASH_VERSION, content_hash
-from producer.domain.detection import VERSION_JUMP_MAX, Context
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import Failed, Gone, Origin, Rejected, RejectionReason, Trekkstatus
-from sandbox.fake_source import make_trekkpaalegg
+from tests.kit.fakes.source import make_trekkpaalegg
 
 ONE, TWO = "311111111", "322222222"
 CONTEXT = Context(ONE, frozenset({ONE, TWO}), Origin.POLL, 1_790_000_000_000_000)

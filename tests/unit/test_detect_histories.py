@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.detect import needed_versions
+from producer.detect.detect import needed_versions
 from producer.domain.trekkpaalegg import Failed, Gone, Origin
 from tests.unit.detections import Lane, order
 

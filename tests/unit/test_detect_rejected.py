@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.detect import needed_versions
+from producer.detect.detect import needed_versions
 from producer.domain.trekkpaalegg import RejectionReason
 from tests.unit.detections import Lane, order, published, rejected
 

@@ -15,8 +15,13 @@ from hypothesis import strategies as st
 import schemas
 from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import Betalingsinformasjon, Trekkpaalegg, Trekkstatus, TrekkstoerrelseForPeriode
-from producer.encode.avro import confluent_prefix, decimal_bytes, reference_encoder, single_object_prefix
-from producer.encode.compiled import compile_encoder
+from producer.encode.avro import (
+    compile_encoder,
+    confluent_prefix,
+    decimal_bytes,
+    reference_encoder,
+    single_object_prefix,
+)
 from producer.errors import RejectedTrekkpaaleggError
 
 RELEASED = schemas.versions("trekkpaalegg_versjon")

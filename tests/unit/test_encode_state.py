@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import schemas
 from producer.domain.state import OrderState, TrekkpliktigPosition
 from producer.encode import state
-from producer.errors import FatalError
+from trekkpaalegg.errors import FatalError
 
 longs = st.integers(0, 2**63 - 1)
 ints = st.integers(0, 2**31 - 1)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.verify.positions import KnownMissing
+from consumers.verify.topics import KnownMissing
 from producer.domain.state import NO_EVENT, EventCursor, OrderState, TrekkpliktigPosition
 from producer.encode import state
-from producer.errors import FatalError
-from producer.publish.state_records import event_cursor_record, lane_state_of, state_records
+from producer.publish.state import event_cursor_record, lane_state_of, state_records
+from trekkpaalegg.errors import FatalError
 
 ONE, OTHER = "311111111", "311111112"
 TOPIC, LANE = "t-positions", 3

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from producer.domain.undoing import Told
-from producer.publish.events import event_of, identity_of
+from producer.publish.recovery.hanging import event_of, identity_of
 
 ONE, STRANGER = b"311111111", b"399999999"
 

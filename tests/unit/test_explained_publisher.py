@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from producer.errors import FencedError, NotPermittedError, OutcomeUnknownError, RetryableError
-from producer.publish.explained import ExplainedPublisher
-from sandbox.fake_publisher import FakeKafka, Fault
+from producer.errors import FencedError, OutcomeUnknownError
+from producer.publish.availability import ExplainedPublisher
+from tests.kit.fakes.publisher import FakeKafka, Fault
+from trekkpaalegg.errors import RefusedError, RetryableError
 
 FULL = "look at the broker's disk"
 
@@ -57,7 +58,7 @@ def test_a_lane_that_cannot_be_taken_gets_the_reason_and_without_one_its_own_wor
         ExplainedPublisher(Failing(error), lambda: None).take()
 
 
-@pytest.mark.parametrize("error", [FencedError("another"), NotPermittedError("WRITE on topic t")])
+@pytest.mark.parametrize("error", [FencedError("another"), RefusedError("WRITE on topic t")])
 def test_what_says_all_by_itself_is_left_alone(error):
     publisher = ExplainedPublisher(Failing(error), never)
     with pytest.raises(type(error)) as raised:

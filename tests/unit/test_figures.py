@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from producer.domain.state import LaneState, OrderState, TrekkpliktigPosition
-from producer.figures import figures_of
-from producer.schedule import Schedule
+from producer.lane.lane import figures_of
+from producer.lane.schedule import Schedule
 
 ONE, TWO = "311111111", "322222222"
 

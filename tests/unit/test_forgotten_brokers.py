@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from consumers.admission import Admission
-from consumers.errors import ForgottenError
+from consumers.apply.retry import Admission
 from consumers.observe.port import NullObserver
-from consumers.stream.diagnosis import LastReason
-from consumers.stream.standing import Standing
-from producer.connection.brokers import Brokers
+from consumers.stream.health import Standing
+from trekkpaalegg.errors import ForgottenError
+from trekkpaalegg.kafka.brokers import Brokers
+from trekkpaalegg.kafka.diagnosis import LastReason
 
 COORDINATOR = {"GroupCoordinator": {"state": "INIT", "source": "logical"}}
 BOOTSTRAP = {"b:1/bootstrap": {"state": "CONNECT", "source": "configured"}}

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-import producer.giving_way
+import producer.lane.priority
 from producer.domain.trekkpaalegg import Origin
-from producer.giving_way import (
+from producer.lane.priority import (
     BULK_CALLS_WHEN_TOLD_MAX,
     LANES_WHEN_TOLD_MAX,
     MISSED_MAX,
@@ -18,10 +18,9 @@ from producer.giving_way import (
     TOLD_LATELY_SECONDS,
     GivingWay,
 )
-from producer.plan import TRANSACTION_ELEMENTS_MAX, TRANSACTION_ELEMENTS_WHEN_TOLD_MAX
-from producer.reading import Reading
-from sandbox.lane_stage import LaneStage
-from sandbox.turned_clock import TurnedClock
+from producer.lane.reading import TRANSACTION_ELEMENTS_MAX, TRANSACTION_ELEMENTS_WHEN_TOLD_MAX, Reading
+from tests.kit.stages.lane_stage import LaneStage
+from tests.kit.waiting import TurnedClock
 
 ONE, TWO = "311111111", "322222222"
 
@@ -105,8 +104,8 @@ def test_threads_have_short_turns_while_urgent_readings_come_and_the_interpreter
 
 
 def test_lane_without_a_turn_publishes_what_is_urgent_and_the_rest_when_it_has_one(monkeypatch):
-    monkeypatch.setattr(producer.giving_way, "MISSED_MAX", sys.maxsize)
-    monkeypatch.setattr(producer.giving_way, "TOLD_LATELY_SECONDS", float("inf"))
+    monkeypatch.setattr(producer.lane.priority, "MISSED_MAX", sys.maxsize)
+    monkeypatch.setattr(producer.lane.priority, "TOLD_LATELY_SECONDS", float("inf"))
     with LaneStage([ONE], own=[ONE, TWO]) as stage, ExitStack() as others:
         stage.start()
         stage.read(ONE)

@@ -18,8 +18,8 @@ from producer.domain.identifiers import (
     is_valid_kontonummer,
     is_valid_organisasjonsnummer,
 )
-from sandbox.fake_source import make_trekkpaalegg
-from sandbox.synthetic import synthetic_kidnummer, synthetic_kontonummer, synthetic_skyldner
+from sandbox.skatteetaten.generate import synthetic_kidnummer, synthetic_kontonummer, synthetic_skyldner
+from tests.kit.fakes.source import make_trekkpaalegg
 
 DIGITS = "10898312375"
 NUMBER = Foedselsnummer(DIGITS)

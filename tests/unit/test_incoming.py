@@ -7,9 +7,9 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from consumers.errors import UndecodableError
-from consumers.incoming import kept
-from sandbox.event_stream import incoming_of, make_stream
+from tests.kit.event_stream import incoming_of, make_stream
+from trekkpaalegg.errors import UndecodableError
+from trekkpaalegg.incoming import kept
 
 EVENT = incoming_of(make_stream(1, 1))[0].event
 

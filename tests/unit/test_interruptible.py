@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producer.commands.interruptible import run_interruptible
+from producer.cli.output import run_interruptible
 from producer.errors import FencedError
-from producer.exit_codes import StoppedError
+from trekkpaalegg.errors import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

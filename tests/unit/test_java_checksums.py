@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.java import FetchError, check_file
+from sandbox.servers.java import FetchError, check_file
 
 if TYPE_CHECKING:
     from pathlib import Path

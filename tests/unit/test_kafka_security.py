@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-import consumers.settings
-import producer.kafka_properties
-import producer.settings
-from consumers import kafka_security as of_consumers
-from consumers.errors import RefusedError
-from consumers.stream import diagnosis as diagnosis_of_consumers
-from producer import kafka_security as of_producer
-from producer.connection import diagnosis as diagnosis_of_producer
-from producer.errors import SettingsError
-from producer.kafka_security import security_faults, security_protocol
+import consumers.settings.model
+import producer.settings.kafka
+import producer.settings.model
+from trekkpaalegg.errors import RefusedError, SettingsError
+from trekkpaalegg.kafka.security import security_faults, security_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SASL = {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "we", "sasl.password": "secret-1"}
 
@@ -65,12 +60,12 @@ def test_sasl_without_tls_goes_where_it_is_asked_for_by_name() -> None:
     assert security_faults({"security.protocol": "sasl_plaintext", **SASL}, has_files=False) == []
 
 
-@pytest.mark.parametrize("load", [producer.settings.load_settings, consumers.settings.load_settings])
+@pytest.mark.parametrize("load", [producer.settings.model.load_settings, consumers.settings.model.load_settings])
 def test_both_programs_refuse_to_start_on_a_contradiction(load, tmp_path: Path) -> None:
     path = tmp_path / "kafka.properties"
     path.write_text("security.protocol=plaintext\nsasl.mechanism=PLAIN\nsasl.username=we\nsasl.password=secret-1\n")
     environ = {"KAFKA_BROKERS": "127.0.0.1:9092", "KAFKA_PROPERTIES_FILE": str(path)}
-    with pytest.raises((SettingsError, consumers.settings.SettingsError)) as raised:
+    with pytest.raises((SettingsError, consumers.settings.model.SettingsError)) as raised:
         load(None, environ)
     assert "security.protocol is plaintext, which does not use it" in str(raised.value)
     assert "secret-1" not in str(raised.value)
@@ -81,20 +76,19 @@ def test_consumers_speak_as_the_producer_does(tmp_path: Path) -> None:
     path.write_text("".join(f"{name}={value}\n" for name, value in SASL.items()))
     ca.write_text("-")
     environ = {"KAFKA_BROKERS": "127.0.0.1:9092", "KAFKA_PROPERTIES_FILE": str(path), "KAFKA_CA_PATH": str(ca)}
-    properties = consumers.settings.kafka_properties(consumers.settings.load_settings(None, environ))
+    properties = consumers.settings.model.kafka_properties(consumers.settings.model.load_settings(None, environ))
     assert properties["security.protocol"] == "sasl_ssl"
     assert properties["ssl.ca.location"] == str(ca)
-    assert Path(of_consumers.__file__).read_text() == Path(of_producer.__file__).read_text()
 
 
 def properties_of(program: str, path: Path) -> Callable[[], dict[str, str]]:
     """What gives the properties of a client that is made now, after a start with that file."""
     environ = {"KAFKA_BROKERS": "a:1", "KAFKA_PROPERTIES_FILE": str(path)}
     if program == "consumers":
-        of_consumer = consumers.settings.load_settings(None, environ)
-        return lambda: consumers.settings.kafka_properties(of_consumer)
-    of_one = producer.settings.load_settings(None, environ, needs=frozenset())
-    return lambda: producer.kafka_properties.kafka_properties(of_one)
+        of_consumer = consumers.settings.model.load_settings(None, environ)
+        return lambda: consumers.settings.model.kafka_properties(of_consumer)
+    of_one = producer.settings.model.load_settings(None, environ, needs=frozenset())
+    return lambda: producer.settings.kafka.kafka_properties(of_one)
 
 
 @pytest.mark.parametrize("program", ["producer", "consumers"])
@@ -123,9 +117,3 @@ def test_a_file_that_cannot_be_used_any_more_keeps_what_was_or_is_told(text: str
     assert of_one() == before
     with pytest.raises(RefusedError, match="KAFKA_PROPERTIES_FILE"):
         of_other()
-
-
-def test_producer_and_consumers_judge_connections_alike() -> None:
-    """They share no code, so the two copies are kept equal here."""
-    copies = [Path(module.__file__).read_text() for module in (diagnosis_of_consumers, diagnosis_of_producer)]
-    assert copies[0] == copies[1]

@@ -8,10 +8,11 @@ import time
 import msgspec
 import pytest
 
-from producer.errors import FatalError, RetryableError, SuspendedError
-from producer.round import RoundSchedule
-from sandbox.gated_source import GatedSource
-from sandbox.lane_stage import LaneStage, event
+from producer.errors import SuspendedError
+from producer.lane.schedule import RoundSchedule
+from tests.kit.fakes.gated_source import GatedSource
+from tests.kit.stages.lane_stage import LaneStage, event
+from trekkpaalegg.errors import FatalError, RetryableError
 
 ONE, TWO, THREE = "311111111", "322222222", "333333333"
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
 
 from producer.domain.trekkpaalegg import Rejected, RejectionReason, Trekkstatus
-from producer.errors import FencedError, OutcomeUnknownError, RetryableError, SuspendedError
-from sandbox.fake_publisher import Fault
-from sandbox.lane_stage import DAY, SECOND, LaneStage
+from producer.errors import FencedError, OutcomeUnknownError, SuspendedError
+from tests.kit.fakes.publisher import Fault
+from tests.kit.stages.lane_stage import DAY, SECOND, LaneStage
+from trekkpaalegg.errors import RetryableError
 
 EMPLOYERS = ("311111111", "322222222")
 MINUTE = 60 * SECOND

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from producer.domain.trekkpaalegg import Trekkstatus
-from sandbox.lane_stage import DAY, LaneStage, event
+from tests.kit.stages.lane_stage import DAY, LaneStage, event
 
 ONE, TWO = "311111111", "322222222"
 

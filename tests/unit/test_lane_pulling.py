@@ -6,14 +6,15 @@ from random import Random
 
 import pytest
 
+from producer.domain.requests import RESUME, SUSPEND
 from producer.domain.state import NO_EVENT
-from producer.domain.wish import RESUME, SUSPEND
-from producer.errors import FatalError, RetryableError, SuspendedError
+from producer.errors import SuspendedError
 from sandbox.altinn.event_log import SEEN, UPDATED, dialog_event
-from sandbox.fake_event_feed import FakeEventFeed
-from sandbox.gated_source import GatedSource
-from sandbox.lane_stage import LaneStage, event
-from sandbox.waiting import until
+from tests.kit.fakes.event_feed import FakeEventFeed
+from tests.kit.fakes.gated_source import GatedSource
+from tests.kit.stages.lane_stage import LaneStage, event
+from tests.kit.waiting import until
+from trekkpaalegg.errors import FatalError, RetryableError
 
 ONE, TWO = "311111111", "322222222"
 RANDOM = Random("ids")

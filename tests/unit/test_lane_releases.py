@@ -7,11 +7,12 @@ import threading
 import msgspec
 import pytest
 
-from producer.domain.wish import Wish
+from producer.domain.requests import Wish
 from producer.encode.signal import encode_wish
-from producer.errors import FatalError, RejectedTrekkpaaleggError, SuspendedError
-from sandbox.fake_publisher import Fault
-from sandbox.lane_stage import LaneStage, event
+from producer.errors import RejectedTrekkpaaleggError, SuspendedError
+from tests.kit.fakes.publisher import Fault
+from tests.kit.stages.lane_stage import LaneStage, event
+from trekkpaalegg.errors import FatalError
 
 ONE = "311111111"
 

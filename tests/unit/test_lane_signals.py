@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from producer.errors import RetryableError
-from producer.plan import TRANSACTION_ELEMENTS_WHEN_TOLD_MAX
-from sandbox.gated_source import GatedSource
-from sandbox.lane_stage import LaneStage
+from producer.lane.reading import TRANSACTION_ELEMENTS_WHEN_TOLD_MAX
+from tests.kit.fakes.gated_source import GatedSource
+from tests.kit.stages.lane_stage import LaneStage
+from trekkpaalegg.errors import RetryableError
 
 ONE, TWO, THREE = "311111111", "322222222", "333333333"
 

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from producer.domain.trekkpaalegg import Rejected, RejectionReason, Trekkstatus
-from producer.errors import AbortedError, FencedError, OutcomeUnknownError, RetryableError
+from producer.errors import AbortedError, FencedError, OutcomeUnknownError
 from producer.publish.port import Record
-from sandbox.fake_publisher import FakeLanePublisher, Fault, Outcome
-from sandbox.lane_stage import DAY, SECOND, Event, LaneStage, event
-from sandbox.waiting import until
+from tests.kit.fakes.publisher import FakeLanePublisher, Fault, Outcome
+from tests.kit.stages.lane_stage import DAY, SECOND, Event, LaneStage, event
+from tests.kit.waiting import until
+from trekkpaalegg.errors import RetryableError
 
 ONE, TWO, THREE = "311111111", "322222222", "333333333"
 

@@ -7,13 +7,14 @@ import threading
 import msgspec
 import pytest
 
-from producer.domain.wish import Wish
+from producer.domain.requests import Wish
 from producer.encode.signal import encode_wake_up, encode_wish
-from producer.errors import RetryableError, SuspendedError
-from producer.partitioning import lane_of
-from sandbox.fake_publisher import Fault
-from sandbox.gated_source import GatedSource
-from sandbox.lane_stage import LaneStage, event
+from producer.errors import SuspendedError
+from tests.kit.fakes.gated_source import GatedSource
+from tests.kit.fakes.publisher import Fault
+from tests.kit.stages.lane_stage import LaneStage, event
+from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.kafka.partitioning import lane_of
 
 ONE, TWO, THREE = "311111111", "322222222", "333333333"
 

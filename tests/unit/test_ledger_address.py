@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from consumers.errors import SettingsError
 from consumers.ledger.address import PostgresqlAddress, SqliteAddress, address_of
 from consumers.ledger.opening import open_engine, open_ledger
+from trekkpaalegg.errors import SettingsError
 
 SECRET = "hush-hush"
 

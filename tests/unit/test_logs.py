@@ -35,7 +35,7 @@ def lines() -> Iterator[Any]:
 
 
 def test_an_entry_is_one_json_object_with_its_fields(lines: Any) -> None:
-    structlog.get_logger("producer.lane").info("lane taken", lane=3, trekkpliktig="312345609", årsak="ø")
+    structlog.get_logger("producer.lane.lane").info("lane taken", lane=3, trekkpliktig="312345609", årsak="ø")
     (entry,) = lines()
     assert entry.pop("timestamp").endswith("Z")
     assert entry == {
@@ -44,7 +44,7 @@ def test_an_entry_is_one_json_object_with_its_fields(lines: Any) -> None:
         "trekkpliktig": "312345609",
         "årsak": "ø",
         "level": "info",
-        "logger": "producer.lane",
+        "logger": "producer.lane.lane",
     }
 
 

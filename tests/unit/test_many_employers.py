@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from producer.errors import SettingsError
-from producer.own import Own
-from producer.partitioning import lane_of
-from producer.settings import load_settings
-from producer.source.held_tokens import HeldToken, HeldTokens
-from producer.trekkpliktige_list import TrekkpliktigeList
+from producer.settings.model import load_settings
+from producer.settings.served import Own, TrekkpliktigeList
+from producer.source.auth.tokens import HeldToken, HeldTokens
+from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.kafka.partitioning import lane_of
 
 NUMBERS = [f"31{number:07d}" for number in range(60)]
 LANES = 6

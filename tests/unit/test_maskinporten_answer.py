@@ -7,9 +7,10 @@ import json
 import httpx
 import pytest
 
-from producer.errors import FatalError, ProducerError, RetryableError, SuspendedError
-from producer.source.answer import Answer
-from producer.source.token_answer import GrantUsedUpError, read_token
+from producer.errors import SuspendedError
+from producer.source.auth.maskinporten import GrantUsedUpError, read_token
+from producer.source.http import Answer
+from trekkpaalegg.errors import FatalError, RetryableError, TrekkpaaleggError
 
 NOW = 1_795_435_200.0
 
@@ -18,9 +19,9 @@ def answer(status: int, body: bytes, retry_after: str = "") -> Answer:
     return Answer(status, httpx.Headers({"retry-after": retry_after}), body)
 
 
-def refusal(status: int, error: str, description: str | None) -> ProducerError:
+def refusal(status: int, error: str, description: str | None) -> TrekkpaaleggError:
     body = json.dumps({"error": error, "error_description": description}).encode()
-    with pytest.raises(ProducerError) as caught:
+    with pytest.raises(TrekkpaaleggError) as caught:
         read_token(answer(status, body), NOW)
     return caught.value
 
@@ -73,7 +74,7 @@ def test_an_answer_without_a_usable_token_is_tried_again(body: bytes) -> None:
         ("MP-999", SuspendedError),
     ],
 )
-def test_codes_are_sorted_by_what_to_do_next(code: str, error_class: type[ProducerError]) -> None:
+def test_codes_are_sorted_by_what_to_do_next(code: str, error_class: type[TrekkpaaleggError]) -> None:
     error = refusal(400, "invalid_grant", f"{code}: 12345678901 er ukjent")
     assert type(error) is error_class
     assert code in str(error)

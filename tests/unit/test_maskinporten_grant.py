@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from producer.errors import SettingsError
-from producer.source.grant import Authentication, grant_claims, load_client_key, sign_grant
+from producer.source.auth.grant import Authentication, grant_claims, load_client_key, sign_grant
+from trekkpaalegg.errors import SettingsError
 
 TREKKPLIKTIG = "314159265"
 

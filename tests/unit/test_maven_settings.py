@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.maven_settings import central_mirror, mirrors_central
+from sandbox.servers.java import central_mirror, mirrors_central
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from producer.membership.standing import CUT_OFF_SECONDS_MIN, FENCE_SECONDS_MAX, OUT_SECONDS_MAX, Standing
+from producer.group.health import CUT_OFF_SECONDS_MIN, FENCE_SECONDS_MAX, OUT_SECONDS_MAX, Standing
 
 
 class Member:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from producer.domain.detection import Detection, Tally
+from producer.detect.decisions import Detection, Tally
 from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
@@ -20,12 +20,12 @@ from producer.domain.trekkpaalegg import (
     Trekkstatus,
     TrekkstoerrelseForPeriode,
 )
-from producer.errors import FatalError, RetryableError, SuspendedError
+from producer.errors import SuspendedError
 from producer.observe.http import Health
 from producer.observe.port import LaneFigures, NullObserver, Observer
-from producer.observe.process import ProcessFigures
-from producer.observe.prometheus import PrometheusObserver
-from sandbox.turned_clock import TurnedClock
+from producer.observe.prometheus import ProcessFigures, PrometheusObserver
+from tests.kit.waiting import TurnedClock
+from trekkpaalegg.errors import FatalError, RetryableError
 
 NOW = 1_795_000_000.0
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.domain.trekkpaalegg import Element, Rejected, RejectionReason
-from producer.errors import RetryableError
-from producer.source.paging import page_of
-from sandbox.fake_source import make_trekkpaalegg
+from producer.source.polling import page_of
+from tests.kit.fakes.source import make_trekkpaalegg
+from trekkpaalegg.errors import RetryableError
 
 TREKKPLIKTIG = "312345678"
 

@@ -9,9 +9,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 import consumers.stream.partitions
-from consumers.stream.diagnosis import LastReason
 from consumers.stream.partitions import answered, watermarks_of
-from producer.publish.partition_end import end_of
+from producer.publish.reader import end_of
+from trekkpaalegg.kafka.diagnosis import LastReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

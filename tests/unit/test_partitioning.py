@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.partitioning import lane_of, murmur2
+from trekkpaalegg.kafka.partitioning import lane_of, murmur2
 
 
 @pytest.mark.parametrize(

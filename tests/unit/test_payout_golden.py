@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pytest
 
-from consumers.event import Foedselsnummer
 from consumers.payout.deduction import Pay, Rounding, Rules, deductions_of
-from sandbox.examples import official_examples
-from sandbox.payroll_desk import example, order_of
+from sandbox.skatteetaten.examples import official_examples
+from tests.kit.payroll_desk import example, order_of
+from trekkpaalegg.event import Foedselsnummer
 
 
 class Case(NamedTuple):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from consumers.cli.exit_codes import ExitCode, ending_of
 from consumers.errors import InputError
-from consumers.exit_codes import ExitCode, ending_of
 from consumers.payout.gross_file import digest_of, parse_pay, read_pay
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
-from consumers.event import Foedselsnummer
 from consumers.ledger.payroll import Payee, Postering
 from consumers.payout.amelding import amelding_of
 from consumers.payout.check_digits import is_valid_kidnummer, is_valid_kontonummer, is_valid_organisasjonsnummer
@@ -24,7 +23,8 @@ from consumers.payout.payment import (
     payments_of,
 )
 from producer.domain import identifiers
-from sandbox.synthetic import synthetic_kidnummer, synthetic_kontonummer, synthetic_organisasjonsnummer
+from sandbox.skatteetaten.generate import synthetic_kidnummer, synthetic_kontonummer, synthetic_organisasjonsnummer
+from trekkpaalegg.event import Foedselsnummer
 
 RANDOM = Random(5)
 PAYER = Payer("Å & Sønner <AS>", synthetic_kontonummer(RANDOM), "DNBANOKK", "")

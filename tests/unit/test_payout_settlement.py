@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.errors import SettingsError
-from consumers.event import Foedselsnummer
 from consumers.ledger.payroll import LastPayment, Order, OrderPeriod, Payee, PayrollView, Postering
 from consumers.payout.amelding import amelding_of
 from consumers.payout.deduction import Pay, Payout, Rounding, Rules
 from consumers.payout.payment import betalingsoppdrag_of, payments_of
 from consumers.payout.settlement import Settlement, settle
+from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.event import Foedselsnummer
 
 ANNE, BO = Foedselsnummer("01810112345"), Foedselsnummer("02810112345")
 PAYEE = Payee("310000003", "176", "12345678903")

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.errors import RetryableError
-from producer.places import Places
-from sandbox.fake_membership import FakeGroup
-from sandbox.waiting import until
-from sandbox.worker_hall import WorkerHall
+from producer.group.slots import Places
+from tests.kit.fakes.membership import FakeGroup
+from tests.kit.stages.worker_hall import WorkerHall
+from tests.kit.waiting import until
+from trekkpaalegg.errors import RetryableError
 
 
 def places(most, count, stopping=None, beat=lambda: None):

@@ -7,16 +7,17 @@ from random import Random
 import msgspec
 import pytest
 
+from producer.domain.requests import Wish
 from producer.domain.state import TrekkpliktigPosition
 from producer.domain.trekkpaalegg import Origin
-from producer.domain.wish import Wish
-from producer.plan import (
+from producer.lane.reading import (
     ENDS_WAIT_SECONDS_MAX,
     READINGS_MAX,
     READINGS_MIN,
     TRANSACTION_ELEMENTS_MAX,
     TRANSACTION_ELEMENTS_WHEN_TOLD_MAX,
     LaneOptions,
+    Reading,
     begin_reading,
     ends_wait_seconds,
     first_to_publish,
@@ -27,9 +28,8 @@ from producer.plan import (
     readings_allowed,
     transaction_elements,
 )
-from producer.reading import Reading
 from producer.source.port import Page
-from sandbox.fake_source import make_trekkpaalegg
+from tests.kit.fakes.source import make_trekkpaalegg
 
 ONE = "311111111"
 NOW = 1_790_000_000_000_000

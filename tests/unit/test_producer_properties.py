@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.publish.producer_properties import producer_properties
+from producer.publish.kafka import producer_properties
 
 
 def made(**given):

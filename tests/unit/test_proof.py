@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from sandbox.generate import generate_versions, trekkpliktige
-from sandbox.proof.faults import Published, faults_of
-from sandbox.proof.source import version_from_json
+from sandbox.demo.proof import Published, faults_of, version_from_json
+from sandbox.skatteetaten.generate import generate_versions, trekkpliktige
 from sandbox.skatteetaten.wire import EVERY_SHAPE
 
 if TYPE_CHECKING:
-    from consumers.event import TrekkpaaleggVersjon
+    from trekkpaalegg.event import TrekkpaaleggVersjon
 
 FIRST, SECOND, THIRD = ("a", 1), ("a", 2), ("a", 3)
 

@@ -6,9 +6,9 @@ import pytest
 
 from producer.domain.state import OrderState, TrekkpliktigState
 from producer.domain.trekkpaalegg import Gone, Origin
-from producer.errors import RetryableError
-from producer.reading import FETCHES_MAX, PAGES_WAITING_MAX, Reading
+from producer.lane.reading import FETCHES_MAX, PAGES_WAITING_MAX, Reading
 from tests.unit.readings import BAD, EMPTY, ONE, page, reading_of, version
+from trekkpaalegg.errors import RetryableError
 
 
 def test_one_page_is_asked_for_at_a_time_each_from_the_highest_number_of_the_one_before():

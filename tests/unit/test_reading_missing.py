@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.by_number import MISSING_MAX, MISSING_PER_RANGE_MAX, some_missing
+from producer.detect.by_number import MISSING_MAX, MISSING_PER_RANGE_MAX, some_missing
 from producer.domain.state import OrderState, TrekkpliktigState
 from producer.domain.trekkpaalegg import Gone
 from tests.unit.readings import BAD, EMPTY, page, reading_of, version

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from producer.by_number import MISSING_MAX, Following, next_versions, vanished
+from producer.detect.by_number import MISSING_MAX, Following, next_versions, vanished
 from producer.domain.state import OrderState, TrekkpliktigState
 from producer.domain.trekkpaalegg import Failed, Gone, Trekkstatus
 from tests.unit.readings import BAD, EMPTY, ONE, page, reading_of, version

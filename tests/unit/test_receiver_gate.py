@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.receiver.gate import Gate, Refusal
+from producer.notifications.receiver import Gate, Refusal
 
 SECRET = "k" * 40
 ALTINN = "51.120.0.0/17"

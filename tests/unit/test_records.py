@@ -8,21 +8,21 @@ import msgspec
 import pytest
 
 import schemas
-from producer.detect import detect
-from producer.domain.detection import Context
+from producer.detect.decisions import Context
+from producer.detect.detect import detect
+from producer.detect.requests import grant
+from producer.domain.requests import Wish
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import Gone, Origin, Rejected, RejectionReason, Trekkstatus
-from producer.domain.wish import Wish
 from producer.encode.avro import reference_encoder, single_object_prefix
 from producer.encode.state import decode_answers
+from producer.lane.reading import Reading
 from producer.publish.port import ANY_PARTITION
-from producer.publish.state_records import LANE_COUNT_KEY, granted_records, lane_state_of
-from producer.reading import Reading
+from producer.publish.state import LANE_COUNT_KEY, granted_records, lane_state_of
 from producer.source.port import Page
-from producer.wishes import grant
-from sandbox.fake_publisher import FakeKafka
-from sandbox.fake_source import make_trekkpaalegg
-from sandbox.lane_stage import build_records
+from tests.kit.fakes.publisher import FakeKafka
+from tests.kit.fakes.source import make_trekkpaalegg
+from tests.kit.stages.lane_stage import build_records
 
 ONE = "311111111"
 LANE = 3

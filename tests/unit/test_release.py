@@ -8,14 +8,14 @@ from random import Random
 import msgspec
 import pytest
 
-from producer.detect import detect
+from producer.detect.decisions import VERSION_JUMP_MAX, Context
+from producer.detect.detect import detect
+from producer.detect.release import release
 from producer.domain.content import content_hash
-from producer.domain.detection import VERSION_JUMP_MAX, Context
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import Failed, Gone, Origin, Trekkstatus
 from producer.errors import RejectedTrekkpaaleggError
-from producer.release import release
-from sandbox.fake_source import make_trekkpaalegg
+from tests.kit.fakes.source import make_trekkpaalegg
 
 ONE, TWO = "311111111", "322222222"
 CONTEXT = Context(ONE, frozenset({ONE, TWO}), Origin.POLL, 1_790_000_000_000_000)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import KafkaException, Producer
 
-from producer.connection.renewal import Renewal, client_made_later
-from producer.errors import RetryableError, SettingsError
+from trekkpaalegg.errors import RetryableError, SettingsError
+from trekkpaalegg.kafka.renewal import Renewal, client_made_later
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,16 +7,15 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from consumers.apply import Rewriting, decide
-from consumers.commands.replay import moment_of, text_of
-from consumers.errors import SettingsError
-from consumers.incoming import Coordinates
+from consumers.apply.apply import Rewriting, decide
+from consumers.cli.replay import moment_of, text_of
 from consumers.ledger.port import StoredVersion
-from consumers.ledger.staging.port import Differences, TableDifference
-from consumers.replay.loss import losses_of, missing_of
-from consumers.replay.replay import Outcome
-from consumers.stream.whole_topic import Extent
-from sandbox.event_stream import incoming_of, make_stream
+from consumers.replay.replay import Outcome, losses_of, missing_of
+from consumers.replay.target import Differences, TableDifference
+from consumers.replay.topic import Extent
+from tests.kit.event_stream import incoming_of, make_stream
+from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.incoming import Coordinates
 
 TOPIC = "orders-versjoner"
 CURRENT = "orders-gjeldende"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.publish.replicas import Replicas, standstill_of
+from producer.publish.availability import Replicas, standstill_of
 
 
 def test_nothing_is_said_of_partitions_that_can_be_written_to():

@@ -7,14 +7,15 @@ import time
 
 import pytest
 
-from producer.errors import ProducerError, RetryableError, SuspendedError
+from producer.errors import SuspendedError
 from producer.retry import CALL_TRIES, call_retries
+from trekkpaalegg.errors import RetryableError, TrekkpaaleggError
 
 
 class Troubled:
     """Fails with each error in turn, then gives its result."""
 
-    def __init__(self, *errors: ProducerError) -> None:
+    def __init__(self, *errors: TrekkpaaleggError) -> None:
         self.errors = list(errors)
         self.calls = 0
 
@@ -45,7 +46,7 @@ def test_the_last_error_is_raised_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("error", [SuspendedError("403"), RetryableError("later", retry_after_seconds=60)])
-def test_what_does_not_pass_in_seconds_is_raised_at_once(error: ProducerError) -> None:
+def test_what_does_not_pass_in_seconds_is_raised_at_once(error: TrekkpaaleggError) -> None:
     troubled = Troubled(error)
     with pytest.raises(type(error)):
         call_retries(threading.Event())(troubled)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.round import ROUND_PAUSE_SECONDS_MAX, ROUND_TRIES_MAX, ErrandSchedule, RoundSchedule
+from producer.lane.schedule import ROUND_PAUSE_SECONDS_MAX, ROUND_TRIES_MAX, ErrandSchedule, RoundSchedule
 from tests.unit.schedules import take_all
 
 ONE, TWO, THREE = "311111111", "322222222", "333333333"

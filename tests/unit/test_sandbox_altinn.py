@@ -12,7 +12,7 @@ from sandbox.altinn.event_log import CREATED, RESOURCE, UPDATED, EventLog
 from sandbox.altinn.state import Altinn, ApiFault, Behaviour, Subscription
 from sandbox.altinn.tokens import AltinnTokens
 from sandbox.skatteetaten.state import Skatteetaten
-from sandbox.turned_clock import TurnedClock
+from tests.kit.waiting import TurnedClock
 
 EMPLOYER, OTHER = "310000025", "310000033"
 SUBJECT = f"urn:altinn:organization:identifier-no:{EMPLOYER}"

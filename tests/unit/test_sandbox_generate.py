@@ -14,8 +14,8 @@ from producer.domain.identifiers import (
     is_valid_kontonummer,
     is_valid_organisasjonsnummer,
 )
-from sandbox.examples import official_examples
-from sandbox.generate import generate_versions, trekkpliktige
+from sandbox.skatteetaten.examples import official_examples
+from sandbox.skatteetaten.generate import generate_versions, trekkpliktige
 from sandbox.skatteetaten.wire import EVERY_SHAPE, Shape, restyled, shaped
 
 

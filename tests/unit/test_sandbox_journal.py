@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.journal import Journal
-from sandbox.outside import OutsideWorld
-from sandbox.place import Place, read_client_key
+from sandbox.control.world import OutsideWorld, Place, read_client_key
+from sandbox.skatteetaten.journal import Journal
 from sandbox.skatteetaten.state import Skatteetaten
-from sandbox.traffic import Traffic
+from sandbox.skatteetaten.traffic import Traffic
 
 if TYPE_CHECKING:
     from pathlib import Path

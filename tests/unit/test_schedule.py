@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.schedule import (
+from producer.lane.schedule import (
     FAILING_PAUSE_SECONDS,
     FAILING_PAUSE_SECONDS_MAX,
     SUSPENDED_PAUSE_SECONDS,

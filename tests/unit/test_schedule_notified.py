@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.schedule import NOTIFIED_IN_A_ROW_MAX, VAIN_PAUSE_SECONDS_MAX
+from producer.lane.schedule import NOTIFIED_IN_A_ROW_MAX, VAIN_PAUSE_SECONDS_MAX
 from tests.unit.schedules import schedule_of, take_all
 
 ONE, TWO, THREE = "311111111", "322222222", "333333333"

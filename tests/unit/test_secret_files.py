@@ -9,11 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-import consumers.errors
-import consumers.settings
-import producer.errors
-import producer.settings
-from consumers.verify.source_settings import load_source_settings
+import consumers.settings.model
+import producer.settings.model
+from consumers.verify.source import load_source_settings
+from trekkpaalegg.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +26,10 @@ SOURCE = {
     "MASKINPORTEN_WELL_KNOWN_URL": "https://maskinporten.example.no/.well-known/oauth-authorization-server",
 }
 LOADERS: dict[str, Callable[..., Any]] = {
-    "producer": lambda environ: producer.settings.load_settings(None, environ, needs=frozenset()),
-    "consumers": lambda environ: consumers.settings.load_settings(None, environ, needs_kafka=False),
+    "producer": lambda environ: producer.settings.model.load_settings(None, environ, needs=frozenset()),
+    "consumers": lambda environ: consumers.settings.model.load_settings(None, environ, needs_kafka=False),
 }
-ERRORS = (producer.errors.SettingsError, consumers.errors.SettingsError)
+ERRORS = (SettingsError, SettingsError)
 
 each_side = pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS.keys())
 
@@ -69,8 +68,8 @@ def test_every_secret_may_be_a_file(tmp_path: Path) -> None:
         "TREKKPAALEGG_WEBHOOK_SECRET_FILE",
         "TREKKPAALEGG_FORWARD_SECRET_FILE",
     }
-    assert wanted <= producer.settings.SECRET_FILE_NAMES
-    assert producer.settings.SECRET_FILE_NAMES <= consumers.settings.KNOWN_NAMES
+    assert wanted <= producer.settings.model.SECRET_FILE_NAMES
+    assert producer.settings.model.SECRET_FILE_NAMES <= consumers.settings.model.KNOWN_NAMES
     (tmp_path / "key").write_text(json.dumps(JWK), encoding="utf-8")
     (tmp_path / "secret").write_text("hush", encoding="utf-8")
     settings = LOADERS["producer"](
@@ -88,7 +87,7 @@ def test_the_proof_against_the_source_takes_its_key_from_the_file(tmp_path: Path
     settings = load_source_settings(None, {**SOURCE, "MASKINPORTEN_CLIENT_JWK_FILE": str(tmp_path / "key")})
     assert settings.key.header == {"kid": "k"}
     (tmp_path / "key").unlink()
-    with pytest.raises(consumers.errors.SettingsError) as caught:
+    with pytest.raises(SettingsError) as caught:
         load_source_settings(None, {**SOURCE, "MASKINPORTEN_CLIENT_JWK_FILE": str(tmp_path / "key")})
     (fault,) = caught.value.faults
     assert "MASKINPORTEN_CLIENT_JWK_FILE: there is no file" in fault
@@ -133,8 +132,8 @@ def test_a_folder_is_no_secret(load: Callable[..., Any], tmp_path: Path) -> None
 
 
 def test_what_is_missing_is_not_told_beside_its_broken_file() -> None:
-    with pytest.raises(producer.errors.SettingsError) as caught:
-        producer.settings.load_settings(
+    with pytest.raises(SettingsError) as caught:
+        producer.settings.model.load_settings(
             None, {**SOURCE, "MASKINPORTEN_CLIENT_JWK_FILE": "/nowhere"}, needs=frozenset({"api", "maskinporten"})
         )
     (fault,) = caught.value.faults

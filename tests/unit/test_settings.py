@@ -9,10 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from producer.errors import SettingsError
-from producer.kafka_properties import kafka_properties
-from producer.properties_file import REFUSED_PROPERTIES, parse_properties
-from producer.settings import ALL_NEEDS, SETTING_NAMES, load_settings
+from producer.settings.kafka import kafka_properties
+from producer.settings.model import ALL_NEEDS, SETTING_NAMES, load_settings
+from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.kafka.properties_file import REFUSED_PROPERTIES, parse_properties
 
 if TYPE_CHECKING:
     from pathlib import Path

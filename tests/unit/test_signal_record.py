@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.domain.wish import KINDS, WakeUp, Wish
+from producer.domain.requests import KINDS, WakeUp, Wish
 from producer.encode.signal import (
     VALUE_BYTES_MAX,
     InvalidSignalError,

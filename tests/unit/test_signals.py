@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.signals import SignalOffsets
+from producer.lane.intake import SignalOffsets
 
 ONE, TWO = "311111111", "322222222"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from producer.errors import RetryableError, SuspendedError
-from producer.source.answer import Answer, retry_after_seconds
-from producer.source.refusal import refusal_of, refusal_of_version
+from producer.errors import SuspendedError
+from producer.source.client import refusal_of, refusal_of_version
+from producer.source.http import Answer, retry_after_seconds
+from trekkpaalegg.errors import RetryableError
 
 NOW = 1_795_435_200.0  # 2026-11-23T12:00:00Z
 

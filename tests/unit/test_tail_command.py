@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.exceptions import Abort, Exit, TyperException
 
-from consumers.cli import run_command
-from consumers.commands.output import PROGRAM
-from consumers.errors import FatalError, RetryableError, SettingsError, UndecodableError
-from consumers.exit_codes import ExitCode, StoppedError, ending_of
-from consumers.settings import (
+from consumers.cli.exit_codes import ExitCode, ending_of
+from consumers.cli.main import run_command
+from consumers.cli.output import PROGRAM
+from consumers.settings.model import (
     KNOWN_NAMES,
     PRODUCER_SETTINGS,
     REFUSED_PROPERTIES,
@@ -21,9 +20,10 @@ from consumers.settings import (
     kafka_properties,
     load_settings,
 )
-from producer import properties_file as producers
-from producer.settings import SECRET_FILE_NAMES
-from producer.settings import SETTING_NAMES as PRODUCERS_NAMES
+from producer.settings.model import SECRET_FILE_NAMES
+from producer.settings.model import SETTING_NAMES as PRODUCERS_NAMES
+from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, StoppedError, UndecodableError
+from trekkpaalegg.kafka import properties_file as producers
 
 if TYPE_CHECKING:
     from pathlib import Path

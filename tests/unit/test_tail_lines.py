@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
-from consumers.readable import Seen, Undecodable, document_of, line_of, masked
-from consumers.tail import LineScreen, Selection, TailOptions, Tally
+from consumers.stream.readable import Seen, Undecodable, document_of, line_of, masked
+from consumers.tail.tail import LineScreen, Selection, TailOptions, Tally
+from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 
 PERSON = "12928312345"
 EVENT = TrekkpaaleggVersjon(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producer.errors import SettingsError
-from producer.settings import load_settings
-from producer.trekkpliktige import Trekkpliktig, parse_trekkpliktige_file
-from producer.trekkpliktige_list import TrekkpliktigeList
+from producer.settings.model import load_settings
+from producer.settings.served import TrekkpliktigeList
+from producer.settings.trekkpliktige import Trekkpliktig, parse_trekkpliktige_file
+from trekkpaalegg.errors import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path

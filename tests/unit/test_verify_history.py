@@ -9,14 +9,20 @@ from random import Random
 
 import pytest
 
-from consumers.commands.verify import document_of, line_of
-from consumers.verify.content import Content, UnreadableRowError, hundredths, micros_of
-from consumers.verify.current import Current
-from consumers.verify.elements import UnreadableElementError, comparable, content_of_element
+from consumers.cli.verify import document_of, line_of
+from consumers.verify.content import (
+    Content,
+    UnreadableElementError,
+    UnreadableRowError,
+    comparable,
+    content_of_element,
+    hundredths,
+    micros_of,
+)
 from consumers.verify.findings import PROMISES, Check, Difference, Proof, masked
-from consumers.verify.history import History, Message, complete
-from consumers.verify.positions import KnownMissing
-from consumers.verify.sums import ExpectedSums
+from consumers.verify.history import Current, History, Message, complete
+from consumers.verify.ledger import ExpectedSums
+from consumers.verify.topics import KnownMissing
 from producer.domain.state import OrderState
 from producer.encode.state import encode_order_state
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumers.cli import run_command
-from consumers.commands.output import PROGRAM
-from consumers.errors import SettingsError
-from consumers.exit_codes import ExitCode
-from consumers.verify.source_settings import load_source_settings
+from consumers.cli.exit_codes import ExitCode
+from consumers.cli.main import run_command
+from consumers.cli.output import PROGRAM
+from consumers.verify.source import load_source_settings
+from trekkpaalegg.errors import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from producer.domain import warnings
 from producer.domain.identifiers import Foedselsnummer, is_valid_kidnummer
 from producer.domain.trekkpaalegg import Trekkpaalegg, Trekkstatus, TrekkstoerrelseForPeriode
 from producer.domain.warnings import warnings_of
-from sandbox.fake_source import make_trekkpaalegg
+from tests.kit.fakes.source import make_trekkpaalegg
 
 PLAIN = make_trekkpaalegg("314159265", Random(1), sekvensnummer=1)
 PAYMENT = PLAIN.betalingsinformasjon

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.webhook.answer import RETRY_AFTER_SECONDS_MAX, Meaning, Outcome, outcome_of, retry_after_seconds
-from consumers.webhook.decide import HOLD_SECONDS_MAX, Again, Deliver, Park, Patience, Stop, decide
-from consumers.webhook.schedule import Waiting
+from consumers.webhook.delivery import RETRY_AFTER_SECONDS_MAX, Meaning, Outcome, outcome_of, retry_after_seconds
+from consumers.webhook.schedule import HOLD_SECONDS_MAX, Again, Deliver, Park, Patience, Stop, Waiting, decide
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 PATIENCE = Patience()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from consumers.observe.health import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER
 from consumers.observe.port import Look, Other
-from consumers.observe.standing import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER
-from consumers.webhook.answer import Meaning
-from consumers.webhook.kept import Kept
-from consumers.webhook.observer import NullObserver, Observer
-from consumers.webhook.prometheus import PrometheusObserver
-from consumers.webhook.standing import ForwarderStanding
-from sandbox.turned_clock import TurnedClock
+from consumers.webhook.delivery import Meaning
+from consumers.webhook.observe import ForwarderStanding, NullObserver, Observer, PrometheusObserver
+from consumers.webhook.store import Kept
+from tests.kit.waiting import TurnedClock
 
 NOW = 1_795_000_000.0
 AT_END = Look(partitions=frozenset({0}), ends={0: 10}, partition_count=1, is_reachable=True, is_member=True)

@@ -14,14 +14,12 @@ from cloudevents.core.bindings.http import HTTPMessage, from_structured
 from cloudevents.core.formats.json import JSONFormat
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from consumers.errors import SettingsError, UndecodableError
-from consumers.event import Foedselsnummer, TrekkpaaleggVersjon
-from consumers.incoming import Coordinates
-from consumers.webhook.address import address_fault, shown
-from consumers.webhook.cloudevent import CONTENT_TYPE, Parcel, parcel_of
-from consumers.webhook.message import order_of
-from consumers.webhook.signing import PREFIX, Signer, new_secret
-from sandbox.event_stream import event_encoder, incoming_of, make_stream
+from consumers.webhook.cloudevent import CONTENT_TYPE, Parcel, order_of, parcel_of
+from consumers.webhook.delivery import PREFIX, Signer, address_fault, new_secret, shown
+from tests.kit.event_stream import event_encoder, incoming_of, make_stream
+from trekkpaalegg.errors import SettingsError, UndecodableError
+from trekkpaalegg.event import Foedselsnummer, TrekkpaaleggVersjon
+from trekkpaalegg.incoming import Coordinates
 
 (PUBLICATION,) = make_stream(1, 1, versions_max=1)
 (INCOMING,) = incoming_of([PUBLICATION])

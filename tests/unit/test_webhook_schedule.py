@@ -5,9 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.webhook.answer import Meaning, Outcome
-from consumers.webhook.decide import Again, Deliver, Park, Patience, Stop, decide
-from consumers.webhook.schedule import Schedule, Waiting
+from consumers.webhook.delivery import Meaning, Outcome
+from consumers.webhook.schedule import Again, Deliver, Park, Patience, Schedule, Stop, Waiting, decide
 
 PATIENCE = Patience(attempts_max=3, first_pause_seconds=1.0, longest_pause_seconds=8.0)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from producer.domain.trekkpaalegg import Trekkpaalegg, Trekkstatus
-from producer.source.wire import read_elements
+from producer.source.parse.page import read_elements
 from tests.unit.wire_elements import (
     BETALINGSINFORMASJON,
     MISSING,

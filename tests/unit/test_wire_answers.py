@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from producer.domain.trekkpaalegg import Rejected, Trekkpaalegg
-from producer.errors import RetryableError
-from producer.source.wire import read_elements, read_trekkpaalegg
+from producer.source.parse.page import read_elements, read_trekkpaalegg
 from tests.unit.wire_elements import OTHER, PLAIN, SKYLDNER, TREKKPLIKTIG, changed, encoded
+from trekkpaalegg.errors import RetryableError
 
 
 @pytest.mark.parametrize("body", [b"", b" \r\n", b"[]", b" [ ] ", b"\xef\xbb\xbf[]"])

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from producer.domain.trekkpaalegg import Rejected, RejectionReason, Trekkpaalegg
 from producer.domain.warnings import WARNINGS, warnings_of
-from producer.errors import RetryableError
-from producer.source.paging import page_of
-from producer.source.tolerant import read_tolerantly
-from producer.source.wire import read_elements, read_trekkpaalegg
+from producer.source.parse.page import read_elements, read_trekkpaalegg
+from producer.source.parse.tolerant import read_tolerantly
+from producer.source.polling import page_of
+from trekkpaalegg.errors import RetryableError
 
 TREKKPLIKTIG = "312345678"
 OK = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from producer.detect.requests import WISHES_MAX, grant, with_progress, without
+from producer.domain.requests import Wish
 from producer.domain.state import TrekkpliktigPosition
-from producer.domain.wish import Wish
-from producer.wishes import WISHES_MAX, grant, with_progress, without
 
 NOW = 1_790_000_000_000_000
 FAR = TrekkpliktigPosition(250, NOW - 5)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from producer.domain.answered import AnsweredWishes
-from producer.domain.wish import Wish
+from producer.domain.requests import AnsweredWishes, Wish
 from producer.encode.signal import encode_wish
-from sandbox.lane_stage import LaneStage
+from tests.kit.stages.lane_stage import LaneStage
 
 ONE, TWO = "311111111", "322222222"
 SUSPEND, RESUME = (encode_wish(Wish(kind, kind, 7)) for kind in ("suspend", "resume"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from producer.errors import FatalError, FencedError, RetryableError, SettingsError
-from producer.worker import WorkerTimes
-from sandbox.fake_membership import FakeGroup
-from sandbox.waiting import for_a_while, until
-from sandbox.worker_hall import WorkerHall
+from producer.errors import FencedError
+from producer.group.worker import WorkerTimes
+from tests.kit.fakes.membership import FakeGroup
+from tests.kit.stages.worker_hall import WorkerHall
+from tests.kit.waiting import for_a_while, until
+from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 
 
 def test_each_lane_that_is_given_is_started_from_its_first_open_signal():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from producer.errors import FatalError, RetryableError
-from producer.worker import ALONE_TRIES_MAX, WorkerTimes
-from sandbox.fake_membership import FakeGroup
-from sandbox.waiting import for_a_while, until
-from sandbox.worker_hall import TIMES, WorkerHall
+from producer.group.worker import ALONE_TRIES_MAX, WorkerTimes
+from tests.kit.fakes.membership import FakeGroup
+from tests.kit.stages.worker_hall import TIMES, WorkerHall
+from tests.kit.waiting import for_a_while, until
+from trekkpaalegg.errors import FatalError, RetryableError
 
 
 def test_lane_that_works_for_a_while_between_its_failures_is_never_given_up():

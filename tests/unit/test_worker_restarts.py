@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from producer.errors import FatalError, FencedError, OutcomeUnknownError, RetryableError
-from producer.worker import WorkerTimes
-from sandbox.fake_membership import FakeGroup
-from sandbox.waiting import for_a_while, until
-from sandbox.worker_hall import TIMES, WorkerHall
+from producer.errors import FencedError, OutcomeUnknownError
+from producer.group.worker import WorkerTimes
+from tests.kit.fakes.membership import FakeGroup
+from tests.kit.stages.worker_hall import TIMES, WorkerHall
+from tests.kit.waiting import for_a_while, until
+from trekkpaalegg.errors import FatalError, RetryableError
 
 
 def test_transaction_of_unknown_outcome_starts_the_lane_again_with_a_new_task_from_what_was_open():

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from producer.domain.trekkpaalegg import Rejected, Trekkpaalegg
-from producer.source.wire import read_elements
+from producer.source.parse.page import read_elements
 
 TREKKPLIKTIG = "312345678"
 SKYLDNER = "12345678901"

@@ -1,4 +1,4 @@
-"""Alembic's entry: the connection and version table that `consumers.ledger.steps` gives in, all steps run on it."""
+"""Alembic's entry: the connection and version table that `consumers.ledger.migrating` gives in, all steps run on it."""
 
 from alembic import context
 

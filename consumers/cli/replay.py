@@ -1,0 +1,181 @@
+"""`replay`: a ledger's URL in, the ledger rebuilt from the topic and swapped in out, with progress."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003  typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT
+from consumers.bootstrap import decoding, ledger_url, topic_of
+from consumers.cli.exit_codes import ExitCode
+from consumers.cli.output import PROGRAM, note, stopped_by_signals, write
+from consumers.ledger.address import address_of
+from consumers.replay.replay import Replay, ReplayOptions, Stream
+from consumers.settings.model import kafka_properties, load_settings
+from trekkpaalegg.errors import SettingsError, StoppedError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from consumers.replay.replay import Outcome
+
+_PHASES = frozenset({"comparing", "swapping"})
+_QUIET = _PHASES | {"partitions assigned", "partitions given up"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(epilog=f"Example: {PROGRAM} replay --ledger postgresql://payroll@localhost/payroll")(replay)
+
+
+def replay(  # noqa: PLR0913 - one parameter for each option
+    *,
+    ledger: Annotated[
+        str | None,
+        typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL"),
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="`beginning`, or a time, in UTC unless it says otherwise: 2026-11-01T00:00Z. From a time on it mends"
+            " a copy of the live ledger.",
+            metavar="beginning|TIME",
+        ),
+    ] = "beginning",
+    newest_only: Annotated[
+        bool, typer.Option("--newest-only", help="The current state alone, from …-gjeldende: fast, no history.")
+    ] = False,
+    swap: Annotated[bool, typer.Option("--swap/--compare", help="Swap it in, or only say what differs.")] = True,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on though the topic no longer has all that the ledger needs.")
+    ] = False,
+    undecodable_max: Annotated[
+        int, typer.Option(min=0, help="Stop when more messages than this cannot be decoded.")
+    ] = UNDECODABLE_MAX_DEFAULT,
+    batch_max: Annotated[
+        int, typer.Option(min=1, help="Messages in one SQL transaction, at most.")
+    ] = BATCH_RECORDS_MAX,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
+    ] = None,
+) -> int:
+    """Rebuild a ledger beside the live one, say what differs, and swap it in. Interrupted, it goes on the next time.
+
+    What payouts withheld stays. The live consumer may run on. Where there is no ledger yet, one is made and filled.
+    """
+    settings = load_settings(env_file, os.environ)
+    begins = moment_of(start, datetime.now(UTC))
+    if begins is not None and newest_only:
+        raise SettingsError(["--from: gjeldende has no history to begin in; leave --newest-only or --from"])
+    options = ReplayOptions(begins, newest_only, undecodable_max, swap, accept_loss, batch_max)
+    url = ledger_url(ledger, settings)
+    address_of(url)  # so that a wrong one is told before Kafka is asked
+    topics = topic_of(settings, newest_only=False), topic_of(settings, newest_only=True)
+    with stopped_by_signals() as stopping, _Watch() as watch, decoding(settings) as decoder:
+        begun = Replay(Stream(kafka_properties(settings), *topics), decoder, options, stopping, watch)
+        try:
+            outcome = begun.run(url)
+        except StoppedError:
+            note("the live ledger is as it was; started again with the same options the replay goes on where it was")
+            raise
+    if as_json:
+        write(msgspec.json.encode(outcome).decode() + "\n")
+    else:
+        write(text_of(outcome, history=not newest_only))
+    return ExitCode.DONE
+
+
+def moment_of(text: str, now: datetime) -> datetime | None:
+    """The time that `--from` gives; None for the beginning. Raises `SettingsError`. Pure."""
+    if text == "beginning":
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SettingsError(["--from: give `beginning`, or a time such as 2026-11-01T00:00Z"]) from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment.timestamp() < 0 or moment > now:
+        raise SettingsError(["--from: give a time between 1970 and now, or `beginning`"])
+    return moment
+
+
+def text_of(outcome: Outcome, *, history: bool) -> str:
+    """What happened, in lines. `history`: whether there is any in what was replayed. Pure."""
+    lines = [f"{outcome.events} events replayed{', going on where one was interrupted' if outcome.continued else ''}"]
+    lines += [f"LOST: {loss}" for loss in outcome.losses]
+    if outcome.undecodable:
+        lines.append(f"{outcome.undecodable} could not be decoded; `{PROGRAM} retry` tries them again")
+    lines += [
+        f"{each.table}: {each.only_live} rows only in the live ledger, {each.only_fresh} only in the replayed one, "
+        f"{each.changed} differ"
+        for each in outcome.differences.counts
+    ]
+    lines += [f"  {line}" for line in outcome.differences.shown]
+    if not outcome.differences:
+        lines.append("the live ledger was equal to it in every row that was replayed")
+    for offsets, place in ((outcome.live_ahead, "ahead of it"), (outcome.live_behind, "behind it")):
+        if offsets:
+            lines.append(f"the live ledger was {offsets} offsets {place} then, which may be all that differs")
+    if not history:
+        lines.append("newest versions only: the replayed ledger has no history")
+    lines.append("swapped in" if outcome.swapped else "not swapped in: the live ledger is as it was")
+    return "\n".join(lines) + "\n"
+
+
+class _Watch:
+    """A bar with rate and time left on a terminal, and remarks on stderr."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._quiet = _QUIET | {"applied"} if console.is_terminal else _QUIET
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} offsets/s"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._offsets = 0
+        self._task = self._bar.add_task("reading", total=None, rate="…")
+
+    def begin(self, *, continued: bool) -> None:
+        """See `ReplayWatch`."""
+        if continued:
+            note("going on with a replay that was interrupted")
+
+    def expect(self, offsets: int) -> None:
+        """See `ReplayWatch`."""
+        self._offsets += offsets
+        self._bar.update(self._task, total=self._offsets)
+
+    def advance(self, offsets: int) -> None:
+        """See `ReplayWatch`."""
+        speed = self._bar.tasks[0].speed
+        self._bar.update(self._task, advance=offsets, rate="…" if speed is None else f"{speed:.0f}")
+
+    def tell(self, event: str, **details: object) -> None:
+        """See `ReplayWatch`."""
+        if event in _PHASES:
+            self._bar.update(self._task, description=event)
+        if event not in self._quiet:
+            note(" ".join([event, *(f"{name}={value}" for name, value in details.items())]))
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()

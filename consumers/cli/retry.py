@@ -1,0 +1,52 @@
+"""`retry`: a ledger's URL in, the messages that could not be decoded tried again, and what remains told out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path  # noqa: TC003  typer reads the annotations
+from typing import Annotated
+
+import typer
+
+from consumers.apply.undecodable import retry_undecodable
+from consumers.bootstrap import decoding, ledger_url
+from consumers.cli.exit_codes import ExitCode
+from consumers.cli.output import PROGRAM, note, write
+from consumers.ledger.opening import open_ledger
+from consumers.settings.model import load_settings
+
+_SHOWN_MAX = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(epilog=f"Example: {PROGRAM} retry --ledger postgresql://payroll@localhost/payroll")(retry)
+
+
+def retry(
+    *,
+    ledger: Annotated[
+        str | None,
+        typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL"),
+    ] = None,
+    env_file: Annotated[
+        Path | None,
+        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
+    ] = None,
+) -> int:
+    """Try all messages again that could not be decoded, and apply those that now can be. 1 when some remain."""
+    settings = load_settings(env_file, os.environ)
+    url = ledger_url(ledger, settings)
+    with decoding(settings) as decoder:
+        opened = open_ledger(url)
+        try:
+            outcome = retry_undecodable(opened, decoder)
+        finally:
+            opened.close()
+    for message in outcome.remaining[:_SHOWN_MAX]:
+        place = message.coordinates
+        note(f"{place.topic}/{place.partition}/{place.offset}: {message.reason}")
+    if len(outcome.remaining) > _SHOWN_MAX:
+        note(f"… and {len(outcome.remaining) - _SHOWN_MAX} more")
+    write(f"{outcome.applied} applied, {len(outcome.remaining)} remain\n")
+    return ExitCode.FAILED if outcome.remaining else ExitCode.DONE

@@ -1,0 +1,125 @@
+"""`run`: a ledger's URL in, events applied to it until told to stop out, and what happens told on stderr."""
+
+from __future__ import annotations
+
+import gc
+import os
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path  # noqa: TC003  typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+import typer
+
+from consumers.apply.retry import Asking
+from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, LedgerThread, Worker, WorkerOptions
+from consumers.bootstrap import decoding, ledger_url, observing, subscribe, topic_of
+from consumers.cli.exit_codes import ExitCode
+from consumers.cli.output import PROGRAM, stopped_by_signals
+from consumers.ledger.opening import open_ledger
+from consumers.observe.logs import configure_logs
+from consumers.observe.port import Other
+from consumers.settings.model import load_settings
+from trekkpaalegg.errors import StoppedError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+
+    from consumers.ledger.port import Ledger
+    from consumers.settings.model import Settings
+
+_CLOSE_SECONDS_MAX = 1.0
+_COLLECTED_AFTER = (200_000, 20, 50)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(epilog=f"Example: {PROGRAM} run --ledger postgresql://payroll@localhost/payroll")(run)
+
+
+def run(
+    *,
+    ledger: Annotated[
+        str | None,
+        typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL"),
+    ] = None,
+    newest_only: Annotated[
+        bool, typer.Option("--newest-only", help="No history: read …-gjeldende, keep only newest versions.")
+    ] = False,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="End when all is applied that was committed at the start.")
+    ] = False,
+    undecodable_max: Annotated[
+        int, typer.Option(min=0, help="Stop when the ledger holds more messages that could not be decoded.")
+    ] = UNDECODABLE_MAX_DEFAULT,
+    batch_max: Annotated[
+        int, typer.Option(min=1, help="Messages in one SQL transaction, at most.")
+    ] = BATCH_RECORDS_MAX,
+    env_file: Annotated[
+        Path | None,
+        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
+    ] = None,
+) -> int:
+    """Apply events to a ledger, each once, for ever. Several may share the work on one ledger; SIGTERM ends it."""
+    settings = load_settings(env_file, os.environ)
+    url = ledger_url(ledger, settings)
+    configure_logs()
+    options = WorkerOptions(
+        newest_only=newest_only,
+        until_end=until_end,
+        undecodable_max=undecodable_max,
+        batch_records_max=batch_max,
+        waits_at_start=settings.consumer_http_port is not None and not until_end,
+    )
+    with stopped_by_signals() as stopping, _seldom_collecting():
+        work(settings, url, options, stopping, structlog.get_logger().info)
+        if until_end and stopping.is_set():
+            raise StoppedError
+    return ExitCode.DONE
+
+
+def work(
+    settings: Settings,
+    url: str,
+    options: WorkerOptions,
+    stopping: threading.Event,
+    tell: Callable[..., None],
+    open_at: Callable[[str], Ledger] = open_ledger,
+) -> None:
+    """Apply events to the ledger at `url` until `stopping` is set. Raises as `Worker.run` and `open_ledger`.
+
+    `tell(event, **details)` is called with what people may want to know. `open_at` opens the ledger; tests give
+    one that fails when told to.
+    """
+    topic = topic_of(settings, newest_only=options.newest_only)
+    ledger_thread = LedgerThread()
+    with observing(settings, tell) as observer, decoding(settings) as decoder:
+        opening = partial(open_at, url)
+        if options.waits_at_start:
+            opening = partial(Asking(stopping, tell, observer).ask, Other.LEDGER, opening)
+        ledger = ledger_thread.submit(opening).result()
+        worker = Worker(ledger, ledger_thread, decoder, stopping, tell, options, observer)
+        tell("begins", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)
+        try:
+            worker.run(lambda owner: subscribe(settings, topic, ledger, owner))
+        finally:
+            ledger_thread.submit(ledger.close)
+            ledger_thread.close(_CLOSE_SECONDS_MAX)
+            tally = worker.tally
+            tell("ended", events=tally.events, undecodable=tally.undecodable, conflicts=tally.conflicts)
+
+
+@contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """A batch holds some hundred thousand objects for a moment, none of them in a cycle.
+
+    Searched for cycles at Python's own pace, they cost a quarter of all time.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(*_COLLECTED_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

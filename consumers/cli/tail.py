@@ -1,0 +1,81 @@
+"""`tail`: a selection in, events as they come out, readable and masked."""
+
+from __future__ import annotations
+
+import os
+import re
+from enum import Enum
+from pathlib import Path  # noqa: TC003  typer reads the annotations
+from typing import Annotated
+
+import typer
+
+from consumers.cli.exit_codes import ExitCode
+from consumers.cli.output import PROGRAM, note, width, write
+from consumers.settings.model import load_settings
+from consumers.tail.tail import LineScreen, Selection, TailOptions, Tally
+from consumers.tail.tail import tail as follow_topic
+from trekkpaalegg.errors import SettingsError, StoppedError
+
+_ORGANISASJONSNUMMER = re.compile(r"[0-9]{9}")
+
+
+class Trekkstatus(Enum):
+    """What `--status` takes: the statuses of the event."""
+
+    AKTIV = "aktiv"
+    AVSLUTTET = "avsluttet"
+    UKJENT = "ukjent"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(epilog=f"Example: {PROGRAM} tail --from-beginning --trekkpliktig 314159265 --status aktiv")(tail)
+
+
+def tail(  # noqa: PLR0913 - one parameter for each option
+    *,
+    trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this employer's; may be given again.")] = None,
+    trekkid: Annotated[list[str] | None, typer.Option(help="Only this order's; may be given again.")] = None,
+    status: Annotated[list[Trekkstatus] | None, typer.Option(help="Only of this status; may be given again.")] = None,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="All that is kept, not only new.")] = False,
+    events_max: Annotated[int | None, typer.Option("--max", min=1, help="End after so many.", metavar="N")] = None,
+    until_end: Annotated[bool, typer.Option("--until-end", help="End where the topic ended at the start.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
+    ] = None,
+) -> int:
+    """Show events as they come, one line each, with national ids masked. Ctrl-C ends it."""
+    faults = _option_faults(trekkpliktig or [])
+    try:
+        settings = load_settings(env_file, os.environ)
+    except SettingsError as error:
+        raise SettingsError([*faults, *error.faults]) from error
+    if faults:
+        raise SettingsError(faults)
+    selection = Selection(
+        frozenset(trekkpliktig or []), frozenset(trekkid or []), frozenset(each.value for each in status or [])
+    )
+    options = TailOptions(selection, from_beginning, events_max, until_end)
+    screen = LineScreen(write, note, as_json=as_json, width=width())
+    tally = Tally()
+    try:
+        follow_topic(settings, options, screen, tally)
+    except (KeyboardInterrupt, StoppedError):
+        # To look until told to stop is all that was asked for, unless an end was asked for that did not come.
+        note(str(tally))
+        if options.has_goal:
+            raise StoppedError from None
+        return ExitCode.DONE
+    except BrokenPipeError:
+        return ExitCode.DONE  # whoever reads has seen enough
+    note(str(tally))
+    return ExitCode.DONE
+
+
+def _option_faults(trekkpliktig: list[str]) -> list[str]:
+    """What is wrong with the options, never with their values in it: a national id may have been given by mistake."""
+    wrong = [number for number, each in enumerate(trekkpliktig, start=1) if not _ORGANISASJONSNUMMER.fullmatch(each)]
+    return [f"--trekkpliktig: number {number} is not an organisation number of nine digits" for number in wrong]

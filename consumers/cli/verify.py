@@ -1,0 +1,209 @@
+"""`verify`: a ledger or the source in, if wanted; every check with its differences out, for people or as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path  # noqa: TC003  typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from consumers.cli.exit_codes import ExitCode
+from consumers.cli.output import PROGRAM, width, write
+from consumers.settings.model import load_settings
+from consumers.verify.findings import PROMISES, Check, Difference, Proof
+from consumers.verify.proof import ProofOptions, prove
+from consumers.verify.source import SourceSettings, load_source_settings
+from trekkpaalegg.errors import SettingsError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from consumers.settings.model import Settings
+
+DIFFERENCES_SHOWN_MAX = 20
+PROCESSES_MAX = 16
+_WIDTH_DEFAULT = 120
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(epilog=f"Example: {PROGRAM} verify --ledger sqlite:///ledger.db --json")(verify)
+
+
+def verify(  # noqa: PLR0913 - one parameter for each option
+    *,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare this ledger too: postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER, if set.",
+            metavar="URL",
+            show_default=False,
+        ),
+    ] = None,
+    topics_only: Annotated[bool, typer.Option("--topics-only", help="No ledger, even if one is set.")] = False,
+    api: Annotated[bool, typer.Option("--api", help="Compare with the source too: the newest versions.")] = False,
+    every_version: Annotated[
+        bool, typer.Option("--every-version", help="With --api: every version too, by number; slow.")
+    ] = False,
+    headers: Annotated[
+        bool, typer.Option("--headers/--no-headers", help="Compare every header with the value; costs half the time.")
+    ] = True,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="How many processes share a long topic; by default one for each core.",
+            min=1,
+            max=PROCESSES_MAX,
+            show_default=False,
+            metavar="N",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every difference.")] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
+    ] = None,
+) -> int:
+    """Prove it: every version once in the topic, none missing, in order; gjeldende, ledger and source equal.
+
+    Ends with 0 if all checks hold, with 1 and the exact differences if not.
+    """
+    if topics_only and (ledger is not None or api):
+        raise SettingsError(["--topics-only: give it without --ledger and --api"])
+    if every_version and not api:
+        raise SettingsError(["--every-version: give it with --api"])
+    settings, source = _settings(env_file, with_source=api)
+    if ledger is None and settings.ledger is not None and not topics_only:
+        ledger = settings.ledger.get_secret_value()
+    processes = min(os.cpu_count() or 1, PROCESSES_MAX) if processes is None else processes
+    options = ProofOptions(ledger, source, every_version, headers, processes)
+    with _Progress() as progress:
+        proof = prove(settings, options, progress)
+    if as_json:
+        write(msgspec.json.encode(document_of(proof)).decode() + "\n")
+    else:
+        _print(proof)
+    return ExitCode.DONE if proof.ok else ExitCode.FAILED
+
+
+def _settings(env_file: Path | None, *, with_source: bool) -> tuple[Settings, SourceSettings | None]:
+    """The settings, and those of the source if wanted. Raises `SettingsError` with the faults of both, each once."""
+    faults: list[str] = []
+    settings = source = None
+    try:
+        settings = load_settings(env_file, os.environ)
+    except SettingsError as error:
+        faults += error.faults
+    try:
+        source = load_source_settings(env_file, os.environ) if with_source else None
+    except SettingsError as error:
+        faults += [fault for fault in error.faults if fault not in faults]
+    if settings is None or faults:
+        raise SettingsError(faults)
+    return settings, source
+
+
+def document_of(proof: Proof) -> dict[str, Any]:
+    """What `--json` prints. Pure."""
+    return {
+        "ok": proof.ok,
+        "events": proof.events,
+        "seconds": proof.seconds,
+        "checks": [
+            {
+                "name": check.name,
+                "promise": PROMISES[check.name],
+                "ok": check.ok,
+                "examined": check.examined,
+                "unit": check.unit,
+                "notes": check.notes,
+                "differences": check.differences,
+            }
+            for check in proof.checks
+        ],
+    }
+
+
+def line_of(difference: Difference) -> str:
+    """A difference for people: which version, what, which fields, where. Pure."""
+    named = difference.trekkid or ""
+    if difference.trekkversjon is not None:
+        named += f"/{difference.trekkversjon}"
+    if difference.correction is not None:
+        named += f"/{difference.correction}"
+    parts = [named, difference.what]
+    if difference.fields:
+        parts.append(f"({', '.join(difference.fields)})")
+    if difference.place:
+        parts.append(f"at {difference.place}")
+    return " ".join(part for part in parts if part)
+
+
+def _print(proof: Proof) -> None:
+    console = Console(width=width() or _WIDTH_DEFAULT, highlight=False, soft_wrap=False)
+    table = Table("check", "holds", "examined", "differences", "what is promised")
+    for check in proof.checks:
+        table.add_row(
+            check.name,
+            Text("yes", style="green") if check.ok else Text("NO", style="bold red"),
+            f"{check.examined} {check.unit}",
+            str(len(check.differences)),
+            "; ".join([PROMISES[check.name], *check.notes]),
+        )
+    console.print(table)
+    for check in proof.checks:
+        _print_differences(console, check)
+    verdict = "all checks hold" if proof.ok else "NOT all checks hold"
+    console.print(f"{verdict}; {proof.events} messages read in {proof.seconds:.1f} s", markup=False)
+
+
+def _print_differences(console: Console, check: Check) -> None:
+    if check.ok:
+        return
+    console.print(f"\n{check.name}: {len(check.differences)} differences", style="bold", markup=False)
+    for difference in check.differences[:DIFFERENCES_SHOWN_MAX]:
+        console.print(f"  {line_of(difference)}", markup=False, soft_wrap=True)
+    more = len(check.differences) - DIFFERENCES_SHOWN_MAX
+    if more > 0:
+        console.print(f"  and {more} more; --json gives all", markup=False)
+
+
+class _Progress:
+    """A bar on stderr where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar = Bar(
+            TextColumn("reading"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._task = self._bar.add_task("reading", total=0)
+        self._total = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def expect(self, messages: int) -> None:
+        """See `Progress`."""
+        self._total += messages
+        self._bar.update(self._task, total=self._total)
+
+    def advance(self, messages: int) -> None:
+        """See `Progress`."""
+        self._bar.advance(self._task, messages)

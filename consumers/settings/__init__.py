@@ -1,0 +1,1 @@
+"""Settings: read from the environment and files, checked, and all faults reported at once."""

@@ -1,0 +1,324 @@
+"""A member of a ledger's consumer group: batches of committed messages, each with the offsets it moves the ledger to.
+
+Where reading begins is told by the ledger alone. The group's own offsets are written for those who look at lag, and
+never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from consumers.ledger.port import Advance
+from consumers.observe.port import Look
+from consumers.stream.health import INTERVAL_SECONDS, Standing
+from consumers.stream.kafka_errors import UNKNOWN_TOPIC, passes, translated
+from consumers.stream.partitions import partitions_of, watermarks_of
+from consumers.stream.port import Batch
+from trekkpaalegg.errors import FatalError, MisfitError, RetryableError
+from trekkpaalegg.kafka.diagnosis import LastReason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from consumers.ledger.port import Partition
+    from consumers.stream.port import Owner
+    from trekkpaalegg.errors import TrekkpaaleggError
+
+
+SESSION_SECONDS = 10
+LEAVE_SECONDS_MAX = 3.0
+
+
+def member_settings(properties: Mapping[str, str], group_id: str) -> dict[str, Any]:
+    """Of a client that is told itself where to read, and reads what was committed."""
+    return {
+        "session.timeout.ms": SESSION_SECONDS * 1000,
+        "fetch.wait.max.ms": 100,
+        "queued.max.messages.kbytes": 32 * 1024,
+        **properties,
+        "group.id": group_id,
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "statistics.interval.ms": INTERVAL_SECONDS * 1000,
+    }
+
+
+def leave(consumer: Consumer, seconds_max: float = LEAVE_SECONDS_MAX) -> bool:
+    """Whether it was closed in time. If not, it closes by itself once Kafka answers again, or ends with the process.
+
+    librdkafka closes no member before each of its commits of offsets was answered, however long no answer comes: of a
+    broker that is down, or refuses us since. Its callbacks may be called from another thread meanwhile.
+    """
+    closing = threading.Thread(target=consumer.close, name="leaving", daemon=True)
+    closing.start()
+    closing.join(seconds_max)
+    return not closing.is_alive()
+
+
+_AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - codes of librdkafka's own begin so
+_OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - as above
+
+_SILENT = logging.getLogger(f"{__name__}.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+class Subscription:
+    """One member of the consumer group `group_id`, which shares the partitions of `topic` among its members.
+
+    With an `instance_id` it is a static one: started again within a session it has its partitions back at once.
+
+    Raises `FatalError` when there is no such topic, `RetryableError` when Kafka does not answer at the start (later it
+    is waited for), and at any time `RefusedError`, `ForgottenError` and `DisplacedError`: then make a new one. Used by
+    one thread.
+    """
+
+    def __init__(
+        self, properties: Mapping[str, str], topic: str, group_id: str, owner: Owner, instance_id: str | None = None
+    ) -> None:
+        self.topic = topic
+        self._owner = owner
+        self._group_id = group_id
+        self._refusal: KafkaError | None = None
+        self._reason, self._properties = LastReason(), properties
+        self._standing = Standing(topic, self._reason)
+        self._positions: dict[int, int] = {}
+        self._placed: set[int] = set()
+        self._is_leaving = False
+        settings = {
+            **member_settings(properties, group_id),
+            "error_cb": self._take_trouble,
+            "stats_cb": self._take_statistics,
+        }
+        self._settings = dict(settings)
+        if instance_id:
+            settings["group.instance.id"] = instance_id
+        try:
+            self._consumer = Consumer(settings, logger=_SILENT)
+        except KafkaException as error:
+            raise MisfitError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+        try:
+            self._begin(self._see_topic(first=True))
+        except BaseException:
+            self._consumer.close()
+            raise
+
+    def _begin(self, _partitions: list[int]) -> None:
+        """Join the group, which then says which partitions are ours."""
+        callbacks = {"on_assign": self._assigned, "on_revoke": self._revoked, "on_lost": self._lost}
+        self._consumer.subscribe([self.topic], **callbacks)
+
+    @property
+    def partitions(self) -> set[int]:
+        """The partitions that are this member's."""
+        return set(self._positions)
+
+    def read(self, records_max: int, seconds_max: float) -> Batch:
+        """What has come; waits the whole time unless there is so much. May be empty.
+
+        Raises `FatalError` when Kafka refuses us or no longer has what the ledger needs, and what the owner raises.
+        """
+        self._placed.clear()
+        try:
+            found = self._consumer.consume(records_max, timeout=seconds_max)
+        except KafkaException as failed:
+            raise self._translated(failed.args[0]) from failed
+        if self._refusal is not None:
+            raise self._translated(self._refusal)
+        self._standing.check()
+        placed, positions = frozenset(self._placed), self._positions
+        befores: dict[int, int] = {}
+        dropped: dict[int, int] = {}
+        messages = []
+        for message in found:
+            error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
+            if error is not None and error.code() != _AT_END:
+                self._judge(error, partition)
+                continue
+            position = positions.get(partition)
+            if position is None or offset < position:
+                continue
+            if partition in placed:
+                dropped[partition] = position
+                continue
+            if partition not in befores:
+                befores[partition] = position
+            if error is None:
+                positions[partition] = offset + 1
+                messages.append(message)
+            else:
+                positions[partition] = offset
+        if dropped:
+            # What came within the same call may be from before or after the placing: it is read anew.
+            self._place(dropped)
+        return Batch(
+            messages,
+            {
+                (self.topic, partition): Advance(before, positions[partition])
+                for partition, before in befores.items()
+                if positions[partition] != before
+            },
+        )
+
+    def place_anew(self) -> None:
+        """Go on where the ledger says, as its offsets were moved by another."""
+        if self._positions:
+            self._place(self._owner.next_offsets(self.topic, self.partitions))
+
+    def ends(self) -> dict[int, int]:
+        """The offset after the last message of every partition of the topic, open transactions included.
+
+        What has just been committed may look open for a moment longer. Raises as the class says.
+        """
+        consumer = Consumer(
+            {**self._settings, "isolation.level": "read_uncommitted", "statistics.interval.ms": 0}, logger=_SILENT
+        )
+        try:
+            return {
+                partition: watermarks_of(consumer, self.topic, partition, self._reason)[1]
+                for partition in self._see_topic()
+            }
+        except KafkaException as error:
+            raise self._translated(error.args[0]) from error
+        finally:
+            consumer.close()
+
+    def look(self) -> Look:
+        """What librdkafka told last; it does so every two seconds, within `read`."""
+        seen = self._standing.seen
+        return Look(
+            partitions=frozenset(self._positions),
+            ends=seen.ends,
+            partition_count=seen.partition_count,
+            is_reachable=seen.is_reachable,
+            is_member=seen.is_member,
+        )
+
+    def lag(self) -> int:
+        """How many offsets this member is behind, as far as is known without asking Kafka."""
+        behind = 0
+        for partition, position in self._positions.items():
+            with contextlib.suppress(KafkaException):
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
+                behind += max(0, end - position)
+        return behind
+
+    def show_progress(self, advances: Mapping[Partition, Advance]) -> None:
+        """Tell the group how far the ledger has come, for those who look at its lag. Does not wait, may fail.
+
+        Of what is ours: a static member that commits before it has joined is fenced for it.
+        """
+        ours = {place: each.after for place, each in advances.items() if place[1] in self._positions}
+        with contextlib.suppress(KafkaException):
+            self._consumer.commit(offsets=[TopicPartition(*place, ours[place]) for place in ours], asynchronous=True)
+
+    def close(self) -> None:
+        """Leave the group, so that others get the partitions at once. Takes some seconds at most."""
+        self._is_leaving = True
+        try:
+            if self._positions:
+                self._owner.hand_over(self.topic, list(self._positions))
+        finally:
+            if not leave(self._consumer):
+                self._owner.tell("left without an answer of Kafka's", topic=self.topic)
+
+    def _see_topic(self, *, first: bool = False) -> list[int]:
+        try:
+            return partitions_of(
+                self._consumer,
+                self.topic,
+                self._reason,
+                reads_already=not first,
+                gives_up=self._owner.is_stopping,
+                on_silence=self._tell_silence,
+            )
+        except KafkaException as error:
+            raise self._translated(error.args[0]) from error
+
+    def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        partitions = [each.partition for each in assigned]
+        offsets = self._owner.next_offsets(self.topic, partitions) if partitions else {}
+        self._positions |= offsets
+        self._placed |= offsets.keys()
+        consumer.incremental_assign([TopicPartition(self.topic, *place) for place in offsets.items()])
+
+    def _revoked(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
+        if not self._is_leaving:
+            self._owner.hand_over(self.topic, [each.partition for each in revoked])
+        self._drop(consumer, revoked)
+
+    def _lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
+        self._owner.tell("partitions lost", topic=self.topic, partitions=sorted(each.partition for each in lost))
+        self._drop(consumer, lost)
+
+    def _drop(self, consumer: Consumer, dropped: list[TopicPartition]) -> None:
+        for each in dropped:
+            self._positions.pop(each.partition, None)
+        consumer.incremental_unassign(dropped)
+
+    def _place(self, offsets: Mapping[int, int]) -> None:
+        """Fetch anew from there. Unlike a seek it works before the first fetch too; what was fetched is dropped."""
+        self._positions |= offsets
+        places = [TopicPartition(self.topic, *place) for place in offsets.items()]
+        self._consumer.incremental_unassign(places)
+        self._consumer.incremental_assign(places)
+
+    def _judge(self, error: KafkaError, partition: int) -> None:
+        """Nothing, when it passes by itself. Raises `FatalError`."""
+        code = error.code()
+        if code == _OUT_OF_RANGE:
+            self._begin_where_the_topic_does(partition)
+        elif code in UNKNOWN_TOPIC:
+            # A broker that has just come up may not know its topics yet.
+            with contextlib.suppress(RetryableError):
+                self._see_topic()
+        elif not passes(error):
+            raise self._translated(error)
+
+    def _begin_where_the_topic_does(self, partition: int) -> None:
+        """Only a ledger that has read nothing of the partition may begin later than at 0."""
+        position = self._positions.get(partition)
+        if position is None:
+            return
+        if position:
+            raise FatalError(
+                f"{self.topic}/{partition} no longer has offset {position}, which the ledger has come to: messages "
+                "were deleted before they were read, or the topic was made anew. Rebuild the ledger with "
+                "`trekkpaalegg-consumer replay`"
+            )
+        self._owner.tell(
+            "the topic no longer has its beginning, so the ledger will lack it", topic=self.topic, partition=partition
+        )
+        beginning = [TopicPartition(self.topic, partition, OFFSET_BEGINNING)]
+        self._consumer.incremental_unassign(beginning)
+        self._consumer.incremental_assign(beginning)
+
+    def _take_trouble(self, error: KafkaError) -> None:
+        """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
+        if self._standing.is_refused(error):
+            self._refusal = error
+        elif self._standing.begins_silence():
+            self._tell_silence()
+
+    def _take_statistics(self, text: str) -> None:
+        """Called by librdkafka within `consume`, every two seconds."""
+        self._standing.take(text)
+        if self._standing.begins_silence():
+            self._tell_silence()
+
+    def _tell_silence(self) -> None:
+        words = "Kafka does not answer; reading goes on when it does"
+        self._owner.tell(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
+
+    def _translated(self, error: KafkaError) -> TrekkpaaleggError:
+        return self._standing.judged(translated(error, self.topic, self._group_id, self._properties, self._reason))

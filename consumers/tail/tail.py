@@ -1,0 +1,186 @@
+"""A selection in, the events that fit it out, one line each, as they come from `<prefix>-versjoner`."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from consumers.settings.model import kafka_properties
+from consumers.stream.follower import Follower
+from consumers.stream.readable import Seen, Undecodable, document_of, line_of
+from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import RetryableError, UndecodableError
+from trekkpaalegg.registry import RegistrySchemaSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import Message
+
+    from consumers.settings.model import Settings
+    from trekkpaalegg.event import TrekkpaaleggVersjon
+
+REGISTRY_ATTEMPTS_MAX = 5
+_REGISTRY_PAUSE_SECONDS = 1.0
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which events to show; an empty set lets every one through."""
+
+    trekkpliktig: frozenset[str] = frozenset()
+    trekkid: frozenset[str] = frozenset()
+    trekkstatus: frozenset[str] = frozenset()
+
+    def takes(self, event: TrekkpaaleggVersjon) -> bool:
+        """Whether the event fits."""
+        return (
+            (not self.trekkpliktig or event.trekkpliktig in self.trekkpliktig)
+            and (not self.trekkid or event.trekkid in self.trekkid)
+            and (not self.trekkstatus or event.trekkstatus in self.trekkstatus)
+        )
+
+
+class TailOptions(msgspec.Struct, frozen=True):
+    """Where to begin, what to show and when to end; without `events_max` and `until_end` it never ends by itself."""
+
+    selection: Selection = Selection()
+    from_beginning: bool = False
+    events_max: int | None = None
+    until_end: bool = False
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether it ends by itself."""
+        return self.until_end or self.events_max is not None
+
+
+class Tally(msgspec.Struct):
+    """What has been read so far."""
+
+    read: int = 0
+    shown: int = 0
+    undecodable: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.shown} shown of {self.read} read"
+        return f"{text}; {self.undecodable} could not be decoded" if self.undecodable else text
+
+
+class Screen(Protocol):
+    """Where the events go."""
+
+    def show(self, seen: Seen | Undecodable) -> None:
+        """Print one."""
+
+    def note(self, text: str) -> None:
+        """Print a remark that is no event."""
+
+
+class LineScreen:
+    """Writes a line for each event, or with `as_json` one JSON object a line. `width` is as for `line_of`."""
+
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        write_note: Callable[[str], object],
+        *,
+        as_json: bool = False,
+        width: int | None = None,
+    ) -> None:
+        self._write = write
+        self._write_note = write_note
+        self._as_json = as_json
+        self._width = width
+
+    def show(self, seen: Seen | Undecodable) -> None:
+        """See `Screen`."""
+        if self._as_json:
+            self._write(json.dumps(document_of(seen), ensure_ascii=False) + "\n")
+        else:
+            self._write(line_of(seen, self._width) + "\n")
+
+    def note(self, text: str) -> None:
+        """See `Screen`."""
+        self._write_note(text)
+
+
+def tail(settings: Settings, options: TailOptions, screen: Screen, tally: Tally) -> None:
+    """Show what fits until there is no more to show by the options; `tally` counts along.
+
+    Raises `FatalError` when the topic cannot be read or a registry is needed and not set, `RetryableError` when Kafka
+    does not answer at the start or the registry stays silent.
+    """
+    topic = f"{settings.topic_prefix}-versjoner"
+    registry = _registry(settings)
+    decoder = Decoder(registry)
+
+    def tell_silence() -> None:
+        screen.note("Kafka does not answer any more; reading goes on when it does")
+
+    try:
+        with Follower(
+            kafka_properties(settings), topic, from_beginning=options.from_beginning, on_silence=tell_silence
+        ) as follower:
+            start = "its beginning" if options.from_beginning else "now"
+            screen.note(f"reading {topic} from {start}{'' if options.has_goal else '; Ctrl-C ends it'}")
+            while not _is_done(options, follower, tally):
+                for message in follower.poll():
+                    _show(_seen(message, topic, decoder), options, screen, tally)
+                    if tally.shown == options.events_max:
+                        break
+    finally:
+        if registry is not None:
+            registry.close()
+
+
+def _is_done(options: TailOptions, follower: Follower, tally: Tally) -> bool:
+    return tally.shown == options.events_max or (options.until_end and follower.has_reached_end)
+
+
+def _show(seen: Seen | Undecodable, options: TailOptions, screen: Screen, tally: Tally) -> None:
+    tally.read += 1
+    if isinstance(seen, Undecodable):
+        tally.undecodable += 1
+        screen.show(seen)
+    elif options.selection.takes(seen.event):
+        tally.shown += 1
+        screen.show(seen)
+
+
+def _registry(settings: Settings) -> RegistrySchemaSource | None:
+    if settings.kafka_schema_registry is None:
+        return None
+    password = settings.kafka_schema_registry_password
+    return RegistrySchemaSource(
+        settings.kafka_schema_registry,
+        settings.kafka_schema_registry_user,
+        password.get_secret_value() if password else None,
+        settings.kafka_schema_registry_ca_path,
+    )
+
+
+def _seen(message: Message, topic: str, decoder: Decoder) -> Seen | Undecodable:
+    """The event, or why there is none. Raises as `tail`, after several attempts at a silent registry."""
+    partition, offset = message.partition() or 0, message.offset() or 0
+    attempt = 1
+    while True:
+        try:
+            event = decoder.decode_trekkpaalegg_versjon(message.value())
+        except UndecodableError as error:
+            return Undecodable(topic, partition, offset, str(error))
+        except RetryableError:
+            if attempt == REGISTRY_ATTEMPTS_MAX:
+                raise
+            attempt += 1
+            time.sleep(_REGISTRY_PAUSE_SECONDS)
+        else:
+            return Seen(topic, partition, offset, _headers(message), event)
+
+
+def _headers(message: Message) -> dict[str, str]:
+    found = message.headers() or []
+    pairs = found.items() if isinstance(found, dict) else found
+    return {name: value.decode(errors="replace") for name, value in pairs if isinstance(value, bytes)}

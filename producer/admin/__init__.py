@@ -1,0 +1,1 @@
+"""Administration of Kafka and the registry: topics, rights, schemas, and `doctor`."""

@@ -1,0 +1,246 @@
+"""The least rights that each program needs on Kafka, compared with those granted, and granted.
+
+Whoever may read or write a topic may describe it, and whoever may write a transactional id may describe that; nobody
+needs a right on the cluster, as a transactional producer is idempotent by its transactional id alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are not in its __all__
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from producer.publish.topics import Topics
+from trekkpaalegg.errors import FatalError, RefusedError, RetryableError
+from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID, Right
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+
+CONSUMER_GROUP_PREFIX = "trekkpaalegg-consumer-"
+"""What groups of consumers begin with where TREKKPAALEGG_CONSUMER_GROUP is not set; a ledger's id follows."""
+
+CONSUMER_COMMANDS = ("run", "replay", "tail", "verify", "webhook")
+_NEWEST_ONLY = "--newest-only"
+
+
+class Acl(msgspec.Struct, frozen=True):
+    """One right of one principal (`User:name`) on every name that is, or with `is_prefix` begins with, the right's.
+
+    `needed_by` says what fails without it. `denies`: it takes the right away; such are only found, never wanted.
+    """
+
+    principal: str
+    right: Right
+    needed_by: str = ""
+    is_prefix: bool = False
+    denies: bool = False
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes it the one that it is; two with the same are the same."""
+        return self.principal, self.right, self.is_prefix, self.denies
+
+    @property
+    def resource(self) -> str:
+        """The resource as people read it."""
+        return f"{self.right.kind} {self.right.name}{'*' if self.is_prefix else ''}"
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Wanted rights beside those found: what is missing, what is granted beyond, and what is taken away."""
+
+    missing: list[Acl]
+    beyond: list[Acl]
+    denied: list[Acl]
+
+
+def producer_acls(principal: str, topic_prefix: str, application_id: str) -> list[Acl]:
+    """What the producer needs: the service, single rounds, and the commands of its operators."""
+    topics = Topics.of(topic_prefix)
+    acls = [
+        Acl(principal, Right("WRITE", TOPIC, topics.versjoner), "publishing"),
+        Acl(principal, Right("WRITE", TOPIC, topics.gjeldende), "publishing"),
+        Acl(principal, Right("WRITE", TOPIC, topics.quarantine), "publishing"),
+        Acl(principal, Right("WRITE", TOPIC, topics.positions), "publishing"),
+        Acl(principal, Right("READ", TOPIC, topics.positions), "taking a lane"),
+        Acl(principal, Right("READ", TOPIC, topics.versjoner), "taking a lane"),
+        Acl(principal, Right("READ", TOPIC, topics.gjeldende), "taking a lane"),
+        Acl(principal, Right("READ", TOPIC, topics.signals), "being a worker"),
+        Acl(principal, Right("WRITE", TOPIC, topics.signals), "notifications, and asking a running worker"),
+        Acl(principal, Right("READ", TOPIC, topics.quarantine), "taking a lane; quarantine list, show and release"),
+    ]
+    acls += [Acl(principal, Right("DESCRIBE_CONFIGS", TOPIC, name), "every start") for name in topics]
+    return [
+        *acls,
+        Acl(principal, Right("WRITE", TRANSACTIONAL_ID, f"{application_id}-"), "publishing", is_prefix=True),
+        Acl(principal, Right("READ", GROUP, application_id), "being a worker"),
+    ]
+
+
+def consumer_acls(
+    principal: str, topic_prefix: str, group: str | None, commands: Collection[str] = CONSUMER_COMMANDS
+) -> list[Acl]:
+    """What a consumer needs that runs these commands. `group` is its group, None for the ledgers' own."""
+    topics = Topics.of(topic_prefix)
+    acls = [Acl(principal, Right("READ", TOPIC, topics.versjoner), ", ".join(_in_order(commands)))]
+    of_gjeldende = [
+        command if command == "verify" else f"{command} {_NEWEST_ONLY}"
+        for command in _in_order(commands)
+        if command in {"run", "replay", "verify"}
+    ]
+    if of_gjeldende:
+        acls.append(Acl(principal, Right("READ", TOPIC, topics.gjeldende), ", ".join(of_gjeldende)))
+    if "verify" in commands:
+        acls.append(Acl(principal, Right("READ", TOPIC, topics.positions), "verify"))
+    if "run" in commands:
+        right = Right("READ", GROUP, group or CONSUMER_GROUP_PREFIX)
+        acls.append(Acl(principal, right, "run", is_prefix=group is None))
+    return acls
+
+
+def admin_acls(principal: str, topic_prefix: str) -> list[Acl]:
+    """What `topics apply` needs. `acls apply` itself needs ALTER and DESCRIBE on the cluster, granted by its owner."""
+    topics = Topics.of(topic_prefix)
+    told = "topics apply"
+    acls = [Acl(principal, Right("CREATE", TOPIC, name), told) for name in topics]
+    acls += [Acl(principal, Right("DESCRIBE", TOPIC, name), told) for name in topics if name != topics.positions]
+    acls += [Acl(principal, Right("DESCRIBE_CONFIGS", TOPIC, name), told) for name in topics]
+    return [
+        *acls,
+        Acl(principal, Right("READ", TOPIC, topics.positions), told),
+        Acl(principal, Right("WRITE", TOPIC, topics.positions), told),
+    ]
+
+
+def operations_needed(topics: Topics) -> dict[str, list[str]]:
+    """Of each topic the operations that the service itself needs, besides describing it and its configuration."""
+    return {
+        topics.versjoner: ["READ", "WRITE"],
+        topics.gjeldende: ["READ", "WRITE"],
+        topics.quarantine: ["READ", "WRITE"],
+        topics.positions: ["READ", "WRITE"],
+        topics.signals: ["READ"],
+    }
+
+
+def compare(wanted: Iterable[Acl], found: Iterable[Acl]) -> Comparison:
+    """What is otherwise than wanted. `found` are all that the principals of `wanted` have."""
+    wanted, found = list(wanted), list(found)
+    there = {each.identity for each in found}
+    asked_for = {each.identity for each in wanted}
+    return Comparison(
+        missing=[each for each in wanted if each.identity not in there],
+        beyond=[each for each in found if each.identity not in asked_for and not each.denies],
+        denied=[each for each in found if each.denies],
+    )
+
+
+def _in_order(commands: Collection[str]) -> list[str]:
+    return [command for command in CONSUMER_COMMANDS if command in commands]
+
+
+CALL_SECONDS_MAX = 10.0
+_CLUSTER = "cluster"
+_KINDS = {
+    TOPIC: ResourceType.TOPIC,
+    GROUP: ResourceType.GROUP,
+    TRANSACTIONAL_ID: ResourceType.TRANSACTIONAL_ID,
+    _CLUSTER: ResourceType.BROKER,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+_LOGGER = logging.getLogger(f"{__name__}.librdkafka")
+_LOGGER.addHandler(logging.NullHandler())
+_LOGGER.propagate = False
+
+
+class AclAdmin:
+    """One connection of somebody who may see and grant rights.
+
+    Every method raises `RetryableError`, with the reason, when Kafka does not answer, `RefusedError` when we may
+    not do that ourselves, and `FatalError` when Kafka knows no rights or refuses otherwise.
+    """
+
+    def __init__(self, properties: Mapping[str, str]) -> None:
+        self._properties = dict(properties)
+        self._reason = LastReason()
+        settings: dict[str, Any] = {**properties, "error_cb": self._reason.take}
+        try:
+            self._client = AdminClient(settings, logger=_LOGGER)
+        except KafkaException as error:
+            raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+
+    def of(self, principals: Iterable[str]) -> list[Acl]:
+        """Every right that these principals have or are denied, of whatever name; not what holds for everybody."""
+        found = []
+        for principal in principals:
+            # It is annotated as if None, which fits every name, were not allowed.
+            fitting: list[Any] = [
+                *(ResourceType.ANY, None, ResourcePatternType.ANY),
+                *(principal, None, AclOperation.ANY, AclPermissionType.ANY),
+            ]
+            asked = self._client.describe_acls(AclBindingFilter(*fitting), request_timeout=CALL_SECONDS_MAX)
+            found += [_read(each) for each in self._result(asked, "seeing the rights", "DESCRIBE")]
+        return found
+
+    def grant(self, acls: Iterable[Acl]) -> None:
+        """Grant all of them. One that is granted already stays."""
+        bindings = [
+            AclBinding(
+                _KINDS[each.right.kind],
+                each.right.name,
+                ResourcePatternType.PREFIXED if each.is_prefix else ResourcePatternType.LITERAL,
+                each.principal,
+                "*",
+                AclOperation[each.right.operation],
+                AclPermissionType.ALLOW,
+            )
+            for each in acls
+        ]
+        if bindings:
+            for future in self._client.create_acls(bindings, request_timeout=CALL_SECONDS_MAX).values():
+                self._result(future, "granting rights", "ALTER")
+
+    def _result(self, future: Any, what: str, operation: str) -> Any:  # noqa: ANN401  confluent-kafka's answers are of no type
+        try:
+            return future.result()
+        except KafkaException as error:
+            failed = error.args[0]
+            if failed.code() == KafkaError.SECURITY_DISABLED:
+                raise FatalError(
+                    f"{what}: this Kafka has no authorizer, so everybody may do everything; "
+                    "set authorizer.class.name on the brokers, or do without"
+                ) from error
+            if failed.code() == KafkaError.CLUSTER_AUTHORIZATION_FAILED:
+                raise RefusedError(
+                    f"{what}: Kafka does not permit this client {operation} on the cluster; "
+                    "run it as a super user, or as one who has that right"
+                ) from error
+            self._client.poll(0)
+            cause = self._reason.cause(self._properties)
+            if cause is not None:
+                raise RetryableError(f"{what}: no Kafka broker answered: {cause}") from error
+            raise RetryableError(f"{what}: Kafka says {failed.name()}; look at KAFKA_BROKERS") from error
+
+
+def _read(binding: Any) -> Acl:  # noqa: ANN401  as above
+    kind = _NAMES.get(binding.restype, str(binding.restype.name).lower())
+    return Acl(
+        binding.principal,
+        Right(binding.operation.name, kind, binding.name),
+        is_prefix=binding.resource_pattern_type == ResourcePatternType.PREFIXED,
+        denies=binding.permission_type == AclPermissionType.DENY,
+    )

@@ -1,0 +1,253 @@
+"""`doctor`: every dependency tried in turn; of each, what was tried, what came back and what to do."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from rich.table import Table
+
+import schemas
+from producer import bootstrap
+from producer.admin.acls import operations_needed
+from producer.admin.kafka import KafkaAdmin
+from producer.cli.schemas import open_registry, subjects
+from producer.domain.state import NO_EVENT
+from producer.notifications.feed import AltinnEventFeed
+from producer.notifications.subscriptions import Subscriptions, ours_of
+from producer.publish.recovery.brokers import lone_broker_warnings
+from producer.publish.topics import Topics, differences, durability_warnings, start_faults, wanted_topics
+from producer.settings.kafka import kafka_properties
+from producer.settings.served import TrekkpliktigeList
+from producer.source.auth.grant import load_client_key
+from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
+from producer.source.client import SkatteetatenClient
+from producer.source.http import open_http_client
+from schemas.compatibility import differences_between_all
+from trekkpaalegg.errors import FatalError, SettingsError, TrekkpaaleggError
+from trekkpaalegg.kafka.properties_file import has_brokers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+    from producer.cli.output import Output
+    from producer.settings.model import Settings
+    from producer.settings.trekkpliktige import Trekkpliktig
+
+Verdict = Literal["ok", "failed", "skipped"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One dependency. `todo` is empty when there is nothing to do. Holds no secret."""
+
+    name: str
+    verdict: Verdict
+    tried: str
+    found: str
+    todo: str = ""
+
+
+class _SkippedError(Exception):
+    """It cannot be tried, because of what has failed before or was not given."""
+
+
+def run_doctor(settings: Settings, faults: list[str], output: Output) -> None:
+    """Try everything, tell everything. Raises `FatalError` when something failed.
+
+    `settings` are those that could be used, `faults` what was wrong with the others.
+    """
+    with open_http_client(1) as http:
+        examination = _Examination(settings, faults, http)
+        findings = [examination.look(name, tried, look) for name, tried, look in examination.steps()]
+    _tell(findings, output)
+    failed = [each.name for each in findings if each.verdict == "failed"]
+    if failed:
+        raise FatalError(f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}; do what stands by them")
+
+
+class _Examination:
+    """The checks; each returns what was found, or raises what was wrong."""
+
+    def __init__(self, settings: Settings, faults: list[str], http: httpx.Client) -> None:
+        self._settings = settings
+        self._faults = faults
+        self._http = http
+        self._tokens: MaskinportenTokens | None = None
+        self._kafka_answers = False
+
+    def steps(self) -> list[tuple[str, str, Callable[[], str]]]:
+        settings = self._settings
+        topics = Topics.of(settings.topic_prefix)
+        altinn = ("Altinn", f"ask {settings.altinn_url} for {settings.notification_transport}", self._check_altinn)
+        return [
+            ("settings", "read the environment, .env and --env-file", self._check_settings),
+            ("key", "load MASKINPORTEN_CLIENT_JWK", self._check_key),
+            ("token", f"ask Maskinporten for a token ({settings.authentication})", self._check_token),
+            ("API", f"list one order at {settings.api_url or 'TREKKPAALEGG_API_URL'}", self._check_api),
+            *([altinn] if settings.webhook_url or settings.source == "notification" else []),
+            ("Kafka", f"ask {settings.kafka_brokers or 'the brokers'} who is there", self._check_kafka),
+            ("topics", f"compare {topics.versjoner} and the four others", self._check_topics),
+            ("registry", f"ask {settings.kafka_schema_registry or 'none'}", self._check_registry),
+            ("schemas", "compare with every released version", _check_schemas),
+        ]
+
+    def look(self, name: str, tried: str, look: Callable[[], str]) -> Finding:
+        try:
+            return Finding(name, "ok", tried, look())
+        except _SkippedError as reason:
+            return Finding(name, "skipped", tried, str(reason))
+        except SettingsError as error:
+            found = f"{len(error.faults)} faults" if len(error.faults) > 1 else "a fault"
+            return Finding(name, "failed", tried, found, "\n".join(error.faults))
+        except TrekkpaaleggError as error:
+            found, _, todo = str(error).partition("; ")
+            return Finding(name, "failed", tried, found, todo or _TODO[name])
+
+    def _check_settings(self) -> str:
+        if self._faults:
+            raise SettingsError(self._faults)
+        warned = "".join(f"\n{warning}" for warning in self._settings.warnings)
+        return f"all that is needed is there{warned}"
+
+    def _check_key(self) -> str:
+        text = self._settings.maskinporten_client_jwk.get_secret_value()
+        if not text:
+            raise _SkippedError("no usable key among the settings")
+        key = load_client_key(text)
+        return f"a private RSA key of {key.private_key.key_size} bits, {key.algorithm}, kid {key.header.get('kid')}"
+
+    def _check_token(self) -> str:
+        settings, first = self._settings, self._first_trekkpliktig()
+        jwk = settings.maskinporten_client_jwk.get_secret_value()
+        if first is None or not jwk or not settings.maskinporten_client_id:
+            raise _SkippedError("needs a client id, a key and a trekkpliktig")
+        issuer, endpoint = settings.maskinporten_issuer, settings.maskinporten_token_endpoint
+        well_known = WellKnown(self._http, settings.maskinporten_well_known_url, issuer=issuer, token_endpoint=endpoint)
+        tokens = MaskinportenTokens(
+            self._http,
+            well_known,
+            load_client_key(jwk),
+            client_id=settings.maskinporten_client_id,
+            scope=settings.maskinporten_scopes,
+            authentication=settings.authentication,
+            external_ref_of={first.organisasjonsnummer: first.external_ref}.get,
+        )
+        tokens.token_for(first.organisasjonsnummer)
+        self._tokens = tokens
+        return f"{well_known.issuer().token_endpoint} gave a token that acts for {first.organisasjonsnummer}"
+
+    def _check_api(self) -> str:
+        first = self._first_trekkpliktig()
+        if self._tokens is None or first is None or not self._settings.api_url:
+            raise _SkippedError("needs a token and TREKKPAALEGG_API_URL")
+        client = SkatteetatenClient(self._http, self._settings.api_url, self._tokens)
+        answer = client.fetch_list(first.organisasjonsnummer, 0, 1)
+        try:
+            elements = json.loads(answer.body or b"[]")
+        except ValueError:
+            elements = None
+        if not isinstance(elements, list):
+            raise FatalError(f"HTTP {answer.status}, but not a list of orders; look whether the address is right")
+        return f"HTTP {answer.status} with {len(elements)} orders for {first.organisasjonsnummer}"
+
+    def _check_altinn(self) -> str:
+        """Subscriptions where Altinn calls us, events where we ask it; of the first trekkpliktig alone."""
+        settings, first = self._settings, self._first_trekkpliktig()
+        if self._tokens is None or first is None:
+            raise _SkippedError("needs a token of Maskinporten")
+        number = first.organisasjonsnummer
+        client = bootstrap.build_altinn_client(settings, self._http, {number: first.external_ref}.get)
+        if settings.notification_transport == "pull":
+            AltinnEventFeed(client, page_events=1, pages_max=1).pull(number, NO_EVENT, {number})
+            return f"it lists events about {number}"
+        found = ours_of(number, settings.webhook_url or "", Subscriptions(client).all_of(number))
+        if not any(each.validated for each in found):
+            raise FatalError(
+                f"it answers, but has {'not validated its' if found else 'no'} subscription of {number} to "
+                f"{settings.webhook_url}; run `trekkpaalegg-producer subscriptions apply` while the receiver runs"
+            )
+        return f"a validated subscription of {number} to {settings.webhook_url}"
+
+    def _check_kafka(self) -> str:
+        properties = kafka_properties(self._settings)
+        if not has_brokers(properties):
+            raise _SkippedError("no brokers given")
+        brokers = KafkaAdmin(properties).broker_addresses()
+        self._kafka_answers = True
+        return f"{len(brokers)} brokers: {', '.join(brokers)}"
+
+    def _check_topics(self) -> str:
+        if not self._kafka_answers:
+            raise _SkippedError("needs Kafka")
+        prefix = self._settings.topic_prefix
+        names = Topics.of(prefix)
+        properties = kafka_properties(self._settings)
+        admin = KafkaAdmin(properties)
+        found = admin.describe(names, operations_needed(names))
+        lanes = admin.lane_count(names.positions) if names.positions in found else None
+        faults = start_faults(prefix, found, lanes)
+        if faults:
+            raise SettingsError(faults)
+        partitions = lanes or 0
+        odd = differences(wanted_topics(prefix, partitions=partitions), found)
+        told = "".join(f"\n{each.topic}: {each.what} is {each.found}, by default {each.wanted}" for each in odd)
+        warnings = durability_warnings(found, len(admin.broker_addresses())) + lone_broker_warnings(properties)
+        told += "".join(f"\nwarning: {each}" for each in warnings)
+        workers = admin.group_members(self._settings.application_id)
+        return f"all five, {lanes} lanes, {workers} workers running{told}"
+
+    def _check_registry(self) -> str:
+        settings = self._settings
+        if settings.kafka_schema_registry is None:
+            return "none given: events are written in single-object encoding"
+        faults = []
+        with closing(open_registry(settings)) as registry:
+            for subject, name in subjects(settings.topic_prefix).items():
+                faults += [f"{subject}: {sentence}" for sentence in registry.check(subject, schemas.load(name))]
+        if faults:
+            raise SettingsError(faults)
+        return "it answers, and takes the schemas"
+
+    def _first_trekkpliktig(self) -> Trekkpliktig | None:
+        if not self._settings.trekkpliktige and self._settings.trekkpliktige_file is None:
+            return None
+        try:
+            return TrekkpliktigeList(self._settings, lambda _: None).current()[0]
+        except SettingsError:
+            return None
+
+
+def _check_schemas() -> str:
+    faults = [sentence for name in schemas.NAMES for sentence in differences_between_all(schemas.versions(name))]
+    if faults:
+        raise SettingsError(faults)
+    return f"{len(schemas.NAMES)} schemas, every version reads every other"
+
+
+_TODO = {
+    "token": "look at the MASKINPORTEN_* settings, and at what the client may do at Maskinporten",
+    "API": "look at TREKKPAALEGG_API_URL, and whether the trekkpliktig has given the right in Altinn",
+    "Altinn": "look at TREKKPAALEGG_ALTINN_URL and _SCOPES, and at what the client may do at Maskinporten",
+    "Kafka": "look at the KAFKA_* settings and the network",
+    "topics": "look at the rights of this Kafka user",
+    "registry": "look at KAFKA_SCHEMA_REGISTRY, its user and password",
+    "schemas": "reinstall the program",
+    "key": "give the client's private key as a JWK",
+    "settings": "mend the settings",
+}
+
+
+def _tell(findings: list[Finding], output: Output) -> None:
+    if output.as_json:
+        output.json([msgspec.to_builtins(each) for each in findings])
+        return
+    table = Table("", "check", "tried", "found", "what to do", show_lines=True)
+    for each in findings:
+        table.add_row(
+            {"ok": "✓", "failed": "✗", "skipped": "-"}[each.verdict], each.name, each.tried, each.found, each.todo
+        )
+    output.table(table)

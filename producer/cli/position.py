@@ -1,0 +1,79 @@
+"""`position show|set|forget`: how far each trekkpliktig has been published, and an operator's word on it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from producer import bootstrap
+from producer.cli.requests import ask, new_wish, refuse_others, require_numbers
+from producer.domain.requests import FORGET, SET
+from producer.publish.state import read_lane_state
+from producer.publish.topics import Topics
+from producer.settings.kafka import kafka_properties
+
+if TYPE_CHECKING:
+    from producer.cli.output import Output
+    from producer.domain.state import TrekkpliktigState
+    from producer.settings.model import Settings
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def show_position(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
+    """Print what stands in `…-positions`, for those named or for all. Needs no lane: it only reads."""
+    found = bootstrap.find_cluster(settings)
+    positions = Topics.of(settings.topic_prefix).positions
+    rows = [
+        _row(trekkpliktig, lane, state)
+        for lane in range(found.lanes)
+        for trekkpliktig, state in read_lane_state(kafka_properties(settings), positions, lane)
+        if not trekkpliktige or trekkpliktig in trekkpliktige
+    ]
+    rows.sort(key=lambda row: str(row["trekkpliktig"]))
+    if output.as_json:
+        output.json(rows)
+        return
+    table = Table(
+        "trekkpliktig", "lane", "position", "last compared", "orders", "versions missing", "suspended", "asked"
+    )
+    for row in rows:
+        shown = row | {"reconciled_at": row["reconciled_at"] or "never", "suspended_at": row["suspended_at"] or "no"}
+        table.add_row(*(str(value) for value in shown.values()))
+    output.table(table)
+
+
+def _row(trekkpliktig: str, lane: int, state: TrekkpliktigState) -> dict[str, object]:
+    position = state.position
+    return {
+        "trekkpliktig": trekkpliktig,
+        "lane": lane,
+        "position": position.position,
+        "reconciled_at": _instant(position.reconciled_at),
+        "orders": len(state),
+        "versions_missing": sum(last - first + 1 for _, first, last in state.missing()),
+        "suspended_at": _instant(position.suspended_at),
+        "wishes": ", ".join(wish.kind for wish in position.wishes),
+    }
+
+
+def _instant(microseconds: int | None) -> str | None:
+    return None if microseconds is None else (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
+
+
+def set_position(settings: Settings, output: Output, trekkpliktig: str, position: int) -> None:
+    """Make the next reading begin at this sekvensnummer. What was published is still known, so nothing comes twice."""
+    require_numbers([trekkpliktig])
+    refuse_others(ask(settings, output, new_wish(SET, position), [trekkpliktig]))
+    output.line(f"{trekkpliktig}: the position is {position}")
+
+
+def forget_position(settings: Settings, output: Output, trekkpliktig: str) -> None:
+    """Drop all that is known of a trekkpliktig: every version of its orders will be published anew."""
+    require_numbers([trekkpliktig])
+    answers = ask(settings, output, new_wish(FORGET), [trekkpliktig])
+    refuse_others(answers)
+    orders = answers[trekkpliktig].wish.orders_read
+    output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all will be published anew")

@@ -1,0 +1,88 @@
+"""`quarantine list|show|release`: what could not be understood, one of it raw, and another try with it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from producer import bootstrap
+from producer.cli.requests import ask, new_wish
+from producer.domain.requests import RELEASE
+from producer.publish.quarantine_log import read_one, read_quarantine
+from producer.publish.topics import Topics
+from producer.settings.kafka import kafka_properties
+from trekkpaalegg.errors import FatalError, SettingsError
+
+if TYPE_CHECKING:
+    from producer.cli.output import Output
+    from producer.publish.quarantine_log import QuarantinedRecord
+    from producer.settings.model import Settings
+
+_ID = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
+
+
+def list_quarantine(settings: Settings, output: Output) -> None:
+    """Print every record without what may be personal in it."""
+    found = bootstrap.find_cluster(settings)
+    topic = Topics.of(settings.topic_prefix).quarantine
+    records = list(read_quarantine(kafka_properties(settings), topic, found.lanes))
+    records.sort(key=lambda record: record.rejected_at)
+    rows = [
+        {
+            "id": record.id,
+            "rejected_at": record.rejected_at.isoformat(timespec="seconds"),
+            "reason": record.reason,
+            "field_path": record.field_path,
+            "trekkpliktig": record.trekkpliktig,
+            "trekkid": record.trekkid,
+            "trekkversjon": record.trekkversjon,
+            "raw_bytes": record.raw_bytes_total,
+        }
+        for record in records
+    ]
+    if output.as_json:
+        output.json(rows)
+        return
+    table = Table("id", "rejected", "reason", "field", "trekkpliktig", "trekkid", "trekkversjon", "bytes")
+    for row in rows:
+        table.add_row(*("?" if value is None else str(value) for value in row.values()))
+    output.table(table)
+
+
+def show_quarantine(settings: Settings, output: Output, record_id: str) -> None:
+    """Print the raw bytes of one record as they are. They may hold personal data: mind where they go."""
+    record = _read(settings, record_id)
+    output.note(f"{record.reason} at {record.field_path or 'the whole'}: {record.detail}")
+    if record.raw_truncated:
+        output.note(f"only the first {len(record.raw)} of {record.raw_bytes_total} bytes were kept")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(record.raw + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def release_quarantine(settings: Settings, output: Output, record_id: str, *, correction: bool) -> None:
+    """Have a record tried again, and what it says published if it can be understood now.
+
+    The worker that owns the lane does it; where none runs, this process takes the lanes. Raises `FatalError` when it
+    still cannot be understood, when there is nothing to publish, and when versions before it cannot be fetched now.
+    """
+    record = _read(settings, record_id)
+    wish = new_wish(RELEASE, record=record.id, correction=correction)
+    answer = ask(settings, output, wish, [record.trekkpliktig])[record.trekkpliktig]
+    if answer.outcome != "done":
+        raise FatalError(f"{record.id} is not released: {answer.detail}")
+    output.line(f"{record.id} released; published: {answer.detail or 'nothing: it was left to another lane'}")
+
+
+def _read(settings: Settings, record_id: str) -> QuarantinedRecord:
+    match = _ID.fullmatch(record_id)
+    if match is None:
+        raise SettingsError([f"{record_id!r} is no id of a quarantined record: give partition/offset, such as 3/17"])
+    found = bootstrap.find_cluster(settings)
+    partition, offset = int(match[1]), int(match[2])
+    if partition >= found.lanes:
+        raise SettingsError([f"{record_id}: the quarantine has partitions 0 to {found.lanes - 1}"])
+    return read_one(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, partition, offset)

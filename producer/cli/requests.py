@@ -1,0 +1,191 @@
+"""Operator requests: sent to the lanes, followed until they are answered; `suspend` and `resume` are two of them."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Self
+
+from producer import bootstrap
+from producer.cli.output import STOP_SECONDS_MAX, progress_bar
+from producer.domain.requests import ASKING_THE_SOURCE, SUSPEND, Wish
+from producer.encode.signal import encode_wish
+from producer.encode.state import decode_answers, decode_trekkpliktig_position
+from producer.observe.port import NullObserver
+from producer.publish.reader import Tail
+from producer.publish.signal_log import SignalLog
+from producer.publish.topics import Topics
+from producer.service import NullWatch, Service
+from producer.settings.kafka import kafka_properties
+from producer.settings.served import TrekkpliktigeList
+from trekkpaalegg.errors import FatalError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from confluent_kafka import Message
+    from rich.progress import Progress
+
+    from producer.cli.output import Output
+    from producer.domain.requests import Answer
+    from producer.settings.model import Settings
+
+
+POLL_SECONDS = 0.1
+WORKERS_LOOKED_AT_SECONDS = 3.0
+TOLD_SECONDS = 30.0
+_NUMBER = re.compile(r"[0-9]{9}", re.ASCII)
+
+
+def new_wish(kind: str, position: int | None = None, *, record: str | None = None, correction: bool = False) -> Wish:
+    """A wish under an id of its own."""
+    asked_at = bootstrap.now_microseconds()
+    return Wish(uuid.uuid4().hex, kind, asked_at, position, record=record, correction=correction)
+
+
+def ask(
+    settings: Settings,
+    output: Output,
+    wish: Wish,
+    trekkpliktige: Iterable[str],
+    watch: Callable[[], None] = lambda: None,
+) -> dict[str, Answer]:
+    """Have the wish done for each trekkpliktig, and wait for the answers; `watch` is called at every turn.
+
+    The workers that run do it. Where none runs, this process takes the lanes itself and does what was asked, and that
+    alone. A wish outlives whoever asked: it is a signal until it stands in `…-positions`, and then until it is done.
+    """
+    found = bootstrap.find_cluster(settings)
+    topics, properties = Topics.of(settings.topic_prefix), kafka_properties(settings)
+    with Tail(properties, [topics.positions], found.lanes) as tail, progress_bar() as progress:
+        waiting = _Waiting(wish, trekkpliktige, progress)
+        with _Errand(settings, frozenset(waiting.left) if wish.kind in ASKING_THE_SOURCE else frozenset()) as errand:
+            with SignalLog(lambda: properties, topics.signals) as signals:
+                signals.store((each, encode_wish(wish)) for each in sorted(waiting.left))
+            told_at = time.monotonic()
+            while waiting.left:
+                errand.see_to()
+                messages = tail.poll(POLL_SECONDS)
+                for message in messages:
+                    waiting.take(message)
+                watch()
+                if messages:
+                    told_at = time.monotonic()
+                elif time.monotonic() - told_at > TOLD_SECONDS:
+                    told_at = time.monotonic()
+                    output.note(f"{len(waiting.left)} of {waiting.total} trekkpliktige still to come")
+    return waiting.answers
+
+
+def require_numbers(names: Iterable[str]) -> None:
+    """Raise `SettingsError` unless all are organisation numbers. What else is given may be anything: not repeated."""
+    wrong = sum(_NUMBER.fullmatch(name) is None for name in names)
+    if wrong:
+        raise SettingsError([f"{wrong} given as organisation number is not one: it has 9 digits"])
+
+
+def refuse_others(answers: dict[str, Answer]) -> None:
+    """Raise `FatalError` that names those for which it was not done."""
+    failed = {name: answer for name, answer in answers.items() if answer.outcome != "done"}
+    if failed:
+        name, answer = next(iter(failed.items()))
+        raise FatalError(f"{len(failed)} of {len(answers)} were not done; the first, {name}: {answer.detail}")
+
+
+class _Waiting:
+    """What is known of the wishes on their way."""
+
+    def __init__(self, wish: Wish, trekkpliktige: Iterable[str], progress: Progress) -> None:
+        self.left = set(trekkpliktige)
+        self.total = len(self.left)
+        self.answers: dict[str, Answer] = {}
+        self._wish = wish
+        self._versions: dict[str, int] = {}
+        self._versions_total = 0
+        self._progress = progress
+        self._task = progress.add_task("trekkpliktige", total=self.total, versions=0)
+
+    def take(self, message: Message) -> None:
+        """A record of `…-positions`."""
+        trekkpliktig, value = (message.key() or b"").decode(errors="replace"), message.value()
+        if trekkpliktig not in self.left or value is None:
+            return
+        for wish in decode_trekkpliktig_position(value).wishes:
+            if wish.id == self._wish.id:
+                self._count(trekkpliktig, wish.published)
+        for answer in decode_answers(value):
+            if answer.wish.id == self._wish.id:
+                self.left.discard(trekkpliktig)
+                self.answers[trekkpliktig] = answer
+                self._count(trekkpliktig, answer.wish.published)
+                self._progress.advance(self._task)
+
+    def _count(self, trekkpliktig: str, versions: int) -> None:
+        self._versions_total += versions - self._versions.get(trekkpliktig, 0)
+        self._versions[trekkpliktig] = versions
+        self._progress.update(self._task, versions=self._versions_total)
+
+
+class _Errand:
+    """A worker of our own, from when no other is found to run until the end."""
+
+    def __init__(self, settings: Settings, to_read: frozenset[str]) -> None:
+        self._settings = settings
+        self._to_read = to_read
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._looked_at = float("-inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(STOP_SECONDS_MAX)
+
+    def see_to(self) -> None:
+        """Begin when nobody else works on the lanes. Raises what the worker ended with."""
+        if self._error is not None:
+            raise self._error
+        now = time.monotonic()
+        if self._thread is not None or now - self._looked_at < WORKERS_LOOKED_AT_SECONDS:
+            return
+        self._looked_at = now
+        if bootstrap.group_members(self._settings) == 0:
+            service = Service(self._settings, NullObserver(), NullWatch(), self._stopping, errand=self._to_read)
+            self._thread = threading.Thread(target=self._run, args=(service,), name="errand", daemon=True)
+            self._thread.start()
+
+    def _run(self, service: Service) -> None:
+        try:
+            service.run()
+        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits, which raises it
+            self._error = error
+
+
+ALL = "all"
+
+
+def change_suspension(settings: Settings, output: Output, kind: str, trekkpliktige: list[str]) -> None:
+    """Suspend or resume those named; `all` are all of the settings. Raises `FatalError` unless done for every one."""
+    wanted = _named(settings, output, trekkpliktige)
+    answers = ask(settings, output, new_wish(kind), wanted)
+    word = "suspended" if kind == SUSPEND else "resumed"
+    if output.as_json:
+        output.json({name: {"outcome": each.outcome, "detail": each.detail} for name, each in sorted(answers.items())})
+    else:
+        output.line(f"{sum(each.outcome == 'done' for each in answers.values())} trekkpliktige {word}")
+    refuse_others(answers)
+
+
+def _named(settings: Settings, output: Output, trekkpliktige: list[str]) -> set[str]:
+    if not trekkpliktige:
+        raise SettingsError([f"--trekkpliktig: give an organisation number, several times if you like, or {ALL}"])
+    require_numbers(name for name in trekkpliktige if name != ALL)
+    if ALL not in trekkpliktige:
+        return set(trekkpliktige)
+    return {each.organisasjonsnummer for each in TrekkpliktigeList(settings, output.note).current()}

@@ -1,0 +1,199 @@
+"""`once`, `backfill` and `reconcile`: read every employer, show progress, and report what came of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from producer import bootstrap
+from producer.cli.output import progress_bar, run_interruptible
+from producer.cli.requests import ask, new_wish
+from producer.domain.requests import BACKFILL, RECONCILE
+from producer.observe.port import NullObserver
+from producer.publish.quarantine_log import decode_quarantined
+from producer.publish.reader import Tail
+from producer.publish.topics import Topics
+from producer.service import NullWatch, Service
+from producer.settings.kafka import kafka_properties
+from producer.settings.served import Own, TrekkpliktigeList
+from trekkpaalegg.errors import FatalError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from confluent_kafka import Message
+    from rich.progress import Progress
+
+    from producer.cli.output import Output
+    from producer.detect.decisions import Detection
+    from producer.domain.requests import Answer
+    from producer.settings.model import Settings
+
+
+class Journal(NullObserver):
+    """Counts what a round did, and moves the bar."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("trekkpliktige", total=total, versions=0)
+        self._lock = threading.Lock()
+        self.published_count = 0
+        self.quarantined_count = 0
+        self.vanished_count = 0
+        self.positions_lowered = 0
+
+    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002 - totals matter
+        """See `Observer`."""
+        with self._lock:
+            self.published_count += len(detection.publications)
+            self.quarantined_count += len(detection.rejected)
+        self._progress.update(self._task, versions=self.published_count)
+
+    def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002 - as above
+        """See `Observer`."""
+        if error is None:
+            with self._lock:
+                self.vanished_count += vanished
+            self._progress.advance(self._task)
+
+    def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:  # noqa: ARG002 - as above
+        """See `Observer`."""
+        with self._lock:
+            self.positions_lowered += 1
+
+
+def run_once(settings: Settings, output: Output) -> None:
+    """One round over all trekkpliktige. Raises `FatalError` unless every one was read to its end."""
+    total = len(Own(TrekkpliktigeList(settings, output.note)))
+    with progress_bar() as progress:
+        journal = Journal(progress, total)
+        stopping = threading.Event()
+        service = Service(settings, journal, NullWatch(), stopping, once=True)
+        run_interruptible(service.run, stopping)
+    failed = {name: why for each in service.rounds.values() for name, why in each.failed_for_good.items()}
+    counts = {
+        "trekkpliktige": total,
+        "read_to_end": total - len(failed),
+        "published": journal.published_count,
+        "quarantined": journal.quarantined_count,
+        "known_but_not_listed": journal.vanished_count,
+        "positions_lowered": journal.positions_lowered,
+    }
+    tell_round(output, counts, failed)
+
+
+def tell_round(
+    output: Output,
+    counts: dict[str, int],
+    failed: dict[str, str],
+    differences: list[dict[str, object]] | None = None,
+) -> None:
+    """Print what a round did. Raises `FatalError` when some were not read to their end."""
+    if output.as_json:
+        output.json({**counts, "failed": failed} | ({} if differences is None else {"differences": differences}))
+    else:
+        for name, why in failed.items():
+            output.note(f"{name}: {why}")
+        output.line(
+            f"{counts['read_to_end']} of {counts['trekkpliktige']} trekkpliktige read to their end; "
+            f"{counts['published']} versions published, {counts['quarantined']} records quarantined, "
+            f"{counts['known_but_not_listed']} known orders not listed"
+        )
+    if failed:
+        raise FatalError(
+            f"{len(failed)} of {counts['trekkpliktige']} trekkpliktige were not read to their end; the log says why"
+        )
+
+
+DIFFERENCES_SHOWN_MAX = 100_000
+ENDS_SECONDS_MAX = 30.0
+"""An open transaction of another lane hides what follows it for 15 s at most."""
+
+_ORIGIN = "origin"
+_ORIGINS = frozenset({b"reconcile", b"gapfill"})
+_COLUMNS = ("trekkpliktig", "trekkid", "trekkversjon", "difference")
+
+
+def run_backfill(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
+    """Read all, or those named, from 0 and publish what is missing. Raises `FatalError` unless read to their end."""
+    own = Own(TrekkpliktigeList(settings, output.note))
+    unknown = sum(name not in own for name in trekkpliktige)
+    if unknown:
+        raise SettingsError([f"--trekkpliktig: {unknown} given is not among the trekkpliktige of the settings"])
+    wanted = frozenset(trekkpliktige) or frozenset(own)
+    _tell(output, ask(settings, output, new_wish(BACKFILL), wanted))
+
+
+def run_reconcile(settings: Settings, output: Output) -> None:
+    """Compare all that the source has with what was published; publish and print what is missing.
+
+    Raises as `run_backfill`.
+    """
+    wanted = frozenset(Own(TrekkpliktigeList(settings, output.note)))
+    topics = Topics.of(settings.topic_prefix)
+    found = bootstrap.find_cluster(settings)
+    watched = (topics.versjoner, topics.quarantine)
+    with Tail(kafka_properties(settings), watched, found.lanes) as tail:
+        differences: list[dict[str, object]] = []
+
+        def watch(wait_seconds: float = 0.0) -> None:
+            if len(differences) < DIFFERENCES_SHOWN_MAX:
+                differences.extend(_differences(tail.poll(wait_seconds), topics.quarantine))
+
+        answers = ask(settings, output, new_wish(RECONCILE), wanted, watch)
+        ends, deadline = tail.ends(watched), time.monotonic() + ENDS_SECONDS_MAX
+        while not tail.has_reached(ends) and time.monotonic() < deadline:
+            watch(0.1)
+    _tell(output, answers, _compared(differences))
+
+
+def _differences(messages: Iterable[Message], quarantine: str) -> Iterator[dict[str, object]]:
+    """What events and quarantined records that comparisons, or holes they found, have led to are about."""
+    for message in messages:
+        headers: dict[str, bytes] = dict(message.headers() or [])  # type: ignore[arg-type]  # a consumer gives pairs with bytes
+        if headers.get("ce_origin") not in _ORIGINS:
+            continue
+        if message.topic() == quarantine:
+            record = decode_quarantined(message)
+            yield _difference(record.trekkpliktig, record.trekkid, record.trekkversjon, f"quarantined: {record.reason}")
+            continue
+        trekkid = headers["ce_subject"].decode()
+        trekkversjon = int(headers["ce_id"].decode().removeprefix(f"{trekkid}/").split("/")[0])
+        kind = "published late" if headers.get("ce_late") == b"true" else "published"
+        if "ce_correction" in headers:
+            kind = "corrected"
+        yield _difference(headers["ce_trekkpliktig"].decode(), trekkid, trekkversjon, kind) | {
+            _ORIGIN: headers["ce_origin"]
+        }
+
+
+def _difference(trekkpliktig: str, trekkid: str | None, trekkversjon: int | None, what: str) -> dict[str, object]:
+    return {"trekkpliktig": trekkpliktig, "trekkid": trekkid, "trekkversjon": trekkversjon, "difference": what}
+
+
+def _compared(differences: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Without what polling found meanwhile: a hole that it filled in an order of which no comparison says anything."""
+    compared = {each["trekkid"] for each in differences if each.get(_ORIGIN) == b"reconcile"}
+    kept = [each for each in differences if each.get(_ORIGIN) != b"gapfill" or each["trekkid"] in compared]
+    return [{name: value for name, value in each.items() if name != _ORIGIN} for each in kept]
+
+
+def _tell(output: Output, answers: dict[str, Answer], differences: list[dict[str, object]] | None = None) -> None:
+    failed = {name: each.detail for name, each in sorted(answers.items()) if each.outcome != "done"}
+    counts = {
+        "trekkpliktige": len(answers),
+        "read_to_end": len(answers) - len(failed),
+        "published": sum(each.wish.published for each in answers.values()),
+        "quarantined": sum(each.wish.quarantined for each in answers.values()),
+        "known_but_not_listed": sum(each.vanished for each in answers.values()),
+        "positions_lowered": sum(each.position_lowered for each in answers.values()),
+    }
+    if differences and not output.as_json:
+        table = Table(*_COLUMNS)
+        for each in differences:
+            table.add_row(*(str(each[column] or "?") for column in _COLUMNS))
+        output.table(table)
+    tell_round(output, counts, failed, differences)

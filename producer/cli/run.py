@@ -1,0 +1,107 @@
+"""`run`: the service, from its start until a signal ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+from producer import bootstrap
+from producer.cli.exit_codes import ExitCode
+from producer.cli.output import STOP_SECONDS_MAX, run_interruptible
+from producer.observe.http import Health, HealthServer
+from producer.observe.logs import configure_logs
+from producer.observe.prometheus import ProcessFigures, PrometheusObserver
+from producer.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator
+    from types import FrameType
+
+    from producer.observe.port import Observer
+    from producer.settings.model import Settings
+
+LOOP_SECONDS_MAX = 90.0
+"""A loop that has not turned for so long is stuck. Longer than any single call it makes."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Pulse:
+    """Tells `Health` which loops turn, and whether the lanes that the group gave us have been taken."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._beats: dict[str, Callable[[], None]] = {}
+        health.set_ready("start", "Kafka, topics and registry have not been reached yet")
+
+    def beat(self, loop: str) -> None:
+        """See `producer.service.Watch`."""
+        beat = self._beats.get(loop)
+        if beat is None:
+            beat = self._beats[loop] = self._health.heartbeat(loop, LOOP_SECONDS_MAX)
+        beat()
+
+    def ended(self, loop: str) -> None:
+        """See `producer.service.Watch`."""
+        self._beats.pop(loop, None)
+        self._health.unwatch(loop)
+
+    def ready(self, what: str, missing: str | None) -> None:
+        """See `producer.service.Watch`."""
+        self._health.set_ready(what, missing)
+
+
+def run_service(settings: Settings) -> ExitCode:
+    """Publish until SIGTERM or Ctrl-C. Raises `FencedError` and `FatalError` when nothing more can be done."""
+    configure_logs(level="INFO")
+    stopping = threading.Event()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        _log.info("stopping", signal=signal.Signals(number).name)
+        stopping.set()
+        # A commit that hangs blocks its thread in librdkafka, so the process is ended from outside it.
+        watchdog = threading.Timer(STOP_SECONDS_MAX, _end_now)
+        watchdog.daemon = True
+        watchdog.start()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)
+    observer, health = PrometheusObserver(), Health()
+    observer.registry.register(
+        ProcessFigures(
+            health,
+            settings.poll_interval_seconds,
+            pull_interval_seconds=settings.pull_interval_seconds if settings.pulls else None,
+        )
+    )
+    with HealthServer(health, observer.exposition, host=settings.http_host, port=settings.http_port) as server:
+        _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
+        service = Service(settings, observer, Pulse(health), stopping)
+        with _receiving(settings, service.own, observer):
+            run_interruptible(service.run, stopping)
+    _log.info("stopped")
+    return ExitCode.DONE
+
+
+@contextmanager
+def _receiving(settings: Settings, own: Container[str], observer: Observer) -> Iterator[None]:
+    """Take calls that tell of changes, where the settings want it. Raises `SettingsError` when the port is taken."""
+    if not settings.receives:
+        yield
+        return
+    with (
+        bootstrap.build_signal_log(settings) as signals,
+        bootstrap.build_receiver(settings, own, signals, observer) as server,
+    ):
+        _log.info("receiving notifications", webhook_port=server.port)
+        yield
+
+
+def _end_now() -> None:
+    _log.error("a transaction did not end in time: left to the next fence")
+    os._exit(ExitCode.STOPPED)

@@ -1,0 +1,151 @@
+"""`topics apply`: the topics as wanted in, what was created and what is otherwise out."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from producer.admin.kafka import KafkaAdmin
+from producer.publish.topics import (
+    DAY_MS,
+    FOR_EVER,
+    Topics,
+    differences,
+    durability_warnings,
+    lanes_fault,
+    wanted_topics,
+)
+from producer.settings.kafka import kafka_properties
+from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
+
+if TYPE_CHECKING:
+    from producer.cli.output import Output
+    from producer.publish.topics import Difference, Topic
+    from producer.settings.model import Settings
+
+SEEN_SECONDS_MAX = 20.0
+_PAUSE_SECONDS = 0.2
+_RETENTION = re.compile(r"([1-9][0-9]{0,4})d")
+_PERSONAL_DATA = (
+    "Events hold personal data (skyldner is a national id), and {topic} keeps every one {kept}. "
+    "Give --history-retention to choose; {current} keeps the newest version of each order in any case."
+)
+
+
+def parse_retention(text: str) -> int:
+    """Milliseconds of `forever` (-1) or of a number of days such as `400d`. Raises `SettingsError`."""
+    if text == "forever":
+        return FOR_EVER
+    days = _RETENTION.fullmatch(text)
+    if days is None:
+        raise SettingsError([f"--history-retention: {text!r} is neither forever nor a number of days such as 400d"])
+    return int(days[1]) * DAY_MS
+
+
+def apply_topics(
+    settings: Settings, output: Output, *, dry_run: bool, partitions: int, replication: int, history_retention: str
+) -> None:
+    """Create the topics that are missing and record the number of lanes; change nothing that exists.
+
+    Steps: 1. compare; 2. refuse another number of lanes than there is; 3. create; 4. record the number of lanes;
+    5. tell. Raises `FatalError` when what exists is otherwise than wanted.
+    """
+    wanted = wanted_topics(
+        settings.topic_prefix,
+        partitions=partitions,
+        replication=replication,
+        history_retention_ms=parse_retention(history_retention),
+    )
+    names = Topics.of(settings.topic_prefix)
+    admin = KafkaAdmin(kafka_properties(settings), role="admin")
+    found = admin.describe(names)
+    recorded = admin.lane_count(names.positions) if names.positions in found else None
+    fault = lanes_fault(settings.topic_prefix, partitions, found, recorded)
+    if fault:
+        raise FatalError(fault)
+    missing = [topic for topic in wanted if topic.name not in found]
+    if not dry_run:
+        admin.create(missing)
+        found = _await_topics(admin, names)
+        if recorded is None:
+            recorded = found[names.positions].partitions
+            admin.record_lane_count(names.positions, recorded)
+    left = [each for each in differences(wanted, found) if each.found is not None]
+    _tell(output, wanted, {topic.name for topic in missing}, left, lanes=recorded, dry_run=dry_run)
+    for warning in durability_warnings(found, len(admin.broker_addresses())):
+        output.note(f"warning: {warning}")
+    output.note(
+        _PERSONAL_DATA.format(
+            topic=names.versjoner,
+            kept="for ever" if history_retention == "forever" else f"for {history_retention.removesuffix('d')} days",
+            current=names.gjeldende,
+        )
+    )
+    if left:
+        raise FatalError(
+            "topics are otherwise than wanted and were left so: "
+            + "; ".join(f"{each.topic} has {each.what} {each.found}, wanted {each.wanted}" for each in left)
+            + "; change them with Kafka's own tools, or give options that fit"
+        )
+
+
+def _await_topics(admin: KafkaAdmin, names: Topics) -> dict[str, Topic]:
+    """The topics as soon as the cluster shows all of them, which may be a moment after they were created."""
+    deadline = time.monotonic() + SEEN_SECONDS_MAX
+    while True:
+        found = admin.describe(names)
+        missing = [name for name in names if name not in found]
+        if not missing:
+            return found
+        if time.monotonic() > deadline:
+            raise RetryableError(f"{', '.join(missing)}: created, but the cluster does not show them yet; run it again")
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _tell(
+    output: Output,
+    wanted: tuple[Topic, ...],
+    missing: set[str],
+    left: list[Difference],
+    *,
+    lanes: int | None,
+    dry_run: bool,
+) -> None:
+    states = {topic.name: _state(topic.name, missing, left, dry_run=dry_run) for topic in wanted}
+    if output.as_json:
+        topics: list[dict[str, Any]] = [
+            {
+                "name": topic.name,
+                "state": "missing" if dry_run and topic.name in missing else states[topic.name].partition(":")[0],
+                "differences": [
+                    {"what": each.what, "wanted": each.wanted, "found": each.found}
+                    for each in left
+                    if each.topic == topic.name
+                ],
+            }
+            for topic in wanted
+        ]
+        output.json({"topics": topics, "lanes": lanes, "dry_run": dry_run})
+        return
+    table = Table("topic", "partitions", "cleanup.policy", "kept", "state")
+    for topic in wanted:
+        retention = topic.config.get("retention.ms")
+        kept = "newest per key" if retention is None else _days(int(retention))
+        table.add_row(topic.name, str(topic.partitions), topic.config["cleanup.policy"], kept, states[topic.name])
+    output.table(table)
+    output.line(f"lanes: {lanes if lanes is not None else 'none recorded yet'}")
+
+
+def _state(name: str, missing: set[str], left: list[Difference], *, dry_run: bool) -> str:
+    if name in missing:
+        return "would be created" if dry_run else "created"
+    told = [f"{each.what} is {each.found}" for each in left if each.topic == name]
+    return f"differs: {', '.join(told)}" if told else "as wanted"
+
+
+def _days(retention_ms: int) -> str:
+    days = retention_ms // DAY_MS
+    return "for ever" if retention_ms == FOR_EVER else f"{days} day" + "s" * (days > 1)

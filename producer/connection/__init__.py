@@ -1,1 +1,0 @@
-"""What keeps a client from Kafka, in words: connections that fail, and rights that are missing."""

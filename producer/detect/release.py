@@ -1,0 +1,66 @@
+"""From a quarantined record that can be understood now and an operator's word to what is to be published: pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from producer.detect.decisions import VERSION_JUMP_MAX, Context, Detection, correct, order_key
+from producer.detect.detect import detect
+from producer.domain.content import CONTENT_HASH_VERSION, content_hash
+from producer.domain.state import OrderState, with_missing, without_missing
+from producer.domain.trekkpaalegg import Origin, Publication
+from producer.errors import RejectedTrekkpaaleggError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from producer.domain.state import TrekkpliktigState
+    from producer.domain.trekkpaalegg import Fetched, Trekkpaalegg
+
+
+def release(
+    state: TrekkpliktigState,
+    element: Trekkpaalegg,
+    versions: Mapping[tuple[str, int], Fetched],
+    context: Context,
+    *,
+    correction: bool,
+) -> Detection:
+    """Decide what becomes of a released version. Changes nothing.
+
+    One that names another trekkpliktig of ours is left to the lane of that one. A version that was never published is
+    published as it would have been: the newest in its turn, an older one late. A jump is believed now; the versions
+    between it and the newest one are recorded as missing. Other content of a published version is published only as
+    a correction, and only when `correction` says so.
+
+    Raises `RejectedTrekkpaaleggError` when there is nothing to publish, saying why.
+    """
+    key = order_key(element)
+    order = state.order(key)
+    context = msgspec.structs.replace(context, origin=Origin.RELEASE, moves_position=False)
+    if element.trekkpliktig != context.trekkpliktig and element.trekkpliktig in context.own:
+        return Detection(state.position.position)
+    ahead = element.trekkversjon - order.trekkversjon
+    if ahead > 0 or order.is_missing(element.trekkversjon):
+        if ahead <= VERSION_JUMP_MAX:
+            return detect(state, [element], versions, context)
+        missing = with_missing(order.missing, order.trekkversjon + 1, element.trekkversjon - 1)
+        believed = OrderState(
+            element.trekkversjon,
+            content_hash(element),
+            CONTENT_HASH_VERSION,
+            without_missing(missing, element.trekkversjon),
+            order.rejected,
+            order.corrections,
+        )
+        return Detection(state.position.position, [Publication(element, Origin.RELEASE)], [], {key: believed})
+    if ahead == 0 and content_hash(element) == order.content_hash:
+        message = "nothing to release: this version stands published with the same content"
+        raise RejectedTrekkpaaleggError(message, "trekkversjon")
+    if not correction:
+        message = "this version was published with other content: release it with --correction to replace it"
+        raise RejectedTrekkpaaleggError(message, "trekkversjon")
+    publication, corrected = correct(order, element, Origin.RELEASE)
+    return Detection(state.position.position, [publication], [], {key: corrected})

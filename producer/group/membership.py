@@ -1,0 +1,325 @@
+"""Membership in the consumer group on `…-signals`, in which each partition is a lane."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from producer.errors import FencedError
+from producer.group.health import Standing
+from producer.group.port import Signal
+from trekkpaalegg.errors import FatalError, RetryableError, TrekkpaaleggError
+from trekkpaalegg.kafka.bounded import UnansweredError, bounded
+from trekkpaalegg.kafka.brokers import ALL_FORGOTTEN, watching
+from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.renewal import Renewal
+from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from confluent_kafka import Message
+
+
+SESSION_TIMEOUT_SECONDS = 10.0
+LEAVE_SECONDS_MAX = 3.0
+_SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
+
+
+def protocol(name: str) -> dict[str, str]:
+    """The settings of this `group.protocol`."""
+    if name == "consumer":
+        return {"group.protocol": "consumer", "group.remote.assignor": "uniform"}
+    return {
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": str(int(SESSION_TIMEOUT_SECONDS * 1000)),
+        "heartbeat.interval.ms": "3000",
+    }
+
+
+def leave(consumer: Consumer) -> None:
+    """Leave the group, within seconds: Kafka may owe an answer, for which librdkafka would wait for ever."""
+    with contextlib.suppress(UnansweredError):
+        bounded(consumer.close, LEAVE_SECONDS_MAX)
+
+
+def put_out(error: KafkaError) -> FatalError:
+    """What a consumer that has failed for good means. It says so once, as `_FATAL` with the cause in its text alone."""
+    if any(error.code() == code or KafkaError(code).str() in error.str() for code in _SAME_INSTANCE):
+        return FencedError(
+            "another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own; "
+            "if there is none, the group's broker has failed and took us for two: start it again"
+        )
+    return FatalError(f"the group of workers cannot be joined: {error.str()}")
+
+
+_CALL_SECONDS_MAX = 2.0
+_CONFIRM_SECONDS_MAX = 10.0
+_SIGNALS_AT_ONCE_MAX = 500
+_LOOK_SECONDS_MAX = 1.0
+_LOOK_PAUSE_SECONDS = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class KafkaMembership:
+    """The classic protocol, cooperative: lanes that stay are not touched by a hand-over.
+
+    Classic and not KIP-848's: after a kill the new protocol took 45 s to give the lanes out again, and it refuses a
+    static id that is still in use; `group.protocol` in the user's properties chooses it all the same. `instance_id`
+    makes membership static, so that a quick restart moves nothing.
+
+    Offsets are read uncommitted: a transaction that a killed owner left open hides the committed ones until the fence
+    or its timeout ends it, and the fence comes only after the lane was given. The offset that stood before it is an
+    older one, so signals may come twice, which is harmless.
+
+    `on_trouble` is told within `poll` of what keeps us from working with the group, in words, and None when it has
+    passed. librdkafka goes on by itself when a right was granted, or the password at Kafka was made ours; certificates
+    and passwords it takes only when a client is made, so one is made anew when a connection is refused and
+    `read_properties`, or files that they name, have changed.
+    """
+
+    def __init__(
+        self,
+        read_properties: Callable[[], Mapping[str, str]],
+        application_id: str,
+        signals: str,
+        instance_id: str | None,
+        on_trouble: Callable[[TrekkpaaleggError | None], None] = lambda _: None,
+    ) -> None:
+        self._standing = Standing()
+        self._renewal = Renewal(read_properties)
+        self._instance_id = instance_id
+        self._application_id = application_id
+        self._signals = signals
+        self._on_trouble = on_trouble
+        self._trouble: TrekkpaaleggError | None = None
+        self._is_cut_off = False
+        self._look_at = 0.0
+        self._reason = LastReason()
+        self._metadata: object = None
+        self._metadata_of: int | None = None
+        """The rebalance that it stands for; None when one has come since."""
+        self._consumer = self._connect()
+        self._given: Callable[[dict[int, int]], None] | None = None
+        self._taken: Callable[[set[int]], None] | None = None
+        self._new: dict[int, TopicPartition] = {}
+        """Lanes that the group gave us, and whose offsets are still to be asked for."""
+        self._held: set[int] = set()
+
+    def _connect(self) -> Consumer:
+        properties = self._renewal.take()
+        settings: dict[str, Any] = {
+            **protocol(properties.get("group.protocol", "classic")),
+            **properties,
+            "group.id": self._application_id,
+            "enable.auto.commit": "false",
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_uncommitted",
+            **watching(self._standing.take),
+            "error_cb": self._take_reason,
+        }
+        if self._instance_id:
+            settings["group.instance.id"] = self._instance_id
+        return Consumer(settings, logger=logging.getLogger("librdkafka"))
+
+    def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:
+        """See `Membership.join`."""
+        self._given, self._taken = given, taken
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            [self._signals], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def poll(self, timeout_seconds: float) -> list[Signal]:
+        """See `Membership.poll`."""
+        signals = []
+        message = self._poll(timeout_seconds)
+        while message is not None:
+            error = message.error()
+            if error is None:
+                key = (message.key() or b"").decode(errors="replace")
+                signals.append(Signal(message.partition() or 0, message.offset() or 0, key, message.value()))
+            elif error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - librdkafka's local codes begin so
+                self._take_end(put_out(error))
+                return signals
+            else:
+                self._take_error(error)
+            message = self._poll(0.0) if len(signals) < _SIGNALS_AT_ONCE_MAX else None
+        if self._standing.brokers.are_forgotten:
+            self._renew(ALL_FORGOTTEN)
+        if self._standing.brokers.is_connected is not False:
+            self._take_metadata()
+            self._give_new()
+        if self._is_in_doubt() and time.monotonic() >= self._look_at:
+            self._look()
+            self._look_at = time.monotonic() + _LOOK_PAUSE_SECONDS
+        return signals
+
+    def _take_metadata(self) -> None:
+        """How the group knows us. Asked for when that may have changed, while Kafka answers.
+
+        The call holds Python's interpreter until librdkafka's own thread has answered. Seen with 2.16.0: while all
+        brokers went it never did, and the whole process stood still.
+        """
+        if self._metadata_of != self._standing.rebalances:
+            self._metadata = self._consumer.consumer_group_metadata()
+            self._metadata_of = self._standing.rebalances
+
+    # Trouble
+
+    def _take_reason(self, error: KafkaError) -> None:
+        self._reason.take(error)
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's local codes begin so
+            self._is_cut_off = True
+
+    def _is_in_doubt(self) -> bool:
+        """Whether Kafka may refuse us. That all brokers are down is not told of one that is back before we notice."""
+        is_gone = self._is_cut_off or self._standing.brokers.is_connected is False
+        return is_gone or self._reason.is_refusal or self._trouble is not None
+
+    def _take_end(self, error: FatalError) -> None:
+        """The consumer can do no more. Raises it, unless the fence is likely of our own making."""
+        if not isinstance(error, FencedError) or not self._standing.may_join_again():
+            raise error
+        _log.warning("fenced after the coordinator of the group was away: joining again", reason=str(error))
+        self._connect_anew()
+
+    def _take_error(self, error: KafkaError) -> None:
+        if error.code() in {KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED}:
+            self._tell(self._meaning(error))
+        else:
+            _log.warning("the group cannot be polled now", reason=error.name())
+
+    def _look(self) -> None:
+        """Whether the group can be worked with now: its offset is asked for, which takes all that working takes."""
+        try:
+            self._consumer.committed([TopicPartition(self._signals, 0)], timeout=_LOOK_SECONDS_MAX)
+        except KafkaException as error:
+            self._tell(self._meaning(error.args[0]))
+            if self._reason.is_refusal and self._renewal.is_due():
+                self._renew("certificates or password have changed: connecting anew")
+            return
+        self._is_cut_off = False
+        self._reason.forget()
+        self._tell(None)
+
+    def _meaning(self, error: KafkaError) -> TrekkpaaleggError:
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return not_permitted([Right("READ", GROUP, self._application_id)], self._renewal.properties)
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return not_permitted([Right("READ", TOPIC, self._signals)], self._renewal.properties)
+        cause = self._reason.cause(self._renewal.properties) if self._reason.is_refusal else None
+        return RetryableError(f"no Kafka broker can be used: {cause or error.name()}")
+
+    def _tell(self, trouble: TrekkpaaleggError | None) -> None:
+        before, self._trouble = self._trouble, trouble
+        if str(before) != str(trouble):
+            self._on_trouble(trouble)
+
+    def _renew(self, why: str) -> None:
+        """With the certificates or the password that are there now, unless they do not hold together yet."""
+        _log.info(why)
+        try:
+            self._connect_anew()
+        except KafkaException as error:
+            _log.warning("certificates or password cannot be used yet", reason=error.args[0].str())
+
+    def _connect_anew(self) -> None:
+        """As they say now. The lanes are given up, and come back with the new connection.
+
+        By ourselves, as a consumer that was fenced no longer says so: a lane that stayed would be confirmed by a member
+        that has not joined yet, which is fenced for it.
+        """
+        former, self._consumer = self._consumer, self._connect()
+        self._metadata_of = None
+        self._let_go({*self._new, *self._held})
+        leave(former)
+        self._reason.forget()
+        self._standing.brokers.connecting_anew()
+        self._subscribe()
+
+    def _poll(self, timeout_seconds: float) -> Message | None:
+        try:
+            return self._consumer.poll(timeout_seconds)
+        except KafkaException as error:
+            raise put_out(error.args[0]) from error
+
+    def confirm(self, lane: int, first_open_offset: int) -> bool:
+        """See `Membership.confirm`. A commit of the offset that stands anyway: a member put out is refused.
+
+        Bounded from outside, as librdkafka waits for as long as a broker that is down, or refuses us, owes an answer.
+        """
+        consumer, place = self._consumer, TopicPartition(self._signals, lane, first_open_offset)
+        try:
+            bounded(lambda: consumer.commit(offsets=[place], asynchronous=False), _CONFIRM_SECONDS_MAX)
+        except (KafkaException, UnansweredError) as error:
+            reason = error.args[0].name() if error.args else "no answer"
+            _log.warning("the group does not confirm a lane", lane=lane, reason=reason)
+            return False
+        return True
+
+    def rewind(self, lane: int, first_open_offset: int) -> None:
+        """See `Membership.rewind`."""
+        self._consumer.seek(TopicPartition(self._signals, lane, first_open_offset))
+
+    def metadata(self) -> object:
+        """See `Membership.metadata`.
+
+        What stood at the last poll after a change: asked for from another thread while one polls, confluent-kafka
+        2.16 never answers. A membership that has changed since makes the transaction fail, which is what it is for.
+        """
+        return self._metadata
+
+    def is_connected(self) -> bool | None:
+        """See `Membership.is_connected`."""
+        return self._standing.brokers.is_connected
+
+    def trouble(self) -> str | None:
+        """See `Membership.trouble`."""
+        return self._standing.trouble()
+
+    def leave(self) -> None:
+        """See `Membership.leave`."""
+        leave(self._consumer)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is self._consumer:
+            self._metadata_of = None
+            self._new |= {each.partition: each for each in partitions}
+
+    def _give_new(self) -> None:
+        """Hand over the lanes that have come, once their offsets are known; else at another poll.
+
+        Not done while the group hands them over: what is raised there ends the poll, and with it the process.
+        """
+        if not self._new or self._given is None:
+            return
+        try:
+            committed = self._consumer.committed(list(self._new.values()), timeout=_CALL_SECONDS_MAX)
+        except KafkaException as error:
+            _log.warning("the offsets of new lanes cannot be had now", lanes=sorted(self._new), reason=str(error))
+            return
+        self._new = {}
+        self._held |= {each.partition for each in committed}
+        self._given({each.partition: max(each.offset, 0) for each in committed})
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """A former consumer that leaves late has no say: its lanes may have come back with its successor."""
+        if consumer is self._consumer:
+            self._let_go({each.partition for each in partitions})
+
+    def _let_go(self, lanes: set[int]) -> None:
+        for lane in lanes:
+            self._new.pop(lane, None)
+        self._held -= lanes
+        if self._taken is not None:
+            self._taken(lanes)

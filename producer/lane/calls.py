@@ -1,0 +1,245 @@
+"""Calls to the source: a bounded pool for the whole process, and the calls of one lane."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from producer.lane.reading import Reading
+    from producer.source.port import TrekkpaaleggSource
+
+    Answer = Callable[[], None]
+
+URGENT_IN_A_ROW_MAX = 16
+"""After so many turns an ordinary call has its own, however many urgent ones wait."""
+
+
+PREPARED_AT_ONCE_EACH = 2
+"""So many are prepared at once for each call that is made at once: so that tokens need not come as fast as answers."""
+
+AHEAD_EACH_MAX = 4
+"""So many ordinary calls are prepared, or being so, for each that is made at once: a token that waits grows old."""
+
+
+class Kind(IntEnum):
+    """What a call is for. `BULK` are those that bring much."""
+
+    URGENT = 0
+    ORDINARY = 1
+    BULK = 2
+
+
+_NOT_URGENT = (Kind.ORDINARY, Kind.BULK)
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    future: Future[Any]
+    call: Callable[..., object]
+    arguments: tuple[object, ...]
+    kind: Kind
+    prepare: Callable[[], object] | None
+
+
+class _Rows:
+    """A row for each kind, in the order that its calls came; with an executor the urgent would wait behind all."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Kind, deque[_Waiting]] = {kind: deque() for kind in Kind}
+        self._turns = 0
+
+    def __len__(self) -> int:
+        return sum(len(row) for row in self._rows.values())
+
+    def put(self, waiting: _Waiting) -> None:
+        self._rows[waiting.kind].append(waiting)
+
+    def take(self, but: Collection[Kind] = ()) -> _Waiting | None:
+        """The next one, which is now out of its row; none of the kinds in `but`. Ordinary and bulk ones take turns."""
+        self._turns += 1
+        others = [Kind.ORDINARY, Kind.BULK] if self._turns % 2 else [Kind.BULK, Kind.ORDINARY]
+        is_others_turn = self._turns % (URGENT_IN_A_ROW_MAX + 1) == 0
+        kinds = [*others, Kind.URGENT] if is_others_turn else [Kind.URGENT, *others]
+        return next((self._rows[kind].popleft() for kind in kinds if self._rows[kind] and kind not in but), None)
+
+
+class CallPool:
+    """Threads shared by all lanes: so many calls are under way at once, and so many are prepared meanwhile.
+
+    Preparing (fetching a token) is no call to the source. Done by the threads that call, it would take turns from
+    those calls: with a token for each of many employers, half of them. So it is done ahead, by other threads, but not
+    for many at once.
+
+    `bulk_max` tells how many bulk calls may be under way at once, at least one.
+    """
+
+    def __init__(self, threads: int, bulk_max: Callable[[], int] = lambda: sys.maxsize) -> None:
+        self._bulk_max = bulk_max
+        self._bulk_under_way = 0
+        self._turns_owed = 0
+        """Turns that came while enough bulk calls were under way, and nothing else waited."""
+        self._ahead_max = AHEAD_EACH_MAX * threads
+        self._calling = ThreadPoolExecutor(threads, thread_name_prefix="call")
+        self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE_EACH * threads, thread_name_prefix="prepare")
+        self._lock = threading.Lock()
+        self._ready, self._unprepared = _Rows(), _Rows()
+        self._ahead = 0
+        """Ordinary calls that are prepared, or being prepared, and not yet being made."""
+        self._is_shut = False
+
+    def submit(
+        self,
+        call: Callable[..., object],
+        *arguments: object,
+        kind: Kind = Kind.ORDINARY,
+        prepare: Callable[[], object] | None = None,
+    ) -> Future[Any]:
+        """Have this called, after `prepare`; urgent ones before all others, each kind in the order it came.
+
+        What `prepare` raises is how the call ends.
+        """
+        waiting = _Waiting(Future(), call, arguments, kind, prepare)
+        rows, executor, turn = self._ready, self._calling, self._call_next
+        if prepare is not None:
+            rows, executor, turn = self._unprepared, self._preparing, self._prepare_next
+        with self._lock:
+            rows.put(waiting)
+        executor.submit(turn)
+        return waiting.future
+
+    def shutdown(self) -> None:
+        """Make no further call, and wait for none."""
+        with self._lock:
+            self._is_shut = True
+        for executor in (self._preparing, self._calling):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def _prepare_next(self) -> None:
+        """Prepare one, unless enough are: then whoever begins one of those gives the turn back.
+
+        Whatever waits is looked at again after each turn that took one, since another may have lost its own.
+        """
+        with self._lock:
+            waiting = self._unprepared.take(but=_NOT_URGENT if self._ahead >= self._ahead_max else ())
+            if waiting is None:
+                return
+            self._ahead += waiting.kind in _NOT_URGENT
+            self._look_again()
+        try:
+            if waiting.prepare is not None:
+                waiting.prepare()
+        except BaseException as error:  # noqa: BLE001 - carried to whoever asked, as an executor does
+            self._begun(waiting)
+            waiting.future.set_exception(error)
+            return
+        with self._lock:
+            self._ready.put(waiting)
+            if not self._is_shut:
+                self._calling.submit(self._call_next)
+
+    def _call_next(self) -> None:
+        """Make one; none where all that wait are bulk calls, and enough of those are under way."""
+        with self._lock:
+            is_enough = self._bulk_under_way >= self._bulk_max()
+            waiting = self._ready.take(but=(Kind.BULK,) if is_enough else ())
+            if waiting is None:
+                self._turns_owed += 1
+                return
+            self._bulk_under_way += waiting.kind is Kind.BULK
+        self._begun(waiting)
+        try:
+            result = waiting.call(*waiting.arguments)
+        except BaseException as error:  # noqa: BLE001 - carried to whoever asked, as an executor does
+            self._ended(waiting)
+            waiting.future.set_exception(error)
+        else:
+            self._ended(waiting)
+            waiting.future.set_result(result)
+
+    def _ended(self, waiting: _Waiting) -> None:
+        """It is under way no more. Bulk calls that had to wait get their turns back, as many as may be made now."""
+        if waiting.kind is not Kind.BULK:
+            return
+        with self._lock:
+            self._bulk_under_way -= 1
+            given_back = max(min(self._turns_owed, self._bulk_max() - self._bulk_under_way), 0)
+            self._turns_owed -= given_back
+            for _ in range(0 if self._is_shut else given_back):
+                self._calling.submit(self._call_next)
+
+    def _begun(self, waiting: _Waiting) -> None:
+        """It counts as prepared ahead no more."""
+        if waiting.kind is Kind.URGENT or waiting.prepare is None:
+            return
+        with self._lock:
+            self._ahead -= 1
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """A turn for what waits to be prepared. With the lock held."""
+        if self._unprepared and not self._is_shut:
+            self._preparing.submit(self._prepare_next)
+
+
+ANSWERS_AT_ONCE_MAX = 200
+BULK_ORDERS_MIN = 500
+"""A reading that has brought so many orders is likely to bring as many again with each further page."""
+
+
+class Calls:
+    """One lane's calls. `pool` is shared by all lanes; what comes back is run by whoever calls `take_answers`."""
+
+    def __init__(self, source: TrekkpaaleggSource, pool: CallPool) -> None:
+        self._source = source
+        self._pool = pool
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+
+    def ask_page(self, reading: Reading, cursor: int, take: Callable[[Future[Any]], None]) -> None:
+        """Fetch a page; `take` gets the ended call."""
+        kind = Kind.BULK if reading.orders_seen >= BULK_ORDERS_MIN else Kind.ORDINARY
+        self._ask(take, reading, kind, self._source.fetch_page, reading.trekkpliktig, cursor)
+
+    def ask_version(self, reading: Reading, wanted: tuple[str, int], take: Callable[[Future[Any]], None]) -> None:
+        """Fetch one version by number; `take` gets the ended call."""
+        self._ask(take, reading, Kind.ORDINARY, self._source.fetch_trekkpaalegg, reading.trekkpliktig, *wanted)
+
+    def ask(self, take: Callable[[Future[Any]], None], call: Callable[..., object], *arguments: object) -> None:
+        """Have something else called, before what is merely due; `take` gets the ended call."""
+        done = self._pool.submit(call, *arguments, kind=Kind.URGENT)
+        done.add_done_callback(lambda done: self._answers.put(lambda: take(done)))
+
+    def put(self, answer: Answer) -> None:
+        """Have something run in the lane's thread. Any thread may call it."""
+        self._answers.put(answer)
+
+    def take_answers(self, wait_seconds: float) -> None:
+        """Wait for one answer, then run those that have come, in their order, up to a number."""
+        try:
+            answer = self._answers.get(timeout=wait_seconds) if wait_seconds > 0 else self._answers.get_nowait()
+            answer()
+            for _ in range(ANSWERS_AT_ONCE_MAX - 1):
+                answer = self._answers.get_nowait()
+                answer()
+        except queue.Empty:
+            return
+
+    def _ask(
+        self,
+        take: Callable[[Future[Any]], None],
+        reading: Reading,
+        kind: Kind,
+        call: Callable[..., object],
+        *arguments: object,
+    ) -> None:
+        prepare = self._source.preparation(reading.trekkpliktig)
+        kind = Kind.URGENT if reading.urgent else kind
+        done = self._pool.submit(call, *arguments, kind=kind, prepare=prepare)
+        done.add_done_callback(lambda done: self._answers.put(lambda: take(done)))

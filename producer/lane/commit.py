@@ -1,0 +1,321 @@
+"""What a lane decided becomes the records of one transaction, and the state after it.
+
+What turns out not to fit the schema or the broker is decided once more, as rejected.
+"""
+
+from __future__ import annotations
+
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from producer.detect.decisions import Context, rejection_of
+from producer.detect.detect import detect
+from producer.detect.requests import with_progress, without
+from producer.domain.state import LaneState, TrekkpliktigPosition
+from producer.domain.trekkpaalegg import Origin, RejectionReason
+from producer.encode.event import READ_FOR
+from producer.errors import RejectedTrekkpaaleggError
+from producer.lane.intake import SignalOffsets
+from producer.lane.reading import answers_of, position_after, vanished_of
+from producer.publish.port import NO_HEADERS, Record
+from producer.publish.state import answer_record, event_cursor_record, granted_records, state_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from producer.detect.decisions import Detection
+    from producer.detect.requests import Granted
+    from producer.domain.requests import Answer, Wish
+    from producer.domain.state import EventCursor, TrekkpliktigState
+    from producer.domain.trekkpaalegg import Trekkpaalegg
+    from producer.encode.event import EventEncoder
+    from producer.encode.rejected import RejectedEncoder
+    from producer.lane.reading import LaneOptions, Reading
+    from producer.observe.port import Observer
+    from producer.publish.port import LanePublisher
+    from producer.publish.topics import Topics
+
+
+class DoesNotFitError(Exception):
+    """A version that schema or broker cannot hold; `why` says what of it."""
+
+    def __init__(self, trekkpaalegg: Trekkpaalegg, why: RejectedTrekkpaaleggError) -> None:
+        super().__init__()
+        self.trekkpaalegg = trekkpaalegg
+        self.why = why
+
+
+class RecordBuilder:
+    """Knows topics and encodings; one for all lanes."""
+
+    def __init__(self, topics: Topics, event: EventEncoder, rejected: RejectedEncoder) -> None:
+        self._topics = topics
+        self._event = event
+        self._rejected = rejected
+
+    def decide(
+        self, lane: int, state: TrekkpliktigState, reading: Reading, context: Context
+    ) -> tuple[Detection, list[Record]]:
+        """Detect what the reading's chunk leads to, and write it down as records."""
+        while True:
+            detection = detect(state, reading.elements(), reading.versions, context)
+            try:
+                return detection, self.of_detection(lane, state, detection, context)
+            except DoesNotFitError as misfit:
+                reason = RejectionReason(misfit.why.reason)
+                rejected = rejection_of(misfit.trekkpaalegg, context.trekkpliktig, reason, misfit.why.field_path)
+                reading.replace(misfit.trekkpaalegg, rejected)
+
+    def of_detection(self, lane: int, state: TrekkpliktigState, detection: Detection, context: Context) -> list[Record]:
+        """Events in their order, then quarantine, then state."""
+        records: list[Record] = []
+        for publication in detection.publications:
+            try:
+                event = self._event.encode(publication)
+            except RejectedTrekkpaaleggError as error:
+                raise DoesNotFitError(publication.trekkpaalegg, error) from error
+            if publication.trekkpaalegg.trekkpliktig != context.trekkpliktig:
+                event.headers[READ_FOR] = context.trekkpliktig.encode()
+            records.append(Record(self._topics.versjoner, event.key, event.value, event.headers))
+            if publication.current:
+                records.append(Record(self._topics.gjeldende, event.key, event.value, event.headers))
+        for rejected in detection.rejected:
+            event = self._rejected.encode(rejected, context.origin, context.now)
+            records.append(Record(self._topics.quarantine, event.key, event.value, event.headers))
+        position = None
+        if detection.position > state.position.position:
+            position = msgspec.structs.replace(state.position, position=detection.position)
+        records += state_records(self._topics.positions, lane, context.trekkpliktig, position, detection.orders)
+        return records
+
+    def of_position(
+        self, lane: int, trekkpliktig: str, position: TrekkpliktigPosition, answers: Sequence[Answer] = ()
+    ) -> list[Record]:
+        """The position alone, with the answers given by it."""
+        return [answer_record(self._topics.positions, lane, trekkpliktig, position, answers)]
+
+    def of_granted(
+        self, lane: int, trekkpliktig: str, granted: Granted, state: TrekkpliktigState | None
+    ) -> list[Record]:
+        """What makes a wish stand."""
+        return list(granted_records(self._topics.positions, lane, trekkpliktig, granted, state))
+
+    def of_event_cursor(self, lane: int, trekkpliktig: str, cursor: EventCursor) -> Record:
+        """How far the events about it were dealt with."""
+        return event_cursor_record(self._topics.positions, lane, trekkpliktig, cursor)
+
+    def of_signal(self, lane: int, trekkpliktig: str, value: bytes | None) -> Record:
+        """A signal, to the lane that it is for."""
+        return Record(self._topics.signals, trekkpliktig.encode(), value, NO_HEADERS, lane)
+
+
+OFFSET_WAIT_SECONDS = 0.5
+"""So long after a transaction, one may hold a signal offset and nothing else: what is notified would wait behind it."""
+
+_LONG_AGO = float("-inf")
+_OWN_INITIATIVE = frozenset({Origin.POLL, Origin.RECONCILE})
+
+_log = structlog.get_logger(__name__)
+
+
+class Committer:
+    """The state of one lane, which changes only when a transaction stands. Used by the lane's thread only."""
+
+    def __init__(
+        self,
+        lane: int,
+        publisher: LanePublisher,
+        records: RecordBuilder,
+        options: LaneOptions,
+        observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lane = lane
+        self._publisher = publisher
+        self._records = records
+        self._options = options
+        self._observer = observer
+        self._clock = clock
+        self._put_at = _LONG_AGO
+        self._signals_committed = 0
+        self.state = LaneState()
+        self.signals = SignalOffsets(0)
+
+    def take(self, first_signal_offset: int, is_stopping: Callable[[], bool]) -> None:
+        """Take the lane, and read back what is known. Raises as `LanePublisher.take`."""
+        self.state = self._publisher.take(is_stopping)
+        self.signals = SignalOffsets(first_signal_offset)
+        self._signals_committed = first_signal_offset
+
+    def look(self) -> None:
+        """Make sure that what was committed last stands. Raises as `LanePublisher.look`."""
+        self._publisher.look()
+
+    def close(self) -> None:
+        """Let go of the lane."""
+        self._publisher.close()
+
+    def commit(self, ready: Sequence[Reading], ended: Sequence[Reading]) -> list[Detection]:
+        """Put what the ready chunks lead to, and the ends of readings, into one transaction; then remember it.
+
+        A signal offset that is all that has changed waits for a while (`OFFSET_WAIT_SECONDS`). Returns what was decided
+        for each ready reading. Raises `AbortedError` when nothing of it stands, and then nothing is remembered; else as
+        `LanePublisher.publish`.
+        """
+        records: list[Record] = []
+        detections: list[Detection] = []
+        for reading in ready:
+            detection, made = self._records.decide(
+                self._lane, self.state.of(reading.trekkpliktig), reading, self._context(reading)
+            )
+            detections.append(detection)
+            records += made
+        positions: dict[str, TrekkpliktigPosition] = {}
+        for reading, detection in zip(ready, detections, strict=True):
+            if reading.wishes:
+                positions[reading.trekkpliktig] = self._progressed(reading, detection)
+                records += self._records.of_position(self._lane, reading.trekkpliktig, positions[reading.trekkpliktig])
+        for reading in ended:
+            records += self._end(reading, positions)
+        cursors = self._moved_cursors(ended)
+        records += [self._records.of_event_cursor(self._lane, each, cursor) for each, cursor in cursors.items()]
+        done_with = [
+            (each.trekkpliktig, self.signals.ended(each.trekkpliktig, each.signals_begun_at)) for each in ended
+        ]
+        try:
+            self._put(records)
+        except BaseException:
+            for trekkpliktig, offsets in done_with:
+                self.signals.reopen(trekkpliktig, offsets)
+            raise
+        for trekkpliktig, cursor in cursors.items():
+            self.state.of(trekkpliktig).event_cursor = cursor
+        for reading in ended:
+            wishes = self.state.of(reading.trekkpliktig).position.wishes
+            self.answers_stand([(reading.trekkpliktig, each) for each in wishes if each.id in reading.wishes])
+        self._remember(positions, zip(ready, detections, strict=True))
+        return detections
+
+    def write(
+        self,
+        records: Sequence[Record],
+        positions: Mapping[str, TrekkpliktigPosition],
+        forgotten: Collection[str],
+        signals_done: Collection[int],
+        detections: Mapping[str, Detection] = MappingProxyType({}),
+    ) -> None:
+        """Make these positions stand, by these records, and forget all else of some; then the held signals are done.
+
+        `detections` are what the records publish, by trekkpliktig.
+
+        Raises as `commit`, and then nothing has changed.
+        """
+        self.signals.release(signals_done)
+        try:
+            self._put(records)
+        except BaseException:
+            for offset in signals_done:
+                self.signals.hold(offset)
+            raise
+        for trekkpliktig in forgotten:
+            self.state.of(trekkpliktig).drop_all()
+        for trekkpliktig, position in positions.items():
+            if position != TrekkpliktigPosition() or self.state.get(trekkpliktig) is not None:
+                self.state.of(trekkpliktig).position = position
+        for trekkpliktig, detection in detections.items():
+            self.state.of(trekkpliktig).remember_all(detection.orders)
+            self._observer.published(self._lane, trekkpliktig, detection)
+
+    def was_answered(self, trekkpliktig: str, wish: Wish) -> bool:
+        """Whether the answer to this wish stands already: then its signal has come twice."""
+        return self.state.answered.has(trekkpliktig, wish)
+
+    def answers_stand(self, answered: Iterable[tuple[str, Wish]]) -> None:
+        """These wishes have been answered."""
+        for trekkpliktig, wish in answered:
+            self.state.answered.add(trekkpliktig, wish)
+
+    def position_of(self, trekkpliktig: str) -> TrekkpliktigPosition:
+        """Its position; that of one of which nothing is known is the first."""
+        state = self.state.get(trekkpliktig)
+        return state.position if state is not None else TrekkpliktigPosition()
+
+    def commit_offset(self) -> None:
+        """Make the signal offset stand now, where it does not. Raises as `commit`."""
+        self._put_at = _LONG_AGO
+        self._put(())
+
+    def _put(self, records: Sequence[Record]) -> None:
+        first_open = self.signals.first_open
+        if records or self._is_offset_due(first_open):
+            self._publisher.publish(records, first_open)
+            self._signals_committed, self._put_at = first_open, self._clock()
+
+    def _is_offset_due(self, first_open: int) -> bool:
+        return first_open > self._signals_committed and self._clock() - self._put_at >= OFFSET_WAIT_SECONDS
+
+    def _progressed(self, reading: Reading, detection: Detection) -> TrekkpliktigPosition:
+        position = self.state.of(reading.trekkpliktig).position
+        if detection.position > position.position:
+            position = msgspec.structs.replace(position, position=detection.position)
+        published, quarantined = len(detection.publications), len(detection.rejected)
+        return with_progress(position, reading.wishes, reading.orders_seen, published, quarantined)
+
+    def _moved_cursors(self, ended: Sequence[Reading]) -> dict[str, EventCursor]:
+        """Places among Altinn's events that these ends make safe, and that do not stand yet."""
+        return {
+            reading.trekkpliktig: reading.event_cursor
+            for reading in ended
+            if reading.event_cursor is not None
+            and reading.event_cursor != self.state.of(reading.trekkpliktig).event_cursor
+        }
+
+    def _context(self, reading: Reading) -> Context:
+        options = self._options
+        now = options.now()
+        return Context(reading.trekkpliktig, options.own, reading.origin, now, reading.moves_position, reading.moved)
+
+    def _end(self, reading: Reading, positions: dict[str, TrekkpliktigPosition]) -> list[Record]:
+        """What changes with the end of a reading: the position is put into `positions`, its records are returned."""
+        trekkpliktig = reading.trekkpliktig
+        state = self.state.of(trekkpliktig)
+        before = positions.get(trekkpliktig, state.position)
+        after = position_after(reading, before, self._options.now())
+        is_lowered = after.position < before.position
+        if is_lowered:
+            self._observer.position_ahead(trekkpliktig, before.position, after.position)
+            _log.error(
+                "the position was ahead of the source: lowered",
+                trekkpliktig=trekkpliktig,
+                position=before.position,
+                source_max=after.position,
+            )
+        answers: list[Answer] = []
+        if reading.wishes:
+            after, gone = without(after, reading.wishes)
+            answers = answers_of(reading, gone, vanished_of(reading, len(state)), position_lowered=is_lowered)
+        if after == before and not answers:
+            return []
+        positions[trekkpliktig] = after
+        return self._records.of_position(self._lane, trekkpliktig, after, answers)
+
+    def _remember(self, positions: dict[str, TrekkpliktigPosition], decided: zip[tuple[Reading, Detection]]) -> None:
+        for trekkpliktig, position in positions.items():
+            self.state.of(trekkpliktig).position = position
+        for reading, detection in decided:
+            state = self.state.of(reading.trekkpliktig)
+            state.remember_all(detection.orders)
+            if detection.position > state.position.position:
+                state.position = msgspec.structs.replace(state.position, position=detection.position)
+            self._observer.published(self._lane, reading.trekkpliktig, detection)
+            if detection.publications and self._was_unannounced(reading, first=state.position.reconciled_at is None):
+                self._observer.unannounced(len(detection.publications))
+
+    def _was_unannounced(self, reading: Reading, *, first: bool) -> bool:
+        """Whether no signal has told of what this reading found. The first reading of all finds what is old."""
+        is_own_initiative = reading.origin in _OWN_INITIATIVE and not (reading.wishes or reading.is_told)
+        return is_own_initiative and not first and not self.signals.is_waiting(reading.trekkpliktig)

@@ -1,0 +1,262 @@
+"""The signals of one lane: wake-ups, operator requests, and signals forwarded to the lane they belong to."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from producer.detect.requests import grant, without
+from producer.domain.requests import RELEASE, Answer, WakeUp
+from producer.encode.signal import InvalidSignalError, decode_signal
+from trekkpaalegg.kafka.partitioning import lane_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable
+
+    from producer.domain.requests import Wish
+    from producer.domain.state import TrekkpliktigPosition
+    from producer.lane.commit import Committer, RecordBuilder
+    from producer.lane.reading import LaneOptions, Reading
+    from producer.lane.releasing import Releasing
+    from producer.lane.schedule import Schedule
+    from producer.observe.port import Observer
+    from producer.publish.port import Record
+
+
+class SignalOffsets:
+    """Offsets of one lane's signals. A wake-up is done with when a reading that began after it has come to its end.
+
+    A reading keeps the `next_offset` of the moment it began: every wake-up below it is then done with by its end. A
+    signal of another kind is held until what it asks for stands.
+    """
+
+    def __init__(self, first_offset: int) -> None:
+        self.next_offset = first_offset
+        self._waiting: dict[str, list[int]] = {}
+        self._held: set[int] = set()
+        self._firsts: list[tuple[int, str]] = []
+        """A heap of each waiting one's first offset, and of some that are no longer so."""
+
+    def seen(self, trekkpliktig: str, offset: int, *, ours: bool) -> None:
+        """A wake-up came. One that names nobody of ours is done with at once."""
+        self.next_offset = max(self.next_offset, offset + 1)
+        if not ours:
+            return
+        offsets = self._waiting.setdefault(trekkpliktig, [])
+        offsets.append(offset)
+        if len(offsets) == 1:
+            heapq.heappush(self._firsts, (offset, trekkpliktig))
+
+    def hold(self, offset: int) -> None:
+        """A signal came that stays open until `release`."""
+        self.next_offset = max(self.next_offset, offset + 1)
+        self._held.add(offset)
+
+    def release(self, offsets: Iterable[int]) -> None:
+        """What these signals ask for stands."""
+        self._held.difference_update(offsets)
+
+    def ended(self, trekkpliktig: str, begun_at: int) -> list[int]:
+        """A reading that began at `begun_at` has come to its end. Returns the offsets that are done with by that."""
+        waiting = self._waiting.pop(trekkpliktig, [])
+        self._wait(trekkpliktig, [offset for offset in waiting if offset >= begun_at])
+        return [offset for offset in waiting if offset < begun_at]
+
+    def reopen(self, trekkpliktig: str, offsets: list[int]) -> None:
+        """What `ended` returned is not done with after all: the transaction that was to hold the end does not stand."""
+        self._wait(trekkpliktig, [*offsets, *self._waiting.get(trekkpliktig, ())])
+
+    def _wait(self, trekkpliktig: str, offsets: list[int]) -> None:
+        if offsets:
+            self._waiting[trekkpliktig] = offsets
+            heapq.heappush(self._firsts, (offsets[0], trekkpliktig))
+
+    def is_waiting(self, trekkpliktig: str) -> bool:
+        """Whether a wake-up for it is not done with."""
+        return trekkpliktig in self._waiting
+
+    def keep(self, trekkpliktige: Container[str]) -> None:
+        """Those of all others are done with: nobody will read for them here."""
+        self._waiting = {each: offsets for each, offsets in self._waiting.items() if each in trekkpliktige}
+
+    def drop(self, trekkpliktig: str) -> None:
+        """Those for this one are done with: it will not be read now, and in full when it is."""
+        self._waiting.pop(trekkpliktig, None)
+
+    @property
+    def first_open(self) -> int:
+        """Offset of the first signal that is not done with."""
+        while self._firsts:
+            offset, trekkpliktig = self._firsts[0]
+            offsets = self._waiting.get(trekkpliktig)
+            if offsets is not None and offsets[0] == offset:
+                break
+            heapq.heappop(self._firsts)
+        first = self._firsts[0][0] if self._firsts else self.next_offset
+        return min(first, min(self._held, default=first))
+
+
+TRIES_MAX = 5
+"""A wish whose reading has failed so often in a row is answered as failed."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Held(NamedTuple):
+    """A signal that is open until it stands: a wish, or one for another lane with its value as it came."""
+
+    offset: int
+    trekkpliktig: str
+    wish: Wish | None = None
+    value: bytes | None = None
+
+
+class Intake:
+    """See the module. Used by the lane's thread only."""
+
+    def __init__(
+        self,
+        lane: int,
+        committer: Committer,
+        records: RecordBuilder,
+        schedule: Schedule,
+        options: LaneOptions,
+        observer: Observer,
+        releasing: Releasing,
+    ) -> None:
+        self._releasing = releasing
+        self._lane = lane
+        self._committer = committer
+        self._records = records
+        self._schedule = schedule
+        self._options = options
+        self._observer = observer
+        self._held: list[_Held] = []
+        self._failed: dict[str, tuple[frozenset[str], str]] = {}
+        self._suspended: set[str] = set()
+        self._notified: set[str] = set()
+        """Those whose open wake-up is a notification, and no bare one."""
+
+    def begin(self) -> None:
+        """The lane was taken: heed what operators have said of each."""
+        for trekkpliktig, state in self._committer.state:
+            self._heed(trekkpliktig, state.position)
+
+    def relist(self) -> None:
+        """The list of employers has changed: those that are new to it may be suspended, those gone need no reading."""
+        self._committer.signals.keep(self._schedule)
+        self._notified = {each for each in self._notified if each in self._schedule}
+        for trekkpliktig in self._suspended:
+            self._schedule.hold(trekkpliktig)
+
+    def take(self, trekkpliktig: str, offset: int, value: bytes | None) -> None:
+        """A signal came. One that cannot be understood is counted and passed over: it must not stop the lane."""
+        signals = self._committer.signals
+        try:
+            asked = decode_signal(trekkpliktig, value)
+        except InvalidSignalError as error:
+            signals.seen("", offset, ours=False)
+            self._observer.signal_taken(self._lane, "invalid")
+            # Neither key nor value: whoever wrote the wrong thing may have written a national id.
+            _log.warning("a signal is passed over", lane=self._lane, offset=offset, reason=str(error))
+            return
+        if lane_of(trekkpliktig, self._options.lanes) != self._lane:
+            signals.hold(offset)
+            self._held.append(_Held(offset, trekkpliktig, value=value))
+            self._observer.signal_taken(self._lane, "forwarded")
+        elif isinstance(asked, WakeUp):
+            ours = self._schedule.notify(trekkpliktig, hint=asked.notification is not None)
+            signals.seen(trekkpliktig, offset, ours=ours)
+            if ours and asked.notification is not None:
+                self._notified.add(trekkpliktig)
+            self._observer.signal_taken(self._lane, "wake_up" if trekkpliktig in self._options.own else "foreign")
+        else:
+            signals.hold(offset)
+            if asked.kind == RELEASE:
+                self._releasing.take(trekkpliktig, offset, asked)
+            else:
+                self._held.append(_Held(offset, trekkpliktig, asked))
+            self._observer.signal_taken(self._lane, "wish")
+
+    def is_notified(self, trekkpliktig: str) -> bool:
+        """Whether a notification, and no bare wake-up, is what the next reading is for."""
+        return trekkpliktig in self._notified
+
+    def read(self, trekkpliktig: str) -> None:
+        """It was read to its end."""
+        if not self._committer.signals.is_waiting(trekkpliktig):
+            self._notified.discard(trekkpliktig)
+
+    def reading_failed(self, reading: Reading, reason: str, *, for_good: bool) -> None:
+        """Wishes wait while a reading may still succeed; those that asked for it are told when it will not."""
+        if reading.wishes and (for_good or self._schedule.failures_of(reading.trekkpliktig) >= TRIES_MAX):
+            self._failed[reading.trekkpliktig] = (reading.wishes, reason)
+
+    def settle(self, interrupt: Callable[[str], None]) -> None:
+        """Make all that is held stand, in one transaction, and heed it; `interrupt` breaks off a reading under way.
+
+        Raises as `Committer.write`; what is held stays so when the transaction was aborted.
+        """
+        self._releasing.settle()
+        if not (self._held or self._failed):
+            return
+        records: list[Record] = []
+        positions: dict[str, TrekkpliktigPosition] = {}
+        forgotten: set[str] = set()
+        disturbed: set[str] = set()
+        answered: list[tuple[str, Wish]] = []
+        asked: set[tuple[str, Wish]] = set()
+        for trekkpliktig, (ids, reason) in self._failed.items():
+            left, gone = without(self._committer.position_of(trekkpliktig), ids)
+            positions[trekkpliktig] = left
+            answers = [Answer(wish, "failed", reason) for wish in gone]
+            answered += [(trekkpliktig, each.wish) for each in answers]
+            records += self._records.of_position(self._lane, trekkpliktig, left, answers)
+        for held in self._held:
+            if held.wish is None:
+                owner = lane_of(held.trekkpliktig, self._options.lanes)
+                records.append(self._records.of_signal(owner, held.trekkpliktig, held.value))
+                continue
+            if (held.trekkpliktig, held.wish) in asked or self._committer.was_answered(held.trekkpliktig, held.wish):
+                continue
+            asked.add((held.trekkpliktig, held.wish))
+            before = positions.get(held.trekkpliktig) or self._committer.position_of(held.trekkpliktig)
+            is_ours = held.trekkpliktig in self._options.own
+            state = self._committer.state.get(held.trekkpliktig)
+            orders = len(state) if state is not None and held.trekkpliktig not in forgotten else 0
+            granted = grant(held.wish, before, orders, self._options.now(), is_ours=is_ours)
+            if granted.interrupts:
+                disturbed.add(held.trekkpliktig)
+                interrupt(held.trekkpliktig)
+            if granted.forgets:
+                forgotten.add(held.trekkpliktig)
+            positions[held.trekkpliktig] = granted.position
+            answered += [(held.trekkpliktig, each.wish) for each in granted.answers]
+            records += self._records.of_granted(self._lane, held.trekkpliktig, granted, state)
+        self._committer.write(records, positions, forgotten, [held.offset for held in self._held])
+        self._committer.answers_stand(answered)
+        self._tell(self._held)
+        self._held, self._failed = [], {}
+        for trekkpliktig, position in positions.items():
+            self._heed(trekkpliktig, position)
+        for trekkpliktig in disturbed:
+            self._schedule.notify(trekkpliktig, urgent=True)
+
+    def _heed(self, trekkpliktig: str, position: TrekkpliktigPosition) -> None:
+        if position.suspended_at is not None:
+            self._suspended.add(trekkpliktig)
+            self._schedule.hold(trekkpliktig)
+            self._committer.signals.drop(trekkpliktig)
+        elif trekkpliktig in self._suspended:
+            self._suspended.discard(trekkpliktig)
+            self._schedule.let_go(trekkpliktig)
+        if position.wishes:
+            self._schedule.notify(trekkpliktig, urgent=True)
+
+    def _tell(self, done: list[_Held]) -> None:
+        for held in done:
+            if held.wish is not None:
+                wish, trekkpliktig = held.wish, held.trekkpliktig
+                _log.info("a wish stands", lane=self._lane, trekkpliktig=trekkpliktig, kind=wish.kind, wish=wish.id)

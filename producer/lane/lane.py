@@ -1,0 +1,332 @@
+"""The loop of one lane: who is due, read, detect, publish, remember.
+
+Runs in a thread of its own, which alone touches the lane's state. Calls to the source run in a pool shared by all
+lanes; their answers come back through a queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from producer.domain.trekkpaalegg import Failed, Origin
+from producer.errors import AbortedError, SuspendedError
+from producer.lane.calls import Calls
+from producer.lane.commit import Committer
+from producer.lane.intake import Intake
+from producer.lane.pulling import Pulling
+from producer.lane.reading import (
+    NOTIFIED_MORE_MAX,
+    READINGS_MIN,
+    begin_reading,
+    ends_wait_seconds,
+    has_lost_its_place,
+    is_urgent,
+    missed_after,
+    readings_allowed,
+    vanished_of,
+)
+from producer.lane.releasing import Releasing
+from producer.observe.port import LaneFigures
+from trekkpaalegg.errors import FatalError, RetryableError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from producer.domain.state import LaneState
+    from producer.lane.parts import LaneParts, LaneWatch
+    from producer.lane.reading import LaneOptions, Reading
+    from producer.lane.schedule import Schedule
+    from producer.observe.port import Observer
+
+
+def figures_of(
+    schedule: Schedule, state: LaneState, now: float, oldest_pull_seconds: dict[str, float] | None = None
+) -> LaneFigures:
+    """The figures at `now`, in monotonic seconds."""
+    counts, oldest = schedule.classes(now)
+    return LaneFigures(
+        trekkpliktige=counts,
+        oldest_read_seconds=oldest,
+        orders=sum(len(each) for _, each in state),
+        versions_missing=sum(last - first + 1 for _, each in state for _, first, last in each.missing()),
+        position_max=max((each.position.position for _, each in state), default=0),
+        oldest_pull_seconds=oldest_pull_seconds or {},
+    )
+
+
+FIGURES_INTERVAL_SECONDS = 5.0
+FIGURES_SHARE_MAX = 0.005
+
+
+class Telling:
+    """Tells one lane's figures. Used by the lane's thread only."""
+
+    def __init__(self, lane: int, observer: Observer) -> None:
+        self._lane = lane
+        self._observer = observer
+        self._due = 0.0
+
+    def turn(self, schedule: Schedule, state: LaneState, pulling: Pulling) -> None:
+        """Tell them, if it is time."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._observer.figures(self._lane, figures_of(schedule, state, now, pulling.oldest_seconds(now)))
+        # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
+        self._due = now + max(FIGURES_INTERVAL_SECONDS, (time.monotonic() - now) / FIGURES_SHARE_MAX)
+
+
+_WAIT_SECONDS_MAX = 0.5
+_PAGES_AVERAGED = 16
+
+_log = structlog.get_logger(__name__)
+
+
+class Lane:
+    """See the module."""
+
+    def __init__(self, number: int, parts: LaneParts, options: LaneOptions, watch: LaneWatch) -> None:
+        self.number = number
+        self.schedule = parts.schedule
+        self._calls = Calls(parts.source, parts.pool)
+        self._committer = Committer(number, parts.publisher, parts.records, options, parts.observer)
+        releasing = Releasing(number, self._committer, self._calls, options, parts)
+        self._intake = Intake(
+            number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing
+        )
+        self._pulling = Pulling(parts.pull, parts.schedule, options.own, self._calls.put, parts.observer)
+        self._observer = parts.observer
+        self._options = options
+        self._watch = watch
+        self._readings: dict[str, Reading] = {}
+        self._ended: list[Reading] = []
+        self._missed = 0
+        self._elements_per_page = 0.0
+        self._giving_way = parts.giving_way
+        self._stopping = threading.Event()
+        self._telling = Telling(number, parts.observer)
+
+    def stop(self) -> None:
+        """Ask the loop to end after the transaction under way. Any thread may call it."""
+        self._stopping.set()
+        self._calls.put(lambda: None)
+
+    def signal(self, trekkpliktig: str, offset: int, value: bytes | None = None) -> None:
+        """A signal came for this lane. Any thread may call it."""
+        self._calls.put(lambda: self._intake.take(trekkpliktig, offset, value))
+
+    def set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
+        """The list of those that the lane serves has changed. Any thread may call it."""
+        self._calls.put(lambda: self._set_trekkpliktige(trekkpliktige))
+
+    @property
+    def first_open_signal(self) -> int:
+        """Offset of the first signal that is not done with."""
+        return self._committer.signals.first_open
+
+    def run(self, first_signal_offset: int) -> None:
+        """Take the lane and turn until stopped. Raises what the publisher raises; an order to end is no error."""
+        try:
+            self._committer.take(first_signal_offset, self._stopping.is_set)
+            orders = sum(len(state) for _, state in self._committer.state)
+            _log.info("lane taken", lane=self.number, trekkpliktige=len(self.schedule), orders=orders)
+            self._observer.lane_taken(self.number, len(self.schedule), orders)
+            self._intake.begin()
+            self._pulling.relist()
+            while not self._stopping.is_set() and not self._is_done:
+                self._watch.beat()
+                self._committer.look()
+                self._pulling.ask_due(self._committer.state)
+                self._begin_due()
+                self._calls.take_answers(self._wait_seconds())
+                self._settle()
+                self._publish()
+                self._telling.turn(self.schedule, self._committer.state, self._pulling)
+            if self._is_done:
+                with contextlib.suppress(AbortedError):
+                    self._committer.commit_offset()
+        finally:
+            for reading in self._readings.values():
+                reading.dropped = True
+            self._committer.close()
+            self._watch.ended()
+            self._observer.lane_left(self.number)
+
+    @property
+    def _is_done(self) -> bool:
+        return self.schedule.is_done and not self._readings and not self._ended
+
+    def _set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
+        self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic())
+        self._intake.relist()
+        self._pulling.relist()
+
+    def _settle(self) -> None:
+        try:
+            self._intake.settle(self._interrupt)
+        except AbortedError as error:
+            _log.warning("signals are settled later", lane=self.number, reason=str(error))
+
+    def _interrupt(self, trekkpliktig: str) -> None:
+        """Break off the reading of one: what it decided on would no longer fit what is known."""
+        reading = self._readings.pop(trekkpliktig, None)
+        ended = [each for each in self._ended if each.trekkpliktig == trekkpliktig]
+        if reading is None and not ended:
+            return
+        if reading is not None:
+            reading.dropped = True
+            self._pulling.reading_failed(reading)
+        for each in ended:
+            self._pulling.reading_failed(each)
+        self._ended = [each for each in self._ended if each not in ended]
+        self.schedule.dropped(trekkpliktig, time.monotonic())
+
+    # Reading
+
+    def _begin_due(self) -> None:
+        allowed = readings_allowed(self._elements_per_page)
+        while len(self._readings) < allowed + NOTIFIED_MORE_MAX:
+            # Those that were notified do not wait for a place among those that are merely due.
+            trekkpliktig = self.schedule.take(time.monotonic(), notified_only=len(self._readings) >= allowed)
+            if trekkpliktig is None:
+                return
+            if trekkpliktig in self._readings:  # taken off the list and put back while it was being read
+                self.schedule.failed(trekkpliktig, time.monotonic())
+                continue
+            position = self._committer.state.of(trekkpliktig).position
+            signals_begun_at = self._committer.signals.next_offset
+            is_notified = self._intake.is_notified(trekkpliktig) or self._pulling.is_told(trekkpliktig)
+            reading = begin_reading(trekkpliktig, position, signals_begun_at, self._options, is_notified=is_notified)
+            self._pulling.reading_begins(reading)
+            is_waited_for = is_notified or self._committer.signals.is_waiting(trekkpliktig)
+            reading.urgent = is_urgent(reading, position, is_waited_for=is_waited_for)
+            if reading.urgent:
+                self._giving_way.urgent_came()
+            self._readings[trekkpliktig] = reading
+            self._ask_page(reading)
+
+    def _ask_page(self, reading: Reading) -> None:
+        cursor = reading.next_cursor()
+        if cursor is not None:
+            self._calls.ask_page(reading, cursor, lambda call: self._take_page(reading, call))
+
+    def _ask_version(self, reading: Reading, wanted: tuple[str, int]) -> None:
+        self._calls.ask_version(reading, wanted, lambda call: self._take_version(reading, wanted, call))
+
+    def _wait_seconds(self) -> float:
+        if any(reading.is_ready for reading in self._readings.values()):
+            return 0.0
+        if self._ended:
+            return ends_wait_seconds(self._ended, others=len(self._readings))
+        if len(self._readings) >= READINGS_MIN:
+            return _WAIT_SECONDS_MAX
+        now = time.monotonic()
+        return min(self.schedule.wait_seconds(now), self._pulling.wait_seconds(now), _WAIT_SECONDS_MAX)
+
+    def _take_page(self, reading: Reading, call: Future[Any]) -> None:
+        if reading.dropped:
+            return
+        error = call.exception()
+        if isinstance(error, RetryableError):
+            reading.page_failed(error)
+            self._advance(reading)
+            return
+        if error is not None:
+            self._fail(reading, error)
+            return
+        page = call.result()
+        reading.take_page(page)
+        self._elements_per_page += (len(page.elements) - self._elements_per_page) / _PAGES_AVERAGED
+        position = self._committer.state.of(reading.trekkpliktig).position
+        if has_lost_its_place(reading, position):
+            _log.warning("the order at the position has gone: comparing everything", trekkpliktig=reading.trekkpliktig)
+            reading.read_all(Origin.RECONCILE)
+        self._ask_page(reading)
+        self._advance(reading)
+
+    def _take_version(self, reading: Reading, wanted: tuple[str, int], call: Future[Any]) -> None:
+        if reading.dropped:
+            return
+        error = call.exception()
+        if isinstance(error, RetryableError):
+            reading.take_version(wanted, Failed(str(error)))
+        elif error is not None:
+            self._fail(reading, error)
+            return
+        else:
+            reading.take_version(wanted, call.result())
+        self._advance(reading)
+
+    def _advance(self, reading: Reading) -> None:
+        """Cut the next chunk when there is none; end the reading when nothing is left of it."""
+        if reading.chunk or reading.is_waiting:
+            return
+        state = self._committer.state.of(reading.trekkpliktig)
+        for wanted in reading.cut_chunk(state, self._options.own, self._giving_way.elements_max):
+            self._ask_version(reading, wanted)
+        self._ask_page(reading)
+        if not reading.is_done:
+            return
+        if reading.failure is not None:
+            self._fail(reading, reading.failure)
+        else:
+            self._ended.append(self._readings.pop(reading.trekkpliktig))
+
+    # Publishing
+
+    def _publish(self) -> None:
+        """Put chunks that are ready, and all readings that have ended, into one transaction."""
+        ready = [reading for reading in self._readings.values() if reading.is_ready]
+        with self._giving_way.chosen(ready, self._missed) as chosen:
+            self._missed = missed_after(self._missed, ready, chosen)
+            self._put(chosen)
+
+    def _put(self, ready: list[Reading]) -> None:
+        ended, self._ended = self._ended, []
+        try:
+            detections = self._committer.commit(ready, ended)
+        except AbortedError as error:
+            for reading in (*ready, *ended):
+                self._fail(reading, error)
+            return
+        for reading in ended:
+            self._succeed(reading)
+        for reading, detection in zip(ready, detections, strict=True):
+            reading.chunk_done()
+            reading.found = reading.found or bool(detection.publications or detection.rejected)
+            if detection.stopped is not None:
+                self._fail(reading, RetryableError(f"a version could not be fetched: {detection.stopped.reason}"))
+            else:
+                self._advance(reading)
+
+    def _succeed(self, reading: Reading) -> None:
+        vanished = vanished_of(reading, len(self._committer.state.of(reading.trekkpliktig)))
+        self.schedule.succeeded(reading.trekkpliktig, time.monotonic(), found=reading.found)
+        self._intake.read(reading.trekkpliktig)
+        self._observer.reading_ended(self.number, reading.trekkpliktig, None, vanished)
+
+    def _fail(self, reading: Reading, error: BaseException) -> None:
+        """The reading cannot go on. Its trouble is its own, unless nobody can be served."""
+        if isinstance(error, FatalError):
+            raise error
+        reading.dropped = True
+        self._readings.pop(reading.trekkpliktig, None)
+        self._pulling.reading_failed(reading)
+        now = time.monotonic()
+        if isinstance(error, SuspendedError):
+            self.schedule.suspend(reading.trekkpliktig, now)
+        elif isinstance(error, RetryableError):
+            self.schedule.failed(reading.trekkpliktig, now, error.retry_after_seconds)
+        else:
+            # Not foreseen: a fault of ours, which must not keep all others from being served.
+            _log.error("reading broke", trekkpliktig=reading.trekkpliktig, exc_info=error)
+            self.schedule.failed(reading.trekkpliktig, now)
+        reason = str(error) or type(error).__name__
+        _log.warning("reading failed", trekkpliktig=reading.trekkpliktig, lane=self.number, reason=reason)
+        self._intake.reading_failed(reading, reason, for_good=isinstance(error, SuspendedError))
+        self._observer.reading_ended(self.number, reading.trekkpliktig, error, 0)

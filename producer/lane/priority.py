@@ -1,0 +1,96 @@
+"""What a lane has ready in, what of it the next transaction holds out; shared by the lanes of a process.
+
+A reader of what is committed sees no event of a partition before all transactions that began on it earlier have ended,
+whichever lane's they are. So while urgent readings come, the others are published in small transactions, and by few
+lanes at a time: many at once would also take the interpreter and the broker from the urgent. The source is asked for
+few of their pages at a time, for the same reason.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from producer.lane.reading import first_to_publish, transaction_elements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from producer.lane.reading import Reading
+
+LANES_WHEN_TOLD_MAX = 1
+BULK_CALLS_WHEN_TOLD_MAX = 1
+THREAD_TURN_SECONDS = 0.005
+THREAD_TURN_WHEN_TOLD_SECONDS = 0.0005
+"""So long one thread computes while others want to. A notified change passes through some ten threads, each of which
+may wait a turn behind every thread that reads pages of a back-fill. Short turns cost the back-fill time."""
+
+TURN_WAIT_SECONDS = 0.01
+MISSED_MAX = 100
+"""After so many transactions without anything of what is not urgent, a lane needs no turn for it. It takes a second."""
+
+TOLD_LATELY_SECONDS = 10.0
+"""So long after an urgent reading more are expected."""
+
+
+class GivingWay:
+    """See the module. Any thread may call it. `set_thread_turn` tells the interpreter how long a thread's turn is."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        set_thread_turn: Callable[[float], None] = sys.setswitchinterval,
+    ) -> None:
+        self._clock = clock
+        self._set_thread_turn = set_thread_turn
+        self._has_short_turns = False
+        self._urgent_at = float("-inf")
+        self._turns = threading.BoundedSemaphore(LANES_WHEN_TOLD_MAX)
+
+    def urgent_came(self) -> None:
+        """An urgent reading begins."""
+        self._urgent_at = self._clock()
+        self._is_told_lately()
+
+    @property
+    def elements_max(self) -> int:
+        """How many elements that are not urgent one transaction may hold."""
+        return transaction_elements(is_told_lately=self._is_told_lately())
+
+    def bulk_calls_max(self) -> int:
+        """How many further pages of readings that bring much may be asked for at once."""
+        return BULK_CALLS_WHEN_TOLD_MAX if self._is_told_lately() else sys.maxsize
+
+    @contextmanager
+    def chosen(self, ready: Sequence[Reading], missed: int) -> Iterator[list[Reading]]:
+        """The readings whose chunks the next transaction holds; it must have ended when the context does.
+
+        `ready` are those of a lane whose chunks are ready, `missed` how many transactions it has made since those that
+        are not urgent were last among them. Long chunks are cut to what a transaction may hold. Waits for a moment
+        where nothing is urgent and other lanes have the turns; may then be empty.
+        """
+        elements_max = self.elements_max
+        for reading in ready:
+            if not reading.urgent:
+                reading.shorten_chunk(elements_max)
+        first = first_to_publish(ready, elements_max, urgent_alone=not missed)
+        urgent = [reading for reading in first if reading.urgent]
+        if len(urgent) == len(first) or missed >= MISSED_MAX or not self._is_told_lately():
+            yield first
+            return
+        has_turn = self._turns.acquire(timeout=0 if urgent else TURN_WAIT_SECONDS)
+        try:
+            yield first if has_turn else urgent
+        finally:
+            if has_turn:
+                self._turns.release()
+
+    def _is_told_lately(self) -> bool:
+        is_told = self._clock() - self._urgent_at < TOLD_LATELY_SECONDS
+        if is_told is not self._has_short_turns:
+            self._has_short_turns = is_told
+            self._set_thread_turn(THREAD_TURN_WHEN_TOLD_SECONDS if is_told else THREAD_TURN_SECONDS)
+        return is_told

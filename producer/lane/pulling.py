@@ -1,0 +1,168 @@
+"""One lane's asking of Altinn: who is due and what came for it in, wake-ups and the cursors of readings out.
+
+A trekkpliktig is asked for at its own interval, by calls in a pool of their own; answers come back through the lane's
+queue. A feed that fails pauses the asking for that trekkpliktig, and no reading.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
+
+from producer.domain.state import NO_EVENT
+from producer.errors import SuspendedError
+from producer.lane.schedule import Schedule
+from trekkpaalegg.errors import RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from producer.domain.state import EventCursor, LaneState
+    from producer.lane.reading import Reading
+    from producer.notifications.port import EventFeed, Pulled
+    from producer.observe.port import Observer
+
+    Put = Callable[[Callable[[], None]], None]
+
+UNDER_WAY_MAX = 5
+"""Calls of one lane that wait for the pool or run: no lane keeps the others from it."""
+
+_log = structlog.get_logger(__name__)
+
+
+class PullParts(NamedTuple):
+    """What asking takes, shared by all lanes: the feed, the threads that ask it, and how often one is asked for."""
+
+    feed: EventFeed
+    pool: ThreadPoolExecutor
+    interval_seconds: float
+
+
+class Pulling:
+    """See the module. Used by the lane's thread only. Without `parts` nobody is asked for.
+
+    A cursor is kept here until a reading that began after it has come to its end, and is written with that end: what
+    the events before it told of is safe by then. Until then a crash makes the same events come again.
+    """
+
+    def __init__(
+        self,
+        parts: PullParts | None,
+        readings: Schedule,
+        own: Container[str],
+        put: Put,
+        observer: Observer,
+    ) -> None:
+        self._parts = parts
+        self._readings = readings
+        self._own = own
+        self._put = put
+        self._observer = observer
+        self._schedule = Schedule(parts.interval_seconds if parts is not None else 0.0, random.random)
+        self._cursors: dict[str, EventCursor] = {}
+        """As far as was asked, where that may be further than what stands."""
+        self._told: set[str] = set()
+        """Those whose events no reading has begun after."""
+        self._asked: set[str] = set()
+
+    def relist(self) -> None:
+        """Ask for those that the lane serves now, and no others."""
+        if self._parts is None:
+            return
+        self._schedule.set_trekkpliktige(self._readings, time.monotonic())
+        self._cursors = {each: cursor for each, cursor in self._cursors.items() if each in self._schedule}
+        self._told = {each for each in self._told if each in self._schedule}
+
+    def ask_due(self, state: LaneState) -> None:
+        """Begin the calls that are due. Those that an operator has suspended are passed over."""
+        while self._parts is not None and len(self._asked) < UNDER_WAY_MAX:
+            trekkpliktig = self._schedule.take(time.monotonic())
+            if trekkpliktig is None:
+                return
+            if trekkpliktig in self._asked or self._readings.is_held(trekkpliktig):
+                self._schedule.succeeded(trekkpliktig, time.monotonic())
+                continue
+            self._asked.add(trekkpliktig)
+            cursor = self._cursors.get(trekkpliktig) or _standing(state, trekkpliktig)
+            call = self._parts.pool.submit(self._parts.feed.pull, trekkpliktig, cursor, self._own)
+            call.add_done_callback(partial(self._answered, trekkpliktig))
+
+    def wait_seconds(self, now: float) -> float:
+        """How long until a call is to begin, infinite when an answer must come first."""
+        if self._parts is None or len(self._asked) >= UNDER_WAY_MAX:
+            return float("inf")
+        return self._schedule.wait_seconds(now)
+
+    def oldest_seconds(self, now: float) -> dict[str, float]:
+        """Per class, how long ago the one that has waited longest was last answered for. Nothing without `parts`."""
+        if self._parts is None:
+            return {}
+        counts, oldest = self._schedule.classes(now)
+        return {name: seconds for name, seconds in oldest.items() if counts[name]}
+
+    def reading_begins(self, reading: Reading) -> None:
+        """All that was told so far is safe when this one ends well."""
+        reading.event_cursor = self._cursors.get(reading.trekkpliktig)
+        reading.is_told = reading.trekkpliktig in self._told
+        self._told.discard(reading.trekkpliktig)
+
+    def reading_failed(self, reading: Reading) -> None:
+        """It did not: the next one is for the same events."""
+        if reading.is_told and reading.trekkpliktig in self._schedule:
+            self._told.add(reading.trekkpliktig)
+
+    def is_told(self, trekkpliktig: str) -> bool:
+        """Whether events of it wait for a reading to begin."""
+        return trekkpliktig in self._told
+
+    def _answered(self, trekkpliktig: str, call: Future[Any]) -> None:
+        """In a thread of the pool."""
+        self._put(lambda: self._take(trekkpliktig, call))
+
+    def _take(self, trekkpliktig: str, call: Future[Any]) -> None:
+        self._asked.discard(trekkpliktig)
+        if call.cancelled() or trekkpliktig not in self._schedule:
+            return
+        error = call.exception()
+        if error is not None:
+            self._fail(trekkpliktig, error)
+            return
+        pulled: Pulled = call.result()
+        for outcome, count in pulled.outcomes.items():
+            for _ in range(count):
+                self._observer.notification_received(outcome)
+        self._cursors[trekkpliktig] = pulled.cursor
+        is_told = any(wake_up.trekkpliktig == trekkpliktig for wake_up in pulled.wake_ups)
+        if is_told and self._readings.notify(trekkpliktig):
+            self._told.add(trekkpliktig)
+        now = time.monotonic()
+        if pulled.stuck:  # the same events every time: ever more seldom
+            self._schedule.failed(trekkpliktig, now)
+            return
+        self._schedule.succeeded(trekkpliktig, now)
+        if pulled.has_more:
+            self._schedule.notify(trekkpliktig)
+
+    def _fail(self, trekkpliktig: str, error: BaseException) -> None:
+        """Nothing here ends a lane: polling goes on, and finds what is not told of."""
+        now = time.monotonic()
+        if isinstance(error, RetryableError):
+            self._schedule.failed(trekkpliktig, now, error.retry_after_seconds)
+            self._observer.notification_received("pull_failed")
+        else:
+            self._schedule.suspend(trekkpliktig, now)
+            self._observer.notification_received("pull_refused")
+        if isinstance(error, RetryableError | SuspendedError):
+            _log.warning("cannot ask for events", trekkpliktig=trekkpliktig, reason=str(error))
+        else:
+            _log.error("cannot ask for events", trekkpliktig=trekkpliktig, exc_info=error)
+
+
+def _standing(state: LaneState, trekkpliktig: str) -> EventCursor:
+    known = state.get(trekkpliktig)
+    return known.event_cursor if known is not None else NO_EVENT

@@ -1,0 +1,351 @@
+"""The reading of one employer: how it begins, the chunks it yields, and its position when it ends.
+
+A chunk is ready when every version that detection wants for it has been fetched by number. Memory stays bounded: at
+most two pages wait, and a chunk wants at most `FETCHES_MAX` versions (or those of one order).
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections import deque
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from producer.detect.by_number import Following, next_versions, some_missing, vanished
+from producer.detect.decisions import is_left, order_key
+from producer.detect.detect import needed_versions
+from producer.domain.requests import BACKFILL, Answer
+from producer.domain.trekkpaalegg import Origin, Rejected, Trekkpaalegg
+
+if TYPE_CHECKING:
+    from producer.domain.requests import Wish
+    from producer.domain.state import EventCursor, TrekkpliktigPosition, TrekkpliktigState
+    from producer.domain.trekkpaalegg import Element, Fetched
+    from producer.source.port import Page
+
+
+PAGES_WAITING_MAX = 2
+FETCHES_MAX = 500
+
+
+class Reading:
+    """State of one reading. `cursor` is where it begins; `full` when it compares everything from 0.
+
+    `found` says whether anything new has come; `wishes` are the ids of those that it is to fulfil; one that is `urgent`
+    goes before others. `event_cursor` is how far Altinn had been asked when it began, None where it was not; `is_told`
+    whether events wanted the reading.
+    """
+
+    def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int, *, full: bool) -> None:
+        self.trekkpliktig = trekkpliktig
+        self.origin = origin
+        self.full = full
+        self.begun_at = cursor
+        self.wishes: frozenset[str] = frozenset()
+        self.found = False
+        self.urgent = False
+        self.signals_begun_at = signals_begun_at
+        self.event_cursor: EventCursor | None = None
+        self.is_told = False
+        self.dropped = False
+        self.failure: BaseException | None = None
+        self.orders_seen = 0
+        self.sekvensnummer_max = 0
+        self.chunk: list[Element] = []
+        self.versions: dict[tuple[str, int], Fetched] = {}
+        self.moves_position = True
+        self._next_cursor: int | None = cursor
+        self._page_under_way = False
+        self._pages: deque[list[Element]] = deque()
+        self._versions_under_way = 0
+        self._seen = array("q")
+        self._missing_asked = False
+        self._following: Following | None = None
+
+    def next_cursor(self) -> int | None:
+        """The cursor to ask the next page with, which then counts as asked; None when none is to be asked now."""
+        if self._page_under_way or self._next_cursor is None or len(self._pages) >= PAGES_WAITING_MAX:
+            return None
+        self._page_under_way = True
+        return self._next_cursor
+
+    def take_page(self, page: Page) -> None:
+        """A page came."""
+        self._page_under_way = False
+        self._next_cursor = page.next_cursor
+        self.orders_seen += len(page.elements)
+        understood = (each.sekvensnummer for each in reversed(page.elements) if isinstance(each, Trekkpaalegg))
+        self.sekvensnummer_max = max(self.sekvensnummer_max, next(understood, 0))
+        if page.elements:
+            self._pages.append(page.elements)
+        if self.full:
+            self._seen.extend(hash(order_key(each)) for each in page.elements)
+
+    def page_failed(self, error: BaseException) -> None:
+        """No page will come after those that came; what they hold is published all the same, then the reading fails.
+
+        Else one page that cannot be read would keep back those before it that take longer to decide on.
+        """
+        self._page_under_way, self._next_cursor, self.failure = False, None, error
+
+    def read_all(self, origin: Origin) -> None:
+        """Begin again at 0: what was asked for does not fit what was published."""
+        self.full, self.origin, self._next_cursor = True, origin, 0
+
+    def take_version(self, wanted: tuple[str, int], fetched: Fetched) -> None:
+        """A version came that had been asked for by number."""
+        self._versions_under_way -= 1
+        if self._following is not None:
+            self._following.take(wanted, fetched)
+            return
+        self.versions[wanted] = fetched
+        if not self.moves_position and isinstance(fetched, Trekkpaalegg | Rejected):
+            self.chunk.append(fetched)
+
+    def cut_chunk(
+        self, state: TrekkpliktigState, own: Container[str] = (), elements_max: int = sys.maxsize
+    ) -> list[tuple[str, int]]:
+        """Make the next chunk from what has come; returns the versions to fetch for it. `own` as in `LaneOptions`."""
+        if not self._pages:
+            ends_well = self.has_all_pages and self.failure is None
+            return self._ask_by_number(state, own) if ends_well and self.full else []
+        page = self._pages[0]
+        count = min(len(page), elements_max)
+        while True:
+            wanted = needed_versions(state, page[:count])
+            if wanted:  # seldom, so that most pages are not gone through for this
+                here = [each for each in page[:count] if not is_left(each, self.trekkpliktig, own)]
+                wanted = needed_versions(state, here)
+            if len(wanted) <= FETCHES_MAX or count == 1:
+                break
+            count //= 2
+        self.chunk = page[:count]
+        if count == len(page):
+            self._pages.popleft()
+        else:
+            self._pages[0] = page[count:]
+        self._versions_under_way = len(wanted)
+        return wanted
+
+    def shorten_chunk(self, elements_max: int) -> None:
+        """Put back what a chunk holds beyond so many elements, unless versions were fetched for it."""
+        if self.moves_position and not self.versions and len(self.chunk) > elements_max:
+            self._pages.appendleft(self.chunk[elements_max:])
+            self.chunk = self.chunk[:elements_max]
+
+    def _ask_by_number(self, state: TrekkpliktigState, own: Container[str]) -> list[tuple[str, int]]:
+        """At the end of a full reading: first what was missing, then what follows in orders that the list lacks."""
+        self.moves_position = False
+        seed = state.position.reconciled_at or 0
+        wanted: list[tuple[str, int]] = []
+        if not self._missing_asked:
+            self._missing_asked = True
+            wanted = some_missing(state, seed)
+        if not wanted:
+            if self._following is None:
+                gone = next_versions(state, vanished(state, self._seen), seed)
+                self._following, self._seen = Following(gone, self.trekkpliktig, own), array("q")
+            wanted = self._following.next_wanted()
+            if not wanted:
+                self.chunk, self._following.elements = self._following.elements, []
+        self._versions_under_way = len(wanted)
+        return wanted
+
+    @property
+    def moved(self) -> Container[str]:
+        """The orders (trekkid) of the chunk that have moved to another of ours."""
+        return self._following.moved if self._following is not None else ()
+
+    def elements(self) -> list[Element]:
+        """The chunk in the order in which detection wants it."""
+        if self.moves_position:
+            return self.chunk
+        return sorted(self.chunk, key=lambda element: (element.trekkid or "", element.trekkversjon or 0))
+
+    def chunk_done(self) -> None:
+        """The chunk was published."""
+        self.chunk, self.versions = [], {}
+
+    def replace(self, element: Trekkpaalegg, by: Rejected) -> None:
+        """Take a version that cannot be published for one that cannot be understood."""
+        self.chunk = [by if each is element else each for each in self.chunk]
+        self.versions = {wanted: by if each is element else each for wanted, each in self.versions.items()}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether detection can decide on the chunk."""
+        return bool(self.chunk) and self._versions_under_way == 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether versions of the chunk are still being fetched."""
+        return self._versions_under_way > 0
+
+    @property
+    def has_all_pages(self) -> bool:
+        """Whether the source has nothing more to read now."""
+        return self._next_cursor is None and not self._page_under_way
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that came has been published."""
+        return self.has_all_pages and not self._pages and not self.chunk and not self.is_waiting
+
+
+READINGS_MIN = 5
+READINGS_MAX = 64
+NOTIFIED_MORE_MAX = 64
+"""So many more are read at once where they were notified: their readings are short, and should not wait."""
+
+TRANSACTION_ELEMENTS_MAX = 2_500
+TRANSACTION_ELEMENTS_WHEN_TOLD_MAX = 250
+"""So many of what is not urgent a transaction holds, and so many where something urgent was read lately: more may come,
+and would wait behind it."""
+
+ELEMENTS_UNDER_WAY_MAX = 12_500
+"""How many orders the readings of one lane may bring at once, where all bring a page of the usual size."""
+
+ENDS_WAIT_SECONDS_MAX = 0.05
+
+_MICROSECONDS = 1_000_000
+
+
+class LaneOptions(msgspec.Struct, frozen=True):
+    """How lanes read. `own` are all trekkpliktige of the application; `now` gives microseconds since 1970.
+
+    `lanes` is how many there are.
+    """
+
+    own: Container[str]
+    overlap_sekvensnummer: int
+    reconcile_interval_seconds: float
+    now: Callable[[], int]
+    lanes: int = 1
+
+
+def begin_reading(
+    trekkpliktig: str,
+    position: TrekkpliktigPosition,
+    signals_begun_at: int,
+    options: LaneOptions,
+    *,
+    is_notified: bool = False,
+) -> Reading:
+    """A reading from a little below the position; of everything when that was wished for, or was done too long ago."""
+    origin = _full_origin(position, options)
+    if origin is not None:
+        reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True)
+        reading.wishes = frozenset([wish.id for wish in position.wishes])
+        return reading
+    cursor = max(position.position - options.overlap_sekvensnummer, 0)
+    origin = Origin.NOTIFICATION if is_notified else Origin.POLL
+    return Reading(trekkpliktig, origin, cursor, signals_begun_at, full=False)
+
+
+def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin | None:
+    """What a reading of everything is for; None where there is no need of one."""
+    if position.wishes:
+        return Origin.BACKFILL if position.wishes[0].kind == BACKFILL else Origin.RECONCILE
+    interval = options.reconcile_interval_seconds * _MICROSECONDS
+    if position.reconciled_at is not None and options.now() - position.reconciled_at >= interval:
+        return Origin.RECONCILE
+    return None
+
+
+def readings_allowed(elements_per_page: float) -> int:
+    """How many trekkpliktige a lane may read at once: many where each has few orders, few where pages are full."""
+    return int(min(max(ELEMENTS_UNDER_WAY_MAX / max(elements_per_page, 1.0), READINGS_MIN), READINGS_MAX))
+
+
+def ends_wait_seconds(ended: Sequence[Reading], *, others: int) -> float:
+    """How long the ends of readings wait for `others`, or for events, to share a transaction with.
+
+    The urgent do not: an employer that was told of again meanwhile is read anew only when its reading has ended.
+    """
+    return ENDS_WAIT_SECONDS_MAX if others and not any(reading.urgent for reading in ended) else 0.0
+
+
+def transaction_elements(*, is_told_lately: bool) -> int:
+    """How many elements that are not urgent one transaction of the lane may hold."""
+    return TRANSACTION_ELEMENTS_WHEN_TOLD_MAX if is_told_lately else TRANSACTION_ELEMENTS_MAX
+
+
+def first_to_publish(
+    ready: Sequence[Reading], elements_max: int = TRANSACTION_ELEMENTS_MAX, *, urgent_alone: bool = True
+) -> list[Reading]:
+    """Which of the ready chunks the next transaction holds: the urgent alone where there are any, else some of all.
+
+    What is notified meanwhile waits behind a transaction, so that holds `elements_max` orders or so. Without
+    `urgent_alone` at least one of the others comes too: every second time, lest a stream of notifications keeps them
+    back for ever; see `missed_after`.
+    """
+    urgent = [reading for reading in ready if reading.urgent]
+    others = [reading for reading in ready if not reading.urgent]
+    if urgent and urgent_alone:
+        return urgent
+    first = urgent + others[:1]
+    elements = sum(len(reading.chunk) for reading in first)
+    for reading in others[1:]:
+        elements += len(reading.chunk)
+        if elements > elements_max:
+            break
+        first.append(reading)
+    return first
+
+
+def missed_after(missed: int, ready: Iterable[Reading], chosen: Collection[Reading]) -> int:
+    """How many transactions in a row have held none of what is ready and not urgent, after one that holds `chosen`."""
+    others = [reading for reading in ready if not reading.urgent]
+    return missed + 1 if others and not any(reading in chosen for reading in others) else 0
+
+
+def is_urgent(reading: Reading, position: TrekkpliktigPosition, *, is_waited_for: bool) -> bool:
+    """Whether a reading goes before others: one that a wake-up waits for, and that is short.
+
+    What an employer holds that was never read to its end is a back-fill, whoever told of it.
+    """
+    return is_waited_for and not reading.full and position.reconciled_at is not None
+
+
+def has_lost_its_place(reading: Reading, position: TrekkpliktigPosition) -> bool:
+    """Whether the page just taken says that the order at the position has gone from the source.
+
+    That order lies in the overlap (where there is one), so a first answer that is empty cannot be: the source's
+    numbers may have begun anew. Nothing but a full comparison tells.
+    """
+    return (
+        reading.has_all_pages and not reading.full and not reading.orders_seen and reading.begun_at < position.position
+    )
+
+
+def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -> TrekkpliktigPosition:
+    """The position when a reading has come to its end: what it moved to, and when all was last compared.
+
+    One that the source has never reached is lowered, but only where all that the source has was compared.
+    """
+    if reading.full and reading.sekvensnummer_max < position.position:
+        position = msgspec.structs.replace(position, position=reading.sekvensnummer_max)
+    if reading.full or position.reconciled_at is None:
+        position = msgspec.structs.replace(position, reconciled_at=now)
+    return position
+
+
+def vanished_of(reading: Reading, known: int) -> int:
+    """How many of the orders known a full reading did not show."""
+    return max(known - reading.orders_seen, 0) if reading.full else 0
+
+
+def answers_of(reading: Reading, gone: Iterable[Wish], vanished: int, *, position_lowered: bool) -> list[Answer]:
+    """The answers to the wishes that a reading has fulfilled by its end."""
+    return [
+        Answer(
+            msgspec.structs.replace(wish, orders_read=reading.orders_seen),
+            "done",
+            vanished=vanished,
+            position_lowered=position_lowered,
+        )
+        for wish in gone
+    ]

@@ -1,0 +1,176 @@
+"""One lane's wishes for a release in; what quarantined records say now, published together with the answer, out.
+
+A release needs the quarantine and, where versions are missing before it, the source. Both are asked in the pool, while
+the lane goes on; the signal stays open until the answer stands, so a lane that ends meanwhile leaves it to the next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from producer.detect.decisions import Context, Detection
+from producer.detect.detect import needed_versions
+from producer.detect.release import release
+from producer.detect.requests import Granted
+from producer.domain.requests import Answer
+from producer.domain.state import TrekkpliktigState
+from producer.domain.trekkpaalegg import Failed, Origin
+from producer.errors import RejectedTrekkpaaleggError
+from producer.lane.commit import DoesNotFitError
+from trekkpaalegg.errors import RetryableError, TrekkpaaleggError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from producer.domain.requests import Wish
+    from producer.domain.trekkpaalegg import Fetched, Trekkpaalegg
+    from producer.lane.calls import Calls
+    from producer.lane.commit import Committer
+    from producer.lane.parts import LaneParts
+    from producer.lane.reading import LaneOptions
+    from producer.publish.port import Record
+
+NAMED_MAX = 20
+"""So many of the versions that a release published are named in its answer."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Open:
+    """One that is not answered yet: a double of its signal adds an offset."""
+
+    def __init__(self, trekkpliktig: str, offset: int, wish: Wish) -> None:
+        self.trekkpliktig = trekkpliktig
+        self.offsets = [offset]
+        self.wish = wish
+        self.element: Trekkpaalegg | None = None
+        self.versions: dict[tuple[str, int], Fetched] = {}
+        self.under_way = 0
+        self.failure: str | None = None
+
+
+class Releasing:
+    """See the module. Used by the lane's thread only."""
+
+    def __init__(self, lane: int, committer: Committer, calls: Calls, options: LaneOptions, parts: LaneParts) -> None:
+        self._lane = lane
+        self._committer = committer
+        self._calls = calls
+        self._options = options
+        self._source = parts.source
+        self._records = parts.records
+        self._understand = parts.understand
+        self._open: list[_Open] = []
+
+    def take(self, trekkpliktig: str, offset: int, wish: Wish) -> None:
+        """A wish came; its signal is held by whoever took it."""
+        if self._committer.was_answered(trekkpliktig, wish):
+            self._committer.signals.release([offset])
+            return
+        for each in self._open:
+            if (each.trekkpliktig, each.wish) == (trekkpliktig, wish):
+                each.offsets.append(offset)
+                return
+        asked = _Open(trekkpliktig, offset, wish)
+        self._open.append(asked)
+        if self._understand is None:
+            asked.failure = "nothing can be released here"
+            return
+        asked.under_way = 1
+        self._calls.ask(lambda done: self._understood(asked, done), self._understand, trekkpliktig, wish.record or "")
+
+    def settle(self) -> None:
+        """Publish and answer what can be decided on. Raises as `Committer.write`: then it is done at the next turn."""
+        for asked in list(self._open):
+            if asked.under_way == 0 and not self._asks_for_versions(asked):
+                self._answer(asked)
+                self._open.remove(asked)
+
+    def _understood(self, asked: _Open, done: Future[Any]) -> None:
+        asked.under_way -= 1
+        error = done.exception()
+        if error is None:
+            asked.element = done.result()
+        else:
+            self._fail(asked, error)
+
+    def _asks_for_versions(self, asked: _Open) -> bool:
+        """Ask for those that are wanted by what is known now, which may be other than when it was last looked at."""
+        if asked.element is None or asked.failure is not None:
+            return False
+        wanted = [each for each in needed_versions(self._state(asked), [asked.element]) if each not in asked.versions]
+        asked.under_way = len(wanted)
+        for each in wanted:
+            self._calls.ask(
+                lambda done, each=each: self._fetched(asked, each, done),  # type: ignore[misc]  # its default binds it
+                self._source.fetch_trekkpaalegg,
+                asked.trekkpliktig,
+                *each,
+            )
+        return bool(wanted)
+
+    def _fetched(self, asked: _Open, wanted: tuple[str, int], done: Future[Any]) -> None:
+        asked.under_way -= 1
+        error = done.exception()
+        if isinstance(error, RetryableError):
+            asked.versions[wanted] = Failed(str(error))
+        elif error is not None:
+            self._fail(asked, error)
+        else:
+            asked.versions[wanted] = done.result()
+
+    def _fail(self, asked: _Open, error: BaseException) -> None:
+        asked.failure = str(error) if isinstance(error, TrekkpaaleggError) else f"it broke: {type(error).__name__}"
+        if not isinstance(error, TrekkpaaleggError):  # not foreseen, and no reason to keep the others from being served
+            _log.error("release broke", lane=self._lane, trekkpliktig=asked.trekkpliktig, exc_info=error)
+
+    def _answer(self, asked: _Open) -> None:
+        """What it leads to and the answer, in one transaction."""
+        trekkpliktig, state = asked.trekkpliktig, self._committer.state.get(asked.trekkpliktig)
+        position = self._committer.position_of(trekkpliktig)
+        try:
+            detection, records = self._decide(asked)
+        except RejectedTrekkpaaleggError as error:
+            asked.failure = str(error)
+        if asked.failure is not None:
+            answer = Answer(asked.wish, "failed", asked.failure)
+            records = self._records.of_granted(self._lane, trekkpliktig, Granted(position, (answer,)), state)
+            self._committer.write(records, {}, (), asked.offsets)
+            self._committer.answers_stand([(trekkpliktig, asked.wish)])
+            return
+        answer = _done(asked.wish, detection)
+        records += self._records.of_position(self._lane, trekkpliktig, position, [answer])
+        self._committer.write(records, {}, (), asked.offsets, {trekkpliktig: detection})
+        self._committer.answers_stand([(trekkpliktig, asked.wish)])
+        _log.info("released", lane=self._lane, trekkpliktig=trekkpliktig, record=asked.wish.record, wish=asked.wish.id)
+
+    def _decide(self, asked: _Open) -> tuple[Detection, list[Record]]:
+        state = self._state(asked)
+        nothing = Detection(state.position.position)
+        if asked.element is None or asked.failure is not None:
+            return nothing, []
+        options = self._options
+        context = Context(asked.trekkpliktig, options.own, Origin.RELEASE, options.now(), moves_position=False)
+        detection = release(state, asked.element, asked.versions, context, correction=asked.wish.correction)
+        if detection.stopped is not None:
+            reason = detection.stopped.reason
+            asked.failure = f"a version before it cannot be fetched now ({reason}); try again later"
+            return nothing, []
+        try:
+            return detection, self._records.of_detection(self._lane, state, detection, context)
+        except DoesNotFitError as misfit:
+            raise misfit.why from misfit
+
+    def _state(self, asked: _Open) -> TrekkpliktigState:
+        return self._committer.state.get(asked.trekkpliktig) or TrekkpliktigState()
+
+
+def _done(wish: Wish, detection: Detection) -> Answer:
+    published = [f"{each.trekkpaalegg.trekkid}/{each.trekkpaalegg.trekkversjon}" for each in detection.publications]
+    names = ", ".join(published[:NAMED_MAX])
+    if len(published) > NAMED_MAX:
+        names += f" and {len(published) - NAMED_MAX} more"
+    return Answer(msgspec.structs.replace(wish, published=len(published)), "done", names)

@@ -1,0 +1,338 @@
+"""Who is read next: notified employers first, then by due time; failing ones after a growing pause. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+
+FAILING_PAUSE_SECONDS = 5.0
+FAILING_PAUSE_SECONDS_MAX = 300.0
+SUSPENDED_PAUSE_SECONDS = 60.0
+SUSPENDED_PAUSE_SECONDS_MAX = 6 * 3600.0
+NOTIFIED_IN_A_ROW_MAX = 16
+"""After so many that were notified comes one that is due, if any is: a stream of notifications starves nobody."""
+
+VAIN_PAUSE_SECONDS = 0.1
+VAIN_PAUSE_SECONDS_MAX = 5.0
+"""Between readings of one that is told of again and again though nothing is new: a flood of notifications about it is
+a few readings. It doubles with each, and one that finds something ends it."""
+
+_STALE_MIN = 64
+_NEVER = float("-inf")
+_DOUBLINGS_MAX = 20
+CLASSES = ("healthy", "failing", "suspended", "suspended_by_operator")
+
+
+class Entry(msgspec.Struct, gc=False):
+    """One trekkpliktig: when it is due (monotonic seconds), and how often in a row it has failed or been refused.
+
+    `again` is to be read once more after the reading under way, `held` not at all, `notified` before those due;
+    `keeps_pause` is after a pause that the source asked for, `told` since it was notified; `vain` counts readings in a
+    row that were told of and found nothing.
+    """
+
+    due: float
+    failures: int = 0
+    suspended: bool = False
+    reading: bool = False
+    again: bool = False
+    notified: bool = False
+    held: bool = False
+    keeps_pause: bool = False
+    told: bool = False
+    vain: int = 0
+    read_at: float = _NEVER
+
+
+class Schedule:
+    """All trekkpliktige of one lane. `interval_seconds` is between two readings of one of them.
+
+    Every step costs O(log n), and one of them some 200 bytes. `jitter` gives numbers from 0 to 1; pauses are spread by
+    it, so that failing ones do not all come back at once.
+    """
+
+    failing_pause_seconds = FAILING_PAUSE_SECONDS
+    failing_pause_seconds_max = FAILING_PAUSE_SECONDS_MAX
+
+    def __init__(self, interval_seconds: float, jitter: Callable[[], float]) -> None:
+        self._interval_seconds = interval_seconds
+        self._jitter = jitter
+        self._entries: dict[str, Entry] = {}
+        self._heap: list[tuple[float, str]] = []
+        """By when they fall due. An entry's own `due` tells which are still so."""
+        self._notified: deque[str] = deque()
+        """In the order they were notified. An entry's own `notified` tells which are still so."""
+        self._notified_in_a_row = 0
+        self._started = 0.0
+
+    def set_trekkpliktige(self, trekkpliktige: Iterable[str], now: float) -> None:
+        """Take up new ones, due at once, and let go of those that are no longer there."""
+        self._started = self._started or now
+        wanted = set(trekkpliktige)
+        for gone in self._entries.keys() - wanted:
+            del self._entries[gone]
+        due = self._first_due(now)
+        for new in sorted(wanted - self._entries.keys()):
+            self._entries[new] = Entry(due)
+            heapq.heappush(self._heap, (due, new))
+
+    def _first_due(self, now: float) -> float:
+        """When a new one falls due."""
+        return now
+
+    def take(self, now: float, *, notified_only: bool = False) -> str | None:
+        """The next one that is due, which then counts as being read; None when none is."""
+        if notified_only or self._notified_in_a_row < NOTIFIED_IN_A_ROW_MAX:
+            return self._take_notified(now) or (None if notified_only else self._take_due(now))
+        self._notified_in_a_row = 0
+        return self._take_due(now) or self._take_notified(now)
+
+    def _take_notified(self, now: float) -> str | None:
+        while self._notified:
+            trekkpliktig = self._notified.popleft()
+            entry = self._entries.get(trekkpliktig)
+            if entry is None or not entry.notified:
+                continue
+            entry.notified, entry.told = False, True
+            waits_until = entry.read_at + _vain_pause(entry)
+            if waits_until > now:
+                if entry.due > waits_until:
+                    self._put(trekkpliktig, entry, waits_until)
+                continue
+            entry.reading = True
+            self._notified_in_a_row += 1
+            return trekkpliktig
+        return None
+
+    def _take_due(self, now: float) -> str | None:
+        while self._heap and self._heap[0][0] <= now:
+            due, trekkpliktig = heapq.heappop(self._heap)
+            entry = self._entries.get(trekkpliktig)
+            if entry is not None and entry.due == due and not (entry.reading or entry.held):
+                entry.notified, entry.reading = False, True
+                return trekkpliktig
+        return None
+
+    def wait_seconds(self, now: float) -> float:
+        """How long until one falls due, infinite when none will."""
+        if self._notified:
+            return 0.0
+        return max(self._heap[0][0] - now, 0.0) if self._heap else float("inf")
+
+    def notify(self, trekkpliktig: str, *, urgent: bool = False, hint: bool = False) -> bool:
+        """Make it due at once, or once more after the reading under way. False when it is not to be read here.
+
+        A pause that the source asked for is kept, unless it is `urgent`, as an operator's wish is. A `hint` comes from
+        outside and may come in floods: one that was told of in vain waits a little.
+        """
+        entry = self._entries.get(trekkpliktig)
+        if entry is None or entry.held:
+            return False
+        if entry.reading:
+            entry.again = True
+        elif urgent or not entry.keeps_pause:
+            self._put_first(trekkpliktig, entry)
+        if not hint:
+            entry.vain = 0
+        return True
+
+    def hold(self, trekkpliktig: str) -> None:
+        """It is not to be read until `let_go`, whoever asks."""
+        entry = self._entries.get(trekkpliktig)
+        if entry is not None:
+            entry.held, entry.notified = True, False
+
+    def let_go(self, trekkpliktig: str) -> None:
+        """After `hold`: it is due at once."""
+        entry = self._entries.get(trekkpliktig)
+        if entry is not None and entry.held:
+            entry.held = False
+            self.notify(trekkpliktig, urgent=True)
+
+    def is_held(self, trekkpliktig: str) -> bool:
+        """Whether it is not to be read, whoever asks."""
+        entry = self._entries.get(trekkpliktig)
+        return entry is not None and entry.held
+
+    def dropped(self, trekkpliktig: str, now: float) -> None:
+        """The reading under way was broken off, by no fault of its own: due at once."""
+        entry = self._ended(trekkpliktig)
+        if entry is not None:
+            self._put(trekkpliktig, entry, now)
+
+    def succeeded(self, trekkpliktig: str, now: float, *, found: bool = True) -> None:
+        """It was read to its end, and something new was `found` or not."""
+        entry = self._ended(trekkpliktig)
+        if entry is not None:
+            entry.vain = 0 if found else entry.vain + entry.told
+            entry.told = False
+            entry.failures, entry.suspended, entry.keeps_pause, entry.read_at = 0, False, False, now
+            self._put(trekkpliktig, entry, now + self._interval_seconds)
+            if entry.again and not entry.held:
+                self._put_first(trekkpliktig, entry)
+            entry.again = False
+
+    def failed(self, trekkpliktig: str, now: float, retry_after_seconds: float | None = None) -> None:
+        """A passing failure: again after a growing pause, no sooner than the source asked for."""
+        entry = self._ended(trekkpliktig)
+        if entry is not None:
+            entry.keeps_pause = retry_after_seconds is not None
+            pause = self._pause(entry, self.failing_pause_seconds, self.failing_pause_seconds_max)
+            self._put(trekkpliktig, entry, now + max(pause, retry_after_seconds or 0.0))
+
+    def suspend(self, trekkpliktig: str, now: float) -> None:
+        """It cannot be served: again after a growing pause of up to six hours."""
+        entry = self._ended(trekkpliktig)
+        if entry is not None:
+            entry.suspended = True
+            self._put(
+                trekkpliktig, entry, now + self._pause(entry, SUSPENDED_PAUSE_SECONDS, SUSPENDED_PAUSE_SECONDS_MAX)
+            )
+
+    def failures_of(self, trekkpliktig: str) -> int:
+        """How often in a row it has failed or been refused."""
+        entry = self._entries.get(trekkpliktig)
+        return entry.failures if entry is not None else 0
+
+    def classes(self, now: float) -> tuple[dict[str, int], dict[str, float]]:
+        """Per class: how many, and how many seconds ago the one that has waited longest was read to its end.
+
+        One that never was counts from the start of the schedule.
+        """
+        counts = dict.fromkeys(CLASSES, 0)
+        oldest = dict.fromkeys(CLASSES, 0.0)
+        for entry in self._entries.values():
+            name = _class_of(entry)
+            counts[name] += 1
+            oldest[name] = max(oldest[name], now - max(entry.read_at, self._started))
+        return counts, oldest
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to do, ever: not so for a service."""
+        return False
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, trekkpliktig: object) -> bool:
+        return trekkpliktig in self._entries
+
+    def _ended(self, trekkpliktig: str) -> Entry | None:
+        entry = self._entries.get(trekkpliktig)
+        if entry is not None:
+            entry.reading = False
+        return entry
+
+    def _pause(self, entry: Entry, first_seconds: float, seconds_max: float) -> float:
+        doubled: float = min(first_seconds * 2 ** min(entry.failures, _DOUBLINGS_MAX), seconds_max)
+        entry.failures += 1
+        return doubled * (0.5 + self._jitter() / 2)
+
+    def _put_first(self, trekkpliktig: str, entry: Entry) -> None:
+        if not entry.notified:
+            entry.notified = True
+            self._notified.append(trekkpliktig)
+
+    def _put(self, trekkpliktig: str, entry: Entry, due: float) -> None:
+        entry.due = due
+        heapq.heappush(self._heap, (due, trekkpliktig))
+        if len(self._heap) > 2 * len(self._entries) + _STALE_MIN:
+            # One that is read long before it falls due leaves its former place behind each time.
+            self._heap = [(each.due, name) for name, each in self._entries.items() if not each.reading]
+            heapq.heapify(self._heap)
+
+
+def _vain_pause(entry: Entry) -> float:
+    """Seconds from the last reading to the next that a notification leads to."""
+    if entry.vain == 0:
+        return 0.0
+    return min(VAIN_PAUSE_SECONDS * 2.0 ** min(entry.vain - 1, _DOUBLINGS_MAX), VAIN_PAUSE_SECONDS_MAX)
+
+
+def _class_of(entry: Entry) -> str:
+    if entry.held:
+        return "suspended_by_operator"
+    if entry.suspended:
+        return "suspended"
+    return "failing" if entry.failures else "healthy"
+
+
+ROUND_TRIES_MAX = 5
+ROUND_PAUSE_SECONDS = 1.0
+ROUND_PAUSE_SECONDS_MAX = 10.0
+
+
+class ErrandSchedule(Schedule):
+    """Each trekkpliktig is read when that is asked for, and not else."""
+
+    failing_pause_seconds = ROUND_PAUSE_SECONDS
+    failing_pause_seconds_max = ROUND_PAUSE_SECONDS_MAX
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        super().__init__(float("inf"), jitter)
+
+    def _first_due(self, now: float) -> float:
+        """Never of itself."""
+        return now + float("inf")
+
+
+class RoundSchedule(Schedule):
+    """Each trekkpliktig is read once to its end. `failed_for_good` says which were not, and why."""
+
+    failing_pause_seconds = ROUND_PAUSE_SECONDS
+    failing_pause_seconds_max = ROUND_PAUSE_SECONDS_MAX
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        super().__init__(float("inf"), jitter)
+        self.failed_for_good: dict[str, str] = {}
+        self._open: set[str] = set()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every one was read to its end or has failed for good."""
+        return not self._open
+
+    def set_trekkpliktige(self, trekkpliktige: Iterable[str], now: float) -> None:
+        """Fix the round. Later changes wait for another one."""
+        if len(self) == 0:
+            self._open = set(trekkpliktige)
+            super().set_trekkpliktige(self._open, now)
+
+    def succeeded(self, trekkpliktig: str, now: float, *, found: bool = True) -> None:
+        """It was read to its end."""
+        self._open.discard(trekkpliktig)
+        self.failed_for_good.pop(trekkpliktig, None)
+        super().succeeded(trekkpliktig, now, found=found)
+
+    def failed(self, trekkpliktig: str, now: float, retry_after_seconds: float | None = None) -> None:
+        """A passing failure: a few tries, unless the source asks for a long pause."""
+        entry = self._entries[trekkpliktig]
+        if entry.failures + 1 >= ROUND_TRIES_MAX or (retry_after_seconds or 0.0) > ROUND_PAUSE_SECONDS_MAX:
+            self._give_up(trekkpliktig, "it failed again and again")
+        super().failed(trekkpliktig, now, min(retry_after_seconds or 0.0, ROUND_PAUSE_SECONDS_MAX))
+
+    def suspend(self, trekkpliktig: str, now: float) -> None:
+        """It cannot be served."""
+        self._give_up(trekkpliktig, "it cannot be served")
+        super().suspend(trekkpliktig, now)
+
+    def hold(self, trekkpliktig: str) -> None:
+        """It is not to be read."""
+        if trekkpliktig in self._open:
+            self._give_up(trekkpliktig, "it is suspended by an operator: resume it first")
+        super().hold(trekkpliktig)
+
+    def _give_up(self, trekkpliktig: str, why: str) -> None:
+        self._open.discard(trekkpliktig)
+        self.failed_for_good[trekkpliktig] = why

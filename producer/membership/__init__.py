@@ -1,1 +1,0 @@
-"""Which lanes this process owns: Kafka's consumer group on `…-signals` is the scheduler."""

@@ -1,0 +1,1 @@
+"""Altinn notifications, received or polled, become wake-ups; and the subscriptions to them."""

@@ -1,0 +1,222 @@
+"""HTTP client of Altinn: token exchange, authorised calls, and what a refusal means.
+
+No message holds more of the answer than its status: the body may repeat what was sent, addresses with secrets too.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+import jwt
+import msgspec
+import structlog
+
+from producer.errors import SuspendedError
+from producer.source.auth.tokens import HeldTokens, held_token
+from producer.source.http import exchange, retry_after_seconds
+from trekkpaalegg.errors import RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+    from producer.source.auth.tokens import HeldToken
+    from producer.source.client import AccessTokens
+    from producer.source.http import Answer
+    from trekkpaalegg.errors import TrekkpaaleggError
+
+
+UNAUTHORIZED: Final = 401
+NOT_FOUND: Final = 404
+_CLIENT_ERRORS: Final = range(400, 500)
+_PASSING: Final = frozenset({408, 421, 425, 429})
+_HINTS: Final = {
+    400: "it takes the question for a wrong one: is TREKKPAALEGG_WEBHOOK_URL an address that it can reach, by https?",
+    401: "the token is not taken: has this trekkpliktig given the right to its system user or delegation?",
+    403: "not allowed: are the scope (TREKKPAALEGG_ALTINN_SCOPES) and this trekkpliktig's right to the resource there?",
+    404: "the address is unknown there: check TREKKPAALEGG_ALTINN_URL",
+}
+
+
+def refusal_of(answer: Answer, operation: str, now_seconds: float) -> TrekkpaaleggError:
+    """`SuspendedError` where Altinn refuses this trekkpliktig, `RetryableError` where it is busy or broken."""
+    if answer.status in _CLIENT_ERRORS and answer.status not in _PASSING:
+        hint = _HINTS.get(answer.status)
+        return SuspendedError(
+            f"Altinn refuses to {operation} with HTTP {answer.status}" + (f"; {hint}" if hint else "")
+        )
+    return RetryableError(
+        f"Altinn answers HTTP {answer.status} when asked to {operation}",
+        retry_after_seconds=retry_after_seconds(answer.headers, now_seconds),
+    )
+
+
+_ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
+_MILLISECONDS: Final = 1000
+_log = structlog.get_logger(__name__)
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What is asked; `operation` in words that fit after "to". `path` is below the platform's address.
+
+    `accepted` are statuses that are no failure. The document is sent as JSON.
+    """
+
+    operation: str
+    method: str
+    path: str
+    accepted: tuple[int, ...] = (200,)
+    document: dict[str, str] | None = None
+
+
+class AltinnClient:
+    """Safe for several threads; `max_concurrent_calls` holds over all of them. `base_url` is Altinn's platform."""
+
+    def __init__(
+        self,
+        http: httpx.Client,
+        base_url: str,
+        tokens: AccessTokens,
+        *,
+        max_concurrent_calls: int = 5,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._http = http
+        self._base_url = base_url.rstrip("/")
+        self._tokens = tokens
+        self._slots = threading.BoundedSemaphore(max_concurrent_calls)
+        self._clock = clock
+
+    def ask(self, trekkpliktig: str, question: Question) -> Answer:
+        """The answer, its status one of those accepted. If the token is refused, once more with a new one.
+
+        Raises `RetryableError`, `SuspendedError` (Altinn refuses this trekkpliktig) or `FatalError`.
+        """
+        token = self._tokens.token_for(trekkpliktig)
+        answer = self._send(trekkpliktig, question, token)
+        if answer.status == UNAUTHORIZED:
+            answer = self._send(trekkpliktig, question, self._tokens.renew(trekkpliktig, token))
+        if answer.status not in question.accepted:
+            raise refusal_of(answer, question.operation, self._clock())
+        return answer
+
+    def _send(self, trekkpliktig: str, question: Question, token: str) -> Answer:
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json, application/cloudevents+json"}
+        content = None
+        if question.document is not None:
+            headers["Content-Type"] = "application/json"
+            content = msgspec.json.encode(question.document)
+        status = "failed"
+        with self._slots:
+            begun = time.monotonic()
+            try:
+                answer = exchange(
+                    self._http,
+                    question.method,
+                    f"{self._base_url}{question.path}",
+                    headers=headers,
+                    content=content,
+                    bytes_max=_ANSWER_BYTES_MAX,
+                )
+                status = str(answer.status)
+            finally:
+                log = _log.debug if status in map(str, question.accepted) else _log.warning
+                milliseconds = round((time.monotonic() - begun) * _MILLISECONDS)
+                log(
+                    "altinn_call_finished",
+                    operation=question.operation,
+                    trekkpliktig=trekkpliktig,
+                    status=status,
+                    milliseconds=milliseconds,
+                )
+        return answer
+
+
+_PATH: Final = "/authentication/api/v1/exchange/maskinporten"
+_OK: Final = 200
+_ANSWER_BYTES_MAX_EXCHANGE: Final = 256 * 1024
+_LIFE_SECONDS_MAX: Final = 24 * 3600.0
+_TOKEN: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+
+
+class AltinnTokens:
+    """Implements `AccessTokens`. Safe for several threads. `maskinporten` gives tokens with Altinn's scope.
+
+    `base_url` is Altinn's platform.
+    """
+
+    def __init__(
+        self,
+        http: httpx.Client,
+        base_url: str,
+        maskinporten: AccessTokens,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._http = http
+        self._address = f"{base_url.rstrip('/')}{_PATH}"
+        self._maskinporten = maskinporten
+        self._clock = clock
+        self._monotonic = monotonic
+        self._held = HeldTokens(self._fetch, monotonic)
+
+    def token_for(self, trekkpliktig: str) -> str:
+        """A token with enough life left for a call.
+
+        Raises `RetryableError`, `SuspendedError` (this trekkpliktig cannot be served) or `FatalError`.
+        """
+        return self._held.token_for(trekkpliktig)
+
+    def has_for(self, trekkpliktig: str) -> bool:
+        """Whether such a token is at hand."""
+        return self._held.has_for(trekkpliktig)
+
+    def renew(self, trekkpliktig: str, refused: str) -> str:
+        """A token other than `refused`. Raises as `token_for`."""
+        self._held.drop(trekkpliktig, refused)
+        return self.token_for(trekkpliktig)
+
+    def tokens_held(self) -> int:
+        """How many tokens are in memory now."""
+        return len(self._held)
+
+    def _fetch(self, trekkpliktig: str) -> HeldToken:
+        token = self._maskinporten.token_for(trekkpliktig)
+        asked_at = self._monotonic()
+        answer = self._ask(token)
+        if answer.status == UNAUTHORIZED:
+            asked_at = self._monotonic()
+            answer = self._ask(self._maskinporten.renew(trekkpliktig, token))
+        _log.debug("altinn_token_fetched", trekkpliktig=trekkpliktig, status=answer.status)
+        if answer.status != _OK:
+            raise refusal_of(answer, "exchange the token", self._clock())
+        text, life_seconds = read_token(answer.body, self._clock())
+        return held_token(text, life_seconds, asked_at)
+
+    def _ask(self, token: str) -> Answer:
+        headers = {"Authorization": f"Bearer {token}"}
+        return exchange(self._http, "GET", self._address, headers=headers, bytes_max=_ANSWER_BYTES_MAX_EXCHANGE)
+
+
+def read_token(body: bytes, now_seconds: float) -> tuple[str, float]:
+    """The token, which is the whole body, perhaps in quotation marks, and its life in seconds by its own claims.
+
+    Raises `RetryableError` for anything else. The life is counted between its own times where it tells both, so that
+    a clock that is wrong here does no harm.
+    """
+    text = body.decode("latin-1").strip().strip('"')
+    if not _TOKEN.fullmatch(text):
+        raise RetryableError("Altinn's answer holds no token that can be read")
+    try:
+        claims = jwt.decode(text, options={"verify_signature": False})
+        life_seconds = float(claims["exp"]) - float(claims.get("iat", now_seconds))
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError):
+        raise RetryableError("Altinn's answer holds a token that does not say when it ends") from None
+    if not life_seconds > 0:
+        raise RetryableError("Altinn's answer holds a token that has ended")
+    return text, min(life_seconds, _LIFE_SECONDS_MAX)

@@ -1,0 +1,199 @@
+"""Altinn events become wake-ups; nothing that an event says is trusted.
+
+Whoever knows the address can send anything, so an event is a hint and no more: at worst it costs one reading. Nothing
+that it says is repeated but the organisation number of one of our own trekkpliktige and an id that cannot hold a
+national one: `subject` may name a person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import msgspec
+from cloudevents.core.bindings.http import HTTPMessage, from_binary
+from cloudevents.core.exceptions import BaseCloudEventException
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+    from datetime import datetime
+
+
+RECENT_MAX = 50_000
+
+
+class RecentEvents:
+    """The last ids that came. One that has dropped out counts as new again: that costs a reading, and no more.
+
+    Not safe for several threads.
+    """
+
+    def __init__(self, recent_max: int = RECENT_MAX) -> None:
+        self._recent_max = recent_max
+        self._ids: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def is_new(self, event_id: str) -> bool:
+        """Whether this id was not `taken` among the last ones."""
+        return event_id not in self._ids
+
+    def taken(self, event_id: str) -> None:
+        """What the event asked for is safe: its repetitions may be dropped. Say so no earlier."""
+        self._ids.pop(event_id, None)
+        self._ids[event_id] = None
+        if len(self._ids) > self._recent_max:
+            del self._ids[next(iter(self._ids))]
+
+
+RESOURCE: Final = "urn:altinn:resource:ske-informasjon-om-trekkpaalegg"
+ORGANISATION: Final = "urn:altinn:organization:identifier-no:"
+EVENT_BYTES_MAX: Final = 64 * 1024
+"""A thin event has some five hundred bytes."""
+
+_VALIDATION: Final = "platform.events.validatesubscription"
+_ECHO: Final = "dialogporten.dialog.seen.v1"
+"""Somebody, perhaps we ourselves, has read the dialog: nothing is new by that."""
+_KNOWN: Final = re.compile(
+    r"dialogporten\.dialog\.(created|updated|deleted|restored|transmission\.created|activity\.[a-z.-]{1,60})\.v\d"
+)
+_BINARY: Final = "ce-specversion"
+_STRUCTURED: Final = re.compile(r"\s*application/(cloudevents\+)?json\s*(;.*)?", re.IGNORECASE)
+_ORGANISATION_NUMBER: Final = re.compile(r"(?:urn:altinn:organization:identifier-no:|/organisation/)([0-9]{9})")
+_ATTRIBUTES: Final = frozenset(
+    {"id", "source", "type", "specversion", "time", "subject", "alternativesubject", "resource"}
+)
+_REQUIRED: Final = frozenset({"id", "source", "type", "specversion"})
+_UNREADABLE: Final = (BaseCloudEventException, ValueError, TypeError, AttributeError, LookupError, RecursionError)
+
+
+class WakeUp(msgspec.Struct, frozen=True):
+    """Something may have happened for this trekkpliktig of ours.
+
+    `is_known_type` is False for a type that we do not know: it wakes all the same, and is to be counted. `told_at` is
+    when it says to have happened, in microseconds since 1970.
+    """
+
+    trekkpliktig: str
+    event_id: str
+    is_known_type: bool = True
+    told_at: int | None = None
+
+    @property
+    def outcome(self) -> str:
+        """A name to count it by."""
+        return "wake_up" if self.is_known_type else "unknown_type"
+
+
+class Validation(msgspec.Struct, frozen=True):
+    """Altinn asks whether the address answers: it wants any 2xx."""
+
+    event_id: str
+
+    @property
+    def outcome(self) -> str:
+        """A name to count it by."""
+        return "validation"
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """It wakes nobody. `outcome` is one of: echo, not_ours, other_resource, malformed, oversized."""
+
+    outcome: str
+    event_id: str = ""
+    told_at: int | None = None
+
+
+Incoming = WakeUp | Validation | Dropped
+
+
+def read_pushed(headers: Mapping[str, str], body: bytes, own: Container[str]) -> Incoming:
+    """What a call of the receiver says; `own` are the trekkpliktige that we serve. Header names in any case.
+
+    Structured (the event is the body; Altinn calls it plain `application/json`) and binary mode (attributes in
+    headers) of CloudEvents 1.0. Never raises: what cannot be read is `malformed`, and retrying would not mend it.
+    """
+    if len(body) > EVENT_BYTES_MAX:
+        return Dropped("oversized")
+    lowered = {name.lower(): value for name, value in headers.items()}
+    try:
+        if _BINARY in lowered:
+            attributes = {name: value for name, value in lowered.items() if name.startswith("ce-")}
+            # Data is not looked at; the library would try to make sense of it.
+            event = from_binary(HTTPMessage(attributes, b""), JSONFormat(), _Hint)
+        elif _STRUCTURED.fullmatch(lowered.get("content-type", "")):
+            event = JSONFormat().read(_Hint, body)
+        else:
+            return Dropped("malformed")
+    except _UNREADABLE:
+        return Dropped("malformed")
+    return _meaning(event.get_attributes(), own)
+
+
+def read_pulled(element: bytes, own: Container[str]) -> tuple[Incoming, str | None]:
+    """What one event of a pulled page says, and its id as it stands there: asking goes on after it. Never raises."""
+    try:
+        attributes = JSONFormat().read(_Hint, element).get_attributes()
+    except _UNREADABLE:
+        return Dropped("malformed"), None
+    return _meaning(attributes, own), attributes["id"]
+
+
+class _Hint(CloudEvent):
+    """Only the attributes that are looked at, so that no new one of a peculiar name makes an event unreadable.
+
+    The library makes up an id, a version and a time where none is told: here the first two must be, and a time that
+    was made up is taken out again.
+    """
+
+    def __init__(self, attributes: dict[str, Any], _: object = None) -> None:
+        kept = {name: value for name, value in attributes.items() if name in _ATTRIBUTES and value is not None}
+        if not kept.keys() >= _REQUIRED:
+            raise ValueError("a required attribute is missing")
+        has_time = "time" in kept
+        super().__init__(kept, None)
+        if not has_time:
+            del kept["time"]
+
+
+def _meaning(attributes: Mapping[str, Any], own: Container[str]) -> Incoming:
+    event_id, kind = _shown_id(attributes["id"]), attributes["type"]
+    told_at = _microseconds(attributes.get("time"))
+    if kind == _VALIDATION:
+        return Validation(event_id)
+    trekkpliktig = _trekkpliktig(attributes)
+    if trekkpliktig is None or trekkpliktig not in own:
+        return Dropped("not_ours", event_id, told_at)
+    if attributes.get("resource", RESOURCE) != RESOURCE:
+        return Dropped("other_resource", event_id, told_at)
+    if kind == _ECHO:
+        return Dropped("echo", event_id, told_at)
+    return WakeUp(trekkpliktig, event_id, bool(_KNOWN.fullmatch(kind)), told_at)
+
+
+def _trekkpliktig(attributes: Mapping[str, Any]) -> str | None:
+    for name in ("subject", "alternativesubject"):
+        found = _ORGANISATION_NUMBER.fullmatch(str(attributes.get(name, "")))
+        if found:
+            return found[1]
+    return None
+
+
+def _shown_id(text: str) -> str:
+    """The id if it is a UUID, as Altinn's are; else a hash of it: it may be of any length and hold anything."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return f"hash-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:32]}"
+
+
+def _microseconds(moment: datetime | None) -> int | None:
+    try:
+        return None if moment is None else int(moment.timestamp() * 1_000_000)
+    except (OverflowError, ValueError):
+        return None

@@ -1,0 +1,162 @@
+"""The HTTP receiver at `/notifications/<secret>`: acknowledged once the wake-up is stored in `…-signals`.
+
+An answer that is not 2xx makes Altinn call again, later and later, for two days; so whatever another call would not
+mend is answered 200 and counted. Nothing of a call is logged: its path holds the secret and its body may name a person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from enum import Enum
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Final, Protocol
+
+from limits import RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from producer.encode.signal import encode_wake_up
+from producer.notifications.address import NOTIFICATIONS_PATH
+from producer.notifications.event import EVENT_BYTES_MAX, Incoming, RecentEvents, WakeUp, read_pushed
+from producer.observe.http_server import HttpServer
+from trekkpaalegg.errors import RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+    from concurrent.futures import Future
+
+    from starlette.requests import Request
+
+    from producer.observe.port import Observer
+
+
+class Refusal(Enum):
+    """Why a call is not let in. The value is the metric's label."""
+
+    ADDRESS = "refused_address"
+    RATE = "refused_rate"
+    SECRET = "refused_secret"  # noqa: S105  a label
+
+
+class Gate:
+    """The allow-list (empty: everybody), the rate of each address, and the secret, in this order.
+
+    The secret comes last, so that nobody can guess it faster than `calls_per_second`, and is compared in constant
+    time: how long the answer takes does not tell how much of a guess was right.
+    """
+
+    def __init__(self, secret: str, allowed: Sequence[str], calls_per_second: int) -> None:
+        self._secret = secret.encode()
+        self._allowed = tuple(map(ip_network, allowed))
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._rate = RateLimitItemPerSecond(calls_per_second)
+
+    def refusal(self, address: str, secret: str) -> Refusal | None:
+        """Why a call from this address with this secret is refused; None when it is let in."""
+        if self._allowed and not self._is_allowed(address):
+            return Refusal.ADDRESS
+        if not self._limiter.hit(self._rate, address):
+            return Refusal.RATE
+        if not hmac.compare_digest(secret.encode("utf-8", "surrogatepass"), self._secret):
+            return Refusal.SECRET
+        return None
+
+    def _is_allowed(self, address: str) -> bool:
+        try:
+            caller = ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(caller, IPv6Address) and caller.ipv4_mapped is not None:
+            caller = caller.ipv4_mapped
+        return any(caller.version == network.version and caller in network for network in self._allowed)
+
+
+BODY_SECONDS_MAX = 10.0
+RETRY_AFTER_SECONDS = 10
+_SAYS: Final = {
+    Refusal.ADDRESS: (403, "this address may not call here"),
+    Refusal.RATE: (429, "too many calls"),
+    Refusal.SECRET: (404, "no such address"),
+}
+_BAD: Final = {
+    "malformed": (400, "this is no CloudEvent 1.0 in structured or binary mode"),
+    "oversized": (413, f"more than {EVENT_BYTES_MAX} bytes"),
+}
+
+
+ANSWERS: Final = frozenset({200, 408, 503, *(status for status, _ in (*_SAYS.values(), *_BAD.values()))})
+"""Every status that a call of the right path and method may have."""
+
+
+class SignalStore(Protocol):
+    """Where wake-ups are made to last."""
+
+    def begin(self, trekkpliktig: str, value: bytes | None) -> Future[None]:
+        """Store one; done when it stands, `RetryableError` when that is not known. Any thread may call it."""
+
+
+class Receiver:
+    """See the module. `own` are the trekkpliktige that the application serves, whoever has their lane."""
+
+    def __init__(self, gate: Gate, own: Container[str], signals: SignalStore, observer: Observer) -> None:
+        self._gate = gate
+        self._own = own
+        self._signals = signals
+        self._observer = observer
+        self._recent = RecentEvents()
+        self.app = Starlette(routes=[Route(f"{NOTIFICATIONS_PATH}{{secret}}", self._receive, methods=["POST"])])
+
+    async def _receive(self, request: Request) -> Response:
+        """1. Let the caller in. 2. Read the event. 3. Drop what wakes nobody. 4. Store the wake-up. 5. Answer."""
+        # 1. Let the caller in.
+        address = request.client.host if request.client else ""
+        refusal = self._gate.refusal(address, request.path_params["secret"])
+        if refusal is not None:
+            return self._answer(refusal.value, *_SAYS[refusal])
+        # 2. Read the event.
+        try:
+            incoming = await self._read(request)
+        except (TimeoutError, ClientDisconnect):
+            return self._answer("cut_off", 408, "the body did not come to its end")
+        # 3. Drop what wakes nobody.
+        if not isinstance(incoming, WakeUp):
+            return self._answer(incoming.outcome, *_BAD.get(incoming.outcome, (200, "")))
+        if not self._recent.is_new(incoming.event_id):
+            return self._answer("double", 200)
+        # 4. Store the wake-up.
+        try:
+            value = encode_wake_up(incoming.event_id)
+            await asyncio.wrap_future(self._signals.begin(incoming.trekkpliktig, value))
+        except RetryableError:
+            return self._answer("not_stored", 503, "it could not be stored; call again")
+        self._recent.taken(incoming.event_id)
+        # 5. Answer.
+        return self._answer(incoming.outcome, 200)
+
+    async def _read(self, request: Request) -> Incoming:
+        """No more of the body is taken in than an event may have, and for no longer than `BODY_SECONDS_MAX`."""
+        body = b""
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > EVENT_BYTES_MAX:
+                    break
+        return read_pushed(request.headers, body, self._own)
+
+    def _answer(self, outcome: str, status: int, error: str = "") -> Response:
+        self._observer.notification_received(outcome)
+        if not error:
+            return Response(status_code=status)
+        wait = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status in (429, 503) else None
+        return JSONResponse({"error": error}, status, wait)
+
+
+def receiver_server(receiver: Receiver, *, host: str, port: int, proxies: Sequence[str]) -> HttpServer:
+    """The receiver as a server, not yet started. `proxies` are the reverse proxies before it."""
+    setting = "TREKKPAALEGG_WEBHOOK_PORT"
+    return HttpServer(receiver.app, name="receiver", host=host, port=port, setting=setting, proxies=proxies)

@@ -1,0 +1,153 @@
+"""Why Kafka accepts no writes at the moment, where Kafka says so, and what to do about it.
+
+librdkafka tells of a write that failed only that its time ran out: what brokers answered meanwhile it keeps to itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are not in its __all__
+    AdminClient,
+    ConfigResource,
+    ResourceType,
+)
+
+from producer.errors import AbortedError, OutcomeUnknownError
+from trekkpaalegg.errors import RefusedError, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from producer.domain.state import LaneState
+    from producer.publish.port import LanePublisher, Record
+
+
+UNANSWERED = (
+    "no Kafka broker answers: see whether the brokers run, whether there is room on their disks, and whether "
+    "KAFKA_BROKERS is right"
+)
+
+
+class Replicas(msgspec.Struct, frozen=True):
+    """One partition: whether a broker leads it, how many replicas are in sync, and how many a write needs."""
+
+    topic: str
+    has_leader: bool
+    in_sync: int
+    in_sync_min: int
+
+
+def standstill_of(partitions: Iterable[Replicas]) -> str | None:
+    """Why writing fails, with what to do about it; None when every partition can be written to."""
+    leaderless: set[str] = set()
+    short: dict[str, Replicas] = {}
+    for each in partitions:
+        if not each.has_leader:
+            leaderless.add(each.topic)
+        elif each.in_sync < each.in_sync_min:
+            worst = short.get(each.topic)
+            if worst is None or each.in_sync < worst.in_sync:
+                short[each.topic] = each
+    told = []
+    if leaderless:
+        told.append(
+            f"no broker leads all of {', '.join(sorted(leaderless))}: look at the broker's disk, make room if it is "
+            "full, and start the brokers that are down"
+        )
+    told += [
+        f"{topic} takes nothing with {each.in_sync} replicas in sync, as its min.insync.replicas is "
+        f"{each.in_sync_min}: start the brokers that are down, or lower the setting"
+        for topic, each in sorted(short.items())
+    ]
+    return "; ".join(told) or None
+
+
+CALL_SECONDS_MAX = 2.0
+_IN_SYNC_MIN = "min.insync.replicas"
+_INTERNAL = ("__consumer_offsets", "__transaction_state")
+_LOGGER = logging.getLogger(f"{__name__}.librdkafka")
+_LOGGER.addHandler(logging.NullHandler())
+_LOGGER.propagate = False
+
+
+def find_standstill(properties: Mapping[str, str], topics: Iterable[str]) -> str | None:
+    """Why transactions over these topics fail, in words; None when nothing speaks against them, or may not be seen."""
+    settings: dict[str, Any] = {**properties, "socket.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
+    try:
+        client = AdminClient(settings, logger=_LOGGER)
+        found = client.list_topics(timeout=CALL_SECONDS_MAX)
+    except KafkaException:
+        return UNANSWERED
+    names = [name for name in (*topics, *_INTERNAL) if name in found.topics]
+    minima = _minima(client, names)
+    return standstill_of(
+        Replicas(name, partition.leader in found.brokers, len(partition.isrs), minima.get(name, 1))
+        for name in names
+        for partition in found.topics[name].partitions.values()
+    )
+
+
+def _minima(client: AdminClient, topics: list[str]) -> dict[str, int]:
+    """How many replicas a write needs, of the topics that tell us."""
+    asked = {name: ConfigResource(ResourceType.TOPIC, name) for name in topics}
+    minima = {}
+    answers = client.describe_configs(list(asked.values()), request_timeout=CALL_SECONDS_MAX) if asked else {}
+    for name, resource in asked.items():
+        try:
+            minima[name] = int(answers[resource].result()[_IN_SYNC_MIN].value)
+        except (KafkaException, KeyError):
+            continue
+    return minima
+
+
+ABORTED_SECONDS_MIN = 5.0
+"""What is aborted sooner was so by the group, which gives the lane to another, not by a Kafka that takes nothing."""
+
+
+class ExplainedPublisher:
+    """Raises what `publisher` raises. `explain` asks Kafka, in the lane's thread: a reason, or nothing to say."""
+
+    def __init__(self, publisher: LanePublisher, explain: Callable[[], str | None]) -> None:
+        self._publisher = publisher
+        self._explain = explain
+
+    def take(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
+        """See `LanePublisher.take`."""
+        try:
+            return self._publisher.take(is_stopping)
+        except RefusedError:
+            raise
+        except RetryableError as error:
+            if is_stopping():
+                raise
+            words = self._explained(error)
+            raise RetryableError(words, retry_after_seconds=error.retry_after_seconds) from error
+
+    def publish(self, records: Sequence[Record], signal_offset: int) -> None:
+        """See `LanePublisher.publish`."""
+        began = time.monotonic()
+        try:
+            self._publisher.publish(records, signal_offset)
+        except OutcomeUnknownError as error:
+            raise OutcomeUnknownError(self._explained(error)) from error
+        except AbortedError as error:
+            if time.monotonic() - began < ABORTED_SECONDS_MIN:
+                raise
+            raise AbortedError(self._explained(error)) from error
+
+    def look(self) -> None:
+        """See `LanePublisher.look`."""
+        self._publisher.look()
+
+    def close(self) -> None:
+        """See `LanePublisher.close`."""
+        self._publisher.close()
+
+    def _explained(self, error: Exception) -> str:
+        reason = self._explain()
+        return str(error) if reason is None else f"{error}: {reason}"

@@ -1,0 +1,92 @@
+"""The text of a setting or of a file in, the employers to read for out, or every fault of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from producer.domain.identifiers import ORGANISASJONSNUMMER_DIGITS, is_valid_organisasjonsnummer
+from trekkpaalegg.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_FAULTS_SHOWN_MAX = 50
+
+
+class Trekkpliktig(msgspec.Struct, frozen=True, gc=False):
+    """One employer or benefit payer. `external_ref` goes into the Maskinporten grant when given."""
+
+    organisasjonsnummer: str
+    external_ref: str | None = None
+
+
+class TrekkpliktigeRead(msgspec.Struct, frozen=True):
+    """The employers read, in the order given, and what is odd about them without being wrong."""
+
+    trekkpliktige: tuple[Trekkpliktig, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def parse_trekkpliktige_file(text: str, source: str) -> TrekkpliktigeRead:
+    """Read one employer a line: nine digits, and an optional `,externalRef`. `#` begins a comment.
+
+    Raises `SettingsError` with every faulty line, and when there is none at all: an empty list is never an answer.
+    No message holds what stood on the line, which may be a national id in the wrong place.
+    """
+    places = []
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
+        organisasjonsnummer, _, external_ref = (part.strip() for part in line.partition("#")[0].partition(","))
+        if organisasjonsnummer or external_ref:
+            places.append((f"{source}: line {number}", Trekkpliktig(organisasjonsnummer, external_ref or None)))
+    return _checked(places, source)
+
+
+def parse_trekkpliktige(text: str, source: str) -> TrekkpliktigeRead:
+    """Read the comma-separated form. Raises `SettingsError` as `parse_trekkpliktige_file`."""
+    parts = text.split(",")
+    places = [(f"{source}: entry {number}", Trekkpliktig(part.strip())) for number, part in enumerate(parts, start=1)]
+    return _checked(places, source)
+
+
+def read_trekkpliktige(path: Path) -> TrekkpliktigeRead:
+    """As `parse_trekkpliktige_file`, of a file. Raises `SettingsError` also when it cannot be read."""
+    source = f"TREKKPAALEGG_TREKKPLIKTIGE_FILE {path}"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{source}: cannot be read ({type(error).__name__})"]) from error
+    return parse_trekkpliktige_file(text, source)
+
+
+def _checked(places: Iterable[tuple[str, Trekkpliktig]], source: str) -> TrekkpliktigeRead:
+    faults: list[str] = []
+    warnings: list[str] = []
+    seen: dict[str, Trekkpliktig] = {}
+    for place, trekkpliktig in places:
+        number = trekkpliktig.organisasjonsnummer
+        if not (len(number) == ORGANISASJONSNUMMER_DIGITS and number.isascii() and number.isdigit()):
+            faults.append(f"{place}: not an organisation number of {ORGANISASJONSNUMMER_DIGITS} digits")
+        elif number in seen:
+            faults.append(f"{place}: {number} is given twice")
+        else:
+            seen[number] = trekkpliktig
+            if not is_valid_organisasjonsnummer(number):
+                warnings.append(f"{place}: the check digit of {number} does not hold; read all the same")
+    if not seen and not faults:
+        faults.append(f"{source}: no organisation number in it")
+    if faults:
+        more = len(faults) - _FAULTS_SHOWN_MAX
+        raise SettingsError(faults[:_FAULTS_SHOWN_MAX] + ([f"{source}: and {more} more faults"] if more > 0 else []))
+    return TrekkpliktigeRead(tuple(seen.values()), tuple(warnings))
+
+
+def require_single(read: TrekkpliktigeRead, *, single: bool) -> None:
+    """Raise `SettingsError` when only one employer may be given and there are more."""
+    if single and len(read.trekkpliktige) > 1:
+        count = len(read.trekkpliktige)
+        raise SettingsError(
+            [f"TREKKPAALEGG_AUTHENTICATION: egen reads for one organisation, its own; {count} trekkpliktige are given"]
+        )

@@ -1,0 +1,120 @@
+"""A trekkpliktig in, a token that is kept while it lives out: one call for each at a time, all others wait for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from producer.source.http import CALL_SECONDS_MAX
+from trekkpaalegg.errors import RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MARGIN_SECONDS: Final = 20.0
+_MARGIN_SHARE: Final = 1 / 3
+_DROPPED_AT_ONCE: Final = 8
+TOKENS_MAX: Final = 100_000
+"""With 1.5 kB each that is 160 MB; beyond it the one that was fetched longest ago goes, and is fetched anew."""
+
+
+class HeldToken(msgspec.Struct, frozen=True):
+    """A token and until when, on the monotonic clock, it is good for a call."""
+
+    text: str
+    usable_until: float
+
+    def __repr__(self) -> str:
+        return f"HeldToken(usable_until={self.usable_until})"
+
+
+def held_token(text: str, life_seconds: float, asked_at: float) -> HeldToken:
+    """The token with a margin taken off its life, so that it does not end on its way."""
+    return HeldToken(text, asked_at + life_seconds - min(_MARGIN_SECONDS, life_seconds * _MARGIN_SHARE))
+
+
+class HeldTokens:
+    """Tokens of every trekkpliktig, in memory only, `tokens_max` at most. Safe for several threads.
+
+    `fetch` gets a new one, or raises.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[str], HeldToken],
+        monotonic: Callable[[], float] = time.monotonic,
+        tokens_max: int = TOKENS_MAX,
+    ) -> None:
+        self._tokens_max = tokens_max
+        self._fetch = fetch
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._held: dict[str, HeldToken] = {}
+        self._under_way: dict[str, Future[str]] = {}
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._held)
+
+    def has_for(self, trekkpliktig: str) -> bool:
+        """Whether a token with enough life left for a call is held."""
+        with self._lock:
+            return self._live(trekkpliktig) is not None
+
+    def token_for(self, trekkpliktig: str) -> str:
+        """A token with enough life left for a call. Raises what `fetch` raises, also to those who waited for it."""
+        with self._lock:
+            held = self._live(trekkpliktig)
+            if held is not None:
+                return held.text
+            others = self._under_way.get(trekkpliktig)
+            if others is None:
+                ours = self._under_way[trekkpliktig] = Future()
+        if others is not None:
+            return _wait_for(others)
+        try:
+            held = self._fetch(trekkpliktig)
+        except BaseException as error:
+            with self._lock:
+                del self._under_way[trekkpliktig]
+            ours.set_exception(error)
+            raise
+        with self._lock:
+            self._hold(trekkpliktig, held)
+            del self._under_way[trekkpliktig]
+        ours.set_result(held.text)
+        return held.text
+
+    def drop(self, trekkpliktig: str, refused: str) -> None:
+        """Forget a token that was refused; a newer one stays."""
+        with self._lock:
+            held = self._held.get(trekkpliktig)
+            if held is not None and held.text == refused:
+                del self._held[trekkpliktig]
+
+    def _live(self, trekkpliktig: str) -> HeldToken | None:
+        held = self._held.get(trekkpliktig)
+        return held if held is not None and held.usable_until > self._monotonic() else None
+
+    def _hold(self, trekkpliktig: str, held: HeldToken) -> None:
+        """Keep it last; the first ones were fetched longest ago, so the expired ones are found there."""
+        self._held.pop(trekkpliktig, None)
+        self._held[trekkpliktig] = held
+        if len(self._held) > self._tokens_max:
+            del self._held[next(iter(self._held))]
+        now = self._monotonic()
+        oldest = [each for each, _ in zip(self._held, range(_DROPPED_AT_ONCE), strict=False)]
+        for other in oldest:
+            if self._held[other].usable_until <= now:
+                del self._held[other]
+
+
+def _wait_for(others: Future[str]) -> str:
+    try:
+        return others.result(timeout=2 * CALL_SECONDS_MAX)
+    except TimeoutError as error:
+        raise RetryableError("another thread's call for the same token has not ended") from error

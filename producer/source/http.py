@@ -1,0 +1,197 @@
+"""One HTTP request and its answer, bounded in size and time, and interrupted when the process stops.
+
+A thread that waits for an answer cannot be told to give up, and the process cannot end before its threads have. A
+source that hangs would else hold a stopping process for as long as a call may take.
+
+Every foreign exception of the HTTP library ends here. An answer of any status is an answer; what it means is for
+the caller to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from trekkpaalegg.errors import RetryableError
+
+RETRY_AFTER_SECONDS_MAX: Final = 3600.0
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back: any status, the body whole and decompressed. Header names are found in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        """As the other side named it; empty if it did not."""
+        return str(self.headers.get("content-type", ""))
+
+
+def retry_after_seconds(headers: Mapping[str, str], now_seconds: float) -> float | None:
+    """The pause that `Retry-After` asks for, in seconds or as a date, at most an hour; None if it asks for none."""
+    text = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(text):
+        return min(float(text), RETRY_AFTER_SECONDS_MAX)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    pause_seconds = (moment - datetime.fromtimestamp(now_seconds, UTC)).total_seconds()
+    return min(max(pause_seconds, 0.0), RETRY_AFTER_SECONDS_MAX)
+
+
+def seconds_ahead(headers: Mapping[str, str], now_seconds: float) -> float | None:
+    """How far our clock is ahead of theirs, by the `Date` of the answer; negative when behind, None unknown."""
+    try:
+        moment = parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, TypeError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return now_seconds - moment.timestamp()
+
+
+GRACE_SECONDS: Final = 3.0
+_AGAIN_SECONDS: Final = 0.2
+_OPENED: Final = ("connect_tcp.complete", "start_tls.complete")
+
+
+class Connections:
+    """Every open connection of an HTTP client, known through the library's trace events."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def watch(self, request: httpx.Request) -> None:
+        """Learn of the connection that this request may open. A hook for the client."""
+        request.extensions = {**request.extensions, "trace": self._trace}
+
+    def break_all(self) -> None:
+        """End every connection; whoever waits for an answer on one meets a connection error at once."""
+        with self._lock:
+            opened = list(self._sockets)
+        for each in opened:
+            with contextlib.suppress(OSError):  # it has ended already
+                each.shutdown(socket.SHUT_RDWR)
+
+    def break_when(self, stopping: threading.Event, grace_seconds: float = GRACE_SECONDS) -> None:
+        """From `grace_seconds` after the stop on, break whatever is open, for as long as the process lasts."""
+        threading.Thread(target=self._wait_and_break, args=(stopping, grace_seconds), daemon=True).start()
+
+    def _wait_and_break(self, stopping: threading.Event, grace_seconds: float) -> None:
+        stopping.wait()
+        never = threading.Event()
+        never.wait(grace_seconds)
+        while True:
+            self.break_all()
+            never.wait(_AGAIN_SECONDS)
+
+    def _trace(self, event: str, info: dict[str, Any]) -> None:
+        if event.endswith(_OPENED):
+            opened = info["return_value"].get_extra_info("socket")
+            with self._lock:
+                self._sockets.add(opened)
+
+
+RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
+CALL_SECONDS_MAX: Final = 60.0
+_TIMEOUT: Final = httpx.Timeout(connect=5.0, read=30.0, write=10.0, pool=60.0)
+_KEEP_ALIVE_SECONDS: Final = 30.0
+_NO_CONTENT: Final = 204
+
+
+def open_http_client(max_concurrent_calls: int, stopping: threading.Event | None = None) -> httpx.Client:
+    """The client to share by all threads and for all addresses: keep-alive, bounded waits, no redirects.
+
+    It may hold three times as many connections as there may be calls at a time: two of three for tokens, which are
+    fetched ahead of the calls.
+    Calls that still hang some seconds after `stopping` is set are broken off. Whoever opens it closes it.
+    """
+    hooks = {}
+    if stopping is not None:
+        opened = Connections()
+        opened.break_when(stopping)
+        hooks = {"request": [opened.watch]}
+    connections = 3 * max_concurrent_calls
+    limits = httpx.Limits(
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEEP_ALIVE_SECONDS
+    )
+    return httpx.Client(timeout=_TIMEOUT, limits=limits, follow_redirects=False, event_hooks=hooks)
+
+
+def exchange(  # noqa: PLR0913  # parts of a request, and the bounds of its answer
+    http: httpx.Client,
+    method: str,
+    address: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+    bytes_max: int = RESPONSE_BYTES_MAX,
+    seconds_max: float = CALL_SECONDS_MAX,
+) -> Answer:
+    """Send a request and read its answer to the end; `form` is sent as a form, `content` as it stands.
+
+    The body is taken piece by piece and given up as soon as it is larger than `bytes_max` or the call older than
+    `seconds_max`, so neither an endless nor a trickling answer holds memory or a thread. Raises `RetryableError`,
+    also for a body that ends before its announced length, and for an empty success whose end was never announced.
+    """
+    deadline = time.monotonic() + seconds_max
+    try:
+        request = http.build_request(method, address, headers=headers, data=form, content=content)
+        response = http.send(request, stream=True)
+        try:
+            body = _read_bounded(response, bytes_max, deadline)
+        finally:
+            response.close()
+    except httpx.TimeoutException as error:
+        raise RetryableError(f"no answer in time: {type(error).__name__}") from error
+    except httpx.ConnectError as error:
+        raise RetryableError(f"no connection: {error}") from error
+    except httpx.InvalidURL as error:
+        raise RetryableError("an address that was configured or told is none") from error
+    except (httpx.RequestError, httpx.StreamError) as error:
+        # Only the kind: the text of a protocol error may quote what came.
+        raise RetryableError(f"the connection broke: {type(error).__name__}") from error
+    except RuntimeError as error:
+        if http.is_closed:
+            raise RetryableError("the HTTP client was closed while a call was under way") from error
+        raise
+    if response.is_success and not body and not _says_empty(response):
+        raise RetryableError("an empty body whose length was not announced: it may have been cut off")
+    return Answer(response.status_code, response.headers, body)
+
+
+def _read_bounded(response: httpx.Response, bytes_max: int, deadline: float) -> bytes:
+    pieces: list[bytes] = []
+    size_bytes = 0
+    for piece in response.iter_bytes():
+        size_bytes += len(piece)
+        if size_bytes > bytes_max:
+            raise RetryableError(f"the answer is larger than {bytes_max} bytes: ask for fewer at a time (maksAntall)")
+        if time.monotonic() > deadline:
+            raise RetryableError("the answer trickled on past the longest time that a call may take")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _says_empty(response: httpx.Response) -> bool:
+    """Whether the end was announced; a body that merely stops with its connection may have lost everything."""
+    headers = response.headers
+    return response.status_code == _NO_CONTENT or "content-length" in headers or "transfer-encoding" in headers

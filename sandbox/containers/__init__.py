@@ -1,1 +1,0 @@
-"""Kafka, registry and PostgreSQL in containers, to start, kill and restart like the embedded ones; for tests only."""

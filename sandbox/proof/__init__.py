@@ -1,1 +1,0 @@
-"""The proof that every version of the source was published exactly once, in order and unchanged."""

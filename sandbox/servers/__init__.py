@@ -1,0 +1,1 @@
+"""Real servers, embedded: Kafka, the schema registry and PostgreSQL as child processes."""

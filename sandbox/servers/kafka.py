@@ -1,0 +1,170 @@
+"""A real Apache Kafka broker, embedded: a data folder and extra properties come in, a bootstrap address goes out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from sandbox.servers.java import JAVA, fetch_jars
+from sandbox.servers.process import ServerProcess, ServerStartError
+from sandbox.servers.server import LOOPBACK, EmbeddedServer, accepts_connections, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KAFKA_VERSION = "4.3.1"
+COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
+CACHE_NAME = f"kafka-{KAFKA_VERSION}"
+
+_CLUSTER_ID = "dHJla2twYWFsZWdnLXNhbg"
+_START_DEADLINE_SECONDS = 180
+_HEAP_MEGABYTES = 512
+
+SMALL_NODE = {
+    "num.partitions": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    # A broker that was killed is let in again only when its old session has ended; the default is 9 s.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    # Its partitions lose their leader before it has ended, and Kafka 4.3.1 then leaves out the markers of transactions
+    # that are committed just now: their records hang, and stand or fall with the producer's next transaction.
+    "controlled.shutdown.enable": "false",
+    # Its controller writes a record of nothing twice a second by default, for which idle nodes wake up.
+    "metadata.max.idle.interval.ms": "5000",
+    "log.cleaner.dedupe.buffer.size": "16777216",
+    "auto.create.topics.enable": "false",
+}
+"""What a broker is told that is alone or one of few, and is to be ready soon again after a kill."""
+
+_SILENT = logging.getLogger(f"{__name__}.silent")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A node's place among the controllers that vote: its own number, and the controller port of each, by number."""
+
+    node: int
+    controller_ports: dict[int, int]
+
+
+class EmbeddedKafka(EmbeddedServer):
+    """One node, broker and controller in one, of the version in `KAFKA_VERSION`; the only one unless it has a `place`.
+
+    `properties` are added to the broker's settings and win over the ones set here. `port` 0 takes a free one. A node
+    with a `place` is ready only when most of the others run too.
+    """
+
+    name: ClassVar[str] = "kafka"
+
+    def __init__(
+        self,
+        data_folder: Path | None = None,
+        *,
+        properties: Mapping[str, str] | None = None,
+        port: int = 0,
+        place: Place | None = None,
+        heap_megabytes: int = _HEAP_MEGABYTES,
+    ) -> None:
+        super().__init__(data_folder)
+        self._properties = dict(properties or {})
+        self.port = port or free_port()
+        self._place = place or Place(1, {1: free_port()})
+        self._heap_megabytes = heap_megabytes
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Address for clients, `host:port`."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def node(self) -> int:
+        """Its number in the cluster."""
+        return self._place.node
+
+    @property
+    def records_folder(self) -> Path:
+        """Where the records are: below the data folder, unless the properties have `log.dirs` elsewhere."""
+        return Path(self._settings()["log.dirs"])
+
+    def _ports(self) -> tuple[int, ...]:
+        return self.port, self._place.controller_ports[self.node]
+
+    def _launch(self) -> ServerProcess:
+        class_path = os.pathsep.join(str(jar) for jar in fetch_jars(CACHE_NAME, COORDINATES))
+        settings_file = self.data_folder / "server.properties"
+        lines = [f"{name}={value}\n" for name, value in self._settings().items()]
+        settings_file.write_text("".join(lines), encoding="utf-8")
+        if not (self.records_folder / "meta.properties").exists():
+            self._format(class_path, settings_file)
+        process = ServerProcess(
+            self.name,
+            [
+                *(JAVA, f"-Xmx{self._heap_megabytes}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+                "-Dorg.slf4j.simpleLogger.showDateTime=true",
+                "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+                *("-cp", class_path, "kafka.Kafka", str(settings_file)),
+            ],
+            log_file=self.log_file,
+            working_folder=self.data_folder,
+            temporary_folder=self.temporary_folder,
+        )
+        process.wait_until(self._answers, deadline_seconds=_START_DEADLINE_SECONDS)
+        return process
+
+    def _settings(self) -> dict[str, str]:
+        controllers = self._place.controller_ports
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(self.node),
+            "controller.quorum.voters": ",".join(f"{node}@{LOOPBACK}:{port}" for node, port in controllers.items()),
+            "listeners": f"PLAINTEXT://{LOOPBACK}:{self.port},CONTROLLER://{LOOPBACK}:{controllers[self.node]}",
+            "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(self.data_folder / "records"),
+            **SMALL_NODE,
+            **self._properties,
+        }
+
+    def _format(self, class_path: str, settings_file: Path) -> None:
+        formatted = subprocess.run(
+            [
+                *(JAVA, "-XX:TieredStopAtLevel=1", "-cp", class_path, "kafka.tools.StorageTool", "format"),
+                *("--cluster-id", _CLUSTER_ID, "--config", str(settings_file)),
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if formatted.returncode != 0:
+            raise ServerStartError(f"kafka storage was not formatted:\n{formatted.stdout}{formatted.stderr}")
+
+    def _answers(self) -> bool:
+        return accepts_connections(self.port) and is_in_cluster(self.node, self.bootstrap_servers)
+
+
+def is_in_cluster(node: int, bootstrap_servers: str) -> bool:
+    """Whether a broker answers there and tells of this node."""
+    try:
+        admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=_SILENT)
+        return node in admin.list_topics(timeout=5).brokers
+    except KafkaException:
+        return False

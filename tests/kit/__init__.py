@@ -1,0 +1,1 @@
+"""What tests share: fakes, servers that break on demand, proxies, clocks, and stages that run the programs."""

@@ -1,0 +1,1 @@
+"""Kafka, registry and PostgreSQL in containers, to start, kill and restart like the embedded ones."""

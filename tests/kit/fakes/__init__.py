@@ -1,0 +1,1 @@
+"""Ports in memory. They remember what was done to them."""

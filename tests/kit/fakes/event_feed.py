@@ -1,0 +1,52 @@
+"""An `EventFeed` without Altinn: events told by hand in, what a real one would give out."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING
+
+from producer.notifications.feed import EventPage, Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from producer.domain.state import EventCursor
+    from producer.notifications.port import Pulled
+    from sandbox.altinn.event_log import Event
+    from trekkpaalegg.errors import TrekkpaaleggError
+
+
+class FakeEventFeed:
+    """Implements `EventFeed`. Remembers who was asked for; `refusals` are raised for a trekkpliktig until cleared."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._events: list[Event] = []
+        self.refusals: dict[str, TrekkpaaleggError] = {}
+        self.pulls: list[tuple[str, str]] = []
+        """Whom was asked for, and after which id."""
+
+    def tell(self, event: Event) -> None:
+        """Something happened."""
+        with self._lock:
+            self._events.append(event)
+
+    def forget(self) -> None:
+        """No event and no id is known any more."""
+        with self._lock:
+            self._events.clear()
+
+    def pull(self, trekkpliktig: str, cursor: EventCursor, own: Container[str]) -> Pulled:
+        """As the port says."""
+        with self._lock:
+            self.pulls.append((trekkpliktig, cursor.after))
+            if trekkpliktig in self.refusals:
+                raise self.refusals[trekkpliktig]
+            ids = [event["id"] for event in self._events]
+            start = ids.index(cursor.after) + 1 if cursor.after in ids else 0
+            mine = [event for event in self._events[start:] if str(event.get("subject", "")).endswith(trekkpliktig)]
+        walk = Walk(cursor, own)
+        walk.take(EventPage([json.dumps(event).encode() for event in mine], None))
+        walk.take(EventPage([], None))
+        return walk.pulled()

@@ -1,0 +1,236 @@
+"""Orders made in memory in, pages and versions out: a `TrekkpaaleggSource` without any network, for tests.
+
+It keeps the promises of the port (the same contract suite runs on it and on the real adapter), remembers every
+question, and fails on demand.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import date
+from decimal import Decimal
+from random import Random
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from producer.domain.identifiers import Foedselsnummer
+from producer.domain.trekkpaalegg import (
+    Betalingsinformasjon,
+    Element,
+    Failed,
+    Gone,
+    Rejected,
+    Trekkpaalegg,
+    Trekkstatus,
+    TrekkstoerrelseForPeriode,
+)
+from producer.source.polling import page_of
+from sandbox.skatteetaten.generate import synthetic_kidnummer, synthetic_kontonummer, synthetic_skyldner
+from trekkpaalegg.errors import RetryableError, TrekkpaaleggError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producer.domain.trekkpaalegg import Fetched
+    from producer.source.port import Page
+
+Operation = Literal["list", "version", "prepare"]
+_OPPRETTET = 1_767_600_000_000_000
+_BETALINGSMOTTAKER = "971648198"
+
+
+class Question(msgspec.Struct, frozen=True):
+    """One question as it was asked: `cursor` for a page, `trekkid` and `trekkversjon` for a version."""
+
+    operation: Operation
+    trekkpliktig: str
+    cursor: int | None = None
+    trekkid: str | None = None
+    trekkversjon: int | None = None
+
+
+class _Fault(msgspec.Struct):
+    error: TrekkpaaleggError
+    times: int | None
+    trekkpliktig: str | None
+    operation: Operation | None
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    trekkpliktig: str
+    element: Element
+
+
+class FakeSource:
+    """Every order of every trekkpliktig, and what was asked. Safe for several threads."""
+
+    def __init__(self, *, maks_antall: int = 2500) -> None:
+        self.maks_antall = maks_antall
+        self.questions: list[Question] = []
+        self.unprepared: set[str] = set()
+        self.prepared: list[str] = []
+        self._lock = threading.RLock()
+        self._versions: dict[str, dict[int, Trekkpaalegg]] = {}
+        self._owner: dict[str, str] = {}
+        self._planted: list[_Listed] = []
+        self._hidden: set[tuple[str, int]] = set()
+        self._gone: set[tuple[str, int]] = set()
+        self._faults: list[_Fault] = []
+        self._sekvensnummer = 0
+        self._random = Random("fake source")
+
+    # Orders, as Skatteetaten's own people would make them.
+
+    def create(self, trekkpliktig: str, **changes: Any) -> Trekkpaalegg:  # any field of Trekkpaalegg
+        """Version 1 of a new order; `changes` are fields that stand instead of the invented ones."""
+        with self._lock:
+            order = make_trekkpaalegg(trekkpliktig, self._random, sekvensnummer=self._sekvensnummer + 1)
+            return self.put(msgspec.structs.replace(order, **changes))
+
+    def change(self, trekkid: str, **changes: Any) -> Trekkpaalegg:  # as create
+        """The next version of an order, with the next sekvensnummer of all unless `changes` say otherwise."""
+        with self._lock:
+            newest = self._versions[trekkid][max(self._versions[trekkid])]
+            following = {
+                "trekkversjon": newest.trekkversjon + 1,
+                "sekvensnummer": self._sekvensnummer + 1,
+                "opprettet": newest.opprettet + 1_000_000,
+                **changes,
+            }
+            return self.put(msgspec.structs.replace(newest, **following))
+
+    def put(self, trekkpaalegg: Trekkpaalegg, *, listed_for: str | None = None, visible: bool = True) -> Trekkpaalegg:
+        """One version as it stands; given again it is replaced. `listed_for` puts the order in another list."""
+        with self._lock:
+            trekkid, trekkversjon = trekkpaalegg.trekkid, trekkpaalegg.trekkversjon
+            self._versions.setdefault(trekkid, {})[trekkversjon] = trekkpaalegg
+            self._sekvensnummer = max(self._sekvensnummer, trekkpaalegg.sekvensnummer)
+            if trekkversjon == max(self._versions[trekkid]):
+                self._owner[trekkid] = listed_for or trekkpaalegg.trekkpliktig
+            if not visible:
+                self._hidden.add((trekkid, trekkversjon))
+            return trekkpaalegg
+
+    def plant(self, trekkpliktig: str, element: Rejected | Trekkpaalegg) -> None:
+        """Anything in the list of `trekkpliktig`, on top of the newest versions of its orders."""
+        with self._lock:
+            self._planted.append(_Listed(trekkpliktig, element))
+            self._sekvensnummer = max(self._sekvensnummer, element.sekvensnummer or 0)
+
+    def reveal(self, trekkid: str, trekkversjon: int) -> None:
+        """A version put with `visible=False` appears, with the sekvensnummer that it had all the time."""
+        with self._lock:
+            self._hidden.discard((trekkid, trekkversjon))
+
+    def forget(self, trekkid: str, trekkversjon: int) -> None:
+        """From now on this version cannot be had by number; a list that holds it still does."""
+        with self._lock:
+            self._gone.add((trekkid, trekkversjon))
+
+    def restore(self, trekkid: str, trekkversjon: int) -> None:
+        """Undo `forget`."""
+        with self._lock:
+            self._gone.discard((trekkid, trekkversjon))
+
+    def versions(self) -> list[Trekkpaalegg]:
+        """Every version that was ever put, by trekkid and trekkversjon."""
+        with self._lock:
+            return [each[number] for _, each in sorted(self._versions.items()) for number in sorted(each)]
+
+    # Faults.
+
+    def fail(
+        self,
+        error: TrekkpaaleggError,
+        *,
+        times: int | None = 1,
+        trekkpliktig: str | None = None,
+        operation: Operation | None = None,
+    ) -> None:
+        """The next `times` matching questions (None: all, until `heal`) meet this error."""
+        with self._lock:
+            self._faults.append(_Fault(error, times, trekkpliktig, operation))
+
+    def heal(self) -> None:
+        """No more faults."""
+        with self._lock:
+            self._faults.clear()
+
+    # The port.
+
+    def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
+        """As the port says."""
+        with self._lock:
+            self.questions.append(Question("list", trekkpliktig, cursor=cursor))
+            error = self._strike("list", trekkpliktig)
+            if error is not None:
+                raise error
+            newer = [each for each in self._list_of(trekkpliktig) if each.sekvensnummer is None]
+            numbered = [each for each in self._list_of(trekkpliktig) if (each.sekvensnummer or 0) > cursor]
+            numbered.sort(key=lambda element: element.sekvensnummer or 0)
+            return page_of([*newer, *numbered[: self.maks_antall]], cursor, self.maks_antall)
+
+    def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
+        """As the port says."""
+        with self._lock:
+            self.questions.append(Question("version", trekkpliktig, trekkid=trekkid, trekkversjon=trekkversjon))
+            error = self._strike("version", trekkpliktig)
+            if isinstance(error, RetryableError):
+                return Failed(str(error))
+            if error is not None:
+                raise error
+            key = (trekkid, trekkversjon)
+            version = self._versions.get(trekkid, {}).get(trekkversjon)
+            if version is None or key in self._hidden or key in self._gone:
+                return Gone()
+            return version if trekkpliktig in (self._owner[trekkid], version.trekkpliktig) else Gone()
+
+    def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
+        """As the port says: nothing, save for those in `unprepared`, for whom it fails as the operations do."""
+        return (lambda: self._prepare(trekkpliktig)) if trekkpliktig in self.unprepared else None
+
+    def _prepare(self, trekkpliktig: str) -> None:
+        with self._lock:
+            self.prepared.append(trekkpliktig)
+            error = self._strike("prepare", trekkpliktig)
+        if error is not None:
+            raise error
+
+    def _list_of(self, trekkpliktig: str) -> list[Element]:
+        found: list[Element] = [each.element for each in self._planted if each.trekkpliktig == trekkpliktig]
+        for trekkid, versions in self._versions.items():
+            visible = [number for number in versions if (trekkid, number) not in self._hidden]
+            if visible and self._owner[trekkid] == trekkpliktig:
+                found.append(versions[max(visible)])
+        return found
+
+    def _strike(self, operation: Operation, trekkpliktig: str) -> TrekkpaaleggError | None:
+        for fault in self._faults:
+            if fault.operation in (operation, None) and fault.trekkpliktig in (trekkpliktig, None):
+                if fault.times is not None:
+                    fault.times -= 1
+                    if fault.times <= 0:
+                        self._faults.remove(fault)
+                return fault.error
+        return None
+
+
+def make_trekkpaalegg(trekkpliktig: str, random: Random, *, sekvensnummer: int, trekkversjon: int = 1) -> Trekkpaalegg:
+    """A version with one open period of an amount; every check digit holds."""
+    return Trekkpaalegg(
+        trekkid=f"{random.getrandbits(64):016x}",
+        trekkversjon=trekkversjon,
+        sekvensnummer=sekvensnummer,
+        opprettet=_OPPRETTET + sekvensnummer,
+        saksnummer=f"TREKK/{sekvensnummer}",
+        trekkpliktig=trekkpliktig,
+        skyldner=Foedselsnummer(synthetic_skyldner(random)),
+        trekkstatus=Trekkstatus.AKTIV,
+        trekkstoerrelse_for_periode=(
+            TrekkstoerrelseForPeriode(date(2026, 1, 1), None, Decimal(random.randint(1, 90) * 100), None),
+        ),
+        betalingsinformasjon=Betalingsinformasjon(
+            _BETALINGSMOTTAKER, synthetic_kidnummer(sekvensnummer), synthetic_kontonummer(random)
+        ),
+    )

@@ -1,0 +1,181 @@
+"""Webhooks in, what a payroll system makes of them out: signatures checked, events remembered, trouble on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+from cloudevents.core.base import BaseCloudEvent
+from cloudevents.core.bindings.http import HTTPMessage, from_structured
+from cloudevents.core.formats.json import JSONFormat
+from standardwebhooks import Webhook, WebhookVerificationError
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sandbox.servers.http import ServerThread
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+PATH = "/trekk"
+_ACCEPTED = 204
+_UNAUTHORIZED = 401
+
+
+class Received(msgspec.Struct, frozen=True):
+    """One call, in the order of arrival. `status` is what was answered; `event` is None where the signature fails."""
+
+    webhook_id: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    event: BaseCloudEvent | None
+
+    @property
+    def trekkid(self) -> str:
+        """Whose order it is."""
+        return str(self.event.get_subject()) if self.event else ""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The event itself."""
+        found = self.event.get_data() if self.event else None
+        return found if isinstance(found, dict) else {}
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """How it answers instead: so many `times` (None: until told otherwise), only for one `trekkid` where given."""
+
+    status: int
+    headers: Mapping[str, str] = {}
+    times: int | None = None
+    trekkid: str | None = None
+
+
+class PayrollReceiver:
+    """A payroll system at `url`. `secret` is what signatures are checked with; `delay_seconds` how slow it is.
+
+    `stop` and `start` are an outage: the port stays its own.
+    """
+
+    def __init__(self, secret: str, *, delay_seconds: float = 0.0) -> None:
+        self.secret = secret
+        self.delay_seconds = delay_seconds
+        self._lock = threading.Lock()
+        self._calls: list[Received] = []
+        self._troubles: list[Trouble] = []
+        self._on_the_way: dict[str, int] = {}
+        self.concurrency_seen = 0
+        self.overtaking: list[str] = []
+        """Orders of which two events were on their way at once."""
+        routes = [Route(PATH, self._receive, methods=["POST"]), Route("/elsewhere", self._receive, methods=["POST"])]
+        self._server = ServerThread(Starlette(routes=routes))
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._server.port}{PATH}"
+
+    @property
+    def calls(self) -> list[Received]:
+        """All calls so far, refused ones too."""
+        with self._lock:
+            return list(self._calls)
+
+    @property
+    def on_the_way_count(self) -> int:
+        """How many calls have come and are not answered."""
+        with self._lock:
+            return sum(self._on_the_way.values())
+
+    @property
+    def accepted(self) -> list[Received]:
+        """The calls that it took."""
+        return [call for call in self.calls if call.status == _ACCEPTED]
+
+    def accepted_of(self, trekkid: str) -> list[str]:
+        """The ids that it took of one order, in order of arrival, repeated ones once."""
+        return list(dict.fromkeys(call.webhook_id for call in self.accepted if call.trekkid == trekkid))
+
+    def make_trouble(
+        self,
+        status: int,
+        *,
+        times: int | None = None,
+        trekkid: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Answer with this status from now on, as `Trouble` says."""
+        with self._lock:
+            self._troubles.append(Trouble(status, headers or {}, times, trekkid))
+
+    def mend(self) -> None:
+        """Be well again."""
+        with self._lock:
+            self._troubles.clear()
+
+    def start(self) -> None:
+        """Take calls."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Break every connection and take none."""
+        self._server.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.close()
+
+    async def _receive(self, request: Request) -> Response:
+        body = await request.body()
+        headers = dict(request.headers)
+        event = self._verified(body, headers)
+        trekkid = str(event.get_subject()) if event else ""
+        self._enter(trekkid)
+        try:
+            if self.delay_seconds:
+                await asyncio.sleep(self.delay_seconds)
+        finally:
+            status, answer_headers = self._leave(trekkid, headers, body, event)
+        return Response(status_code=status, headers=answer_headers)
+
+    def _verified(self, body: bytes, headers: dict[str, str]) -> BaseCloudEvent | None:
+        try:
+            Webhook(self.secret).verify(body, headers, json_parse=False)
+        except WebhookVerificationError:
+            return None
+        return from_structured(HTTPMessage(headers, body), JSONFormat())
+
+    def _enter(self, trekkid: str) -> None:
+        with self._lock:
+            self._on_the_way[trekkid] = self._on_the_way.get(trekkid, 0) + 1
+            self.concurrency_seen = max(self.concurrency_seen, sum(self._on_the_way.values()))
+            if trekkid and self._on_the_way[trekkid] > 1:
+                self.overtaking.append(trekkid)
+
+    def _leave(
+        self, trekkid: str, headers: Mapping[str, str], body: bytes, event: BaseCloudEvent | None
+    ) -> tuple[int, Mapping[str, str]]:
+        """Remember the call, and how to answer it."""
+        with self._lock:
+            self._on_the_way[trekkid] -= 1
+            status, answer_headers = (_UNAUTHORIZED, {}) if event is None else self._answer(trekkid)
+            self._calls.append(Received(headers.get("webhook-id", ""), status, headers, body, event))
+        return status, answer_headers
+
+    def _answer(self, trekkid: str) -> tuple[int, Mapping[str, str]]:
+        for place, trouble in enumerate(self._troubles):
+            if trouble.trekkid not in {None, trekkid}:
+                continue
+            if trouble.times is not None:
+                left = trouble.times - 1
+                self._troubles[place : place + 1] = [msgspec.structs.replace(trouble, times=left)] if left else []
+            return trouble.status, trouble.headers
+        return _ACCEPTED, {}

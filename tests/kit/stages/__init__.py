@@ -1,0 +1,1 @@
+"""Stages: the parts of the project composed as a test needs them."""

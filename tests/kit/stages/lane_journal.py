@@ -1,0 +1,74 @@
+"""What lanes tell in, all of it kept and whoever waits for it woken: an `Observer` for tests."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from producer.observe.port import NullObserver
+
+if TYPE_CHECKING:
+    from producer.detect.decisions import Detection
+    from producer.observe.port import LaneFigures
+
+
+class Journal(NullObserver):
+    """Keeps what lanes tell. Safe for several threads."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.ended: Counter[str] = Counter()
+        self.errors: dict[str, BaseException | None] = {}
+        self.vanished: dict[str, int] = {}
+        self.detections: list[Detection] = []
+        self.told: list[LaneFigures] = []
+        self.positions_ahead: list[tuple[str, int, int]] = []
+        self.lanes_left = 0
+        self.signals: Counter[str] = Counter()
+        self.unannounced_count = 0
+        self.notifications: Counter[str] = Counter()
+
+    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002 - the port gives them
+        """Keep the detection."""
+        with self.changed:
+            self.detections.append(detection)
+
+    def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002 - as above
+        """Keep how the reading ended."""
+        with self.changed:
+            self.ended[trekkpliktig] += 1
+            self.errors[trekkpliktig] = error
+            self.vanished[trekkpliktig] = vanished
+            self.changed.notify_all()
+
+    def figures(self, lane: int, figures: LaneFigures) -> None:  # noqa: ARG002 - as above
+        """Keep the figures."""
+        with self.changed:
+            self.told.append(figures)
+
+    def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
+        """Keep the warning."""
+        with self.changed:
+            self.positions_ahead.append((trekkpliktig, position, source_max))
+
+    def notification_received(self, outcome: str) -> None:
+        """Count it."""
+        with self.changed:
+            self.notifications[outcome] += 1
+
+    def signal_taken(self, lane: int, kind: str) -> None:  # noqa: ARG002 - as above
+        """Count it."""
+        with self.changed:
+            self.signals[kind] += 1
+
+    def unannounced(self, versions: int) -> None:
+        """Count them."""
+        with self.changed:
+            self.unannounced_count += versions
+
+    def lane_left(self, lane: int) -> None:  # noqa: ARG002 - as above
+        """Wake whoever waits for a reading that will never end."""
+        with self.changed:
+            self.lanes_left += 1
+            self.changed.notify_all()

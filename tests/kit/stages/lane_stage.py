@@ -1,0 +1,282 @@
+"""Employers in, one running lane on a source and topics in memory out: for tests of the lane, with real threads.
+
+Readings are asked for by signals, and waited for with a deadline; the clock stands still until it is moved.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import schemas
+from producer.domain.requests import Wish
+from producer.encode.avro import compile_encoder, single_object_prefix
+from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
+from producer.encode.rejected import RejectedEncoder
+from producer.encode.signal import encode_wish
+from producer.encode.state import decode_answers, decode_trekkpliktig_position
+from producer.lane.calls import CallPool
+from producer.lane.commit import RecordBuilder
+from producer.lane.lane import Lane
+from producer.lane.parts import LaneParts
+from producer.lane.priority import GivingWay
+from producer.lane.pulling import PullParts
+from producer.lane.reading import LaneOptions
+from producer.lane.schedule import Schedule
+from tests.kit.fakes.publisher import FakeKafka
+from tests.kit.fakes.source import FakeSource
+from tests.kit.stages.lane_journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from producer.domain.requests import Answer
+    from producer.domain.trekkpaalegg import Trekkpaalegg
+    from producer.lane.parts import Understand
+    from producer.notifications.port import EventFeed
+    from producer.source.port import TrekkpaaleggSource
+    from tests.kit.fakes.publisher import Written
+
+WAIT_SECONDS_MAX = 10.0
+PULL_INTERVAL_SECONDS = 0.02
+SECOND = 1_000_000
+"""Microseconds, as the clock counts."""
+
+DAY = 86_400 * SECOND
+_API_URL = "https://api.example.test/trekkpaalegg/v1"
+_BEGINNING = 1_790_000_000 * SECOND
+
+
+class Event(NamedTuple):
+    """What the headers of an event say."""
+
+    trekkid: str
+    trekkversjon: int
+    origin: str
+    late: bool
+    correction: int | None
+
+
+class Turns:
+    """Counts the turns of a lane's loop; knows whether it has ended."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.have_ended = False
+
+    def beat(self) -> None:
+        """Count one."""
+        self.count += 1
+
+    def ended(self) -> None:
+        """Keep that it has."""
+        self.have_ended = True
+
+
+def build_records(kafka: FakeKafka, event_bytes_max: int = EVENT_BYTES_MAX) -> RecordBuilder:
+    """The real encodings for the topics in memory."""
+    event, rejected = schemas.load("trekkpaalegg_versjon"), schemas.load("trekkpaalegg_rejected")
+    encode_value = compile_encoder(event, single_object_prefix(event.fingerprint))
+    return RecordBuilder(
+        kafka.topics,
+        EventEncoder(_API_URL, encode_value, event.fingerprint, event_bytes_max),
+        RejectedEncoder(_API_URL, rejected, single_object_prefix(rejected.fingerprint)),
+    )
+
+
+def event(version: Trekkpaalegg, origin: str = "poll", *, late: bool = False, correction: int | None = None) -> Event:
+    """What the headers of this version's event are to say."""
+    return Event(version.trekkid, version.trekkversjon, origin, late, correction)
+
+
+def event_of(written: Written) -> Event:
+    """What the headers of this record say."""
+    headers = written.headers
+    trekkversjon = int(headers["ce_id"].removeprefix(written.key + b"/").split(b"/")[0])
+    correction = headers.get("ce_correction")
+    return Event(
+        written.key.decode(),
+        trekkversjon,
+        headers["ce_origin"].decode(),
+        headers.get("ce_late") == b"true",
+        None if correction is None else int(correction),
+    )
+
+
+class LaneStage:
+    """Lane 0 of `lanes`, started and stopped again and again on the same source and topics.
+
+    `own` are all that the application serves, `trekkpliktige` those of them in this lane. What is in `through` when a
+    lane is started stands between it and the source. It asks `feed`, where there is one, all the time.
+    """
+
+    def __init__(  # a test names those that it minds
+        self,
+        trekkpliktige: Sequence[str],
+        *,
+        own: Sequence[str] = (),
+        maks_antall: int = 2500,
+        overlap_sekvensnummer: int = 1000,
+        reconcile_interval_seconds: float = 86_400.0,
+        event_bytes_max: int = EVENT_BYTES_MAX,
+        lanes: int = 1,
+        feed: EventFeed | None = None,
+    ) -> None:
+        self.source = FakeSource(maks_antall=maks_antall)
+        self.through: TrekkpaaleggSource | None = None
+        self.understand: Understand | None = None
+        self.kafka = FakeKafka(lanes)
+        self.journal = Journal()
+        self.now = _BEGINNING
+        self.error: BaseException | None = None
+        self.trekkpliktige = list(trekkpliktige)
+        self.lane: Lane | None = None
+        self.publisher = self.kafka.publisher()
+        self.signals = 0
+        self.turns = Turns()
+        self.giving_way = GivingWay(set_thread_turn=lambda _: None)
+        self._records = build_records(self.kafka, event_bytes_max)
+        self._pool = CallPool(5)
+        self._pull_pool = ThreadPoolExecutor(5)
+        self._pull = None if feed is None else PullParts(feed, self._pull_pool, PULL_INTERVAL_SECONDS)
+        self._thread: threading.Thread | None = None
+        self._options = LaneOptions(
+            own=frozenset((*own, *trekkpliktige)),
+            overlap_sekvensnummer=overlap_sekvensnummer,
+            reconcile_interval_seconds=reconcile_interval_seconds,
+            now=lambda: self.now,
+            lanes=lanes,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._pool.shutdown()
+        self._pull_pool.shutdown()
+
+    def start(self, schedule: Schedule | None = None) -> None:
+        """A new owner takes the lane, and reads all of its trekkpliktige once. Returns when these readings have ended.
+
+        Signals of before that are not done with come as ones that name nobody: tests that mind send their own.
+        """
+        self.stop()
+        self.error = None
+        schedule = Schedule(1e6, lambda: 1.0) if schedule is None else schedule
+        schedule.set_trekkpliktige(self.trekkpliktige, time.monotonic())
+        source = self.through or self.source
+        self.publisher = self.kafka.publisher()
+        parts = LaneParts(
+            *(source, self._pool, self.publisher, self._records, schedule, self.journal, self.giving_way, self._pull),
+            self.understand,
+        )
+        self.turns = Turns()
+        self.lane = lane = Lane(0, parts, self._options, self.turns)
+        first_signal_offset = self.kafka.signal_offset(0) or 0
+        expected = self.journal.ended + Counter(self.trekkpliktige)
+
+        def body() -> None:
+            try:
+                lane.run(first_signal_offset)
+            except BaseException as error:  # noqa: BLE001 - kept for the test, as the worker keeps it
+                self.error = error
+
+        self._thread = threading.Thread(target=body)
+        self._thread.start()
+        for offset in range(first_signal_offset, self.signals):
+            lane.signal("", offset)
+        self.wait_until(lambda: self.journal.ended >= expected)
+
+    def read(self, *trekkpliktige: str) -> None:
+        """Have these (or all) read once more; returns when that has ended, well or not, or the lane has."""
+        assert self.lane is not None, "the lane was never started"
+        expected = self.journal.ended + Counter(trekkpliktige or self.trekkpliktige)
+        for trekkpliktig in trekkpliktige or self.trekkpliktige:
+            self.signal(trekkpliktig)
+        self.wait_until(lambda: self.journal.ended >= expected)
+
+    def ask(
+        self,
+        trekkpliktig: str,
+        kind: str,
+        name: str = "wish",
+        position: int | None = None,
+        *,
+        record: str | None = None,
+        correction: bool = False,
+    ) -> Answer:
+        """Ask for this as an operator does; the first answer to the wish called `name`, once it has come."""
+        self.signal(
+            trekkpliktig, encode_wish(Wish(name, kind, self.now, position, record=record, correction=correction))
+        )
+        self.wait_until(lambda: name in self.answers())
+        return self.answers()[name]
+
+    def answers(self) -> dict[str, Answer]:
+        """Every answer that was ever given, by the wish's id; of several the first."""
+        answers: dict[str, Answer] = {}
+        for value in self._position_values():
+            for answer in decode_answers(value):
+                answers.setdefault(answer.wish.id, answer)
+        return answers
+
+    def wishes_told(self) -> list[Wish]:
+        """Every wish as it stood in any record, in their order."""
+        return [wish for value in self._position_values() for wish in decode_trekkpliktig_position(value).wishes]
+
+    def _position_values(self) -> list[bytes]:
+        written = self.kafka.committed(self.kafka.topics.positions)
+        return [each.value for each in written if each.value is not None and each.key.isdigit()]
+
+    def signal(self, trekkpliktig: str, value: bytes | None = None) -> int:
+        """A wake-up, or what `value` says; returns its offset. Waits for nothing."""
+        offset, self.signals = self.signals, self.signals + 1
+        if self.lane is not None:
+            self.lane.signal(trekkpliktig, offset, value)
+        return offset
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds or the lane has ended. Raises `TimeoutError` after ten seconds."""
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        with self.journal.changed:
+            while not condition() and not self.has_ended:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the lane did not come so far in time")
+                self.journal.changed.wait(0.02)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the lane's loop has ended."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End the lane's loop, if it turns."""
+        if self.lane is not None and self._thread is not None:
+            self.lane.stop()
+            self._thread.join(WAIT_SECONDS_MAX)
+            self._thread = None
+
+    def versjoner(self) -> list[Event]:
+        """All events, in the order they were written."""
+        return [event_of(written) for written in self.kafka.committed(self.kafka.topics.versjoner)]
+
+    def gjeldende(self) -> list[Event]:
+        """All events of `…-gjeldende`, not compacted."""
+        return [event_of(written) for written in self.kafka.committed(self.kafka.topics.gjeldende)]
+
+    def quarantined(self) -> list[str]:
+        """Why each record of the quarantine is there."""
+        quarantined = self.kafka.committed(self.kafka.topics.quarantine)
+        return [written.headers["ce_reason"].decode() for written in quarantined]
+
+    def position(self, trekkpliktig: str) -> int:
+        """How far this one has been published, read back from the topic."""
+        return self.kafka.state(0).of(trekkpliktig).position.position

@@ -1,0 +1,277 @@
+"""A broker and the simulated outside world in, a stage out: topics, producers as child processes, and the proof."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from producer.admin.kafka import KafkaAdmin
+from producer.publish.state import read_lane_state
+from producer.publish.topics import Topics, wanted_topics
+from sandbox.demo.producer import PRODUCER, ProducerProcess
+from sandbox.demo.proof import (
+    FAULTS_SHOWN_MAX,
+    bodies_of_source,
+    faults_of,
+    read_committed,
+    read_published,
+    versions_of_source,
+)
+from sandbox.servers.process import print_last_lines
+from sandbox.servers.server import free_port
+from tests.kit.arrivals import Arrivals
+from tests.kit.traffic_thread import TrafficThread
+from tests.kit.waiting import until
+from trekkpaalegg.decode import Decoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from sandbox.control.world import OutsideWorld
+    from sandbox.demo.proof import Published
+    from sandbox.servers.kafka import EmbeddedKafka
+
+LANES = 3
+ONCE_SECONDS_MAX = 60.0
+SUBSCRIBED_SECONDS_MAX = 120.0
+HOUR = "3600"
+"""Between polls: what is published meanwhile was told of."""
+
+WEBHOOK_SECRET = "e2e-secret-of-forty-characters-0123456789"
+TRAFFIC_INTERVAL_SECONDS = 0.02
+STACKS_SECONDS_MAX = 5.0
+
+
+class ProducerStage:
+    """One prefix on a broker, some employers, and the producers that were started for them; `close` ends them all."""
+
+    def __init__(self, kafka: EmbeddedKafka, outside: OutsideWorld, prefix: str, folder: Path) -> None:
+        self.kafka = kafka
+        self.outside = outside
+        self.prefix = prefix
+        self.topics = Topics.of(prefix)
+        self.folder = folder
+        self.employers: list[str] = []
+        self.lanes = 0
+        self.decoder = Decoder()
+        self.settings: dict[str, str] = {}
+        """What every producer of this stage gets besides the ordinary settings."""
+        self.receiver_port = free_port()
+        self._started: list[ProducerProcess] = []
+        self._arrivals: Arrivals | None = None
+        self._numbers = itertools.count(1)
+
+    def apply_topics(self, lanes: int = LANES) -> None:
+        """Create the topics, for so many lanes."""
+        admin = KafkaAdmin({"bootstrap.servers": self.kafka.bootstrap_servers})
+        self.lanes = lanes
+        admin.create(wanted_topics(self.prefix, partitions=lanes))
+        admin.record_lane_count(self.topics.positions, lanes)
+
+    def environment(self, instance_id: str | None) -> dict[str, str]:
+        """All settings of a producer of this name."""
+        return {
+            **self.outside.environment(self.employers),
+            "KAFKA_BROKERS": self.kafka.bootstrap_servers,
+            "TREKKPAALEGG_TOPIC_PREFIX": self.prefix,
+            "TREKKPAALEGG_APPLICATION_ID": self.prefix,
+            "TREKKPAALEGG_POLL_INTERVAL_SECONDS": "0.2",
+            "TREKKPAALEGG_HTTP_HOST": "127.0.0.1",
+            "TREKKPAALEGG_HTTP_PORT": "0",
+            "PYTHONFAULTHANDLER": "1",
+            **({"TREKKPAALEGG_INSTANCE_ID": instance_id} if instance_id else {}),
+            **self.settings,
+        }
+
+    def begin(
+        self, *arguments: str, instance_id: str | None = None, program: Sequence[str] = PRODUCER, **settings: str
+    ) -> ProducerProcess:
+        """Start a producer and do not wait."""
+        log_file = self.folder / f"producer-{next(self._numbers)}.log"
+        environment = {**self.environment(instance_id), **settings}
+        process = ProducerProcess(arguments, environment, log_file, program=program)
+        self._started.append(process)
+        return process
+
+    def run(self, instance_id: str | None = None, **settings: str) -> ProducerProcess:
+        """Start a worker and do not wait."""
+        return self.begin("run", instance_id=instance_id, **settings)
+
+    def woken_by(self, way: str) -> dict[str, str]:
+        """Settings of a producer that learns of changes by `polling`, by `push` or by `pull`, and else hardly polls."""
+        if way == "polling":
+            return {"TREKKPAALEGG_SOURCE": "polling", "TREKKPAALEGG_POLL_INTERVAL_SECONDS": "0.2"}
+        told = {
+            "TREKKPAALEGG_SOURCE": "notification",
+            "TREKKPAALEGG_NOTIFICATION_TRANSPORT": way,
+            "TREKKPAALEGG_POLL_INTERVAL_SECONDS": HOUR,
+        }
+        if way == "pull":
+            return told | {"TREKKPAALEGG_PULL_INTERVAL_SECONDS": "0.2"}
+        return told | {
+            "TREKKPAALEGG_WEBHOOK_PORT": str(self.receiver_port),
+            "TREKKPAALEGG_WEBHOOK_URL": f"http://127.0.0.1:{self.receiver_port}",
+            "TREKKPAALEGG_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        }
+
+    @property
+    def receiver_address(self) -> str:
+        """Where Altinn calls, the secret included."""
+        return f"http://127.0.0.1:{self.receiver_port}/notifications/{WEBHOOK_SECRET}"
+
+    def subscribe(self) -> None:
+        """As an operator does once a receiver answers."""
+        _end_well(self.begin("subscriptions", "apply", **self.woken_by("push")), SUBSCRIBED_SECONDS_MAX)
+
+    def set_kafka_properties(self, **properties: str) -> None:
+        """Properties, with `_` for `.`, that every producer from now on reads from its properties file."""
+        path = self.folder / "kafka.properties"
+        lines = [f"{name.replace('_', '.')}={value}\n" for name, value in properties.items()]
+        path.write_text("".join(lines), encoding="utf-8")
+        self.settings["KAFKA_PROPERTIES_FILE"] = str(path)
+
+    def once(self, instance_id: str | None = None, **settings: str) -> None:
+        """One full round, which must go well."""
+        _end_well(self.begin("once", instance_id=instance_id, **settings), ONCE_SECONDS_MAX)
+
+    def traffic(self, seed: object = 0, interval_seconds: float = TRAFFIC_INTERVAL_SECONDS) -> TrafficThread:
+        """New orders and versions of the employers for as long as it is entered."""
+        return TrafficThread(self.outside, self.employers, seed, interval_seconds)
+
+    def wait_until(self, holds: Callable[[], object], deadline_seconds: float, what: str) -> None:
+        """Return when it holds.
+
+        Raises `TimeoutError`. Printed are the last lines of the newest producers, and where the threads of all that run
+        are; they have ended then.
+        """
+
+        def print_state() -> None:
+            running = [each for each in self._started if each.is_running()]
+            print_last_lines(self._started)
+            for each in running:
+                print(_stacks_of(each))
+
+        until(holds, deadline_seconds, what, pause_seconds=0.05, print_state=print_state)
+
+    def lanes_of(self, process: ProducerProcess) -> set[int]:
+        """The lanes that a worker has taken and not left again, by its log; none once it has ended."""
+        owned: set[int] = set()
+        if not process.is_running():
+            return owned
+        for entry in process.log_entries():
+            match entry["event"]:
+                case "lane taken":
+                    owned.add(entry["lane"])
+                case "lanes left":
+                    owned -= set(entry["lanes"])
+                case "lane ended":
+                    owned.discard(entry["lane"])
+        return owned
+
+    def metric(self, process: ProducerProcess, name: str) -> float:
+        """The sum of all series of a worker's metrics whose line begins so."""
+        port = next(entry["http_port"] for entry in process.log_entries() if entry["event"] == "started")
+        lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    def wait_until_owned(self, *processes: ProducerProcess, deadline_seconds: float = 30.0) -> None:
+        """Until each of these has taken lanes, and all lanes are taken among them, each once."""
+
+        def settled() -> bool:
+            owned = [self.lanes_of(process) for process in processes]
+            return all(owned) and sorted(itertools.chain(*owned)) == list(range(self.lanes))
+
+        self.wait_until(settled, deadline_seconds, f"{len(processes)} workers have the lanes")
+
+    def wait_until_no_lane_is_shared(self, one: ProducerProcess, other: ProducerProcess) -> None:
+        """Until no two of them believe that a lane is theirs."""
+        self.wait_until(lambda: not (self.lanes_of(one) & self.lanes_of(other)), 20, "no lane is shared")
+
+    def versjoner(self) -> list[Published]:
+        """All events of `…-versjoner`."""
+        return read_published(self.kafka.bootstrap_servers, self.topics.versjoner, self.decoder)
+
+    def origins(self) -> dict[tuple[str, int], str]:
+        """How each version came to be published: `poll`, `notification`, `gapfill` and so on."""
+        return {each.identity: each.origin for each in self.versjoner()}
+
+    def positions(self) -> dict[str, int]:
+        """How far each employer is published, as `…-positions` has it."""
+        properties = {"bootstrap.servers": self.kafka.bootstrap_servers}
+        lanes = [read_lane_state(properties, self.topics.positions, lane) for lane in range(self.lanes)]
+        return {employer: state.position.position for lane in lanes for employer, state in lane}
+
+    def arrived(self) -> set[tuple[str, int]]:
+        """(trekkid, trekkversjon) of what has been seen in the topic until now: for waiting, as it costs little."""
+        if self._arrivals is None:
+            self._arrivals = Arrivals(self.kafka.bootstrap_servers, self.topics.versjoner)
+        return self._arrivals.look()
+
+    def gjeldende(self) -> list[Published]:
+        """All events of `…-gjeldende` that compaction has left."""
+        return read_published(self.kafka.bootstrap_servers, self.topics.gjeldende, self.decoder)
+
+    def quarantined(self) -> list[dict[str, Any]]:
+        """All records of `…-quarantine`."""
+        messages = read_committed(self.kafka.bootstrap_servers, self.topics.quarantine)
+        return [self.decoder.decode_record(message.value())[1] for message in messages]
+
+    def is_published(self, employers: Sequence[str] | None = None) -> bool:
+        """Whether every version that the source has now is in the topic."""
+        wanted = bodies_of_source(self.outside.skatteetaten, employers).keys()
+        return wanted <= {each.identity for each in self.versjoner()}
+
+    def wait_until_published(self, deadline_seconds: float = 20.0, employers: Sequence[str] | None = None) -> None:
+        """Until every version that the source has by then is in the topic. Raises as `wait_until`; prints which not."""
+
+        def missing() -> set[tuple[str, int]]:
+            return bodies_of_source(self.outside.skatteetaten, employers).keys() - self.arrived()
+
+        try:
+            self.wait_until(lambda: not missing(), deadline_seconds, "every version is published")
+        except TimeoutError:
+            lacking = missing() - {each.identity for each in self.versjoner()}
+            print(f"not seen: {sorted(missing())}\nof these not in the topic: {sorted(lacking)}")
+            raise
+
+    def prove(self, employers: Sequence[str] | None = None) -> list[Published]:
+        """All that is in `…-versjoner`: each version of the source once, in order, unchanged.
+
+        Raises `AssertionError`; what is not so is printed.
+        """
+        versjoner, gjeldende = self.versjoner(), self.gjeldende()
+        source = versions_of_source(self.outside.skatteetaten, employers)
+        faults = faults_of(versjoner, gjeldende, source)
+        if faults:
+            print(*faults[:FAULTS_SHOWN_MAX], sep="\n")
+            raise AssertionError(f"{len(faults)} faults among {len(source)} versions; the first: {faults[0]}")
+        return versjoner
+
+    def close(self) -> None:
+        """End every producer that was started."""
+        for process in self._started:
+            process.kill()
+        if self._arrivals is not None:
+            self._arrivals.close()
+
+
+def _end_well(process: ProducerProcess, seconds_max: float) -> None:
+    code = process.wait(seconds_max)
+    if code != 0:
+        raise AssertionError(f"it ended with {code}:\n{process.last_lines()}")
+
+
+def _stacks_of(process: ProducerProcess) -> str:
+    """Where each thread of it is; ends it."""
+    process.send_signal(signal.SIGABRT)
+    with contextlib.suppress(TimeoutError):
+        process.wait(STACKS_SECONDS_MAX)
+    _, found, stacks = process.log_file.read_text(encoding="utf-8", errors="replace").partition(
+        "Fatal Python error: Aborted"
+    )
+    return f"\n{process.log_file.name}:{found}{stacks}"

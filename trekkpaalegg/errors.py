@@ -1,0 +1,76 @@
+"""The errors that the library, the producer and the consumers share, grouped by what the caller does next.
+
+::
+
+    TrekkpaaleggError
+    ├── SettingsError       refuse to start; carries every fault found    exit 2
+    ├── RetryableError      try again, after `retry_after_seconds` if given
+    │   ├── RefusedError    Kafka refuses a login or a right: a service waits until it no longer does, a command ends
+    │   ├── ForgottenError  the client has forgotten every broker: replace the client
+    │   └── DisplacedError  fenced, but probably by ourselves: join the group again, once
+    ├── FatalError          stop, say why                                 exit 1
+    │   └── MisfitError     the Kafka settings contradict each other: wrong at the start, half renewed later
+    ├── UndecodableError    one message cannot be decoded: keep its bytes, go on
+    ├── FencedError         another process runs under our name: stop     exit 3
+    └── OvertakenError      another owner has moved the stored offsets: read them, and seek there
+
+Adapters translate every foreign exception at their border and chain it. No message holds a value from an event.
+"""
+
+from __future__ import annotations
+
+
+class TrekkpaaleggError(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+
+class SettingsError(TrekkpaaleggError):
+    """Settings or options are missing or wrong; `faults` lists every one, a line each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+class RetryableError(TrekkpaaleggError):
+    """A passing failure. `retry_after_seconds` is what the other side asked for, if it did."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class RefusedError(RetryableError):
+    """Kafka refuses a certificate, user or password, or a right, which the message names. Nothing was written."""
+
+
+class ForgottenError(RetryableError):
+    """The client knows no broker any more and never will again; a new client does. Nothing else is wrong."""
+
+
+class FatalError(TrekkpaaleggError):
+    """Nothing more can be done by this process."""
+
+
+class MisfitError(FatalError):
+    """The Kafka settings contradict each other. While certificate and key are being renewed, that passes."""
+
+
+class UndecodableError(TrekkpaaleggError):
+    """One message cannot be decoded. Says why, and never holds a value from it."""
+
+
+class FencedError(TrekkpaaleggError):
+    """Another process has taken over this one's name in the group."""
+
+
+class DisplacedError(RetryableError, FencedError):
+    """Fenced after the coordinator of the group was away, so probably by ourselves; a rival fences again soon."""
+
+
+class OvertakenError(TrekkpaaleggError):
+    """The stored offsets are not where this consumer left them: another one owns the partition, or a replay came."""
+
+
+class StoppedError(BaseException):
+    """A signal to end came while a command was at work."""

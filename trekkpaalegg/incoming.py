@@ -1,0 +1,109 @@
+"""One message in, the event with its marks and where it stands out. Pure, save for what the decoder asks a registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trekkpaalegg.errors import UndecodableError
+from trekkpaalegg.event import TrekkpaaleggVersjon
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from confluent_kafka import Message
+
+_BELOEP_END = 10**12
+"""14 digits, two of them after the point."""
+
+_PROSENT_END = 10**3
+"""5 digits, two of them after the point."""
+
+
+class Coordinates(msgspec.Struct, frozen=True, order=True, gc=False):
+    """Where a message stands in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Incoming(msgspec.Struct, frozen=True, gc=False):
+    """One event as it came: `late` and `correction` (0: none) are what its headers say."""
+
+    coordinates: Coordinates
+    event: TrekkpaaleggVersjon
+    late: bool = False
+    correction: int = 0
+
+    @property
+    def version(self) -> tuple[str, int]:
+        """Which version it is: (trekkid, trekkversjon)."""
+        return self.event.trekkid, self.event.trekkversjon
+
+
+class UndecodableMessage(msgspec.Struct, frozen=True):
+    """One message that holds no event that we can read, with all that is needed to try again."""
+
+    coordinates: Coordinates
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, str]
+    reason: str
+
+
+def marks_of(headers: Mapping[str, bytes | None]) -> tuple[bool, int]:
+    """`ce_late` and `ce_correction` as (late, correction). Raises `UndecodableError` for marks of another form."""
+    late = headers.get("ce_late", b"false")
+    correction = headers.get("ce_correction", b"0") or b""
+    if late not in {b"true", b"false"}:
+        raise UndecodableError("the header ce_late is neither true nor false")
+    if not correction.isdigit():
+        raise UndecodableError("the header ce_correction is no number")
+    return late == b"true", int(correction)
+
+
+def kept(event: TrekkpaaleggVersjon) -> TrekkpaaleggVersjon:
+    """The event, if a database can hold what it says.
+
+    Raises `UndecodableError` for a text with a NUL character, which PostgreSQL refuses, and for a number with more
+    digits than the schema's precision, which Avro's bytes may hold: either would stop the consumer for good.
+    """
+    payment = event.betalingsinformasjon
+    texts = (event.trekkid, event.saksnummer or "", event.trekkpliktig, event.skyldner.reveal())
+    if "\x00" in "".join((*texts, payment.betalingsmottaker, payment.kidnummer, payment.kontonummer)):
+        raise UndecodableError("a text of the event holds a NUL character, which no ledger can keep")
+    for periode in event.trekkstoerrelse_for_periode:
+        beloep, prosent = periode.trekkbeloep, periode.trekkprosent
+        if (beloep is not None and abs(beloep) >= _BELOEP_END) or (
+            prosent is not None and abs(prosent) >= _PROSENT_END
+        ):
+            raise UndecodableError("a number of the event has more digits than the schema allows")
+    return event
+
+
+def incoming_of(
+    message: Message, topic: str, decode: Callable[[bytes | None], TrekkpaaleggVersjon]
+) -> Incoming | UndecodableMessage:
+    """The event that a message holds, or the message as it is when it holds none. Raises what else `decode` raises."""
+    coordinates = Coordinates(topic, message.partition() or 0, message.offset() or 0)
+    value = message.value()
+    headers: dict[str, bytes | None] = dict(message.headers() or ())  # type: ignore[arg-type]  # a consumer gives pairs
+    try:
+        late, correction = marks_of(headers)
+        return Incoming(coordinates, kept(decode(value)), late, correction)
+    except UndecodableError as error:
+        texts = {name: (content or b"").decode(errors="replace") for name, content in headers.items()}
+        return UndecodableMessage(coordinates, message.key(), value, texts, str(error))
+
+
+def again(
+    message: UndecodableMessage, decode: Callable[[bytes | None], TrekkpaaleggVersjon]
+) -> Incoming | UndecodableMessage:
+    """What a message that could not be decoded gives now. Raises what else `decode` raises."""
+    try:
+        late, correction = marks_of({name: text.encode() for name, text in message.headers.items()})
+        return Incoming(message.coordinates, kept(decode(message.value)), late, correction)
+    except UndecodableError as error:
+        return msgspec.structs.replace(message, reason=str(error))

@@ -1,0 +1,1 @@
+"""Kafka clients: properties, security, errors with their remedy, group membership, reading, administration."""
