@@ -11,24 +11,7 @@ from typing import Any
 
 import msgspec
 
-
-class Foedselsnummer(str):
-    """A national identity number or D-number. Shows masked wherever it is printed; `reveal()` gives the digits."""
-
-    __slots__ = ()
-
-    def reveal(self) -> str:
-        """The eleven digits."""
-        return str.__str__(self)
-
-    def __str__(self) -> str:
-        return "***********"
-
-    def __repr__(self) -> str:
-        return "Foedselsnummer('***********')"
-
-    def __format__(self, format_spec: str) -> str:
-        return format(str(self), format_spec)
+from trekkpaalegg.identifiers import Foedselsnummer
 
 
 class TrekkstoerrelseForPeriode(msgspec.Struct, frozen=True, gc=False):

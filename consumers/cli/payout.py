@@ -19,7 +19,6 @@ from consumers.bootstrap import ledger_url
 from consumers.cli.exit_codes import ExitCode
 from consumers.cli.output import PROGRAM, note, width, write
 from consumers.ledger.opening import open_engine
-from consumers.payout.check_digits import is_digits
 from consumers.payout.deduction import Rounding, Rules
 from consumers.payout.files import OutputFiles
 from consumers.payout.gross_file import read_pay
@@ -29,6 +28,7 @@ from consumers.payout.performing import Request, perform
 from consumers.payout.report import Report, json_of, print_tables
 from consumers.settings.model import load_settings
 from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.identifiers import is_digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from consumers.ledger import tables
 from consumers.ledger.translation import translating
-from trekkpaalegg.event import Foedselsnummer
+from trekkpaalegg.identifiers import Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

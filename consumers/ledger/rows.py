@@ -13,7 +13,8 @@ import msgspec
 
 from consumers.ledger import tables
 from consumers.ledger.port import StoredVersion
-from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.incoming import Coordinates, UndecodableMessage
 
 if TYPE_CHECKING:

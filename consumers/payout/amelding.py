@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trekkpaalegg.event import Foedselsnummer
+from trekkpaalegg.identifiers import Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from consumers.ledger.payroll import Order, OrderPeriod
-from trekkpaalegg.event import Foedselsnummer
+from trekkpaalegg.identifiers import Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

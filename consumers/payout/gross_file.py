@@ -13,9 +13,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from consumers.errors import InputError
-from consumers.payout.check_digits import is_digits
 from consumers.payout.deduction import ZERO, Pay
-from trekkpaalegg.event import Foedselsnummer
+from trekkpaalegg.identifiers import Foedselsnummer, is_digits
 
 if TYPE_CHECKING:
     import _csv

@@ -11,10 +11,10 @@ import holidays
 import msgspec
 
 from consumers.ledger.payroll import Payee
-from consumers.payout.check_digits import is_valid_kidnummer, is_valid_kontonummer, is_valid_organisasjonsnummer
+from trekkpaalegg.identifiers import is_valid_kidnummer, is_valid_kontonummer, is_valid_organisasjonsnummer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from consumers.ledger.payroll import Postering
 
@@ -103,7 +103,7 @@ def differing_parts(payee: Payee, former: Payee) -> str:
 
 def check_digit_varsler(postings: Iterable[Postering]) -> list[str]:
     """A word for each account, payee and KID that fails its check digits, with the first order that has it."""
-    rules = {
+    rules: dict[str, Callable[[str], bool]] = {
         "kontonummer": is_valid_kontonummer,
         "betalingsmottaker": is_valid_organisasjonsnummer,
         "kidnummer": is_valid_kidnummer,

@@ -14,7 +14,6 @@ import msgspec
 
 from consumers.ledger.payroll import payroll_transaction
 from consumers.payout.amelding import amelding_of
-from consumers.payout.check_digits import is_valid_kontonummer
 from consumers.payout.deduction import ZERO, Payout, Rules, plain
 from consumers.payout.files import OutputFiles, write_files
 from consumers.payout.gross_file import digest_of
@@ -23,6 +22,7 @@ from consumers.payout.payment import betalingsoppdrag_of, payments_of
 from consumers.payout.report import Report
 from consumers.payout.settlement import Settlement, settle
 from trekkpaalegg.errors import FatalError, SettingsError
+from trekkpaalegg.identifiers import is_valid_kontonummer
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

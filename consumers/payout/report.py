@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sized
     from typing import TextIO
 
-    from trekkpaalegg.event import Foedselsnummer
+    from trekkpaalegg.identifiers import Foedselsnummer
 
 _ROWS_MAX = 200
 _VARSLER_MAX = 50

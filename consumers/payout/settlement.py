@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from consumers.ledger.payroll import Order, PayrollView, Postering
-from consumers.payout.check_digits import is_valid_foedselsnummer
 from consumers.payout.deduction import ZERO, Deduction, Pay, Payout, deductions_of, has_size, plain
 from consumers.payout.payment import check_digit_varsler, christmas_eve_between, differing_parts
 from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.identifiers import is_valid_foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from decimal import Decimal
 
-    from trekkpaalegg.event import Foedselsnummer
+    from trekkpaalegg.identifiers import Foedselsnummer
 
 
 def differences_of(

@@ -16,7 +16,6 @@ from rich.table import Table
 
 from producer import bootstrap
 from producer.cli.output import run_interruptible
-from producer.domain.identifiers import ORGANISASJONSNUMMER_DIGITS
 from producer.errors import SuspendedError
 from producer.notifications.address import shown
 from producer.publish.state import read_lane_state
@@ -26,6 +25,7 @@ from producer.settings.kafka import kafka_properties
 from producer.settings.served import Own, TrekkpliktigeList
 from producer.source.http import open_http_client
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, TrekkpaaleggError
+from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

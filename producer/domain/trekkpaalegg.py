@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
-from producer.domain.identifiers import Foedselsnummer
+from trekkpaalegg.identifiers import Foedselsnummer
 
 
 class Trekkstatus(enum.Enum):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from producer.domain.identifiers import (
+from producer.domain.trekkpaalegg import Trekkstatus
+from trekkpaalegg.identifiers import (
     is_valid_foedselsnummer,
     is_valid_kidnummer,
     is_valid_kontonummer,
     is_valid_organisasjonsnummer,
 )
-from producer.domain.trekkpaalegg import Trekkstatus
 
 if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Trekkpaalegg, TrekkstoerrelseForPeriode

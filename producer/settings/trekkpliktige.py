@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from producer.domain.identifiers import ORGANISASJONSNUMMER_DIGITS, is_valid_organisasjonsnummer
 from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS, is_valid_organisasjonsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,9 +14,9 @@ import msgspec
 import psycopg
 from ledger_runs import consume
 
-from producer.domain.identifiers import Foedselsnummer
 from sandbox.skatteetaten.generate import synthetic_skyldner
 from tests.kit.event_stream import EventTopics, make_stream
+from trekkpaalegg.identifiers import Foedselsnummer
 
 if TYPE_CHECKING:
     from pathlib import Path

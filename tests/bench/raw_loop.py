@@ -17,10 +17,10 @@ import fastavro
 import msgspec
 
 import schemas
-from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import Betalingsinformasjon, Trekkpaalegg, Trekkstatus, TrekkstoerrelseForPeriode
 from producer.encode.avro import compile_encoder, decimal_bytes, single_object_prefix
 from sandbox.skatteetaten.generate import generate_versions
+from trekkpaalegg.identifiers import Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.identifiers import Foedselsnummer
 
 
 def periode(startdato: date, sluttdato: date | None = None, **size: str) -> TrekkstoerrelseForPeriode:

@@ -12,7 +12,8 @@ from consumers.ledger import tables
 from consumers.ledger.opening import open_engine, open_ledger
 from consumers.ledger.port import StoredVersion
 from tests.kit.fakes.ledger import FakeDatabase, FakeLedger
-from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.incoming import Coordinates
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from consumers.ledger.port import Advance, Changes, StoredVersion
 from tests.contract.ledger_versions import AWKWARD, EVENT, PERIODS, event
 from tests.contract.ledger_worlds import FakeWorld, SqlWorld, World
 from trekkpaalegg.errors import OvertakenError
-from trekkpaalegg.event import Foedselsnummer, TrekkpaaleggVersjon
+from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.incoming import Coordinates, Incoming, UndecodableMessage
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from consumers.ledger.port import Ledger
     from sandbox.servers.postgresql import EmbeddedPostgresql
+    from trekkpaalegg.event import TrekkpaaleggVersjon
 
 TOPIC = "orders-versjoner"
 WAIT_SECONDS_MAX = 30.0

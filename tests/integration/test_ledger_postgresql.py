@@ -17,7 +17,8 @@ from consumers.ledger.port import Advance, Changes
 from sandbox.servers.postgresql import EmbeddedPostgresql
 from tests.kit.waiting import until
 from trekkpaalegg.errors import FatalError, OvertakenError, RetryableError
-from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon
+from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon
+from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.incoming import Coordinates, Incoming
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from consumers.ledger.port import Advance, Changes
 from consumers.ledger.sqlite import SqliteLedger
 from consumers.ledger.translation import translating
 from trekkpaalegg.errors import FatalError, RetryableError
-from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon
+from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon
+from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.incoming import Coordinates, Incoming
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from consumers.ledger.payroll import Payee, Postering
 from consumers.payout.pain001 import Pain001Version, Payer, pain001_of
 from consumers.payout.payment import betalingsoppdrag_of
 from sandbox.skatteetaten.generate import synthetic_kidnummer, synthetic_kontonummer, synthetic_organisasjonsnummer
-from trekkpaalegg.event import Foedselsnummer
+from trekkpaalegg.identifiers import Foedselsnummer
 
 RANDOM = Random(5)
 PAYER = Payer("Å & Sønner <AS>", synthetic_kontonummer(RANDOM), "DNBANOKK", "")

@@ -16,12 +16,12 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 import schemas
 from consumers import errors as consumers_errors
-from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import Betalingsinformasjon, Trekkpaalegg, Trekkstatus, TrekkstoerrelseForPeriode
 from producer.encode.avro import compile_encoder, confluent_prefix
 from producer.encode.registry import SchemaRegistry
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import FatalError, RetryableError, UndecodableError
+from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:

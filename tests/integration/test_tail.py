@@ -21,9 +21,9 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 import schemas
 from producer.domain import trekkpaalegg as domain
-from producer.domain.identifiers import Foedselsnummer
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from sandbox.servers.kafka import EmbeddedKafka
+from trekkpaalegg.identifiers import Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import schemas
-from producer.domain.identifiers import Foedselsnummer
 from producer.domain.state import EventCursor
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
@@ -26,6 +25,7 @@ from producer.encode.event import READ_FOR, EventEncoder
 from producer.publish.state import event_cursor_record
 from producer.publish.topics import Topics, wanted_topics
 from producer.settings.model import SETTING_NAMES
+from trekkpaalegg.identifiers import Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

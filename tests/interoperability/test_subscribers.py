@@ -17,7 +17,8 @@ import pytest
 
 from sandbox.demo.proof import Published, faults_of, versions_of_source, with_canonical_json
 from sandbox.servers.java import JAVA, fetch_jars
-from trekkpaalegg.event import Foedselsnummer, TrekkpaaleggVersjon, trekkpaalegg_versjon_from
+from trekkpaalegg.event import TrekkpaaleggVersjon, trekkpaalegg_versjon_from
+from trekkpaalegg.identifiers import Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,8 @@ from consumers.ledger.opening import open_ledger
 from consumers.ledger.payroll import Order, OrderPeriod, Payee
 from consumers.ledger.port import Advance
 from sandbox.skatteetaten.examples import official_examples
-from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.incoming import Coordinates, Incoming
 
 if TYPE_CHECKING:

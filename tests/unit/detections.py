@@ -10,7 +10,6 @@ import msgspec
 
 from producer.detect.decisions import Context
 from producer.detect.detect import detect
-from producer.domain.identifiers import Foedselsnummer
 from producer.domain.state import TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
@@ -21,6 +20,7 @@ from producer.domain.trekkpaalegg import (
     Trekkstatus,
     TrekkstoerrelseForPeriode,
 )
+from trekkpaalegg.identifiers import Foedselsnummer
 
 TREKKPLIKTIG = "123456789"
 NOW = 1_700_000_000_000_000

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from producer.domain.content import CONTENT_HASH_BYTES, CONTENT_HASH_VERSION, content_hash
-from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import Trekkstatus, TrekkstoerrelseForPeriode
 from tests.kit.fakes.source import make_trekkpaalegg
+from trekkpaalegg.identifiers import Foedselsnummer
 
 VERSION = make_trekkpaalegg("311111111", Random(1), sekvensnummer=1)
 PERIODE = TrekkstoerrelseForPeriode(date(2026, 1, 1), None, Decimal(5000), None)

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 import schemas
 from producer.domain import trekkpaalegg as domain
-from producer.domain.identifiers import Foedselsnummer
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from producer.encode.state import encode_lane_count
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import FatalError, UndecodableError
+from trekkpaalegg.identifiers import Foedselsnummer
 
 CURRENT = schemas.load("trekkpaalegg_versjon")
 VERSION = domain.Trekkpaalegg(

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import schemas
-from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import Betalingsinformasjon, Trekkpaalegg, Trekkstatus, TrekkstoerrelseForPeriode
 from producer.encode.avro import (
     compile_encoder,
@@ -23,6 +22,7 @@ from producer.encode.avro import (
     single_object_prefix,
 )
 from producer.errors import RejectedTrekkpaaleggError
+from trekkpaalegg.identifiers import Foedselsnummer
 
 RELEASED = schemas.versions("trekkpaalegg_versjon")
 CURRENT = schemas.load("trekkpaalegg_versjon")

@@ -8,7 +8,6 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
     Origin,
@@ -19,6 +18,7 @@ from producer.domain.trekkpaalegg import (
 )
 from producer.encode.event import EventEncoder, rfc3339
 from producer.errors import RejectedTrekkpaaleggError
+from trekkpaalegg.identifiers import Foedselsnummer
 
 API_URL = "https://api.skatteetaten.no/api/trekkpaalegg/v1"
 VERSION = Trekkpaalegg(

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.domain.identifiers import (
+from sandbox.skatteetaten.generate import synthetic_kidnummer, synthetic_kontonummer, synthetic_skyldner
+from tests.kit.fakes.source import make_trekkpaalegg
+from trekkpaalegg.identifiers import (
     Foedselsnummer,
     is_valid_foedselsnummer,
     is_valid_kidnummer,
     is_valid_kontonummer,
     is_valid_organisasjonsnummer,
 )
-from sandbox.skatteetaten.generate import synthetic_kidnummer, synthetic_kontonummer, synthetic_skyldner
-from tests.kit.fakes.source import make_trekkpaalegg
 
 DIGITS = "10898312375"
 NUMBER = Foedselsnummer(DIGITS)
@@ -120,3 +120,28 @@ def test_organisation_number_holds_modulus_11(number, valid):
 )
 def test_kid_holds_modulus_10_or_11(number, valid):
     assert is_valid_kidnummer(number) is valid
+
+
+def test_check_digits_follow_the_rules_written_out_digit_by_digit():
+    random = Random(8)
+    for number in range(2000):
+        digits = f"{random.randrange(10**11):011}"
+        assert is_valid_kontonummer(digits) == (weighted(digits, (5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1)) == 0)
+        assert is_valid_organisasjonsnummer(digits[:9]) == (weighted(digits[:9], (3, 2, 7, 6, 5, 4, 3, 2, 1)) == 0)
+        kid = synthetic_kidnummer(number) if number % 2 else digits[: 1 + number % 11] + "-0123456789"[number % 11]
+        body, check = kid[:-1], kid[-1]
+        assert is_valid_kidnummer(kid) == (check in {modulus_10_digit(body), modulus_11_digit(body)})
+
+
+def weighted(digits, weights):
+    return sum(int(digit) * weight for digit, weight in zip(digits, weights, strict=True)) % 11
+
+
+def modulus_10_digit(body):
+    doubled = [int(digit) * 2 for digit in body[::-2]]
+    return str(-(sum(each - 9 if each > 9 else each for each in doubled) + sum(map(int, body[-2::-2]))) % 10)
+
+
+def modulus_11_digit(body):
+    weights = [2 + place % 6 for place in range(len(body))]
+    return "0123456789-"[-sum(int(digit) * weight for digit, weight in zip(reversed(body), weights, strict=True)) % 11]

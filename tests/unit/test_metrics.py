@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from producer.detect.decisions import Detection, Tally
-from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
     Origin,
@@ -26,6 +25,7 @@ from producer.observe.port import LaneFigures, NullObserver, Observer
 from producer.observe.prometheus import ProcessFigures, PrometheusObserver
 from tests.kit.waiting import TurnedClock
 from trekkpaalegg.errors import FatalError, RetryableError
+from trekkpaalegg.identifiers import Foedselsnummer
 
 NOW = 1_795_000_000.0
 

@@ -11,7 +11,7 @@ import pytest
 from consumers.payout.deduction import Pay, Rounding, Rules, deductions_of
 from sandbox.skatteetaten.examples import official_examples
 from tests.kit.payroll_desk import example, order_of
-from trekkpaalegg.event import Foedselsnummer
+from trekkpaalegg.identifiers import Foedselsnummer
 
 
 class Case(NamedTuple):

@@ -12,7 +12,6 @@ import pytest
 
 from consumers.ledger.payroll import Payee, Postering
 from consumers.payout.amelding import amelding_of
-from consumers.payout.check_digits import is_valid_kidnummer, is_valid_kontonummer, is_valid_organisasjonsnummer
 from consumers.payout.files import amelding_csv, payments_csv
 from consumers.payout.pain001 import Pain001Version, Payer, pain001_of, payable
 from consumers.payout.payment import (
@@ -22,9 +21,10 @@ from consumers.payout.payment import (
     due_date,
     payments_of,
 )
-from producer.domain import identifiers
 from sandbox.skatteetaten.generate import synthetic_kidnummer, synthetic_kontonummer, synthetic_organisasjonsnummer
-from trekkpaalegg.event import Foedselsnummer
+from trekkpaalegg.identifiers import (
+    Foedselsnummer,
+)
 
 RANDOM = Random(5)
 PAYER = Payer("Å & Sønner <AS>", synthetic_kontonummer(RANDOM), "DNBANOKK", "")
@@ -156,14 +156,3 @@ def test_failing_check_digits_are_told_once_for_each_number() -> None:
         "10002: its kontonummer fails the check digits; 2 orders have it",
         "10002: its betalingsmottaker fails the check digits; 2 orders have it",
     ]
-
-
-def test_check_digits_are_judged_as_the_producer_judges_them() -> None:
-    """The two share no code; here they are held against each other."""
-    random = Random(8)
-    for number in range(2000):
-        digits = f"{random.randrange(10**11):011}"
-        assert is_valid_kontonummer(digits) == identifiers.is_valid_kontonummer(digits)
-        assert is_valid_organisasjonsnummer(digits[:9]) == identifiers.is_valid_organisasjonsnummer(digits[:9])
-        kid = synthetic_kidnummer(number) if number % 2 else digits[: 1 + number % 11] + "-0123456789"[number % 11]
-        assert is_valid_kidnummer(kid) == identifiers.is_valid_kidnummer(kid)

@@ -17,7 +17,7 @@ from consumers.payout.deduction import Pay, Payout, Rounding, Rules
 from consumers.payout.payment import betalingsoppdrag_of, payments_of
 from consumers.payout.settlement import Settlement, settle
 from trekkpaalegg.errors import SettingsError
-from trekkpaalegg.event import Foedselsnummer
+from trekkpaalegg.identifiers import Foedselsnummer
 
 ANNE, BO = Foedselsnummer("01810112345"), Foedselsnummer("02810112345")
 PAYEE = Payee("310000003", "176", "12345678903")

@@ -8,15 +8,15 @@ from random import Random
 
 import pytest
 
-from producer.domain.identifiers import (
+from sandbox.skatteetaten.examples import official_examples
+from sandbox.skatteetaten.generate import generate_versions, trekkpliktige
+from sandbox.skatteetaten.wire import EVERY_SHAPE, Shape, restyled, shaped
+from trekkpaalegg.identifiers import (
     is_valid_foedselsnummer,
     is_valid_kidnummer,
     is_valid_kontonummer,
     is_valid_organisasjonsnummer,
 )
-from sandbox.skatteetaten.examples import official_examples
-from sandbox.skatteetaten.generate import generate_versions, trekkpliktige
-from sandbox.skatteetaten.wire import EVERY_SHAPE, Shape, restyled, shaped
 
 
 def test_the_same_seed_makes_the_same_bytes_and_another_seed_others():

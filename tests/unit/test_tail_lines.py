@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from consumers.stream.readable import Seen, Undecodable, document_of, line_of, masked
 from consumers.tail.tail import LineScreen, Selection, TailOptions, Tally
-from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.identifiers import Foedselsnummer
 
 PERSON = "12928312345"
 EVENT = TrekkpaaleggVersjon(

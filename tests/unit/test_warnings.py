@@ -11,10 +11,10 @@ import pytest
 from msgspec.structs import replace
 
 from producer.domain import warnings
-from producer.domain.identifiers import Foedselsnummer, is_valid_kidnummer
 from producer.domain.trekkpaalegg import Trekkpaalegg, Trekkstatus, TrekkstoerrelseForPeriode
 from producer.domain.warnings import warnings_of
 from tests.kit.fakes.source import make_trekkpaalegg
+from trekkpaalegg.identifiers import Foedselsnummer, is_valid_kidnummer
 
 PLAIN = make_trekkpaalegg("314159265", Random(1), sekvensnummer=1)
 PAYMENT = PLAIN.betalingsinformasjon

@@ -18,7 +18,8 @@ from consumers.webhook.cloudevent import CONTENT_TYPE, Parcel, order_of, parcel_
 from consumers.webhook.delivery import PREFIX, Signer, address_fault, new_secret, shown
 from tests.kit.event_stream import event_encoder, incoming_of, make_stream
 from trekkpaalegg.errors import SettingsError, UndecodableError
-from trekkpaalegg.event import Foedselsnummer, TrekkpaaleggVersjon
+from trekkpaalegg.event import TrekkpaaleggVersjon
+from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.incoming import Coordinates
 
 (PUBLICATION,) = make_stream(1, 1, versions_max=1)

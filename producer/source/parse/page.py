@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from producer.domain.identifiers import FOEDSELSNUMMER_DIGITS, ORGANISASJONSNUMMER_DIGITS, Foedselsnummer
 from producer.domain.trekkpaalegg import Betalingsinformasjon, Trekkpaalegg, TrekkstoerrelseForPeriode
 from producer.errors import RejectedTrekkpaaleggError
 from producer.source.parse.tolerant import (
@@ -34,6 +33,7 @@ from producer.source.parse.tolerant import (
     unknown_fields,
 )
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.identifiers import FOEDSELSNUMMER_DIGITS, ORGANISASJONSNUMMER_DIGITS, Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

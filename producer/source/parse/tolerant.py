@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from producer.domain.identifiers import FOEDSELSNUMMER_DIGITS, ORGANISASJONSNUMMER_DIGITS, Foedselsnummer
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
     Rejected,
@@ -29,6 +28,7 @@ from producer.domain.trekkpaalegg import (
     TrekkstoerrelseForPeriode,
 )
 from producer.errors import RejectedTrekkpaaleggError
+from trekkpaalegg.identifiers import FOEDSELSNUMMER_DIGITS, ORGANISASJONSNUMMER_DIGITS, Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from producer.domain.identifiers import Foedselsnummer
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
     Element,
@@ -28,6 +27,7 @@ from producer.domain.trekkpaalegg import (
 from producer.source.polling import page_of
 from sandbox.skatteetaten.generate import synthetic_kidnummer, synthetic_kontonummer, synthetic_skyldner
 from trekkpaalegg.errors import RetryableError, TrekkpaaleggError
+from trekkpaalegg.identifiers import Foedselsnummer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

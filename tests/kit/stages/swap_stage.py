@@ -13,7 +13,8 @@ from consumers.ledger.opening import open_ledger
 from consumers.ledger.port import Advance, Changes
 from consumers.replay.replay import open_replay_target
 from tests.kit.stages.ledger_rows import by_hand, every_row
-from trekkpaalegg.event import Betalingsinformasjon, Foedselsnummer, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
+from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.incoming import Coordinates, Incoming, UndecodableMessage
 
 if TYPE_CHECKING:

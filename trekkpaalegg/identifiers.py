@@ -1,6 +1,6 @@
-"""Numbers that identify persons, organisations, accounts and payments: masked where personal, checked, not rejected.
+"""National ids, organisation numbers, account numbers and KIDs: masking of what is personal, check digits of all.
 
-Official test data fails the check digits, so a failed check is a warning to count and no more.
+A failed check digit is a warning to count, never a reason to reject: official test data fails them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ KIDNUMMER_DIGITS_MAX = 25
 
 
 class Foedselsnummer(str):
-    """A national identity number or D-number. Shows masked wherever it is printed or formatted.
+    """A national identity number or D-number. Masked wherever it is printed or formatted.
 
-    The digits themselves are had with `reveal()`, or as bytes with `encode()`.
+    `reveal()` returns the digits, `encode()` returns them as bytes.
     """
 
     __slots__ = ()
 
     def reveal(self) -> str:
-        """The eleven digits, for the one place that must write them: the event."""
+        """The eleven digits as an ordinary string, for what must write them: events, ledgers, payout files."""
         return str.__str__(self)
 
     def __str__(self) -> str:
@@ -44,7 +44,8 @@ class Foedselsnummer(str):
         return format(str(self), format_spec)
 
 
-def _is_digits(text: str, length: int) -> bool:
+def is_digits(text: str, length: int) -> bool:
+    """Whether the text is exactly `length` ASCII digits."""
     return len(text) == length and text.isascii() and text.isdigit()
 
 
@@ -54,13 +55,13 @@ def _weighted_sum(text: str, weights: tuple[int, ...]) -> int:
 
 
 def is_valid_foedselsnummer(text: str) -> bool:
-    """Whether both check digits hold, by the rule in force from 2032 (a superset of today's).
+    """Whether both check digits are right, by the rule in force from 2032 (a superset of today's).
 
-    Source: Skatteetaten, "Fødselsnummer og D-nummer": k1 holds when the weighted sum leaves 0, 1, 2 or 3
-    modulo 11 (0 alone before 2032), k2 when it leaves 0. D-numbers and synthetic numbers follow the same rule.
+    Source: Skatteetaten, "Fødselsnummer og D-nummer": the weighted sum of k1 must be 0, 1, 2 or 3 modulo 11 (only 0
+    before 2032), that of k2 must be 0. D-numbers and synthetic numbers follow the same rule.
     """
     return (
-        _is_digits(text, FOEDSELSNUMMER_DIGITS)
+        is_digits(text, FOEDSELSNUMMER_DIGITS)
         and _weighted_sum(text, _FOEDSELSNUMMER_K1) % 11 in _K1_REMAINDERS
         and _weighted_sum(text, _FOEDSELSNUMMER_K2) % 11 == 0
     )
@@ -68,20 +69,20 @@ def is_valid_foedselsnummer(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_valid_organisasjonsnummer(text: str) -> bool:
-    """Whether it is nine digits with a check digit that holds (modulus 11)."""
-    return _is_digits(text, ORGANISASJONSNUMMER_DIGITS) and _weighted_sum(text, _ORGANISASJONSNUMMER) % 11 == 0
+    """Whether it is nine digits with a correct check digit (modulus 11)."""
+    return is_digits(text, ORGANISASJONSNUMMER_DIGITS) and _weighted_sum(text, _ORGANISASJONSNUMMER) % 11 == 0
 
 
 @lru_cache(maxsize=4096)
 def is_valid_kontonummer(text: str) -> bool:
-    """Whether it is eleven digits with a check digit that holds (modulus 11)."""
-    return _is_digits(text, KONTONUMMER_DIGITS) and _weighted_sum(text, _KONTONUMMER) % 11 == 0
+    """Whether it is eleven digits with a correct check digit (modulus 11)."""
+    return is_digits(text, KONTONUMMER_DIGITS) and _weighted_sum(text, _KONTONUMMER) % 11 == 0
 
 
 def is_valid_kidnummer(text: str) -> bool:
-    """Whether it is 2 to 25 digits (or `-` last) whose check digit holds, modulus 10 or modulus 11.
+    """Whether it is 2 to 25 digits whose last is a correct check digit, modulus 10 or modulus 11.
 
-    Source: Mastercard Payment Services (Nets), "OCR giro": a modulus 11 check digit of ten is written `-`.
+    Source: Mastercard Payment Services (Nets), "OCR giro". A modulus 11 check digit of ten is written `-`.
     """
     body, check = text[:-1], text[-1:]
     if not KIDNUMMER_DIGITS_MIN <= len(text) <= KIDNUMMER_DIGITS_MAX or not (body.isascii() and body.isdigit()):
