@@ -5,17 +5,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from consumers.observe.health import Standing
-from consumers.observe.http import HealthServer
+from consumers.observe.health import ConsumerHealth
 from consumers.observe.port import NullObserver, Observer
-from consumers.observe.prometheus import PrometheusObserver
+from consumers.observe.prometheus import HealthObserver, PrometheusObserver
 from consumers.settings.model import kafka_properties
 from consumers.stream.subscription import Subscription
-from consumers.webhook.observe import ForwarderStanding
+from consumers.webhook.observe import ForwarderHealth
 from consumers.webhook.observe import NullObserver as NullForwarderObserver
 from consumers.webhook.observe import PrometheusObserver as PrometheusForwarderObserver
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.http import HealthServer
 from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
@@ -75,10 +75,9 @@ def observing(settings: Settings, tell: Callable[..., None]) -> Iterator[Observe
     if settings.consumer_http_port is None:
         yield NullObserver()
         return
-    observer = PrometheusObserver(Standing())
-    host, port = settings.http_host, settings.consumer_http_port
-    with HealthServer(observer.standing, observer.exposition, host=host, port=port) as server:
-        tell("health is served", http_host=host, http_port=server.port)
+    observer = PrometheusObserver(ConsumerHealth())
+    with health_server(observer, settings.http_host, settings.consumer_http_port) as server:
+        tell("health is served", http_host=settings.http_host, http_port=server.port)
         yield observer
 
 
@@ -88,8 +87,20 @@ def observing_forwarder(settings: Settings, note: Callable[[str], None]) -> Iter
     if settings.consumer_http_port is None:
         yield NullForwarderObserver()
         return
-    observer = PrometheusForwarderObserver(ForwarderStanding())
-    host, port = settings.http_host, settings.consumer_http_port
-    with HealthServer(observer.standing, observer.exposition, host=host, port=port) as server:
-        note(f"health is served at {host}, port {server.port}")
+    observer = PrometheusForwarderObserver(ForwarderHealth())
+    with health_server(observer, settings.http_host, settings.consumer_http_port) as server:
+        note(f"health is served at {settings.http_host}, port {server.port}")
         yield observer
+
+
+def health_server(observer: HealthObserver, host: str, port: int) -> HealthServer:
+    """Serves an observer's health and metrics; not started yet."""
+    health = observer.health
+    return HealthServer(
+        health,
+        observer.exposition,
+        host=host,
+        port=port,
+        setting="TREKKPAALEGG_CONSUMER_HTTP_PORT",
+        is_caught_up=lambda: health.is_caught_up,
+    )

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
     from producer.group.port import Membership
     from producer.notifications.port import EventFeed
-    from producer.observe.http_server import HttpServer
     from producer.observe.port import Observer
     from producer.publish.kafka import MakeProducer
     from producer.publish.port import LanePublisher
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from producer.settings.served import Own
     from producer.source.port import TrekkpaaleggSource
     from trekkpaalegg.errors import TrekkpaaleggError
+    from trekkpaalegg.http import HttpServer
 
 RECORD_OVERHEAD_BYTES = 4096
 """Kept free below a topic's limit for what headers and framing add to a value."""

@@ -30,7 +30,7 @@ class _Call(msgspec.Struct):
     reason: str | None = None
 
 
-class Standing:
+class ConsumerHealth:
     """How a consumer stands, which needs `others`. Any thread may call any method; `monotonic` gives seconds.
 
     Alive means that the loop turns, whatever does not answer. Ready means that Kafka, group, registry and ledger are

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from consumers.observe.health import Standing
+    from consumers.observe.health import ConsumerHealth
     from consumers.observe.port import Applied, Look, Other
 
 DISTRIBUTION = "trekkpaalegg-stream"
@@ -25,20 +25,20 @@ _BATCH_BUCKETS_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60)
 _PREFIX = "trekkpaalegg_consumer_"
 
 
-class StandingObserver:
+class HealthObserver:
     """What the `Observer` of every consumer does alike; a scraper gets its `exposition`.
 
     It has a registry of its own, whose names begin with `prefix`; `reader` is what comes behind the topic, in words.
     """
 
-    def __init__(self, standing: Standing, prefix: str, reader: str) -> None:
+    def __init__(self, health: ConsumerHealth, prefix: str, reader: str) -> None:
         self._prefix = prefix
-        self.standing = standing
+        self.health = health
         self.registry = CollectorRegistry()
-        self.registry.register(StandingFigures(standing, prefix, reader))
+        self.registry.register(HealthCollector(health, prefix, reader))
         ProcessCollector(registry=self.registry)
         self._failures = self._counter("failures", "Calls that failed in passing, by what was called.", "other")
-        for other in standing.others:
+        for other in health.others:
             self._failures.labels(other.value)
 
     def exposition(self) -> bytes:
@@ -47,34 +47,34 @@ class StandingObserver:
 
     def beat(self) -> None:
         """See `Observer`."""
-        self.standing.beat()
+        self.health.beat()
 
     def looked(self, look: Look) -> None:
         """See `Observer`."""
-        self.standing.looked(look)
+        self.health.looked(look)
 
     def call_begins(self, other: Other) -> None:
         """See `Observer`."""
-        self.standing.call_begins(other)
+        self.health.call_begins(other)
 
     def call_failed(self, other: Other, reason: str) -> None:
         """See `Observer`."""
         self._failures.labels(other.value).inc()
-        self.standing.call_failed(other, reason)
+        self.health.call_failed(other, reason)
 
     def call_ended(self, other: Other) -> None:
         """See `Observer`."""
-        self.standing.call_ended(other)
+        self.health.call_ended(other)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"{self._prefix}{name}", documentation, labels, registry=self.registry)
 
 
-class PrometheusObserver(StandingObserver):
+class PrometheusObserver(HealthObserver):
     """The `Observer` of a ledger's consumer."""
 
-    def __init__(self, standing: Standing) -> None:
-        super().__init__(standing, _PREFIX, "the ledger")
+    def __init__(self, health: ConsumerHealth) -> None:
+        super().__init__(health, _PREFIX, "the ledger")
         self._events = self._counter("events", "Events applied to the ledger, by what became of them.", "outcome")
         self._messages_undecodable = self._counter("undecodable", "Messages put aside as they cannot be decoded.")
         self._undecodable = self._gauge("undecodable_messages", "Undecodable messages that lie in the ledger now.")
@@ -96,11 +96,11 @@ class PrometheusObserver(StandingObserver):
 
     def ended(self) -> None:
         """See `Observer`."""
-        self.standing.ended()
+        self.health.ended()
 
     def ledger_stands(self, next_offsets: Mapping[int, int]) -> None:
         """See `Observer`."""
-        self.standing.ledger_stands(next_offsets)
+        self.health.ledger_stands(next_offsets)
 
     def applied(self, applied: Applied) -> None:
         """See `Observer`."""
@@ -127,14 +127,14 @@ class PrometheusObserver(StandingObserver):
         return Gauge(f"{_PREFIX}{name}", documentation, registry=self.registry)
 
 
-class StandingFigures(Collector):
+class HealthCollector(Collector):
     """Gauges, made when scraped: what is waited for goes on to age while nothing is told.
 
     Their names begin with `prefix`; `reader` is what comes behind the topic, in words.
     """
 
-    def __init__(self, standing: Standing, prefix: str, reader: str) -> None:
-        self._standing = standing
+    def __init__(self, health: ConsumerHealth, prefix: str, reader: str) -> None:
+        self._health = health
         self._prefix = prefix
         self._reader = reader
 
@@ -144,29 +144,29 @@ class StandingFigures(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges as of now."""
-        look, standing = self._standing.look, self._standing
+        look, health = self._health.look, self._health
         lag = self._family("lag", f"Offsets that {self._reader} is behind the end of a partition.", "partition")
-        for partition, behind in sorted(standing.behind().items()):
+        for partition, behind in sorted(health.behind().items()):
             lag.add_metric([str(partition)], behind)
         what = "For how long it has been waited for, by what does not answer."
         waiting = self._family("waiting_seconds", what, "other")
-        for other, seconds in standing.waiting_seconds().items():
+        for other, seconds in health.waiting_seconds().items():
             waiting.add_metric([other.value], seconds)
         yield lag
         yield waiting
         values = {
             "stalled_seconds": (
                 f"For how long {self._reader} has been behind and not moved.",
-                standing.stalled_seconds(),
+                health.stalled_seconds(),
             ),
             "partitions": ("Partitions that this process reads.", len(look.partitions)),
             "topic_partitions": ("Partitions that the topic has, 0 while unknown.", look.partition_count),
-            "ready": ("1 while nothing is missing, as /readyz tells.", not standing.missing()),
-            "stuck_loops": ("Loops that have stopped turning, as /livez tells.", len(standing.stuck())),
+            "ready": ("1 while nothing is missing, as /readyz tells.", not health.missing()),
+            "stuck_loops": ("Loops that have stopped turning, as /livez tells.", len(health.stuck())),
             "clock_timestamp_seconds": ("What this process takes for the time.", time.time()),
             "caught_up": (
                 f"1 once {self._reader} had come to where the topic ended at the start.",
-                standing.is_caught_up,
+                health.is_caught_up,
             ),
         }
         for name, (documentation, value) in values.items():

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from consumers.observe.health import Standing
+from consumers.observe.health import ConsumerHealth
 from consumers.observe.port import OF_A_FORWARDER, Asked
-from consumers.observe.prometheus import StandingObserver
+from consumers.observe.prometheus import HealthObserver
 from consumers.webhook.delivery import Meaning
 from consumers.webhook.store import Kept
 
@@ -88,8 +88,8 @@ class NullObserver:
         """Ignore."""
 
 
-class ForwarderStanding(Standing):
-    """See `Standing`. Caught up means that all was delivered or parked once that the topic had at the start."""
+class ForwarderHealth(ConsumerHealth):
+    """See `ConsumerHealth`. Caught up means that all was delivered or parked once that the topic had at the start."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__(monotonic, OF_A_FORWARDER)
@@ -108,13 +108,13 @@ class ForwarderStanding(Standing):
 _PREFIX = "trekkpaalegg_webhook_"
 
 
-class PrometheusObserver(StandingObserver):
+class PrometheusObserver(HealthObserver):
     """The `Observer` of a forwarder. `now` gives seconds since 1970 and is there for tests to turn."""
 
-    standing: ForwarderStanding
+    health: ForwarderHealth
 
-    def __init__(self, standing: ForwarderStanding, now: Callable[[], float] = time.time) -> None:
-        super().__init__(standing, _PREFIX, "what is read")
+    def __init__(self, health: ForwarderHealth, now: Callable[[], float] = time.time) -> None:
+        super().__init__(health, _PREFIX, "what is read")
         self._kept_figures = _KeptFigures(now)
         self.registry.register(self._kept_figures)
         self._read = self._counter("read", "Messages read from Kafka, and kept until they are delivered.")
@@ -125,7 +125,7 @@ class PrometheusObserver(StandingObserver):
 
     def read_to(self, next_offsets: Mapping[int, int]) -> None:
         """See `Observer`."""
-        self.standing.ledger_stands(next_offsets)
+        self.health.ledger_stands(next_offsets)
 
     def taken(self, count: int) -> None:
         """See `Observer`."""
@@ -141,7 +141,7 @@ class PrometheusObserver(StandingObserver):
 
     def waits(self, count: int) -> None:
         """See `Observer`."""
-        self.standing.waits(count)
+        self.health.waits(count)
 
     def kept(self, kept: Kept, parked_max: int) -> None:
         """See `Observer`."""

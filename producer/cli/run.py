@@ -13,10 +13,11 @@ import structlog
 from producer import bootstrap
 from producer.cli.exit_codes import ExitCode
 from producer.cli.output import STOP_SECONDS_MAX, run_interruptible
-from producer.observe.http import Health, HealthServer
+from producer.observe.health import Health
 from producer.observe.logs import configure_logs
 from producer.observe.prometheus import ProcessFigures, PrometheusObserver
 from producer.service import Service
+from trekkpaalegg.http import HealthServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -79,7 +80,8 @@ def run_service(settings: Settings) -> ExitCode:
             pull_interval_seconds=settings.pull_interval_seconds if settings.pulls else None,
         )
     )
-    with HealthServer(health, observer.exposition, host=settings.http_host, port=settings.http_port) as server:
+    host, port = settings.http_host, settings.http_port
+    with HealthServer(health, observer.exposition, host=host, port=port, setting="TREKKPAALEGG_HTTP_PORT") as server:
         _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
         service = Service(settings, observer, Pulse(health), stopping)
         with _receiving(settings, service.own, observer):

@@ -23,8 +23,8 @@ from starlette.routing import Route
 from producer.encode.signal import encode_wake_up
 from producer.notifications.address import NOTIFICATIONS_PATH
 from producer.notifications.event import EVENT_BYTES_MAX, Incoming, RecentEvents, WakeUp, read_pushed
-from producer.observe.http_server import HttpServer
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.http import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from producer.observe.http import Health, HealthServer
+from producer.observe.health import Health
 from tests.kit.waiting import TurnedClock
 from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.http import HealthServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +28,14 @@ def health(clock: TurnedClock) -> Health:
     return Health(monotonic=clock)
 
 
+def serving(health: Health, metrics: bytes = b"", *, port: int = 0) -> HealthServer:
+    return HealthServer(health, lambda: metrics, host="127.0.0.1", port=port, setting="THE_PORT")
+
+
 @pytest.fixture
 def client(health: Health) -> Iterator[httpx.Client]:
     with (
-        HealthServer(health, lambda: b"trekkpaalegg_lanes 6.0\n", host="127.0.0.1", port=0) as server,
+        serving(health, b"trekkpaalegg_lanes 6.0\n") as server,
         httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as connected,
     ):
         yield connected
@@ -65,6 +70,19 @@ def test_a_dependency_that_is_down_makes_it_unready_but_not_dead(client: httpx.C
     assert client.get("/readyz").status_code == 200
 
 
+def test_caught_up_is_told_and_required_only_where_a_program_has_a_backlog(health: Health) -> None:
+    caught_up = False
+    with HealthServer(
+        health, lambda: b"", host="127.0.0.1", port=0, setting="THE_PORT", is_caught_up=lambda: caught_up
+    ) as server:
+        address = f"http://127.0.0.1:{server.port}/readyz"
+        assert httpx.get(address).json() == {"ready": True, "caught_up": False, "missing": {}}
+        unready = httpx.get(f"{address}?caught-up")
+        assert (unready.status_code, unready.json()["missing"].keys()) == (503, {"caught-up"})
+        caught_up = True
+        assert httpx.get(f"{address}?caught-up").json() == {"ready": True, "caught_up": True, "missing": {}}
+
+
 def test_metrics_are_served_in_the_text_format(client: httpx.Client) -> None:
     answer = client.get("/metrics")
     assert answer.text == "trekkpaalegg_lanes 6.0\n"
@@ -78,13 +96,13 @@ def test_other_addresses_are_not_found(client: httpx.Client) -> None:
 def test_a_taken_port_is_a_fault_of_the_settings(health: Health) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = HealthServer(health, lambda: b"", host="127.0.0.1", port=port)
-        with pytest.raises(SettingsError, match=f"TREKKPAALEGG_HTTP_PORT: 127.0.0.1:{port} cannot be had"):
+        server = serving(health, port=port)
+        with pytest.raises(SettingsError, match=f"THE_PORT: 127.0.0.1:{port} cannot be had"):
             server.start()
 
 
 def test_closing_frees_the_port_and_ends_the_thread(health: Health) -> None:
-    with HealthServer(health, lambda: b"", host="127.0.0.1", port=0) as server:
+    with serving(health) as server:
         port = server.port
     socket.create_server(("127.0.0.1", port), reuse_port=False).close()
     assert "health" not in [thread.name for thread in threading.enumerate()]

@@ -16,10 +16,9 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 from starlette.routing import Route
 
-from consumers.observe.health import Standing
-from consumers.observe.http import HealthServer as ConsumerHealthServer
+from consumers.observe.health import ConsumerHealth
 from producer.notifications.receiver import ANSWERS, Gate, Receiver
-from producer.observe.http import Health, HealthServer
+from producer.observe.health import Health
 from producer.observe.port import NullObserver
 from sandbox.altinn.http import altinn_app
 from sandbox.control.control import control_app
@@ -29,6 +28,7 @@ from sandbox.maskinporten.http import maskinporten_app
 from sandbox.maskinporten.tokens import Token
 from sandbox.skatteetaten.examples import EXAMPLES_TREKKPLIKTIG
 from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultKind
+from trekkpaalegg.http import HealthServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -123,13 +123,13 @@ def served(routes: Iterable[Any]) -> set[tuple[str, str]]:
 
 
 def test_routes_of_the_producer_are_those_of_its_document(read_yaml: Any) -> None:
-    server = HealthServer(Health(), lambda: b"", host="127.0.0.1", port=0)
+    server = HealthServer(Health(), lambda: b"", host="127.0.0.1", port=0, setting="PORT")
     app: Any = server._server.config.app  # noqa: SLF001 - the server shows its application nowhere else
     assert served(app.routes) == told(read_yaml("openapi-producer.yaml"))
 
 
 def test_routes_of_the_consumers_are_those_of_their_document(read_yaml: Any) -> None:
-    server = ConsumerHealthServer(Standing(), lambda: b"", host="127.0.0.1", port=0)
+    server = HealthServer(ConsumerHealth(), lambda: b"", host="127.0.0.1", port=0, setting="PORT")
     app: Any = server._server.config.app  # noqa: SLF001 - as above
     assert served(app.routes) == told(read_yaml("openapi-consumer.yaml"))
 

@@ -11,15 +11,16 @@ import schemathesis
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.generation import GenerationMode
 
-from consumers.observe.health import LOOP_SECONDS_MAX, Standing
-from consumers.observe.http import HealthServer as ConsumerHealthServer
+from consumers.bootstrap import health_server
+from consumers.observe.health import LOOP_SECONDS_MAX, ConsumerHealth
 from consumers.observe.port import Look, Other
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
-from producer.observe.http import Health, HealthServer
+from producer.observe.health import Health
 from producer.observe.prometheus import PrometheusObserver
 from sandbox.altinn.state import SCOPE as ALTINN_SCOPE
 from sandbox.control.world import OutsideWorld
 from sandbox.maskinporten.tokens import Token
+from trekkpaalegg.http import HealthServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,7 +106,7 @@ def try_out(read_yaml: Any) -> Callable[..., dict[str, set[int]]]:
 def test_health_addresses_of_the_producer(try_out: Any) -> None:
     """In order, and with a loop that has stopped and a dependency that is missing."""
     health = Health()
-    with HealthServer(health, PrometheusObserver().exposition, host="127.0.0.1", port=0) as server:
+    with HealthServer(health, PrometheusObserver().exposition, host="127.0.0.1", port=0, setting="PORT") as server:
         address = f"http://127.0.0.1:{server.port}"
         assert set.union(*try_out("openapi-producer.yaml", address).values()) == {200}
         health.heartbeat("lane 0", -1)
@@ -117,14 +118,14 @@ def test_health_addresses_of_the_producer(try_out: Any) -> None:
 def test_health_addresses_of_the_consumers(try_out: Any) -> None:
     """In order and caught up, and with a loop that has stopped and a ledger that is missing."""
     monotonic = itertools.repeat(0.0)
-    standing = Standing(lambda: next(monotonic))
-    with ConsumerHealthServer(standing, ConsumerObserver(standing).exposition, host="127.0.0.1", port=0) as server:
+    health = ConsumerHealth(lambda: next(monotonic))
+    with health_server(ConsumerObserver(health), "127.0.0.1", 0) as server:
         address = f"http://127.0.0.1:{server.port}"
-        standing.looked(Look(is_reachable=True, is_member=True))
+        health.looked(Look(is_reachable=True, is_member=True))
         met = try_out("openapi-consumer.yaml", address, but=("negative_data_rejection",))
         assert set.union(*met.values()) == {200}
         monotonic = itertools.repeat(LOOP_SECONDS_MAX + 1)
-        standing.call_failed(Other.LEDGER, "no answer yet")
+        health.call_failed(Other.LEDGER, "no answer yet")
         met = try_out("openapi-consumer.yaml", address, but=("not_a_server_error", *LENIENT))
     assert met == {"GET /livez": {503}, "GET /readyz": {503}, "GET /metrics": {200}}
 

@@ -10,12 +10,12 @@ import pytest
 import typer
 import yaml
 
-from consumers.observe.health import Standing
+from consumers.observe.health import ConsumerHealth
 from consumers.observe.port import Look, Other
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
-from consumers.webhook.observe import ForwarderStanding
+from consumers.webhook.observe import ForwarderHealth
 from consumers.webhook.observe import PrometheusObserver as ForwarderObserver
-from producer.observe.http import Health
+from producer.observe.health import Health
 from producer.observe.port import LaneFigures
 from producer.observe.prometheus import CLASSES, ProcessFigures
 from producer.observe.prometheus import PrometheusObserver as ProducerObserver
@@ -50,11 +50,11 @@ def exposition_of(side: str) -> str:
         for status in ("200", "429", "503", "failed", "404", "410", "400"):
             observer.call_finished("list", status, 1)
         return observer.exposition().decode()
-    consumer = ConsumerObserver(Standing())
+    consumer = ConsumerObserver(ConsumerHealth())
     consumer.ledger_stands({0: 0})
     consumer.looked(Look(partitions=frozenset({0}), ends={0: 1}, partition_count=1, is_reachable=True, is_member=True))
     consumer.call_failed(Other.LEDGER, "no answer")
-    forwarder = ForwarderObserver(ForwarderStanding())
+    forwarder = ForwarderObserver(ForwarderHealth())
     return consumer.exposition().decode() + forwarder.exposition().decode()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from consumers.ledger.port import Changes
-from consumers.observe.health import Standing
+from consumers.observe.health import ConsumerHealth
 from consumers.observe.port import Applied, Look, NullObserver, Observer, Other, applied_of
 from consumers.observe.prometheus import PrometheusObserver
 from consumers.stream.health import Seen, seen_in
@@ -19,7 +19,7 @@ def value(observer: PrometheusObserver, name: str, **labels: str) -> float | Non
 
 
 def observer() -> PrometheusObserver:
-    return PrometheusObserver(Standing())
+    return PrometheusObserver(ConsumerHealth())
 
 
 def test_what_became_of_a_batch_adds_up_to_its_events() -> None:
@@ -74,7 +74,7 @@ def test_standing_figures_are_those_of_the_last_look() -> None:
     assert [value(made, "lag", partition=each) for each in "012"] == [7, 0, None]
     assert (value(made, "partitions"), value(made, "topic_partitions"), value(made, "caught_up")) == (2, 6, 0)
     made.ledger_stands({0: 10})
-    made.looked(made.standing.look)
+    made.looked(made.health.look)
     assert (value(made, "caught_up"), value(made, "lag", partition="0")) == (1, 0)
     assert 'trekkpaalegg_consumer_build_info{version="' in made.exposition().decode()
 

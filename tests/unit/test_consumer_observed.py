@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Self
 
 from consumers.apply.worker import LedgerThread, Worker, WorkerOptions
-from consumers.observe.health import Standing
+from consumers.observe.health import ConsumerHealth
 from consumers.observe.prometheus import PrometheusObserver
 from tests.kit.event_stream import Roughness, make_stream
 from tests.kit.fakes.ledger import FakeDatabase, FakeLedger, Fault
@@ -25,7 +25,7 @@ class Observed:
 
     def __init__(self, ledger: FakeLedger | None = None, silent: int = 0) -> None:
         self.topic, self.database = FakeTopic(), FakeDatabase()
-        self.observer = PrometheusObserver(Standing())
+        self.observer = PrometheusObserver(ConsumerHealth())
         self.stopping = threading.Event()
         self._silent = silent
         self._ledger_thread = LedgerThread()
@@ -98,7 +98,7 @@ def test_a_ledger_that_is_away_shows_though_nothing_comes_and_so_does_a_retry_el
     with Observed(Counted()) as observed:
         until(lambda: observed.value("failures_total", other="ledger") == 2)
         until(lambda: observed.value("undecodable_messages") == 0)
-        until(lambda: observed.observer.standing.missing() == {})
+        until(lambda: observed.observer.health.missing() == {})
 
 
 def test_trouble_in_a_batch_is_counted_and_its_end_told() -> None:
@@ -107,5 +107,5 @@ def test_trouble_in_a_batch_is_counted_and_its_end_told() -> None:
     observed.database.fail_next(Fault.CUT, Fault.CUT)
     with observed:
         until(lambda: observed.value("caught_up") == 1)
-        assert observed.observer.standing.missing() == {}
+        assert observed.observer.health.missing() == {}
     assert observed.value("failures_total", other="ledger") == 2

@@ -20,7 +20,7 @@ from producer.domain.trekkpaalegg import (
     TrekkstoerrelseForPeriode,
 )
 from producer.errors import SuspendedError
-from producer.observe.http import Health
+from producer.observe.health import Health
 from producer.observe.port import LaneFigures, NullObserver, Observer
 from producer.observe.prometheus import ProcessFigures, PrometheusObserver
 from tests.kit.waiting import TurnedClock

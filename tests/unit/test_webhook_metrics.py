@@ -7,7 +7,7 @@ import pytest
 from consumers.observe.health import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER
 from consumers.observe.port import Look, Other
 from consumers.webhook.delivery import Meaning
-from consumers.webhook.observe import ForwarderStanding, NullObserver, Observer, PrometheusObserver
+from consumers.webhook.observe import ForwarderHealth, NullObserver, Observer, PrometheusObserver
 from consumers.webhook.store import Kept
 from tests.kit.waiting import TurnedClock
 
@@ -22,7 +22,7 @@ def clock() -> TurnedClock:
 
 @pytest.fixture
 def observer(clock: TurnedClock) -> PrometheusObserver:
-    return PrometheusObserver(ForwarderStanding(clock), lambda: NOW + clock.seconds)
+    return PrometheusObserver(ForwarderHealth(clock), lambda: NOW + clock.seconds)
 
 
 def value(observer: PrometheusObserver, name: str, **labels: str) -> float | None:
@@ -30,11 +30,11 @@ def value(observer: PrometheusObserver, name: str, **labels: str) -> float | Non
 
 
 def test_it_misses_state_and_kafka_until_they_were_reached(observer: PrometheusObserver) -> None:
-    assert observer.standing.missing() == {"start": "state and Kafka have not been reached yet"}
+    assert observer.health.missing() == {"start": "state and Kafka have not been reached yet"}
     observer.looked(AT_END)
-    assert observer.standing.missing() == {}
+    assert observer.health.missing() == {}
     observer.looked(Look(partitions=frozenset({0}), is_member=True))
-    assert observer.standing.missing() == {"kafka": NO_BROKER}
+    assert observer.health.missing() == {"kafka": NO_BROKER}
 
 
 @pytest.mark.parametrize("other", [Other.STATE, Other.RECEIVER, Other.REGISTRY, Other.KAFKA])
@@ -46,12 +46,12 @@ def test_what_fails_is_missing_and_waited_for_until_it_answers(
     for _ in range(3):
         observer.call_failed(other, "no answer")
         clock.seconds += LOOP_SECONDS_MAX
-    assert observer.standing.missing() == {other.value: "no answer"}
-    assert observer.standing.stuck() == {}, "who waits between two attempts is alive"
+    assert observer.health.missing() == {other.value: "no answer"}
+    assert observer.health.stuck() == {}, "who waits between two attempts is alive"
     assert value(observer, "waiting_seconds", other=other.value) == 3 * LOOP_SECONDS_MAX
     assert (value(observer, "failures_total", other=other.value), value(observer, "ready")) == (3, 0)
     observer.call_ended(other)
-    assert (observer.standing.missing(), value(observer, "ready")) == ({}, 1)
+    assert (observer.health.missing(), value(observer, "ready")) == ({}, 1)
     assert value(observer, "waiting_seconds", other=other.value) == 0
 
 
@@ -61,21 +61,21 @@ def test_a_state_that_does_not_answer_is_missing_before_it_refuses(
     observer.looked(AT_END)
     observer.call_begins(Other.STATE)
     clock.seconds += LEDGER_SECONDS_MAX + 1
-    assert "state" in observer.standing.missing()
+    assert "state" in observer.health.missing()
 
 
 def test_it_has_caught_up_once_all_is_read_and_nothing_waits_and_stays_so(observer: PrometheusObserver) -> None:
-    standing = observer.standing
+    health = observer.health
     observer.looked(AT_END)
     observer.waits(0)
-    assert not standing.is_caught_up, "not all is read"
+    assert not health.is_caught_up, "not all is read"
     observer.read_to({0: 10})
     observer.looked(AT_END)
     observer.waits(2)
-    assert not standing.is_caught_up, "two are to be delivered"
+    assert not health.is_caught_up, "two are to be delivered"
     observer.waits(0)
     observer.waits(5)
-    assert standing.is_caught_up
+    assert health.is_caught_up
 
 
 def test_lag_is_what_is_not_read(observer: PrometheusObserver, clock: TurnedClock) -> None:
