@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from confluent_kafka import Producer
 
 import schemas
 from producer.admin.acls import operations_needed
@@ -38,6 +37,7 @@ from producer.source.client import SkatteetatenClient
 from producer.source.http import open_http_client
 from producer.source.polling import PollingSource
 from trekkpaalegg.errors import FatalError, RefusedError
+from trekkpaalegg.kafka.clients import create_producer
 from trekkpaalegg.kafka.renewal import client_made_later
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     import httpx
+    from confluent_kafka import Producer
 
     from producer.group.port import Membership
     from producer.notifications.port import EventFeed
@@ -269,7 +270,7 @@ def build_publisher(
     lane: int,
     membership: Membership,
     observer: Observer,
-    make_producer: MakeProducer = Producer,
+    make_producer: MakeProducer = create_producer,
 ) -> LanePublisher:
     """The one writer of a lane."""
     properties, topics = kafka_properties(settings), Topics.of(settings.topic_prefix)

@@ -4,12 +4,12 @@
 
     TrekkpaaleggError
     ├── SettingsError       refuse to start; carries every fault found    exit 2
+    │   └── KafkaSettingsError  librdkafka rejects them: wrong at the start, half renewed later
     ├── RetryableError      try again, after `retry_after_seconds` if given
     │   ├── RefusedError    Kafka refuses a login or a right: a service waits until it no longer does, a command ends
     │   ├── ForgottenError  the client has forgotten every broker: replace the client
     │   └── DisplacedError  fenced, but probably by ourselves: join the group again, once
     ├── FatalError          stop, say why                                 exit 1
-    │   └── MisfitError     the Kafka settings contradict each other: wrong at the start, half renewed later
     ├── UndecodableError    one message cannot be decoded: keep its bytes, go on
     ├── FencedError         another process runs under our name: stop     exit 3
     └── OvertakenError      another owner has moved the stored offsets: read them, and seek there
@@ -32,6 +32,10 @@ class SettingsError(TrekkpaaleggError):
         super().__init__("\n".join(faults))
 
 
+class KafkaSettingsError(SettingsError):
+    """librdkafka rejects the Kafka settings. While a certificate and its key are being renewed, that passes."""
+
+
 class RetryableError(TrekkpaaleggError):
     """A passing failure. `retry_after_seconds` is what the other side asked for, if it did."""
 
@@ -50,10 +54,6 @@ class ForgottenError(RetryableError):
 
 class FatalError(TrekkpaaleggError):
     """Nothing more can be done by this process."""
-
-
-class MisfitError(FatalError):
-    """The Kafka settings contradict each other. While certificate and key are being renewed, that passes."""
 
 
 class UndecodableError(TrekkpaaleggError):

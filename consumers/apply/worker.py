@@ -20,7 +20,14 @@ from consumers.apply.apply import Rewriting, apply
 from consumers.apply.retry import Admission, Asking
 from consumers.ledger.port import Advance, Partition
 from consumers.observe.port import NullObserver, Observer, Other, applied_of
-from trekkpaalegg.errors import FatalError, ForgottenError, MisfitError, OvertakenError, RetryableError, StoppedError
+from trekkpaalegg.errors import (
+    FatalError,
+    ForgottenError,
+    KafkaSettingsError,
+    OvertakenError,
+    RetryableError,
+    StoppedError,
+)
 from trekkpaalegg.incoming import Incoming, UndecodableMessage, incoming_of
 
 if TYPE_CHECKING:
@@ -171,7 +178,7 @@ class Worker:
         try:
             with closing(self._ask(Other.KAFKA, lambda: subscribe(self)) if waits else subscribe(self)) as subscription:
                 self._work(subscription)
-        except (RetryableError, MisfitError) as error:
+        except (RetryableError, KafkaSettingsError) as error:
             if self._options.until_end and not isinstance(error, ForgottenError):
                 raise
             self._admission.denied(error)

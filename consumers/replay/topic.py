@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +12,7 @@ from consumers.stream.kafka_errors import ends, translated
 from consumers.stream.partitions import CALL_SECONDS_MAX, answered
 from consumers.stream.subscription import Subscription
 from trekkpaalegg.errors import FatalError, StoppedError
+from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ T = TypeVar("T")
 
 _GROUP = "trekkpaalegg-consumer-replay"
 """Never joined; librdkafka wants one."""
-
-_SILENT = logging.getLogger(f"{__name__}.librdkafka")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
 
 
 class Extent(msgspec.Struct, frozen=True):
@@ -110,12 +106,8 @@ class TopicDesk:
             **self._properties,
             "group.id": _GROUP,
             "isolation.level": "read_committed",
-            "error_cb": self._reason.take,
         }
-        try:
-            consumer = Consumer(settings, logger=_SILENT)
-        except KafkaException as error:
-            raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+        consumer = create_consumer(settings, self._reason)
         try:
             metadata = self._called(lambda seconds: consumer.list_topics(topic, timeout=seconds))
             found = metadata.topics[topic]

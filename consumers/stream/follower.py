@@ -5,16 +5,16 @@ No group is joined and no offset is stored: looking at a topic changes nothing, 
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumers.observe.port import Look
 from consumers.stream.health import INTERVAL_SECONDS, Forgotten, Seen, seen_in
 from consumers.stream.kafka_errors import ALL_DOWN, ends, translated
 from consumers.stream.partitions import partitions_of, watermarks_of
-from trekkpaalegg.errors import FatalError, MisfitError
+from trekkpaalegg.errors import FatalError
+from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ BATCH_RECORDS_MAX = 500
 _GROUP = "trekkpaalegg-consumer-tail"
 # Codes of librdkafka's own begin with an underscore.
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
-_SILENT = logging.getLogger(f"{__name__}.librdkafka")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
 
 
 class Follower:
@@ -81,7 +78,7 @@ class Follower:
         }
         watching = {"statistics.interval.ms": INTERVAL_SECONDS * 1000, "stats_cb": self._take_statistics}
         self._settings = settings | watching
-        self._consumer = self._connect()
+        self._consumer = create_consumer(self._settings)
         try:
             self._positions = self._assign(next_offsets, from_beginning=from_beginning)
             if awaits_open:
@@ -94,12 +91,6 @@ class Follower:
         except BaseException:
             self.close()
             raise
-
-    def _connect(self) -> Consumer:
-        try:
-            return Consumer(self._settings, logger=_SILENT)
-        except KafkaException as error:
-            raise MisfitError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
 
     @property
     def has_reached_end(self) -> bool:
@@ -142,7 +133,7 @@ class Follower:
         return messages
 
     def _connect_anew(self) -> None:
-        former, self._consumer = self._consumer, self._connect()
+        former, self._consumer = self._consumer, create_consumer(self._settings)
         former.close()
         self._forgotten = Forgotten()
         self._consumer.assign([TopicPartition(self.topic, *place) for place in self._positions.items()])
@@ -168,7 +159,7 @@ class Follower:
 
     def _take_trouble(self, error: KafkaError) -> None:
         """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
-        self._reason.take(error)
+        self._reason.record(error)
         # That all are down is told once: of a broker that comes back and refuses us, before it does.
         self._is_cut_off |= error.code() == ALL_DOWN
         if error.fatal() or (self._is_cut_off and self._reason.is_refusal):
@@ -203,7 +194,7 @@ class Follower:
 
     def _await_open(self, settings: Mapping[str, Any]) -> None:
         """Move the ends behind what open transactions hold: to those that a reader of everything is told."""
-        asking = Consumer({**settings, "isolation.level": "read_uncommitted"}, logger=_SILENT)
+        asking = create_consumer({**settings, "isolation.level": "read_uncommitted"})
         try:
             for partition, start in self._positions.items():
                 _, end = watermarks_of(asking, self.topic, partition, self._reason)

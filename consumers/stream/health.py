@@ -165,7 +165,7 @@ class Standing:
 
         That all brokers are down is told once: of one that comes back and refuses us, before it does.
         """
-        self._reason.take(error)
+        self._reason.record(error)
         self._are_all_down |= error.code() == ALL_DOWN
         return error.fatal() or (self._are_all_down and self._reason.is_refusal)
 

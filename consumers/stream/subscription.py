@@ -7,7 +7,6 @@ never read.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,8 @@ from consumers.stream.health import INTERVAL_SECONDS, Standing
 from consumers.stream.kafka_errors import UNKNOWN_TOPIC, passes, translated
 from consumers.stream.partitions import partitions_of, watermarks_of
 from consumers.stream.port import Batch
-from trekkpaalegg.errors import FatalError, MisfitError, RetryableError
+from trekkpaalegg.errors import FatalError, RetryableError
+from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 
 if TYPE_CHECKING:
@@ -68,10 +68,6 @@ def leave(consumer: Consumer, seconds_max: float = LEAVE_SECONDS_MAX) -> bool:
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - codes of librdkafka's own begin so
 _OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - as above
 
-_SILENT = logging.getLogger(f"{__name__}.librdkafka")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
-
 
 class Subscription:
     """One member of the consumer group `group_id`, which shares the partitions of `topic` among its members.
@@ -103,10 +99,7 @@ class Subscription:
         self._settings = dict(settings)
         if instance_id:
             settings["group.instance.id"] = instance_id
-        try:
-            self._consumer = Consumer(settings, logger=_SILENT)
-        except KafkaException as error:
-            raise MisfitError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+        self._consumer = create_consumer(settings)
         try:
             self._begin(self._see_topic(first=True))
         except BaseException:
@@ -180,8 +173,8 @@ class Subscription:
 
         What has just been committed may look open for a moment longer. Raises as the class says.
         """
-        consumer = Consumer(
-            {**self._settings, "isolation.level": "read_uncommitted", "statistics.interval.ms": 0}, logger=_SILENT
+        consumer = create_consumer(
+            {**self._settings, "isolation.level": "read_uncommitted", "statistics.interval.ms": 0}
         )
         try:
             return {

@@ -5,7 +5,6 @@ An end is that of the last transaction that has ended when it is asked for: noth
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from consumers.stream.kafka_errors import UNKNOWN_TOPIC, ends, translated
 from consumers.stream.partitions import partitions_of, watermarks_of
 from trekkpaalegg.errors import FatalError, RetryableError
+from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ _WAIT_SECONDS = 0.02
 _GROUP = "trekkpaalegg-consumer-verify"
 # Codes of librdkafka's own begin with an underscore.
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
-
-_SILENT = logging.getLogger(f"{__name__}.librdkafka")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
 
 
 class UnknownTopicError(FatalError):
@@ -140,7 +136,6 @@ class CommittedReader:
 def _consumer(properties: Mapping[str, str], isolation_level: str, reason: LastReason) -> Consumer:
     settings: dict[str, Any] = {
         **properties,
-        "error_cb": reason.take,
         "group.id": _GROUP,  # never joined; librdkafka wants one
         "enable.auto.commit": False,
         "isolation.level": isolation_level,
@@ -148,7 +143,4 @@ def _consumer(properties: Mapping[str, str], isolation_level: str, reason: LastR
         "enable.partition.eof": True,
         "fetch.wait.max.ms": 50,  # the broker's answer that a partition has ended comes no sooner
     }
-    try:
-        return Consumer(settings, logger=_SILENT)
-    except KafkaException as error:
-        raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+    return create_consumer(settings, reason)

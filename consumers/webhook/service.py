@@ -18,7 +18,7 @@ from consumers.webhook.delivery import ANSWER_SECONDS, Couriers, Receiver, Signe
 from consumers.webhook.forward import Forwarder, Limits
 from consumers.webhook.opening import Claim, open_store, state_address
 from trekkpaalegg.decode import Decoder
-from trekkpaalegg.errors import MisfitError, RefusedError, RetryableError, SettingsError
+from trekkpaalegg.errors import KafkaSettingsError, RefusedError, RetryableError, SettingsError
 from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _Topic:
                     return []
                 self._begin()
             return self._polled(seconds_max)
-        except (RetryableError, MisfitError) as error:
+        except (RetryableError, KafkaSettingsError) as error:
             if not self._passes(error):
                 raise
             self._wait(str(error))
@@ -110,8 +110,8 @@ class _Topic:
         self._observer.looked(follower.look())
         return [message_of(each) for each in messages]
 
-    def _passes(self, error: RetryableError | MisfitError) -> bool:
-        is_at_start = self._waits and self._follower is None and not isinstance(error, MisfitError)
+    def _passes(self, error: RetryableError | KafkaSettingsError) -> bool:
+        is_at_start = self._waits and self._follower is None and not isinstance(error, KafkaSettingsError)
         return self._lasts and (isinstance(error, RefusedError) or bool(self._told) or is_at_start)
 
     def _wait(self, why: str) -> None:

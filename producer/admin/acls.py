@@ -6,7 +6,6 @@ needs a right on the cluster, as a transactional producer is idempotent by its t
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,13 +15,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
-    AdminClient,
     ResourcePatternType,
     ResourceType,
 )
 
 from producer.publish.topics import Topics
 from trekkpaalegg.errors import FatalError, RefusedError, RetryableError
+from trekkpaalegg.kafka.clients import create_admin_client
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID, Right
 
@@ -162,9 +161,6 @@ _KINDS = {
     _CLUSTER: ResourceType.BROKER,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-_LOGGER = logging.getLogger(f"{__name__}.librdkafka")
-_LOGGER.addHandler(logging.NullHandler())
-_LOGGER.propagate = False
 
 
 class AclAdmin:
@@ -177,11 +173,7 @@ class AclAdmin:
     def __init__(self, properties: Mapping[str, str]) -> None:
         self._properties = dict(properties)
         self._reason = LastReason()
-        settings: dict[str, Any] = {**properties, "error_cb": self._reason.take}
-        try:
-            self._client = AdminClient(settings, logger=_LOGGER)
-        except KafkaException as error:
-            raise FatalError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
+        self._client = create_admin_client(properties, self._reason)
 
     def of(self, principals: Iterable[str]) -> list[Acl]:
         """Every right that these principals have or are denied, of whatever name; not what holds for everybody."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from producer.encode.state import encode_lane_count
 from producer.publish.state import LANE_COUNT_KEY, LANE_COUNT_PARTITION, read_lane_count
 from producer.publish.topics import Topic
-from trekkpaalegg.errors import FatalError, RefusedError, RetryableError, SettingsError
+from trekkpaalegg.errors import FatalError, RefusedError, RetryableError
+from trekkpaalegg.kafka.clients import DISCARDED, create_admin_client, create_producer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
 
@@ -58,11 +58,6 @@ _AUTHORIZATION = frozenset(
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
-_SETTING = frozenset({KafkaError._INVALID_ARG, KafkaError._UNKNOWN_PROTOCOL})  # noqa: SLF001  as above
-# Handed over so that librdkafka does not print on stderr: what matters of it comes as an exception.
-_LOGGER = logging.getLogger(f"{__name__}.librdkafka")
-_LOGGER.addHandler(logging.NullHandler())
-_LOGGER.propagate = False
 
 
 class KafkaAdmin:
@@ -77,8 +72,7 @@ class KafkaAdmin:
         self._properties: dict[str, Any] = dict(properties)
         self._role = role
         self._reason = LastReason()
-        settings = {**self._properties, "error_cb": self._reason.take}
-        self._client = _translated("connecting", lambda: AdminClient(settings, logger=_LOGGER))
+        self._client = create_admin_client(self._properties, self._reason)
 
     def broker_addresses(self) -> list[str]:
         """The brokers of the cluster, as `host:port`."""
@@ -140,9 +134,7 @@ class KafkaAdmin:
         """Record the number of lanes. Call it only when none is recorded."""
         failed: list[KafkaError] = []
         properties = {**self._properties, "acks": "all", "delivery.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
-        producer = _translated(
-            "connecting", lambda: Producer({**properties, "error_cb": self._reason.take}, logger=_LOGGER)
-        )
+        producer = create_producer(properties, self._reason, logger=DISCARDED)
         producer.produce(
             positions,
             encode_lane_count(lanes),
@@ -282,7 +274,7 @@ def _translated(what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401  as 
         raise _error(what, error.args[0]) from error
 
 
-def _error(what: str, failed: KafkaError) -> Exception:  # noqa: PLR0911  a ladder has its rungs
+def _error(what: str, failed: KafkaError) -> Exception:
     code, name = failed.code(), failed.name()
     if code == KafkaError.TOPIC_ALREADY_EXISTS:
         return _AlreadyThereError(f"{what}: it exists already")
@@ -290,8 +282,6 @@ def _error(what: str, failed: KafkaError) -> Exception:  # noqa: PLR0911  a ladd
         return _NotThereError(f"{what}: there is none")
     if code in _AUTHORIZATION:
         return _WithheldError(f"{what}: Kafka does not permit it ({name})")
-    if code in _SETTING:
-        return SettingsError([f"Kafka properties: {failed.str()}"])
     if code in _PASSING:
         return _PassingError(f"{what}: the broker is not ready ({name}); try again")
     if code in _SILENT or failed.retriable():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from producer.errors import FencedError
 from producer.group.health import Standing
 from producer.group.port import Signal
-from trekkpaalegg.errors import FatalError, RetryableError, TrekkpaaleggError
+from trekkpaalegg.errors import FatalError, KafkaSettingsError, RetryableError, TrekkpaaleggError
 from trekkpaalegg.kafka.bounded import UnansweredError, bounded
 from trekkpaalegg.kafka.brokers import ALL_FORGOTTEN, watching
+from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.renewal import Renewal
 from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
@@ -127,7 +127,7 @@ class KafkaMembership:
         }
         if self._instance_id:
             settings["group.instance.id"] = self._instance_id
-        return Consumer(settings, logger=logging.getLogger("librdkafka"))
+        return create_consumer(settings)
 
     def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:
         """See `Membership.join`."""
@@ -177,7 +177,7 @@ class KafkaMembership:
     # Trouble
 
     def _take_reason(self, error: KafkaError) -> None:
-        self._reason.take(error)
+        self._reason.record(error)
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's local codes begin so
             self._is_cut_off = True
 
@@ -209,7 +209,7 @@ class KafkaMembership:
                 self._renew("certificates or password have changed: connecting anew")
             return
         self._is_cut_off = False
-        self._reason.forget()
+        self._reason.clear()
         self._tell(None)
 
     def _meaning(self, error: KafkaError) -> TrekkpaaleggError:
@@ -226,12 +226,12 @@ class KafkaMembership:
             self._on_trouble(trouble)
 
     def _renew(self, why: str) -> None:
-        """With the certificates or the password that are there now, unless they do not hold together yet."""
+        """With the certificates or the password that are there now, unless they cannot be used yet."""
         _log.info(why)
         try:
             self._connect_anew()
-        except KafkaException as error:
-            _log.warning("certificates or password cannot be used yet", reason=error.args[0].str())
+        except KafkaSettingsError as error:
+            _log.warning("certificates or password cannot be used yet", reason=str(error))
 
     def _connect_anew(self) -> None:
         """As they say now. The lanes are given up, and come back with the new connection.
@@ -243,7 +243,7 @@ class KafkaMembership:
         self._metadata_of = None
         self._let_go({*self._new, *self._held})
         leave(former)
-        self._reason.forget()
+        self._reason.clear()
         self._standing.brokers.connecting_anew()
         self._subscribe()
 

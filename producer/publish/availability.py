@@ -5,7 +5,6 @@ librdkafka tells of a write that failed only that its time ran out: what brokers
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no
 )
 
 from producer.errors import AbortedError, OutcomeUnknownError
-from trekkpaalegg.errors import RefusedError, RetryableError
+from trekkpaalegg.errors import KafkaSettingsError, RefusedError, RetryableError
+from trekkpaalegg.kafka.clients import create_admin_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -70,18 +70,15 @@ def standstill_of(partitions: Iterable[Replicas]) -> str | None:
 CALL_SECONDS_MAX = 2.0
 _IN_SYNC_MIN = "min.insync.replicas"
 _INTERNAL = ("__consumer_offsets", "__transaction_state")
-_LOGGER = logging.getLogger(f"{__name__}.librdkafka")
-_LOGGER.addHandler(logging.NullHandler())
-_LOGGER.propagate = False
 
 
 def find_standstill(properties: Mapping[str, str], topics: Iterable[str]) -> str | None:
     """Why transactions over these topics fail, in words; None when nothing speaks against them, or may not be seen."""
     settings: dict[str, Any] = {**properties, "socket.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
     try:
-        client = AdminClient(settings, logger=_LOGGER)
+        client = create_admin_client(settings)
         found = client.list_topics(timeout=CALL_SECONDS_MAX)
-    except KafkaException:
+    except (KafkaException, KafkaSettingsError):
         return UNANSWERED
     names = [name for name in (*topics, *_INTERNAL) if name in found.topics]
     minima = _minima(client, names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +15,7 @@ from producer.publish.recovery.hanging import Lookout
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 from trekkpaalegg.errors import RefusedError, RetryableError, TrekkpaaleggError
 from trekkpaalegg.kafka.bounded import UnansweredError, bounded
+from trekkpaalegg.kafka.clients import LOG, create_producer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID, Right, not_permitted
 
@@ -72,7 +72,6 @@ the transaction's timeout bounds; librdkafka would wait for ever for a partition
 CALL_AGAIN_SECONDS_MAX = 30.0
 INIT_TIMEOUT_SECONDS = 30.0
 INIT_CALL_SECONDS = 1.0
-_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 _QUEUE_FULL_WAIT_SECONDS = 0.1
 _CALL_AGAIN_PAUSE_SECONDS = 0.1
 REFUSED_SECONDS_MAX = 10.0
@@ -110,7 +109,7 @@ class KafkaLanePublisher:
         group_metadata: Callable[[], object],
         observer: Observer,
         *,
-        make_producer: MakeProducer = Producer,
+        make_producer: MakeProducer = create_producer,
         find_lacking: Callable[[Mapping[str, Sequence[str]]], Sequence[Right]] = lambda _: (),
     ) -> None:
         self._properties = properties
@@ -124,7 +123,7 @@ class KafkaLanePublisher:
         self._make_producer = make_producer
         self._find_lacking = find_lacking
         self._producer: Producer | None = None
-        self._log = CoordinatorLog(_LIBRDKAFKA_LOG)
+        self._log = CoordinatorLog(LOG)
         self._lookout = Lookout(properties, topics, lane)
         self._reason = LastReason()
 
@@ -136,10 +135,10 @@ class KafkaLanePublisher:
         self.close()
         if is_stopping():
             raise RetryableError(f"lane {self._lane} is not taken any more: it is to be left")
-        self._reason.forget()
+        self._reason.clear()
         own = producer_properties(self._properties, self._transactional_id, self._batch_bytes_max)
-        self._log = CoordinatorLog(_LIBRDKAFKA_LOG)
-        producer = self._make_producer({**own, "error_cb": self._reason.take}, logger=self._log)
+        self._log = CoordinatorLog(LOG)
+        producer = self._make_producer({**own, "error_cb": self._reason.record}, logger=self._log)
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
         while True:
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -12,6 +11,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # it
 
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.kafka.brokers import ALL_FORGOTTEN, Brokers, watching
+from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.renewal import client_made_later
 from trekkpaalegg.kafka.rights import TOPIC, Right, not_permitted
 
@@ -67,7 +67,6 @@ _PAUSE_SECONDS_STRETCHES = 0.05
 _BATCH_RECORDS_MAX = 5000
 _BATCH_SECONDS_MAX = 0.05
 _NOTHING_LATER = -1
-_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
 class Place(NamedTuple):
@@ -131,7 +130,7 @@ def read_stretches(
     if not left:
         return
     with client_made_later():
-        consumer = Consumer(
+        consumer = create_consumer(
             {
                 **properties,
                 "group.id": "none",
@@ -140,8 +139,7 @@ def read_stretches(
                 "auto.offset.reset": "error",
                 "enable.partition.eof": "true",
                 "fetch.wait.max.ms": "10",
-            },
-            logger=_LIBRDKAFKA_LOG,
+            }
         )
     try:
         consumer.assign([TopicPartition(*place, starts[place]) for place in left])
@@ -215,7 +213,7 @@ class Tail:
             "fetch.wait.max.ms": "50",
             **watching(self._brokers.take),
         }
-        return Consumer(settings, logger=_LIBRDKAFKA_LOG)
+        return create_consumer(settings)
 
     def _begin(self) -> None:
         self._consumer.assign([TopicPartition(*place, offset) for place, offset in self._next.items()])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from concurrent.futures import Future
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Self
 import structlog
 from confluent_kafka import KafkaException, Producer
 
-from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.errors import KafkaSettingsError, RetryableError
 from trekkpaalegg.kafka.brokers import ALL_FORGOTTEN, Brokers, watching
+from trekkpaalegg.kafka.clients import create_producer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.renewal import Renewal
 from trekkpaalegg.kafka.rights import TOPIC, Right, not_permitted
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 STORED_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.1
 _LOOK_PAUSE_SECONDS = 2.0
-_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +49,7 @@ class SignalLog:
         self._thread.start()
 
     def _connect(self) -> Producer:
-        return Producer(
+        return create_producer(
             {
                 "linger.ms": "0",
                 "queue.buffering.max.messages": "1000000",
@@ -60,9 +59,8 @@ class SignalLog:
                 "enable.idempotence": "true",
                 "partitioner": "murmur2_random",
                 **watching(self._brokers.take),
-                "error_cb": self._reason.take,
             },
-            logger=_LIBRDKAFKA_LOG,
+            self._reason,
         )
 
     def __enter__(self) -> Self:
@@ -125,10 +123,10 @@ class SignalLog:
         _log.info(why)
         try:
             producer = self._connect()
-        except KafkaException as error:
-            _log.warning("certificates or password cannot be used yet", reason=error.args[0].str())
+        except KafkaSettingsError as error:
+            _log.warning("certificates or password cannot be used yet", reason=str(error))
             return
-        self._reason.forget()
+        self._reason.clear()
         self._brokers.connecting_anew()
         with self._handing_over:
             former, self._producer = self._producer, producer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +22,7 @@ from producer.encode.state import (
 from producer.publish.port import NO_HEADERS, Record
 from producer.publish.reader import end_of
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.renewal import client_made_later
 from trekkpaalegg.kafka.rights import TOPIC, Right, not_permitted
@@ -156,7 +156,6 @@ READ_STALLED_SECONDS_MAX = 30.0
 _BATCH_RECORDS_MAX = 10_000
 _BATCH_SECONDS_MAX = 0.05
 """A batch that is not full waits for so long in any case, so this is what the end of a partition costs."""
-_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
 class Change(NamedTuple):
@@ -254,10 +253,9 @@ def read_to_end(
     """
     reason = LastReason()
     with client_made_later():
-        consumer = Consumer(
+        consumer = create_consumer(
             {
                 **properties,
-                "error_cb": reason.take,
                 "group.id": "none",
                 "enable.auto.commit": "false",
                 "isolation.level": "read_committed",
@@ -266,7 +264,7 @@ def read_to_end(
                 # The broker would hold back for half a second the answer that says that there is nothing more.
                 "fetch.wait.max.ms": "10",
             },
-            logger=_LIBRDKAFKA_LOG,
+            reason,
         )
     try:
         whole = TopicPartition(topic, partition, start)

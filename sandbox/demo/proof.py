@@ -6,7 +6,6 @@ The proof of exactly once. It shares no code with the producer, so that an error
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections import Counter
 from datetime import date, datetime
@@ -19,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from consumers.stream.kafka_errors import passes
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
+from trekkpaalegg.kafka.clients import create_consumer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -248,7 +248,6 @@ def _canonical_texts(texts: Mapping[str, str]) -> dict[str, str]:
 READ_SECONDS_MAX = 120.0
 _BATCH_RECORDS_MAX = 5000
 _WAIT_SECONDS = 0.02
-_LOGGER = logging.getLogger(__name__)
 
 
 def read_published(bootstrap_servers: str, topic: str, decoder: Decoder) -> list[Published]:
@@ -320,7 +319,7 @@ def consumer_of(bootstrap_servers: str, isolation_level: str) -> Consumer:
         "socket.timeout.ms": 3000,
         "topic.metadata.refresh.interval.ms": 3000,
     }
-    return Consumer(settings, logger=_LOGGER)
+    return create_consumer(settings)
 
 
 def _published(message: Message, decoder: Decoder) -> Published:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from sandbox.servers.java import JAVA, fetch_jars
 from sandbox.servers.process import ServerProcess, ServerStartError
 from sandbox.servers.server import LOOPBACK, EmbeddedServer, accepts_connections, free_port
+from trekkpaalegg.kafka.clients import create_admin_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,10 +50,6 @@ SMALL_NODE = {
     "auto.create.topics.enable": "false",
 }
 """What a broker is told that is alone or one of few, and is to be ready soon again after a kill."""
-
-_SILENT = logging.getLogger(f"{__name__}.silent")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -164,7 +159,7 @@ class EmbeddedKafka(EmbeddedServer):
 def is_in_cluster(node: int, bootstrap_servers: str) -> bool:
     """Whether a broker answers there and tells of this node."""
     try:
-        admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=_SILENT)
+        admin = create_admin_client({"bootstrap.servers": bootstrap_servers})
         return node in admin.list_topics(timeout=5).brokers
     except KafkaException:
         return False

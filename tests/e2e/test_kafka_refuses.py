@@ -242,7 +242,7 @@ def test_renewed_certificates_and_passwords_are_taken_up_in_mid_run_without_a_re
         words = "certificates or password cannot be used yet"
         stage.wait_until(lambda: producer.has_logged(words), DEADLINE_SECONDS, words)
     else:
-        scene.wait_until_told("the Kafka settings do not hold together")
+        scene.wait_until_told("the Kafka settings cannot be used")
     scene.trekk.renew()
     scene.payroll.renew()
     scene.wait_until_applied()

@@ -22,6 +22,7 @@ from sandbox.servers.kafka import EmbeddedKafka
 from tests.kit.servers.proxy import KafkaProxy
 from tests.kit.waiting import PATIENCE, until
 from trekkpaalegg.errors import ForgottenError
+from trekkpaalegg.kafka.clients import create_consumer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -153,8 +154,8 @@ def reader(
     }
     made: list[Consumer] = []
 
-    def make(settings: dict[str, Any], **others: Any) -> Consumer:
-        made.append(Consumer(settings, **others))
+    def make(settings: dict[str, Any]) -> Consumer:
+        made.append(create_consumer(settings))
         return made[-1]
 
     found: Reader
@@ -163,11 +164,11 @@ def reader(
     elif request.param == "membership":
         found = Worker(properties, topic)
     elif request.param == "follower":
-        monkeypatch.setattr(consumers.stream.follower, "Consumer", make)
+        monkeypatch.setattr(consumers.stream.follower, "create_consumer", make)
         follower = Follower(properties, topic, from_beginning=True)
         found = Viewer(follower.poll, follower.close, made)
     else:
-        monkeypatch.setattr(producer.publish.reader, "Consumer", make)
+        monkeypatch.setattr(producer.publish.reader, "create_consumer", make)
         tail = Tail(properties, [topic], 1)
         found = Viewer(lambda: tail.poll(0.1), tail.__exit__, made)
     yield found

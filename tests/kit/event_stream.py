@@ -6,14 +6,11 @@ nothing of the producer but its encoder is needed.
 
 from __future__ import annotations
 
-import logging
 from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
@@ -27,6 +24,7 @@ from sandbox.skatteetaten.generate import generate_versions, trekkpliktige
 from sandbox.skatteetaten.wire import PLAIN
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.incoming import Coordinates, Incoming
+from trekkpaalegg.kafka.clients import create_admin_client, create_producer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +35,6 @@ API_URL = "http://127.0.0.1/api/trekkpaalegg/v1"
 TRANSACTION_RECORDS_MAX = 10_000
 _CALL_SECONDS_MAX = 30.0
 _SCHEMA = schemas.load("trekkpaalegg_versjon")
-_LOGGER = logging.getLogger(__name__)
 
 
 class Roughness(msgspec.Struct, frozen=True):
@@ -165,15 +162,14 @@ class EventTopics:
         self.encoders = dict.fromkeys((self.topics.versjoner, self.topics.gjeldende), event_encoder())
         if registry_url:
             self.encoders = _registered(registry_url, self.encoders)
-        self._producer = Producer(
+        self._producer = create_producer(
             {
                 "bootstrap.servers": bootstrap_servers,
                 "transactional.id": f"{prefix}-event-stream",
                 "partitioner": "murmur2_random",
                 "linger.ms": 5,
                 "queue.buffering.max.messages": 1_000_000,
-            },
-            logger=_LOGGER,
+            }
         )
         self._producer.init_transactions(_CALL_SECONDS_MAX)
 
@@ -237,7 +233,7 @@ class EventTopics:
 
 def _create_topics(bootstrap_servers: str, prefix: str, partitions: int) -> None:
     topics = Topics.of(prefix)
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=_LOGGER)
+    admin = create_admin_client({"bootstrap.servers": bootstrap_servers})
     new = [
         NewTopic(each.name, num_partitions=partitions, replication_factor=each.replication, config=each.config)
         for each in wanted_topics(prefix, partitions=partitions)

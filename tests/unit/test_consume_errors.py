@@ -71,8 +71,8 @@ def test_a_reader_without_a_group_needs_no_right_to_one() -> None:
 def test_a_password_or_certificate_is_refused_and_a_broker_that_is_not_there_is_not() -> None:
     def is_refusal(code: int, told: str) -> bool:
         reason = LastReason()
-        reason.take(KafkaError(code, told))
-        reason.take(KafkaError(own("ALL_BROKERS_DOWN")))
+        reason.record(KafkaError(code, told))
+        reason.record(KafkaError(own("ALL_BROKERS_DOWN")))
         return reason.is_refusal
 
     assert is_refusal(own("AUTHENTICATION"), "SASL authentication error")

@@ -12,7 +12,14 @@ from consumers.apply.retry import JOINED_AGAIN_SECONDS_MIN, Admission
 from consumers.cli.exit_codes import ExitCode, ending_of
 from consumers.observe.port import NullObserver
 from consumers.stream.health import CUT_OFF_SECONDS_MIN, FENCE_SECONDS_MAX, Standing
-from trekkpaalegg.errors import DisplacedError, FatalError, FencedError, MisfitError, RefusedError, RetryableError
+from trekkpaalegg.errors import (
+    DisplacedError,
+    FatalError,
+    FencedError,
+    KafkaSettingsError,
+    RefusedError,
+    RetryableError,
+)
 from trekkpaalegg.kafka.diagnosis import LastReason
 
 ALL_DOWN, PASSWORD, AWAY = (
@@ -126,11 +133,16 @@ def test_who_was_displaced_joins_again_once_a_minute(door: Door) -> None:
 
 
 def test_who_was_refused_waits_for_all_that_passes_until_let_in(door: Door) -> None:
-    for error in (RefusedError("password"), RefusedError("password"), RetryableError("away"), MisfitError("key")):
+    for error in (
+        RefusedError("password"),
+        RefusedError("password"),
+        RetryableError("away"),
+        KafkaSettingsError(["key"]),
+    ):
         door.admission.denied(error)
     assert [each.rpartition(": ")[2] for each in door.told] == ["password", "away", "key"]
     door.admission.granted()
-    for error in (RetryableError("away"), MisfitError("key")):
+    for error in (RetryableError("away"), KafkaSettingsError(["key"])):
         with pytest.raises(type(error)):
             door.admission.denied(error)
 

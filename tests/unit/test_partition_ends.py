@@ -97,7 +97,7 @@ def test_librdkafka_is_let_tell_its_reasons_and_a_refusal_ends_the_asking() -> N
     class Refused(Asked):
         def poll(self, seconds: float) -> None:
             super().poll(seconds)
-            reason.take(KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED))
+            reason.record(KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED))
 
     client = Refused(repeat(KafkaError._TRANSPORT))  # noqa: SLF001 - librdkafka's own
     with pytest.raises(KafkaException):

@@ -47,13 +47,13 @@ class Cause(NamedTuple):
 
 
 class LastReason:
-    """Keeps the last reason that librdkafka gave: the client's `error_cb` is its `take`. Any thread may look."""
+    """The last reason that librdkafka gave for a failed connection. Safe for several threads."""
 
     def __init__(self) -> None:
         self._kept: KafkaError | None = None
 
-    def take(self, error: KafkaError) -> None:
-        """What librdkafka calls."""
+    def record(self, error: KafkaError) -> None:
+        """Record an error: the client's `error_cb`."""
         if error.code() not in _UNTOLD:
             self._kept = error
 
@@ -66,8 +66,8 @@ class LastReason:
         told = kept.str()
         return kept.code() in _REFUSED or _NOT_BELIEVED in told or _ALERT.search(told) is not None
 
-    def forget(self) -> None:
-        """The connection stands."""
+    def clear(self) -> None:
+        """Forget it, as the connection is up."""
         self._kept = None
 
     def cause(self, properties: Mapping[str, str]) -> Cause | None:

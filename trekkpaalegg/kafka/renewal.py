@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
-
 from trekkpaalegg.errors import RetryableError, SettingsError
 
 if TYPE_CHECKING:
@@ -51,8 +49,6 @@ def client_made_later() -> Iterator[None]:
         yield
     except SettingsError as error:
         raise RetryableError(str(error)) from error
-    except KafkaException as error:
-        raise RetryableError(f"the Kafka settings do not hold together: {error.args[0].str()}") from error
 
 
 def _stamps(properties: Mapping[str, str]) -> list[tuple[int, int] | None]:

@@ -8,12 +8,10 @@ state. All that is written before the last transaction stands, as the lane's pro
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from producer.domain.state import NO_ORDER
 from producer.domain.undoing import Undone, hold
@@ -23,6 +21,7 @@ from producer.publish.recovery.abort import settle, transact
 from producer.publish.recovery.hanging import event_of, headers_of, identity_of, written_at
 from producer.publish.state import held_records, lane_state_of, read_lane, undone_records
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.kafka.clients import create_admin_client
 from trekkpaalegg.kafka.partitioning import lane_of
 from trekkpaalegg.kafka.renewal import client_made_later
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from confluent_kafka import Message, Producer
+    from confluent_kafka.admin import AdminClient
 
     from producer.domain.state import LaneState
     from producer.domain.undoing import Told
@@ -44,7 +44,6 @@ MARGIN_MILLISECONDS = 2000
 RECORDS_MAX = 100_000
 """So many are read of what others wrote since, in each topic: a lane that long wrote nothing is not held up by them."""
 
-_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 _log = structlog.get_logger(__name__)
 
 
@@ -94,7 +93,7 @@ class Audit:
         Raises `RetryableError` when Kafka does not answer, `RefusedError` when a topic may not be read.
         """
         with client_made_later():
-            client = AdminClient(dict(self._properties), logger=_LIBRDKAFKA_LOG)
+            client = create_admin_client(self._properties)
         try:
             window = self._window(client)
             lost = self._lost(client, window.events)

@@ -5,17 +5,19 @@ librdkafka sends a request again over a new connection when the old one is lost,
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are not in its __all__
-    AdminClient,
     ConfigResource,
     ResourceType,
 )
 
+from trekkpaalegg.errors import KafkaSettingsError
+from trekkpaalegg.kafka.clients import create_admin_client
+
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Mapping
 
 
@@ -54,9 +56,6 @@ WARNING = (
     f"the only broker hands over before it ends, and Kafka leaves out the ends of transactions meanwhile, so that "
     f"events hang until their lane is taken anew: set {HANDS_OVER}=false there, or stop the producers before it"
 )
-_LOGGER = logging.getLogger(f"{__name__}.librdkafka")
-_LOGGER.addHandler(logging.NullHandler())
-_LOGGER.propagate = False
 
 
 def lone_broker_warnings(properties: Mapping[str, str]) -> list[str]:
@@ -66,12 +65,12 @@ def lone_broker_warnings(properties: Mapping[str, str]) -> list[str]:
     """
     settings: dict[str, Any] = {**properties, "socket.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
     try:
-        client = AdminClient(settings, logger=_LOGGER)
+        client = create_admin_client(settings)
         brokers = client.list_topics(timeout=CALL_SECONDS_MAX).brokers
         if len(brokers) != 1:
             return []
         asked = ConfigResource(ResourceType.BROKER, str(next(iter(brokers))))
         found = client.describe_configs([asked], request_timeout=CALL_SECONDS_MAX)[asked].result()
-    except KafkaException:
+    except (KafkaException, KafkaSettingsError):
         return []
     return [WARNING] if HANDS_OVER in found and found[HANDS_OVER].value == "true" else []

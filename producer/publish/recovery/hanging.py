@@ -8,12 +8,10 @@ partition ends, and stand or fall with that one.
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaException
-from confluent_kafka.admin import AdminClient
 
 from producer.domain.undoing import Told
 from producer.encode.event import READ_FOR, TREKKPLIKTIG
@@ -21,6 +19,7 @@ from producer.errors import OutcomeUnknownError
 from producer.publish.port import Record
 from producer.publish.reader import CALL_SECONDS_MAX, Place, ends_of, read_stretches
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.kafka.clients import create_admin_client
 from trekkpaalegg.kafka.partitioning import lane_of
 from trekkpaalegg.kafka.renewal import client_made_later
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from confluent_kafka import Message
+    from confluent_kafka.admin import AdminClient
 
     from producer.publish.topics import Topics
 
@@ -94,7 +94,6 @@ LOOK_ANSWER_SECONDS_MAX = 1.0
 """A lane that looks does nothing else meanwhile, and while no broker answers it is in vain."""
 
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.05, 0.4
-_LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
 class Found(NamedTuple):
@@ -142,7 +141,7 @@ def find_hanging(
     lanes hides for too long what becomes of ours, `RefusedError` when a topic may not be read.
     """
     with client_made_later():
-        client = AdminClient(dict(properties), logger=_LIBRDKAFKA_LOG)
+        client = create_admin_client(properties)
     try:
         return _find(client, properties, topics, lane, answer_seconds_max)
     except KafkaException as error:

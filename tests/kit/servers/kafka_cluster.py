@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
-from confluent_kafka.admin import AdminClient
-
 from sandbox.servers.kafka import EmbeddedKafka, Place
 from sandbox.servers.server import free_port
+from trekkpaalegg.kafka.clients import create_admin_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
+    from confluent_kafka.admin import AdminClient
+
 NODES = 3
 _HEAP_MEGABYTES = 320
 _CALL_SECONDS_MAX = 30.0
 _TRANSACTION_STATE = "__transaction_state"
-_LOGGER = logging.getLogger(__name__)
-_LOGGER.addHandler(logging.NullHandler())
 
 
 class KafkaCluster:
@@ -125,7 +123,7 @@ class KafkaCluster:
         return leader if leader in self.nodes else None
 
     def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.bootstrap_servers}, logger=_LOGGER)
+        return create_admin_client({"bootstrap.servers": self.bootstrap_servers})
 
 
 def java_hash(text: str) -> int:

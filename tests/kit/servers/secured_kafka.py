@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not all of them are in its __all__
@@ -30,6 +29,7 @@ from sandbox.servers.certificates import ELSEWHERE, Certificates
 from sandbox.servers.kafka import EmbeddedKafka
 from sandbox.servers.server import LOOPBACK, free_port
 from tests.kit.waiting import until
+from trekkpaalegg.kafka.clients import create_admin_client
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,9 +49,6 @@ _PROTOCOLS: dict[Door, str] = {
 }
 _CALL_SECONDS_MAX = 30.0
 _SCRAM_ITERATIONS = 4096
-_SILENT = logging.getLogger(f"{__name__}.silent")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
 
 
 class SecuredKafka(EmbeddedKafka):
@@ -153,7 +150,7 @@ class SecuredKafka(EmbeddedKafka):
 
     def _super_user(self) -> AdminClient:
         if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self.bootstrap_servers}, logger=_SILENT)
+            self._admin = create_admin_client({"bootstrap.servers": self.bootstrap_servers})
         return self._admin
 
     @staticmethod
