@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from producer.publish.port import LanePublisher
     from producer.publish.recovery.brokers import CoordinatorLog
     from producer.settings.model import Settings
-    from producer.settings.served import Own
+    from producer.settings.served import ServedTrekkpliktige
     from producer.source.port import TrekkpaaleggSource
     from trekkpaalegg.errors import TrekkpaaleggError
     from trekkpaalegg.http import HttpServer
@@ -104,10 +104,12 @@ def group_members(settings: Settings, *, but_us: bool = False) -> int:
     return KafkaAdmin(kafka_properties(settings)).group_members(settings.application_id, but=instance_id)
 
 
-def build_source(settings: Settings, observer: Observer, own: Own, stopping: threading.Event) -> TrekkpaaleggSource:
+def build_source(
+    settings: Settings, observer: Observer, served: ServedTrekkpliktige, stopping: threading.Event
+) -> TrekkpaaleggSource:
     """The source that the settings name. Raises `SettingsError` for a key that cannot sign."""
     http = open_http_client(settings.calls_share, stopping)
-    tokens = _maskinporten_tokens(settings, http, settings.maskinporten_scopes, own.external_ref_of, observer)
+    tokens = _maskinporten_tokens(settings, http, settings.maskinporten_scopes, served.external_ref_of, observer)
     client = SkatteetatenClient(
         http,
         settings.api_url,
@@ -128,7 +130,7 @@ def build_signal_log(settings: Settings) -> SignalLog:
     return SignalLog(lambda: kafka_properties(settings), Topics.of(settings.topic_prefix).signals)
 
 
-def build_receiver(settings: Settings, own: Container[str], signals: SignalLog, observer: Observer) -> HttpServer:
+def build_receiver(settings: Settings, served: Container[str], signals: SignalLog, observer: Observer) -> HttpServer:
     """The server that Altinn calls, not yet started."""
     secret = settings.webhook_secret
     gate = Gate(
@@ -136,7 +138,7 @@ def build_receiver(settings: Settings, own: Container[str], signals: SignalLog, 
         settings.webhook_allowed_addresses,
         settings.webhook_calls_per_second,
     )
-    receiver = Receiver(gate, own, signals, observer)
+    receiver = Receiver(gate, served, signals, observer)
     return receiver_server(
         receiver, host=settings.http_host, port=settings.webhook_port or 0, proxies=settings.webhook_proxies
     )
@@ -159,10 +161,10 @@ def build_event_feed(settings: Settings, http: httpx.Client, external_ref_of: Ca
     return AltinnEventFeed(build_altinn_client(settings, http, external_ref_of))
 
 
-def build_pull(settings: Settings, own: Own, stopping: threading.Event) -> PullParts:
+def build_pull(settings: Settings, served: ServedTrekkpliktige, stopping: threading.Event) -> PullParts:
     """What the lanes ask Altinn by, with connections and threads of its own. Raises as `build_source`."""
     http = open_http_client(settings.max_concurrent_calls, stopping)
-    feed = build_event_feed(settings, http, own.external_ref_of)
+    feed = build_event_feed(settings, http, served.external_ref_of)
     pool = ThreadPoolExecutor(settings.max_concurrent_calls, thread_name_prefix="pull")
     return PullParts(feed, pool, settings.pull_interval_seconds)
 

@@ -17,10 +17,10 @@ from producer.group.worker import ALONE_TRIES_MAX, TIMES, Worker
 from producer.lane.calls import CallPool
 from producer.lane.lane import Lane
 from producer.lane.parts import LaneParts
-from producer.lane.priority import GivingWay
+from producer.lane.priority import TransactionPriority
 from producer.lane.reading import LaneOptions
 from producer.lane.schedule import ErrandSchedule, RoundSchedule, Schedule
-from producer.settings.served import Everyone, Own, TrekkpliktigeList
+from producer.settings.served import AllTrekkpliktige, ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.port import Unread
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.kafka.renewal import client_made_later
@@ -106,16 +106,16 @@ class Service:
         self._once = once
         self._errand = errand
         self._build_publisher = build_publisher
-        self._own: Own | None = None
+        self._served: ServedTrekkpliktige | None = None
         self._source: TrekkpaaleggSource = Unread()
         if errand is None or errand:
-            self._own = Own(TrekkpliktigeList(settings, _log.warning))
-            self._source = bootstrap.build_source(settings, observer, self._own, stopping)
+            self._served = ServedTrekkpliktige(TrekkpliktigeList(settings, _log.warning))
+            self._source = bootstrap.build_source(settings, observer, self._served, stopping)
         self._pull: PullParts | None = None
-        if settings.pulls and self._own is not None and not self._is_command:
-            self._pull = bootstrap.build_pull(settings, self._own, stopping)
-        self._giving_way = GivingWay()
-        self._pool = CallPool(settings.calls_share, self._giving_way.bulk_calls_max)
+        if settings.pulls and self._served is not None and not self._is_command:
+            self._pull = bootstrap.build_pull(settings, self._served, stopping)
+        self._priority = TransactionPriority()
+        self._pool = CallPool(settings.calls_share, self._priority.bulk_calls_max)
         self._lanes: dict[int, Lane] = {}
         self._reasons: dict[int, str | None] = {}
         self._kafka_trouble: str | None = None
@@ -129,7 +129,7 @@ class Service:
             stopping,
         )
         self._options = LaneOptions(
-            own=self._own if self._own is not None else Everyone(),
+            served=self._served if self._served is not None else AllTrekkpliktige(),
             overlap_sekvensnummer=settings.overlap_sekvensnummer,
             reconcile_interval_seconds=settings.reconcile_interval_seconds,
             now=bootstrap.now_microseconds,
@@ -137,9 +137,9 @@ class Service:
         self.rounds: dict[int, RoundSchedule] = {}
 
     @property
-    def own(self) -> Container[str]:
+    def served(self) -> Container[str]:
         """The trekkpliktige that are served now."""
-        return self._options.own
+        return self._options.served
 
     def run(self) -> None:
         """Run until told to stop, or until the round is done. Raises what `Worker.run` raises."""
@@ -190,12 +190,12 @@ class Service:
         waiting = [f"lane {lane}: {reason}" for lane, reason in worker.waiting_lanes().items()]
         self._watch.ready("lanes", "; ".join(waiting) or None)
         now = time.monotonic()
-        if self._own is None or self._is_command or now - self._list_looked_at < LIST_INTERVAL_SECONDS:
+        if self._served is None or self._is_command or now - self._list_looked_at < LIST_INTERVAL_SECONDS:
             return
         self._list_looked_at = now
-        if self._own.refresh():
+        if self._served.refresh():
             for number, lane in self._lanes.items():
-                lane.set_trekkpliktige(self._own.in_lane(number, lanes))
+                lane.set_trekkpliktige(self._served.in_lane(number, lanes))
 
     def _tell_kafka(self, trouble: str | None) -> None:
         if trouble == self._kafka_trouble:
@@ -242,7 +242,7 @@ class Service:
         """A lane, not yet taken."""
         found, records = self._surroundings()
         schedule: Schedule
-        served = self._own.in_lane(number, found.lanes) if self._own is not None else []
+        served = self._served.in_lane(number, found.lanes) if self._served is not None else []
         if self._once:
             schedule = self.rounds[number] = RoundSchedule(random.random)
         elif self._errand is not None:
@@ -254,7 +254,7 @@ class Service:
         publisher = self._build_publisher(self._settings, found, number, membership, self._observer)
         understand = bootstrap.build_quarantined(self._settings, self._source).understand
         given = (self._source, self._pool, publisher, records, schedule, self._observer)
-        parts = LaneParts(*given, self._giving_way, self._pull, understand)
+        parts = LaneParts(*given, self._priority, self._pull, understand)
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))
         lane = self._lanes[number] = Lane(number, parts, options, watch)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from producer import bootstrap
-from producer.cli.requests import ask, new_wish, refuse_others, require_numbers
+from producer.cli.requests import ask, new_request, refuse_others, require_numbers
 from producer.domain.requests import FORGET, SET
 from producer.publish.state import read_lane_state
 from producer.publish.topics import Topics
@@ -55,7 +55,7 @@ def _row(trekkpliktig: str, lane: int, state: TrekkpliktigState) -> dict[str, ob
         "orders": len(state),
         "versions_missing": sum(last - first + 1 for _, first, last in state.missing()),
         "suspended_at": _instant(position.suspended_at),
-        "wishes": ", ".join(wish.kind for wish in position.wishes),
+        "requests": ", ".join(request.kind for request in position.requests),
     }
 
 
@@ -66,14 +66,14 @@ def _instant(microseconds: int | None) -> str | None:
 def set_position(settings: Settings, output: Output, trekkpliktig: str, position: int) -> None:
     """Make the next reading begin at this sekvensnummer. What was published is still known, so nothing comes twice."""
     require_numbers([trekkpliktig])
-    refuse_others(ask(settings, output, new_wish(SET, position), [trekkpliktig]))
+    refuse_others(ask(settings, output, new_request(SET, position), [trekkpliktig]))
     output.line(f"{trekkpliktig}: the position is {position}")
 
 
 def forget_position(settings: Settings, output: Output, trekkpliktig: str) -> None:
     """Drop all that is known of a trekkpliktig: every version of its orders will be published anew."""
     require_numbers([trekkpliktig])
-    answers = ask(settings, output, new_wish(FORGET), [trekkpliktig])
-    refuse_others(answers)
-    orders = answers[trekkpliktig].wish.orders_read
+    results = ask(settings, output, new_request(FORGET), [trekkpliktig])
+    refuse_others(results)
+    orders = results[trekkpliktig].request.orders_read
     output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all will be published anew")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from producer import bootstrap
-from producer.cli.requests import ask, new_wish
+from producer.cli.requests import ask, new_request
 from producer.domain.requests import RELEASE
 from producer.publish.quarantine_log import read_one, read_quarantine
 from producer.publish.topics import Topics
@@ -70,11 +70,11 @@ def release_quarantine(settings: Settings, output: Output, record_id: str, *, co
     still cannot be understood, when there is nothing to publish, and when versions before it cannot be fetched now.
     """
     record = _read(settings, record_id)
-    wish = new_wish(RELEASE, record=record.id, correction=correction)
-    answer = ask(settings, output, wish, [record.trekkpliktig])[record.trekkpliktig]
-    if answer.outcome != "done":
-        raise FatalError(f"{record.id} is not released: {answer.detail}")
-    output.line(f"{record.id} released; published: {answer.detail or 'nothing: it was left to another lane'}")
+    request = new_request(RELEASE, record=record.id, correction=correction)
+    result = ask(settings, output, request, [record.trekkpliktig])[record.trekkpliktig]
+    if result.outcome != "done":
+        raise FatalError(f"{record.id} is not released: {result.detail}")
+    output.line(f"{record.id} released; published: {result.detail or 'nothing: it was left to another lane'}")
 
 
 def _read(settings: Settings, record_id: str) -> QuarantinedRecord:

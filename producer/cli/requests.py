@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Self
 
 from producer import bootstrap
 from producer.cli.output import STOP_SECONDS_MAX, progress_bar
-from producer.domain.requests import ASKING_THE_SOURCE, SUSPEND, Wish
-from producer.encode.signal import encode_wish
-from producer.encode.state import decode_answers, decode_trekkpliktig_position
+from producer.domain.requests import NEED_THE_SOURCE, SUSPEND, OperatorRequest
+from producer.encode.signal import encode_request
+from producer.encode.state import decode_results, decode_trekkpliktig_position
 from producer.observe.port import NullObserver
 from producer.publish.reader import Tail
 from producer.publish.signal_log import SignalLog
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from producer.cli.output import Output
-    from producer.domain.requests import Answer
+    from producer.domain.requests import RequestResult
     from producer.settings.model import Settings
 
 
@@ -39,31 +39,33 @@ TOLD_SECONDS = 30.0
 _NUMBER = re.compile(r"[0-9]{9}", re.ASCII)
 
 
-def new_wish(kind: str, position: int | None = None, *, record: str | None = None, correction: bool = False) -> Wish:
-    """A wish under an id of its own."""
+def new_request(
+    kind: str, position: int | None = None, *, record: str | None = None, correction: bool = False
+) -> OperatorRequest:
+    """A request under an id of its own."""
     asked_at = bootstrap.now_microseconds()
-    return Wish(uuid.uuid4().hex, kind, asked_at, position, record=record, correction=correction)
+    return OperatorRequest(uuid.uuid4().hex, kind, asked_at, position, record=record, correction=correction)
 
 
 def ask(
     settings: Settings,
     output: Output,
-    wish: Wish,
+    request: OperatorRequest,
     trekkpliktige: Iterable[str],
     watch: Callable[[], None] = lambda: None,
-) -> dict[str, Answer]:
-    """Have the wish done for each trekkpliktig, and wait for the answers; `watch` is called at every turn.
+) -> dict[str, RequestResult]:
+    """Have the request done for each trekkpliktig, and wait for the results; `watch` is called at every turn.
 
     The workers that run do it. Where none runs, this process takes the lanes itself and does what was asked, and that
-    alone. A wish outlives whoever asked: it is a signal until it stands in `…-positions`, and then until it is done.
+    alone. A request outlives whoever asked: it is a signal until it stands in `…-positions`, and then until it is done.
     """
     found = bootstrap.find_cluster(settings)
     topics, properties = Topics.of(settings.topic_prefix), kafka_properties(settings)
     with Tail(properties, [topics.positions], found.lanes) as tail, progress_bar() as progress:
-        waiting = _Waiting(wish, trekkpliktige, progress)
-        with _Errand(settings, frozenset(waiting.left) if wish.kind in ASKING_THE_SOURCE else frozenset()) as errand:
+        waiting = _Waiting(request, trekkpliktige, progress)
+        with _Errand(settings, frozenset(waiting.left) if request.kind in NEED_THE_SOURCE else frozenset()) as errand:
             with SignalLog(lambda: properties, topics.signals) as signals:
-                signals.store((each, encode_wish(wish)) for each in sorted(waiting.left))
+                signals.store((each, encode_request(request)) for each in sorted(waiting.left))
             told_at = time.monotonic()
             while waiting.left:
                 errand.see_to()
@@ -76,7 +78,7 @@ def ask(
                 elif time.monotonic() - told_at > TOLD_SECONDS:
                     told_at = time.monotonic()
                     output.note(f"{len(waiting.left)} of {waiting.total} trekkpliktige still to come")
-    return waiting.answers
+    return waiting.results
 
 
 def require_numbers(names: Iterable[str]) -> None:
@@ -86,22 +88,22 @@ def require_numbers(names: Iterable[str]) -> None:
         raise SettingsError([f"{wrong} given as organisation number is not one: it has 9 digits"])
 
 
-def refuse_others(answers: dict[str, Answer]) -> None:
+def refuse_others(results: dict[str, RequestResult]) -> None:
     """Raise `FatalError` that names those for which it was not done."""
-    failed = {name: answer for name, answer in answers.items() if answer.outcome != "done"}
+    failed = {name: result for name, result in results.items() if result.outcome != "done"}
     if failed:
-        name, answer = next(iter(failed.items()))
-        raise FatalError(f"{len(failed)} of {len(answers)} were not done; the first, {name}: {answer.detail}")
+        name, result = next(iter(failed.items()))
+        raise FatalError(f"{len(failed)} of {len(results)} were not done; the first, {name}: {result.detail}")
 
 
 class _Waiting:
-    """What is known of the wishes on their way."""
+    """What is known of the requests on their way."""
 
-    def __init__(self, wish: Wish, trekkpliktige: Iterable[str], progress: Progress) -> None:
+    def __init__(self, request: OperatorRequest, trekkpliktige: Iterable[str], progress: Progress) -> None:
         self.left = set(trekkpliktige)
         self.total = len(self.left)
-        self.answers: dict[str, Answer] = {}
-        self._wish = wish
+        self.results: dict[str, RequestResult] = {}
+        self._request = request
         self._versions: dict[str, int] = {}
         self._versions_total = 0
         self._progress = progress
@@ -112,14 +114,14 @@ class _Waiting:
         trekkpliktig, value = (message.key() or b"").decode(errors="replace"), message.value()
         if trekkpliktig not in self.left or value is None:
             return
-        for wish in decode_trekkpliktig_position(value).wishes:
-            if wish.id == self._wish.id:
-                self._count(trekkpliktig, wish.published)
-        for answer in decode_answers(value):
-            if answer.wish.id == self._wish.id:
+        for request in decode_trekkpliktig_position(value).requests:
+            if request.id == self._request.id:
+                self._count(trekkpliktig, request.published)
+        for result in decode_results(value):
+            if result.request.id == self._request.id:
                 self.left.discard(trekkpliktig)
-                self.answers[trekkpliktig] = answer
-                self._count(trekkpliktig, answer.wish.published)
+                self.results[trekkpliktig] = result
+                self._count(trekkpliktig, result.request.published)
                 self._progress.advance(self._task)
 
     def _count(self, trekkpliktig: str, versions: int) -> None:
@@ -173,13 +175,13 @@ ALL = "all"
 def change_suspension(settings: Settings, output: Output, kind: str, trekkpliktige: list[str]) -> None:
     """Suspend or resume those named; `all` are all of the settings. Raises `FatalError` unless done for every one."""
     wanted = _named(settings, output, trekkpliktige)
-    answers = ask(settings, output, new_wish(kind), wanted)
+    results = ask(settings, output, new_request(kind), wanted)
     word = "suspended" if kind == SUSPEND else "resumed"
     if output.as_json:
-        output.json({name: {"outcome": each.outcome, "detail": each.detail} for name, each in sorted(answers.items())})
+        output.json({name: {"outcome": each.outcome, "detail": each.detail} for name, each in sorted(results.items())})
     else:
-        output.line(f"{sum(each.outcome == 'done' for each in answers.values())} trekkpliktige {word}")
-    refuse_others(answers)
+        output.line(f"{sum(each.outcome == 'done' for each in results.values())} trekkpliktige {word}")
+    refuse_others(results)
 
 
 def _named(settings: Settings, output: Output, trekkpliktige: list[str]) -> set[str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from producer import bootstrap
 from producer.cli.output import progress_bar, run_interruptible
-from producer.cli.requests import ask, new_wish
+from producer.cli.requests import ask, new_request
 from producer.domain.requests import BACKFILL, RECONCILE
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
@@ -18,7 +18,7 @@ from producer.publish.reader import Tail
 from producer.publish.topics import Topics
 from producer.service import NullWatch, Service
 from producer.settings.kafka import kafka_properties
-from producer.settings.served import Own, TrekkpliktigeList
+from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from producer.cli.output import Output
     from producer.detect.decisions import Detection
-    from producer.domain.requests import Answer
+    from producer.domain.requests import RequestResult
     from producer.settings.model import Settings
 
 
@@ -67,7 +67,7 @@ class Journal(NullObserver):
 
 def run_once(settings: Settings, output: Output) -> None:
     """One round over all trekkpliktige. Raises `FatalError` unless every one was read to its end."""
-    total = len(Own(TrekkpliktigeList(settings, output.note)))
+    total = len(ServedTrekkpliktige(TrekkpliktigeList(settings, output.note)))
     with progress_bar() as progress:
         journal = Journal(progress, total)
         stopping = threading.Event()
@@ -119,12 +119,12 @@ _COLUMNS = ("trekkpliktig", "trekkid", "trekkversjon", "difference")
 
 def run_backfill(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
     """Read all, or those named, from 0 and publish what is missing. Raises `FatalError` unless read to their end."""
-    own = Own(TrekkpliktigeList(settings, output.note))
-    unknown = sum(name not in own for name in trekkpliktige)
+    served = ServedTrekkpliktige(TrekkpliktigeList(settings, output.note))
+    unknown = sum(name not in served for name in trekkpliktige)
     if unknown:
         raise SettingsError([f"--trekkpliktig: {unknown} given is not among the trekkpliktige of the settings"])
-    wanted = frozenset(trekkpliktige) or frozenset(own)
-    _tell(output, ask(settings, output, new_wish(BACKFILL), wanted))
+    wanted = frozenset(trekkpliktige) or frozenset(served)
+    _tell(output, ask(settings, output, new_request(BACKFILL), wanted))
 
 
 def run_reconcile(settings: Settings, output: Output) -> None:
@@ -132,7 +132,7 @@ def run_reconcile(settings: Settings, output: Output) -> None:
 
     Raises as `run_backfill`.
     """
-    wanted = frozenset(Own(TrekkpliktigeList(settings, output.note)))
+    wanted = frozenset(ServedTrekkpliktige(TrekkpliktigeList(settings, output.note)))
     topics = Topics.of(settings.topic_prefix)
     found = bootstrap.find_cluster(settings)
     watched = (topics.versjoner, topics.quarantine)
@@ -143,11 +143,11 @@ def run_reconcile(settings: Settings, output: Output) -> None:
             if len(differences) < DIFFERENCES_SHOWN_MAX:
                 differences.extend(_differences(tail.poll(wait_seconds), topics.quarantine))
 
-        answers = ask(settings, output, new_wish(RECONCILE), wanted, watch)
+        results = ask(settings, output, new_request(RECONCILE), wanted, watch)
         ends, deadline = tail.ends(watched), time.monotonic() + ENDS_SECONDS_MAX
         while not tail.has_reached(ends) and time.monotonic() < deadline:
             watch(0.1)
-    _tell(output, answers, _compared(differences))
+    _tell(output, results, _compared(differences))
 
 
 def _differences(messages: Iterable[Message], quarantine: str) -> Iterator[dict[str, object]]:
@@ -181,15 +181,17 @@ def _compared(differences: list[dict[str, object]]) -> list[dict[str, object]]:
     return [{name: value for name, value in each.items() if name != _ORIGIN} for each in kept]
 
 
-def _tell(output: Output, answers: dict[str, Answer], differences: list[dict[str, object]] | None = None) -> None:
-    failed = {name: each.detail for name, each in sorted(answers.items()) if each.outcome != "done"}
+def _tell(
+    output: Output, results: dict[str, RequestResult], differences: list[dict[str, object]] | None = None
+) -> None:
+    failed = {name: each.detail for name, each in sorted(results.items()) if each.outcome != "done"}
     counts = {
-        "trekkpliktige": len(answers),
-        "read_to_end": len(answers) - len(failed),
-        "published": sum(each.wish.published for each in answers.values()),
-        "quarantined": sum(each.wish.quarantined for each in answers.values()),
-        "known_but_not_listed": sum(each.vanished for each in answers.values()),
-        "positions_lowered": sum(each.position_lowered for each in answers.values()),
+        "trekkpliktige": len(results),
+        "read_to_end": len(results) - len(failed),
+        "published": sum(each.request.published for each in results.values()),
+        "quarantined": sum(each.request.quarantined for each in results.values()),
+        "known_but_not_listed": sum(each.vanished for each in results.values()),
+        "positions_lowered": sum(each.position_lowered for each in results.values()),
     }
     if differences and not output.as_json:
         table = Table(*_COLUMNS)

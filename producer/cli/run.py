@@ -84,21 +84,21 @@ def run_service(settings: Settings) -> ExitCode:
     with HealthServer(health, observer.exposition, host=host, port=port, setting="TREKKPAALEGG_HTTP_PORT") as server:
         _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
         service = Service(settings, observer, Pulse(health), stopping)
-        with _receiving(settings, service.own, observer):
+        with _receiving(settings, service.served, observer):
             run_interruptible(service.run, stopping)
     _log.info("stopped")
     return ExitCode.DONE
 
 
 @contextmanager
-def _receiving(settings: Settings, own: Container[str], observer: Observer) -> Iterator[None]:
+def _receiving(settings: Settings, served: Container[str], observer: Observer) -> Iterator[None]:
     """Take calls that tell of changes, where the settings want it. Raises `SettingsError` when the port is taken."""
     if not settings.receives:
         yield
         return
     with (
         bootstrap.build_signal_log(settings) as signals,
-        bootstrap.build_receiver(settings, own, signals, observer) as server,
+        bootstrap.build_receiver(settings, served, signals, observer) as server,
     ):
         _log.info("receiving notifications", webhook_port=server.port)
         yield

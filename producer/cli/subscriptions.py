@@ -22,7 +22,7 @@ from producer.publish.state import read_lane_state
 from producer.publish.topics import Topics
 from producer.retry import call_retries
 from producer.settings.kafka import kafka_properties
-from producer.settings.served import Own, TrekkpliktigeList
+from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.http import open_http_client
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, TrekkpaaleggError
 from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS
@@ -143,62 +143,62 @@ def apply_subscriptions(
 
     Raises `FatalError` that names those for whom it could not be done; all others are served.
     """
-    own = Own(TrekkpliktigeList(settings, output.note))
-    names = _chosen(own, trekkpliktige)
+    served = ServedTrekkpliktige(TrekkpliktigeList(settings, output.note))
+    names = _chosen(served, trekkpliktige)
 
     def work(keeper: SubscriptionKeeper, many: Many) -> Results:
         results = many.each("subscriptions", names, keeper.apply)
         _await_validation(keeper, many, results, wait_seconds)
         if prune:
-            results |= many.each("former trekkpliktige", _former(settings, own), keeper.remove)
+            results |= many.each("former trekkpliktige", _former(settings, served), keeper.remove)
         return results
 
-    _run(settings, output, own, work, must_be_valid=True)
+    _run(settings, output, served, work, must_be_valid=True)
 
 
 def list_subscriptions(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
     """Show what stands for each. Raises as `apply_subscriptions`, save for what is not validated."""
-    own = Own(TrekkpliktigeList(settings, output.note))
-    names = _chosen(own, trekkpliktige)
-    _run(settings, output, own, lambda keeper, many: many.each("subscriptions", names, keeper.found))
+    served = ServedTrekkpliktige(TrekkpliktigeList(settings, output.note))
+    names = _chosen(served, trekkpliktige)
+    _run(settings, output, served, lambda keeper, many: many.each("subscriptions", names, keeper.found))
 
 
 def delete_subscriptions(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
     """Remove those of all in the list, or of those named, who need not be in it. Raises as `list_subscriptions`."""
-    own = Own(TrekkpliktigeList(settings, output.note))
+    served = ServedTrekkpliktige(TrekkpliktigeList(settings, output.note))
     wrong = [name for name in trekkpliktige if not (name.isascii() and name.isdigit() and _has_nine(name))]
     if wrong:
         raise SettingsError([f"--trekkpliktig: {len(wrong)} of those given are no organisation numbers of nine digits"])
-    names = trekkpliktige or list(own)
-    _run(settings, output, own, lambda keeper, many: many.each("subscriptions", names, keeper.remove))
+    names = trekkpliktige or list(served)
+    _run(settings, output, served, lambda keeper, many: many.each("subscriptions", names, keeper.remove))
 
 
 def _has_nine(name: str) -> bool:
     return len(name) == ORGANISASJONSNUMMER_DIGITS
 
 
-def _chosen(own: Own, trekkpliktige: list[str]) -> list[str]:
-    unknown = [name for name in trekkpliktige if name not in own]
+def _chosen(served: ServedTrekkpliktige, trekkpliktige: list[str]) -> list[str]:
+    unknown = [name for name in trekkpliktige if name not in served]
     if unknown:
         raise SettingsError(
             [f"--trekkpliktig {name}: is not among the trekkpliktige of the settings" for name in unknown]
         )
-    return trekkpliktige or list(own)
+    return trekkpliktige or list(served)
 
 
-def _former(settings: Settings, own: Own) -> list[str]:
+def _former(settings: Settings, served: ServedTrekkpliktige) -> list[str]:
     """Those of whom something was published once, and who are no longer in the list: what is known stands in Kafka."""
     found = bootstrap.find_cluster(settings)
     positions = Topics.of(settings.topic_prefix).positions
     properties = kafka_properties(settings)
     known = [name for lane in range(found.lanes) for name, _ in read_lane_state(properties, positions, lane)]
-    return sorted(name for name in known if name not in own)
+    return sorted(name for name in known if name not in served)
 
 
 def _run(
     settings: Settings,
     output: Output,
-    own: Own,
+    served: ServedTrekkpliktige,
     work: Callable[[SubscriptionKeeper, Many], Results],
     *,
     must_be_valid: bool = False,
@@ -206,7 +206,7 @@ def _run(
     stopping = threading.Event()
     results: Results = {}
     with open_http_client(settings.max_concurrent_calls, stopping) as http:
-        keeper = bootstrap.build_subscription_keeper(settings, http, own.external_ref_of)
+        keeper = bootstrap.build_subscription_keeper(settings, http, served.external_ref_of)
         many = Many(settings.max_concurrent_calls, stopping)
 
         def body() -> None:

@@ -77,16 +77,16 @@ class Following:
     """Orders that have gone from the list, each followed by number until nothing more comes of it.
 
     `elements` are what came. `moved` are the orders (trekkid) that belong to another by now, who may have published
-    newer versions already, so that what came here is late: one of `own` is named by the next version, or the last one
-    that we may see still runs, and yet the list lacks it. One that has ended may just be no longer listed.
+    newer versions already, so that what came here is late: the next version names one of `served`, or the last one that
+    we may see still runs, and yet the list lacks it. One that has ended may just be no longer listed.
     """
 
-    def __init__(self, first: list[tuple[str, int]], trekkpliktig: str, own: Container[str]) -> None:
+    def __init__(self, first: list[tuple[str, int]], trekkpliktig: str, served: Container[str]) -> None:
         self.elements: list[Element] = []
         self.moved: set[str] = set()
         self._wanted = first
         self._trekkpliktig = trekkpliktig
-        self._own = own
+        self._served = served
 
     def next_wanted(self) -> list[tuple[str, int]]:
         """The versions to ask for now, which then count as asked for; none when all have been followed to the end."""
@@ -100,7 +100,7 @@ class Following:
             # Whether the order has moved is not known now: all of it comes at the next full reading.
             self.elements = [each for each in self.elements if each.trekkid != trekkid]
             self.moved.discard(trekkid)
-        elif isinstance(fetched, Trekkpaalegg) and is_left(fetched, self._trekkpliktig, self._own):
+        elif isinstance(fetched, Trekkpaalegg) and is_left(fetched, self._trekkpliktig, self._served):
             self.moved.add(trekkid)
         elif isinstance(fetched, Trekkpaalegg | Rejected):
             self.elements.append(fetched)

@@ -16,13 +16,13 @@ VERSION_JUMP_MAX = 1000
 class Context(msgspec.Struct, frozen=True):
     """What holds for a whole detection.
 
-    `own` are all trekkpliktige that this application serves, `now` is in microseconds since 1970. `moves_position`
+    `served` are all trekkpliktige that this application serves, `now` is in microseconds since 1970. `moves_position`
     is false for elements that were not read in the order of their sekvensnummer. `moved` are orders (trekkid) that now
-    belong to another of `own`, whose newest version must stay the newest.
+    belong to another of `served`, whose newest version must stay the newest.
     """
 
     trekkpliktig: str
-    own: Container[str]
+    served: Container[str]
     origin: Origin
     now: int
     moves_position: bool = True
@@ -67,9 +67,9 @@ def order_key(element: Element) -> bytes:
     return element.trekkid.encode()
 
 
-def is_left(element: Element, trekkpliktig: str, own: Container[str]) -> bool:
+def is_left(element: Element, trekkpliktig: str, served: Container[str]) -> bool:
     """Whether this element, read for `trekkpliktig`, names another of ours, whose lane publishes it."""
-    return isinstance(element, Trekkpaalegg) and element.trekkpliktig != trekkpliktig and element.trekkpliktig in own
+    return isinstance(element, Trekkpaalegg) and element.trekkpliktig != trekkpliktig and element.trekkpliktig in served
 
 
 def correct(order: OrderState, element: Trekkpaalegg, origin: Origin) -> tuple[Publication, OrderState]:

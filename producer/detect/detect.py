@@ -104,7 +104,7 @@ class _Detector:
         """One that names another trekkpliktig of ours is left to the lane of that one."""
         if trekkpaalegg.trekkpliktig == self._context.trekkpliktig:
             return True
-        if is_left(trekkpaalegg, self._context.trekkpliktig, self._context.own):
+        if is_left(trekkpaalegg, self._context.trekkpliktig, self._context.served):
             self.found.tally.foreign_left += 1
             return False
         self.found.tally.foreign_published += 1

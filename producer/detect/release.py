@@ -40,7 +40,7 @@ def release(
     key = order_key(element)
     order = state.order(key)
     context = msgspec.structs.replace(context, origin=Origin.RELEASE, moves_position=False)
-    if element.trekkpliktig != context.trekkpliktig and element.trekkpliktig in context.own:
+    if element.trekkpliktig != context.trekkpliktig and element.trekkpliktig in context.served:
         return Detection(state.position.position)
     ahead = element.trekkversjon - order.trekkversjon
     if ahead > 0 or order.is_missing(element.trekkversjon):

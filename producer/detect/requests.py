@@ -6,90 +6,94 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from producer.domain.requests import FORGET, READINGS, RESUME, SET, SUSPEND, Answer
+from producer.domain.requests import FORGET, READINGS, RESUME, SET, SUSPEND, RequestResult
 from producer.domain.state import TrekkpliktigPosition
 
 if TYPE_CHECKING:
-    from producer.domain.requests import Wish
+    from producer.domain.requests import OperatorRequest
 
-WISHES_MAX = 32
+REQUESTS_WAITING_MAX = 32
 """So many may wait for one trekkpliktig; they share a reading, so a person never comes near."""
 
 
-class Granted(msgspec.Struct, frozen=True):
-    """What a wish leads to: `interrupts` breaks off a reading under way, `forgets` drops all orders."""
+class RequestDecision(msgspec.Struct, frozen=True):
+    """What a request leads to: `interrupts` breaks off a reading under way, `forgets` drops all orders."""
 
     position: TrekkpliktigPosition
-    answers: tuple[Answer, ...] = ()
+    results: tuple[RequestResult, ...] = ()
     interrupts: bool = False
     forgets: bool = False
 
 
-def grant(wish: Wish, position: TrekkpliktigPosition, orders: int, now: int, *, is_ours: bool) -> Granted:
-    """Decide on one wish for a trekkpliktig of which so many orders are known.
+def decide_request(
+    request: OperatorRequest, position: TrekkpliktigPosition, orders: int, now: int, *, is_served: bool
+) -> RequestDecision:
+    """Decide on one request for a trekkpliktig of which so many orders are known.
 
-    The same wish may come twice: the second time changes nothing, and is answered too.
+    The same request may come twice: the second time changes nothing, and is answered too.
     """
-    if wish.kind in READINGS:
-        return _grant_reading(wish, position, is_ours=is_ours)
-    done = (Answer(wish, "done"),)
+    if request.kind in READINGS:
+        return _decide_reading(request, position, is_served=is_served)
+    done = (RequestResult(request, "done"),)
     replace = msgspec.structs.replace
-    if wish.kind == SUSPEND:
+    if request.kind == SUSPEND:
         why = "it was suspended by an operator meanwhile"
-        given_up = tuple([Answer(each, "failed", why) for each in position.wishes])
+        given_up = tuple([RequestResult(each, "failed", why) for each in position.requests])
         since = now if position.suspended_at is None else position.suspended_at
-        return Granted(replace(position, suspended_at=since, wishes=()), given_up + done, interrupts=True)
-    if wish.kind == RESUME:
-        return Granted(replace(position, suspended_at=None), done)
-    if wish.kind == SET:
-        return Granted(replace(position, position=wish.position or 0), done, interrupts=True)
-    if wish.kind == FORGET and position.forgotten_by == wish.id:
-        return Granted(position, done)
-    forgotten = TrekkpliktigPosition(suspended_at=position.suspended_at, forgotten_by=wish.id, wishes=position.wishes)
-    done = (Answer(replace(wish, orders_read=orders), "done"),)
-    return Granted(forgotten, done, interrupts=True, forgets=True)
+        return RequestDecision(replace(position, suspended_at=since, requests=()), given_up + done, interrupts=True)
+    if request.kind == RESUME:
+        return RequestDecision(replace(position, suspended_at=None), done)
+    if request.kind == SET:
+        return RequestDecision(replace(position, position=request.position or 0), done, interrupts=True)
+    if request.kind == FORGET and position.forgotten_by == request.id:
+        return RequestDecision(position, done)
+    forgotten = TrekkpliktigPosition(
+        suspended_at=position.suspended_at, forgotten_by=request.id, requests=position.requests
+    )
+    done = (RequestResult(replace(request, orders_read=orders), "done"),)
+    return RequestDecision(forgotten, done, interrupts=True, forgets=True)
 
 
-def _grant_reading(wish: Wish, position: TrekkpliktigPosition, *, is_ours: bool) -> Granted:
-    if not is_ours:
+def _decide_reading(request: OperatorRequest, position: TrekkpliktigPosition, *, is_served: bool) -> RequestDecision:
+    if not is_served:
         refusal = "it is not among the trekkpliktige that the service reads for"
     elif position.suspended_at is not None:
         refusal = "it is suspended by an operator: resume it first"
-    elif len(position.wishes) >= WISHES_MAX:
-        refusal = f"{WISHES_MAX} wishes wait for it already"
+    elif len(position.requests) >= REQUESTS_WAITING_MAX:
+        refusal = f"{REQUESTS_WAITING_MAX} requests are waiting for it already"
     else:
         refusal = ""
     if refusal:
-        return Granted(position, (Answer(wish, "refused", refusal),))
-    if any(each.id == wish.id for each in position.wishes):
-        return Granted(position)
-    return Granted(msgspec.structs.replace(position, wishes=(*position.wishes, wish)))
+        return RequestDecision(position, (RequestResult(request, "refused", refusal),))
+    if any(each.id == request.id for each in position.requests):
+        return RequestDecision(position)
+    return RequestDecision(msgspec.structs.replace(position, requests=(*position.requests, request)))
 
 
 def with_progress(
-    position: TrekkpliktigPosition, granted: frozenset[str], orders_read: int, published: int, quarantined: int
+    position: TrekkpliktigPosition, ids: frozenset[str], orders_read: int, published: int, quarantined: int
 ) -> TrekkpliktigPosition:
-    """The figures of those wishes whose ids are in `granted`, moved on by a chunk of the reading that is theirs."""
+    """The figures of those requests whose ids are in `ids`, moved on by a chunk of the reading that is theirs."""
     return msgspec.structs.replace(
         position,
-        wishes=tuple(
+        requests=tuple(
             [
                 msgspec.structs.replace(
-                    wish,
+                    request,
                     orders_read=orders_read,
-                    published=wish.published + published,
-                    quarantined=wish.quarantined + quarantined,
+                    published=request.published + published,
+                    quarantined=request.quarantined + quarantined,
                 )
-                if wish.id in granted
-                else wish
-                for wish in position.wishes
+                if request.id in ids
+                else request
+                for request in position.requests
             ]
         ),
     )
 
 
-def without(position: TrekkpliktigPosition, ids: frozenset[str]) -> tuple[TrekkpliktigPosition, list[Wish]]:
-    """The position without these wishes, and the wishes that it had of them."""
-    gone = [wish for wish in position.wishes if wish.id in ids]
-    left = tuple([wish for wish in position.wishes if wish.id not in ids])
-    return msgspec.structs.replace(position, wishes=left), gone
+def without(position: TrekkpliktigPosition, ids: frozenset[str]) -> tuple[TrekkpliktigPosition, list[OperatorRequest]]:
+    """The position without these requests, and the requests that it had of them."""
+    gone = [request for request in position.requests if request.id in ids]
+    left = tuple([request for request in position.requests if request.id not in ids])
+    return msgspec.structs.replace(position, requests=left), gone

@@ -18,13 +18,13 @@ KINDS: Final = frozenset({BACKFILL, RECONCILE, SUSPEND, RESUME, SET, FORGET, REL
 READINGS: Final = frozenset({BACKFILL, RECONCILE})
 """Kinds that are done by reading everything again; a release needs the quarantine, all others are done at once."""
 
-ASKING_THE_SOURCE: Final = READINGS | {RELEASE}
+NEED_THE_SOURCE: Final = READINGS | {RELEASE}
 
 Outcome = Literal["done", "failed", "refused"]
 
 
-class Wish(msgspec.Struct, frozen=True, gc=False):
-    """One wish. `asked_at` is in microseconds, `position` is what to set; the figures tell how far it has come.
+class OperatorRequest(msgspec.Struct, frozen=True, gc=False):
+    """One request. `asked_at` is in microseconds, `position` is what to set; the figures tell how far it has come.
 
     `record` is what to release, as partition/offset in the quarantine, and `correction` whether it may replace what was
     published. Both are part of the question alone: they do not stand in `…-positions`.
@@ -43,10 +43,10 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     correction: bool = False
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What became of a wish; `detail` is a sentence for a person where it is not done, or what a release published."""
+class RequestResult(msgspec.Struct, frozen=True, gc=False):
+    """How a request ended. `detail` says why it was not done, or names what a release published."""
 
-    wish: Wish
+    request: OperatorRequest
     outcome: Outcome
     detail: str = ""
     vanished: int = 0
@@ -62,33 +62,33 @@ class WakeUp(msgspec.Struct, frozen=True, gc=False):
 REMEMBERED_MAX = 10_000
 
 
-class AnsweredWishes:
-    """The last wishes of one lane that were answered.
+class CompletedRequests:
+    """The operator requests of one lane that were completed last.
 
     A lane forwards a signal in a transaction, and forwards it again when that was aborted. Signals are read
     uncommitted, so the owner gets both, moments apart. Done again, a `suspend` would undo the `resume` that came
-    between. A wish is told by its id, kind and time: who writes one by hand may use an id again.
+    between. A request is told by its id, kind and time: who writes one by hand may use an id again.
     """
 
     def __init__(self, remembered_max: int = REMEMBERED_MAX) -> None:
         self._remembered_max = remembered_max
-        self._wishes: dict[tuple[str, str, str, int], None] = {}
+        self._requests: dict[tuple[str, str, str, int], None] = {}
 
     def __len__(self) -> int:
-        return len(self._wishes)
+        return len(self._requests)
 
-    def has(self, trekkpliktig: str, wish: Wish) -> bool:
+    def has(self, trekkpliktig: str, request: OperatorRequest) -> bool:
         """Whether it was answered."""
-        return _name(trekkpliktig, wish) in self._wishes
+        return _name(trekkpliktig, request) in self._requests
 
-    def add(self, trekkpliktig: str, wish: Wish) -> None:
-        """Its answer stands."""
-        name = _name(trekkpliktig, wish)
-        self._wishes.pop(name, None)
-        self._wishes[name] = None
-        if len(self._wishes) > self._remembered_max:
-            del self._wishes[next(iter(self._wishes))]
+    def add(self, trekkpliktig: str, request: OperatorRequest) -> None:
+        """Its result stands."""
+        name = _name(trekkpliktig, request)
+        self._requests.pop(name, None)
+        self._requests[name] = None
+        if len(self._requests) > self._remembered_max:
+            del self._requests[next(iter(self._requests))]
 
 
-def _name(trekkpliktig: str, wish: Wish) -> tuple[str, str, str, int]:
-    return trekkpliktig, wish.id, wish.kind, wish.asked_at
+def _name(trekkpliktig: str, request: OperatorRequest) -> tuple[str, str, str, int]:
+    return trekkpliktig, request.id, request.kind, request.asked_at

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from producer.domain.requests import AnsweredWishes, Wish
+from producer.domain.requests import CompletedRequests, OperatorRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -57,14 +57,14 @@ class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
 
     `position` is the sekvensnummer up to which everything has been published or quarantined, `reconciled_at` the
     time in microseconds when a full reading last came to its end. `suspended_at` is since when an operator has it not
-    read, `forgotten_by` the wish that last had all forgotten, `wishes` those that wait for a reading from 0.
+    read, `forgotten_by` the request that last had all forgotten, `requests` those that wait for a reading from 0.
     """
 
     position: int = 0
     reconciled_at: int | None = None
     suspended_at: int | None = None
     forgotten_by: str | None = None
-    wishes: tuple[Wish, ...] = ()
+    requests: tuple[OperatorRequest, ...] = ()
 
 
 class EventCursor(msgspec.Struct, frozen=True, gc=False):
@@ -174,10 +174,10 @@ class TrekkpliktigState:
 
 
 class LaneState:
-    """The whole state of one lane, by trekkpliktig, and which wishes it has `answered` last."""
+    """The whole state of one lane, by trekkpliktig, and which requests it has `completed` last."""
 
     def __init__(self) -> None:
-        self.answered = AnsweredWishes()
+        self.completed = CompletedRequests()
         self._trekkpliktige: dict[str, TrekkpliktigState] = {}
 
     def of(self, trekkpliktig: str) -> TrekkpliktigState:

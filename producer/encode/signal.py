@@ -1,7 +1,7 @@
 """What is asked of a lane → the value of a record in `…-signals`, and back from whatever stands there. Pure.
 
 JSON and not Avro: during a rolling upgrade an older worker reads what a newer program wrote, without having its
-schema, and a person can write a wake-up or a wish with any Kafka client. `schemas/signal.schema.json` is this form.
+schema, and a person can write a wake-up or a request with any Kafka client. `schemas/signal.schema.json` is this form.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from producer.domain.requests import KINDS, RELEASE, SET, WakeUp, Wish
+from producer.domain.requests import KINDS, RELEASE, SET, OperatorRequest, WakeUp
 
 VERSION = 1
 VALUE_BYTES_MAX = 4096
@@ -23,7 +23,7 @@ _TREKKPLIKTIG = re.compile(r"[0-9]{9}", re.ASCII)
 class SignalDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a signal. Fields that are not known are passed over; a higher `v` is not understood.
 
-    `id` is the wish's, or the notification's. `asked_at` is in microseconds since 1970. `position` goes with `set`,
+    `id` is the request's, or the notification's. `asked_at` is in microseconds since 1970. `position` goes with `set`,
     `record` (partition/offset in the quarantine) and `correction` with `release`.
     """
 
@@ -50,14 +50,16 @@ def encode_wake_up(notification: str | None = None) -> bytes | None:
     return msgspec.json.encode(SignalDocument(VERSION, _WAKE_UP, notification[:_ID_CHARACTERS_MAX]))
 
 
-def encode_wish(wish: Wish) -> bytes:
-    """The wish as it is asked; what has become of it is no part of a signal."""
+def encode_request(request: OperatorRequest) -> bytes:
+    """The request as it is asked; what has become of it is no part of a signal."""
     return msgspec.json.encode(
-        SignalDocument(VERSION, wish.kind, wish.id, wish.asked_at, wish.position, wish.record, wish.correction)
+        SignalDocument(
+            VERSION, request.kind, request.id, request.asked_at, request.position, request.record, request.correction
+        )
     )
 
 
-def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | Wish:
+def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | OperatorRequest:
     """The reverse of both. Raises `InvalidSignalError`."""
     if not _TREKKPLIKTIG.fullmatch(trekkpliktig):
         raise InvalidSignalError("the key is no organisation number of 9 digits")
@@ -73,14 +75,14 @@ def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | Wish:
         raise InvalidSignalError(f"the value is of version {document.v}, not {VERSION}")
     if document.kind == _WAKE_UP:
         return WakeUp(document.id[:_ID_CHARACTERS_MAX] or None)
-    return _wish_of(document)
+    return _request_of(document)
 
 
-def _wish_of(document: SignalDocument) -> Wish:
+def _request_of(document: SignalDocument) -> OperatorRequest:
     if document.kind not in KINDS:
         raise InvalidSignalError("the value asks for something that is not known here")
     if not 0 < len(document.id) <= _ID_CHARACTERS_MAX:
-        raise InvalidSignalError(f"a wish needs an id of 1 to {_ID_CHARACTERS_MAX} characters")
+        raise InvalidSignalError(f"a request needs an id of 1 to {_ID_CHARACTERS_MAX} characters")
     if (document.position is not None) != (document.kind == SET) or not 0 <= (document.position or 0) < 2**63:
         raise InvalidSignalError("a position, of 0 or more, goes with set and with nothing else")
     if not 0 <= document.asked_at < 2**63:
@@ -89,7 +91,7 @@ def _wish_of(document: SignalDocument) -> Wish:
         raise InvalidSignalError("a record, as partition/offset, goes with release and with nothing else")
     if document.correction and document.kind != RELEASE:
         raise InvalidSignalError("correction goes with release and with nothing else")
-    return Wish(
+    return OperatorRequest(
         document.id,
         document.kind,
         document.asked_at,

@@ -15,7 +15,7 @@ import fastavro
 import msgspec
 
 import schemas
-from producer.domain.requests import Answer, Wish
+from producer.domain.requests import OperatorRequest, RequestResult
 from producer.domain.state import EventCursor, OrderState, TrekkpliktigPosition
 from producer.encode.avro import SINGLE_OBJECT_MARKER, encode_long, single_object_prefix
 from trekkpaalegg.errors import FatalError
@@ -93,23 +93,23 @@ def decode_order_state(value: bytes) -> OrderState:
     )
 
 
-def encode_trekkpliktig_position(position: TrekkpliktigPosition, answers: Sequence[Answer] = ()) -> bytes:
-    """One trekkpliktig's position as single-object encoded `trekkpliktig_state`, with the answers given by it."""
+def encode_trekkpliktig_position(position: TrekkpliktigPosition, results: Sequence[RequestResult] = ()) -> bytes:
+    """One trekkpliktig's position as single-object encoded `trekkpliktig_state`, with the results given by it."""
     datum = msgspec.structs.asdict(position)
-    datum["wishes"] = [msgspec.structs.asdict(wish) for wish in position.wishes]
-    datum["answers"] = [{**msgspec.structs.asdict(each), "wish": msgspec.structs.asdict(each.wish)} for each in answers]
+    datum["wishes"] = [msgspec.structs.asdict(request) for request in datum.pop("requests")]
+    datum["answers"] = [_datum_of(result) for result in results]
     return _encode("trekkpliktig_state", datum)
 
 
 def decode_trekkpliktig_position(value: bytes) -> TrekkpliktigPosition:
-    """The reverse of `encode_trekkpliktig_position`, answers apart. Raises `FatalError` for bytes that are none."""
+    """The reverse of `encode_trekkpliktig_position`, results apart. Raises `FatalError` for bytes that are none."""
     return _position_of(_decode("trekkpliktig_state", value))
 
 
-def decode_position_and_answers(value: bytes) -> tuple[TrekkpliktigPosition, list[Answer]]:
+def decode_position_and_results(value: bytes) -> tuple[TrekkpliktigPosition, list[RequestResult]]:
     """The reverse of `encode_trekkpliktig_position`. Raises `FatalError` for bytes that are none."""
     datum = _decode("trekkpliktig_state", value)
-    return _position_of(datum), _answers_of(datum)
+    return _position_of(datum), _results_of(datum)
 
 
 def _position_of(datum: dict[str, Any]) -> TrekkpliktigPosition:
@@ -118,17 +118,27 @@ def _position_of(datum: dict[str, Any]) -> TrekkpliktigPosition:
         reconciled_at=datum["reconciled_at"],
         suspended_at=datum["suspended_at"],
         forgotten_by=datum["forgotten_by"],
-        wishes=tuple([Wish(**wish) for wish in datum["wishes"]]),
+        requests=tuple([OperatorRequest(**request) for request in datum["wishes"]]),
     )
 
 
-def decode_answers(value: bytes) -> list[Answer]:
-    """The answers given by a record of `trekkpliktig_state`. Raises `FatalError` for bytes that are none."""
-    return _answers_of(_decode("trekkpliktig_state", value))
+def decode_results(value: bytes) -> list[RequestResult]:
+    """The results given by a record of `trekkpliktig_state`. Raises `FatalError` for bytes that are none."""
+    return _results_of(_decode("trekkpliktig_state", value))
 
 
-def _answers_of(datum: dict[str, Any]) -> list[Answer]:
-    return [Answer(**{**each, "wish": Wish(**each["wish"])}) for each in datum["answers"]]
+def _datum_of(result: RequestResult) -> dict[str, Any]:
+    datum = msgspec.structs.asdict(result)
+    datum["wish"] = msgspec.structs.asdict(datum.pop("request"))
+    return datum
+
+
+def _results_of(datum: dict[str, Any]) -> list[RequestResult]:
+    results = []
+    for each in datum["answers"]:
+        request = OperatorRequest(**each.pop("wish"))
+        results.append(RequestResult(request, **each))
+    return results
 
 
 def encode_event_cursor(cursor: EventCursor) -> bytes:

@@ -20,16 +20,16 @@ from producer.domain.trekkpaalegg import Origin, RejectionReason
 from producer.encode.event import READ_FOR
 from producer.errors import RejectedTrekkpaaleggError
 from producer.lane.intake import SignalOffsets
-from producer.lane.reading import answers_of, position_after, vanished_of
+from producer.lane.reading import position_after, results_of, vanished_of
 from producer.publish.port import NO_HEADERS, Record
-from producer.publish.state import answer_record, event_cursor_record, granted_records, state_records
+from producer.publish.state import decision_records, event_cursor_record, position_record, state_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from producer.detect.decisions import Detection
-    from producer.detect.requests import Granted
-    from producer.domain.requests import Answer, Wish
+    from producer.detect.requests import RequestDecision
+    from producer.domain.requests import OperatorRequest, RequestResult
     from producer.domain.state import EventCursor, TrekkpliktigState
     from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.encode.event import EventEncoder
@@ -93,16 +93,16 @@ class RecordBuilder:
         return records
 
     def of_position(
-        self, lane: int, trekkpliktig: str, position: TrekkpliktigPosition, answers: Sequence[Answer] = ()
+        self, lane: int, trekkpliktig: str, position: TrekkpliktigPosition, results: Sequence[RequestResult] = ()
     ) -> list[Record]:
-        """The position alone, with the answers given by it."""
-        return [answer_record(self._topics.positions, lane, trekkpliktig, position, answers)]
+        """The position alone, with the results given by it."""
+        return [position_record(self._topics.positions, lane, trekkpliktig, position, results)]
 
-    def of_granted(
-        self, lane: int, trekkpliktig: str, granted: Granted, state: TrekkpliktigState | None
+    def of_decision(
+        self, lane: int, trekkpliktig: str, decision: RequestDecision, state: TrekkpliktigState | None
     ) -> list[Record]:
-        """What makes a wish stand."""
-        return list(granted_records(self._topics.positions, lane, trekkpliktig, granted, state))
+        """What makes a request stand."""
+        return list(decision_records(self._topics.positions, lane, trekkpliktig, decision, state))
 
     def of_event_cursor(self, lane: int, trekkpliktig: str, cursor: EventCursor) -> Record:
         """How far the events about it were dealt with."""
@@ -176,7 +176,7 @@ class Committer:
             records += made
         positions: dict[str, TrekkpliktigPosition] = {}
         for reading, detection in zip(ready, detections, strict=True):
-            if reading.wishes:
+            if reading.requests:
                 positions[reading.trekkpliktig] = self._progressed(reading, detection)
                 records += self._records.of_position(self._lane, reading.trekkpliktig, positions[reading.trekkpliktig])
         for reading in ended:
@@ -195,8 +195,8 @@ class Committer:
         for trekkpliktig, cursor in cursors.items():
             self.state.of(trekkpliktig).event_cursor = cursor
         for reading in ended:
-            wishes = self.state.of(reading.trekkpliktig).position.wishes
-            self.answers_stand([(reading.trekkpliktig, each) for each in wishes if each.id in reading.wishes])
+            requests = self.state.of(reading.trekkpliktig).position.requests
+            self.mark_completed([(reading.trekkpliktig, each) for each in requests if each.id in reading.requests])
         self._remember(positions, zip(ready, detections, strict=True))
         return detections
 
@@ -230,14 +230,14 @@ class Committer:
             self.state.of(trekkpliktig).remember_all(detection.orders)
             self._observer.published(self._lane, trekkpliktig, detection)
 
-    def was_answered(self, trekkpliktig: str, wish: Wish) -> bool:
-        """Whether the answer to this wish stands already: then its signal has come twice."""
-        return self.state.answered.has(trekkpliktig, wish)
+    def is_completed(self, trekkpliktig: str, request: OperatorRequest) -> bool:
+        """Whether the result to this request stands already: then its signal has come twice."""
+        return self.state.completed.has(trekkpliktig, request)
 
-    def answers_stand(self, answered: Iterable[tuple[str, Wish]]) -> None:
-        """These wishes have been answered."""
-        for trekkpliktig, wish in answered:
-            self.state.answered.add(trekkpliktig, wish)
+    def mark_completed(self, completed: Iterable[tuple[str, OperatorRequest]]) -> None:
+        """Remember that these requests have been completed."""
+        for trekkpliktig, request in completed:
+            self.state.completed.add(trekkpliktig, request)
 
     def position_of(self, trekkpliktig: str) -> TrekkpliktigPosition:
         """Its position; that of one of which nothing is known is the first."""
@@ -263,7 +263,7 @@ class Committer:
         if detection.position > position.position:
             position = msgspec.structs.replace(position, position=detection.position)
         published, quarantined = len(detection.publications), len(detection.rejected)
-        return with_progress(position, reading.wishes, reading.orders_seen, published, quarantined)
+        return with_progress(position, reading.requests, reading.orders_seen, published, quarantined)
 
     def _moved_cursors(self, ended: Sequence[Reading]) -> dict[str, EventCursor]:
         """Places among Altinn's events that these ends make safe, and that do not stand yet."""
@@ -277,7 +277,7 @@ class Committer:
     def _context(self, reading: Reading) -> Context:
         options = self._options
         now = options.now()
-        return Context(reading.trekkpliktig, options.own, reading.origin, now, reading.moves_position, reading.moved)
+        return Context(reading.trekkpliktig, options.served, reading.origin, now, reading.moves_position, reading.moved)
 
     def _end(self, reading: Reading, positions: dict[str, TrekkpliktigPosition]) -> list[Record]:
         """What changes with the end of a reading: the position is put into `positions`, its records are returned."""
@@ -294,14 +294,14 @@ class Committer:
                 position=before.position,
                 source_max=after.position,
             )
-        answers: list[Answer] = []
-        if reading.wishes:
-            after, gone = without(after, reading.wishes)
-            answers = answers_of(reading, gone, vanished_of(reading, len(state)), position_lowered=is_lowered)
-        if after == before and not answers:
+        results: list[RequestResult] = []
+        if reading.requests:
+            after, gone = without(after, reading.requests)
+            results = results_of(reading, gone, vanished_of(reading, len(state)), position_lowered=is_lowered)
+        if after == before and not results:
             return []
         positions[trekkpliktig] = after
-        return self._records.of_position(self._lane, trekkpliktig, after, answers)
+        return self._records.of_position(self._lane, trekkpliktig, after, results)
 
     def _remember(self, positions: dict[str, TrekkpliktigPosition], decided: zip[tuple[Reading, Detection]]) -> None:
         for trekkpliktig, position in positions.items():
@@ -317,5 +317,5 @@ class Committer:
 
     def _was_unannounced(self, reading: Reading, *, first: bool) -> bool:
         """Whether no signal has told of what this reading found. The first reading of all finds what is old."""
-        is_own_initiative = reading.origin in _OWN_INITIATIVE and not (reading.wishes or reading.is_told)
+        is_own_initiative = reading.origin in _OWN_INITIATIVE and not (reading.requests or reading.is_notified)
         return is_own_initiative and not first and not self.signals.is_waiting(reading.trekkpliktig)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from producer.detect.requests import grant, without
-from producer.domain.requests import RELEASE, Answer, WakeUp
+from producer.detect.requests import decide_request, without
+from producer.domain.requests import RELEASE, RequestResult, WakeUp
 from producer.encode.signal import InvalidSignalError, decode_signal
 from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
-    from producer.domain.requests import Wish
+    from producer.domain.requests import OperatorRequest
     from producer.domain.state import TrekkpliktigPosition
     from producer.lane.commit import Committer, RecordBuilder
     from producer.lane.reading import LaneOptions, Reading
@@ -99,17 +99,17 @@ class SignalOffsets:
 
 
 TRIES_MAX = 5
-"""A wish whose reading has failed so often in a row is answered as failed."""
+"""A request whose reading has failed so often in a row is completed as failed."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Held(NamedTuple):
-    """A signal that is open until it stands: a wish, or one for another lane with its value as it came."""
+    """A signal that is open until it stands: a request, or one for another lane with its value as it came."""
 
     offset: int
     trekkpliktig: str
-    wish: Wish | None = None
+    request: OperatorRequest | None = None
     value: bytes | None = None
 
 
@@ -171,14 +171,14 @@ class Intake:
             signals.seen(trekkpliktig, offset, ours=ours)
             if ours and asked.notification is not None:
                 self._notified.add(trekkpliktig)
-            self._observer.signal_taken(self._lane, "wake_up" if trekkpliktig in self._options.own else "foreign")
+            self._observer.signal_taken(self._lane, "wake_up" if trekkpliktig in self._options.served else "foreign")
         else:
             signals.hold(offset)
             if asked.kind == RELEASE:
                 self._releasing.take(trekkpliktig, offset, asked)
             else:
                 self._held.append(_Held(offset, trekkpliktig, asked))
-            self._observer.signal_taken(self._lane, "wish")
+            self._observer.signal_taken(self._lane, "request")
 
     def is_notified(self, trekkpliktig: str) -> bool:
         """Whether a notification, and no bare wake-up, is what the next reading is for."""
@@ -190,9 +190,9 @@ class Intake:
             self._notified.discard(trekkpliktig)
 
     def reading_failed(self, reading: Reading, reason: str, *, for_good: bool) -> None:
-        """Wishes wait while a reading may still succeed; those that asked for it are told when it will not."""
-        if reading.wishes and (for_good or self._schedule.failures_of(reading.trekkpliktig) >= TRIES_MAX):
-            self._failed[reading.trekkpliktig] = (reading.wishes, reason)
+        """Requests wait while a reading may still succeed; those that asked for it are told when it will not."""
+        if reading.requests and (for_good or self._schedule.failures_of(reading.trekkpliktig) >= TRIES_MAX):
+            self._failed[reading.trekkpliktig] = (reading.requests, reason)
 
     def settle(self, interrupt: Callable[[str], None]) -> None:
         """Make all that is held stand, in one transaction, and heed it; `interrupt` breaks off a reading under way.
@@ -206,37 +206,39 @@ class Intake:
         positions: dict[str, TrekkpliktigPosition] = {}
         forgotten: set[str] = set()
         disturbed: set[str] = set()
-        answered: list[tuple[str, Wish]] = []
-        asked: set[tuple[str, Wish]] = set()
+        completed: list[tuple[str, OperatorRequest]] = []
+        asked: set[tuple[str, OperatorRequest]] = set()
         for trekkpliktig, (ids, reason) in self._failed.items():
             left, gone = without(self._committer.position_of(trekkpliktig), ids)
             positions[trekkpliktig] = left
-            answers = [Answer(wish, "failed", reason) for wish in gone]
-            answered += [(trekkpliktig, each.wish) for each in answers]
-            records += self._records.of_position(self._lane, trekkpliktig, left, answers)
+            results = [RequestResult(request, "failed", reason) for request in gone]
+            completed += [(trekkpliktig, each.request) for each in results]
+            records += self._records.of_position(self._lane, trekkpliktig, left, results)
         for held in self._held:
-            if held.wish is None:
+            if held.request is None:
                 owner = lane_of(held.trekkpliktig, self._options.lanes)
                 records.append(self._records.of_signal(owner, held.trekkpliktig, held.value))
                 continue
-            if (held.trekkpliktig, held.wish) in asked or self._committer.was_answered(held.trekkpliktig, held.wish):
+            if (held.trekkpliktig, held.request) in asked or self._committer.is_completed(
+                held.trekkpliktig, held.request
+            ):
                 continue
-            asked.add((held.trekkpliktig, held.wish))
+            asked.add((held.trekkpliktig, held.request))
             before = positions.get(held.trekkpliktig) or self._committer.position_of(held.trekkpliktig)
-            is_ours = held.trekkpliktig in self._options.own
+            is_served = held.trekkpliktig in self._options.served
             state = self._committer.state.get(held.trekkpliktig)
             orders = len(state) if state is not None and held.trekkpliktig not in forgotten else 0
-            granted = grant(held.wish, before, orders, self._options.now(), is_ours=is_ours)
-            if granted.interrupts:
+            decision = decide_request(held.request, before, orders, self._options.now(), is_served=is_served)
+            if decision.interrupts:
                 disturbed.add(held.trekkpliktig)
                 interrupt(held.trekkpliktig)
-            if granted.forgets:
+            if decision.forgets:
                 forgotten.add(held.trekkpliktig)
-            positions[held.trekkpliktig] = granted.position
-            answered += [(held.trekkpliktig, each.wish) for each in granted.answers]
-            records += self._records.of_granted(self._lane, held.trekkpliktig, granted, state)
+            positions[held.trekkpliktig] = decision.position
+            completed += [(held.trekkpliktig, each.request) for each in decision.results]
+            records += self._records.of_decision(self._lane, held.trekkpliktig, decision, state)
         self._committer.write(records, positions, forgotten, [held.offset for held in self._held])
-        self._committer.answers_stand(answered)
+        self._committer.mark_completed(completed)
         self._tell(self._held)
         self._held, self._failed = [], {}
         for trekkpliktig, position in positions.items():
@@ -252,11 +254,17 @@ class Intake:
         elif trekkpliktig in self._suspended:
             self._suspended.discard(trekkpliktig)
             self._schedule.let_go(trekkpliktig)
-        if position.wishes:
+        if position.requests:
             self._schedule.notify(trekkpliktig, urgent=True)
 
     def _tell(self, done: list[_Held]) -> None:
         for held in done:
-            if held.wish is not None:
-                wish, trekkpliktig = held.wish, held.trekkpliktig
-                _log.info("a wish stands", lane=self._lane, trekkpliktig=trekkpliktig, kind=wish.kind, wish=wish.id)
+            if held.request is not None:
+                request, trekkpliktig = held.request, held.trekkpliktig
+                _log.info(
+                    "operator request recorded",
+                    lane=self._lane,
+                    trekkpliktig=trekkpliktig,
+                    kind=request.kind,
+                    request=request.id,
+                )

@@ -99,7 +99,7 @@ class Lane:
         self._intake = Intake(
             number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing
         )
-        self._pulling = Pulling(parts.pull, parts.schedule, options.own, self._calls.put, parts.observer)
+        self._pulling = Pulling(parts.pull, parts.schedule, options.served, self._calls.put, parts.observer)
         self._observer = parts.observer
         self._options = options
         self._watch = watch
@@ -107,7 +107,7 @@ class Lane:
         self._ended: list[Reading] = []
         self._missed = 0
         self._elements_per_page = 0.0
-        self._giving_way = parts.giving_way
+        self._priority = parts.priority
         self._stopping = threading.Event()
         self._telling = Telling(number, parts.observer)
 
@@ -200,13 +200,13 @@ class Lane:
                 continue
             position = self._committer.state.of(trekkpliktig).position
             signals_begun_at = self._committer.signals.next_offset
-            is_notified = self._intake.is_notified(trekkpliktig) or self._pulling.is_told(trekkpliktig)
+            is_notified = self._intake.is_notified(trekkpliktig) or self._pulling.is_notified(trekkpliktig)
             reading = begin_reading(trekkpliktig, position, signals_begun_at, self._options, is_notified=is_notified)
             self._pulling.reading_begins(reading)
             is_waited_for = is_notified or self._committer.signals.is_waiting(trekkpliktig)
             reading.urgent = is_urgent(reading, position, is_waited_for=is_waited_for)
             if reading.urgent:
-                self._giving_way.urgent_came()
+                self._priority.urgent_came()
             self._readings[trekkpliktig] = reading
             self._ask_page(reading)
 
@@ -267,7 +267,7 @@ class Lane:
         if reading.chunk or reading.is_waiting:
             return
         state = self._committer.state.of(reading.trekkpliktig)
-        for wanted in reading.cut_chunk(state, self._options.own, self._giving_way.elements_max):
+        for wanted in reading.cut_chunk(state, self._options.served, self._priority.elements_max):
             self._ask_version(reading, wanted)
         self._ask_page(reading)
         if not reading.is_done:
@@ -282,7 +282,7 @@ class Lane:
     def _publish(self) -> None:
         """Put chunks that are ready, and all readings that have ended, into one transaction."""
         ready = [reading for reading in self._readings.values() if reading.is_ready]
-        with self._giving_way.chosen(ready, self._missed) as chosen:
+        with self._priority.chosen(ready, self._missed) as chosen:
             self._missed = missed_after(self._missed, ready, chosen)
             self._put(chosen)
 

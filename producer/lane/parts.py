@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.lane.calls import CallPool
     from producer.lane.commit import RecordBuilder
-    from producer.lane.priority import GivingWay
+    from producer.lane.priority import TransactionPriority
     from producer.lane.pulling import PullParts
     from producer.lane.schedule import Schedule
     from producer.observe.port import Observer
@@ -33,7 +33,7 @@ class LaneParts(NamedTuple):
     records: RecordBuilder
     schedule: Schedule
     observer: Observer
-    giving_way: GivingWay
+    priority: TransactionPriority
     pull: PullParts | None = None
     understand: Understand | None = None
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from producer.lane.reading import Reading
 
-LANES_WHEN_TOLD_MAX = 1
-BULK_CALLS_WHEN_TOLD_MAX = 1
+LANES_WHEN_NOTIFIED_MAX = 1
+BULK_CALLS_WHEN_NOTIFIED_MAX = 1
 THREAD_TURN_SECONDS = 0.005
-THREAD_TURN_WHEN_TOLD_SECONDS = 0.0005
+THREAD_TURN_WHEN_NOTIFIED_SECONDS = 0.0005
 """So long one thread computes while others want to. A notified change passes through some ten threads, each of which
 may wait a turn behind every thread that reads pages of a back-fill. Short turns cost the back-fill time."""
 
@@ -32,11 +32,11 @@ TURN_WAIT_SECONDS = 0.01
 MISSED_MAX = 100
 """After so many transactions without anything of what is not urgent, a lane needs no turn for it. It takes a second."""
 
-TOLD_LATELY_SECONDS = 10.0
+NOTIFIED_RECENTLY_SECONDS = 10.0
 """So long after an urgent reading more are expected."""
 
 
-class GivingWay:
+class TransactionPriority:
     """See the module. Any thread may call it. `set_thread_turn` tells the interpreter how long a thread's turn is."""
 
     def __init__(
@@ -48,21 +48,21 @@ class GivingWay:
         self._set_thread_turn = set_thread_turn
         self._has_short_turns = False
         self._urgent_at = float("-inf")
-        self._turns = threading.BoundedSemaphore(LANES_WHEN_TOLD_MAX)
+        self._turns = threading.BoundedSemaphore(LANES_WHEN_NOTIFIED_MAX)
 
     def urgent_came(self) -> None:
         """An urgent reading begins."""
         self._urgent_at = self._clock()
-        self._is_told_lately()
+        self._is_notified_recently()
 
     @property
     def elements_max(self) -> int:
         """How many elements that are not urgent one transaction may hold."""
-        return transaction_elements(is_told_lately=self._is_told_lately())
+        return transaction_elements(is_notified_recently=self._is_notified_recently())
 
     def bulk_calls_max(self) -> int:
         """How many further pages of readings that bring much may be asked for at once."""
-        return BULK_CALLS_WHEN_TOLD_MAX if self._is_told_lately() else sys.maxsize
+        return BULK_CALLS_WHEN_NOTIFIED_MAX if self._is_notified_recently() else sys.maxsize
 
     @contextmanager
     def chosen(self, ready: Sequence[Reading], missed: int) -> Iterator[list[Reading]]:
@@ -78,7 +78,7 @@ class GivingWay:
                 reading.shorten_chunk(elements_max)
         first = first_to_publish(ready, elements_max, urgent_alone=not missed)
         urgent = [reading for reading in first if reading.urgent]
-        if len(urgent) == len(first) or missed >= MISSED_MAX or not self._is_told_lately():
+        if len(urgent) == len(first) or missed >= MISSED_MAX or not self._is_notified_recently():
             yield first
             return
         has_turn = self._turns.acquire(timeout=0 if urgent else TURN_WAIT_SECONDS)
@@ -88,9 +88,9 @@ class GivingWay:
             if has_turn:
                 self._turns.release()
 
-    def _is_told_lately(self) -> bool:
-        is_told = self._clock() - self._urgent_at < TOLD_LATELY_SECONDS
-        if is_told is not self._has_short_turns:
-            self._has_short_turns = is_told
-            self._set_thread_turn(THREAD_TURN_WHEN_TOLD_SECONDS if is_told else THREAD_TURN_SECONDS)
-        return is_told
+    def _is_notified_recently(self) -> bool:
+        is_notified = self._clock() - self._urgent_at < NOTIFIED_RECENTLY_SECONDS
+        if is_notified is not self._has_short_turns:
+            self._has_short_turns = is_notified
+            self._set_thread_turn(THREAD_TURN_WHEN_NOTIFIED_SECONDS if is_notified else THREAD_TURN_SECONDS)
+        return is_notified

@@ -54,13 +54,13 @@ class Pulling:
         self,
         parts: PullParts | None,
         readings: Schedule,
-        own: Container[str],
+        served: Container[str],
         put: Put,
         observer: Observer,
     ) -> None:
         self._parts = parts
         self._readings = readings
-        self._own = own
+        self._served = served
         self._put = put
         self._observer = observer
         self._schedule = Schedule(parts.interval_seconds if parts is not None else 0.0, random.random)
@@ -89,7 +89,7 @@ class Pulling:
                 continue
             self._asked.add(trekkpliktig)
             cursor = self._cursors.get(trekkpliktig) or _standing(state, trekkpliktig)
-            call = self._parts.pool.submit(self._parts.feed.pull, trekkpliktig, cursor, self._own)
+            call = self._parts.pool.submit(self._parts.feed.pull, trekkpliktig, cursor, self._served)
             call.add_done_callback(partial(self._answered, trekkpliktig))
 
     def wait_seconds(self, now: float) -> float:
@@ -108,15 +108,15 @@ class Pulling:
     def reading_begins(self, reading: Reading) -> None:
         """All that was told so far is safe when this one ends well."""
         reading.event_cursor = self._cursors.get(reading.trekkpliktig)
-        reading.is_told = reading.trekkpliktig in self._told
+        reading.is_notified = reading.trekkpliktig in self._told
         self._told.discard(reading.trekkpliktig)
 
     def reading_failed(self, reading: Reading) -> None:
         """It did not: the next one is for the same events."""
-        if reading.is_told and reading.trekkpliktig in self._schedule:
+        if reading.is_notified and reading.trekkpliktig in self._schedule:
             self._told.add(reading.trekkpliktig)
 
-    def is_told(self, trekkpliktig: str) -> bool:
+    def is_notified(self, trekkpliktig: str) -> bool:
         """Whether events of it wait for a reading to begin."""
         return trekkpliktig in self._told
 
@@ -137,8 +137,8 @@ class Pulling:
             for _ in range(count):
                 self._observer.notification_received(outcome)
         self._cursors[trekkpliktig] = pulled.cursor
-        is_told = any(wake_up.trekkpliktig == trekkpliktig for wake_up in pulled.wake_ups)
-        if is_told and self._readings.notify(trekkpliktig):
+        is_notified = any(notification.trekkpliktig == trekkpliktig for notification in pulled.notifications)
+        if is_notified and self._readings.notify(trekkpliktig):
             self._told.add(trekkpliktig)
         now = time.monotonic()
         if pulled.stuck:  # the same events every time: ever more seldom

@@ -17,11 +17,11 @@ import msgspec
 from producer.detect.by_number import Following, next_versions, some_missing, vanished
 from producer.detect.decisions import is_left, order_key
 from producer.detect.detect import needed_versions
-from producer.domain.requests import BACKFILL, Answer
+from producer.domain.requests import BACKFILL, RequestResult
 from producer.domain.trekkpaalegg import Origin, Rejected, Trekkpaalegg
 
 if TYPE_CHECKING:
-    from producer.domain.requests import Wish
+    from producer.domain.requests import OperatorRequest
     from producer.domain.state import EventCursor, TrekkpliktigPosition, TrekkpliktigState
     from producer.domain.trekkpaalegg import Element, Fetched
     from producer.source.port import Page
@@ -34,9 +34,9 @@ FETCHES_MAX = 500
 class Reading:
     """State of one reading. `cursor` is where it begins; `full` when it compares everything from 0.
 
-    `found` says whether anything new has come; `wishes` are the ids of those that it is to fulfil; one that is `urgent`
-    goes before others. `event_cursor` is how far Altinn had been asked when it began, None where it was not; `is_told`
-    whether events wanted the reading.
+    `found` says whether anything new has come. `requests` are the ids of the operator requests that it fulfils. An
+    `urgent` reading goes before others. `event_cursor` is how far Altinn's events had been read when it began, None
+    where they are not read; `is_notified` says whether such events led to the reading.
     """
 
     def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int, *, full: bool) -> None:
@@ -44,12 +44,12 @@ class Reading:
         self.origin = origin
         self.full = full
         self.begun_at = cursor
-        self.wishes: frozenset[str] = frozenset()
+        self.requests: frozenset[str] = frozenset()
         self.found = False
         self.urgent = False
         self.signals_begun_at = signals_begun_at
         self.event_cursor: EventCursor | None = None
-        self.is_told = False
+        self.is_notified = False
         self.dropped = False
         self.failure: BaseException | None = None
         self.orders_seen = 0
@@ -106,18 +106,18 @@ class Reading:
             self.chunk.append(fetched)
 
     def cut_chunk(
-        self, state: TrekkpliktigState, own: Container[str] = (), elements_max: int = sys.maxsize
+        self, state: TrekkpliktigState, served: Container[str] = (), elements_max: int = sys.maxsize
     ) -> list[tuple[str, int]]:
-        """Make the next chunk from what has come; returns the versions to fetch for it. `own` as in `LaneOptions`."""
+        """Make the next chunk from what has come; returns the versions to fetch for it. `served`: see `LaneOptions`."""
         if not self._pages:
             ends_well = self.has_all_pages and self.failure is None
-            return self._ask_by_number(state, own) if ends_well and self.full else []
+            return self._ask_by_number(state, served) if ends_well and self.full else []
         page = self._pages[0]
         count = min(len(page), elements_max)
         while True:
             wanted = needed_versions(state, page[:count])
             if wanted:  # seldom, so that most pages are not gone through for this
-                here = [each for each in page[:count] if not is_left(each, self.trekkpliktig, own)]
+                here = [each for each in page[:count] if not is_left(each, self.trekkpliktig, served)]
                 wanted = needed_versions(state, here)
             if len(wanted) <= FETCHES_MAX or count == 1:
                 break
@@ -136,7 +136,7 @@ class Reading:
             self._pages.appendleft(self.chunk[elements_max:])
             self.chunk = self.chunk[:elements_max]
 
-    def _ask_by_number(self, state: TrekkpliktigState, own: Container[str]) -> list[tuple[str, int]]:
+    def _ask_by_number(self, state: TrekkpliktigState, served: Container[str]) -> list[tuple[str, int]]:
         """At the end of a full reading: first what was missing, then what follows in orders that the list lacks."""
         self.moves_position = False
         seed = state.position.reconciled_at or 0
@@ -147,7 +147,7 @@ class Reading:
         if not wanted:
             if self._following is None:
                 gone = next_versions(state, vanished(state, self._seen), seed)
-                self._following, self._seen = Following(gone, self.trekkpliktig, own), array("q")
+                self._following, self._seen = Following(gone, self.trekkpliktig, served), array("q")
             wanted = self._following.next_wanted()
             if not wanted:
                 self.chunk, self._following.elements = self._following.elements, []
@@ -201,7 +201,7 @@ NOTIFIED_MORE_MAX = 64
 """So many more are read at once where they were notified: their readings are short, and should not wait."""
 
 TRANSACTION_ELEMENTS_MAX = 2_500
-TRANSACTION_ELEMENTS_WHEN_TOLD_MAX = 250
+TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX = 250
 """So many of what is not urgent a transaction holds, and so many where something urgent was read lately: more may come,
 and would wait behind it."""
 
@@ -214,12 +214,12 @@ _MICROSECONDS = 1_000_000
 
 
 class LaneOptions(msgspec.Struct, frozen=True):
-    """How lanes read. `own` are all trekkpliktige of the application; `now` gives microseconds since 1970.
+    """How lanes read. `served` are all trekkpliktige of the application; `now` gives microseconds since 1970.
 
     `lanes` is how many there are.
     """
 
-    own: Container[str]
+    served: Container[str]
     overlap_sekvensnummer: int
     reconcile_interval_seconds: float
     now: Callable[[], int]
@@ -234,11 +234,11 @@ def begin_reading(
     *,
     is_notified: bool = False,
 ) -> Reading:
-    """A reading from a little below the position; of everything when that was wished for, or was done too long ago."""
+    """A reading from a little below the position; of everything when that was requested, or was done too long ago."""
     origin = _full_origin(position, options)
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True)
-        reading.wishes = frozenset([wish.id for wish in position.wishes])
+        reading.requests = frozenset([request.id for request in position.requests])
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
@@ -247,8 +247,8 @@ def begin_reading(
 
 def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin | None:
     """What a reading of everything is for; None where there is no need of one."""
-    if position.wishes:
-        return Origin.BACKFILL if position.wishes[0].kind == BACKFILL else Origin.RECONCILE
+    if position.requests:
+        return Origin.BACKFILL if position.requests[0].kind == BACKFILL else Origin.RECONCILE
     interval = options.reconcile_interval_seconds * _MICROSECONDS
     if position.reconciled_at is not None and options.now() - position.reconciled_at >= interval:
         return Origin.RECONCILE
@@ -268,9 +268,9 @@ def ends_wait_seconds(ended: Sequence[Reading], *, others: int) -> float:
     return ENDS_WAIT_SECONDS_MAX if others and not any(reading.urgent for reading in ended) else 0.0
 
 
-def transaction_elements(*, is_told_lately: bool) -> int:
+def transaction_elements(*, is_notified_recently: bool) -> int:
     """How many elements that are not urgent one transaction of the lane may hold."""
-    return TRANSACTION_ELEMENTS_WHEN_TOLD_MAX if is_told_lately else TRANSACTION_ELEMENTS_MAX
+    return TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX if is_notified_recently else TRANSACTION_ELEMENTS_MAX
 
 
 def first_to_publish(
@@ -313,7 +313,7 @@ def is_urgent(reading: Reading, position: TrekkpliktigPosition, *, is_waited_for
 def has_lost_its_place(reading: Reading, position: TrekkpliktigPosition) -> bool:
     """Whether the page just taken says that the order at the position has gone from the source.
 
-    That order lies in the overlap (where there is one), so a first answer that is empty cannot be: the source's
+    That order lies in the overlap (where there is one), so a first result that is empty cannot be: the source's
     numbers may have begun anew. Nothing but a full comparison tells.
     """
     return (
@@ -338,14 +338,16 @@ def vanished_of(reading: Reading, known: int) -> int:
     return max(known - reading.orders_seen, 0) if reading.full else 0
 
 
-def answers_of(reading: Reading, gone: Iterable[Wish], vanished: int, *, position_lowered: bool) -> list[Answer]:
-    """The answers to the wishes that a reading has fulfilled by its end."""
+def results_of(
+    reading: Reading, gone: Iterable[OperatorRequest], vanished: int, *, position_lowered: bool
+) -> list[RequestResult]:
+    """The results to the requests that a reading has fulfilled by its end."""
     return [
-        Answer(
-            msgspec.structs.replace(wish, orders_read=reading.orders_seen),
+        RequestResult(
+            msgspec.structs.replace(request, orders_read=reading.orders_seen),
             "done",
             vanished=vanished,
             position_lowered=position_lowered,
         )
-        for wish in gone
+        for request in gone
     ]

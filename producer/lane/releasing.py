@@ -1,7 +1,7 @@
-"""One lane's wishes for a release in; what quarantined records say now, published together with the answer, out.
+"""One lane's requests for a release in; what quarantined records say now, published together with the result, out.
 
 A release needs the quarantine and, where versions are missing before it, the source. Both are asked in the pool, while
-the lane goes on; the signal stays open until the answer stands, so a lane that ends meanwhile leaves it to the next.
+the lane goes on; the signal stays open until the result stands, so a lane that ends meanwhile leaves it to the next.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import structlog
 from producer.detect.decisions import Context, Detection
 from producer.detect.detect import needed_versions
 from producer.detect.release import release
-from producer.detect.requests import Granted
-from producer.domain.requests import Answer
+from producer.detect.requests import RequestDecision
+from producer.domain.requests import RequestResult
 from producer.domain.state import TrekkpliktigState
 from producer.domain.trekkpaalegg import Failed, Origin
 from producer.errors import RejectedTrekkpaaleggError
@@ -25,7 +25,7 @@ from trekkpaalegg.errors import RetryableError, TrekkpaaleggError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from producer.domain.requests import Wish
+    from producer.domain.requests import OperatorRequest
     from producer.domain.trekkpaalegg import Fetched, Trekkpaalegg
     from producer.lane.calls import Calls
     from producer.lane.commit import Committer
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from producer.publish.port import Record
 
 NAMED_MAX = 20
-"""So many of the versions that a release published are named in its answer."""
+"""So many of the versions that a release published are named in its result."""
 
 _log = structlog.get_logger(__name__)
 
@@ -42,10 +42,10 @@ _log = structlog.get_logger(__name__)
 class _Open:
     """One that is not answered yet: a double of its signal adds an offset."""
 
-    def __init__(self, trekkpliktig: str, offset: int, wish: Wish) -> None:
+    def __init__(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
         self.trekkpliktig = trekkpliktig
         self.offsets = [offset]
-        self.wish = wish
+        self.request = request
         self.element: Trekkpaalegg | None = None
         self.versions: dict[tuple[str, int], Fetched] = {}
         self.under_way = 0
@@ -65,25 +65,27 @@ class Releasing:
         self._understand = parts.understand
         self._open: list[_Open] = []
 
-    def take(self, trekkpliktig: str, offset: int, wish: Wish) -> None:
-        """A wish came; its signal is held by whoever took it."""
-        if self._committer.was_answered(trekkpliktig, wish):
+    def take(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
+        """A request came; its signal is held by whoever took it."""
+        if self._committer.is_completed(trekkpliktig, request):
             self._committer.signals.release([offset])
             return
         for each in self._open:
-            if (each.trekkpliktig, each.wish) == (trekkpliktig, wish):
+            if (each.trekkpliktig, each.request) == (trekkpliktig, request):
                 each.offsets.append(offset)
                 return
-        asked = _Open(trekkpliktig, offset, wish)
+        asked = _Open(trekkpliktig, offset, request)
         self._open.append(asked)
         if self._understand is None:
             asked.failure = "nothing can be released here"
             return
         asked.under_way = 1
-        self._calls.ask(lambda done: self._understood(asked, done), self._understand, trekkpliktig, wish.record or "")
+        self._calls.ask(
+            lambda done: self._understood(asked, done), self._understand, trekkpliktig, request.record or ""
+        )
 
     def settle(self) -> None:
-        """Publish and answer what can be decided on. Raises as `Committer.write`: then it is done at the next turn."""
+        """Publish and result what can be decided on. Raises as `Committer.write`: then it is done at the next turn."""
         for asked in list(self._open):
             if asked.under_way == 0 and not self._asks_for_versions(asked):
                 self._answer(asked)
@@ -128,7 +130,7 @@ class Releasing:
             _log.error("release broke", lane=self._lane, trekkpliktig=asked.trekkpliktig, exc_info=error)
 
     def _answer(self, asked: _Open) -> None:
-        """What it leads to and the answer, in one transaction."""
+        """What it leads to and the result, in one transaction."""
         trekkpliktig, state = asked.trekkpliktig, self._committer.state.get(asked.trekkpliktig)
         position = self._committer.position_of(trekkpliktig)
         try:
@@ -136,16 +138,22 @@ class Releasing:
         except RejectedTrekkpaaleggError as error:
             asked.failure = str(error)
         if asked.failure is not None:
-            answer = Answer(asked.wish, "failed", asked.failure)
-            records = self._records.of_granted(self._lane, trekkpliktig, Granted(position, (answer,)), state)
+            result = RequestResult(asked.request, "failed", asked.failure)
+            records = self._records.of_decision(self._lane, trekkpliktig, RequestDecision(position, (result,)), state)
             self._committer.write(records, {}, (), asked.offsets)
-            self._committer.answers_stand([(trekkpliktig, asked.wish)])
+            self._committer.mark_completed([(trekkpliktig, asked.request)])
             return
-        answer = _done(asked.wish, detection)
-        records += self._records.of_position(self._lane, trekkpliktig, position, [answer])
+        result = _done(asked.request, detection)
+        records += self._records.of_position(self._lane, trekkpliktig, position, [result])
         self._committer.write(records, {}, (), asked.offsets, {trekkpliktig: detection})
-        self._committer.answers_stand([(trekkpliktig, asked.wish)])
-        _log.info("released", lane=self._lane, trekkpliktig=trekkpliktig, record=asked.wish.record, wish=asked.wish.id)
+        self._committer.mark_completed([(trekkpliktig, asked.request)])
+        _log.info(
+            "released",
+            lane=self._lane,
+            trekkpliktig=trekkpliktig,
+            record=asked.request.record,
+            request=asked.request.id,
+        )
 
     def _decide(self, asked: _Open) -> tuple[Detection, list[Record]]:
         state = self._state(asked)
@@ -153,8 +161,8 @@ class Releasing:
         if asked.element is None or asked.failure is not None:
             return nothing, []
         options = self._options
-        context = Context(asked.trekkpliktig, options.own, Origin.RELEASE, options.now(), moves_position=False)
-        detection = release(state, asked.element, asked.versions, context, correction=asked.wish.correction)
+        context = Context(asked.trekkpliktig, options.served, Origin.RELEASE, options.now(), moves_position=False)
+        detection = release(state, asked.element, asked.versions, context, correction=asked.request.correction)
         if detection.stopped is not None:
             reason = detection.stopped.reason
             asked.failure = f"a version before it cannot be fetched now ({reason}); try again later"
@@ -168,9 +176,9 @@ class Releasing:
         return self._committer.state.get(asked.trekkpliktig) or TrekkpliktigState()
 
 
-def _done(wish: Wish, detection: Detection) -> Answer:
+def _done(request: OperatorRequest, detection: Detection) -> RequestResult:
     published = [f"{each.trekkpaalegg.trekkid}/{each.trekkpaalegg.trekkversjon}" for each in detection.publications]
     names = ", ".join(published[:NAMED_MAX])
     if len(published) > NAMED_MAX:
         names += f" and {len(published) - NAMED_MAX} more"
-    return Answer(msgspec.structs.replace(wish, published=len(published)), "done", names)
+    return RequestResult(msgspec.structs.replace(request, published=len(published)), "done", names)

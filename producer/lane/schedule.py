@@ -129,7 +129,7 @@ class Schedule:
     def notify(self, trekkpliktig: str, *, urgent: bool = False, hint: bool = False) -> bool:
         """Make it due at once, or once more after the reading under way. False when it is not to be read here.
 
-        A pause that the source asked for is kept, unless it is `urgent`, as an operator's wish is. A `hint` comes from
+        A pause that the source asked for is kept, unless it is `urgent`, as an operator request is. A `hint` comes from
         outside and may come in floods: one that was told of in vain waits a little.
         """
         entry = self._entries.get(trekkpliktig)

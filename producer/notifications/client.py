@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from producer.source.auth.tokens import HeldToken
     from producer.source.client import AccessTokens
-    from producer.source.http import Answer
+    from producer.source.http import HttpResponse
     from trekkpaalegg.errors import TrekkpaaleggError
 
 
@@ -42,7 +42,7 @@ _HINTS: Final = {
 }
 
 
-def refusal_of(answer: Answer, operation: str, now_seconds: float) -> TrekkpaaleggError:
+def refusal_of(answer: HttpResponse, operation: str, now_seconds: float) -> TrekkpaaleggError:
     """`SuspendedError` where Altinn refuses this trekkpliktig, `RetryableError` where it is busy or broken."""
     if answer.status in _CLIENT_ERRORS and answer.status not in _PASSING:
         hint = _HINTS.get(answer.status)
@@ -91,7 +91,7 @@ class AltinnClient:
         self._slots = threading.BoundedSemaphore(max_concurrent_calls)
         self._clock = clock
 
-    def ask(self, trekkpliktig: str, question: Question) -> Answer:
+    def ask(self, trekkpliktig: str, question: Question) -> HttpResponse:
         """The answer, its status one of those accepted. If the token is refused, once more with a new one.
 
         Raises `RetryableError`, `SuspendedError` (Altinn refuses this trekkpliktig) or `FatalError`.
@@ -104,7 +104,7 @@ class AltinnClient:
             raise refusal_of(answer, question.operation, self._clock())
         return answer
 
-    def _send(self, trekkpliktig: str, question: Question, token: str) -> Answer:
+    def _send(self, trekkpliktig: str, question: Question, token: str) -> HttpResponse:
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json, application/cloudevents+json"}
         content = None
         if question.document is not None:
@@ -198,7 +198,7 @@ class AltinnTokens:
         text, life_seconds = read_token(answer.body, self._clock())
         return held_token(text, life_seconds, asked_at)
 
-    def _ask(self, token: str) -> Answer:
+    def _ask(self, token: str) -> HttpResponse:
         headers = {"Authorization": f"Bearer {token}"}
         return exchange(self._http, "GET", self._address, headers=headers, bytes_max=_ANSWER_BYTES_MAX_EXCHANGE)
 

@@ -72,17 +72,17 @@ _REQUIRED: Final = frozenset({"id", "source", "type", "specversion"})
 _UNREADABLE: Final = (BaseCloudEventException, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
-class WakeUp(msgspec.Struct, frozen=True):
+class Notification(msgspec.Struct, frozen=True):
     """Something may have happened for this trekkpliktig of ours.
 
-    `is_known_type` is False for a type that we do not know: it wakes all the same, and is to be counted. `told_at` is
-    when it says to have happened, in microseconds since 1970.
+    `is_known_type` is False for a type that we do not know: it still leads to a wake-up, and is counted. `happened_at`
+    is the event's own time, in microseconds since 1970.
     """
 
     trekkpliktig: str
     event_id: str
     is_known_type: bool = True
-    told_at: int | None = None
+    happened_at: int | None = None
 
     @property
     def outcome(self) -> str:
@@ -106,14 +106,14 @@ class Dropped(msgspec.Struct, frozen=True):
 
     outcome: str
     event_id: str = ""
-    told_at: int | None = None
+    happened_at: int | None = None
 
 
-Incoming = WakeUp | Validation | Dropped
+Incoming = Notification | Validation | Dropped
 
 
-def read_pushed(headers: Mapping[str, str], body: bytes, own: Container[str]) -> Incoming:
-    """What a call of the receiver says; `own` are the trekkpliktige that we serve. Header names in any case.
+def read_pushed(headers: Mapping[str, str], body: bytes, served: Container[str]) -> Incoming:
+    """What a call of the receiver says; `served` are the trekkpliktige that we serve. Header names in any case.
 
     Structured (the event is the body; Altinn calls it plain `application/json`) and binary mode (attributes in
     headers) of CloudEvents 1.0. Never raises: what cannot be read is `malformed`, and retrying would not mend it.
@@ -132,16 +132,16 @@ def read_pushed(headers: Mapping[str, str], body: bytes, own: Container[str]) ->
             return Dropped("malformed")
     except _UNREADABLE:
         return Dropped("malformed")
-    return _meaning(event.get_attributes(), own)
+    return _meaning(event.get_attributes(), served)
 
 
-def read_pulled(element: bytes, own: Container[str]) -> tuple[Incoming, str | None]:
+def read_pulled(element: bytes, served: Container[str]) -> tuple[Incoming, str | None]:
     """What one event of a pulled page says, and its id as it stands there: asking goes on after it. Never raises."""
     try:
         attributes = JSONFormat().read(_Hint, element).get_attributes()
     except _UNREADABLE:
         return Dropped("malformed"), None
-    return _meaning(attributes, own), attributes["id"]
+    return _meaning(attributes, served), attributes["id"]
 
 
 class _Hint(CloudEvent):
@@ -161,19 +161,19 @@ class _Hint(CloudEvent):
             del kept["time"]
 
 
-def _meaning(attributes: Mapping[str, Any], own: Container[str]) -> Incoming:
+def _meaning(attributes: Mapping[str, Any], served: Container[str]) -> Incoming:
     event_id, kind = _shown_id(attributes["id"]), attributes["type"]
-    told_at = _microseconds(attributes.get("time"))
+    happened_at = _microseconds(attributes.get("time"))
     if kind == _VALIDATION:
         return Validation(event_id)
     trekkpliktig = _trekkpliktig(attributes)
-    if trekkpliktig is None or trekkpliktig not in own:
-        return Dropped("not_ours", event_id, told_at)
+    if trekkpliktig is None or trekkpliktig not in served:
+        return Dropped("not_ours", event_id, happened_at)
     if attributes.get("resource", RESOURCE) != RESOURCE:
-        return Dropped("other_resource", event_id, told_at)
+        return Dropped("other_resource", event_id, happened_at)
     if kind == _ECHO:
-        return Dropped("echo", event_id, told_at)
-    return WakeUp(trekkpliktig, event_id, bool(_KNOWN.fullmatch(kind)), told_at)
+        return Dropped("echo", event_id, happened_at)
+    return Notification(trekkpliktig, event_id, bool(_KNOWN.fullmatch(kind)), happened_at)
 
 
 def _trekkpliktig(attributes: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from producer.notifications.client import Question
-from producer.notifications.event import ORGANISATION, RESOURCE, WakeUp, read_pulled
+from producer.notifications.event import ORGANISATION, RESOURCE, Notification, read_pulled
 from producer.notifications.port import Pulled
 from producer.source.parse.page import split_elements
 from trekkpaalegg.errors import RetryableError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from producer.domain.state import EventCursor
     from producer.notifications.client import AltinnClient
-    from producer.source.http import Answer
+    from producer.source.http import HttpResponse
 
 
 RESTART_MARGIN_MICROSECONDS: Final = 600 * 1_000_000
@@ -43,7 +43,7 @@ class EventPage(msgspec.Struct, frozen=True):
     next_after: str | None
 
 
-def page_of(answer: Answer) -> EventPage:
+def page_of(answer: HttpResponse) -> EventPage:
     """The page that an answer holds. Raises `RetryableError` for one that is no JSON array or is cut off."""
     elements = split_elements(answer.body, answer.content_type)
     try:
@@ -56,11 +56,11 @@ def page_of(answer: Answer) -> EventPage:
 class Walk:
     """One walk from a cursor to the end, page by page. `cursor` is where the next page is asked after."""
 
-    def __init__(self, cursor: EventCursor, own: Container[str]) -> None:
+    def __init__(self, cursor: EventCursor, served: Container[str]) -> None:
         self.cursor = cursor
-        self._own = own
+        self._served = served
         self._asked: set[str] = set()
-        self._wake_ups: list[WakeUp] = []
+        self._notifications: list[Notification] = []
         self._outcomes: Counter[str] = Counter()
         self._restarted = False
         self._stuck = False
@@ -92,7 +92,7 @@ class Walk:
     def pulled(self) -> Pulled:
         """What has come so far."""
         return Pulled(
-            wake_ups=tuple(self._wake_ups),
+            notifications=tuple(self._notifications),
             cursor=self.cursor,
             outcomes=dict(self._outcomes),
             has_more=not self.is_at_end,
@@ -104,14 +104,14 @@ class Walk:
         """The last id of the page, and the times that its events tell."""
         last_id, times = None, []
         for element in page.elements:
-            incoming, event_id = read_pulled(element, self._own)
+            incoming, event_id = read_pulled(element, self._served)
             self._outcomes[incoming.outcome] += 1
             last_id = event_id or last_id
-            told_at = getattr(incoming, "told_at", None)
-            if told_at is not None:
-                times.append(told_at)
-            if isinstance(incoming, WakeUp):
-                self._wake_ups.append(incoming)
+            happened_at = getattr(incoming, "happened_at", None)
+            if happened_at is not None:
+                times.append(happened_at)
+            if isinstance(incoming, Notification):
+                self._notifications.append(incoming)
         return last_id, times
 
 
@@ -131,9 +131,9 @@ class AltinnEventFeed:
         self._page_events = page_events
         self._pages_max = pages_max
 
-    def pull(self, trekkpliktig: str, cursor: EventCursor, own: Container[str]) -> Pulled:
+    def pull(self, trekkpliktig: str, cursor: EventCursor, served: Container[str]) -> Pulled:
         """As the port says. What came before a page that failed is given; the failure shows again at the next call."""
-        walk = Walk(cursor, own)
+        walk = Walk(cursor, served)
         for page_number in range(self._pages_max):
             try:
                 walk.take(page_of(self._client.ask(trekkpliktig, self._question(trekkpliktig, walk.cursor.after))))

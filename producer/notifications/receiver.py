@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from producer.encode.signal import encode_wake_up
 from producer.notifications.address import NOTIFICATIONS_PATH
-from producer.notifications.event import EVENT_BYTES_MAX, Incoming, RecentEvents, WakeUp, read_pushed
+from producer.notifications.event import EVENT_BYTES_MAX, Incoming, Notification, RecentEvents, read_pushed
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.http import HttpServer
 
@@ -101,11 +101,11 @@ class SignalStore(Protocol):
 
 
 class Receiver:
-    """See the module. `own` are the trekkpliktige that the application serves, whoever has their lane."""
+    """See the module. `served` are the trekkpliktige that the application serves, whoever has their lane."""
 
-    def __init__(self, gate: Gate, own: Container[str], signals: SignalStore, observer: Observer) -> None:
+    def __init__(self, gate: Gate, served: Container[str], signals: SignalStore, observer: Observer) -> None:
         self._gate = gate
-        self._own = own
+        self._served = served
         self._signals = signals
         self._observer = observer
         self._recent = RecentEvents()
@@ -124,7 +124,7 @@ class Receiver:
         except (TimeoutError, ClientDisconnect):
             return self._answer("cut_off", 408, "the body did not come to its end")
         # 3. Drop what wakes nobody.
-        if not isinstance(incoming, WakeUp):
+        if not isinstance(incoming, Notification):
             return self._answer(incoming.outcome, *_BAD.get(incoming.outcome, (200, "")))
         if not self._recent.is_new(incoming.event_id):
             return self._answer("double", 200)
@@ -146,7 +146,7 @@ class Receiver:
                 body += chunk
                 if len(body) > EVENT_BYTES_MAX:
                     break
-        return read_pushed(request.headers, body, self._own)
+        return read_pushed(request.headers, body, self._served)
 
     def _answer(self, outcome: str, status: int, error: str = "") -> Response:
         self._observer.notification_received(outcome)

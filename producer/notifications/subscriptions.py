@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from producer.notifications.client import AltinnClient
-    from producer.source.http import Answer
+    from producer.source.http import HttpResponse
 
 
 class Subscription(msgspec.Struct, frozen=True, rename="camel"):
@@ -33,7 +33,7 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel"):
         return f"Subscription(id={self.id!r}, end_point={shown(self.end_point)!r}, validated={self.validated})"
 
 
-class Wish(msgspec.Struct, frozen=True):
+class WantedSubscription(msgspec.Struct, frozen=True):
     """A subscription that should stand: events about `subject` at `resource` go to `address`."""
 
     address: str
@@ -41,7 +41,9 @@ class Wish(msgspec.Struct, frozen=True):
     subject: str
 
     def __repr__(self) -> str:
-        return f"Wish(address={shown(self.address)!r}, resource={self.resource!r}, subject={self.subject!r})"
+        return (
+            f"WantedSubscription(address={shown(self.address)!r}, resource={self.resource!r}, subject={self.subject!r})"
+        )
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -56,9 +58,9 @@ class Plan(msgspec.Struct, frozen=True):
     remove: tuple[Subscription, ...]
 
 
-def wish_of(trekkpliktig: str, address: str) -> Wish:
+def wanted_subscription(trekkpliktig: str, address: str) -> WantedSubscription:
     """The one subscription that a trekkpliktig should have."""
-    return Wish(address, RESOURCE, f"{ORGANISATION}{trekkpliktig}")
+    return WantedSubscription(address, RESOURCE, f"{ORGANISATION}{trekkpliktig}")
 
 
 def ours_of(trekkpliktig: str, base_url: str, found: Iterable[Subscription]) -> list[Subscription]:
@@ -76,9 +78,11 @@ def ours_of(trekkpliktig: str, base_url: str, found: Iterable[Subscription]) -> 
     return sorted(ours, key=lambda each: (len(str(each.id)), str(each.id)))
 
 
-def plan_of(wish: Wish, ours: list[Subscription]) -> Plan:
-    """What brings `ours` to `wish` and nothing else: the second time it is nothing."""
-    fitting = [each for each in ours if each.end_point == wish.address and not (each.type_filter or each.source_filter)]
+def plan_of(wanted: WantedSubscription, ours: list[Subscription]) -> Plan:
+    """What brings `ours` to `wanted` and nothing else: the second time it is nothing."""
+    fitting = [
+        each for each in ours if each.end_point == wanted.address and not (each.type_filter or each.source_filter)
+    ]
     standing = next((each for each in fitting if each.validated), fitting[0] if fitting else None)
     make = standing is None or not standing.validated
     return Plan(standing, make, tuple(each for each in ours if each is not standing))
@@ -114,9 +118,9 @@ class Subscriptions:
             raise RetryableError("Altinn's list of subscriptions cannot be read") from None
         return found or []
 
-    def make(self, trekkpliktig: str, wish: Wish) -> Subscription:
+    def make(self, trekkpliktig: str, wanted: WantedSubscription) -> Subscription:
         """Make it, or have the same one that stands validated anew. Empty filters are left out, as Altinn asks."""
-        document = {"endPoint": wish.address, "resourceFilter": wish.resource, "subjectFilter": wish.subject}
+        document = {"endPoint": wanted.address, "resourceFilter": wanted.resource, "subjectFilter": wanted.subject}
         question = Question("subscribe", "POST", _PATH, (_OK, _CREATED), document)
         return _read_one(self._client.ask(trekkpliktig, question))
 
@@ -141,7 +145,7 @@ def _segment(subscription: Subscription) -> str:
     return text
 
 
-def _read_one(answer: Answer) -> Subscription:
+def _read_one(answer: HttpResponse) -> Subscription:
     try:
         return _decode_one(answer.body)
     except _UNREADABLE:
@@ -177,13 +181,13 @@ class SubscriptionKeeper:
 
     def apply(self, trekkpliktig: str) -> Applied:
         """See that exactly one stands. What is there and validated is left alone."""
-        wish = wish_of(trekkpliktig, self._address)
-        plan = plan_of(wish, self._ours(trekkpliktig))
+        wanted = wanted_subscription(trekkpliktig, self._address)
+        plan = plan_of(wanted, self._ours(trekkpliktig))
         done: Done = "unchanged"
         standing = plan.standing
         if standing is None or plan.make:
             done = "made" if standing is None else "renewed"
-            standing = self._subscriptions.make(trekkpliktig, wish)
+            standing = self._subscriptions.make(trekkpliktig, wanted)
         former = [each for each in plan.remove if each.id != standing.id]
         for each in former:
             self._subscriptions.remove(trekkpliktig, each)

@@ -68,7 +68,7 @@ class Observer(Protocol):
         """The source's highest sekvensnummer is below what was published: its numbers may have begun anew."""
 
     def signal_taken(self, lane: int, kind: str) -> None:
-        """A signal came: `wake_up`, `wish`, `forwarded` to its lane, `foreign` (nobody of ours) or `invalid`."""
+        """A signal came: `wake_up`, `request`, `forwarded` to its lane, `foreign` (nobody of ours) or `invalid`."""
 
     def unannounced(self, versions: int) -> None:
         """So many versions were published that polling found, and that no signal had told of."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from producer.domain.rollback import events_between
 from producer.domain.state import NO_EVENT, NO_ORDER, LaneState, TrekkpliktigPosition
-from producer.domain.undoing import told_between
 from producer.encode.state import (
     decode_event_cursor,
     decode_lane_count,
     decode_order_state,
-    decode_position_and_answers,
+    decode_position_and_results,
     encode_event_cursor,
     encode_order_state,
     encode_trekkpliktig_position,
@@ -30,10 +30,10 @@ from trekkpaalegg.kafka.rights import TOPIC, Right, not_permitted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from producer.detect.requests import Granted
-    from producer.domain.requests import Answer
+    from producer.detect.requests import RequestDecision
+    from producer.domain.requests import RequestResult
+    from producer.domain.rollback import PublishedEvent, Rollback
     from producer.domain.state import EventCursor, OrderState, TrekkpliktigState
-    from producer.domain.undoing import Told, Undone
 
 
 LANE_COUNT_KEY = b"lanes"
@@ -67,11 +67,11 @@ def event_cursor_record(topic: str, partition: int, trekkpliktig: str, cursor: E
     return Record(topic, trekkpliktig.encode() + EVENT_CURSOR, encode_event_cursor(cursor), NO_HEADERS, partition)
 
 
-def answer_record(
-    topic: str, partition: int, trekkpliktig: str, position: TrekkpliktigPosition, answers: Sequence[Answer]
+def position_record(
+    topic: str, partition: int, trekkpliktig: str, position: TrekkpliktigPosition, results: Sequence[RequestResult]
 ) -> Record:
-    """The position, with the answers given by this very record."""
-    value = encode_trekkpliktig_position(position, answers)
+    """The position, with the results given by this very record."""
+    value = encode_trekkpliktig_position(position, results)
     return Record(topic, trekkpliktig.encode(), value, NO_HEADERS, partition)
 
 
@@ -82,21 +82,21 @@ def forget_records(topic: str, partition: int, trekkpliktig: str, keys: Iterable
         yield Record(topic, prefix + key, None, NO_HEADERS, partition)
 
 
-def granted_records(
-    topic: str, partition: int, trekkpliktig: str, granted: Granted, state: TrekkpliktigState | None
+def decision_records(
+    topic: str, partition: int, trekkpliktig: str, decision: RequestDecision, state: TrekkpliktigState | None
 ) -> Iterator[Record]:
-    """Records that make a wish stand; `state` is what was known, None for nothing at all.
+    """Records that make a request stand; `state` is what was known, None for nothing at all.
 
-    Where nothing was known and nothing is to be remembered, nothing is left behind once the answer has been read.
+    Where nothing was known and nothing is to be remembered, nothing is left behind once the result has been read.
     """
-    if granted.forgets and state is not None:
+    if decision.forgets and state is not None:
         yield from forget_records(topic, partition, trekkpliktig, state.keys())
-    yield answer_record(topic, partition, trekkpliktig, granted.position, granted.answers)
-    if state is None and granted.position == TrekkpliktigPosition():
+    yield position_record(topic, partition, trekkpliktig, decision.position, decision.results)
+    if state is None and decision.position == TrekkpliktigPosition():
         yield Record(topic, trekkpliktig.encode(), None, NO_HEADERS, partition)
 
 
-def undone_records(topic: str, partition: int, state: LaneState, undone: Mapping[str, Undone]) -> Iterator[Record]:
+def rollback_records(topic: str, partition: int, state: LaneState, undone: Mapping[str, Rollback]) -> Iterator[Record]:
     """Records that make it stand that some events do not; `state` is what was remembered."""
     for trekkpliktig, change in undone.items():
         known = state.of(trekkpliktig).position
@@ -144,10 +144,10 @@ def lane_state_of(records: Iterable[tuple[bytes, bytes | None]], state: LaneStat
         elif value is None:
             state.forget(trekkpliktig)
         else:
-            position, answers = decode_position_and_answers(value)
+            position, results = decode_position_and_results(value)
             state.of(trekkpliktig).position = position
-            for answer in answers:
-                state.answered.add(trekkpliktig, answer.wish)
+            for result in results:
+                state.completed.add(trekkpliktig, result.request)
     return state
 
 
@@ -159,10 +159,10 @@ _BATCH_SECONDS_MAX = 0.05
 
 
 class Change(NamedTuple):
-    """What an order's state was before a transaction, and the events told by it."""
+    """What an order's state was before a transaction, and the events that it published."""
 
     before: OrderState
-    told: list[Told]
+    events: list[PublishedEvent]
 
 
 class LastTransaction(NamedTuple):
@@ -205,9 +205,9 @@ def read_lane(
     before = {order: _known(state, *order) for order in orders}
     lane_state_of(_pairs(run), state)
     changes = {
-        order: Change(known, told)
+        order: Change(known, events)
         for order, known in before.items()
-        if (told := told_between(*order, known, _known(state, *order)))
+        if (events := events_between(*order, known, _known(state, *order)))
     }
     times = [message.timestamp()[1] for message in run]
     return state, LastTransaction(changes, min(times), max(times))
@@ -261,7 +261,7 @@ def read_to_end(
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": "true",
-                # The broker would hold back for half a second the answer that says that there is nothing more.
+                # The broker would hold back for half a second the result that says that there is nothing more.
                 "fetch.wait.max.ms": "10",
             },
             reason,

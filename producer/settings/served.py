@@ -63,7 +63,7 @@ class TrekkpliktigeList:
         return (status.st_mtime_ns, status.st_size) if status else None
 
 
-class Own:
+class ServedTrekkpliktige:
     """A container of organisation numbers. One thread calls `refresh`; any may ask."""
 
     def __init__(self, trekkpliktige: TrekkpliktigeList) -> None:
@@ -104,7 +104,7 @@ class Own:
         return self._shared_out[lane]
 
 
-class Everyone:
+class AllTrekkpliktige:
     """The trekkpliktige of a service that reads nobody, and so has no list: whoever is named may be ours."""
 
     def __contains__(self, trekkpliktig: object) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import httpx
 
     from producer.observe.port import Observer
-    from producer.source.http import Answer
+    from producer.source.http import HttpResponse
     from trekkpaalegg.errors import TrekkpaaleggError
 
 
@@ -57,14 +57,14 @@ class _ErrorBody(msgspec.Struct):
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
-def refusal_of_version(answer: Answer, now_seconds: float) -> TrekkpaaleggError:
+def refusal_of_version(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
     """As `refusal_of`, save that a fault in the question is told as a failure of this version alone."""
     if answer.status in _ABOUT_ONE_VERSION:
         return RetryableError(f"the API refuses the question for this version with {_told(answer)}")
     return refusal_of(answer, now_seconds)
 
 
-def refusal_of(answer: Answer, now_seconds: float) -> TrekkpaaleggError:
+def refusal_of(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
     """`SuspendedError` where the API refuses this trekkpliktig, `RetryableError` where it is busy or broken.
 
     Statuses decide, `kode` is opaque text. A redirect is never followed and counts as broken:
@@ -79,7 +79,7 @@ def refusal_of(answer: Answer, now_seconds: float) -> TrekkpaaleggError:
     )
 
 
-def _told(answer: Answer) -> str:
+def _told(answer: HttpResponse) -> str:
     return f"HTTP {answer.status}{_kode(answer.body)}"
 
 
@@ -138,7 +138,7 @@ class SkatteetatenClient:
         self._clock = clock
         self._klientid = f"{_DISTRIBUTION}/{version(_DISTRIBUTION)}"
 
-    def fetch_list(self, trekkpliktig: str, cursor: int, maks_antall: int) -> Answer:
+    def fetch_list(self, trekkpliktig: str, cursor: int, maks_antall: int) -> HttpResponse:
         """Operation 1, newer than `cursor`: the answer, always a success. 404 is a wrong address, not an empty list.
 
         Raises `RetryableError`, `SuspendedError` or `FatalError`.
@@ -149,7 +149,7 @@ class SkatteetatenClient:
             raise refusal_of(answer, self._clock())
         return answer
 
-    def fetch_version(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Answer | None:
+    def fetch_version(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> HttpResponse | None:
         """Operation 2: the answer, always a success; None if there is no such version (404, 410).
 
         Raises `RetryableError`, `SuspendedError` or `FatalError`.
@@ -170,7 +170,7 @@ class SkatteetatenClient:
         """Fetch what a call for it needs. Raises as the calls."""
         self._tokens.token_for(trekkpliktig)
 
-    def _call(self, operation: str, trekkpliktig: str, address: str) -> Answer:
+    def _call(self, operation: str, trekkpliktig: str, address: str) -> HttpResponse:
         """Send; if the token is refused, once more with a new one: it may have ended early."""
         token = self._tokens.token_for(trekkpliktig)
         answer = self._send(operation, trekkpliktig, address, token)
@@ -179,7 +179,7 @@ class SkatteetatenClient:
             answer = self._send(operation, trekkpliktig, address, token)
         return answer
 
-    def _send(self, operation: str, trekkpliktig: str, address: str, token: str) -> Answer:
+    def _send(self, operation: str, trekkpliktig: str, address: str, token: str) -> HttpResponse:
         korrelasjonsid = str(uuid.uuid4())
         headers = {
             "Authorization": f"Bearer {token}",

@@ -29,7 +29,7 @@ RETRY_AFTER_SECONDS_MAX: Final = 3600.0
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpResponse(msgspec.Struct, frozen=True):
     """What came back: any status, the body whole and decompressed. Header names are found in any case."""
 
     status: int
@@ -145,7 +145,7 @@ def exchange(  # noqa: PLR0913  # parts of a request, and the bounds of its answ
     content: bytes | None = None,
     bytes_max: int = RESPONSE_BYTES_MAX,
     seconds_max: float = CALL_SECONDS_MAX,
-) -> Answer:
+) -> HttpResponse:
     """Send a request and read its answer to the end; `form` is sent as a form, `content` as it stands.
 
     The body is taken piece by piece and given up as soon as it is larger than `bytes_max` or the call older than
@@ -175,7 +175,7 @@ def exchange(  # noqa: PLR0913  # parts of a request, and the bounds of its answ
         raise
     if response.is_success and not body and not _says_empty(response):
         raise RetryableError("an empty body whose length was not announced: it may have been cut off")
-    return Answer(response.status_code, response.headers, body)
+    return HttpResponse(response.status_code, response.headers, body)
 
 
 def _read_bounded(response: httpx.Response, bytes_max: int, deadline: float) -> bytes:

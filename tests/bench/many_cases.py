@@ -22,7 +22,7 @@ from producer.observe.logs import configure_logs
 from producer.publish.topics import PARTITIONS_DEFAULT
 from producer.settings.kafka import kafka_properties
 from producer.settings.model import load_settings
-from producer.settings.served import Own, TrekkpliktigeList
+from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.auth.tokens import HeldToken, HeldTokens
 from sandbox.skatteetaten.generate import trekkpliktige
 from tests.kit.processes import OutsideProcess
@@ -85,15 +85,15 @@ def _employers_held(case: ManyCase, brokers: str) -> dict[str, float]:  # noqa: 
         before = resident_bytes()
         settings = load_settings(None, {"TREKKPAALEGG_TREKKPLIKTIGE_FILE": str(file)}, needs=frozenset())
         used = cpu_seconds()
-        own = Own(TrekkpliktigeList(settings, lambda _: None))
-        lanes = [own.in_lane(lane, PARTITIONS_DEFAULT) for lane in range(PARTITIONS_DEFAULT)]
+        served = ServedTrekkpliktige(TrekkpliktigeList(settings, lambda _: None))
+        lanes = [served.in_lane(lane, PARTITIONS_DEFAULT) for lane in range(PARTITIONS_DEFAULT)]
         list_seconds, used = cpu_seconds() - used, cpu_seconds()
         schedules = [Schedule(300.0, lambda: 1.0) for _ in lanes]
         for schedule, names in zip(schedules, lanes, strict=True):
             schedule.set_trekkpliktige(names, 1.0)
         states = [LaneState() for _ in lanes]
         step_at = cpu_seconds()
-        for name in own:
+        for name in served:
             lane = lane_of(name, PARTITIONS_DEFAULT)
             schedules[lane].notify(name)
             schedules[lane].take(2.0)
@@ -103,7 +103,7 @@ def _employers_held(case: ManyCase, brokers: str) -> dict[str, float]:  # noqa: 
         gc.collect()
         without_tokens = resident_bytes()
         tokens = HeldTokens(lambda name: HeldToken(name + "x" * TOKEN_CHARACTERS, 1e12))
-        for name in own:
+        for name in served:
             tokens.token_for(name)
         gc.collect()
         held = resident_bytes()

@@ -25,7 +25,7 @@ from producer.publish.kafka import producer_properties
 from producer.publish.signal_log import SignalLog
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from producer.settings.kafka import kafka_properties
-from producer.settings.served import Own, TrekkpliktigeList
+from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
 
 if TYPE_CHECKING:
     from producer.settings.model import Settings
@@ -74,8 +74,8 @@ class _BareLoop:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stopping = threading.Event()
-        own = Own(TrekkpliktigeList(settings, lambda _: None))
-        self._source = bootstrap.build_source(settings, NullObserver(), own, self._stopping)
+        served = ServedTrekkpliktige(TrekkpliktigeList(settings, lambda _: None))
+        self._source = bootstrap.build_source(settings, NullObserver(), served, self._stopping)
         self.calls: list[float] = []
         self.transactions: list[float] = []
         ready = threading.Barrier(PARTITIONS_DEFAULT + 1)

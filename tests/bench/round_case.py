@@ -26,7 +26,7 @@ from producer.publish.state import state_records
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from producer.service import NullWatch, Service
 from producer.settings.kafka import kafka_properties
-from producer.settings.served import Own, TrekkpliktigeList
+from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
 from tests.kit.processes import OutsideProcess
 from trekkpaalegg.kafka.partitioning import lane_of
 
@@ -112,7 +112,9 @@ def _make_known(settings: Settings, trekkpliktige: list[str]) -> None:
 def _answer_seconds(settings: Settings, trekkpliktig: str) -> float:
     """The usual time of an answer that nothing else waits for, as the client sees it."""
     calls = _Calls()
-    source = build_source(settings, calls, Own(TrekkpliktigeList(settings, lambda _: None)), threading.Event())
+    source = build_source(
+        settings, calls, ServedTrekkpliktige(TrekkpliktigeList(settings, lambda _: None)), threading.Event()
+    )
     for _ in range(_SAMPLES):
         source.fetch_page(trekkpliktig, 0)
     return statistics.median(calls.seconds)

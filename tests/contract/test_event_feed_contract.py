@@ -124,7 +124,7 @@ def drained(feed: EventFeed, trekkpliktig: str, cursor: EventCursor = NO_EVENT) 
 
 
 def woken(pulled: list[Pulled]) -> list[str]:
-    return [wake_up.event_id for each in pulled for wake_up in each.wake_ups]
+    return [notification.event_id for each in pulled for notification in each.notifications]
 
 
 def test_all_that_happened_comes_once_and_then_nothing(world: World) -> None:
@@ -141,7 +141,7 @@ def test_all_that_happened_comes_once_and_then_nothing(world: World) -> None:
 
 def test_nothing_yet_is_no_failure(world: World) -> None:
     pulled = world.feed.pull(world.register(), NO_EVENT, ())
-    assert (pulled.wake_ups, pulled.cursor, pulled.has_more) == ((), NO_EVENT, False)
+    assert (pulled.notifications, pulled.cursor, pulled.has_more) == ((), NO_EVENT, False)
 
 
 def test_others_do_not_come(world: World) -> None:
@@ -214,7 +214,7 @@ def test_short_and_empty_pages_lose_nothing(
     cursor = NO_EVENT
     for _ in range(200):
         pulled = small_feed.pull(one, cursor, {one})
-        came += [each.event_id for each in pulled.wake_ups]
+        came += [each.event_id for each in pulled.notifications]
         cursor = pulled.cursor
         if len(came) >= len(told):
             break
@@ -240,7 +240,7 @@ def test_young_events_come_when_they_are_old_enough(outside: OutsideWorld, small
     outside.altinn.behaviour = Behaviour(withhold_seconds=3600)
     told = world.tell(one)
     pulled = small_feed.pull(one, NO_EVENT, {one})
-    assert (pulled.wake_ups, pulled.cursor) == ((), NO_EVENT)
+    assert (pulled.notifications, pulled.cursor) == ((), NO_EVENT)
     outside.altinn.behaviour = Behaviour(withhold_seconds=0)
     assert woken(drained(small_feed, one)) == [told]
 

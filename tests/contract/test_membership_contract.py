@@ -64,11 +64,11 @@ def test_signals_come_in_order_with_their_lane_and_offset(members: Members) -> N
 
 
 def test_signals_carry_their_values_as_they_stand(members: Members) -> None:
-    for value in (b"wish", b"", None):
+    for value in (b"request", b"", None):
         members.world.signal(0, ONE, value)
     only = members.join()
     members.poll_until(lambda: len(members.signals[only]) == 3)
-    assert [each.value for each in members.signals[only]] == [b"wish", b"", None]
+    assert [each.value for each in members.signals[only]] == [b"request", b"", None]
 
 
 def test_signals_of_before_are_delivered_too(members: Members) -> None:

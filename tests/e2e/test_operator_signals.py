@@ -1,4 +1,4 @@
-"""Operators' wishes while workers run, die and hand over: done once, told to the one who asked, and never lost."""
+"""Operator requests while workers run, die and hand over: done once, told to the one who asked, and never lost."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_backfill_and_reconcile_are_done_by_the_workers_that_run(stage: Any) -> 
     assert [origins[each.trekkid] for each in late] == ["backfill", "reconcile"]
 
 
-def test_wish_outlives_the_worker_that_took_it_up_and_the_one_after(stage: Any) -> None:
+def test_request_outlives_the_worker_that_took_it_up_and_the_one_after(stage: Any) -> None:
     """Killed again and again in the midst of it, the back-fill comes to its end and is told with all that it did."""
     stage.set_kafka_properties(**SHORT_SESSION)
     stage.settings["TREKKPAALEGG_MAKS_ANTALL"] = "3"
@@ -80,13 +80,15 @@ def test_wish_outlives_the_worker_that_took_it_up_and_the_one_after(stage: Any) 
     stage.wait_until_owned(worker)
     asking = stage.begin("backfill")
     for _ in range(3):
-        stage.wait_until(lambda at=worker: at.has_logged("a wish stands") or not asking.is_running(), 60, "a wish")
+        stage.wait_until(
+            lambda at=worker: at.has_logged("operator request recorded") or not asking.is_running(), 60, "a request"
+        )
         worker.kill()
         worker = stage.run()
         stage.wait_until_owned(worker)
     assert asking.wait(SECONDS_MAX) == 0, asking.last_lines()
     assert "6 of 6 trekkpliktige read to their end" in asking.log_file.read_text()
-    assert [position(stage, each).wishes for each in stage.employers] == [()] * 6
+    assert [position(stage, each).requests for each in stage.employers] == [()] * 6
     stage.wait_until_published()
     stage.prove()
 
@@ -97,7 +99,7 @@ def test_command_takes_the_lanes_itself_when_the_last_worker_goes(stage: Any) ->
     worker = stage.run()
     stage.wait_until_owned(worker)
     asking = stage.begin("backfill")
-    stage.wait_until(lambda: worker.has_logged("a wish stands"), 60, "a wish stands")
+    stage.wait_until(lambda: worker.has_logged("operator request recorded"), 60, "operator request recorded")
     worker.kill()
     assert asking.wait(SECONDS_MAX) == 0, asking.last_lines()
     stage.prove()
@@ -176,7 +178,7 @@ def test_signals_that_are_none_stop_nothing_and_one_for_another_lane_arrives(sta
     """Whatever anyone writes to the topic: the lanes go on, and what can be understood is done by the right one."""
     employer = stage.employers[0]
     wrong = (lane_of(employer, stage.lanes) + 1) % stage.lanes
-    wish = {"v": 1, "kind": "suspend", "id": "by hand", "asked_at": 0}
+    request = {"v": 1, "kind": "suspend", "id": "by hand", "asked_at": 0}
     bad = [b"\xff\x00", b"[]", b'{"v":1}', b'{"v":2,"kind":"wakeup"}', b"x" * 10_000]
     worker = stage.run()
     stage.wait_until_published()
@@ -184,9 +186,9 @@ def test_signals_that_are_none_stop_nothing_and_one_for_another_lane_arrives(sta
         stage,
         *[(employer.encode(), value, lane) for value in bad for lane in range(stage.lanes)],
         *[(key, None, lane) for key in (None, b"", b"\xff", b"12345678901") for lane in range(stage.lanes)],
-        (employer.encode(), json.dumps(wish).encode(), wrong),
+        (employer.encode(), json.dumps(request).encode(), wrong),
     )
-    stage.wait_until(lambda: position(stage, employer).suspended_at is not None, 30, "the wish has arrived")
+    stage.wait_until(lambda: position(stage, employer).suspended_at is not None, 30, "the request has arrived")
     stage.outside.skatteetaten.create(stage.employers[1])
     stage.wait_until_published(employers=stage.employers[1:])
     assert worker.is_running()

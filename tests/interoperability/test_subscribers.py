@@ -30,7 +30,7 @@ COMPILER = "org.eclipse.jdt:ecj:3.46.0"
 DESERIALIZER = "io.apicurio:apicurio-registry-avro-serde-kafka:3.1.7"
 SECONDS_MAX = 120
 NOT_WRITTEN = {("signals", "signal"), ("positions", "eventCursor")}
-"""What only a notification or an operator's wish to a running worker brings."""
+"""What only a notification or an operator request to a running worker brings."""
 
 
 def headers_of(message: Any) -> dict[str, str]:

@@ -13,9 +13,9 @@ from producer.notifications.event import (
     EVENT_BYTES_MAX,
     RESOURCE,
     Dropped,
+    Notification,
     RecentEvents,
     Validation,
-    WakeUp,
     read_pulled,
     read_pushed,
 )
@@ -48,7 +48,7 @@ def pushed(fields=None, *, without=(), content_type=CONTENT_TYPE):
     [CONTENT_TYPE, "application/json", "application/cloudevents+json", "Application/CloudEvents+JSON;charset=UTF-8"],
 )
 def test_an_event_about_one_of_ours_wakes_it(content_type):
-    assert pushed(content_type=content_type) == WakeUp(OURS, EVENT_ID, told_at=TEN_O_CLOCK)
+    assert pushed(content_type=content_type) == Notification(OURS, EVENT_ID, happened_at=TEN_O_CLOCK)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_an_event_about_one_of_ours_wakes_it(content_type):
     ],
 )
 def test_all_that_may_be_a_change_wakes(kind):
-    assert pushed({"type": kind}) == WakeUp(OURS, EVENT_ID, told_at=TEN_O_CLOCK)
+    assert pushed({"type": kind}) == Notification(OURS, EVENT_ID, happened_at=TEN_O_CLOCK)
 
 
 def test_a_type_that_nobody_knows_wakes_and_is_counted_apart():
     """Which types Skatteetaten will use is unknown: a reading too many is the safe mistake."""
     incoming = pushed({"type": "no.skatteetaten.trekkpaalegg.opprettet"})
-    assert isinstance(incoming, WakeUp)
+    assert isinstance(incoming, Notification)
     assert incoming.outcome == "unknown_type"
     assert pushed().outcome == "wake_up"
 
@@ -159,7 +159,7 @@ def test_new_attributes_and_any_data_make_no_event_unreadable():
 
 
 def test_an_event_without_a_time_has_none():
-    assert pushed(without=["time"]).told_at is None
+    assert pushed(without=["time"]).happened_at is None
     assert pushed({"time": "9999-12-31T23:59:59-23:59"}).outcome == "wake_up"
 
 
@@ -175,7 +175,7 @@ def test_whatever_comes_it_is_understood_or_dropped_and_shows_no_person(fields):
     incoming = pushed(fields)
     assert incoming.outcome
     assert PERSON not in repr(incoming)
-    if isinstance(incoming, WakeUp):
+    if isinstance(incoming, Notification):
         assert incoming.trekkpliktig == OURS
 
 

@@ -10,7 +10,7 @@ import pytest
 from producer.domain.state import EventCursor
 from producer.notifications.event import RESOURCE
 from producer.notifications.feed import EventPage, Walk, page_of
-from producer.source.http import Answer
+from producer.source.http import HttpResponse
 from trekkpaalegg.errors import RetryableError
 
 OURS = "310000025"
@@ -49,20 +49,20 @@ def walked(cursor, *pages):
 
 def test_a_page_is_its_events_and_the_id_to_go_on_after():
     body = json.dumps([event(1), event(2)]).encode()
-    read = page_of(Answer(200, {"next": NEXT.format("e2"), "content-type": "application/cloudevents+json"}, body))
+    read = page_of(HttpResponse(200, {"next": NEXT.format("e2"), "content-type": "application/cloudevents+json"}, body))
     assert [json.loads(each)["id"] for each in read.elements] == ["e1", "e2"]
     assert read.next_after == "e2"
 
 
 @pytest.mark.parametrize("following", ["", "nonsense", "https://[x/?after=1", "https://a/b?size=3", "?after="])
 def test_a_next_that_leads_nowhere_is_none(following):
-    assert page_of(Answer(200, {"next": following}, b"[]")).next_after is None
+    assert page_of(HttpResponse(200, {"next": following}, b"[]")).next_after is None
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[{", b"<html>", b'{"error": 1}'])
 def test_a_failure_is_never_an_empty_page(body):
     with pytest.raises(RetryableError):
-        page_of(Answer(200, {}, body))
+        page_of(HttpResponse(200, {}, body))
 
 
 def test_it_goes_on_until_a_page_holds_nothing_and_leads_nowhere():
@@ -71,7 +71,7 @@ def test_it_goes_on_until_a_page_holds_nothing_and_leads_nowhere():
     walk.take(page(after="e3"))
     pulled = walk.pulled()
     assert not pulled.has_more
-    assert [each.trekkpliktig for each in pulled.wake_ups] == [OURS] * 3
+    assert [each.trekkpliktig for each in pulled.notifications] == [OURS] * 3
     assert pulled.cursor == EventCursor("e3", microseconds(3))
     assert not pulled.restarted
     assert not pulled.stuck
@@ -99,7 +99,7 @@ def test_nothing_new_leaves_the_cursor_as_it_was():
     cursor = EventCursor("e5", microseconds(5))
     for last in (page(), page(after="e5")):
         pulled = walked(cursor, last).pulled()
-        assert (pulled.cursor, pulled.wake_ups, pulled.has_more) == (cursor, (), False)
+        assert (pulled.cursor, pulled.notifications, pulled.has_more) == (cursor, (), False)
 
 
 def test_a_cursor_that_altinn_does_not_know_restarts_it_and_wakes_again():
@@ -108,7 +108,7 @@ def test_a_cursor_that_altinn_does_not_know_restarts_it_and_wakes_again():
     pulled = walk.pulled()
     assert pulled.restarted
     assert not pulled.stuck
-    assert len(pulled.wake_ups) == 3
+    assert len(pulled.notifications) == 3
     assert pulled.cursor == EventCursor("e5001", microseconds(5001))
 
 
@@ -135,7 +135,7 @@ def test_every_event_is_counted_and_malformed_ones_hold_nothing_up():
     pulled = walked(EventCursor(), read).pulled()
     assert pulled.outcomes == {"wake_up": 1, "echo": 1, "not_ours": 1, "malformed": 1}
     assert pulled.cursor.after == "e3"
-    assert len(pulled.wake_ups) == 1
+    assert len(pulled.notifications) == 1
 
 
 def test_the_cursor_shows_no_id():

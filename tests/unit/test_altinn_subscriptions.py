@@ -11,15 +11,15 @@ from producer.errors import SuspendedError
 from producer.notifications.address import is_below, notification_address, shown
 from producer.notifications.client import read_token, refusal_of
 from producer.notifications.event import RESOURCE
-from producer.notifications.subscriptions import Subscription, ours_of, plan_of, wish_of
-from producer.source.http import Answer
+from producer.notifications.subscriptions import Subscription, ours_of, plan_of, wanted_subscription
+from producer.source.http import HttpResponse
 from trekkpaalegg.errors import RetryableError
 
 OURS, OTHER = "310000025", "310000033"
 BASE = "https://payroll.example.no/hooks"
 SECRET = "s" * 40
 ADDRESS = notification_address(BASE, SECRET)
-WISH = wish_of(OURS, ADDRESS)
+WANTED = wanted_subscription(OURS, ADDRESS)
 
 
 def subscription(number, *, address=ADDRESS, organisation=OURS, resource=RESOURCE, validated=True, **filters):
@@ -28,13 +28,13 @@ def subscription(number, *, address=ADDRESS, organisation=OURS, resource=RESOURC
 
 
 def test_what_stands_and_is_validated_is_left_alone():
-    plan = plan_of(WISH, [subscription(1)])
+    plan = plan_of(WANTED, [subscription(1)])
     assert (plan.standing.id, plan.make, plan.remove) == (1, False, ())
 
 
 def test_what_is_missing_is_made_and_what_is_not_validated_is_asked_for_again():
-    assert plan_of(WISH, []).make
-    plan = plan_of(WISH, [subscription(1, validated=False)])
+    assert plan_of(WANTED, []).make
+    plan = plan_of(WANTED, [subscription(1, validated=False)])
     assert (plan.standing.id, plan.make, plan.remove) == (1, True, ())
 
 
@@ -42,7 +42,7 @@ def test_an_older_secret_a_double_and_another_filter_go_when_the_right_one_stand
     older = subscription(1, address=notification_address(BASE, "t" * 40))
     unvalidated, good = subscription(2, validated=False), subscription(3)
     filtered = subscription(4, type_filter="x")
-    plan = plan_of(WISH, [older, unvalidated, good, filtered])
+    plan = plan_of(WANTED, [older, unvalidated, good, filtered])
     assert plan.standing is good
     assert not plan.make
     assert plan.remove == (older, unvalidated, filtered)
@@ -83,7 +83,7 @@ def test_no_address_shows_its_secret(address, told):
 
 
 def test_nothing_shows_the_secret():
-    assert SECRET not in repr([WISH, subscription(1), plan_of(WISH, [subscription(1)])])
+    assert SECRET not in repr([WANTED, subscription(1), plan_of(WANTED, [subscription(1)])])
     assert is_below(BASE, ADDRESS)
 
 
@@ -121,7 +121,7 @@ def test_what_is_no_token_is_a_passing_failure_that_shows_nothing(body):
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
 def test_a_refusal_is_of_this_trekkpliktig_alone(status):
-    error = refusal_of(Answer(status, {}, SECRET.encode()), "subscribe", 0)
+    error = refusal_of(HttpResponse(status, {}, SECRET.encode()), "subscribe", 0)
     assert isinstance(error, SuspendedError)
     assert f"subscribe with HTTP {status}" in str(error)
     assert SECRET not in str(error)
@@ -129,6 +129,6 @@ def test_a_refusal_is_of_this_trekkpliktig_alone(status):
 
 @pytest.mark.parametrize("status", [302, 408, 429, 500, 503])
 def test_trouble_passes(status):
-    error = refusal_of(Answer(status, {"retry-after": "7"}, b""), "list events", 0)
+    error = refusal_of(HttpResponse(status, {"retry-after": "7"}, b""), "list events", 0)
     assert isinstance(error, RetryableError)
     assert error.retry_after_seconds == 7

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from producer.domain.undoing import Told
+from producer.domain.rollback import PublishedEvent
 from producer.publish.recovery.hanging import event_of, identity_of
 
 ONE, STRANGER = b"311111111", b"399999999"
@@ -25,7 +25,7 @@ class FakeMessage:
         return self._headers
 
 
-def told(key: bytes | None, *, is_rejected: bool = False, **headers: bytes | None) -> Told | None:
+def told(key: bytes | None, *, is_rejected: bool = False, **headers: bytes | None) -> PublishedEvent | None:
     message: Any = FakeMessage(key, **headers)
     return event_of(message, is_rejected=is_rejected)
 
@@ -33,25 +33,27 @@ def told(key: bytes | None, *, is_rejected: bool = False, **headers: bytes | Non
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
-        ({"ce_id": b"a/b/7"}, Told("311111111", b"a/b", 7)),
-        ({"ce_id": b"a/b/7/2", "ce_correction": b"2"}, Told("311111111", b"a/b", 7, correction=2)),
-        ({"ce_id": b"a/b/7", "ce_late": b"true"}, Told("311111111", b"a/b", 7, late=True)),
+        ({"ce_id": b"a/b/7"}, PublishedEvent("311111111", b"a/b", 7)),
+        ({"ce_id": b"a/b/7/2", "ce_correction": b"2"}, PublishedEvent("311111111", b"a/b", 7, correction=2)),
+        ({"ce_id": b"a/b/7", "ce_late": b"true"}, PublishedEvent("311111111", b"a/b", 7, late=True)),
     ],
 )
-def test_an_event_tells_its_version(headers: dict[str, bytes], expected: Told) -> None:
+def test_an_event_tells_its_version(headers: dict[str, bytes], expected: PublishedEvent) -> None:
     seen = told(b"a/b", ce_trekkpliktig=ONE, **headers)
     assert seen == expected
     assert identity_of(expected) == headers["ce_id"]
 
 
 def test_an_event_that_names_a_stranger_is_of_the_one_it_was_read_for() -> None:
-    assert told(b"a", ce_id=b"a/1", ce_trekkpliktig=STRANGER, ce_readfor=ONE) == Told("311111111", b"a", 1)
+    assert told(b"a", ce_id=b"a/1", ce_trekkpliktig=STRANGER, ce_readfor=ONE) == PublishedEvent("311111111", b"a", 1)
 
 
 def test_a_rejected_record_is_known_by_its_hash_and_remembered_with_its_order() -> None:
     shared = {"ce_id": b"00ff", "ce_trekkpliktig": ONE}
-    assert told(b"a", is_rejected=True, ce_subject=b"a", **shared) == Told("311111111", b"a", rejected=b"\x00\xff")
-    assert told(b"00ff", is_rejected=True, **shared) == Told("311111111", b"#00ff", rejected=b"\x00\xff")
+    assert told(b"a", is_rejected=True, ce_subject=b"a", **shared) == PublishedEvent(
+        "311111111", b"a", rejected=b"\x00\xff"
+    )
+    assert told(b"00ff", is_rejected=True, **shared) == PublishedEvent("311111111", b"#00ff", rejected=b"\x00\xff")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ ONE, TWO = "311111111", "322222222"
 
 
 def test_order_that_moved_is_published_by_the_lane_of_its_new_trekkpliktig_without_its_past():
-    with LaneStage([TWO], own=[ONE]) as stage:
+    with LaneStage([TWO], served=[ONE]) as stage:
         order = stage.source.create(ONE)
         moved = stage.source.change(order.trekkid, trekkpliktig=TWO)
         stage.start()
@@ -19,7 +19,7 @@ def test_order_that_moved_is_published_by_the_lane_of_its_new_trekkpliktig_witho
 
 
 def test_versions_made_just_before_an_order_moved_are_published_by_the_lane_that_it_left():
-    with LaneStage([ONE], own=[TWO]) as stage:
+    with LaneStage([ONE], served=[TWO]) as stage:
         first = stage.source.create(ONE)
         stage.start()
         before = [stage.source.change(first.trekkid), stage.source.change(first.trekkid)]
@@ -47,7 +47,7 @@ def test_last_version_of_an_order_that_is_no_longer_listed_is_published():
 
 
 def test_order_listed_here_that_names_another_of_ours_is_left_to_the_lane_of_that_one():
-    with LaneStage([TWO], own=[ONE]) as stage:
+    with LaneStage([TWO], served=[ONE]) as stage:
         order = stage.source.create(ONE)
         stage.source.put(msgspec.structs.replace(order), listed_for=TWO)
         stage.start()

@@ -1,4 +1,4 @@
-"""One lane on a source and topics in memory: a release is published with its answer, or not at all and told why."""
+"""One lane on a source and topics in memory: a release is published with its result, or not at all and told why."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import threading
 import msgspec
 import pytest
 
-from producer.domain.requests import Wish
-from producer.encode.signal import encode_wish
+from producer.domain.requests import OperatorRequest
+from producer.encode.signal import encode_request
 from producer.errors import RejectedTrekkpaaleggError, SuspendedError
 from tests.kit.fakes.publisher import Fault
 from tests.kit.stages.lane_stage import LaneStage, event
@@ -41,10 +41,10 @@ def changed(version):
     return msgspec.structs.replace(version, saksnummer="CHANGED/1")
 
 
-def ask(stage, name="wish", **more):
-    answer = stage.ask(ONE, "release", name, record="3/17", **more)
+def ask(stage, name="request", **more):
+    result = stage.ask(ONE, "release", name, record="3/17", **more)
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == stage.signals)
-    return answer
+    return result
 
 
 def test_correction_is_published_once_and_named_in_the_answer(stage):
@@ -54,7 +54,7 @@ def test_correction_is_published_once_and_named_in_the_answer(stage):
     refused = ask(stage, "without")
     assert (refused.outcome, "--correction" in refused.detail) == ("failed", True)
     done = ask(stage, "with", correction=True)
-    assert (done.outcome, done.wish.published, done.detail) == ("done", 1, f"{order.trekkid}/1")
+    assert (done.outcome, done.request.published, done.detail) == ("done", 1, f"{order.trekkid}/1")
     again = ask(stage, "again", correction=True)
     assert (again.outcome, "same content" in again.detail) == ("failed", True)
     corrected = event(changed(order), "release", correction=1)
@@ -85,8 +85,8 @@ def test_versions_before_it_are_fetched_by_number_and_published_in_their_turn(st
 def test_what_cannot_be_read_is_told_and_stops_nobody(stage, error, told):
     says(stage, error)
     stage.start()
-    answer = ask(stage)
-    assert (answer.outcome, told in answer.detail) == ("failed", True)
+    result = ask(stage)
+    assert (result.outcome, told in result.detail) == ("failed", True)
     made = stage.source.create(ONE)
     stage.read()
     assert stage.versjoner() == [event(made)]
@@ -99,7 +99,7 @@ def test_refusal_of_a_version_before_it_is_told(stage):
     stage.source.change(order.trekkid)
     said[0] = stage.source.change(order.trekkid)
     stage.source.fail(SuspendedError("403"), times=None, operation="version")
-    assert (ask(stage).outcome, stage.answers()["wish"].detail) == ("failed", "403")
+    assert (ask(stage).outcome, stage.results()["request"].detail) == ("failed", "403")
     assert len(stage.versjoner()) == 1
 
 
@@ -128,15 +128,15 @@ def test_signal_is_open_until_the_answer_stands_and_goes_to_the_next_owner(stage
 
     stage.understand = understand
     stage.start()
-    wish = encode_wish(Wish("w", "release", 1, record="3/17", correction=True))
-    offset = stage.signal(ONE, wish)
+    request = encode_request(OperatorRequest("w", "release", 1, record="3/17", correction=True))
+    offset = stage.signal(ONE, request)
     assert reached.wait(10)
     stage.read()
     assert (stage.kafka.signal_offset(0) or 0) <= offset, "what came later does not take it with it"
     stage.stop()
     gate.set()
-    assert stage.answers() == {}
+    assert stage.results() == {}
     stage.start()
-    stage.lane.signal(ONE, offset, wish)
-    stage.wait_until(lambda: "w" in stage.answers())
-    assert (stage.answers()["w"].outcome, len(stage.versjoner())) == ("done", 2)
+    stage.lane.signal(ONE, offset, request)
+    stage.wait_until(lambda: "w" in stage.results())
+    assert (stage.results()["w"].outcome, len(stage.versjoner())) == ("done", 2)

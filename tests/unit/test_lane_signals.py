@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from producer.lane.reading import TRANSACTION_ELEMENTS_WHEN_TOLD_MAX
+from producer.lane.reading import TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX
 from tests.kit.fakes.gated_source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage
 from trekkpaalegg.errors import RetryableError
@@ -93,13 +93,13 @@ def test_signal_for_an_employer_that_was_removed_does_not_stay_open_for_ever(sta
     assert stage.lane.first_open_signal == 1
 
 
-@pytest.mark.parametrize("is_told", [True, False])
-def test_back_fill_goes_on_in_small_transactions_where_something_urgent_was_read_lately(is_told):
+@pytest.mark.parametrize("is_notified", [True, False])
+def test_back_fill_goes_on_in_small_transactions_where_something_urgent_was_read_lately(is_notified):
     """What is notified meanwhile waits behind the one under way."""
-    orders = 2 * TRANSACTION_ELEMENTS_WHEN_TOLD_MAX + 1
-    with LaneStage([ONE], own=[ONE, TWO]) as stage:
+    orders = 2 * TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX + 1
+    with LaneStage([ONE], served=[ONE, TWO]) as stage:
         stage.start()
-        if is_told:
+        if is_notified:
             stage.read(ONE)
         for _ in range(orders):
             stage.source.create(TWO)
@@ -107,5 +107,5 @@ def test_back_fill_goes_on_in_small_transactions_where_something_urgent_was_read
         stage.wait_until(lambda: stage.journal.ended[TWO] == 1)
         topics = [[each.topic for each in made.records] for made in stage.kafka.transactions]
         counts = [each.count(stage.kafka.topics.versjoner) for each in topics if stage.kafka.topics.versjoner in each]
-    small = [TRANSACTION_ELEMENTS_WHEN_TOLD_MAX, TRANSACTION_ELEMENTS_WHEN_TOLD_MAX, 1]
-    assert counts == (small if is_told else [orders])
+    small = [TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX, TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX, 1]
+    assert counts == (small if is_notified else [orders])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer.settings.model import load_settings
-from producer.settings.served import Own, TrekkpliktigeList
+from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.auth.tokens import HeldToken, HeldTokens
 from trekkpaalegg.errors import SettingsError
 from trekkpaalegg.kafka.partitioning import lane_of
@@ -19,15 +19,15 @@ def test_lanes_share_out_all_employers_and_follow_the_list(tmp_path, monkeypatch
     file = tmp_path / "trekkpliktige"
     file.write_text("\n".join(NUMBERS))
     settings = load_settings(None, {"TREKKPAALEGG_TREKKPLIKTIGE_FILE": str(file)}, needs=frozenset())
-    own = Own(TrekkpliktigeList(settings, lambda _: None))
-    assert sorted(name for lane in range(LANES) for name in own.in_lane(lane, LANES)) == NUMBERS
-    assert all(lane_of(name, LANES) == 4 for name in own.in_lane(4, LANES))
-    gone = own.in_lane(4, LANES)[0]
+    served = ServedTrekkpliktige(TrekkpliktigeList(settings, lambda _: None))
+    assert sorted(name for lane in range(LANES) for name in served.in_lane(lane, LANES)) == NUMBERS
+    assert all(lane_of(name, LANES) == 4 for name in served.in_lane(4, LANES))
+    gone = served.in_lane(4, LANES)[0]
     file.write_text("\n".join([*(each for each in NUMBERS if each != gone), "399999999"]))
-    assert own.refresh()
-    assert gone not in own.in_lane(4, LANES)
-    assert "399999999" in own.in_lane(lane_of("399999999", LANES), LANES)
-    assert sorted(own) == sorted(own.in_lane(0, 1))
+    assert served.refresh()
+    assert gone not in served.in_lane(4, LANES)
+    assert "399999999" in served.in_lane(lane_of("399999999", LANES), LANES)
+    assert sorted(served) == sorted(served.in_lane(0, 1))
 
 
 def test_tokens_are_fetched_when_needed_reused_while_they_live_and_bounded():

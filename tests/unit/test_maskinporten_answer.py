@@ -9,14 +9,14 @@ import pytest
 
 from producer.errors import SuspendedError
 from producer.source.auth.maskinporten import GrantUsedUpError, read_token
-from producer.source.http import Answer
+from producer.source.http import HttpResponse
 from trekkpaalegg.errors import FatalError, RetryableError, TrekkpaaleggError
 
 NOW = 1_795_435_200.0
 
 
-def answer(status: int, body: bytes, retry_after: str = "") -> Answer:
-    return Answer(status, httpx.Headers({"retry-after": retry_after}), body)
+def answer(status: int, body: bytes, retry_after: str = "") -> HttpResponse:
+    return HttpResponse(status, httpx.Headers({"retry-after": retry_after}), body)
 
 
 def refusal(status: int, error: str, description: str | None) -> TrekkpaaleggError:
@@ -119,11 +119,11 @@ def test_a_clock_that_is_off_is_told_with_how_far(description: str, date: str, w
     """The answer's `Date` tells it; setting the clock right is all that is to be done, so it is tried again."""
     body = json.dumps({"error": "invalid_grant", "error_description": description}).encode()
     with pytest.raises(RetryableError, match=words):
-        read_token(Answer(400, httpx.Headers({"date": date}), body), NOW)
+        read_token(HttpResponse(400, httpx.Headers({"date": date}), body), NOW)
 
 
 def test_a_clock_that_is_right_is_not_blamed() -> None:
     body = json.dumps({"error": "invalid_grant", "error_description": "MP-012: used"}).encode()
     with pytest.raises(GrantUsedUpError) as caught:
-        read_token(Answer(400, httpx.Headers({"date": "Mon, 23 Nov 2026 12:00:07 GMT"}), body), NOW)
+        read_token(HttpResponse(400, httpx.Headers({"date": "Mon, 23 Nov 2026 12:00:07 GMT"}), body), NOW)
     assert "clock" not in str(caught.value)

@@ -7,7 +7,7 @@ from random import Random
 import msgspec
 import pytest
 
-from producer.domain.requests import Wish
+from producer.domain.requests import OperatorRequest
 from producer.domain.state import TrekkpliktigPosition
 from producer.domain.trekkpaalegg import Origin
 from producer.lane.reading import (
@@ -15,7 +15,7 @@ from producer.lane.reading import (
     READINGS_MAX,
     READINGS_MIN,
     TRANSACTION_ELEMENTS_MAX,
-    TRANSACTION_ELEMENTS_WHEN_TOLD_MAX,
+    TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX,
     LaneOptions,
     Reading,
     begin_reading,
@@ -63,11 +63,13 @@ def test_first_reading_of_an_employer_is_no_comparison():
 
 
 @pytest.mark.parametrize(("kind", "origin"), [("backfill", Origin.BACKFILL), ("reconcile", Origin.RECONCILE)])
-def test_reading_that_was_wished_for_is_of_everything_and_fulfils_all_wishes(kind, origin):
-    position = TrekkpliktigPosition(250, NOW, wishes=(Wish("a", kind, NOW), Wish("b", "backfill", NOW)))
+def test_reading_that_was_requested_is_of_everything_and_fulfils_all_requests(kind, origin):
+    position = TrekkpliktigPosition(
+        250, NOW, requests=(OperatorRequest("a", kind, NOW), OperatorRequest("b", "backfill", NOW))
+    )
     reading = begin_reading(ONE, position, 7, OPTIONS)
     assert (reading.full, reading.origin, reading.next_cursor()) == (True, origin, 0)
-    assert reading.wishes == {"a", "b"}
+    assert reading.requests == {"a", "b"}
 
 
 def test_reading_that_a_notification_led_to_says_so_unless_everything_is_read():
@@ -167,9 +169,9 @@ def test_lane_knows_how_long_it_has_published_none_of_what_is_not_urgent():
 
 def test_transaction_holds_less_of_what_is_not_urgent_while_urgent_readings_come():
     """What is notified waits behind a transaction, so that must not take long."""
-    assert transaction_elements(is_told_lately=False) == TRANSACTION_ELEMENTS_MAX
-    few = transaction_elements(is_told_lately=True)
-    assert few == TRANSACTION_ELEMENTS_WHEN_TOLD_MAX < TRANSACTION_ELEMENTS_MAX
+    assert transaction_elements(is_notified_recently=False) == TRANSACTION_ELEMENTS_MAX
+    few = transaction_elements(is_notified_recently=True)
+    assert few == TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX < TRANSACTION_ELEMENTS_MAX
     one, two, three = ready_of(few - 1), ready_of(1), ready_of(1)
     assert first_to_publish([one, two, three], few) == [one, two]
 

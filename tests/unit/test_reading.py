@@ -159,10 +159,10 @@ def test_versions_before_one_that_another_lane_publishes_are_not_asked_for():
     reading = reading_of(page(version("A", 3, 3)))
     trekkpliktig = version("A", 3, 3).trekkpliktig
     reading.trekkpliktig = "000000000"
-    assert reading.cut_chunk(TrekkpliktigState(), own={trekkpliktig}) == []
+    assert reading.cut_chunk(TrekkpliktigState(), served={trekkpliktig}) == []
     other = reading_of(page(version("A", 3, 3)))
     other.trekkpliktig = "000000000"
-    assert other.cut_chunk(TrekkpliktigState(), own=()) == [("A", 1), ("A", 2)]
+    assert other.cut_chunk(TrekkpliktigState(), served=()) == [("A", 1), ("A", 2)]
 
 
 @pytest.mark.parametrize("between", [False, True])

@@ -33,9 +33,9 @@ def test_order_that_has_gone_from_the_full_list_is_followed_by_number_until_noth
     assert reading.is_done
 
 
-def following(*answers, own=("987654321",)):
+def following(*answers, served=("987654321",)):
     """One order followed from version 2 on, met by these answers."""
-    follows = Following([("A", 2)], ONE, own)
+    follows = Following([("A", 2)], ONE, served)
     for number, answer in enumerate(answers, start=2):
         assert follows.next_wanted() == [("A", number)]
         follows.take(("A", number), answer)

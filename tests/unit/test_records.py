@@ -10,15 +10,15 @@ import pytest
 import schemas
 from producer.detect.decisions import Context
 from producer.detect.detect import detect
-from producer.detect.requests import grant
-from producer.domain.requests import Wish
+from producer.detect.requests import decide_request
+from producer.domain.requests import OperatorRequest
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import Gone, Origin, Rejected, RejectionReason, Trekkstatus
 from producer.encode.avro import reference_encoder, single_object_prefix
-from producer.encode.state import decode_answers
+from producer.encode.state import decode_results
 from producer.lane.reading import Reading
 from producer.publish.port import ANY_PARTITION
-from producer.publish.state import LANE_COUNT_KEY, granted_records, lane_state_of
+from producer.publish.state import LANE_COUNT_KEY, decision_records, lane_state_of
 from producer.source.port import Page
 from tests.kit.fakes.publisher import FakeKafka
 from tests.kit.fakes.source import make_trekkpaalegg
@@ -165,8 +165,8 @@ def test_forgotten_employer_leaves_nothing_but_who_had_it_forgotten():
     _, records = decided(version("A"), version("B"))
     pairs = [(each.key, each.value) for each in records if each.topic == TOPICS.positions]
     before = lane_state_of(pairs).of(ONE)
-    granted = grant(Wish("w", "forget", 0), before.position, len(before), 0, is_ours=True)
-    forgetting = list(granted_records(TOPICS.positions, LANE, ONE, granted, before))
+    decision = decide_request(OperatorRequest("w", "forget", 0), before.position, len(before), 0, is_served=True)
+    forgetting = list(decision_records(TOPICS.positions, LANE, ONE, decision, before))
     assert {each.key for each in forgetting} == {key for key, _ in pairs}
     assert {each.partition for each in forgetting} == {LANE}
     state = lane_state_of([*pairs, *[(each.key, each.value) for each in forgetting]])
@@ -174,9 +174,9 @@ def test_forgotten_employer_leaves_nothing_but_who_had_it_forgotten():
 
 
 def test_answer_about_one_of_whom_nothing_is_known_leaves_nothing_behind():
-    granted = grant(Wish("w", "backfill", 0), TrekkpliktigPosition(), 0, 0, is_ours=False)
-    records = list(granted_records(TOPICS.positions, LANE, ONE, granted, None))
-    assert [each.outcome for each in decode_answers(records[0].value)] == ["refused"]
+    decision = decide_request(OperatorRequest("w", "backfill", 0), TrekkpliktigPosition(), 0, 0, is_served=False)
+    records = list(decision_records(TOPICS.positions, LANE, ONE, decision, None))
+    assert [each.outcome for each in decode_results(records[0].value)] == ["refused"]
     assert list(lane_state_of((each.key, each.value) for each in records)) == []
 
 

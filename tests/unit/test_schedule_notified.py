@@ -113,7 +113,7 @@ def test_one_that_was_told_of_in_vain_is_read_at_once_when_it_has_been_quiet_or_
     assert schedule.take(26.0) == ONE
 
 
-def test_an_operators_wish_does_not_wait_for_those_told_of_in_vain() -> None:
+def test_an_operator_request_does_not_wait_for_those_told_of_in_vain() -> None:
     schedule = schedule_of(ONE, now=0.0)
     for _ in range(2):
         schedule.notify(ONE, hint=True)

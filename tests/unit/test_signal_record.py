@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.domain.requests import KINDS, WakeUp, Wish
+from producer.domain.requests import KINDS, OperatorRequest, WakeUp
 from producer.encode.signal import (
     VALUE_BYTES_MAX,
     InvalidSignalError,
     SignalDocument,
     decode_signal,
+    encode_request,
     encode_wake_up,
-    encode_wish,
 )
 
 ONE = "311111111"
@@ -37,16 +37,16 @@ def test_wake_up_of_a_notification_carries_its_id():
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_wish_comes_back(kind):
-    wish = Wish("id", kind, 1_790_000_000_000_000, 7 if kind == "set" else None)
+def test_request_comes_back(kind):
+    request = OperatorRequest("id", kind, 1_790_000_000_000_000, 7 if kind == "set" else None)
     if kind == "release":
-        wish = msgspec.structs.replace(wish, record="3/17", correction=True)
-    assert decode_signal(ONE, encode_wish(wish)) == wish
+        request = msgspec.structs.replace(request, record="3/17", correction=True)
+    assert decode_signal(ONE, encode_request(request)) == request
 
 
 def test_fields_that_are_not_known_are_passed_over():
-    """A newer program may add some: a worker that is older takes the wish all the same."""
-    assert decode_signal(ONE, document(reason={"by": ["someone"]})) == Wish("w", "backfill", 5)
+    """A newer program may add some: a worker that is older takes the request all the same."""
+    assert decode_signal(ONE, document(reason={"by": ["someone"]})) == OperatorRequest("w", "backfill", 5)
 
 
 @pytest.mark.parametrize("key", ["", "31111111", "3111111111", "31111111x", "٣11111111", "12345678901", "nobody"])

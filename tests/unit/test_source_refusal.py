@@ -7,14 +7,14 @@ import pytest
 
 from producer.errors import SuspendedError
 from producer.source.client import refusal_of, refusal_of_version
-from producer.source.http import Answer, retry_after_seconds
+from producer.source.http import HttpResponse, retry_after_seconds
 from trekkpaalegg.errors import RetryableError
 
 NOW = 1_795_435_200.0  # 2026-11-23T12:00:00Z
 
 
-def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
-    return Answer(status, httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()}), body)
+def answer(status: int, body: bytes = b"", **headers: str) -> HttpResponse:
+    return HttpResponse(status, httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()}), body)
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 406, 409, 410, 422])

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import structlog
 from confluent_kafka import KafkaException
 
+from producer.domain.rollback import is_recorded, without_events
 from producer.domain.state import LaneState
-from producer.domain.undoing import is_held, undo
 from producer.errors import FencedError
 from producer.publish.reader import Place
 from producer.publish.recovery.hanging import again, event_of, find_hanging, headers_of, written_at
-from producer.publish.state import lane_state_of, read_to_end, undone_records
+from producer.publish.state import lane_state_of, read_to_end, rollback_records
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 from trekkpaalegg.errors import RetryableError
 
@@ -90,9 +90,9 @@ class _Settling:
                 continue
             if place.topic != self._topics.gjeldende:
                 lost.append(event)
-            elif headers_of(message).get("ce_id") not in in_history and is_held(state, event):
+            elif headers_of(message).get("ce_id") not in in_history and is_recorded(state, event):
                 lone.append(message)
-        records = list(undone_records(self._topics.positions, self._lane, state, undo(state, before, lost)))
+        records = list(rollback_records(self._topics.positions, self._lane, state, without_events(state, before, lost)))
         # Of these the event in the history stands: a copy makes its twin stand too.
         records += [again(each) for each in lone]
         if records:

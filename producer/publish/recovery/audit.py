@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from confluent_kafka import KafkaException
 
+from producer.domain.rollback import Rollback, with_events
 from producer.domain.state import NO_ORDER
-from producer.domain.undoing import Undone, hold
 from producer.publish.port import Record
 from producer.publish.reader import Place, offsets_since, read_stretches, starts_of
 from producer.publish.recovery.abort import settle, transact
 from producer.publish.recovery.hanging import event_of, headers_of, identity_of, written_at
-from producer.publish.state import held_records, lane_state_of, read_lane, undone_records
+from producer.publish.state import held_records, lane_state_of, read_lane, rollback_records
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.kafka.clients import create_admin_client
 from trekkpaalegg.kafka.partitioning import lane_of
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Message, Producer
     from confluent_kafka.admin import AdminClient
 
+    from producer.domain.rollback import PublishedEvent
     from producer.domain.state import LaneState
-    from producer.domain.undoing import Told
     from producer.observe.port import Observer
     from producer.publish.recovery.hanging import Found
     from producer.publish.state import LastTransaction
@@ -70,7 +70,7 @@ class Window(NamedTuple):
     And the newest version in `…-gjeldende` of each order that is among what was written there lately.
     """
 
-    events: dict[bytes, tuple[Told, Message]]
+    events: dict[bytes, tuple[PublishedEvent, Message]]
     newest: dict[bytes, int]
 
 
@@ -85,7 +85,7 @@ class Audit:
         self._lane = lane
         self._found = found
         self._last = last
-        self._told = {identity_of(told): order for order, change in last.changes.items() for told in change.told}
+        self._told = {identity_of(told): order for order, change in last.changes.items() for told in change.events}
 
     def mend(self, state: LaneState) -> list[Record]:
         """Records by which state and events agree, none where they do; `state` is changed with them.
@@ -99,9 +99,9 @@ class Audit:
             lost = self._lost(client, window.events)
         except KafkaException as error:
             raise RetryableError(f"what lane {self._lane} wrote last is not told: {error.args[0].name()}") from error
-        beyond = hold(state, [told for told, message in window.events.values() if self._is_beyond(message)])
+        beyond = with_events(state, [told for told, message in window.events.values() if self._is_beyond(message)])
         records = [
-            *undone_records(self._topics.positions, self._lane, state, self._undone(lost)),
+            *rollback_records(self._topics.positions, self._lane, state, self._undone(lost)),
             *held_records(self._topics.positions, self._lane, beyond),
         ]
         lane_state_of(((each.key, each.value) for each in records), state)
@@ -134,7 +134,7 @@ class Audit:
                 window.newest[told.order] = max(told.trekkversjon, window.newest.get(told.order, 0))
         return window
 
-    def _lately(self, client: AdminClient, topic: str) -> Iterator[tuple[Told, Message]]:
+    def _lately(self, client: AdminClient, topic: str) -> Iterator[tuple[PublishedEvent, Message]]:
         ends = self._places(topic)
         starts = offsets_since(client, ends, self._last.begun_at - MARGIN_MILLISECONDS)
         most = RECORDS_MAX // max(1, len(ends))
@@ -157,12 +157,12 @@ class Audit:
                 lost.discard(self._told[identity_of(told)])
         return lost
 
-    def _undone(self, lost: set[tuple[str, bytes]]) -> dict[str, Undone]:
+    def _undone(self, lost: set[tuple[str, bytes]]) -> dict[str, Rollback]:
         """As before the transaction; the source is read again from the first number on."""
-        undone: dict[str, Undone] = {}
+        undone: dict[str, Rollback] = {}
         for trekkpliktig, key in lost:
             before = self._last.changes[trekkpliktig, key].before
-            change = undone.setdefault(trekkpliktig, Undone(0, {}))
+            change = undone.setdefault(trekkpliktig, Rollback(0, {}))
             change.orders[key] = None if before == NO_ORDER else before
         return undone
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaException
 
-from producer.domain.undoing import Told
+from producer.domain.rollback import PublishedEvent
 from producer.encode.event import READ_FOR, TREKKPLIKTIG
 from producer.errors import OutcomeUnknownError
 from producer.publish.port import Record
@@ -48,7 +48,7 @@ def trekkpliktig_of(message: Message) -> str | None:
         return None
 
 
-def event_of(message: Message, *, is_rejected: bool = False) -> Told | None:
+def event_of(message: Message, *, is_rejected: bool = False) -> PublishedEvent | None:
     """What an event, or a record of the quarantine, makes the lane hold published; None where it tells nothing."""
     headers = headers_of(message)
     trekkpliktig, key, identity = trekkpliktig_of(message), message.key() or b"", headers.get("ce_id", b"")
@@ -57,10 +57,10 @@ def event_of(message: Message, *, is_rejected: bool = False) -> Told | None:
     try:
         if is_rejected:
             order = headers.get("ce_subject", b"#" + identity)
-            return Told(trekkpliktig, order, rejected=bytes.fromhex(identity.decode()))
+            return PublishedEvent(trekkpliktig, order, rejected=bytes.fromhex(identity.decode()))
         trekkversjon, _, number = identity.removeprefix(key + b"/").partition(b"/")
         correction = int(number) if number else None
-        return Told(trekkpliktig, key, int(trekkversjon), late="ce_late" in headers, correction=correction)
+        return PublishedEvent(trekkpliktig, key, int(trekkversjon), late="ce_late" in headers, correction=correction)
     except ValueError:
         return None
 
@@ -77,7 +77,7 @@ def written_at(message: Message) -> int:
     return message.timestamp()[1]
 
 
-def identity_of(event: Told) -> bytes:
+def identity_of(event: PublishedEvent) -> bytes:
     """Its `ce_id`."""
     identity = b"%s/%d" % (event.order, event.trekkversjon)
     return identity if event.correction is None else b"%s/%d" % (identity, event.correction)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from producer.observe.port import Observer
     from producer.source.auth.grant import Authentication, ClientKey
     from producer.source.auth.tokens import HeldToken
-    from producer.source.http import Answer
+    from producer.source.http import HttpResponse
     from trekkpaalegg.errors import TrekkpaaleggError
 
 
@@ -144,7 +144,7 @@ _decode_token = msgspec.json.Decoder(_TokenBody).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
-def read_token(answer: Answer, now_seconds: float) -> AccessToken:
+def read_token(answer: HttpResponse, now_seconds: float) -> AccessToken:
     """The token. Raises `GrantUsedUpError`, `RetryableError`, `SuspendedError` or `FatalError`."""
     if answer.status != _OK:
         raise _refusal_of(answer, now_seconds)
@@ -157,7 +157,7 @@ def read_token(answer: Answer, now_seconds: float) -> AccessToken:
     return AccessToken(body.access_token, body.expires_in)
 
 
-def _refusal_of(answer: Answer, now_seconds: float) -> TrekkpaaleggError:
+def _refusal_of(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
     told = f"Maskinporten answers HTTP {answer.status}"
     if answer.status >= _SERVER_ERROR or answer.status in _PASSING:
         return RetryableError(told, retry_after_seconds=retry_after_seconds(answer.headers, now_seconds))
@@ -182,7 +182,7 @@ def _refusal_of(answer: Answer, now_seconds: float) -> TrekkpaaleggError:
     return SuspendedError(told)
 
 
-def _clock_of(answer: Answer, now_seconds: float) -> str | None:
+def _clock_of(answer: HttpResponse, now_seconds: float) -> str | None:
     """What is wrong with this machine's clock, in words, where the answer's `Date` shows that something is."""
     ahead = seconds_ahead(answer.headers, now_seconds)
     if ahead is None or abs(ahead) <= _SKEW_SECONDS_MAX:

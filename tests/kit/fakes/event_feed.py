@@ -37,7 +37,7 @@ class FakeEventFeed:
         with self._lock:
             self._events.clear()
 
-    def pull(self, trekkpliktig: str, cursor: EventCursor, own: Container[str]) -> Pulled:
+    def pull(self, trekkpliktig: str, cursor: EventCursor, served: Container[str]) -> Pulled:
         """As the port says."""
         with self._lock:
             self.pulls.append((trekkpliktig, cursor.after))
@@ -46,7 +46,7 @@ class FakeEventFeed:
             ids = [event["id"] for event in self._events]
             start = ids.index(cursor.after) + 1 if cursor.after in ids else 0
             mine = [event for event in self._events[start:] if str(event.get("subject", "")).endswith(trekkpliktig)]
-        walk = Walk(cursor, own)
+        walk = Walk(cursor, served)
         walk.take(EventPage([json.dumps(event).encode() for event in mine], None))
         walk.take(EventPage([], None))
         return walk.pulled()

@@ -12,17 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import schemas
-from producer.domain.requests import Wish
+from producer.domain.requests import OperatorRequest
 from producer.encode.avro import compile_encoder, single_object_prefix
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
 from producer.encode.rejected import RejectedEncoder
-from producer.encode.signal import encode_wish
-from producer.encode.state import decode_answers, decode_trekkpliktig_position
+from producer.encode.signal import encode_request
+from producer.encode.state import decode_results, decode_trekkpliktig_position
 from producer.lane.calls import CallPool
 from producer.lane.commit import RecordBuilder
 from producer.lane.lane import Lane
 from producer.lane.parts import LaneParts
-from producer.lane.priority import GivingWay
+from producer.lane.priority import TransactionPriority
 from producer.lane.pulling import PullParts
 from producer.lane.reading import LaneOptions
 from producer.lane.schedule import Schedule
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from producer.domain.requests import Answer
+    from producer.domain.requests import RequestResult
     from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.lane.parts import Understand
     from producer.notifications.port import EventFeed
@@ -111,15 +111,15 @@ def event_of(written: Written) -> Event:
 class LaneStage:
     """Lane 0 of `lanes`, started and stopped again and again on the same source and topics.
 
-    `own` are all that the application serves, `trekkpliktige` those of them in this lane. What is in `through` when a
-    lane is started stands between it and the source. It asks `feed`, where there is one, all the time.
+    `served` are all that the application serves, `trekkpliktige` those of them in this lane. A lane that is started
+    while `through` is set reads from that instead of the source. It asks `feed`, where there is one, all the time.
     """
 
     def __init__(  # a test names those that it minds
         self,
         trekkpliktige: Sequence[str],
         *,
-        own: Sequence[str] = (),
+        served: Sequence[str] = (),
         maks_antall: int = 2500,
         overlap_sekvensnummer: int = 1000,
         reconcile_interval_seconds: float = 86_400.0,
@@ -139,14 +139,14 @@ class LaneStage:
         self.publisher = self.kafka.publisher()
         self.signals = 0
         self.turns = Turns()
-        self.giving_way = GivingWay(set_thread_turn=lambda _: None)
+        self.priority = TransactionPriority(set_thread_turn=lambda _: None)
         self._records = build_records(self.kafka, event_bytes_max)
         self._pool = CallPool(5)
         self._pull_pool = ThreadPoolExecutor(5)
         self._pull = None if feed is None else PullParts(feed, self._pull_pool, PULL_INTERVAL_SECONDS)
         self._thread: threading.Thread | None = None
         self._options = LaneOptions(
-            own=frozenset((*own, *trekkpliktige)),
+            served=frozenset((*served, *trekkpliktige)),
             overlap_sekvensnummer=overlap_sekvensnummer,
             reconcile_interval_seconds=reconcile_interval_seconds,
             now=lambda: self.now,
@@ -175,7 +175,7 @@ class LaneStage:
         source = self.through or self.source
         self.publisher = self.kafka.publisher()
         parts = LaneParts(
-            *(source, self._pool, self.publisher, self._records, schedule, self.journal, self.giving_way, self._pull),
+            *(source, self._pool, self.publisher, self._records, schedule, self.journal, self.priority, self._pull),
             self.understand,
         )
         self.turns = Turns()
@@ -207,30 +207,33 @@ class LaneStage:
         self,
         trekkpliktig: str,
         kind: str,
-        name: str = "wish",
+        name: str = "request",
         position: int | None = None,
         *,
         record: str | None = None,
         correction: bool = False,
-    ) -> Answer:
-        """Ask for this as an operator does; the first answer to the wish called `name`, once it has come."""
+    ) -> RequestResult:
+        """Ask for this as an operator does; the first result to the request called `name`, once it has come."""
         self.signal(
-            trekkpliktig, encode_wish(Wish(name, kind, self.now, position, record=record, correction=correction))
+            trekkpliktig,
+            encode_request(OperatorRequest(name, kind, self.now, position, record=record, correction=correction)),
         )
-        self.wait_until(lambda: name in self.answers())
-        return self.answers()[name]
+        self.wait_until(lambda: name in self.results())
+        return self.results()[name]
 
-    def answers(self) -> dict[str, Answer]:
-        """Every answer that was ever given, by the wish's id; of several the first."""
-        answers: dict[str, Answer] = {}
+    def results(self) -> dict[str, RequestResult]:
+        """Every result that was ever given, by the request's id; of several the first."""
+        results: dict[str, RequestResult] = {}
         for value in self._position_values():
-            for answer in decode_answers(value):
-                answers.setdefault(answer.wish.id, answer)
-        return answers
+            for result in decode_results(value):
+                results.setdefault(result.request.id, result)
+        return results
 
-    def wishes_told(self) -> list[Wish]:
-        """Every wish as it stood in any record, in their order."""
-        return [wish for value in self._position_values() for wish in decode_trekkpliktig_position(value).wishes]
+    def requests_recorded(self) -> list[OperatorRequest]:
+        """Every request as it stood in any record, in their order."""
+        return [
+            request for value in self._position_values() for request in decode_trekkpliktig_position(value).requests
+        ]
 
     def _position_values(self) -> list[bytes]:
         written = self.kafka.committed(self.kafka.topics.positions)

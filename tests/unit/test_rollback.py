@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from producer.domain.rollback import PublishedEvent, Rollback, events_between, is_recorded, with_events, without_events
 from producer.domain.state import LaneState, OrderState, TrekkpliktigPosition
-from producer.domain.undoing import Told, Undone, hold, is_held, told_between, undo
 
 ONE, OTHER = "311111111", "322222222"
 ORDER, SECOND = b"order", b"second"
@@ -20,14 +20,14 @@ def lane(position: int, **orders: OrderState) -> LaneState:
     return state
 
 
-def undone(order: OrderState, *events: Told, before: OrderState | None = None) -> OrderState | None:
+def undone(order: OrderState, *events: PublishedEvent, before: OrderState | None = None) -> OrderState | None:
     """What is remembered of the order instead; fails when it is left as it is."""
     earlier = lane(10) if before is None else lane(10, order=before)
-    return undo(lane(20, order=order), earlier, events)[ONE].orders[ORDER]
+    return without_events(lane(20, order=order), earlier, events)[ONE].orders[ORDER]
 
 
-def event(trekkversjon: int, **more: object) -> Told:
-    return Told(ONE, ORDER, trekkversjon, **more)  # type: ignore[arg-type]  # each case gives what it needs
+def event(trekkversjon: int, **more: object) -> PublishedEvent:
+    return PublishedEvent(ONE, ORDER, trekkversjon, **more)  # type: ignore[arg-type]  # each case gives what it needs
 
 
 def test_a_newest_version_that_does_not_stand_makes_the_one_below_the_newest() -> None:
@@ -76,27 +76,27 @@ def test_a_record_that_is_not_in_quarantine_is_quarantined_again() -> None:
         (OrderState(5, HASH, 1, ((3, 3),)), event(3, late=True)),
         (OrderState(5, HASH, 1), event(5, correction=1)),
         (OrderState(5, HASH, 1, rejected=(KEPT,)), event(0, rejected=REJECTED)),
-        (OrderState(5, HASH, 1), Told(ONE, SECOND, 1)),
-        (OrderState(5, HASH, 1), Told(OTHER, ORDER, 5)),
+        (OrderState(5, HASH, 1), PublishedEvent(ONE, SECOND, 1)),
+        (OrderState(5, HASH, 1), PublishedEvent(OTHER, ORDER, 5)),
     ],
 )
-def test_what_is_not_held_published_changes_nothing(order: OrderState, lost: Told) -> None:
+def test_what_is_not_held_published_changes_nothing(order: OrderState, lost: PublishedEvent) -> None:
     state = lane(20, order=order)
-    assert not is_held(state, lost)
-    assert undo(state, lane(10), [lost]) == {}
+    assert not is_recorded(state, lost)
+    assert without_events(state, lane(10), [lost]) == {}
 
 
 def test_the_source_is_read_again_from_where_it_had_been_read_before() -> None:
     state = lane(20, order=OrderState(3, HASH, 1), second=OrderState(1, HASH, 1))
-    assert undo(state, lane(10), [event(3)]) == {ONE: Undone(10, {ORDER: OrderState(2)})}
-    assert undo(state, LaneState(), [event(3)])[ONE].position == 0
-    assert undo(state, lane(30), [event(3)])[ONE].position == 20, "a position that was lowered stays so"
+    assert without_events(state, lane(10), [event(3)]) == {ONE: Rollback(10, {ORDER: OrderState(2)})}
+    assert without_events(state, LaneState(), [event(3)])[ONE].position == 0
+    assert without_events(state, lane(30), [event(3)])[ONE].position == 20, "a position that was lowered stays so"
 
 
 def test_what_came_between_two_states_of_an_order_is_told() -> None:
     before = OrderState(5, EARLIER_HASH, 1, ((1, 2), (4, 4)), corrections=((3, 1),))
     after = OrderState(8, HASH, 1, ((2, 2), (6, 6)), corrections=((3, 2), (8, 1)))
-    assert told_between(ONE, ORDER, before, after) == [
+    assert events_between(ONE, ORDER, before, after) == [
         event(1, late=True),
         event(4, late=True),
         event(3, correction=2),
@@ -115,28 +115,28 @@ def test_what_came_between_two_states_of_an_order_is_told() -> None:
     ],
 )
 def test_what_tells_of_no_event_is_not_told(after: OrderState) -> None:
-    assert told_between(ONE, ORDER, OrderState(5, HASH, 1, ((1, 2),)), after) == []
+    assert events_between(ONE, ORDER, OrderState(5, HASH, 1, ((1, 2),)), after) == []
 
 
 def test_versions_that_stand_are_held_and_those_passed_over_are_missing() -> None:
     state = lane(20, order=OrderState(3, HASH, 1, ((2, 2),), (KEPT,), ((1, 1),)))
-    assert hold(state, [event(4)]) == {
+    assert with_events(state, [event(4)]) == {
         ONE: {ORDER: OrderState(4, missing=((2, 2),), rejected=(KEPT,), corrections=((1, 1),))}
     }
-    assert hold(state, [event(4), event(5)])[ONE][ORDER].trekkversjon == 5
-    assert hold(state, [event(6)])[ONE][ORDER].missing == ((2, 2), (4, 5))
-    assert hold(state, [event(6), event(5, late=True)])[ONE][ORDER].missing == ((2, 2), (4, 4))
-    assert hold(state, [Told(OTHER, SECOND, 1)]) == {OTHER: {SECOND: OrderState(1)}}
+    assert with_events(state, [event(4), event(5)])[ONE][ORDER].trekkversjon == 5
+    assert with_events(state, [event(6)])[ONE][ORDER].missing == ((2, 2), (4, 5))
+    assert with_events(state, [event(6), event(5, late=True)])[ONE][ORDER].missing == ((2, 2), (4, 4))
+    assert with_events(state, [PublishedEvent(OTHER, SECOND, 1)]) == {OTHER: {SECOND: OrderState(1)}}
 
 
 def test_late_versions_and_corrections_that_stand_are_held() -> None:
     state = lane(20, order=OrderState(3, HASH, 1, ((1, 2),)))
-    assert hold(state, [event(2, late=True)]) == {ONE: {ORDER: OrderState(3, HASH, 1, ((1, 1),))}}
+    assert with_events(state, [event(2, late=True)]) == {ONE: {ORDER: OrderState(3, HASH, 1, ((1, 1),))}}
     newest, older = event(3, correction=1), event(1, correction=2)
-    assert hold(state, [newest])[ONE][ORDER] == OrderState(3, HASH, 0, ((1, 2),), corrections=((3, 1),))
-    assert hold(state, [older])[ONE][ORDER] == OrderState(3, HASH, 1, ((1, 2),), corrections=((1, 2),))
+    assert with_events(state, [newest])[ONE][ORDER] == OrderState(3, HASH, 0, ((1, 2),), corrections=((3, 1),))
+    assert with_events(state, [older])[ONE][ORDER] == OrderState(3, HASH, 1, ((1, 2),), corrections=((1, 2),))
 
 
 def test_what_is_held_already_changes_nothing() -> None:
     state = lane(20, order=OrderState(3, HASH, 1, corrections=((3, 2),)))
-    assert hold(state, [event(1), event(3), event(2, late=True), event(3, correction=1)]) == {}
+    assert with_events(state, [event(1), event(3), event(2, late=True), event(3, correction=1)]) == {}

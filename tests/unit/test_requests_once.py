@@ -1,15 +1,15 @@
-"""A signal that arrives twice, as one does whose forwarding was aborted the first time, is one wish."""
+"""A signal that arrives twice, as one does whose forwarding was aborted the first time, is one request."""
 
 from __future__ import annotations
 
 import pytest
 
-from producer.domain.requests import AnsweredWishes, Wish
-from producer.encode.signal import encode_wish
+from producer.domain.requests import CompletedRequests, OperatorRequest
+from producer.encode.signal import encode_request
 from tests.kit.stages.lane_stage import LaneStage
 
 ONE, TWO = "311111111", "322222222"
-SUSPEND, RESUME = (encode_wish(Wish(kind, kind, 7)) for kind in ("suspend", "resume"))
+SUSPEND, RESUME = (encode_request(OperatorRequest(kind, kind, 7)) for kind in ("suspend", "resume"))
 
 
 @pytest.fixture
@@ -35,16 +35,16 @@ def test_suspension_that_comes_again_after_it_was_resumed_does_not_stand(stage):
     send(stage, RESUME)
     send(stage, SUSPEND)
     assert not is_suspended(stage)
-    send(stage, encode_wish(Wish("suspend", "suspend", 8)))
-    assert is_suspended(stage), "asked for anew, under whatever id, it is another wish"
+    send(stage, encode_request(OperatorRequest("suspend", "suspend", 8)))
+    assert is_suspended(stage), "asked for anew, under whatever id, it is another request"
 
 
-def test_all_three_at_once_are_two_wishes(stage):
+def test_all_three_at_once_are_two_requests(stage):
     send(stage, SUSPEND, RESUME, SUSPEND)
     assert not is_suspended(stage)
 
 
-def test_next_owner_knows_what_was_answered(stage):
+def test_next_owner_knows_what_was_completed(stage):
     send(stage, SUSPEND)
     send(stage, RESUME)
     stage.stop()
@@ -55,7 +55,7 @@ def test_next_owner_knows_what_was_answered(stage):
 
 def test_position_that_was_set_is_not_set_again(stage):
     order = stage.source.create(ONE)
-    back = encode_wish(Wish("set", "set", 7, 0))
+    back = encode_request(OperatorRequest("set", "set", 7, 0))
     send(stage, back)
     stage.wait_until(lambda: stage.position(ONE) == order.sekvensnummer)
     asked = len(stage.source.questions)
@@ -66,19 +66,19 @@ def test_position_that_was_set_is_not_set_again(stage):
 def test_backfill_that_was_done_is_not_done_again(stage):
     assert stage.ask(ONE, "backfill", "b").outcome == "done"
     before = stage.journal.ended[ONE]
-    send(stage, encode_wish(Wish("b", "backfill", stage.now)))
+    send(stage, encode_request(OperatorRequest("b", "backfill", stage.now)))
     stage.read(TWO)
     assert stage.journal.ended[ONE] == before
-    assert stage.kafka.state(0).of(ONE).position.wishes == ()
+    assert stage.kafka.state(0).of(ONE).position.requests == ()
 
 
-def test_release_that_was_answered_is_not_tried_again(stage):
-    answer = stage.ask(ONE, "release", "r", record="3/17")
-    send(stage, encode_wish(Wish("r", "release", stage.now, record="3/17")))
-    assert (answer.outcome, stage.kafka.state(0).answered.has(ONE, answer.wish)) == ("failed", True)
+def test_release_that_was_completed_is_not_tried_again(stage):
+    result = stage.ask(ONE, "release", "r", record="3/17")
+    send(stage, encode_request(OperatorRequest("r", "release", stage.now, record="3/17")))
+    assert (result.outcome, stage.kafka.state(0).completed.has(ONE, result.request)) == ("failed", True)
 
 
-def test_same_wish_for_another_is_another(stage):
+def test_same_request_for_another_is_another(stage):
     send(stage, SUSPEND)
     stage.signal(TWO, SUSPEND)
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == stage.signals)
@@ -86,10 +86,10 @@ def test_same_wish_for_another_is_another(stage):
 
 
 def test_memory_of_answers_stays_small_and_holds_the_last():
-    answered, wishes = AnsweredWishes(3), [Wish(str(number), "suspend", 1) for number in range(5)]
-    for wish in wishes[:3]:
-        answered.add(ONE, wish)
-    answered.add(ONE, wishes[0])
-    answered.add(ONE, wishes[3])
-    assert [answered.has(ONE, wish) for wish in wishes] == [True, False, True, True, False]
-    assert len(answered) == 3
+    completed, requests = CompletedRequests(3), [OperatorRequest(str(number), "suspend", 1) for number in range(5)]
+    for request in requests[:3]:
+        completed.add(ONE, request)
+    completed.add(ONE, requests[0])
+    completed.add(ONE, requests[3])
+    assert [completed.has(ONE, request) for request in requests] == [True, False, True, True, False]
+    assert len(completed) == 3

@@ -7,8 +7,8 @@ import threading
 import msgspec
 import pytest
 
-from producer.domain.requests import Wish
-from producer.encode.signal import encode_wake_up, encode_wish
+from producer.domain.requests import OperatorRequest
+from producer.encode.signal import encode_request, encode_wake_up
 from producer.errors import SuspendedError
 from tests.kit.fakes.gated_source import GatedSource
 from tests.kit.fakes.publisher import Fault
@@ -33,37 +33,37 @@ def test_backfill_reads_from_the_start_and_tells_what_it_published(stage):
     stage.source.reveal(late.trekkid, 1)
     stage.read(ONE)
     assert event(late) not in stage.versjoner()
-    answer = stage.ask(ONE, "backfill")
-    assert (answer.outcome, answer.wish.published, answer.wish.orders_read) == ("done", 1, 3)
+    result = stage.ask(ONE, "backfill")
+    assert (result.outcome, result.request.published, result.request.orders_read) == ("done", 1, 3)
     assert stage.versjoner().count(event(late, "backfill")) == 1
     assert event(first) in stage.versjoner()
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == stage.signals)
-    assert stage.kafka.state(0).of(ONE).position.wishes == ()
+    assert stage.kafka.state(0).of(ONE).position.requests == ()
 
 
-def test_wish_stands_before_its_signal_is_done_with_and_survives_its_owner(stage):
+def test_request_stands_before_its_signal_is_done_with_and_survives_its_owner(stage):
     stage.start()
     stage.stop()
     gate = stage.through = GatedSource(stage.source, lambda asked: asked.trekkpliktig == ONE and stage.signals > 0)
     stage.start()
-    stage.signal(ONE, encode_wish(Wish("w", "reconcile", 1)))
+    stage.signal(ONE, encode_request(OperatorRequest("w", "reconcile", 1)))
     assert gate.reached.wait(10)
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
-    assert [wish.id for wish in stage.kafka.state(0).of(ONE).position.wishes] == ["w"]
+    assert [request.id for request in stage.kafka.state(0).of(ONE).position.requests] == ["w"]
     stage.stop()
     gate.opened.set()
-    assert stage.answers() == {}
+    assert stage.results() == {}
     stage.start()
-    stage.wait_until(lambda: "w" in stage.answers())
-    assert stage.answers()["w"].outcome == "done"
+    stage.wait_until(lambda: "w" in stage.results())
+    assert stage.results()["w"].outcome == "done"
 
 
-def test_many_wishes_for_one_share_a_reading(stage):
+def test_many_requests_for_one_share_a_reading(stage):
     stage.start()
     before = stage.journal.ended[ONE]
     for number in range(10):
-        stage.signal(ONE, encode_wish(Wish(str(number), "backfill", 1)))
-    stage.wait_until(lambda: len(stage.answers()) == 10)
+        stage.signal(ONE, encode_request(OperatorRequest(str(number), "backfill", 1)))
+    stage.wait_until(lambda: len(stage.results()) == 10)
     assert stage.journal.ended[ONE] - before <= 2
 
 
@@ -86,8 +86,8 @@ def test_progress_of_a_long_reading_stands_chunk_by_chunk():
         for _ in range(35):
             stage.source.create(ONE)
         stage.start()
-        assert stage.ask(ONE, "backfill").wish.orders_read == 35
-        told = [wish.orders_read for wish in stage.wishes_told()]
+        assert stage.ask(ONE, "backfill").request.orders_read == 35
+        told = [request.orders_read for request in stage.requests_recorded()]
         assert len(set(told)) > 2
         assert told == sorted(told)
 
@@ -118,7 +118,7 @@ def test_position_is_set_and_all_is_forgotten_while_the_lane_goes_on(stage):
     stage.ask(ONE, "set", "s", position=0)
     stage.wait_until(lambda: stage.position(ONE) == second.sekvensnummer)
     assert stage.versjoner() == [event(first), event(second)]
-    assert stage.ask(ONE, "forget", "f").wish.orders_read == 2
+    assert stage.ask(ONE, "forget", "f").request.orders_read == 2
     stage.wait_until(lambda: len(stage.versjoner()) == 4)
     assert stage.versjoner() == [event(first), event(second)] * 2
 
@@ -132,39 +132,39 @@ def test_forgetting_during_a_reading_breaks_that_off():
         gate = stage.through = GatedSource(stage.source, lambda asked: asked.cursor == 1 and stage.signals > 1)
         stage.start()
         stage.ask(ONE, "set", "s", position=0)
-        stage.signal(ONE, encode_wish(Wish("b", "backfill", 1)))
+        stage.signal(ONE, encode_request(OperatorRequest("b", "backfill", 1)))
         assert gate.reached.wait(10)
         stage.ask(ONE, "forget", "f")
         gate.opened.set()
-        stage.wait_until(lambda: "b" in stage.answers() and stage.position(ONE) == orders[-1].sekvensnummer)
+        stage.wait_until(lambda: "b" in stage.results() and stage.position(ONE) == orders[-1].sekvensnummer)
         assert [each.trekkid for each in stage.versjoner()] == [each.trekkid for each in orders] * 2
 
 
-def test_wish_in_a_transaction_that_was_aborted_is_granted_by_the_next(stage):
+def test_request_in_a_transaction_that_was_aborted_is_granted_by_the_next(stage):
     stage.start()
     stage.kafka.fail(Fault.ABORTED)
     assert stage.ask(ONE, "suspend").outcome == "done"
     assert stage.error is None
 
 
-def test_wish_that_cannot_be_fulfilled_is_told_so(stage):
+def test_request_that_cannot_be_fulfilled_is_told_so(stage):
     stage.start()
     stage.source.fail(SuspendedError("403"), trekkpliktig=ONE, times=None)
     refused = stage.ask(ONE, "backfill", "a")
     assert (refused.outcome, refused.detail) == ("failed", "403")
-    stage.wait_until(lambda: not stage.kafka.state(0).of(ONE).position.wishes)
+    stage.wait_until(lambda: not stage.kafka.state(0).of(ONE).position.requests)
     assert stage.ask(THREE, "backfill", "b").outcome == "refused"
 
 
-def test_wish_waits_while_its_reading_may_still_succeed(stage):
+def test_request_waits_while_its_reading_may_still_succeed(stage):
     stage.start()
     stage.source.fail(RetryableError("503"), trekkpliktig=ONE)
-    stage.signal(ONE, encode_wish(Wish("w", "backfill", 1)))
+    stage.signal(ONE, encode_request(OperatorRequest("w", "backfill", 1)))
     stage.wait_until(lambda: stage.journal.ended[ONE] == 2)
-    assert stage.answers() == {}
+    assert stage.results() == {}
     stage.read(ONE)
-    stage.wait_until(lambda: "w" in stage.answers())
-    assert stage.answers()["w"].outcome == "done"
+    stage.wait_until(lambda: "w" in stage.results())
+    assert stage.results()["w"].outcome == "done"
 
 
 @pytest.mark.parametrize("value", [b"no json", b'{"v":9,"kind":"wakeup"}', b"\x00" * 5000])
@@ -180,14 +180,14 @@ def test_signal_that_is_none_is_passed_over_and_the_lane_goes_on(stage, value):
 def test_signal_that_reached_another_lane_is_passed_on_as_it_came():
     here = [each for each in (ONE, TWO, THREE, "344444444", "355555555") if lane_of(each, 3) == 0]
     away = next(each for each in (ONE, TWO, THREE, "344444444", "355555555") if lane_of(each, 3) != 0)
-    with LaneStage(here, own=[away], lanes=3) as stage:
+    with LaneStage(here, served=[away], lanes=3) as stage:
         stage.start()
-        value = encode_wish(Wish("w", "suspend", 1))
+        value = encode_request(OperatorRequest("w", "suspend", 1))
         stage.signal(away, value)
         stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
         (passed_on,) = stage.kafka.committed(stage.kafka.topics.signals)
         assert (passed_on.key, passed_on.value, passed_on.partition) == (away.encode(), value, lane_of(away, 3))
-        assert stage.answers() == {}
+        assert stage.results() == {}
 
 
 def test_events_tell_that_a_notification_led_to_them_and_what_none_told_of_is_counted(stage):

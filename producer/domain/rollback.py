@@ -1,7 +1,8 @@
-"""What a lane holds published, set right by what stands in Kafka: pure.
+"""Correct a lane's state after a broken Kafka, so that it agrees with the events that are committed. Pure.
 
-What it holds published and does not stand is no longer held, and found anew by reading from the source, as whatever
-else is lacking. What stands and is not held is held from now on, and not published again.
+An event that the state records but that is not committed is removed from the state: the next reading from the source
+finds its version again and publishes it. An event that is committed but not recorded is added, so that it is not
+published a second time.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from producer.domain.state import LaneState, TrekkpliktigState
 
 
-class Told(NamedTuple):
-    """What an event, or a record of the quarantine, tells. `order` is the key under which its order is remembered.
+class PublishedEvent(NamedTuple):
+    """An event, or a record of the quarantine, by its identity. `order` is the key of its order in the lane's state.
 
-    `correction` is the number of a correction, `rejected` the hash of a record for the quarantine.
+    `correction` is the number of a correction, `rejected` the hash of a quarantined record.
     """
 
     trekkpliktig: str
@@ -32,86 +33,88 @@ class Told(NamedTuple):
     rejected: bytes | None = None
 
 
-class Undone(NamedTuple):
-    """What is to be remembered instead of one trekkpliktig: its position, and its orders, None for one to forget."""
+class Rollback(NamedTuple):
+    """The state that one trekkpliktig returns to: its position, and the orders that change, None for one to forget."""
 
     position: int
     orders: dict[bytes, OrderState | None]
 
 
-def is_held(state: LaneState, event: Told) -> bool:
-    """Whether the lane holds this published, so that it would not publish it again."""
+def is_recorded(state: LaneState, event: PublishedEvent) -> bool:
+    """Whether the lane's state records this event as published, so that the lane would not publish it again."""
     known = state.get(event.trekkpliktig)
-    return known is not None and _is_held(known.order(event.order), event)
+    return known is not None and _is_recorded(known.order(event.order), event)
 
 
-def told_between(trekkpliktig: str, key: bytes, before: OrderState, after: OrderState) -> list[Told]:
-    """Events by which a lane came from one state of an order to another in a transaction: they stand or fall together.
+def events_between(trekkpliktig: str, key: bytes, before: OrderState, after: OrderState) -> list[PublishedEvent]:
+    """The events that a transaction published if it changed an order's state from `before` to `after`.
 
-    Of versions that rose, the newest: some between may have been left to another lane.
+    Of several new versions only the newest is named: those between may have been left to another lane.
     """
-    told = [
-        Told(trekkpliktig, key, trekkversjon, late=True)
+    events = [
+        PublishedEvent(trekkpliktig, key, trekkversjon, late=True)
         for first, last in before.missing
         for trekkversjon in range(first, min(last, before.trekkversjon, after.trekkversjon) + 1)
         if not after.is_missing(trekkversjon)
     ]
-    told += [
-        Told(trekkpliktig, key, trekkversjon, correction=number)
+    events += [
+        PublishedEvent(trekkpliktig, key, trekkversjon, correction=number)
         for trekkversjon, number in after.corrections
         if number > before.corrections_of(trekkversjon)
     ]
     if after.trekkversjon > before.trekkversjon:
-        told.append(Told(trekkpliktig, key, after.trekkversjon))
-    return told
+        events.append(PublishedEvent(trekkpliktig, key, after.trekkversjon))
+    return events
 
 
-def hold(state: LaneState, events: Iterable[Told]) -> dict[str, dict[bytes, OrderState]]:
-    """What is to be remembered of the orders of these events, which stand; of those held already, nothing.
+def with_events(state: LaneState, events: Iterable[PublishedEvent]) -> dict[str, dict[bytes, OrderState]]:
+    """The orders that change, by trekkpliktig, when these events, which are committed, are added to the state.
 
-    Hashes are taken over from the next reading, and versions that were passed over are missing.
+    Events that the state records already change nothing. Content hashes are adopted from the next reading, and versions
+    that were skipped count as missing.
     """
-    held: dict[str, dict[bytes, OrderState]] = {}
+    changed: dict[str, dict[bytes, OrderState]] = {}
     for event in events:
-        orders = held.get(event.trekkpliktig, {})
+        orders = changed.get(event.trekkpliktig, {})
         known = state.get(event.trekkpliktig)
         order = orders.get(event.order) or (NO_ORDER if known is None else known.order(event.order))
-        if not _is_held(order, event):
-            held.setdefault(event.trekkpliktig, orders)[event.order] = _with(order, event)
-    return held
+        if not _is_recorded(order, event):
+            changed.setdefault(event.trekkpliktig, orders)[event.order] = _with(order, event)
+    return changed
 
 
-def undo(state: LaneState, before: LaneState, events: Iterable[Told]) -> dict[str, Undone]:
-    """What is to be remembered when none of these events stands, by trekkpliktig; of those not held, nothing.
+def without_events(state: LaneState, before: LaneState, events: Iterable[PublishedEvent]) -> dict[str, Rollback]:
+    """What changes, by trekkpliktig, when these events, which are not committed, are removed from the state.
 
-    `before` is the state before any of them was written: from its positions on the source is read again. The hash of
-    what was published before is not known, so it is taken over from the next reading.
+    Events that the state does not record change nothing. `before` is the state before any of them was written: the
+    source is read again from its positions. The content hash of the version before is not known, so it is adopted from
+    the next reading.
     """
-    undone: dict[str, Undone] = {}
+    rollbacks: dict[str, Rollback] = {}
     for event in events:
         known = state.get(event.trekkpliktig)
         if known is None:
             continue
         earlier = before.get(event.trekkpliktig)
-        change = undone.get(event.trekkpliktig)
+        change = rollbacks.get(event.trekkpliktig)
         order = _order(known, change, event.order)
-        if not _is_held(order, event):
+        if not _is_recorded(order, event):
             continue
         if change is None:
             position = min(known.position.position, earlier.position.position if earlier is not None else 0)
-            change = undone[event.trekkpliktig] = Undone(position, {})
+            change = rollbacks[event.trekkpliktig] = Rollback(position, {})
         left = _without(order, earlier.order(event.order) if earlier is not None else NO_ORDER, event)
         change.orders[event.order] = None if left == NO_ORDER else left
-    return undone
+    return rollbacks
 
 
-def _order(known: TrekkpliktigState, change: Undone | None, key: bytes) -> OrderState:
+def _order(known: TrekkpliktigState, change: Rollback | None, key: bytes) -> OrderState:
     if change is not None and key in change.orders:
         return change.orders[key] or NO_ORDER
     return known.order(key)
 
 
-def _is_held(order: OrderState, event: Told) -> bool:
+def _is_recorded(order: OrderState, event: PublishedEvent) -> bool:
     if event.rejected is not None:
         return event.rejected in order.rejected
     if event.correction is not None:
@@ -119,7 +122,7 @@ def _is_held(order: OrderState, event: Told) -> bool:
     return event.trekkversjon <= order.trekkversjon and not order.is_missing(event.trekkversjon)
 
 
-def _without(order: OrderState, before: OrderState, event: Told) -> OrderState:
+def _without(order: OrderState, before: OrderState, event: PublishedEvent) -> OrderState:
     if event.rejected is not None:
         kept = tuple(each for each in order.rejected if each != event.rejected)
         return msgspec.structs.replace(order, rejected=kept)
@@ -140,7 +143,7 @@ def _without(order: OrderState, before: OrderState, event: Told) -> OrderState:
 
 
 def _without_correction(order: OrderState, before: OrderState, trekkversjon: int, number: int) -> OrderState:
-    """Its content is compared anew with what was known before; where that cannot be told, with nothing."""
+    """Restore the content hash from before the correction, if `before` is about the same version."""
     corrections = {**dict(order.corrections), trekkversjon: number - 1}
     left = msgspec.structs.replace(
         order, corrections=tuple(sorted(each for each in corrections.items() if each[1] > 0))
@@ -152,7 +155,7 @@ def _without_correction(order: OrderState, before: OrderState, trekkversjon: int
     )
 
 
-def _with(order: OrderState, event: Told) -> OrderState:
+def _with(order: OrderState, event: PublishedEvent) -> OrderState:
     if event.correction is not None:
         corrections = {**dict(order.corrections), event.trekkversjon: event.correction}
         is_newest = event.trekkversjon == order.trekkversjon
