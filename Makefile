@@ -9,7 +9,7 @@ ASYNCAPI_PARSER := $(ASYNCAPI)/node_modules/.package-lock.json
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check bench sandbox secrets compose images lock clean
+.PHONY: help demo test check bench sandbox secrets compose images wheel lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -33,6 +33,7 @@ check: $(INSTALLED) $(ASYNCAPI_PARSER) ## style, types, layers, tidiness
 	$(BIN)/lint-imports
 	$(BIN)/node $(ASYNCAPI)/validate.mjs schemas/asyncapi.yaml
 	$(BIN)/pytest tests/tidy
+	@$(BIN)/python .ci/longest.py
 
 bench: $(PREPARED) ## measure back-fill and ledgers against raw loops
 	@$(BIN)/python tests/bench/run.py $(ARGS)
@@ -47,11 +48,15 @@ images: $(INSTALLED) ## build the images; print their size and how soon they sta
 	SANDBOX_REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) docker compose build --quiet outside producer consumer
 	@$(BIN)/python -m tests.kit.containers.measuring
 
-lock: $(INSTALLED) ## choose the newest allowed dependencies anew
+wheel: $(INSTALLED) ## the package that a vendor installs, in dist
+	$(BIN)/python -m hatchling build -t wheel
+
+lock: $(INSTALLED) ## update the pinned dependencies to the newest allowed
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header \
 	    --python-version 3.11 --upgrade --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	    --python-version 3.11 --constraint requirements.lock --output-file requirements-runtime.lock
+	$(BIN)/uv pip compile pyproject.toml --extra producer --extra verify-api --extra webhook --extra payout --generate-hashes \
+	    --no-emit-index-url --no-header --no-annotate --python-version 3.11 --constraint requirements.lock \
+	    --output-file requirements-runtime.lock
 
 clean: ## remove .venv and every cache in this folder; fetched Java programs stay in ~/.cache/trekkpaalegg-sandbox
 	rm -rf $(VENV) $(ASYNCAPI)/node_modules .data dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

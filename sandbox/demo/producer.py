@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SETTING_PREFIXES = ("TREKKPAALEGG_", "MASKINPORTEN_", "KAFKA_")
-PRODUCER = (sys.executable, "-m", "producer")
+_BEFORE_SANDBOX = __name__.removesuffix("sandbox.demo.producer")
+"""Empty in the repository; in an installed wheel, the package that all programs are in."""
+
+
+def module_of(package: str) -> str:
+    """The module that `python -m` runs for `producer` or `consumers`."""
+    return _BEFORE_SANDBOX + package
+
+
+PRODUCER = (sys.executable, "-m", module_of("producer"))
 
 
 class ProducerProcess(ServerProcess):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from sandbox.control.world import OutsideWorld
 from sandbox.demo.narrator import ClaimError
-from sandbox.demo.producer import ProducerProcess
+from sandbox.demo.producer import ProducerProcess, module_of
 from sandbox.servers.kafka import EmbeddedKafka
 from sandbox.servers.postgresql import EmbeddedPostgresql
 from sandbox.servers.registry import EmbeddedRegistry
@@ -48,7 +48,16 @@ class Program:
             arguments,
             environment,
             files.with_suffix(".out"),
-            program=("/bin/sh", "-c", _ERRORS_APART, module, str(self._errors), sys.executable, "-m", module),
+            program=(
+                "/bin/sh",
+                "-c",
+                _ERRORS_APART,
+                module,
+                str(self._errors),
+                sys.executable,
+                "-m",
+                module_of(module),
+            ),
         )
         self._memory_bytes = 0
 

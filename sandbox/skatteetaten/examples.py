@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 EXAMPLES_TREKKPLIKTIG = "123456789"
@@ -26,6 +26,6 @@ HTML_PAGE = "<!DOCTYPE html><html><head><title>Vedlikehold</title></head><body>V
 
 def official_examples() -> list[dict[str, Any]]:
     """The nineteen versions in wire names, in rising sekvensnummer."""
-    text = files("sandbox").joinpath("data", "skatteetaten_eksempler.json").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "data" / "skatteetaten_eksempler.json").read_text(encoding="utf-8")
     examples: list[dict[str, Any]] = json.loads(text)
     return examples
