@@ -21,7 +21,7 @@ COPY trekkpaalegg ./trekkpaalegg
 COPY producer ./producer
 COPY consumers ./consumers
 COPY sandbox ./sandbox
-RUN for image in "producer producer schemas trekkpaalegg" "consumer consumers schemas trekkpaalegg" "sandbox sandbox schemas trekkpaalegg consumers producer"; do \
+RUN for image in "producer producer schemas trekkpaalegg" "consumer consumers schemas trekkpaalegg" "sandbox sandbox schemas trekkpaalegg"; do \
         set -- ${image} && program=$1 && folder=/images/$2 && shift \
         && mkdir -p ${folder} && cp -r "$@" LICENSE .docker/ask_health.py ${folder}/ \
         && /opt/venv/bin/python .docker/write_metadata.py ${folder} trekkpaalegg-${program} \
