@@ -10,6 +10,7 @@
     │   ├── ForgottenError  the client has forgotten every broker: replace the client
     │   └── DisplacedError  fenced, but probably by ourselves: join the group again, once
     ├── FatalError          stop, say why                                 exit 1
+    │   └── UnknownTopicError   there is no such topic, or a broker that has just started does not know it yet
     ├── UndecodableError    one message cannot be decoded: keep its bytes, go on
     ├── FencedError         another process runs under our name: stop     exit 3
     └── OvertakenError      another owner has moved the stored offsets: read them, and seek there
@@ -54,6 +55,10 @@ class ForgottenError(RetryableError):
 
 class FatalError(TrekkpaaleggError):
     """Nothing more can be done by this process."""
+
+
+class UnknownTopicError(FatalError):
+    """There is no such topic."""
 
 
 class UndecodableError(TrekkpaaleggError):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.stream.kafka_errors import ends, translated
 from consumers.stream.partitions import CALL_SECONDS_MAX, answered
 from consumers.stream.subscription import Subscription
 from trekkpaalegg.errors import FatalError, StoppedError
 from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.errors import ends_reading, translate_reading
 
 if TYPE_CHECKING:
     import threading
@@ -54,7 +54,7 @@ class WholeTopic(Subscription):
         self._assigned(self._consumer, [TopicPartition(self.topic, partition) for partition in partitions])
 
     def _judge(self, error: KafkaError, partition: int) -> None:
-        if ends(error, joins_group=False):
+        if ends_reading(error, joins_group=False):
             super()._judge(error, partition)
 
     def _begin_where_the_topic_does(self, partition: int) -> None:
@@ -116,7 +116,7 @@ class TopicDesk:
             yield consumer, sorted(found.partitions), str(metadata.cluster_id)
         except KafkaException as error:
             consumer.poll(0)  # reads nothing; librdkafka tells its reasons within
-            raise translated(error.args[0], topic, _GROUP, self._properties, self._reason) from error
+            raise translate_reading(error.args[0], topic, self._properties, self._reason) from error
         finally:
             consumer.close()
 

@@ -11,18 +11,18 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumers.observe.port import Look
 from consumers.stream.health import INTERVAL_SECONDS, Forgotten, Seen, seen_in
-from consumers.stream.kafka_errors import ALL_DOWN, ends, translated
 from consumers.stream.partitions import partitions_of, watermarks_of
 from trekkpaalegg.errors import FatalError
 from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.errors import ALL_DOWN, ends_reading, translate_reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from confluent_kafka import Message
 
-    from trekkpaalegg.errors import FencedError, RetryableError
+    from trekkpaalegg.errors import TrekkpaaleggError
 
 BATCH_RECORDS_MAX = 500
 _GROUP = "trekkpaalegg-consumer-tail"
@@ -124,7 +124,7 @@ class Follower:
                 self._pass(partition, offset + 1)
             elif error.code() == _AT_END:
                 self._pass(partition, offset)
-            elif ends(error, joins_group=False):
+            elif ends_reading(error, joins_group=False):
                 raise self._translated(error)
         if self._refusal is not None:
             raise self._translated(self._refusal)
@@ -167,13 +167,13 @@ class Follower:
         elif error.code() == ALL_DOWN:
             self._on_silence()
 
-    def _translated(self, error: KafkaError) -> FatalError | FencedError | RetryableError:
+    def _translated(self, error: KafkaError) -> TrekkpaaleggError:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own
             return FatalError(
                 f"{self.topic}: messages that were not read yet are deleted; see its retention, then begin with a new "
                 "state"
             )
-        return translated(error, self.topic, _GROUP, self._properties, self._reason)
+        return translate_reading(error, self.topic, self._properties, self._reason)
 
     def _assign(self, next_offsets: Mapping[int, int] | None, *, from_beginning: bool) -> dict[int, int]:
         """Start reading every partition, from where is given back; what is before its end is then still ahead."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.stream.kafka_errors import ALL_DOWN
 from trekkpaalegg.errors import DisplacedError, FencedError, ForgottenError
+from trekkpaalegg.kafka.errors import ALL_DOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

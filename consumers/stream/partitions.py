@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from consumers.stream.kafka_errors import passes
+from trekkpaalegg.kafka.errors import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +91,6 @@ def answered(call: Callable[[float], T], waits: Callable[[], bool], seconds_max:
         try:
             return call(SHORT_CALL_SECONDS)
         except KafkaException as error:
-            if not passes(error.args[0]) or time.monotonic() > deadline or not waits():
+            if not is_transient(error.args[0]) or time.monotonic() > deadline or not waits():
                 raise
             time.sleep(_PAUSE_SECONDS)

@@ -15,12 +15,12 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from consumers.ledger.port import Advance
 from consumers.observe.port import Look
 from consumers.stream.health import INTERVAL_SECONDS, Standing
-from consumers.stream.kafka_errors import UNKNOWN_TOPIC, passes, translated
 from consumers.stream.partitions import partitions_of, watermarks_of
 from consumers.stream.port import Batch
 from trekkpaalegg.errors import FatalError, RetryableError
 from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.errors import UNKNOWN_TOPIC, is_transient, translate_reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -275,7 +275,7 @@ class Subscription:
             # A broker that has just come up may not know its topics yet.
             with contextlib.suppress(RetryableError):
                 self._see_topic()
-        elif not passes(error):
+        elif not is_transient(error):
             raise self._translated(error)
 
     def _begin_where_the_topic_does(self, partition: int) -> None:
@@ -314,4 +314,6 @@ class Subscription:
         self._owner.tell(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 
     def _translated(self, error: KafkaError) -> TrekkpaaleggError:
-        return self._standing.judged(translated(error, self.topic, self._group_id, self._properties, self._reason))
+        return self._standing.judged(
+            translate_reading(error, self.topic, self._properties, self._reason, group_id=self._group_id)
+        )

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.stream.kafka_errors import UNKNOWN_TOPIC, ends, translated
 from consumers.stream.partitions import partitions_of, watermarks_of
-from trekkpaalegg.errors import FatalError, RetryableError
+from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.errors import ends_reading, translate_reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,10 +29,6 @@ _WAIT_SECONDS = 0.02
 _GROUP = "trekkpaalegg-consumer-verify"
 # Codes of librdkafka's own begin with an underscore.
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
-
-
-class UnknownTopicError(FatalError):
-    """There is no such topic."""
 
 
 class CommittedReader:
@@ -113,7 +109,7 @@ class CommittedReader:
             elif error.code() == _AT_END:
                 if offset >= end:
                     ahead.pop(partition, None)
-            elif ends(error, joins_group=False):
+            elif ends_reading(error, joins_group=False):
                 raise self._translated(error)
         return messages
 
@@ -128,9 +124,7 @@ class CommittedReader:
             raise self._translated(error.args[0]) from error
 
     def _translated(self, error: KafkaError) -> TrekkpaaleggError:
-        if error.code() in UNKNOWN_TOPIC:
-            return UnknownTopicError(str(translated(error, self.topic, _GROUP, self._properties, self._reason)))
-        return translated(error, self.topic, _GROUP, self._properties, self._reason)
+        return translate_reading(error, self.topic, self._properties, self._reason)
 
 
 def _consumer(properties: Mapping[str, str], isolation_level: str, reason: LastReason) -> Consumer:

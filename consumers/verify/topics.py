@@ -25,8 +25,8 @@ from consumers.verify.events import SINGLE_OBJECT_MARKER, SINGLE_OBJECT_PREFIX_B
 from consumers.verify.findings import POSITIONS, Check, Difference
 from consumers.verify.history import complete, shown
 from consumers.verify.parts import read_in_parts
-from consumers.verify.reading import CommittedReader, UnknownTopicError
-from trekkpaalegg.errors import FatalError
+from consumers.verify.reading import CommittedReader
+from trekkpaalegg.errors import FatalError, UnknownTopicError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.stream.kafka_errors import passes
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.kafka.clients import create_consumer
+from trekkpaalegg.kafka.errors import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -275,7 +275,7 @@ def read_committed(bootstrap_servers: str, topic: str, *, deadline_seconds: floa
                 error, partition = message.error(), message.partition() or 0
                 if error is None:
                     messages[partition].append(message)
-                elif passes(error):
+                elif is_transient(error):
                     continue
                 elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local codes begin so
                     raise KafkaException(error)
@@ -299,7 +299,7 @@ def watermarks_of(bootstrap_servers: str, topic: str) -> dict[int, tuple[int, in
                     each.partition: consumer.get_watermark_offsets(each, timeout=READ_SECONDS_MAX) for each in found
                 }
             except KafkaException as error:
-                if not passes(error.args[0]) or time.monotonic() > deadline:
+                if not is_transient(error.args[0]) or time.monotonic() > deadline:
                     raise
                 time.sleep(_WAIT_SECONDS)
     finally:

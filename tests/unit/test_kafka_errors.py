@@ -1,13 +1,13 @@
-"""What a consumer makes of Kafka's errors: which pass, which end it, and what it says."""
+"""Which of Kafka's errors pass by themselves, which end reading, and what the translated error says to do."""
 
 from __future__ import annotations
 
 import pytest
 from confluent_kafka import KafkaError
 
-from consumers.stream.kafka_errors import ends, passes, translated
-from trekkpaalegg.errors import FatalError, FencedError, RefusedError, RetryableError
+from trekkpaalegg.errors import FatalError, FencedError, RefusedError, RetryableError, UnknownTopicError
 from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.errors import ends_reading, is_transient, translate_reading
 
 
 def own(name: str) -> int:
@@ -22,9 +22,9 @@ PROPERTIES = {"sasl.username": "we", "sasl.password": "secret-1", "security.prot
 @pytest.mark.parametrize(
     ("code", "kind", "words"),
     [
-        (KafkaError.UNKNOWN_TOPIC_OR_PART, FatalError, "no such topic; set TREKKPAALEGG_TOPIC_PREFIX"),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, UnknownTopicError, "no such topic; set TREKKPAALEGG_TOPIC_PREFIX"),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError, f"does not permit User:we: READ on topic {TOPIC};"),
-        (KafkaError.GROUP_AUTHORIZATION_FAILED, RefusedError, f"READ on group {GROUP}; have it granted"),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, RefusedError, f"READ on group {GROUP}; grant it"),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError, "acls apply --consumer-principal User:we`"),
         (KafkaError.SASL_AUTHENTICATION_FAILED, RefusedError, "certificates, user and password"),
         (KafkaError.FENCED_INSTANCE_ID, FencedError, "TREKKPAALEGG_INSTANCE_ID"),
@@ -34,16 +34,16 @@ PROPERTIES = {"sasl.username": "we", "sasl.password": "secret-1", "security.prot
     ],
 )
 def test_every_error_is_told_with_what_to_do(code: int, kind: type[Exception], words: str) -> None:
-    told = translated(KafkaError(code), TOPIC, GROUP, PROPERTIES, LastReason())
+    told = translate_reading(KafkaError(code), TOPIC, PROPERTIES, LastReason(), group_id=GROUP)
     assert type(told) is kind
     assert words in str(told)
 
 
 def test_only_what_mends_itself_passes() -> None:
-    assert passes(KafkaError(own("ALL_BROKERS_DOWN")))
-    assert passes(KafkaError(own("MAX_POLL_EXCEEDED")))
-    assert passes(KafkaError(KafkaError.NOT_COORDINATOR, retriable=True))
-    assert not passes(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    assert is_transient(KafkaError(own("ALL_BROKERS_DOWN")))
+    assert is_transient(KafkaError(own("MAX_POLL_EXCEEDED")))
+    assert is_transient(KafkaError(KafkaError.NOT_COORDINATOR, retriable=True))
+    assert not is_transient(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,16 @@ def test_only_what_mends_itself_passes() -> None:
     ],
 )
 def test_a_broker_that_leaves_comes_or_fails_is_waited_for_though_the_error_has_no_flag(code: int) -> None:
-    assert passes(KafkaError(code))
-    assert isinstance(translated(KafkaError(code), TOPIC, GROUP, PROPERTIES, LastReason()), RetryableError)
+    assert is_transient(KafkaError(code))
+    assert isinstance(
+        translate_reading(KafkaError(code), TOPIC, PROPERTIES, LastReason(), group_id=GROUP), RetryableError
+    )
 
 
 def test_a_reader_without_a_group_needs_no_right_to_one() -> None:
     group, topic = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-    assert [ends(group, joins_group=joined) for joined in (True, False)] == [True, False]
-    assert [ends(topic, joins_group=joined) for joined in (True, False)] == [True, True]
+    assert [ends_reading(group, joins_group=joined) for joined in (True, False)] == [True, False]
+    assert [ends_reading(topic, joins_group=joined) for joined in (True, False)] == [True, True]
 
 
 def test_a_password_or_certificate_is_refused_and_a_broker_that_is_not_there_is_not() -> None:
