@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from producer.publish.port import LanePublisher
     from producer.publish.recovery.brokers import CoordinatorLog
     from producer.settings.model import Settings
-    from producer.settings.served import ServedTrekkpliktige
+    from producer.settings.trekkpliktige import ServedTrekkpliktige
     from producer.source.port import TrekkpaaleggSource
     from trekkpaalegg.errors import TrekkpaaleggError
     from trekkpaalegg.http import HttpServer

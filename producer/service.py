@@ -20,7 +20,7 @@ from producer.lane.parts import LaneParts
 from producer.lane.priority import TransactionPriority
 from producer.lane.reading import LaneOptions
 from producer.lane.schedule import ErrandSchedule, RoundSchedule, Schedule
-from producer.settings.served import AllTrekkpliktige, ServedTrekkpliktige, TrekkpliktigeList
+from producer.settings.trekkpliktige import AllTrekkpliktige, ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.port import Unread
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.kafka.renewal import client_made_later

@@ -20,7 +20,7 @@ from consumers.cli.output import PROGRAM, width, write
 from consumers.settings.model import load_settings
 from consumers.verify.findings import PROMISES, Check, Difference, Proof
 from consumers.verify.proof import ProofOptions, prove
-from consumers.verify.source import SourceSettings, load_source_settings
+from consumers.verify.source import SourceAccess, load_source_access
 from trekkpaalegg.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def verify(  # noqa: PLR0913 - one parameter for each option
     return ExitCode.DONE if proof.ok else ExitCode.FAILED
 
 
-def _settings(env_file: Path | None, *, with_source: bool) -> tuple[Settings, SourceSettings | None]:
+def _settings(env_file: Path | None, *, with_source: bool) -> tuple[Settings, SourceAccess | None]:
     """The settings, and those of the source if wanted. Raises `SettingsError` with the faults of both, each once."""
     faults: list[str] = []
     settings = source = None
@@ -103,7 +103,7 @@ def _settings(env_file: Path | None, *, with_source: bool) -> tuple[Settings, So
     except SettingsError as error:
         faults += error.faults
     try:
-        source = load_source_settings(env_file, os.environ) if with_source else None
+        source = load_source_access(env_file, os.environ) if with_source else None
     except SettingsError as error:
         faults += [fault for fault in error.faults if fault not in faults]
     if settings is None or faults:

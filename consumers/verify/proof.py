@@ -14,7 +14,7 @@ from consumers.verify.events import PlainValues
 from consumers.verify.findings import Proof, masked
 from consumers.verify.ledger import LedgerProof
 from consumers.verify.parts import registry_of
-from consumers.verify.source import Source, SourceSettings
+from consumers.verify.source import Source, SourceAccess
 from consumers.verify.source_proof import SourceProof
 from consumers.verify.topics import TopicReading
 
@@ -28,7 +28,7 @@ class ProofOptions(msgspec.Struct, frozen=True):
     """What to compare besides the topics with themselves. `ledger_url`, `source` None: not compared."""
 
     ledger_url: str | None = None
-    source: SourceSettings | None = None
+    source: SourceAccess | None = None
     every_version: bool = False
     with_headers: bool = True
     processes: int = 1

@@ -9,12 +9,11 @@ error, and never an empty list.
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 import uuid
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -23,9 +22,17 @@ import msgspec
 from jwt.algorithms import RSAAlgorithm
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from consumers.settings.environment import PREFIX, read_environment, read_secret_files
 from consumers.settings.model import KNOWN_NAMES
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
+from trekkpaalegg.settings import (
+    API_NEEDED,
+    TREKKPLIKTIGE_NEEDED,
+    SourceSettings,
+    maskinporten_missing,
+    missing,
+    read_employers,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,11 +42,7 @@ if TYPE_CHECKING:
 CALLS_AT_ONCE_MAX = 5
 """What Skatteetaten allows each organisation."""
 
-_MAKS_ANTALL_DEFAULT = 2500
-_SCOPE_DEFAULT = "skatteetaten:trekkpaalegg"
 _ALGORITHM_DEFAULT = "RS256"
-_ORGANISASJONSNUMMER = re.compile(r"[0-9]{9}")
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9\[][A-Za-z0-9.:\[\]_-]*(?:/[^?#\s]*)?")
 
 
 class SigningKey(msgspec.Struct, frozen=True):
@@ -53,88 +56,26 @@ class SigningKey(msgspec.Struct, frozen=True):
         return f"SigningKey(algorithm={self.algorithm!r})"
 
 
-class SourceSettings(msgspec.Struct, frozen=True):
-    """Where the source is and as whom to ask. `trekkpliktige` gives each organisation number its externalRef."""
+class SourceAccess(msgspec.Struct, frozen=True):
+    """Where the source is, and as whom to call it. `trekkpliktige`: each organisation number and its externalRef."""
 
-    api_url: str
+    settings: SourceSettings
     trekkpliktige: dict[str, str | None]
-    authentication: Literal["egen", "systembruker", "delegert"]
-    client_id: str
-    scope: str
     key: SigningKey
-    well_known_url: str | None
-    issuer: str | None
-    token_endpoint: str | None
-    maks_antall: int = _MAKS_ANTALL_DEFAULT
-    calls_at_once: int = CALLS_AT_ONCE_MAX
 
 
-def load_source_settings(env_file: Path | None, environ: Mapping[str, str]) -> SourceSettings:
-    """Read them. No message holds a value."""
-    given, faults = read_environment(env_file, environ, KNOWN_NAMES)
-    given |= read_secret_files(given, ["MASKINPORTEN_CLIENT_JWK"], faults)
-    own = {name.removeprefix(PREFIX): text for name, text in given.items() if name.startswith(PREFIX)}
-    keys = {name.removeprefix("MASKINPORTEN_"): text for name, text in given.items() if name.startswith("MASKIN")}
-    api_url = own.get("API_URL", "").rstrip("/")
-    if not _ADDRESS.fullmatch(api_url):
-        faults.append(f"{PREFIX}API_URL: missing or no address; give the API's base, up to and with /v1")
-    authentication = own.get("AUTHENTICATION", "systembruker")
-    if authentication not in {"egen", "systembruker", "delegert"}:
-        faults.append(f"{PREFIX}AUTHENTICATION: must be egen, systembruker or delegert")
-    trekkpliktige = _trekkpliktige(own, faults)
-    if authentication == "egen" and len(trekkpliktige) > 1:
-        faults.append(f"{PREFIX}AUTHENTICATION: egen reads for one organisation, its own; more are given")
-    if "CLIENT_ID" not in keys:
-        faults.append("MASKINPORTEN_CLIENT_ID: missing; give the client's id from Maskinporten")
-    if "WELL_KNOWN_URL" not in keys and not {"ISSUER", "TOKEN_ENDPOINT"} <= keys.keys():
-        faults.append("MASKINPORTEN_WELL_KNOWN_URL: missing; give it, or both issuer and token endpoint")
-    maks_antall = _number(own, "MAKS_ANTALL", _MAKS_ANTALL_DEFAULT, faults)
-    calls_at_once = _number(own, "MAX_CONCURRENT_CALLS", CALLS_AT_ONCE_MAX, faults)
-    key = None if keys.get("CLIENT_JWK") == "" else _key(keys.get("CLIENT_JWK", ""), faults)
+def load_source_access(env_file: Path | None, environ: Mapping[str, str]) -> SourceAccess:
+    """Read the settings of the source. Raises `SettingsError` with every fault; no message holds a value."""
+    settings, given, faults = read_settings(SourceSettings, env_file, environ, KNOWN_NAMES)
+    employers = read_employers(settings, faults)
+    faults += missing([API_NEEDED] if "trekkpliktige_file" in given else [API_NEEDED, TREKKPLIKTIGE_NEEDED], given)
+    faults += maskinporten_missing(given)
+    jwk = settings.maskinporten_client_jwk.get_secret_value()
+    key = _key(jwk, faults) if jwk else None
     if faults or key is None:
         raise SettingsError(faults)
-    return SourceSettings(
-        api_url=api_url,
-        trekkpliktige=trekkpliktige,
-        authentication=authentication,  # type: ignore[arg-type] # looked at above
-        client_id=keys["CLIENT_ID"],
-        scope=keys.get("SCOPES", _SCOPE_DEFAULT),
-        key=key,
-        well_known_url=keys.get("WELL_KNOWN_URL"),
-        issuer=keys.get("ISSUER"),
-        token_endpoint=keys.get("TOKEN_ENDPOINT"),
-        maks_antall=maks_antall,
-        calls_at_once=min(calls_at_once, CALLS_AT_ONCE_MAX),
-    )
-
-
-def _trekkpliktige(own: Mapping[str, str], faults: list[str]) -> dict[str, str | None]:
-    name = f"{PREFIX}TREKKPLIKTIGE"
-    lines = own.get("TREKKPLIKTIGE", "").split(",")
-    entries = [(each.strip(), "") for each in lines if each.strip()]
-    if "TREKKPLIKTIGE_FILE" in own:
-        name += "_FILE"
-        try:
-            with open(own["TREKKPLIKTIGE_FILE"], encoding="utf-8-sig") as file:  # noqa: PTH123 - a setting's text as it is
-                parts = [line.partition("#")[0].partition(",") for line in file]
-        except (OSError, UnicodeDecodeError) as error:
-            faults.append(f"{name}: cannot be read ({type(error).__name__}); give a readable UTF-8 file")
-            return {}
-        entries = [(number.strip(), reference.strip()) for number, _, reference in parts if number.strip()]
-    for place, (number, _) in enumerate(entries, start=1):
-        if not _ORGANISASJONSNUMMER.fullmatch(number):
-            faults.append(f"{name}: entry {place} is not an organisation number of nine digits")
-    if not entries:
-        faults.append(f"{name}: no organisation number is given")
-    return {number: reference or None for number, reference in entries}
-
-
-def _number(own: Mapping[str, str], name: str, default: int, faults: list[str]) -> int:
-    text = own.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        faults.append(f"{PREFIX}{name}: must be a whole number, 1 or more")
-        return default
-    return int(text)
+    references = {each.organisasjonsnummer: each.external_ref for each in employers.trekkpliktige}
+    return SourceAccess(settings, references, key)
 
 
 def _key(text: str, faults: list[str]) -> SigningKey | None:
@@ -144,7 +85,7 @@ def _key(text: str, faults: list[str]) -> SigningKey | None:
         header = {"kid": jwk["kid"]} if jwk.get("kid") else {"x5c": jwk["x5c"]}
         return SigningKey(private_key, jwk.get("alg", _ALGORITHM_DEFAULT), header)
     except (ValueError, KeyError, TypeError, AttributeError, jwt.InvalidKeyError):
-        faults.append("MASKINPORTEN_CLIENT_JWK: missing, or no private RSA key as JWK with a kid")
+        faults.append("MASKINPORTEN_CLIENT_JWK: is no private RSA key as a JWK with a kid")
         return None
 
 
@@ -178,10 +119,11 @@ class Source:
     `FatalError` when it refuses.
     """
 
-    def __init__(self, settings: SourceSettings) -> None:
-        self._settings = settings
+    def __init__(self, access: SourceAccess) -> None:
+        self._access = access
+        self._settings = access.settings
         self._http = httpx.Client(timeout=_TIMEOUT, follow_redirects=False)
-        self._slots = threading.BoundedSemaphore(settings.calls_at_once)
+        self._slots = threading.BoundedSemaphore(min(access.settings.max_concurrent_calls, CALLS_AT_ONCE_MAX))
         self._lock = threading.Lock()
         self._issuer: tuple[str, str] | None = None
         self._tokens: dict[str, tuple[str, float]] = {}
@@ -255,7 +197,7 @@ class Source:
         if held is not None and held[1] > time.monotonic():
             return held[0]
         issuer, endpoint = self._issuer_and_endpoint()
-        key = self._settings.key
+        key = self._access.key
         assertion = jwt.encode(
             self._claims(issuer, trekkpliktig), key.private_key, algorithm=key.algorithm, headers=key.header
         )
@@ -277,8 +219,8 @@ class Source:
         settings, now = self._settings, int(time.time())
         claims: dict[str, Any] = {
             "aud": issuer,
-            "iss": settings.client_id,
-            "scope": settings.scope,
+            "iss": settings.maskinporten_client_id,
+            "scope": settings.maskinporten_scopes,
             "iat": now,
             "exp": now + _GRANT_SECONDS,
             "jti": str(uuid.uuid4()),
@@ -288,7 +230,7 @@ class Source:
         elif settings.authentication == "systembruker":
             customer = {"authority": "iso6523-actorid-upis", "ID": f"0192:{trekkpliktig}"}
             details: dict[str, Any] = {"type": "urn:altinn:systemuser", "systemuser_org": customer}
-            if reference := settings.trekkpliktige.get(trekkpliktig):
+            if reference := self._access.trekkpliktige.get(trekkpliktig):
                 details["externalRef"] = reference
             claims["authorization_details"] = [details]
         return claims
@@ -296,9 +238,9 @@ class Source:
     def _issuer_and_endpoint(self) -> tuple[str, str]:
         settings = self._settings
         if self._issuer is None:
-            issuer, endpoint = settings.issuer, settings.token_endpoint
+            issuer, endpoint = settings.maskinporten_issuer, settings.maskinporten_token_endpoint
             if issuer is None or endpoint is None:
-                response = self._send("GET", settings.well_known_url or "")
+                response = self._send("GET", settings.maskinporten_well_known_url or "")
                 if response.status_code != _OK:
                     raise _refusal("Maskinporten's well-known address answers", response)
                 described = _json(response)

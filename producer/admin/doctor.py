@@ -20,7 +20,7 @@ from producer.notifications.subscriptions import Subscriptions, ours_of
 from producer.publish.recovery.brokers import lone_broker_warnings
 from producer.publish.topics import Topics, differences, durability_warnings, start_faults, wanted_topics
 from producer.settings.kafka import kafka_properties
-from producer.settings.served import TrekkpliktigeList
+from producer.settings.trekkpliktige import TrekkpliktigeList
 from producer.source.auth.grant import load_client_key
 from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
 from producer.source.client import SkatteetatenClient
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from producer.cli.output import Output
     from producer.settings.model import Settings
-    from producer.settings.trekkpliktige import Trekkpliktig
+    from trekkpaalegg.trekkpliktige import Trekkpliktig
 
 Verdict = Literal["ok", "failed", "skipped"]
 

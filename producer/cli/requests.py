@@ -19,7 +19,7 @@ from producer.publish.signal_log import SignalLog
 from producer.publish.topics import Topics
 from producer.service import NullWatch, Service
 from producer.settings.kafka import kafka_properties
-from producer.settings.served import TrekkpliktigeList
+from producer.settings.trekkpliktige import TrekkpliktigeList
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from producer.publish.reader import Tail
 from producer.publish.topics import Topics
 from producer.service import NullWatch, Service
 from producer.settings.kafka import kafka_properties
-from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
+from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:

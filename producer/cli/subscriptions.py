@@ -22,7 +22,7 @@ from producer.publish.state import read_lane_state
 from producer.publish.topics import Topics
 from producer.retry import call_retries
 from producer.settings.kafka import kafka_properties
-from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
+from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.http import open_http_client
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, TrekkpaaleggError
 from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS

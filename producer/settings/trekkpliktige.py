@@ -1,92 +1,111 @@
-"""The text of a setting or of a file in, the employers to read for out, or every fault of it."""
+"""The employers that the service reads (trekkpliktige), reloaded when the file that lists them changes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from trekkpaalegg.errors import SettingsError
-from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS, is_valid_organisasjonsnummer
+from trekkpaalegg.kafka.partitioning import lane_of
+from trekkpaalegg.trekkpliktige import Trekkpliktig, read_trekkpliktige
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_FAULTS_SHOWN_MAX = 50
+    from producer.settings.model import Settings
+    from trekkpaalegg.trekkpliktige import TrekkpliktigeRead
 
 
-class Trekkpliktig(msgspec.Struct, frozen=True, gc=False):
-    """One employer or benefit payer. `external_ref` goes into the Maskinporten grant when given."""
+class TrekkpliktigeList:
+    """The employers to read. `current` reloads the file if it has changed.
 
-    organisasjonsnummer: str
-    external_ref: str | None = None
-
-
-class TrekkpliktigeRead(msgspec.Struct, frozen=True):
-    """The employers read, in the order given, and what is odd about them without being wrong."""
-
-    trekkpliktige: tuple[Trekkpliktig, ...]
-    warnings: tuple[str, ...] = ()
-
-
-def parse_trekkpliktige_file(text: str, source: str) -> TrekkpliktigeRead:
-    """Read one employer a line: nine digits, and an optional `,externalRef`. `#` begins a comment.
-
-    Raises `SettingsError` with every faulty line, and when there is none at all: an empty list is never an answer.
-    No message holds what stood on the line, which may be a national id in the wrong place.
+    The warnings of the first reading are in `Settings.warnings`. If the changed file cannot be read, is faulty or
+    empty, the former list stays in use and `warn` is called once for each change: losing all employers to an editor's
+    slip must not look like having none.
     """
-    places = []
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
-        organisasjonsnummer, _, external_ref = (part.strip() for part in line.partition("#")[0].partition(","))
-        if organisasjonsnummer or external_ref:
-            places.append((f"{source}: line {number}", Trekkpliktig(organisasjonsnummer, external_ref or None)))
-    return _checked(places, source)
 
-
-def parse_trekkpliktige(text: str, source: str) -> TrekkpliktigeRead:
-    """Read the comma-separated form. Raises `SettingsError` as `parse_trekkpliktige_file`."""
-    parts = text.split(",")
-    places = [(f"{source}: entry {number}", Trekkpliktig(part.strip())) for number, part in enumerate(parts, start=1)]
-    return _checked(places, source)
-
-
-def read_trekkpliktige(path: Path) -> TrekkpliktigeRead:
-    """As `parse_trekkpliktige_file`, of a file. Raises `SettingsError` also when it cannot be read."""
-    source = f"TREKKPAALEGG_TREKKPLIKTIGE_FILE {path}"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f"{source}: cannot be read ({type(error).__name__})"]) from error
-    return parse_trekkpliktige_file(text, source)
-
-
-def _checked(places: Iterable[tuple[str, Trekkpliktig]], source: str) -> TrekkpliktigeRead:
-    faults: list[str] = []
-    warnings: list[str] = []
-    seen: dict[str, Trekkpliktig] = {}
-    for place, trekkpliktig in places:
-        number = trekkpliktig.organisasjonsnummer
-        if not (len(number) == ORGANISASJONSNUMMER_DIGITS and number.isascii() and number.isdigit()):
-            faults.append(f"{place}: not an organisation number of {ORGANISASJONSNUMMER_DIGITS} digits")
-        elif number in seen:
-            faults.append(f"{place}: {number} is given twice")
+    def __init__(self, settings: Settings, warn: Callable[[str], None]) -> None:
+        self._path = settings.trekkpliktige_file
+        self._authentication = settings.authentication
+        self._warn = warn
+        self._seen = self._stamp()
+        if self._path is None:
+            self._trekkpliktige = tuple(map(Trekkpliktig, settings.trekkpliktige))
         else:
-            seen[number] = trekkpliktig
-            if not is_valid_organisasjonsnummer(number):
-                warnings.append(f"{place}: the check digit of {number} does not hold; read all the same")
-    if not seen and not faults:
-        faults.append(f"{source}: no organisation number in it")
-    if faults:
-        more = len(faults) - _FAULTS_SHOWN_MAX
-        raise SettingsError(faults[:_FAULTS_SHOWN_MAX] + ([f"{source}: and {more} more faults"] if more > 0 else []))
-    return TrekkpliktigeRead(tuple(seen.values()), tuple(warnings))
+            self._trekkpliktige = self._read(self._path).trekkpliktige
+
+    def current(self) -> tuple[Trekkpliktig, ...]:
+        """The employers in the order given; the same object until something changes."""
+        stamp = self._stamp()
+        if self._path is not None and stamp != self._seen:
+            try:
+                read = self._read(self._path)
+            except SettingsError as error:
+                self._warn(f"{error.faults[0]}; the former list of {len(self._trekkpliktige)} stays in use")
+            else:
+                self._trekkpliktige = read.trekkpliktige
+                for warning in read.warnings:
+                    self._warn(warning)
+            # The stamp is from before the read, so that the next call notices a change during it.
+            self._seen = stamp
+        return self._trekkpliktige
+
+    def _read(self, path: Path) -> TrekkpliktigeRead:
+        read = read_trekkpliktige(path)
+        read.require_single(self._authentication)
+        return read
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat() if self._path else None
+        except OSError:
+            return None
+        return (status.st_mtime_ns, status.st_size) if status else None
 
 
-def require_single(read: TrekkpliktigeRead, *, single: bool) -> None:
-    """Raise `SettingsError` when only one employer may be given and there are more."""
-    if single and len(read.trekkpliktige) > 1:
-        count = len(read.trekkpliktige)
-        raise SettingsError(
-            [f"TREKKPAALEGG_AUTHENTICATION: egen reads for one organisation, its own; {count} trekkpliktige are given"]
-        )
+class ServedTrekkpliktige:
+    """A container of the organisation numbers to read. One thread calls `refresh`; any thread may read."""
+
+    def __init__(self, trekkpliktige: TrekkpliktigeList) -> None:
+        self._list = trekkpliktige
+        self._current = trekkpliktige.current()
+        self._external_refs = {each.organisasjonsnummer: each.external_ref for each in self._current}
+        self._shared_out: list[list[str]] | None = None
+
+    def refresh(self) -> bool:
+        """Reload the list; True if it has changed."""
+        current = self._list.current()
+        if current is self._current:
+            return False
+        self._current = current
+        self._external_refs = {each.organisasjonsnummer: each.external_ref for each in current}
+        self._shared_out = None
+        return True
+
+    def __contains__(self, trekkpliktig: object) -> bool:
+        return trekkpliktig in self._external_refs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._external_refs)
+
+    def __len__(self) -> int:
+        return len(self._external_refs)
+
+    def external_ref_of(self, trekkpliktig: str) -> str | None:
+        """The `externalRef` of its system user; None if it has none."""
+        return self._external_refs.get(trekkpliktig)
+
+    def in_lane(self, lane: int, lanes: int) -> list[str]:
+        """Those whose key belongs to this lane. All are hashed once for each list, not once for each lane."""
+        if self._shared_out is None or len(self._shared_out) != lanes:
+            self._shared_out = [[] for _ in range(lanes)]
+            for trekkpliktig in self._external_refs:
+                self._shared_out[lane_of(trekkpliktig, lanes)].append(trekkpliktig)
+        return self._shared_out[lane]
+
+
+class AllTrekkpliktige:
+    """In place of a list, for a service that reads nobody: contains every trekkpliktig."""
+
+    def __contains__(self, trekkpliktig: object) -> bool:
+        return True

@@ -22,7 +22,7 @@ from producer.observe.logs import configure_logs
 from producer.publish.topics import PARTITIONS_DEFAULT
 from producer.settings.kafka import kafka_properties
 from producer.settings.model import load_settings
-from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
+from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.auth.tokens import HeldToken, HeldTokens
 from sandbox.skatteetaten.generate import trekkpliktige
 from tests.kit.processes import OutsideProcess

@@ -25,7 +25,7 @@ from producer.publish.kafka import producer_properties
 from producer.publish.signal_log import SignalLog
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from producer.settings.kafka import kafka_properties
-from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
+from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 
 if TYPE_CHECKING:
     from producer.settings.model import Settings

@@ -26,7 +26,7 @@ from producer.publish.state import state_records
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from producer.service import NullWatch, Service
 from producer.settings.kafka import kafka_properties
-from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
+from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from tests.kit.processes import OutsideProcess
 from trekkpaalegg.kafka.partitioning import lane_of
 

@@ -14,7 +14,7 @@ import pytest
 from consumers.settings.model import Settings
 from consumers.verify.findings import Difference
 from consumers.verify.proof import ProofOptions, prove
-from consumers.verify.source import load_source_settings
+from consumers.verify.source import load_source_access
 from producer.domain.trekkpaalegg import Origin, Publication, Trekkpaalegg
 from producer.source.parse.page import read_trekkpaalegg
 from sandbox.control.world import OutsideWorld
@@ -63,7 +63,7 @@ class Stage:
 
     def prove(self, *, every_version: bool = False, **environment: str) -> Proof:
         given = {**self.outside.environment(self.employers), **environment}
-        source = load_source_settings(None, given)
+        source = load_source_access(None, given)
         return prove(self.settings, ProofOptions(source=source, every_version=every_version), Unseen())
 
 

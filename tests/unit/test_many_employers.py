@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer.settings.model import load_settings
-from producer.settings.served import ServedTrekkpliktige, TrekkpliktigeList
+from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.auth.tokens import HeldToken, HeldTokens
 from trekkpaalegg.errors import SettingsError
 from trekkpaalegg.kafka.partitioning import lane_of

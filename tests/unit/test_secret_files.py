@@ -11,7 +11,7 @@ from jwt.algorithms import RSAAlgorithm
 
 import consumers.settings.model
 import producer.settings.model
-from consumers.verify.source import load_source_settings
+from consumers.verify.source import load_source_access
 from trekkpaalegg.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -84,11 +84,11 @@ def test_every_secret_may_be_a_file(tmp_path: Path) -> None:
 
 def test_the_proof_against_the_source_takes_its_key_from_the_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(json.dumps(JWK), encoding="utf-8")
-    settings = load_source_settings(None, {**SOURCE, "MASKINPORTEN_CLIENT_JWK_FILE": str(tmp_path / "key")})
+    settings = load_source_access(None, {**SOURCE, "MASKINPORTEN_CLIENT_JWK_FILE": str(tmp_path / "key")})
     assert settings.key.header == {"kid": "k"}
     (tmp_path / "key").unlink()
     with pytest.raises(SettingsError) as caught:
-        load_source_settings(None, {**SOURCE, "MASKINPORTEN_CLIENT_JWK_FILE": str(tmp_path / "key")})
+        load_source_access(None, {**SOURCE, "MASKINPORTEN_CLIENT_JWK_FILE": str(tmp_path / "key")})
     (fault,) = caught.value.faults
     assert "MASKINPORTEN_CLIENT_JWK_FILE: there is no file" in fault
 

@@ -14,7 +14,6 @@ from consumers.cli.output import PROGRAM
 from consumers.settings.model import (
     KNOWN_NAMES,
     PRODUCER_SETTINGS,
-    REFUSED_PROPERTIES,
     SETTING_NAMES,
     Settings,
     kafka_properties,
@@ -23,7 +22,6 @@ from consumers.settings.model import (
 from producer.settings.model import SECRET_FILE_NAMES
 from producer.settings.model import SETTING_NAMES as PRODUCERS_NAMES
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, StoppedError, UndecodableError
-from trekkpaalegg.kafka import properties_file as producers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,13 +44,9 @@ def faults(environ: dict[str, str], env_file: Path | None = None) -> list[str]:
 
 
 def test_consumers_know_every_name_that_the_producer_knows() -> None:
-    """They share no code, and one file of settings serves both."""
+    """One file of settings serves both."""
     assert PRODUCERS_NAMES.keys() | SECRET_FILE_NAMES == KNOWN_NAMES
     assert not PRODUCER_SETTINGS & SETTING_NAMES.keys()
-
-
-def test_both_refuse_the_same_kafka_properties() -> None:
-    assert REFUSED_PROPERTIES == producers.REFUSED_PROPERTIES
 
 
 @pytest.mark.parametrize("words", [[], ["tail"]], ids=" ".join)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from producer.settings.model import load_settings
-from producer.settings.served import TrekkpliktigeList
-from producer.settings.trekkpliktige import Trekkpliktig, parse_trekkpliktige_file
+from producer.settings.trekkpliktige import TrekkpliktigeList
 from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.trekkpliktige import Trekkpliktig, parse_trekkpliktige_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from consumers.cli.exit_codes import ExitCode
 from consumers.cli.main import run_command
 from consumers.cli.output import PROGRAM
-from consumers.verify.source import load_source_settings
+from consumers.verify.source import load_source_access
 from trekkpaalegg.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -51,18 +51,20 @@ def test_settings_of_the_source_that_are_missing_are_told_all_at_once_with_the_o
     told = capsys.readouterr().err
     assert [line.split(": ")[1] for line in told.splitlines()] == [
         "KAFKA_BROKERS",
-        "TREKKPAALEGG_API_URL",
         "TREKKPAALEGG_TREKKPLIKTIGE",
+        "TREKKPAALEGG_API_URL",
         "MASKINPORTEN_CLIENT_ID",
-        "MASKINPORTEN_WELL_KNOWN_URL",
         "MASKINPORTEN_CLIENT_JWK",
+        "MASKINPORTEN_WELL_KNOWN_URL",
     ]
     assert "12928312345" not in told
 
 
-def test_a_file_of_employers_is_read_with_its_references(tmp_path: Path) -> None:
+def test_the_file_of_employers_is_read_as_the_producer_reads_it(tmp_path: Path) -> None:
     (tmp_path / "employers").write_text("# ours\n314150260\n310000003,ref  # the second\n\nx\n", encoding="utf-8")
+    environ = {"TREKKPAALEGG_TREKKPLIKTIGE_FILE": str(tmp_path / "employers")}
     with pytest.raises(SettingsError) as raised:
-        load_source_settings(None, {"TREKKPAALEGG_TREKKPLIKTIGE_FILE": str(tmp_path / "employers")})
+        load_source_access(None, environ)
     faults = [fault for fault in raised.value.faults if "TREKKPLIKTIGE" in fault]
-    assert faults == ["TREKKPAALEGG_TREKKPLIKTIGE_FILE: entry 3 is not an organisation number of nine digits"]
+    place = f"TREKKPAALEGG_TREKKPLIKTIGE_FILE {tmp_path / 'employers'}: line 5"
+    assert faults == [f"{place}: not an organisation number of 9 digits"]
