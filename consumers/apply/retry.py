@@ -119,7 +119,7 @@ class Admission:
             self._join_again(error)
             return
         if isinstance(error, ForgottenError):
-            self._tell(f"{error}: connecting anew")
+            self._tell(str(error))
             return
         if not (isinstance(error, RefusedError) or self._refused):
             raise error

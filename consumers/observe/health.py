@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from consumers.observe.port import OF_THE_LEDGER_CONSUMER, Look, Other
+from trekkpaalegg.kafka.health import NO_BROKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,6 @@ LEDGER_SECONDS_MAX = 15.0
 """A ledger that takes longer over one call, without refusing it, is out of reach for all that is known."""
 
 _DATABASES = (Other.LEDGER, Other.STATE)
-NO_BROKER = "no broker is connected: see whether the brokers run and have room on their disks"
 
 
 class _Call(msgspec.Struct):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumers.observe.port import Look
-from consumers.stream.health import INTERVAL_SECONDS, Forgotten, Seen, seen_in
 from consumers.stream.partitions import partitions_of, watermarks_of
 from trekkpaalegg.errors import FatalError
 from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import ALL_DOWN, ends_reading, translate_reading
+from trekkpaalegg.kafka.health import STATISTICS_SECONDS, ClientHealth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,8 +65,7 @@ class Follower:
         self._reason = LastReason()
         self._properties = properties
         self._ahead: dict[int, int] = {}
-        self._seen = Seen()
-        self._forgotten = Forgotten()
+        self._health = ClientHealth(topic)
         settings: dict[str, Any] = {
             **properties,
             "group.id": _GROUP,  # never joined; librdkafka wants one
@@ -76,7 +75,7 @@ class Follower:
             "enable.partition.eof": True,
             "error_cb": self._take_trouble,
         }
-        watching = {"statistics.interval.ms": INTERVAL_SECONDS * 1000, "stats_cb": self._take_statistics}
+        watching = {"statistics.interval.ms": STATISTICS_SECONDS * 1000, "stats_cb": self._health.update}
         self._settings = settings | watching
         self._consumer = create_consumer(self._settings)
         try:
@@ -104,12 +103,11 @@ class Follower:
 
     def look(self) -> Look:
         """What librdkafka told last. Every partition is this reader's."""
-        seen = self._seen
         return Look(
             partitions=frozenset(self._positions),
-            ends=seen.ends,
+            ends=self._health.ends,
             partition_count=len(self._positions),
-            is_reachable=seen.is_reachable,
+            is_reachable=bool(self._health.is_connected),
             is_member=True,
         )
 
@@ -128,14 +126,14 @@ class Follower:
                 raise self._translated(error)
         if self._refusal is not None:
             raise self._translated(self._refusal)
-        if self._forgotten:
+        if self._health.has_forgotten_brokers:
             self._connect_anew()
         return messages
 
     def _connect_anew(self) -> None:
         former, self._consumer = self._consumer, create_consumer(self._settings)
         former.close()
-        self._forgotten = Forgotten()
+        self._health.replaced()
         self._consumer.assign([TopicPartition(self.topic, *place) for place in self._positions.items()])
 
     def close(self) -> None:
@@ -147,10 +145,6 @@ class Follower:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def _take_statistics(self, text: str) -> None:
-        self._seen = seen_in(text, self.topic)
-        self._forgotten.take(self._seen)
 
     def _pass(self, partition: int, offset: int) -> None:
         self._positions[partition] = offset

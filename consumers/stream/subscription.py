@@ -14,16 +14,17 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from consumers.ledger.port import Advance
 from consumers.observe.port import Look
-from consumers.stream.health import INTERVAL_SECONDS, Standing
 from consumers.stream.partitions import partitions_of, watermarks_of
 from consumers.stream.port import Batch
-from trekkpaalegg.errors import FatalError, RetryableError
+from trekkpaalegg.errors import DisplacedError, FatalError, FencedError, ForgottenError, RetryableError
 from trekkpaalegg.kafka.clients import create_consumer
-from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import UNKNOWN_TOPIC, is_transient, translate_reading
+from trekkpaalegg.kafka.health import ALL_FORGOTTEN, MemberHealth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from confluent_kafka import Message
 
     from consumers.ledger.port import Partition
     from consumers.stream.port import Owner
@@ -49,7 +50,6 @@ def member_settings(properties: Mapping[str, str], group_id: str) -> dict[str, A
         "isolation.level": "read_committed",
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
-        "statistics.interval.ms": INTERVAL_SECONDS * 1000,
     }
 
 
@@ -85,18 +85,14 @@ class Subscription:
         self.topic = topic
         self._owner = owner
         self._group_id = group_id
-        self._refusal: KafkaError | None = None
-        self._reason, self._properties = LastReason(), properties
-        self._standing = Standing(topic, self._reason)
+        self._properties = properties
+        self._health = MemberHealth(topic)
+        self._was_silent = False
         self._positions: dict[int, int] = {}
         self._placed: set[int] = set()
         self._is_leaving = False
-        settings = {
-            **member_settings(properties, group_id),
-            "error_cb": self._take_trouble,
-            "stats_cb": self._take_statistics,
-        }
-        self._settings = dict(settings)
+        self._settings = member_settings(properties, group_id)
+        settings = self._settings | self._health.callbacks()
         if instance_id:
             settings["group.instance.id"] = instance_id
         self._consumer = create_consumer(settings)
@@ -121,14 +117,7 @@ class Subscription:
 
         Raises `FatalError` when Kafka refuses us or no longer has what the ledger needs, and what the owner raises.
         """
-        self._placed.clear()
-        try:
-            found = self._consumer.consume(records_max, timeout=seconds_max)
-        except KafkaException as failed:
-            raise self._translated(failed.args[0]) from failed
-        if self._refusal is not None:
-            raise self._translated(self._refusal)
-        self._standing.check()
+        found = self._consume(records_max, seconds_max)
         placed, positions = frozenset(self._placed), self._positions
         befores: dict[int, int] = {}
         dropped: dict[int, int] = {}
@@ -163,6 +152,19 @@ class Subscription:
             },
         )
 
+    def _consume(self, records_max: int, seconds_max: float) -> list[Message]:
+        self._placed.clear()
+        try:
+            found = self._consumer.consume(records_max, timeout=seconds_max)
+        except KafkaException as failed:
+            raise self._translated(failed.args[0]) from failed
+        if self._health.refusal is not None:
+            raise self._translated(self._health.refusal)
+        if self._health.has_forgotten_brokers:
+            raise ForgottenError(ALL_FORGOTTEN)
+        self._report_silence()
+        return found
+
     def place_anew(self) -> None:
         """Go on where the ledger says, as its offsets were moved by another."""
         if self._positions:
@@ -173,12 +175,10 @@ class Subscription:
 
         What has just been committed may look open for a moment longer. Raises as the class says.
         """
-        consumer = create_consumer(
-            {**self._settings, "isolation.level": "read_uncommitted", "statistics.interval.ms": 0}
-        )
+        consumer = create_consumer({**self._settings, "isolation.level": "read_uncommitted"}, self._health.reason)
         try:
             return {
-                partition: watermarks_of(consumer, self.topic, partition, self._reason)[1]
+                partition: watermarks_of(consumer, self.topic, partition, self._health.reason)[1]
                 for partition in self._see_topic()
             }
         except KafkaException as error:
@@ -188,13 +188,13 @@ class Subscription:
 
     def look(self) -> Look:
         """What librdkafka told last; it does so every two seconds, within `read`."""
-        seen = self._standing.seen
+        health = self._health
         return Look(
             partitions=frozenset(self._positions),
-            ends=seen.ends,
-            partition_count=seen.partition_count,
-            is_reachable=seen.is_reachable,
-            is_member=seen.is_member,
+            ends=health.ends,
+            partition_count=health.partition_count,
+            is_reachable=bool(health.is_connected),
+            is_member=health.is_member,
         )
 
     def lag(self) -> int:
@@ -230,7 +230,7 @@ class Subscription:
             return partitions_of(
                 self._consumer,
                 self.topic,
-                self._reason,
+                self._health.reason,
                 reads_already=not first,
                 gives_up=self._owner.is_stopping,
                 on_silence=self._tell_silence,
@@ -296,17 +296,10 @@ class Subscription:
         self._consumer.incremental_unassign(beginning)
         self._consumer.incremental_assign(beginning)
 
-    def _take_trouble(self, error: KafkaError) -> None:
-        """Called by librdkafka within `consume`, of what it then mends by itself if it can."""
-        if self._standing.is_refused(error):
-            self._refusal = error
-        elif self._standing.begins_silence():
-            self._tell_silence()
-
-    def _take_statistics(self, text: str) -> None:
-        """Called by librdkafka within `consume`, every two seconds."""
-        self._standing.take(text)
-        if self._standing.begins_silence():
+    def _report_silence(self) -> None:
+        """Report once that no broker is connected any more."""
+        is_silent, self._was_silent = self._health.are_all_down and not self._was_silent, self._health.are_all_down
+        if is_silent:
             self._tell_silence()
 
     def _tell_silence(self) -> None:
@@ -314,6 +307,7 @@ class Subscription:
         self._owner.tell(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 
     def _translated(self, error: KafkaError) -> TrekkpaaleggError:
-        return self._standing.judged(
-            translate_reading(error, self.topic, self._properties, self._reason, group_id=self._group_id)
-        )
+        found = translate_reading(error, self.topic, self._properties, self._health.reason, group_id=self._group_id)
+        if isinstance(found, FencedError) and self._health.is_fence_self_inflicted():
+            return DisplacedError(str(found))
+        return found

@@ -10,13 +10,11 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from producer.errors import FencedError
-from producer.group.health import Standing
 from producer.group.port import Signal
 from trekkpaalegg.errors import FatalError, KafkaSettingsError, RetryableError, TrekkpaaleggError
 from trekkpaalegg.kafka.bounded import UnansweredError, bounded
-from trekkpaalegg.kafka.brokers import ALL_FORGOTTEN, watching
 from trekkpaalegg.kafka.clients import create_consumer
-from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.health import ALL_FORGOTTEN, MemberHealth
 from trekkpaalegg.kafka.renewal import Renewal
 from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
 
@@ -93,16 +91,14 @@ class KafkaMembership:
         instance_id: str | None,
         on_trouble: Callable[[TrekkpaaleggError | None], None] = lambda _: None,
     ) -> None:
-        self._standing = Standing()
+        self._health = MemberHealth()
         self._renewal = Renewal(read_properties)
         self._instance_id = instance_id
         self._application_id = application_id
         self._signals = signals
         self._on_trouble = on_trouble
         self._trouble: TrekkpaaleggError | None = None
-        self._is_cut_off = False
         self._look_at = 0.0
-        self._reason = LastReason()
         self._metadata: object = None
         self._metadata_of: int | None = None
         """The rebalance that it stands for; None when one has come since."""
@@ -122,8 +118,7 @@ class KafkaMembership:
             "enable.auto.commit": "false",
             "auto.offset.reset": "earliest",
             "isolation.level": "read_uncommitted",
-            **watching(self._standing.take),
-            "error_cb": self._take_reason,
+            **self._health.callbacks(),
         }
         if self._instance_id:
             settings["group.instance.id"] = self._instance_id
@@ -154,9 +149,9 @@ class KafkaMembership:
             else:
                 self._take_error(error)
             message = self._poll(0.0) if len(signals) < _SIGNALS_AT_ONCE_MAX else None
-        if self._standing.brokers.are_forgotten:
+        if self._health.has_forgotten_brokers:
             self._renew(ALL_FORGOTTEN)
-        if self._standing.brokers.is_connected is not False:
+        if self._health.is_connected is not False:
             self._take_metadata()
             self._give_new()
         if self._is_in_doubt() and time.monotonic() >= self._look_at:
@@ -170,26 +165,22 @@ class KafkaMembership:
         The call holds Python's interpreter until librdkafka's own thread has answered. Seen with 2.16.0: while all
         brokers went it never did, and the whole process stood still.
         """
-        if self._metadata_of != self._standing.rebalances:
+        if self._metadata_of != self._health.rebalances:
             self._metadata = self._consumer.consumer_group_metadata()
-            self._metadata_of = self._standing.rebalances
+            self._metadata_of = self._health.rebalances
 
     # Trouble
 
-    def _take_reason(self, error: KafkaError) -> None:
-        self._reason.record(error)
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - librdkafka's local codes begin so
-            self._is_cut_off = True
-
     def _is_in_doubt(self) -> bool:
-        """Whether Kafka may refuse us. That all brokers are down is not told of one that is back before we notice."""
-        is_gone = self._is_cut_off or self._standing.brokers.is_connected is False
-        return is_gone or self._reason.is_refusal or self._trouble is not None
+        """Whether Kafka may refuse us."""
+        is_gone = self._health.are_all_down or self._health.is_connected is False
+        return is_gone or self._health.reason.is_refusal or self._trouble is not None
 
     def _take_end(self, error: FatalError) -> None:
         """The consumer can do no more. Raises it, unless the fence is likely of our own making."""
-        if not isinstance(error, FencedError) or not self._standing.may_join_again():
+        if not isinstance(error, FencedError) or not self._health.is_fence_self_inflicted():
             raise error
+        self._health.joined_again()
         _log.warning("fenced after the coordinator of the group was away: joining again", reason=str(error))
         self._connect_anew()
 
@@ -205,11 +196,10 @@ class KafkaMembership:
             self._consumer.committed([TopicPartition(self._signals, 0)], timeout=_LOOK_SECONDS_MAX)
         except KafkaException as error:
             self._tell(self._meaning(error.args[0]))
-            if self._reason.is_refusal and self._renewal.is_due():
+            if self._health.reason.is_refusal and self._renewal.is_due():
                 self._renew("certificates or password have changed: connecting anew")
             return
-        self._is_cut_off = False
-        self._reason.clear()
+        self._health.reason.clear()
         self._tell(None)
 
     def _meaning(self, error: KafkaError) -> TrekkpaaleggError:
@@ -217,7 +207,7 @@ class KafkaMembership:
             return not_permitted([Right("READ", GROUP, self._application_id)], self._renewal.properties)
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             return not_permitted([Right("READ", TOPIC, self._signals)], self._renewal.properties)
-        cause = self._reason.cause(self._renewal.properties) if self._reason.is_refusal else None
+        cause = self._health.reason.cause(self._renewal.properties) if self._health.reason.is_refusal else None
         return RetryableError(f"no Kafka broker can be used: {cause or error.name()}")
 
     def _tell(self, trouble: TrekkpaaleggError | None) -> None:
@@ -243,8 +233,7 @@ class KafkaMembership:
         self._metadata_of = None
         self._let_go({*self._new, *self._held})
         leave(former)
-        self._reason.clear()
-        self._standing.brokers.connecting_anew()
+        self._health.replaced()
         self._subscribe()
 
     def _poll(self, timeout_seconds: float) -> Message | None:
@@ -281,11 +270,11 @@ class KafkaMembership:
 
     def is_connected(self) -> bool | None:
         """See `Membership.is_connected`."""
-        return self._standing.brokers.is_connected
+        return self._health.is_connected
 
     def trouble(self) -> str | None:
         """See `Membership.trouble`."""
-        return self._standing.trouble()
+        return self._health.trouble()
 
     def leave(self) -> None:
         """See `Membership.leave`."""

@@ -10,8 +10,8 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # it is not in its __all__
 
 from trekkpaalegg.errors import RetryableError
-from trekkpaalegg.kafka.brokers import ALL_FORGOTTEN, Brokers, watching
 from trekkpaalegg.kafka.clients import create_consumer
+from trekkpaalegg.kafka.health import ALL_FORGOTTEN, ClientHealth
 from trekkpaalegg.kafka.renewal import client_made_later
 from trekkpaalegg.kafka.rights import TOPIC, Right, not_permitted
 
@@ -187,7 +187,7 @@ class Tail:
 
     def __init__(self, properties: Mapping[str, str], topics: Sequence[str], partitions: int) -> None:
         self._properties = properties
-        self._brokers = Brokers()
+        self._health = ClientHealth()
         self._consumer = self._connect()
         self._reached: dict[tuple[str, int], int] = {}
         """Up to where nothing was left to read, the markers of transactions included."""
@@ -211,7 +211,7 @@ class Tail:
             "isolation.level": "read_committed",
             "enable.partition.eof": "true",
             "fetch.wait.max.ms": "50",
-            **watching(self._brokers.take),
+            **self._health.callbacks(),
         }
         return create_consumer(settings)
 
@@ -235,7 +235,7 @@ class Tail:
                 self._next[place] = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local codes begin so
                 self._reached[place] = self._next[place] = offset
-        if self._brokers.are_forgotten:
+        if self._health.has_forgotten_brokers:
             self._connect_anew()
         return messages
 
@@ -243,7 +243,7 @@ class Tail:
         _log.info(ALL_FORGOTTEN)
         former, self._consumer = self._consumer, self._connect()
         former.close()
-        self._brokers.connecting_anew()
+        self._health.replaced()
         self._begin()
 
     def ends(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:

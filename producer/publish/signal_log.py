@@ -12,9 +12,8 @@ import structlog
 from confluent_kafka import KafkaException, Producer
 
 from trekkpaalegg.errors import KafkaSettingsError, RetryableError
-from trekkpaalegg.kafka.brokers import ALL_FORGOTTEN, Brokers, watching
 from trekkpaalegg.kafka.clients import create_producer
-from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.health import ALL_FORGOTTEN, ClientHealth
 from trekkpaalegg.kafka.renewal import Renewal
 from trekkpaalegg.kafka.rights import TOPIC, Right, not_permitted
 
@@ -41,7 +40,7 @@ class SignalLog:
     def __init__(self, read_properties: Callable[[], Mapping[str, str]], topic: str) -> None:
         self._topic = topic
         self._renewal = Renewal(read_properties)
-        self._reason, self._brokers = LastReason(), Brokers()
+        self._health = ClientHealth()
         self._producer = self._connect()
         self._handing_over = threading.Lock()
         self._closing = threading.Event()
@@ -58,9 +57,8 @@ class SignalLog:
                 "acks": "all",
                 "enable.idempotence": "true",
                 "partitioner": "murmur2_random",
-                **watching(self._brokers.take),
+                **self._health.callbacks(),
             },
-            self._reason,
         )
 
     def __enter__(self) -> Self:
@@ -110,9 +108,9 @@ class SignalLog:
         looked_at = time.monotonic()
         while not self._closing.is_set():
             self._producer.poll(_POLL_SECONDS)
-            if self._brokers.are_forgotten:
+            if self._health.has_forgotten_brokers:
                 self._renew(ALL_FORGOTTEN)
-            if self._reason.is_refusal and time.monotonic() - looked_at > _LOOK_PAUSE_SECONDS:
+            if self._health.reason.is_refusal and time.monotonic() - looked_at > _LOOK_PAUSE_SECONDS:
                 looked_at = time.monotonic()
                 if self._renewal.is_due():
                     self._renew("certificates or password have changed: connecting anew")
@@ -126,8 +124,7 @@ class SignalLog:
         except KafkaSettingsError as error:
             _log.warning("certificates or password cannot be used yet", reason=str(error))
             return
-        self._reason.clear()
-        self._brokers.connecting_anew()
+        self._health.replaced()
         with self._handing_over:
             former, self._producer = self._producer, producer
         _end(former)

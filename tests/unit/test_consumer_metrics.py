@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from consumers.ledger.port import Changes
 from consumers.observe.health import ConsumerHealth
 from consumers.observe.port import Applied, Look, NullObserver, Observer, Other, applied_of
 from consumers.observe.prometheus import PrometheusObserver
-from consumers.stream.health import Seen, seen_in
 from tests.kit.event_stream import incoming_of, make_stream
 
 FIRST, SECOND, THIRD = incoming_of(make_stream(1, 4))[:3]
@@ -85,24 +82,3 @@ def test_every_observer_has_every_method_of_the_port() -> None:
     for implementer in (NullObserver, PrometheusObserver):
         own = {name for each in implementer.__mro__ if each is not Observer for name in vars(each)}
         assert told <= own
-
-
-def test_what_librdkafka_tells_is_taken_for_this_topic_and_known_ends_alone() -> None:
-    partitions = {
-        "0": {"partition": 0, "hi_offset": 12, "ls_offset": 10},
-        "1": {"partition": 1, "hi_offset": -1001},
-        "-1": {"partition": -1, "hi_offset": -1001},
-    }
-    told = {
-        "brokers": {
-            "a": {"state": "DOWN", "nodeid": -1, "source": "configured"},
-            "b": {"state": "UP", "nodeid": 1, "source": "learned"},
-        },
-        "topics": {"t": {"topic": "t", "partitions": partitions}, "other": {"partitions": {}}},
-        "cgrp": {"state": "up", "join_state": "steady"},
-    }
-    assert seen_in(json.dumps(told), "t") == Seen(True, True, 2, {0: 12}, has_coordinator=True)
-    del told["brokers"]["b"]
-    told["cgrp"]["join_state"] = "wait-join"
-    assert seen_in(json.dumps(told), "t") == Seen(False, False, 2, {0: 12})
-    assert seen_in("{}", "t") == Seen(knows_no_broker=True)
