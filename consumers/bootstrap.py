@@ -1,34 +1,32 @@
-"""Settings in, the parts that commands work with out: the only place that builds them."""
+"""Building what commands work with, from settings: the only place that builds adapters.
+
+An adapter is imported where it is built, so that a command starts without those that it does not use.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from consumers.observe.health import ConsumerHealth
-from consumers.observe.port import NullObserver, Observer
-from consumers.observe.prometheus import HealthObserver, PrometheusObserver
 from consumers.settings.model import kafka_properties
-from consumers.stream.subscription import Subscription
-from consumers.webhook.observe import ForwarderHealth
-from consumers.webhook.observe import NullObserver as NullForwarderObserver
-from consumers.webhook.observe import PrometheusObserver as PrometheusForwarderObserver
-from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import SettingsError
-from trekkpaalegg.http import HealthServer
-from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from consumers.ledger.port import Ledger
+    from consumers.observe.port import Observer
+    from consumers.observe.prometheus import HealthObserver
     from consumers.settings.model import Settings
     from consumers.stream.port import Owner
-    from consumers.webhook.observe import Observer as ForwarderObserver
+    from consumers.stream.subscription import Subscription
+    from trekkpaalegg.decode import Decoder
+    from trekkpaalegg.http import HealthServer
+    from trekkpaalegg.registry import RegistrySchemaSource
 
 
 def ledger_url(option: str | None, settings: Settings) -> str:
-    """What `--ledger` says, else the setting. Raises `SettingsError` when neither is given."""
+    """The URL of `--ledger`, or else of the settings. Raises `SettingsError` when neither is given."""
     if option:
         return option
     if settings.ledger is None:
@@ -37,22 +35,29 @@ def ledger_url(option: str | None, settings: Settings) -> str:
 
 
 def topic_of(settings: Settings, *, newest_only: bool) -> str:
-    """The topic that is applied."""
+    """The topic that a ledger is filled from."""
     return f"{settings.topic_prefix}-{'gjeldende' if newest_only else 'versjoner'}"
 
 
 def subscribe(settings: Settings, topic: str, ledger: Ledger, owner: Owner) -> Subscription:
-    """A member of the ledger's group, under the settings' stable name if there is one. Raises as `Subscription`."""
+    """Join the ledger's consumer group, under the stable name of the settings if there is one.
+
+    Raises as `Subscription`.
+    """
+    from consumers.stream.subscription import Subscription
+
     group_id = settings.consumer_group or f"trekkpaalegg-consumer-{ledger.id}"
     return Subscription(kafka_properties(settings), topic, group_id, owner, settings.instance_id)
 
 
 @contextmanager
-def decoding(settings: Settings) -> Iterator[Decoder]:
-    """A decoder that asks the registry, where there is one."""
+def schema_source(settings: Settings) -> Iterator[RegistrySchemaSource | None]:
+    """The schema registry of the settings; None where they name none."""
     if settings.kafka_schema_registry is None:
-        yield Decoder()
+        yield None
         return
+    from trekkpaalegg.registry import RegistrySchemaSource
+
     password = settings.kafka_schema_registry_password
     source = RegistrySchemaSource(
         settings.kafka_schema_registry,
@@ -61,40 +66,44 @@ def decoding(settings: Settings) -> Iterator[Decoder]:
         settings.kafka_schema_registry_ca_path,
     )
     try:
-        yield Decoder(source)
+        yield source
     finally:
         source.close()
 
 
 @contextmanager
-def observing(settings: Settings, tell: Callable[..., None]) -> Iterator[Observer]:
-    """Who counts and serves health, where the settings give a port for it; the port is told.
+def decoding(settings: Settings) -> Iterator[Decoder]:
+    """A decoder that fetches unknown schemas from the registry of the settings, if there is one."""
+    from trekkpaalegg.decode import Decoder
 
-    Raises `SettingsError` when the port cannot be had.
-    """
-    if settings.consumer_http_port is None:
-        yield NullObserver()
-        return
-    observer = PrometheusObserver(ConsumerHealth())
-    with health_server(observer, settings.http_host, settings.consumer_http_port) as server:
-        tell("health is served", http_host=settings.http_host, http_port=server.port)
-        yield observer
+    with schema_source(settings) as source:
+        yield Decoder(source)
 
 
 @contextmanager
-def observing_forwarder(settings: Settings, note: Callable[[str], None]) -> Iterator[ForwarderObserver]:
-    """As `observing`, for a forwarder."""
+def observing(settings: Settings, report: Callable[..., None]) -> Iterator[Observer]:
+    """An observer that serves health and metrics if the settings give a port for it; the port is reported.
+
+    Raises `SettingsError` when the port cannot be opened.
+    """
     if settings.consumer_http_port is None:
-        yield NullForwarderObserver()
+        from consumers.observe.port import NullObserver
+
+        yield NullObserver()
         return
-    observer = PrometheusForwarderObserver(ForwarderHealth())
+    from consumers.observe.health import ConsumerHealth
+    from consumers.observe.prometheus import PrometheusObserver
+
+    observer = PrometheusObserver(ConsumerHealth())
     with health_server(observer, settings.http_host, settings.consumer_http_port) as server:
-        note(f"health is served at {settings.http_host}, port {server.port}")
+        report("health is served", http_host=settings.http_host, http_port=server.port)
         yield observer
 
 
 def health_server(observer: HealthObserver, host: str, port: int) -> HealthServer:
     """Serves an observer's health and metrics; not started yet."""
+    from trekkpaalegg.http import HealthServer
+
     health = observer.health
     return HealthServer(
         health,

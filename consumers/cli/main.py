@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -11,20 +10,29 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from consumers.cli import payout, replay, retry, run, tail, take_back, verify, webhook
 from consumers.cli.exit_codes import ExitCode, ending_of
 from consumers.cli.output import PROGRAM, note
+from trekkpaalegg.cli import CommandModule, lazy_group
 from trekkpaalegg.errors import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-GARBAGE_OBJECTS_MAX = 100_000
-"""How many new objects may gather before garbage is looked for; a batch has half as many."""
+COMMANDS = {
+    "run": CommandModule("consumers.cli.run"),
+    "retry": CommandModule("consumers.cli.retry"),
+    "replay": CommandModule("consumers.cli.replay"),
+    "payout": CommandModule("consumers.cli.payout", extra="payout"),
+    "take-back": CommandModule("consumers.cli.take_back", extra="payout"),
+    "tail": CommandModule("consumers.cli.tail"),
+    "verify": CommandModule("consumers.cli.verify"),
+    "webhook": CommandModule("consumers.cli.webhook", extra="webhook"),
+}
 
 app = typer.Typer(
     name=PROGRAM,
+    cls=lazy_group(COMMANDS),
     help="Reads the events of the trekkpålegg stream and applies them to payroll ledgers.",
     epilog=f"Example: {PROGRAM} tail --from-beginning --until-end",
     no_args_is_help=True,
@@ -35,11 +43,7 @@ app = typer.Typer(
 
 @app.callback()
 def _program() -> None:
-    """Keep a command of its own each, also while there is only one."""
-
-
-for command in (run, retry, replay, payout, take_back, tail, verify, webhook):
-    command.register(app)
+    """With a callback, typer makes a program of several commands."""
 
 
 def run_command(arguments: Sequence[str] | None = None) -> ExitCode:
@@ -58,19 +62,9 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise StoppedError
 
 
-def collect_garbage_rarely() -> None:
-    """Look for cycles once in many batches, and never in what was imported.
-
-    What a batch is made of has none and goes with the batch; walking it time and again was a fifth of the work.
-    """
-    gc.freeze()
-    gc.set_threshold(GARBAGE_OBJECTS_MAX)
-
-
 def main() -> None:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, _stop)
-    collect_garbage_rarely()
     # A terminal that cannot show æøå must not end the program.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):

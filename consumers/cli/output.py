@@ -1,7 +1,8 @@
-"""What commands print, and the signals that stop them."""
+"""What commands share: printing, signals that stop them, and the pace of the garbage collector."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 
 PROGRAM = "trekkpaalegg-consumer"
+
+_COLLECTED_AFTER = (200_000, 20, 50)
 
 
 def width() -> int | None:
@@ -46,3 +49,20 @@ def stopped_by_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def rare_garbage_collection() -> Iterator[None]:
+    """Search for reference cycles rarely, and never among imported modules.
+
+    A batch of events consists of some hundred thousand objects, none of them in a cycle. Searching them at Python's
+    default pace took a quarter of the time of applying them, and a third of that of a payout or a proof.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT
 from consumers.bootstrap import decoding, ledger_url, topic_of
 from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, note, stopped_by_signals, write
+from consumers.cli.output import PROGRAM, note, rare_garbage_collection, stopped_by_signals, write
 from consumers.ledger.address import address_of
 from consumers.replay.replay import Replay, ReplayOptions, Stream
 from consumers.settings.model import kafka_properties, load_settings
@@ -81,7 +81,12 @@ def replay(  # noqa: PLR0913 - one parameter for each option
     url = ledger_url(ledger, settings)
     address_of(url)  # so that a wrong one is told before Kafka is asked
     topics = topic_of(settings, newest_only=False), topic_of(settings, newest_only=True)
-    with stopped_by_signals() as stopping, _Watch() as watch, decoding(settings) as decoder:
+    with (
+        stopped_by_signals() as stopping,
+        rare_garbage_collection(),
+        _Watch() as watch,
+        decoding(settings) as decoder,
+    ):
         begun = Replay(Stream(kafka_properties(settings), *topics), decoder, options, stopping, watch)
         try:
             outcome = begun.run(url)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +14,7 @@ from consumers.apply.retry import Asking
 from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, LedgerThread, Worker, WorkerOptions
 from consumers.bootstrap import decoding, ledger_url, observing, subscribe, topic_of
 from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, stopped_by_signals
+from consumers.cli.output import PROGRAM, rare_garbage_collection, stopped_by_signals
 from consumers.ledger.opening import open_ledger
 from consumers.observe.logs import configure_logs
 from consumers.observe.port import Other
@@ -25,13 +23,12 @@ from trekkpaalegg.errors import StoppedError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from consumers.ledger.port import Ledger
     from consumers.settings.model import Settings
 
 _CLOSE_SECONDS_MAX = 1.0
-_COLLECTED_AFTER = (200_000, 20, 50)
 
 
 def register(app: typer.Typer) -> None:
@@ -73,7 +70,7 @@ def run(
         batch_records_max=batch_max,
         waits_at_start=settings.consumer_http_port is not None and not until_end,
     )
-    with stopped_by_signals() as stopping, _seldom_collecting():
+    with stopped_by_signals() as stopping, rare_garbage_collection():
         work(settings, url, options, stopping, structlog.get_logger().info)
         if until_end and stopping.is_set():
             raise StoppedError
@@ -109,17 +106,3 @@ def work(
             ledger_thread.close(_CLOSE_SECONDS_MAX)
             tally = worker.tally
             tell("ended", events=tally.events, undecodable=tally.undecodable, conflicts=tally.conflicts)
-
-
-@contextmanager
-def _seldom_collecting() -> Iterator[None]:
-    """A batch holds some hundred thousand objects for a moment, none of them in a cycle.
-
-    Searched for cycles at Python's own pace, they cost a quarter of all time.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(*_COLLECTED_AFTER)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)

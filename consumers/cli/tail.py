@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from consumers.bootstrap import decoding
 from consumers.cli.exit_codes import ExitCode
 from consumers.cli.output import PROGRAM, note, width, write
 from consumers.settings.model import load_settings
@@ -62,7 +63,8 @@ def tail(  # noqa: PLR0913 - one parameter for each option
     screen = LineScreen(write, note, as_json=as_json, width=width())
     tally = Tally()
     try:
-        follow_topic(settings, options, screen, tally)
+        with decoding(settings) as decoder:
+            follow_topic(settings, decoder, options, screen, tally)
     except (KeyboardInterrupt, StoppedError):
         # To look until told to stop is all that was asked for, unless an end was asked for that did not come.
         note(str(tally))

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, width, write
+from consumers.cli.output import PROGRAM, rare_garbage_collection, width, write
 from consumers.settings.model import load_settings
 from consumers.verify.findings import PROMISES, Check, Difference, Proof
 from consumers.verify.proof import ProofOptions, prove
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from consumers.settings.model import Settings
 
 DIFFERENCES_SHOWN_MAX = 20
-PROCESSES_MAX = 16
 _WIDTH_DEFAULT = 120
 
 
@@ -38,7 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=f"Example: {PROGRAM} verify --ledger sqlite:///ledger.db --json")(verify)
 
 
-def verify(  # noqa: PLR0913 - one parameter for each option
+def verify(
     *,
     ledger: Annotated[
         str | None,
@@ -56,16 +55,6 @@ def verify(  # noqa: PLR0913 - one parameter for each option
     headers: Annotated[
         bool, typer.Option("--headers/--no-headers", help="Compare every header with the value; costs half the time.")
     ] = True,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            help="How many processes share a long topic; by default one for each core.",
-            min=1,
-            max=PROCESSES_MAX,
-            show_default=False,
-            metavar="N",
-        ),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every difference.")] = False,
     env_file: Annotated[
         Path | None,
@@ -83,9 +72,8 @@ def verify(  # noqa: PLR0913 - one parameter for each option
     settings, source = _settings(env_file, with_source=api)
     if ledger is None and settings.ledger is not None and not topics_only:
         ledger = settings.ledger.get_secret_value()
-    processes = min(os.cpu_count() or 1, PROCESSES_MAX) if processes is None else processes
-    options = ProofOptions(ledger, source, every_version, headers, processes)
-    with _Progress() as progress:
+    options = ProofOptions(ledger, source, every_version, headers)
+    with rare_garbage_collection(), _Progress() as progress:
         proof = prove(settings, options, progress)
     if as_json:
         write(msgspec.json.encode(document_of(proof)).decode() + "\n")

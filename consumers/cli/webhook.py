@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from consumers.bootstrap import observing_forwarder
 from consumers.cli.exit_codes import ExitCode
 from consumers.cli.output import PROGRAM, note, write
 from consumers.settings.model import load_settings
@@ -22,7 +21,7 @@ from consumers.webhook.delivery import new_secret
 from consumers.webhook.forward import Limits
 from consumers.webhook.opening import open_store, state_address
 from consumers.webhook.schedule import Patience
-from consumers.webhook.service import Options
+from consumers.webhook.service import Options, observing
 from consumers.webhook.service import forward as forward_events
 from trekkpaalegg.errors import SettingsError, StoppedError
 
@@ -89,7 +88,7 @@ def forward(  # noqa: PLR0913 - one parameter for each option
     )
     stopping = threading.Event()
     try:
-        with _signals_set(stopping), observing_forwarder(settings, note) as observer:
+        with _signals_set(stopping), observing(settings, note) as observer:
             forward_events(settings, options, note, stopping, observer)
     except (KeyboardInterrupt, StoppedError):
         stopping.set()

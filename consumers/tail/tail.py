@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from consumers.bootstrap import topic_of
 from consumers.settings.model import kafka_properties
 from consumers.stream.follower import Follower
 from consumers.stream.readable import Seen, Undecodable, document_of, line_of
-from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import RetryableError, UndecodableError
-from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from consumers.settings.model import Settings
+    from trekkpaalegg.decode import Decoder
     from trekkpaalegg.event import TrekkpaaleggVersjon
 
 REGISTRY_ATTEMPTS_MAX = 5
@@ -107,33 +107,27 @@ class LineScreen:
         self._write_note(text)
 
 
-def tail(settings: Settings, options: TailOptions, screen: Screen, tally: Tally) -> None:
+def tail(settings: Settings, decoder: Decoder, options: TailOptions, screen: Screen, tally: Tally) -> None:
     """Show what fits until there is no more to show by the options; `tally` counts along.
 
     Raises `FatalError` when the topic cannot be read or a registry is needed and not set, `RetryableError` when Kafka
     does not answer at the start or the registry stays silent.
     """
-    topic = f"{settings.topic_prefix}-versjoner"
-    registry = _registry(settings)
-    decoder = Decoder(registry)
+    topic = topic_of(settings, newest_only=False)
 
-    def tell_silence() -> None:
-        screen.note("Kafka does not answer any more; reading goes on when it does")
+    def report_silence() -> None:
+        screen.note("Kafka does not answer; reading goes on when it does")
 
-    try:
-        with Follower(
-            kafka_properties(settings), topic, from_beginning=options.from_beginning, on_silence=tell_silence
-        ) as follower:
-            start = "its beginning" if options.from_beginning else "now"
-            screen.note(f"reading {topic} from {start}{'' if options.has_goal else '; Ctrl-C ends it'}")
-            while not _is_done(options, follower, tally):
-                for message in follower.poll():
-                    _show(_seen(message, topic, decoder), options, screen, tally)
-                    if tally.shown == options.events_max:
-                        break
-    finally:
-        if registry is not None:
-            registry.close()
+    with Follower(
+        kafka_properties(settings), topic, from_beginning=options.from_beginning, on_silence=report_silence
+    ) as follower:
+        start = "its beginning" if options.from_beginning else "now"
+        screen.note(f"reading {topic} from {start}{'' if options.has_goal else '; Ctrl-C ends it'}")
+        while not _is_done(options, follower, tally):
+            for message in follower.poll():
+                _show(_decoded(message, topic, decoder), options, screen, tally)
+                if tally.shown == options.events_max:
+                    break
 
 
 def _is_done(options: TailOptions, follower: Follower, tally: Tally) -> bool:
@@ -150,19 +144,7 @@ def _show(seen: Seen | Undecodable, options: TailOptions, screen: Screen, tally:
         screen.show(seen)
 
 
-def _registry(settings: Settings) -> RegistrySchemaSource | None:
-    if settings.kafka_schema_registry is None:
-        return None
-    password = settings.kafka_schema_registry_password
-    return RegistrySchemaSource(
-        settings.kafka_schema_registry,
-        settings.kafka_schema_registry_user,
-        password.get_secret_value() if password else None,
-        settings.kafka_schema_registry_ca_path,
-    )
-
-
-def _seen(message: Message, topic: str, decoder: Decoder) -> Seen | Undecodable:
+def _decoded(message: Message, topic: str, decoder: Decoder) -> Seen | Undecodable:
     """The event, or why there is none. Raises as `tail`, after several attempts at a silent registry."""
     partition, offset = message.partition() or 0, message.offset() or 0
     attempt = 1

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol, Self
-
-import msgspec
 
 from consumers.verify.events import EventReader
 from consumers.verify.findings import Check
@@ -15,7 +12,7 @@ from consumers.verify.history import Current, History, Message
 from consumers.verify.reading import CommittedReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from confluent_kafka import Message as KafkaMessage
 
@@ -43,15 +40,6 @@ Ends = dict[int, int]
 """By partition."""
 
 
-class Part(msgspec.Struct):
-    """What some partitions of both topics hold up to some ends."""
-
-    history: History
-    current: Current
-    headers: Check
-    national: set[str]
-
-
 class EventTopics:
     """Both event topics of one prefix, as far as they have been read. Close it, or use it as a context.
 
@@ -70,7 +58,7 @@ class EventTopics:
         on_current: OnCurrent | None = None,
     ) -> None:
         """`on_version` and `on_current` are told each message that can be read, with all fields of its value."""
-        self.progress = progress
+        self._progress = progress
         self._with_headers = with_headers
         self._on_version = on_version
         self._on_current = on_current
@@ -82,43 +70,31 @@ class EventTopics:
         self.current = Current(self.gjeldende.topic, self.history)
         self._version_events = EventReader(self.versjoner.topic, values, whole=on_version is not None)
         self._current_events = EventReader(self.gjeldende.topic, values, whole=on_current is not None)
-        self._of_parts: list[Part] = []
 
     @property
     def headers(self) -> Check:
         """The check of headers, keys and values so far."""
-        checks = [self._version_events.check, self._current_events.check, *[part.headers for part in self._of_parts]]
-        first = checks[0]
-        differences = [difference for check in checks for difference in check.differences]
-        return Check(first.name, first.unit, sum(check.examined for check in checks), differences)
+        of_versions, of_current = self._version_events.check, self._current_events.check
+        return Check(
+            of_versions.name,
+            of_versions.unit,
+            of_versions.examined + of_current.examined,
+            of_versions.differences + of_current.differences,
+        )
 
     @property
     def national(self) -> set[str]:
         """Keys, as text, that hold a national id."""
-        return self._version_events.national.union(
-            self._current_events.national, *[part.national for part in self._of_parts]
-        )
+        return self._version_events.national | self._current_events.national
 
     def read_to(self, ends: Ends, ends_of_current: Ends) -> None:
         """Read on to these ends: `…-versjoner` first, so that what `…-gjeldende` shows has stood there before."""
-        with without_cycle_collection():
-            for found in self.versjoner.read_to(ends):
-                self._take_versions(found)
-                self.progress.advance(len(found))
-            for found in self.gjeldende.read_to(ends_of_current):
-                self._take_current(found)
-                self.progress.advance(len(found))
-
-    def part(self) -> Part:
-        """What has been read."""
-        return Part(self.history, self.current, self.headers, self.national)
-
-    def add(self, part: Part, ends: Ends, ends_of_current: Ends) -> None:
-        """What another has read of other partitions, up to these ends."""
-        self.current.add(part.current, self.history.add(part.history))
-        self._of_parts.append(part)
-        self.versjoner.next |= ends
-        self.gjeldende.next |= ends_of_current
+        for found in self.versjoner.read_to(ends):
+            self._take_versions(found)
+            self._progress.advance(len(found))
+        for found in self.gjeldende.read_to(ends_of_current):
+            self._take_current(found)
+            self._progress.advance(len(found))
 
     def close(self) -> None:
         """Leave Kafka."""
@@ -159,15 +135,3 @@ class EventTopics:
                 current.take(message)
                 if on_current is not None:
                     on_current(message, events.fields)
-
-
-@contextmanager
-def without_cycle_collection() -> Iterator[None]:
-    """Nothing that is read makes cycles, and Python's search for them among all orders costs a third of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

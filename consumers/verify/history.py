@@ -97,29 +97,6 @@ class History:
                     for trekkversjon in range(first, last + 1):
                         yield key, trekkversjon
 
-    def add(self, other: History) -> int:
-        """All of another one, which has read other partitions; what its places are raised by to be ours."""
-        base = len(self.newest)
-        double = self.places.keys() & other.places.keys()
-        for key in sorted(double):
-            partitions = self.partition[self.places[key]], other.partition[other.places.pop(key)]
-            what = f"the order stands in partitions {partitions[0]} and {partitions[1]}"
-            self.order.add(Difference(what, shown(key)))
-        self.places.update({key: base + place for key, place in other.places.items()})
-        self.newest.extend(other.newest)
-        self.digest.extend(other.digest)
-        self.partition.extend(other.partition)
-        self.irregular.update({base + place: each for place, each in other.irregular.items()})
-        for ours, theirs in (
-            (self.once, other.once),
-            (self.order, other.order),
-            (self.corrections, other.corrections),
-        ):
-            ours.examined += theirs.examined
-            ours.differences += theirs.differences
-        self.events += other.events
-        return base
-
     def left_over(self) -> list[Difference]:
         """What only shows at the end: late versions that nothing newer followed, and corrections with gaps."""
         found = []
@@ -277,17 +254,6 @@ class Current:
         """Whether the version is newer than what stood there."""
         place = self._history.places.get(message.key)
         return place is not None and (place >= len(self._version) or message.trekkversjon > self._version[place])
-
-    def add(self, other: Current, base: int) -> None:
-        """All of another one, which has read other partitions; `base` is what the history raised its places by."""
-        other.grow()
-        missing = [0] * (base - len(self._version))
-        self._version.extend([*missing, *other._version])
-        self._digest.extend([*missing, *other._digest])
-        self._correction.update({base + place: each for place, each in other._correction.items()})
-        self._surplus.update(other._surplus)
-        self._stepped += other._stepped
-        self.events += other.events
 
     def check(self) -> Check:
         """Compare with the history as it stands now."""

@@ -32,7 +32,6 @@ from consumers.verify.content import (
     period_of_row,
     place_number,
 )
-from consumers.verify.event_topics import without_cycle_collection
 from consumers.verify.findings import (
     LEDGER_CONFLICTS,
     LEDGER_HISTORY,
@@ -354,7 +353,7 @@ class LedgerProof:
 
     def read_ledger(self) -> None:
         """Take the ledger's offsets, and the sums of all its rows, at one moment; before the topics are read."""
-        with without_cycle_collection(), Inspection(self._url) as inspection:
+        with Inspection(self._url) as inspection:
             self._offsets = inspection.offsets
             self._rows = {name: inspection.count(table) for name, (table, _) in _TABLES.items()}
             self._progress.expect(sum(self._rows.values()))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from consumers.bootstrap import schema_source
 from consumers.settings.model import kafka_properties
 from consumers.verify.again import SecondReading
 from consumers.verify.events import PlainValues
 from consumers.verify.findings import Proof, masked
 from consumers.verify.ledger import LedgerProof
-from consumers.verify.parts import registry_of
 from consumers.verify.source import Source, SourceAccess
 from consumers.verify.source_proof import SourceProof
 from consumers.verify.topics import TopicReading
@@ -31,7 +31,6 @@ class ProofOptions(msgspec.Struct, frozen=True):
     source: SourceAccess | None = None
     every_version: bool = False
     with_headers: bool = True
-    processes: int = 1
 
 
 def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proof:
@@ -45,10 +44,7 @@ def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proo
     """
     began = time.monotonic()
     with ExitStack() as opened:
-        registry = registry_of(settings)
-        if registry is not None:
-            opened.callback(registry.close)
-        values = PlainValues(registry)
+        values = PlainValues(opened.enter_context(schema_source(settings)))
         properties = kafka_properties(settings)
         second = SecondReading(properties, values, progress)
         prefix = settings.topic_prefix
@@ -72,7 +68,6 @@ def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proo
                 values,
                 progress,
                 with_headers=options.with_headers,
-                processes=options.processes,
                 on_version=_both(
                     ledger.on_version if ledger and ledger.reads_versjoner else None,
                     source.on_version if source else None,

@@ -24,7 +24,6 @@ from consumers.verify.event_topics import EventTopics
 from consumers.verify.events import SINGLE_OBJECT_MARKER, SINGLE_OBJECT_PREFIX_BYTES
 from consumers.verify.findings import POSITIONS, Check, Difference
 from consumers.verify.history import complete, shown
-from consumers.verify.parts import read_in_parts
 from consumers.verify.reading import CommittedReader
 from trekkpaalegg.errors import FatalError, UnknownTopicError
 
@@ -142,8 +141,7 @@ Suspect = tuple[str, str, int]
 class TopicReading:
     """The topics of one prefix, as far as they have been read. Close it, or use it as a context.
 
-    `processes` more than 1: where there is much to read, that many processes share the partitions; only without
-    `on_version` and `on_current`. Raises as `CommittedReader` and as the schema source.
+    Raises as `CommittedReader` and as the schema source.
     """
 
     def __init__(
@@ -153,14 +151,11 @@ class TopicReading:
         progress: Progress,
         *,
         with_headers: bool = True,
-        processes: int = 1,
         on_version: OnVersion | None = None,
         on_current: OnCurrent | None = None,
     ) -> None:
-        self._settings = settings
         self._progress = progress
         self._with_headers = with_headers
-        self._processes = 1 if on_version or on_current else processes
         properties, prefix = kafka_properties(settings), settings.topic_prefix
         with ExitStack() as opened:
             self.topics = opened.enter_context(
@@ -237,9 +232,6 @@ class TopicReading:
         topics = self.topics
         ends, ends_of_current = topics.versjoner.ends(), topics.gjeldende.ends()
         self._progress.expect(topics.versjoner.ahead(ends) + topics.gjeldende.ahead(ends_of_current))
-        read_in_parts(
-            topics, self._settings, ends, ends_of_current, with_headers=self._with_headers, processes=self._processes
-        )
         topics.read_to(ends, ends_of_current)
         if self.positions is not None:
             for found in self.positions.read_to(self.positions.ends()):

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from consumers.apply.retry import Asking
+from consumers.bootstrap import decoding, health_server
 from consumers.observe.port import Other
 from consumers.settings.model import kafka_properties
 from consumers.stream.follower import Follower
 from consumers.webhook.cloudevent import message_of
 from consumers.webhook.delivery import ANSWER_SECONDS, Couriers, Receiver, Signer, address_fault, shown
 from consumers.webhook.forward import Forwarder, Limits
+from consumers.webhook.observe import ForwarderHealth, NullObserver, Observer, PrometheusObserver
 from consumers.webhook.opening import Claim, open_store, state_address
-from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import KafkaSettingsError, RefusedError, RetryableError, SettingsError
-from trekkpaalegg.registry import RegistrySchemaSource
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from consumers.ledger.address import Address
     from consumers.settings.model import Settings
     from consumers.webhook.cloudevent import Message
-    from consumers.webhook.observe import Observer
     from consumers.webhook.store import Store
 
 _T = TypeVar("_T")
@@ -149,13 +148,14 @@ def forward(
     def ask(call: Callable[[], _T]) -> _T:
         return asking.ask(Other.STATE, call) if waits else call()
 
-    registry = _registry(settings)
     try:
-        with closing(ask(lambda: open_store(address, make=True))) as store, ask(lambda: Claim(address)):
+        with (
+            decoding(settings) as decoder,
+            closing(ask(lambda: open_store(address, make=True))) as store,
+            ask(lambda: Claim(address)),
+        ):
             ask(store.take_over)
-            forwarder = ask(
-                lambda: Forwarder(store, Decoder(registry), options.limits, note, stopping, observer),
-            )
+            forwarder = ask(lambda: Forwarder(store, decoder, options.limits, note, stopping, observer))
             with (
                 closing(_topic(settings, options, store, note, observer, ask, waits=waits)) as source,
                 Couriers(
@@ -171,9 +171,6 @@ def forward(
         # In trouble when the word to stop came: what is not delivered is kept.
         if not stopping.is_set():
             raise
-    finally:
-        if registry is not None:
-            registry.close()
 
 
 def _topic(
@@ -195,7 +192,7 @@ def _topic(
             from_beginning=True,
             next_offsets=ask(lambda: store.next_offsets(topic)),
             awaits_open=options.until_end,
-            on_silence=lambda: note("Kafka does not answer any more; reading goes on when it does"),
+            on_silence=lambda: note("Kafka does not answer; reading goes on when it does"),
         )
 
     return _Topic(follow, note, observer, waits=waits, lasts=not options.until_end)
@@ -230,13 +227,13 @@ def _checked(settings: Settings, options: Options) -> tuple[str, Signer, Address
     return url, signer, address
 
 
-def _registry(settings: Settings) -> RegistrySchemaSource | None:
-    if settings.kafka_schema_registry is None:
-        return None
-    password = settings.kafka_schema_registry_password
-    return RegistrySchemaSource(
-        settings.kafka_schema_registry,
-        settings.kafka_schema_registry_user,
-        password.get_secret_value() if password else None,
-        settings.kafka_schema_registry_ca_path,
-    )
+@contextmanager
+def observing(settings: Settings, note: Callable[[str], None]) -> Iterator[Observer]:
+    """As `consumers.bootstrap.observing`, of a forwarder."""
+    if settings.consumer_http_port is None:
+        yield NullObserver()
+        return
+    observer = PrometheusObserver(ForwarderHealth())
+    with health_server(observer, settings.http_host, settings.consumer_http_port) as server:
+        note(f"health is served at {settings.http_host}, port {server.port}")
+        yield observer

@@ -11,7 +11,7 @@ import msgspec
 from figures import Figures, measured
 from ledger_runs import run_into_sqlite, run_ledger, run_ledger_twice, run_raw_loop
 
-from consumers.cli.main import collect_garbage_rarely
+from consumers.cli.output import rare_garbage_collection
 from consumers.cli.payout import PayoutOptions, request_of
 from consumers.ledger.opening import open_engine
 from consumers.payout.deduction import Rounding
@@ -49,9 +49,9 @@ class ConsumerCase(msgspec.Struct, frozen=True):
 
 def run_consumer_case(name: str, stage: Stage) -> Figures:
     """Run the case of that name in this process."""
-    collect_garbage_rarely()  # as the program's own entry does
     run = next(case.run for case in CONSUMER_CASES if case.name == name)
-    return msgspec.structs.replace(run(stage), case=name)
+    with rare_garbage_collection():  # as the commands do
+        return msgspec.structs.replace(run(stage), case=name)
 
 
 def _verify(stage: Stage, ledger: str | None = None) -> Figures:

@@ -17,7 +17,7 @@ from ledger_raw_loop import ledger_raw_loop
 
 from consumers.apply.worker import LedgerThread, Worker, WorkerOptions
 from consumers.bootstrap import subscribe, topic_of
-from consumers.cli.main import collect_garbage_rarely
+from consumers.cli.output import rare_garbage_collection
 from consumers.ledger.opening import open_ledger
 from consumers.settings.model import load_settings
 from trekkpaalegg.decode import Decoder
@@ -83,7 +83,6 @@ def run_into_sqlite(stage: Stage) -> Figures:
 
 def consume(environment: dict[str, str], url: str, newest_only: bool = False) -> Run:
     """Apply all that is in the topics to the ledger at `url`."""
-    collect_garbage_rarely()  # as the program's own entry does
     settings = load_settings(None, environment)
     ledger = _TimedLedger(open_ledger(url))
     ledger_thread = LedgerThread()
@@ -95,7 +94,8 @@ def consume(environment: dict[str, str], url: str, newest_only: bool = False) ->
         worker.run(lambda owner: subscribe(settings, topic, ledger, owner))
         return worker.tally.events, worker.tally.events, ledger.last - ledger.first
 
-    figures = measured("ledger", work)
+    with rare_garbage_collection():  # as the command does
+        figures = measured("ledger", work)
     ledger_thread.submit(ledger.close)
     ledger_thread.close(_CLOSE_SECONDS_MAX)
     return Run(worker.tally.events, ledger.first, ledger.last, figures)

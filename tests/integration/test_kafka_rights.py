@@ -47,7 +47,7 @@ CONSUMER_ARGUMENTS = {
     "replay": ("replay",),
     "replay --newest-only": ("replay", "--newest-only"),
     "tail": ("tail", "--from-beginning", "--until-end"),
-    "verify": ("verify", "--topics-only", "--processes", "1"),
+    "verify": ("verify", "--topics-only"),
     "webhook": ("webhook", "--until-end", "--state", "sqlite:///{folder}/state.db"),
 }
 

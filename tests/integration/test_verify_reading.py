@@ -1,4 +1,4 @@
-"""`verify` on a real Kafka reads the event topics: through a registry, by several processes, beside a producer."""
+"""`verify` reads the event topics of a real Kafka: with a registry, after an abort, beside a producer at work."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
-from consumers.settings.model import kafka_properties
-from consumers.verify.event_topics import EventTopics as EventTopicsReading
-from consumers.verify.events import PlainValues
-from consumers.verify.history import complete
-from consumers.verify.parts import read_in_parts
-from consumers.verify.topics import KnownMissing
-from tests.integration.proved_topics import ITS, OTHERS, STREAM, Stage, check_of, failing, stage_maker
+from consumers.verify.proof import ProofOptions, prove
+from tests.integration.proved_topics import ITS, STREAM, Stage, failing, stage_maker
 from tests.kit.event_stream import make_stream
-from tests.kit.waiting import Unseen, until
+from tests.kit.waiting import Unseen
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
@@ -54,39 +48,14 @@ def test_an_aborted_transaction_is_not_seen(stage: Stage) -> None:
     assert failing(stage.prove()) == {}
 
 
-def test_several_processes_find_what_one_finds(stage: Stage) -> None:
-    stage.write(*OTHERS, ITS[0], *ITS[2:])
-    stage.write(OTHERS[0], gjeldende=False)
-    stage.write_to(stage.gjeldende, ITS[0])
-    lone = stage.prove()
-    with EventTopicsReading(kafka_properties(stage.settings), stage.topics.prefix, PlainValues(), Unseen()) as reading:
-        ends, ends_of_current = reading.versjoner.ends(), reading.gjeldende.ends()
-        read_in_parts(reading, stage.settings, ends, ends_of_current, with_headers=True, processes=2, messages_min=1)
-        assert (reading.versjoner.next, reading.gjeldende.next) == (ends, ends_of_current)
-        assert reading.history.events + reading.current.events == lone.events
-        assert reading.headers.examined == lone.events
-        found = [reading.history.once, complete(reading.history, KnownMissing().has), reading.current.check()]
-        # What comes later, whose end Kafka tells a moment after the commit, is read by one process, from there on.
-        before = reading.versjoner.ends()
-        stage.write(msgspec.structs.replace(ITS[1], late=True, current=False))
-        until(lambda: reading.versjoner.ends() != before, 30)
-        reading.read_to(reading.versjoner.ends(), reading.gjeldende.ends())
-        assert complete(reading.history, KnownMissing().has).ok
-    for check in found:
-        assert sorted(check.differences, key=repr) == sorted(check_of(lone, check.name).differences, key=repr)
-        assert check.differences
-
-
-def test_an_error_of_one_of_several_processes_is_told(
+def test_values_of_a_registry_are_not_read_without_it(
     make_stage: Callable[..., Stage], registry: EmbeddedRegistry
 ) -> None:
     stage = make_stage(registry.url)
     stage.write(*STREAM)
     without = stage.settings.model_copy(update={"kafka_schema_registry": None})
-    with EventTopicsReading(kafka_properties(without), stage.topics.prefix, PlainValues(), Unseen()) as reading:
-        ends, ends_of_current = reading.versjoner.ends(), reading.gjeldende.ends()
-        with pytest.raises(FatalError, match="set KAFKA_SCHEMA_REGISTRY"):
-            read_in_parts(reading, without, ends, ends_of_current, with_headers=True, processes=2, messages_min=1)
+    with pytest.raises(FatalError, match="set KAFKA_SCHEMA_REGISTRY"):
+        prove(without, ProofOptions(), Unseen())
 
 
 def test_a_producer_at_work_does_no_harm(stage: Stage) -> None:
