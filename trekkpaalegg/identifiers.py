@@ -5,6 +5,7 @@ A failed check digit is a warning to count, never a reason to reject: official t
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from operator import mul
 
@@ -15,6 +16,8 @@ _KONTONUMMER = (5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1)
 _K1_REMAINDERS = frozenset({0, 1, 2, 3})
 _LUHN_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 _ASCII_ZERO = 48
+_NATIONAL_ID = re.compile(r"(?<![0-9A-Za-z])[0-9]{6}[ -]?[0-9]{5}(?![0-9A-Za-z])")
+MASK = "***********"
 FOEDSELSNUMMER_DIGITS = 11
 ORGANISASJONSNUMMER_DIGITS = 9
 KONTONUMMER_DIGITS = 11
@@ -35,13 +38,21 @@ class Foedselsnummer(str):
         return str.__str__(self)
 
     def __str__(self) -> str:
-        return "***********"
+        return MASK
 
     def __repr__(self) -> str:
-        return "Foedselsnummer('***********')"
+        return f"Foedselsnummer('{MASK}')"
 
     def __format__(self, format_spec: str) -> str:
         return format(str(self), format_spec)
+
+
+def mask_national_ids(text: str) -> str:
+    """The text with everything masked that looks like a national id, also one written with a space or a hyphen.
+
+    Eleven digits beside a letter stay, so that the last group of a UUID stays whole.
+    """
+    return _NATIONAL_ID.sub(MASK, text)
 
 
 def is_digits(text: str, length: int) -> bool:

@@ -16,10 +16,10 @@ from consumers.bootstrap import decoding, ledger_url, observing, subscribe, topi
 from consumers.cli.exit_codes import ExitCode
 from consumers.cli.output import PROGRAM, rare_garbage_collection, stopped_by_signals
 from consumers.ledger.opening import open_ledger
-from consumers.observe.logs import configure_logs
 from consumers.observe.port import Other
 from consumers.settings.model import load_settings
 from trekkpaalegg.errors import StoppedError
+from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     import threading

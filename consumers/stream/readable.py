@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from trekkpaalegg.event import TrekkpaaleggVersjon
+from trekkpaalegg.identifiers import MASK, mask_national_ids
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from trekkpaalegg.event import TrekkstoerrelseForPeriode
 
-_PERSON = re.compile(r"(?<![0-9A-Za-z])[0-9]{6}[ -]?[0-9]{5}(?![0-9A-Za-z])")
-_MASK = "***********"
 _SHORT_MASK = "***"
 _TREKKID_LENGTH_MIN = 9
 _FIXED_LENGTH = 39
@@ -46,11 +44,8 @@ class Undecodable(msgspec.Struct, frozen=True):
 
 
 def masked(text: str) -> str:
-    """The text without anything that looks like a national id, and without what a terminal would act upon.
-
-    Eleven digits beside a letter are left, so that the last group of a UUID stays whole.
-    """
-    return "".join(each if each.isprintable() else "�" for each in _PERSON.sub(_MASK, text))
+    """The text with national ids masked, and without control characters, which a terminal would act upon."""
+    return "".join(each if each.isprintable() else "�" for each in mask_national_ids(text))
 
 
 def line_of(seen: Seen | Undecodable, width: int | None = None) -> str:
@@ -78,7 +73,7 @@ def document_of(seen: Seen | Undecodable) -> dict[str, Any]:
         return {**place, "undecodable": masked(seen.reason)}
     event = seen.event
     # Its own type would show its digits here: a JSON encoder takes a str for what it holds.
-    plain = msgspec.to_builtins(msgspec.structs.replace(event, skyldner=_MASK))
+    plain = msgspec.to_builtins(msgspec.structs.replace(event, skyldner=MASK))
     plain["opprettet"] = event.opprettet.isoformat().replace("+00:00", "Z")
     accounts = plain["betalingsinformasjon"]
     kept = {name: accounts[name] for name in ("kidnummer", "kontonummer")}

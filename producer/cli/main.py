@@ -26,10 +26,10 @@ from producer.cli.schemas import check_schemas, register_schemas
 from producer.cli.subscriptions import VALIDATION_SECONDS, apply_subscriptions, delete_subscriptions, list_subscriptions
 from producer.cli.topics import apply_topics
 from producer.domain.requests import RESUME, SUSPEND
-from producer.observe.logs import configure_logs
 from producer.publish.topics import PARTITIONS_DEFAULT, REPLICATION_OF_THE_BROKER
 from producer.settings.model import ALL_NEEDS, load_settings, read_settings
 from trekkpaalegg.errors import StoppedError
+from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

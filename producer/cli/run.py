@@ -14,10 +14,10 @@ from producer import bootstrap
 from producer.cli.exit_codes import ExitCode
 from producer.cli.output import STOP_SECONDS_MAX, run_interruptible
 from producer.observe.health import Health
-from producer.observe.logs import configure_logs
 from producer.observe.prometheus import ProcessFigures, PrometheusObserver
 from producer.service import Service
 from trekkpaalegg.http import HealthServer
+from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator

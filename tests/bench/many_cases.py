@@ -18,7 +18,6 @@ from round_case import idle_round
 from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import LaneState
 from producer.lane.schedule import Schedule
-from producer.observe.logs import configure_logs
 from producer.publish.topics import PARTITIONS_DEFAULT
 from producer.settings.kafka import kafka_properties
 from producer.settings.model import load_settings
@@ -27,6 +26,7 @@ from producer.source.auth.tokens import HeldToken, HeldTokens
 from sandbox.skatteetaten.generate import trekkpliktige
 from tests.kit.processes import OutsideProcess
 from trekkpaalegg.kafka.partitioning import lane_of
+from trekkpaalegg.logs import configure_logs
 
 TOKEN_CHARACTERS = 1500
 

@@ -15,7 +15,6 @@ from figures import Figures, Stopwatch, measured
 from raw_loop import compiled_encoder, fastavro_encoder, make_pages, raw_loop
 
 from producer.admin.kafka import KafkaAdmin
-from producer.observe.logs import configure_logs
 from producer.observe.prometheus import PrometheusObserver
 from producer.publish.kafka import producer_properties
 from producer.publish.topics import Topics, wanted_topics
@@ -24,6 +23,7 @@ from producer.settings.kafka import kafka_properties
 from producer.settings.model import load_settings
 from sandbox.skatteetaten.generate import trekkpliktige
 from tests.kit.processes import OutsideProcess
+from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from producer.detect.decisions import Detection

@@ -21,8 +21,8 @@ from consumers.apply.worker import WorkerOptions
 from consumers.cli.exit_codes import ExitCode, ending_of
 from consumers.cli.run import work
 from consumers.ledger.opening import open_ledger
-from consumers.observe.logs import configure_logs
 from consumers.settings.model import load_settings
+from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,10 +22,10 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from producer import bootstrap
 from producer.cli.exit_codes import ExitCode, ending_of
-from producer.observe.logs import configure_logs
 from producer.observe.port import NullObserver
 from producer.service import NullWatch, Service
 from producer.settings.model import load_settings
+from trekkpaalegg.logs import configure_logs
 
 FLUSH_SECONDS_MAX = 10.0
 DURING_COMMIT_SECONDS = 0.004

@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from producer.cli.main import run_command
-from producer.observe.logs import configure_logs
 from sandbox.control.world import OutsideWorld
+from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

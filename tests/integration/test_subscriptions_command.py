@@ -12,12 +12,12 @@ import pytest
 import structlog
 
 from producer.cli.main import run_command
-from producer.observe.logs import configure_logs
 from sandbox.altinn.event_log import RESOURCE
 from sandbox.altinn.state import ApiFault, Behaviour
 from sandbox.control.world import OutsideWorld
 from tests.kit.altinn_receiver import EventReceiver
 from tests.kit.waiting import until
+from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

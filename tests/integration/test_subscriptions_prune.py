@@ -12,7 +12,6 @@ from confluent_kafka import Producer
 
 from producer.cli.main import run_command
 from producer.domain.state import EventCursor, TrekkpliktigPosition
-from producer.observe.logs import configure_logs
 from producer.publish.kafka import producer_properties
 from producer.publish.state import event_cursor_record, read_lane_state, state_records
 from producer.publish.topics import Topics
@@ -20,6 +19,7 @@ from sandbox.altinn.state import Behaviour
 from sandbox.control.world import OutsideWorld
 from tests.kit.altinn_receiver import EventReceiver
 from trekkpaalegg.kafka.partitioning import lane_of
+from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from producer.observe.logs import configure_logs
 from trekkpaalegg.identifiers import Foedselsnummer
+from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def test_an_entry_is_one_json_object_with_its_fields(lines: Any) -> None:
     }
 
 
-def test_entries_of_libraries_take_the_same_form(lines: Any) -> None:
+def test_entries_of_libraries_have_the_same_form(lines: Any) -> None:
     logging.getLogger("some.library").warning("retry %d of %s", 2, "three")
     (entry,) = lines()
     assert (entry["event"], entry["level"], entry["logger"]) == ("retry 2 of three", "warning", "some.library")
@@ -67,7 +67,7 @@ def test_entries_of_libraries_take_the_same_form(lines: Any) -> None:
         {"event": "x", "set": {SKYLDNER}},
     ],
 )
-def test_a_national_id_is_masked_wherever_it_stands(lines: Any, fields: dict[str, Any]) -> None:
+def test_a_national_id_is_masked_in_every_field(lines: Any, fields: dict[str, Any]) -> None:
     structlog.get_logger().warning(**fields)
     text = json.dumps(lines())
     assert SKYLDNER not in text
@@ -84,6 +84,12 @@ def test_a_national_id_in_a_traceback_or_an_argument_of_a_library_is_masked(line
     assert "KeyError: '***********'" in first["exception"]
     assert second["event"] == "failed on ***********"
     assert SKYLDNER not in json.dumps([first, second])
+
+
+@pytest.mark.parametrize("written", ["018101 12345", "018101-12345"])
+def test_a_national_id_written_in_two_parts_is_masked(lines: Any, written: str) -> None:
+    structlog.get_logger().warning("x", text=f"skyldner {written}")
+    assert lines()[0]["text"] == "skyldner ***********"
 
 
 def test_numbers_of_another_length_and_identifiers_stay_whole(lines: Any) -> None:

@@ -1,15 +1,14 @@
-"""Log calls of ours and of the libraries in, one JSON object a line on a stream out, with no national id in it."""
+"""Logging: everything that a program and its libraries log, as JSON lines on stderr, with national ids masked."""
 
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from producer.observe.repeats import Repeats
+from trekkpaalegg.identifiers import mask_national_ids
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -17,17 +16,14 @@ if TYPE_CHECKING:
 
     from structlog.typing import WrappedLogger
 
-_ELEVEN_DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9]{11}(?![0-9A-Za-z])")
-_MASK = "***********"
 _QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn.error", "asyncio", "confluent_kafka")
-"""Libraries that tell on level INFO what we tell ourselves."""
+"""Libraries that log at level INFO what we log ourselves."""
 
 
 def redact(_logger: WrappedLogger, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Mask eleven digits that stand alone in any text of the entry, keys included.
+    """Mask national ids in every text of the entry, keys included.
 
-    The last line of defence: types that mask themselves come before it. Digits beside a letter are left, so that
-    the last group of a UUID stays whole.
+    This is the last line of defence, behind the types that mask themselves.
     """
     return {str(_redacted(key)): _redacted(value) for key, value in event.items()}
 
@@ -39,15 +35,15 @@ def _redacted(value: object) -> object:
         return {_redacted(key): _redacted(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_redacted(each) for each in value]
-    # A Foedselsnummer is a str whose digits a JSON encoder would write: it goes by the pattern as any other.
-    return _ELEVEN_DIGITS.sub(_MASK, value if isinstance(value, str) else repr(value))
+    # A Foedselsnummer is a str too, and a JSON encoder would write its digits: the pattern masks it as any other text.
+    return mask_national_ids(value if isinstance(value, str) else repr(value))
 
 
 def configure_logs(*, level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send everything logged in this process, through structlog or `logging`, to `stream` (stderr) as JSON lines.
+    """Write everything that this process logs, through structlog or `logging`, to `stream` (stderr) as JSON lines.
 
-    The entry's fields come from the call: `event`, `level`, `logger`, `timestamp` (UTC), and `exception` where there
-    was one. Call it once, at the start of a program; calling it again replaces what was before.
+    An entry has `event`, `level`, `logger`, `timestamp` (UTC), the fields of the call, and `exception` if there was
+    one. Call it once, when a program starts; another call replaces the former configuration.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -78,7 +74,6 @@ def configure_logs(*, level: str = "INFO", stream: TextIO | None = None) -> None
             ],
         )
     )
-    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
