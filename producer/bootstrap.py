@@ -26,7 +26,7 @@ from producer.notifications.subscriptions import SubscriptionKeeper, Subscriptio
 from producer.observe.port import NullObserver
 from producer.publish.availability import ExplainedPublisher, find_standstill
 from producer.publish.kafka import KafkaLanePublisher
-from producer.publish.recovery.brokers import lone_broker_warnings
+from producer.publish.recovery.recover import single_broker_warnings
 from producer.publish.signal_log import SignalLog
 from producer.publish.topics import Topics, durability_warnings, start_faults
 from producer.retry import call_retries
@@ -50,9 +50,8 @@ if TYPE_CHECKING:
     from producer.group.port import Membership
     from producer.notifications.port import EventFeed
     from producer.observe.port import Observer
-    from producer.publish.kafka import MakeProducer
+    from producer.publish.kafka import ConnectionLog, MakeProducer
     from producer.publish.port import LanePublisher
-    from producer.publish.recovery.brokers import CoordinatorLog
     from producer.settings.model import Settings
     from producer.settings.trekkpliktige import ServedTrekkpliktige
     from producer.source.port import TrekkpaaleggSource
@@ -94,7 +93,7 @@ def find_cluster(settings: Settings) -> Found:
     if faults or lanes is None:
         raise FatalError("; ".join(faults) or "the number of lanes is not recorded: run `topics apply`")
     smallest = min(int(topic.config.get("max.message.bytes", BATCH_BYTES_MAX)) for topic in found.values())
-    warnings = durability_warnings(found, len(admin.broker_addresses())) + lone_broker_warnings(properties)
+    warnings = durability_warnings(found, len(admin.broker_addresses())) + single_broker_warnings(properties)
     return Found(lanes, min(smallest, BATCH_BYTES_MAX), tuple(warnings))
 
 
@@ -259,7 +258,7 @@ def build_membership(
 def _later(make_producer: MakeProducer) -> MakeProducer:
     """As `make_producer`, but for a lane that is taken again."""
 
-    def make(properties: dict[str, Any], /, *, logger: CoordinatorLog) -> Producer:
+    def make(properties: dict[str, Any], /, *, logger: ConnectionLog) -> Producer:
         with client_made_later():
             return make_producer(properties, logger=logger)
 

@@ -17,7 +17,7 @@ from producer.cli.schemas import open_registry, subjects
 from producer.domain.state import NO_EVENT
 from producer.notifications.feed import AltinnEventFeed
 from producer.notifications.subscriptions import Subscriptions, ours_of
-from producer.publish.recovery.brokers import lone_broker_warnings
+from producer.publish.recovery.recover import single_broker_warnings
 from producer.publish.topics import Topics, differences, durability_warnings, start_faults, wanted_topics
 from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import TrekkpliktigeList
@@ -195,7 +195,7 @@ class _Examination:
         partitions = lanes or 0
         odd = differences(wanted_topics(prefix, partitions=partitions), found)
         told = "".join(f"\n{each.topic}: {each.what} is {each.found}, by default {each.wanted}" for each in odd)
-        warnings = durability_warnings(found, len(admin.broker_addresses())) + lone_broker_warnings(properties)
+        warnings = durability_warnings(found, len(admin.broker_addresses())) + single_broker_warnings(properties)
         told += "".join(f"\nwarning: {each}" for each in warnings)
         workers = admin.group_members(self._settings.application_id)
         return f"all five, {lanes} lanes, {workers} workers running{told}"

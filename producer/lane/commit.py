@@ -145,15 +145,15 @@ class Committer:
         self.state = LaneState()
         self.signals = SignalOffsets(0)
 
-    def take(self, first_signal_offset: int, is_stopping: Callable[[], bool]) -> None:
-        """Take the lane, and read back what is known. Raises as `LanePublisher.take`."""
-        self.state = self._publisher.take(is_stopping)
+    def acquire(self, first_signal_offset: int, is_stopping: Callable[[], bool]) -> None:
+        """Acquire the lane and read back its state. Raises as `LanePublisher.acquire`."""
+        self.state = self._publisher.acquire(is_stopping)
         self.signals = SignalOffsets(first_signal_offset)
         self._signals_committed = first_signal_offset
 
-    def look(self) -> None:
-        """Make sure that what was committed last stands. Raises as `LanePublisher.look`."""
-        self._publisher.look()
+    def check(self) -> None:
+        """Check that the last transaction is committed. Raises as `LanePublisher.check`."""
+        self._publisher.check()
 
     def close(self) -> None:
         """Let go of the lane."""

@@ -132,7 +132,7 @@ class Lane:
     def run(self, first_signal_offset: int) -> None:
         """Take the lane and turn until stopped. Raises what the publisher raises; an order to end is no error."""
         try:
-            self._committer.take(first_signal_offset, self._stopping.is_set)
+            self._committer.acquire(first_signal_offset, self._stopping.is_set)
             orders = sum(len(state) for _, state in self._committer.state)
             _log.info("lane taken", lane=self.number, trekkpliktige=len(self.schedule), orders=orders)
             self._observer.lane_taken(self.number, len(self.schedule), orders)
@@ -140,7 +140,7 @@ class Lane:
             self._pulling.relist()
             while not self._stopping.is_set() and not self._is_done:
                 self._watch.beat()
-                self._committer.look()
+                self._committer.check()
                 self._pulling.ask_due(self._committer.state)
                 self._begin_due()
                 self._calls.take_answers(self._wait_seconds())

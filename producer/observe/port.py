@@ -52,7 +52,7 @@ class Observer(Protocol):
     def transaction_finished(self, outcome: str, seconds: float) -> None:
         """A transaction was `committed`, `aborted`, `fenced`, or its outcome is `unknown`."""
 
-    def records_settled(self, kind: str, records: int) -> None:
+    def records_recovered(self, kind: str, records: int) -> None:
         """Kafka had left out markers of a transaction: so many records were `hanging`, or written as it stood in part.
 
         The latter are `incomplete`.
@@ -101,7 +101,7 @@ class NullObserver:
     def transaction_finished(self, outcome: str, seconds: float) -> None:
         """Ignore."""
 
-    def records_settled(self, kind: str, records: int) -> None:
+    def records_recovered(self, kind: str, records: int) -> None:
         """Ignore."""
 
     def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:

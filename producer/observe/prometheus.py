@@ -133,8 +133,10 @@ class PrometheusObserver:
             registry=self.registry,
             buckets=_TRANSACTION_BUCKETS_SECONDS,
         )
-        self._settled = self._counter(
-            "settled_records", "Records settled for which Kafka had left out the end of a transaction, by kind.", "kind"
+        self._recovered = self._counter(
+            "recovered_records",
+            "Records of hanging transactions aborted, or written to repair a lane, by kind.",
+            "kind",
         )
         self._events = self._counter("events", "Events committed, by what led to them.", "origin")
         self._late = self._counter("late_events", "Older versions that came late.")
@@ -171,7 +173,7 @@ class PrometheusObserver:
             self._tokens: ("ok", "retry", "suspended", "fatal"),
             self._notifications: _NOTIFIED,
             self._transactions: ("committed", "aborted", "fenced", "unknown"),
-            self._settled: ("hanging", "incomplete"),
+            self._recovered: ("hanging", "incomplete"),
             self._events: (each.value for each in Origin),
             self._quarantined: (each.value for each in RejectionReason),
             self._gaps: ("filled", "missing", "given_up"),
@@ -212,9 +214,9 @@ class PrometheusObserver:
         self._transactions.labels(outcome).inc()
         self._transaction_seconds.observe(seconds)
 
-    def records_settled(self, kind: str, records: int) -> None:
+    def records_recovered(self, kind: str, records: int) -> None:
         """See `Observer`."""
-        self._settled.labels(kind).inc(records)
+        self._recovered.labels(kind).inc(records)
 
     def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002  they are no labels
         """See `Observer`."""

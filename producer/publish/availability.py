@@ -1,6 +1,6 @@
-"""Why Kafka accepts no writes at the moment, where Kafka says so, and what to do about it.
+"""Explains why Kafka accepts no writes: brokers down, disks full, too few replicas in sync; and the remedy.
 
-librdkafka tells of a write that failed only that its time ran out: what brokers answered meanwhile it keeps to itself.
+librdkafka reports of a failed write only that it timed out, and not what the brokers answered meanwhile.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNANSWERED = (
 
 
 class Replicas(msgspec.Struct, frozen=True):
-    """One partition: whether a broker leads it, how many replicas are in sync, and how many a write needs."""
+    """A partition: whether it has a leader, how many replicas are in sync, and how many a write needs."""
 
     topic: str
     has_leader: bool
@@ -43,7 +43,7 @@ class Replicas(msgspec.Struct, frozen=True):
 
 
 def standstill_of(partitions: Iterable[Replicas]) -> str | None:
-    """Why writing fails, with what to do about it; None when every partition can be written to."""
+    """Why writes fail, and the remedy; None if all partitions can be written to."""
     leaderless: set[str] = set()
     short: dict[str, Replicas] = {}
     for each in partitions:
@@ -73,7 +73,7 @@ _INTERNAL = ("__consumer_offsets", "__transaction_state")
 
 
 def find_standstill(properties: Mapping[str, str], topics: Iterable[str]) -> str | None:
-    """Why transactions over these topics fail, in words; None when nothing speaks against them, or may not be seen."""
+    """Why transactions over these topics fail, and the remedy; None if no reason is found, or we may not look."""
     settings: dict[str, Any] = {**properties, "socket.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
     try:
         client = create_admin_client(settings)
@@ -90,7 +90,7 @@ def find_standstill(properties: Mapping[str, str], topics: Iterable[str]) -> str
 
 
 def _minima(client: AdminClient, topics: list[str]) -> dict[str, int]:
-    """How many replicas a write needs, of the topics that tell us."""
+    """How many replicas in sync a write needs, for the topics whose configuration we may read."""
     asked = {name: ConfigResource(ResourceType.TOPIC, name) for name in topics}
     minima = {}
     answers = client.describe_configs(list(asked.values()), request_timeout=CALL_SECONDS_MAX) if asked else {}
@@ -103,20 +103,20 @@ def _minima(client: AdminClient, topics: list[str]) -> dict[str, int]:
 
 
 ABORTED_SECONDS_MIN = 5.0
-"""What is aborted sooner was so by the group, which gives the lane to another, not by a Kafka that takes nothing."""
+"""A transaction that is aborted sooner was aborted because the group reassigns the lane, not because writes fail."""
 
 
 class ExplainedPublisher:
-    """Raises what `publisher` raises. `explain` asks Kafka, in the lane's thread: a reason, or nothing to say."""
+    """Adds the reason to errors of `publisher`. `explain` asks Kafka for it, in the lane's thread."""
 
     def __init__(self, publisher: LanePublisher, explain: Callable[[], str | None]) -> None:
         self._publisher = publisher
         self._explain = explain
 
-    def take(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
-        """See `LanePublisher.take`."""
+    def acquire(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
+        """See `LanePublisher.acquire`."""
         try:
-            return self._publisher.take(is_stopping)
+            return self._publisher.acquire(is_stopping)
         except RefusedError:
             raise
         except RetryableError as error:
@@ -137,9 +137,9 @@ class ExplainedPublisher:
                 raise
             raise AbortedError(self._explained(error)) from error
 
-    def look(self) -> None:
-        """See `LanePublisher.look`."""
-        self._publisher.look()
+    def check(self) -> None:
+        """See `LanePublisher.check`."""
+        self._publisher.check()
 
     def close(self) -> None:
         """See `LanePublisher.close`."""

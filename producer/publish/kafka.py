@@ -1,17 +1,14 @@
-"""The publisher of one lane on Kafka: a fenced transactional producer, and how each of its errors is handled."""
+"""Publishes a lane's records to Kafka: a fenced transactional producer, and how each of its errors is handled."""
 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from producer.errors import AbortedError, FencedError, OutcomeUnknownError
-from producer.publish.recovery.audit import settled_state
-from producer.publish.recovery.brokers import LOGGED, CoordinatorLog
-from producer.publish.recovery.hanging import Lookout
+from producer.publish.recovery.recover import LaneRecovery
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 from trekkpaalegg.errors import RefusedError, RetryableError, TrekkpaaleggError
 from trekkpaalegg.kafka.bounded import UnansweredError, bounded
@@ -20,6 +17,7 @@ from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID, Right, not_permitted
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Mapping, Sequence
 
     from producer.domain.state import LaneState
@@ -29,21 +27,21 @@ if TYPE_CHECKING:
 
 
 TRANSACTION_TIMEOUT_SECONDS = 15
-"""An open transaction hides the commits of others on its partitions, so it must not stay open for long."""
+"""An open transaction hides later commits of others in its partitions, so it must not stay open for long."""
 
 
 def producer_properties(properties: Mapping[str, str], transactional_id: str, batch_bytes_max: int) -> dict[str, Any]:
-    """Librdkafka properties of a lane's producer; the last seven the guarantee rests on, so the user's do not count.
+    """The librdkafka properties of a lane's producer. The guarantee rests on the last six, so they override the user's.
 
-    Compressed with lz4: headers and ids repeat, so about a quarter is left for disks and network, at no CPU time that
-    could be measured. A commit does not wait for `linger.ms`, which only keeps the batches of a long transaction full.
+    lz4: headers and ids repeat, so about a quarter of the bytes remain, at no measurable CPU time. A commit does not
+    wait for `linger.ms`, which only keeps the batches of a long transaction full.
 
-    While the markers of one transaction are being written, some milliseconds, Kafka refuses to add offsets to the next.
-    librdkafka asks again after `retry.backoff.ms`, then after twice that; its own 100 ms would be most of the time that
-    a notified change takes where two follow each other (confluentinc/confluent-kafka-python#967, seen with 2.16.0).
+    While Kafka completes a transaction, for some milliseconds, it refuses offsets of the next one. librdkafka tries
+    again after `retry.backoff.ms`, then after twice that; its default of 100 ms would be most of the latency of a
+    notified change that follows another (confluentinc/confluent-kafka-python#967, observed with 2.16.0).
 
     Without `metadata.recovery.strategy` a restart of all brokers makes librdkafka forget them, and sending the offsets
-    then waits for ever for the forgotten coordinator (confluentinc/librdkafka#5511, seen with 2.16.0).
+    then waits forever for the forgotten coordinator (confluentinc/librdkafka#5511, observed with 2.16.0).
     """
     return {
         "metadata.recovery.strategy": "none",
@@ -55,7 +53,9 @@ def producer_properties(properties: Mapping[str, str], transactional_id: str, ba
         **properties,
         "transactional.id": transactional_id,
         "transaction.timeout.ms": str(TRANSACTION_TIMEOUT_SECONDS * 1000),
-        **LOGGED,
+        # Logs every lost connection (librdkafka, CONFIGURATION.md); see `ConnectionLog`.
+        "log_level": "6",
+        "log.connection.close": "true",
         "partitioner": "murmur2_random",
         "delivery.report.only.error": True,
     }
@@ -66,8 +66,8 @@ OFFSETS_SECONDS_MAX = 10.0
 
 COMMIT_SECONDS_MAX = 20.0
 ABORT_SECONDS_MAX = 10.0
-"""Asked for once: an end that has not come by then is unknown. A commit first waits until all records are taken, which
-the transaction's timeout bounds; librdkafka would wait for ever for a partition that takes nothing."""
+"""Requested once: after that time the outcome is unknown. A commit first waits until all records are acknowledged,
+which the transaction's timeout bounds; librdkafka would wait forever for a partition that accepts nothing."""
 
 CALL_AGAIN_SECONDS_MAX = 30.0
 INIT_TIMEOUT_SECONDS = 30.0
@@ -75,28 +75,58 @@ INIT_CALL_SECONDS = 1.0
 _QUEUE_FULL_WAIT_SECONDS = 0.1
 _CALL_AGAIN_PAUSE_SECONDS = 0.1
 REFUSED_SECONDS_MAX = 10.0
-"""How long a producer whose certificate or password is refused is kept: a new one reads renewed files."""
+"""A producer whose certificate or password is refused is replaced after this time: a new one reads renewed files."""
 
 
 _WITHHELD = frozenset(
     {"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"}
 )
 _TOO_LARGE = "MSG_SIZE_TOO_LARGE"
-_NOT_TAKEN = _WITHHELD | {_TOO_LARGE}
+_NOT_ACCEPTED = _WITHHELD | {_TOO_LARGE}
+
+
+_COORDINATOR_THREAD = "[thrd:TxnCoordinator]"
+_LOST = frozenset({"FAIL", "REQTMOUT"})
+"""librdkafka's names of log lines: a connection failed, a request timed out."""
+
+
+class ConnectionLog:
+    """The `logger` of a producer, which notes lost connections.
+
+    librdkafka repeats a request on a new connection when the old one is lost, and only its log says so. Lines arrive
+    when the producer is polled, so poll before reading the attributes.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self.has_lost_coordinator = False
+        self.has_lost_broker = False
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """Called by confluent-kafka: the first argument is the name of the line, the last its text."""
+        self._log.log(level, message, *arguments)
+        if arguments and arguments[0] in _LOST:
+            self.has_lost_broker = True
+            if str(arguments[-1]).startswith(_COORDINATOR_THREAD):
+                self.has_lost_coordinator = True
+
+    def forget(self) -> None:
+        """Note only what is lost from now on."""
+        self.has_lost_coordinator = self.has_lost_broker = False
 
 
 class MakeProducer(Protocol):
     """Builds a producer, as the class `Producer` does."""
 
-    def __call__(self, properties: dict[str, Any], /, *, logger: CoordinatorLog) -> Producer:
+    def __call__(self, properties: dict[str, Any], /, *, logger: ConnectionLog) -> Producer:
         """A producer with these librdkafka properties."""
 
 
 class KafkaLanePublisher:
-    """One lane's writer. `group_metadata` gives the worker's present membership, sent along with every transaction.
+    """See `LanePublisher`. `group_metadata` gives the worker's current membership, sent with every transaction.
 
-    `find_lacking` says which of the operations on topics, by the topic's name, we may not do. `make_producer` builds
-    librdkafka's producer from its properties; tests give one that fails when told to.
+    `find_lacking` returns the rights that we lack among operations by topic. `make_producer` builds librdkafka's
+    producer from its properties; tests pass one that fails on demand.
     """
 
     def __init__(  # noqa: PLR0913 - all but the last two are the lane's own
@@ -123,21 +153,21 @@ class KafkaLanePublisher:
         self._make_producer = make_producer
         self._find_lacking = find_lacking
         self._producer: Producer | None = None
-        self._log = CoordinatorLog(LOG)
-        self._lookout = Lookout(properties, topics, lane)
+        self._log = ConnectionLog(LOG)
+        self._recovery = LaneRecovery(properties, topics, lane, observer)
         self._reason = LastReason()
 
-    def take(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
-        """See `LanePublisher.take`.
+    def acquire(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
+        """See `LanePublisher.acquire`.
 
-        The fence is asked for in short calls: dropping the producer between two of them is what calls it off.
+        The fence is requested in short calls, as only dropping the producer between two of them cancels it.
         """
         self.close()
         if is_stopping():
-            raise RetryableError(f"lane {self._lane} is not taken any more: it is to be left")
+            raise RetryableError(f"lane {self._lane} is not acquired any more: it is to be released")
         self._reason.clear()
         own = producer_properties(self._properties, self._transactional_id, self._batch_bytes_max)
-        self._log = CoordinatorLog(LOG)
+        self._log = ConnectionLog(LOG)
         producer = self._make_producer({**own, "error_cb": self._reason.record}, logger=self._log)
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
         while True:
@@ -147,33 +177,33 @@ class KafkaLanePublisher:
             except KafkaException as error:
                 failed = _error_of(error)
                 if judge(Step.BEGIN, failed) is Verdict.FENCED:
-                    raise FencedError(f"lane {self._lane} was taken by another instance meanwhile") from error
+                    raise FencedError(f"lane {self._lane} was acquired by another instance meanwhile") from error
                 if failed.name in _WITHHELD:
                     raise self._withheld(Step.BEGIN, failed.name) from error
                 is_late = time.monotonic() > deadline or is_stopping() or self._reason.is_refusal
                 if not failed.retriable or is_late:
-                    raise RetryableError(f"lane {self._lane} cannot be taken: {self._why(failed.name)}") from error
-        state = settled_state(producer, self._properties, self._topics, self._lane, self._observer)
+                    raise RetryableError(f"lane {self._lane} cannot be acquired: {self._why(failed.name)}") from error
+        state = self._recovery.recover(producer)
         self._producer = producer
         return state
 
     def publish(self, records: Sequence[Record], signal_offset: int) -> None:
         """See `LanePublisher.publish`.
 
-        1. Begin. 2. Hand over all records. 3. Hand over the signal offset. 4. Commit, once. When the connection to
-        the coordinator was lost meanwhile, librdkafka has asked twice for the end, and the first of the two may be on
-        its way yet: this producer ends no other transaction, so the lane must be taken anew.
+        1. Begin. 2. Hand over all records. 3. Hand over the signal offset. 4. Commit, once. If the connection to the
+        coordinator was lost during the commit, librdkafka has requested it twice, and the first request may still be
+        on its way: this producer must not end another transaction, so the lane has to be acquired again.
         """
         if self._producer is None:
             raise OutcomeUnknownError(
-                f"lane {self._lane} must be taken anew: the coordinator's connection was lost at the last commit, "
-                "which stands, or the lane was never taken"
+                f"lane {self._lane} must be acquired again: the connection to the coordinator was lost during the last "
+                "commit, which succeeded, or the lane was never acquired"
             )
         started = time.monotonic()
         outcome = "unknown"
         try:
             if self._has_lost_broker():
-                self._lookout.look()
+                self._recovery.check()
             self._log.forget()
             self._call(Step.BEGIN, self._producer.begin_transaction)
             self._call(Step.PRODUCE, lambda: self._produce(records))
@@ -196,17 +226,15 @@ class KafkaLanePublisher:
         finally:
             self._observer.transaction_finished(outcome, time.monotonic() - started)
 
-    def look(self) -> None:
-        """See `LanePublisher.look`."""
-        if self._producer is not None and self._has_lost_broker() and self._lookout.is_due:
-            with suppress(RetryableError):  # it is looked again
-                self._lookout.look()
-                self._log.forget()
+    def check(self) -> None:
+        """See `LanePublisher.check`."""
+        if self._producer is not None and self._has_lost_broker() and self._recovery.check_when_idle():
+            self._log.forget()
 
     def close(self) -> None:
         """See `LanePublisher.close`.
 
-        Dropped, not closed: closing would abort, and after a commit whose answer was lost that is not ours to decide.
+        The producer is dropped, not closed: closing would abort a transaction whose commit may have succeeded.
         """
         self._producer = None
 
@@ -218,7 +246,9 @@ class KafkaLanePublisher:
             while True:
                 try:
                     if record.headers:
-                        headers: Any = record.headers  # typed for all that it may hold, so that no dictionary fits
+                        headers: Any = (
+                            record.headers
+                        )  # typed for everything that headers may be, so that no dictionary fits
                         produce(record.topic, record.value, record.key, record.partition, headers=headers)
                     else:
                         produce(record.topic, record.value, record.key, record.partition)
@@ -227,10 +257,10 @@ class KafkaLanePublisher:
                     producer.poll(_QUEUE_FULL_WAIT_SECONDS)
 
     def _send_offsets(self, signal: list[TopicPartition]) -> None:
-        """Bounded from outside: librdkafka waits for ever for a coordinator of the group that has left the cluster.
+        """Bounded from outside: librdkafka waits forever for a group coordinator that has left the cluster.
 
-        It heeds no timeout there (confluentinc/librdkafka#5456 and #5511, seen with 2.16.0 after the kill of one
-        broker of three). The call is left behind with its producer, which the next taking of the lane fences.
+        It obeys no timeout there (confluentinc/librdkafka#5456 and #5511, observed with 2.16.0 after one broker of
+        three was killed). The call is abandoned with its producer, which is fenced when the lane is acquired again.
         """
         producer = self._producer
         assert producer is not None  # noqa: S101 - publish() checked it
@@ -240,16 +270,16 @@ class KafkaLanePublisher:
         except UnansweredError as error:
             raise OutcomeUnknownError(
                 f"transaction of lane {self._lane}: the coordinator of the group has not answered for "
-                f"{OFFSETS_SECONDS_MAX:g} s; the lane is taken anew"
+                f"{OFFSETS_SECONDS_MAX:g} s; the lane is acquired again"
             ) from error
 
     def _why(self, name: str) -> str:
-        """The reason of a refused connection, else the error's name."""
+        """The reason why the connection is refused, else the error's name."""
         cause = self._reason.cause(self._properties) if self._reason.is_refusal else None
         return name if cause is None else str(cause)
 
     def _withheld(self, step: Step, name: str) -> RefusedError:
-        """Which right this error tells that we lack; of topics librdkafka does not tell which, so Kafka is asked."""
+        """The error that names the right we lack. librdkafka does not name the topic, so Kafka is asked."""
         topics = self._topics
         if name == "TRANSACTIONAL_ID_AUTHORIZATION_FAILED":
             rights = [Right("WRITE", TRANSACTIONAL_ID, self._transactional_id)]
@@ -283,7 +313,7 @@ class KafkaLanePublisher:
                     raise self._broken(step, failed, what) from error
                 if verdict is Verdict.ABORT:
                     self._abort()
-                    if failed.name in _NOT_TAKEN or self._has_lost_broker():
+                    if failed.name in _NOT_ACCEPTED or self._has_lost_broker():
                         raise self._broken(step, failed, what) from error
                     raise AbortedError(what) from error
                 seconds_max = REFUSED_SECONDS_MAX if self._reason.is_refusal else CALL_AGAIN_SECONDS_MAX
@@ -294,7 +324,7 @@ class KafkaLanePublisher:
                 return
 
     def _has_lost_coordinator(self) -> bool:
-        return self._has_lost_broker() and self._log.has_lost_connection
+        return self._has_lost_broker() and self._log.has_lost_coordinator
 
     def _has_lost_broker(self) -> bool:
         assert self._producer is not None  # noqa: S101 - publish() checked it
@@ -307,9 +337,9 @@ class KafkaLanePublisher:
         self._call(Step.ABORT, lambda: abort(ABORT_SECONDS_MAX))
 
     def _broken(self, step: Step, failed: TransactionError, what: str) -> RefusedError | OutcomeUnknownError:
-        """The error for a producer that is of no more use; what was not taken is told by what must change."""
+        """The error for a producer that cannot be used any more; it says what to change if records were refused."""
         if failed.name == _TOO_LARGE:
-            return OutcomeUnknownError(f"{what}: a topic takes less than it did when the lane was taken")
+            return OutcomeUnknownError(f"{what}: a topic accepts less than when the lane was acquired")
         if failed.name in _WITHHELD:
             withheld = self._withheld(step, failed.name)
             return withheld if failed.requires_abort else OutcomeUnknownError(f"{what}: {withheld}")

@@ -1,4 +1,4 @@
-"""What a lane writes to and reads back from: one transaction at a time, and the state that stands after a fence."""
+"""The port through which a lane writes: one transaction at a time, after fencing and reading back its state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_HEADERS: Final[dict[str, bytes]] = {}
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record to write. `partition` is `ANY_PARTITION` where the key decides. `value` None deletes the key."""
+    """One record to write. With `ANY_PARTITION` the key decides the partition. `value` None deletes the key."""
 
     topic: str
     key: bytes
@@ -26,30 +26,30 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class LanePublisher(Protocol):
-    """The one writer of a lane. Used by the lane's thread only."""
+    """The only writer of a lane. Used by the lane's thread only."""
 
-    def take(self, is_stopping: Callable[[], bool] = ...) -> LaneState:
-        """Fence every former owner of the lane, end its open transaction, and return the state that stands then.
+    def acquire(self, is_stopping: Callable[[], bool] = ...) -> LaneState:
+        """Fence all former owners of the lane, end their open transaction, and return the state committed by then.
 
-        Once `is_stopping`, it fences nobody any more: the lane may be another's by then.
+        Once `is_stopping` is true nobody is fenced any more, as the lane may already belong to another.
 
-        Raises `RetryableError` when Kafka cannot be reached, `FencedError` when another instance took the lane
-        meanwhile, `FatalError` when the state cannot be understood. Never returns an empty state because of a failure.
+        Raises `RetryableError` if Kafka cannot be reached, `FencedError` if another instance acquired the lane
+        meanwhile, `FatalError` if the state cannot be decoded. A failure never returns an empty state.
         """
 
     def publish(self, records: Sequence[Record], signal_offset: int) -> None:
         """Write all records and the lane's signal offset in one transaction, or nothing.
 
-        `signal_offset` is the offset of the first signal that is not done with. Returns when the transaction is
-        committed. Raises `AbortedError` when nothing of it stands, `OutcomeUnknownError` when that is not known,
-        `FencedError` when another instance has taken the lane.
+        `signal_offset` is the offset of the first signal that is still to be processed. Returns once the transaction
+        is committed. Raises `AbortedError` if nothing was committed, `OutcomeUnknownError` if that is not known,
+        `FencedError` if another instance has acquired the lane.
         """
 
-    def look(self) -> None:
-        """Make sure that what was published last stands, if there is reason for doubt. To be called now and then.
+    def check(self) -> None:
+        """Check that the last transaction is committed, if there is reason for doubt. Call it now and then while idle.
 
-        Raises `OutcomeUnknownError` when it does not: the lane must be taken anew.
+        Raises `OutcomeUnknownError` if it is not: acquire the lane again.
         """
 
     def close(self) -> None:
-        """Let go of the lane's connections. An open transaction is left to the next fence."""
+        """Drop the lane's connections. The next fence ends an open transaction."""

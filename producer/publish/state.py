@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from producer.domain.rollback import events_between
-from producer.domain.state import NO_EVENT, NO_ORDER, LaneState, TrekkpliktigPosition
+from producer.domain.state import NO_EVENT, LaneState, TrekkpliktigPosition
 from producer.encode.state import (
     decode_event_cursor,
     decode_lane_count,
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 
     from producer.detect.requests import RequestDecision
     from producer.domain.requests import RequestResult
-    from producer.domain.rollback import PublishedEvent, Rollback
     from producer.domain.state import EventCursor, OrderState, TrekkpliktigState
 
 
@@ -96,25 +93,6 @@ def decision_records(
         yield Record(topic, trekkpliktig.encode(), None, NO_HEADERS, partition)
 
 
-def rollback_records(topic: str, partition: int, state: LaneState, undone: Mapping[str, Rollback]) -> Iterator[Record]:
-    """Records that make it stand that some events do not; `state` is what was remembered."""
-    for trekkpliktig, change in undone.items():
-        known = state.of(trekkpliktig).position
-        kept = {key: order for key, order in change.orders.items() if order is not None}
-        gone = [key for key, order in change.orders.items() if order is None]
-        position = (
-            msgspec.structs.replace(known, position=change.position) if change.position < known.position else None
-        )
-        yield from state_records(topic, partition, trekkpliktig, position, kept)
-        yield from forget_records(topic, partition, trekkpliktig, gone)
-
-
-def held_records(topic: str, partition: int, held: Mapping[str, Mapping[bytes, OrderState]]) -> Iterator[Record]:
-    """Records that make it stand that some events do."""
-    for trekkpliktig, orders in held.items():
-        yield from state_records(topic, partition, trekkpliktig, None, orders)
-
-
 def order_of(key: bytes) -> tuple[str, bytes] | None:
     """The trekkpliktig and the key of the order whose state a record with this key holds, None for any other."""
     trekkpliktig, separator, order = key.partition(SEPARATOR)
@@ -158,74 +136,19 @@ _BATCH_SECONDS_MAX = 0.05
 """A batch that is not full waits for so long in any case, so this is what the end of a partition costs."""
 
 
-class Change(NamedTuple):
-    """What an order's state was before a transaction, and the events that it published."""
-
-    before: OrderState
-    events: list[PublishedEvent]
-
-
-class LastTransaction(NamedTuple):
-    """What the last transaction, or the last ones, in a lane's state changed, and when it was written.
-
-    `changes` are those that tell of events, by trekkpliktig and key of the order. Times are in milliseconds since 1970,
-    those of the first and of the last of its records.
-    """
-
-    changes: dict[tuple[str, bytes], Change]
-    begun_at: int
-    ended_at: int
-
-
-def read_lane(
-    properties: Mapping[str, str],
-    topic: str,
-    partition: int,
-    since: int | None = None,
-    *,
-    stalled_seconds_max: float = READ_STALLED_SECONDS_MAX,
-) -> tuple[LaneState, LastTransaction | None]:
-    """The state that stands at this moment. Call it only after the fence, so that nothing is written behind it.
-
-    With `since`, in milliseconds since 1970, all transactions written since then count as the last one.
-
-    Raises `RetryableError` when the end was not reached: a part is never taken for the whole.
-    """
-    state, run = LaneState(), list[Message]()
-    for message in read_to_end(properties, topic, partition, stalled_seconds_max=stalled_seconds_max):
-        # The marker that ends a transaction has an offset of its own.
-        is_next = bool(run) and message.offset() != (run[-1].offset() or 0) + 1
-        if is_next and (since is None or run[-1].timestamp()[1] < since):
-            lane_state_of(_pairs(run), state)
-            run.clear()
-        run.append(message)
-    if not run:
-        return state, None
-    orders = dict.fromkeys(filter(None, (order_of(key) for key, _ in _pairs(run))))
-    before = {order: _known(state, *order) for order in orders}
-    lane_state_of(_pairs(run), state)
-    changes = {
-        order: Change(known, events)
-        for order, known in before.items()
-        if (events := events_between(*order, known, _known(state, *order)))
-    }
-    times = [message.timestamp()[1] for message in run]
-    return state, LastTransaction(changes, min(times), max(times))
-
-
 def read_lane_state(
     properties: Mapping[str, str], topic: str, partition: int, stalled_seconds_max: float = READ_STALLED_SECONDS_MAX
 ) -> LaneState:
-    """As `read_lane`, the state alone."""
-    return read_lane(properties, topic, partition, stalled_seconds_max=stalled_seconds_max)[0]
+    """The committed state of a lane. Call it after the fence, so that nobody writes meanwhile.
+
+    Raises `RetryableError` if the end was not reached: a part is never taken for the whole.
+    """
+    messages = read_to_end(properties, topic, partition, stalled_seconds_max=stalled_seconds_max)
+    return lane_state_of(key_values(messages))
 
 
-def _known(state: LaneState, trekkpliktig: str, key: bytes) -> OrderState:
-    known = state.get(trekkpliktig)
-    return NO_ORDER if known is None else known.order(key)
-
-
-def _pairs(messages: Iterable[Message]) -> Iterator[tuple[bytes, bytes | None]]:
+def key_values(messages: Iterable[Message]) -> Iterator[tuple[bytes, bytes | None]]:
+    """Key and value of each message."""
     return ((message.key() or b"", message.value()) for message in messages)
 
 

@@ -1,7 +1,7 @@
-"""From an error of a transaction to what is to be done about it: pure.
+"""Decides what to do about an error of a transaction. Pure.
 
-librdkafka flags its errors by what the application must do (librdkafka, "Transactional producer API"); it lacks
-KIP-890, so after an outcome that is not known the producer must be replaced.
+librdkafka flags its errors by what the application must do (librdkafka, "Transactional producer API"). It does not
+implement KIP-890, so the producer must be replaced after an unknown outcome.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ class Step(enum.Enum):
 
 
 class Verdict(enum.Enum):
-    """What is to be done."""
+    """What to do next."""
 
     CALL_AGAIN = "call_again"
     ABORT = "abort"
     REPLACE = "replace"
-    """The producer can do no more, but nothing of the transaction can have been committed or all is unknown."""
+    """The producer cannot be used any more; the transaction is not committed, or its outcome is unknown."""
     FENCED = "fenced"
 
 
 class TransactionError(NamedTuple):
-    """What librdkafka says of an error. `name` is its symbolic name, as `_FENCED`."""
+    """An error of librdkafka. `name` is its symbolic name, such as `_FENCED`."""
 
     name: str
     retriable: bool
@@ -40,24 +40,25 @@ class TransactionError(NamedTuple):
 
 
 _FENCED_NAMES = frozenset({"_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "FENCED_INSTANCE_ID"})
-_FORGOTTEN_NAMES = frozenset({"INVALID_PRODUCER_ID_MAPPING", "UNKNOWN_PRODUCER_ID"})
+_EXPIRED_NAMES = frozenset({"INVALID_PRODUCER_ID_MAPPING", "UNKNOWN_PRODUCER_ID"})
 _NOT_IN_GROUP_NAMES = frozenset({"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS"})
 
 
 def judge(step: Step, error: TransactionError) -> Verdict:  # noqa: PLR0911 - a ladder has its rungs
-    """What is to be done about this error of this step.
+    """What to do about this error of this step.
 
-    A producer whose request to end a transaction has not been answered is never used again, though librdkafka asks for
-    an abort: that request may be on its way yet, and would end the next transaction in its midst, so that a part of
-    it stands without the rest. Only a new producer, by its epoch, shuts it out.
-    A member that the group has put out may only abort: its lane will be taken from it. Producing is
-    never repeated: some of the records are with librdkafka already. A transactional id that was idle for so long that
-    the broker has forgotten it needs a new producer: librdkafka asks for an abort, and does not get a new id by it
-    when the error met the offsets.
+    A producer whose request to end a transaction was not answered is never used again, although librdkafka asks for an
+    abort: the request may still be on its way, and would end the next transaction halfway, so that a part of it is
+    committed without the rest. Only the epoch of a new producer keeps it out.
+
+    A member that was removed from the group may only abort, as it will lose the lane. Producing is never repeated, as
+    librdkafka already has some of the records. A transactional id that was idle for so long that the broker has
+    expired it needs a new producer: librdkafka asks for an abort, but that does not get it a new producer id if the
+    error met the offsets.
     """
     if error.name in _FENCED_NAMES:
         return Verdict.FENCED
-    if error.fatal or error.name in _FORGOTTEN_NAMES:
+    if error.fatal or error.name in _EXPIRED_NAMES:
         return Verdict.REPLACE
     if step in {Step.COMMIT, Step.ABORT}:
         return Verdict.REPLACE

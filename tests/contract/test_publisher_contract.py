@@ -65,19 +65,19 @@ def key() -> bytes:
 
 
 def test_lane_that_was_never_written_has_an_empty_state(world: World, lane: int) -> None:
-    assert len(world.publisher(lane).take()) == 0
+    assert len(world.publisher(lane).acquire()) == 0
 
 
 def test_what_was_published_stands_and_is_read_back_by_the_next_owner(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
-    publisher.take()
+    publisher.acquire()
     for trekkversjon in (1, 2):
         told = {"ce_id": b"%s/%d" % (key, trekkversjon), "ce_trekkpliktig": ONE.encode()}
         of_it = event(world, key, b"%d" % trekkversjon, **told)
         publisher.publish([of_it, *state(world, lane, 8 + trekkversjon, key, trekkversjon=trekkversjon)], 0)
     assert values(world, key) == [b"1", b"2"]
     for taker in (publisher, world.publisher(lane)):
-        taken = taker.take()
+        taken = taker.acquire()
         assert [name for name, _ in taken] == [ONE]
         assert taken.of(ONE).position == TrekkpliktigPosition(10)
         assert taken.of(ONE).order(key) == OrderState(2, b"12345678", 1)
@@ -85,7 +85,7 @@ def test_what_was_published_stands_and_is_read_back_by_the_next_owner(world: Wor
 
 def test_headers_arrive(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
-    publisher.take()
+    publisher.acquire()
     publisher.publish([event(world, key, ce_id=b"a/1", ce_late=b"true")], 0)
     [seen] = [seen for seen in world.committed(world.topics.versjoner) if seen.key == key]
     assert seen.headers == {"ce_id": b"a/1", "ce_late": b"true"}
@@ -94,29 +94,29 @@ def test_headers_arrive(world: World, lane: int, key: bytes) -> None:
 def test_what_a_killed_owner_left_open_is_rolled_back_and_not_seen(world: World, lane: int, key: bytes) -> None:
     world.leave_open(lane, [event(world, key), *state(world, lane, 99, key)])
     publisher = world.publisher(lane)
-    assert len(publisher.take()) == 0
+    assert len(publisher.acquire()) == 0
     publisher.publish([event(world, key, b"after")], 0)
     assert values(world, key) == [b"after"]
 
 
 def test_new_owner_fences_the_former_one_which_then_writes_nothing(world: World, lane: int, key: bytes) -> None:
     former, owner = world.publisher(lane), world.publisher(lane)
-    former.take()
+    former.acquire()
     former.publish([event(world, key, b"before")], 0)
-    owner.take()
+    owner.acquire()
     with pytest.raises(FencedError):
         former.publish([event(world, key, b"zombie"), *state(world, lane, 99, key)], 5)
     owner.publish([event(world, key, b"after")], 1)
     assert values(world, key) == [b"before", b"after"]
     assert world.signal_offset(lane) == 1
-    assert world.publisher(lane).take().of(ONE).position.position == 0
+    assert world.publisher(lane).acquire().of(ONE).position.position == 0
 
 
 def test_owners_of_other_lanes_are_not_fenced(world: World, lane: int, key: bytes) -> None:
     other = next(world.fresh_lanes)
     one, two = world.publisher(lane), world.publisher(other)
-    one.take()
-    two.take()
+    one.acquire()
+    two.acquire()
     one.publish([event(world, key, b"1")], 0)
     two.publish([event(world, key, b"2")], 0)
     assert values(world, key) == [b"1", b"2"]
@@ -125,7 +125,7 @@ def test_owners_of_other_lanes_are_not_fenced(world: World, lane: int, key: byte
 def test_aborted_transaction_leaves_nothing_and_the_next_one_stands(world: World, lane: int, key: bytes) -> None:
     """On the real one it is a member that the group has put out, whose offset is refused."""
     publisher = world.publisher(lane)
-    publisher.take()
+    publisher.acquire()
     publisher.publish([event(world, key, b"1")], 3)
     world.abort_next(lane)
     with pytest.raises(AbortedError):
@@ -134,12 +134,12 @@ def test_aborted_transaction_leaves_nothing_and_the_next_one_stands(world: World
     assert world.signal_offset(lane) == 3
     publisher.publish([event(world, key, b"3")], 4)
     assert values(world, key) == [b"1", b"3"]
-    assert publisher.take().of(ONE).position.position == 0
+    assert publisher.acquire().of(ONE).position.position == 0
 
 
 def test_signal_offset_is_committed_with_the_records_or_alone(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
-    publisher.take()
+    publisher.acquire()
     publisher.publish([event(world, key)], 17)
     assert world.signal_offset(lane) == 17
     publisher.publish([], 18)
@@ -151,7 +151,7 @@ def test_keys_are_partitioned_as_java_does_it_and_state_goes_to_the_partition_of
 ) -> None:
     keys = [f"key-{next(MADE)}".encode() for _ in range(60)]
     publisher = world.publisher(lane)
-    publisher.take()
+    publisher.acquire()
     publisher.publish([*(event(world, each) for each in keys), *state(world, lane, 7, *keys)], 0)
     seen = {each.key: each.partition for each in world.committed(world.topics.versjoner) if each.key in keys}
     assert seen == {each: lane_of(each.decode(), LANES) for each in keys}
@@ -163,22 +163,22 @@ def test_keys_are_partitioned_as_java_does_it_and_state_goes_to_the_partition_of
 
 def test_tombstone_forgets(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
-    publisher.take()
+    publisher.acquire()
     publisher.publish([*state(world, lane, 7, key, key + b"-other")], 0)
     orders = forget_records(world.topics.positions, lane, ONE, [key, key + b"-other"])
     publisher.publish([*orders, Record(world.topics.positions, ONE.encode(), None, NO_HEADERS, lane)], 0)
-    taken = publisher.take()
+    taken = publisher.acquire()
     assert (taken.of(ONE).position.position, len(taken.of(ONE))) == (0, 0)
 
 
 def test_state_larger_than_one_fetch_is_read_to_its_end(world: World, lane: int) -> None:
     keys = [b"%08d-0123456789abcdef0123456789abcdef" % number for number in range(25_000)]
     publisher = world.publisher(lane)
-    publisher.take()
+    publisher.acquire()
     for start in range(0, len(keys), 5000):
         publisher.publish(state(world, lane, start + 5000, *keys[start : start + 5000]), 0)
     publisher.publish(state(world, lane, len(keys)), 0)
-    taken = world.publisher(lane).take()
+    taken = world.publisher(lane).acquire()
     assert len(taken.of(ONE)) == len(keys)
     assert set(taken.of(ONE).keys()) == set(keys)
     assert taken.of(ONE).position.position == len(keys)
@@ -189,22 +189,22 @@ def test_record_larger_than_its_topic_takes_leaves_nothing_of_its_transaction(
 ) -> None:
     """The topic took more when the lane was taken. A broker that refuses early leaves an aborted transaction."""
     publisher = world.publisher(lane)
-    publisher.take()
+    publisher.acquire()
     with pytest.raises((OutcomeUnknownError, AbortedError)):
         publisher.publish(
             [event(world, key, b"small"), event(world, key, Random(1).randbytes(2 * RECORD_BYTES_MAX))], 0
         )
-    publisher.take()
+    publisher.acquire()
     publisher.publish([event(world, key, b"after")], 0)
     assert values(world, key) == [b"after"]
 
 
 def test_record_larger_than_any_batch_leaves_nothing_of_its_transaction(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
-    publisher.take()
+    publisher.acquire()
     with pytest.raises(OutcomeUnknownError):
         publisher.publish([event(world, key, b"small"), event(world, key, Random(1).randbytes(2 * BATCH_BYTES_MAX))], 0)
-    publisher.take()
+    publisher.acquire()
     publisher.publish([event(world, key, b"after")], 0)
     assert values(world, key) == [b"after"]
 
@@ -213,7 +213,7 @@ def test_publisher_that_was_closed_or_never_taken_writes_nothing(world: World, l
     publisher = world.publisher(lane)
     with pytest.raises(OutcomeUnknownError):
         publisher.publish([event(world, key)], 0)
-    publisher.take()
+    publisher.acquire()
     publisher.close()
     with pytest.raises(OutcomeUnknownError):
         publisher.publish([event(world, key)], 0)
@@ -222,9 +222,9 @@ def test_publisher_that_was_closed_or_never_taken_writes_nothing(world: World, l
 
 def test_publisher_that_is_to_leave_fences_nobody(world: World, lane: int, key: bytes) -> None:
     owner = world.publisher(lane)
-    owner.take()
+    owner.acquire()
     with pytest.raises(RetryableError):
-        world.publisher(lane).take(lambda: True)
+        world.publisher(lane).acquire(lambda: True)
     owner.publish([event(world, key)], 0)
     assert values(world, key) == [b"x"]
 
@@ -233,13 +233,13 @@ def test_lane_is_not_taken_while_kafka_is_away() -> None:
     kafka = FakeKafka()
     kafka.is_reachable = False
     with pytest.raises(RetryableError):
-        kafka.publisher().take()
+        kafka.publisher().acquire()
     topics = Topics.of("away")
     away = {"bootstrap.servers": f"127.0.0.1:{free_port()}"}
     publisher = KafkaLanePublisher(away, topics, 0, "away", BATCH_BYTES_MAX, lambda: None, NullObserver())
     asked = itertools.count()
     with pytest.raises(RetryableError):
-        publisher.take(lambda: next(asked) > 1)
+        publisher.acquire(lambda: next(asked) > 1)
 
 
 def test_state_that_cannot_be_read_is_an_error_and_never_an_empty_state() -> None:
@@ -259,9 +259,9 @@ def test_state_that_is_only_looked_at_ends_before_an_open_transaction(real_world
     """`position show` takes no lane, so it must neither wait for the owner nor see what may yet be rolled back."""
     lane = next(real_world.fresh_lanes)
     publisher = real_world.publisher(lane)
-    publisher.take()
+    publisher.acquire()
     publisher.publish(state(real_world, lane, 7), 0)
     real_world.leave_open(lane, state(real_world, lane, 8))
     looked_at = read_lane_state(real_world.properties, real_world.topics.positions, lane, stalled_seconds_max=5.0)
     assert looked_at.of(ONE).position.position == 7
-    assert real_world.publisher(lane).take().of(ONE).position.position == 7
+    assert real_world.publisher(lane).acquire().of(ONE).position.position == 7

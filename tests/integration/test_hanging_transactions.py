@@ -1,8 +1,8 @@
-"""Kafka leaves out the markers of a transaction that is committed, and all is settled.
+"""Kafka never writes the markers of a committed transaction, and the lane recovers from it.
 
-Its request to write the markers, which a lone broker sends to itself, is kept from it. Where it is told that they are
-written, it calls the transaction complete, and records hang for certain. Where it is told nothing and is killed, it
-makes them hang itself, in most tries.
+The request to write the markers, which a single broker sends to itself, is held back. If the broker gets the answer
+that they are written, it completes the transaction, which is then hanging for certain. If it gets no answer and is
+killed, it skips the markers by itself, in most tries.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ DEADLINE_SECONDS = 60.0
 ELSEWHERE = Topic("elsewhere", 1, {"cleanup.policy": "delete"}, 1)
 """Where a lane never writes."""
 
-PATIENCE_SECONDS = 1.0
+MARKER_SECONDS_MAX = 1.0
 
 
 class World:
@@ -90,14 +90,14 @@ class World:
         self._poll_until_owned()
 
     def start_over(self) -> None:
-        """As another process that takes the lanes."""
+        """As another process that acquires the lanes."""
         self.publisher.close()
         self.member.leave()
         self._join()
         self.publisher = self._publisher()
 
     def hanging(self) -> int:
-        """How many records of the lane hang."""
+        """How many records of the lane are hanging."""
         return sum(map(len, find_hanging(self.properties, TOPICS, LANE).hanging.values()))
 
     def lacking(self, state: LaneState) -> list[Record]:
@@ -112,12 +112,12 @@ class World:
         return records + list(state_records(TOPICS.positions, LANE, ONE, position, orders))
 
     def publish_lacking(self) -> None:
-        """Take the lane, and publish what is lacking; as a lane does it, again after an error that passes."""
+        """Acquire the lane and publish what is missing; as a lane does it, again after a transient error."""
 
         def published() -> bool:
             try:
                 self.member.poll(0.05)
-                self.publisher.publish(self.lacking(self.publisher.take()), 0)
+                self.publisher.publish(self.lacking(self.publisher.acquire()), 0)
             except TrekkpaaleggError:
                 return False
             return True
@@ -125,8 +125,8 @@ class World:
         until(published, DEADLINE_SECONDS)
 
     def publish_unmarked(self, answer: Callable[[bytes], bytes] | None = None) -> list[Record]:
-        """Publish a next version of all orders: the commit stands, and no marker is written before the broker dies."""
-        state = self.publisher.take()
+        """Publish the next version of each order: it is committed, but no marker is written before the broker dies."""
+        state = self.publisher.acquire()
         self.target = {trekkid: number + 1 for trekkid, number in self.target.items()}
         records = self.lacking(state)
         held = self.proxy.hold_request(WRITE_TXN_MARKERS, cut=False, answer=answer)
@@ -143,7 +143,7 @@ class World:
         producer.commit_transaction(DEADLINE_SECONDS)
         self.restart_broker()
         assert self.hanging() == len(records)
-        assert self.settled == 0
+        assert self.aborted == 0
 
     @property
     def producer(self) -> Producer:
@@ -153,10 +153,10 @@ class World:
         return producer
 
     @property
-    def settled(self) -> float | None:
-        """How many records hung until a lane was taken."""
+    def aborted(self) -> float | None:
+        """How many hanging records were found when a lane was acquired."""
         labels = {"kind": "hanging"}
-        return self.observer.registry.get_sample_value("trekkpaalegg_settled_records_total", labels)
+        return self.observer.registry.get_sample_value("trekkpaalegg_recovered_records_total", labels)
 
     def seen(self, topic: str) -> dict[str, list[int]]:
         """The versions that stand of each order, in their order."""
@@ -181,7 +181,7 @@ def event(topic: str, trekkid: str, trekkversjon: int) -> Record:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(hanging_module, "PATIENCE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(hanging_module, "MARKER_SECONDS_MAX", MARKER_SECONDS_MAX)
     with KafkaProxy() as proxy:
         kafka = EmbeddedKafka(properties=proxy.broker_properties)
         proxy.target_port = kafka.port
@@ -194,24 +194,24 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
             world.member.leave()
 
 
-def test_a_lane_sees_that_its_last_transaction_hangs_when_idle_and_before_it_goes_on_and_is_settled(
+def test_a_lane_notices_a_hanging_transaction_when_idle_and_before_the_next_and_recovers(
     world: World,
 ) -> None:
-    """Readers see nothing behind what hangs; its next transaction would make a part stand, or take a part away."""
+    """Readers see nothing behind it; the lane's next transaction would commit a part of it, or abort a part."""
     world.make_hang()
-    with pytest.raises(OutcomeUnknownError, match="hangs"):
-        until(world.publisher.look, DEADLINE_SECONDS)
+    with pytest.raises(OutcomeUnknownError, match="is hanging"):
+        until(world.publisher.check, DEADLINE_SECONDS)
     world.target[ORDERS[0]] += 1
-    with pytest.raises(OutcomeUnknownError, match="hangs"):
+    with pytest.raises(OutcomeUnknownError, match="is hanging"):
         world.publisher.publish([event(TOPICS.versjoner, ORDERS[0], world.target[ORDERS[0]])], 0)
     world.publish_lacking()
     assert world.hanging() == 0
-    assert world.settled == 3 * len(ORDERS) + 1
+    assert world.aborted == 3 * len(ORDERS) + 1
     world.prove()
 
 
-def test_a_next_transaction_that_is_given_up_takes_nothing_of_the_last_one_away(world: World) -> None:
-    """It was under way already, and its abort ends what hangs in its partitions too; another process takes the lane."""
+def test_aborting_the_next_transaction_loses_nothing_of_a_hanging_one(world: World) -> None:
+    """Its abort ends the hanging records in its partitions too; then another process acquires the lane."""
     world.make_hang()
     producer = world.producer
     producer.begin_transaction()
@@ -225,7 +225,7 @@ def test_a_next_transaction_that_is_given_up_takes_nothing_of_the_last_one_away(
     world.prove()
 
 
-def test_a_broker_that_is_killed_before_the_markers_are_written_loses_and_doubles_nothing(world: World) -> None:
+def test_killing_a_broker_before_it_writes_the_markers_loses_and_doubles_nothing(world: World) -> None:
     """It leaves them out when it is fenced just after it has come up, and writes them when that is somewhat later."""
     world.publish_unmarked()
     world.restart_broker()

@@ -1,4 +1,4 @@
-"""Of the last transaction of a lane only a part stands: it is seen when the lane is taken, and set right."""
+"""A lane whose last transaction is only partly committed: acquiring it notices and repairs that."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ class Stage:
 
     def publish(self, *records: Record) -> None:
         publisher = self.publisher()
-        publisher.take()
+        publisher.acquire()
         publisher.publish(records, 0)
         publisher.close()
 
-    def taken(self) -> tuple[int, dict[str, OrderState]]:
-        """The position and the orders that the lane holds when it is taken, twice with the same result."""
-        first, second = self._taken(), self._taken()
+    def acquired(self) -> tuple[int, dict[str, OrderState]]:
+        """Position and orders of the lane's state when it is acquired, twice with the same result."""
+        first, second = self._acquired(), self._acquired()
         assert first == second
         return first
 
-    def _taken(self) -> tuple[int, dict[str, OrderState]]:
-        state = self.publisher().take().of(self.one)
+    def _acquired(self) -> tuple[int, dict[str, OrderState]]:
+        state = self.publisher().acquire().of(self.one)
         return state.position.position, {key.decode()[-1]: state.order(key) for key in list(state.keys())}
 
     def events(self, name: str, trekkversjon: int, *, names: str = "", **headers: bytes) -> list[Record]:
@@ -93,10 +93,10 @@ class Stage:
         ]
 
     @property
-    def set_right(self) -> float | None:
-        """How many records it took."""
+    def repaired(self) -> float | None:
+        """How many records the repair took."""
         labels = {"kind": "incomplete"}
-        return self.observer.registry.get_sample_value("trekkpaalegg_settled_records_total", labels)
+        return self.observer.registry.get_sample_value("trekkpaalegg_recovered_records_total", labels)
 
     def stands(self, topic: str, name: str) -> list[int]:
         messages = read_committed(self.properties["bootstrap.servers"], topic)
@@ -130,14 +130,14 @@ def known(number: int, **more: Any) -> OrderState:
     return OrderState(number, HASH, 1, **more)
 
 
-def test_a_transaction_that_stands_is_left_as_it_is(stage: Stage) -> None:
+def test_a_complete_transaction_is_left_as_it_is(stage: Stage) -> None:
     stage.publish(*stage.events("a", 1), *stage.state(5, a=known(1, missing=((2, 2),))))
     late, corrected = stage.events("a", 2, ce_late=b"true"), stage.events("a", 3, ce_correction=b"1")
     order = known(3, corrections=((3, 1),))
     stage.publish(*late, *stage.events("a", 3), *corrected, *stage.state(7, a=order))
-    assert stage.taken() == (7, {"a": order})
+    assert stage.acquired() == (7, {"a": order})
     assert stage.stands(TOPICS.gjeldende, "a") == [1, 3, 3]
-    assert stage.set_right == 0
+    assert stage.repaired == 0
 
 
 def test_a_correction_of_an_older_version_does_not_become_the_newest(
@@ -149,34 +149,34 @@ def test_a_correction_of_an_older_version_does_not_become_the_newest(
     history, _ = stage.events("a", 2, ce_correction=b"1")
     order = known(5, corrections=((2, 1),))
     stage.publish(history, *stage.state(7, a=order))
-    assert stage.taken() == (7, {"a": order})
+    assert stage.acquired() == (7, {"a": order})
     assert stage.stands(TOPICS.gjeldende, "a") == [5]
 
 
-def test_versions_that_do_not_stand_are_no_longer_held_published(stage: Stage) -> None:
+def test_versions_that_are_not_committed_are_to_be_published_again(stage: Stage) -> None:
     stage.publish(*stage.events("a", 1), *stage.events("b", 1), *stage.state(5, a=known(1), b=known(1)))
     stage.publish(*stage.events("b", 2), *stage.state(9, a=known(3), b=known(2), c=known(1)))
-    position, orders = stage.taken()
+    position, orders = stage.acquired()
     assert orders == {"a": known(1), "b": known(2)}
     assert position == 0, "all is read again"
     assert stage.stands(TOPICS.versjoner, "b") == [1, 2]
-    assert stage.set_right == 3, "the states of two orders, and the position"
+    assert stage.repaired == 3, "the states of two orders, and the position"
 
 
 def test_versions_that_were_left_to_another_lane_are_not_missed(stage: Stage) -> None:
     """An order that came from another employer: that one's lane publishes the versions that name it, in its time."""
     stage.publish(*stage.events("a", 4), *stage.state(9, a=known(4)))
-    assert stage.taken() == (9, {"a": known(4)})
+    assert stage.acquired() == (9, {"a": known(4)})
 
 
-def test_late_versions_and_corrections_that_do_not_stand_are_to_be_published_again(stage: Stage) -> None:
+def test_late_versions_and_corrections_that_are_not_committed_are_to_be_published_again(stage: Stage) -> None:
     before = {"a": known(3, missing=((1, 2),)), "b": known(1)}
     stage.publish(*stage.events("a", 3), *stage.events("b", 1), *stage.state(5, **before))
     stage.publish(*stage.state(9, a=known(3), b=known(1, corrections=((1, 1),))))
-    assert stage.taken() == (0, before)
+    assert stage.acquired() == (0, before)
 
 
-def test_events_that_the_state_does_not_tell_of_are_held_from_now_on(stage: Stage) -> None:
+def test_committed_events_that_the_state_does_not_know_are_added_to_it(stage: Stage) -> None:
     stage.publish(*stage.events("a", 1), *stage.state(5, a=known(1)))
     stage.publish(
         *stage.events("a", 2),
@@ -185,15 +185,15 @@ def test_events_that_the_state_does_not_tell_of_are_held_from_now_on(stage: Stag
         *stage.events("f", 1, names=STRANGER, ce_readfor=stage.one.encode()),
         *stage.events("o", 1, names=NAMES[(stage.lane + 1) % LANES]),
     )
-    position, orders = stage.taken()
+    position, orders = stage.acquired()
     assert orders == {"a": OrderState(2), "b": OrderState(4, missing=((2, 3),)), "f": OrderState(1)}
     assert position == 5
 
 
-def test_the_newest_event_is_put_among_the_newest_where_it_is_lacking(stage: Stage) -> None:
+def test_the_newest_event_is_copied_to_gjeldende_if_it_is_missing_there(stage: Stage) -> None:
     history, _ = stage.events("a", 1)
     stage.publish(history, *stage.events("b", 1), *stage.state(5, a=known(1), b=known(1)))
-    assert stage.taken() == (5, {"a": known(1), "b": known(1)})
+    assert stage.acquired() == (5, {"a": known(1), "b": known(1)})
     for topic in (TOPICS.versjoner, TOPICS.gjeldende):
         assert (stage.stands(topic, "a"), stage.stands(topic, "b")) == ([1], [1])
 
@@ -203,12 +203,12 @@ def test_what_was_written_long_before_its_state_is_found(stage: Stage, monkeypat
     stage.publish(*stage.events("a", 1))
     stage.publish(*stage.state(5, a=known(1)))
     monkeypatch.setattr(auditing, "MARGIN_MILLISECONDS", -60_000)
-    assert stage.taken() == (5, {"a": known(1)})
+    assert stage.acquired() == (5, {"a": known(1)})
 
 
-def test_where_the_beginning_was_deleted_nothing_is_given_up(stage: Stage) -> None:
+def test_nothing_is_rolled_back_if_the_beginning_of_the_topic_was_deleted(stage: Stage) -> None:
     """The last of the tests here, as it deletes."""
     stage.publish(*stage.events("a", 1), *stage.state(5, a=known(1), z=known(1)))
     client, [place] = AdminClient(dict(stage.properties)), stage.where("a")
     client.delete_records([place])[place].result()
-    assert stage.taken() == (5, {"a": known(1), "z": known(1)})
+    assert stage.acquired() == (5, {"a": known(1), "z": known(1)})

@@ -87,7 +87,7 @@ def whole(number: int) -> list[Record]:
 
 def stands(publisher: KafkaLanePublisher) -> int:
     """Take the lane, and say which version is published."""
-    state = publisher.take().get(ONE)
+    state = publisher.acquire().get(ONE)
     return 0 if state is None else state.position.position
 
 

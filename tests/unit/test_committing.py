@@ -27,7 +27,7 @@ class Desk:
         self.seconds = 0.0
         publisher, records = self.kafka.publisher(), build_records(self.kafka)
         self.committer = Committer(0, publisher, records, options, self.journal, lambda: self.seconds)
-        self.committer.take(first_signal_offset, lambda: False)
+        self.committer.acquire(first_signal_offset, lambda: False)
 
     def reading(self, trekkpliktig, begun_at=0, *, full=False):
         reading = Reading(trekkpliktig, Origin.POLL, 0, begun_at, full=full)

@@ -18,7 +18,7 @@ class Failing:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def take(self, is_stopping: object = None) -> None:  # noqa: ARG002 - the port gives it
+    def acquire(self, is_stopping: object = None) -> None:  # noqa: ARG002 - the port gives it
         raise self.error
 
     def publish(self, records: object, signal_offset: int) -> None:  # noqa: ARG002 - as above
@@ -35,7 +35,7 @@ def never() -> str | None:
 def test_what_goes_well_is_passed_on_and_kafka_is_not_asked():
     kafka = FakeKafka()
     publisher = ExplainedPublisher(kafka.publisher(), never)
-    publisher.take()
+    publisher.acquire()
     publisher.publish([], 7)
     assert kafka.signal_offset(0) == 7
 
@@ -43,7 +43,7 @@ def test_what_goes_well_is_passed_on_and_kafka_is_not_asked():
 def test_an_unknown_outcome_gets_the_reason_and_stays_one():
     kafka = FakeKafka()
     publisher = ExplainedPublisher(kafka.publisher(), lambda: FULL)
-    publisher.take()
+    publisher.acquire()
     kafka.fail(Fault.COMMIT_LOST, 0)
     with pytest.raises(OutcomeUnknownError, match=FULL):
         publisher.publish([], 1)
@@ -52,21 +52,21 @@ def test_an_unknown_outcome_gets_the_reason_and_stays_one():
 def test_a_lane_that_cannot_be_taken_gets_the_reason_and_without_one_its_own_words():
     error = RetryableError("lane 0 cannot be taken: _TIMED_OUT", retry_after_seconds=3.0)
     with pytest.raises(RetryableError, match=f"_TIMED_OUT: {FULL}") as raised:
-        ExplainedPublisher(Failing(error), lambda: FULL).take()
+        ExplainedPublisher(Failing(error), lambda: FULL).acquire()
     assert raised.value.retry_after_seconds == 3.0
     with pytest.raises(RetryableError, match=r"_TIMED_OUT$"):
-        ExplainedPublisher(Failing(error), lambda: None).take()
+        ExplainedPublisher(Failing(error), lambda: None).acquire()
 
 
 @pytest.mark.parametrize("error", [FencedError("another"), RefusedError("WRITE on topic t")])
 def test_what_says_all_by_itself_is_left_alone(error):
     publisher = ExplainedPublisher(Failing(error), never)
     with pytest.raises(type(error)) as raised:
-        publisher.take()
+        publisher.acquire()
     assert raised.value is error
 
 
 def test_one_that_is_to_stop_does_not_ask():
     publisher = ExplainedPublisher(Failing(RetryableError("left")), never)
     with pytest.raises(RetryableError, match="left"):
-        publisher.take(lambda: True)
+        publisher.acquire(lambda: True)

@@ -69,11 +69,11 @@ def test_an_idle_lane_whose_last_transaction_does_not_stand_ends_and_the_next_ow
     first = stage.source.create(ONE)
     stage.start()
 
-    def look(_publisher):
+    def check(_publisher):
         raise OutcomeUnknownError("the last transaction hangs")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FakeLanePublisher, "look", look)
+        patch.setattr(FakeLanePublisher, "check", check)
         until(lambda: isinstance(stage.error, OutcomeUnknownError))
     second = stage.source.create(ONE)
     stage.start()
@@ -92,7 +92,7 @@ def test_transaction_of_unknown_outcome_ends_the_lane_and_the_next_owner_reads_w
 
 def test_fenced_lane_ends_and_has_written_nothing(stage):
     stage.start()
-    stage.kafka.publisher().take()
+    stage.kafka.publisher().acquire()
     stage.source.create(ONE)
     stage.read()
     assert isinstance(stage.error, FencedError)

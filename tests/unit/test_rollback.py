@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from producer.domain.rollback import PublishedEvent, Rollback, events_between, is_recorded, with_events, without_events
 from producer.domain.state import LaneState, OrderState, TrekkpliktigPosition
+from producer.publish.recovery.rollback import (
+    PublishedEvent,
+    Rollback,
+    events_between,
+    is_recorded,
+    with_events,
+    without_events,
+)
 
 ONE, OTHER = "311111111", "322222222"
 ORDER, SECOND = b"order", b"second"

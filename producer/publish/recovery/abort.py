@@ -1,8 +1,8 @@
-"""A lane's fenced producer in, nothing of the lane that hangs out: what hung is taken away, and is to be found anew.
+"""Aborts a lane's hanging transactions, so that their events are found again by reading the source.
 
-1. What hangs of the lane's state is made to stand, since some of its events may. 2. Those of its events that hang are
-no longer held published: that is committed before 3. they are taken away, by a transaction that is aborted there. So a
-crash at any point leaves what the next owner of the lane finds and settles; nothing is lost, and nothing comes twice.
+1. A hanging state record is committed, as some of its events may be committed already. 2. The state is rolled back by
+the hanging events, and that is committed before 3. the events are taken away by a transaction that is aborted in their
+partitions. After a crash at any point the next owner finds what is left and goes on: nothing is lost or doubled.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import structlog
 from confluent_kafka import KafkaException
 
-from producer.domain.rollback import is_recorded, without_events
 from producer.domain.state import LaneState
 from producer.errors import FencedError
 from producer.publish.reader import Place
-from producer.publish.recovery.hanging import again, event_of, find_hanging, headers_of, written_at
-from producer.publish.state import lane_state_of, read_to_end, rollback_records
+from producer.publish.recovery.hanging import find_hanging
+from producer.publish.recovery.records import copy_of, event_of, headers_of, rollback_records, written_at
+from producer.publish.recovery.rollback import is_recorded, without_events
+from producer.publish.state import lane_state_of, read_to_end
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 from trekkpaalegg.errors import RetryableError
 
@@ -33,19 +34,19 @@ if TYPE_CHECKING:
 
 TRANSACTION_SECONDS_MAX = 20.0
 ROUNDS_MAX = 20
-"""A round settles what hangs first in each partition; more may hang behind what hangs of other lanes."""
+"""A round ends the first hanging transaction in each partition; more may be found behind those of other lanes."""
 
 _log = structlog.get_logger(__name__)
 
 
-def settle(
+def abort_hanging(
     producer: Producer, properties: Mapping[str, str], topics: Topics, lane: int, observer: Observer
 ) -> tuple[Found, int | None]:
-    """Leave nothing of the lane that hangs. Call it only after the fence, and before its state is read.
+    """End all hanging transactions of the lane. Call it after the fence, and before the state is read.
 
-    Returns up to where all is decided then, and when the first of what hung was written, in milliseconds since 1970,
-    None where nothing did. Raises `RetryableError` when that cannot be done now, `FencedError` when another instance
-    has taken the lane.
+    Returns the last stable offsets reached, and when the first hanging record was written, in milliseconds since 1970,
+    None if there was none. Raises `RetryableError` if that cannot be done now, `FencedError` if another instance has
+    acquired the lane.
     """
     since: int | None = None
     for _ in range(ROUNDS_MAX):
@@ -56,28 +57,28 @@ def settle(
         since = first if since is None else min(first, since)
         records = sum(map(len, found.hanging.values()))
         _log.warning(
-            "records hang since all copies of their partitions were down: settling them",
+            "hanging transactions: all replicas of partitions were down; aborting them",
             lane=lane,
             records=records,
             partitions=len(found.hanging),
         )
-        _Settling(producer, properties, topics, lane).settle(found.hanging)
-        observer.records_settled("hanging", records)
-    raise RetryableError(f"lane {lane} cannot be taken: records that hang are not settled by what settles them")
+        _Round(producer, properties, topics, lane).abort(found.hanging)
+        observer.records_recovered("hanging", records)
+    raise RetryableError(f"lane {lane} cannot be acquired: its hanging transactions do not end with the next ones")
 
 
-class _Settling:
+class _Round:
     def __init__(self, producer: Producer, properties: Mapping[str, str], topics: Topics, lane: int) -> None:
         self._producer = producer
         self._properties = properties
         self._topics = topics
         self._lane = lane
 
-    def settle(self, hanging: dict[Place, list[Message]]) -> None:
-        """One round."""
+    def abort(self, hanging: dict[Place, list[Message]]) -> None:
+        """Abort these records; see the module."""
         of_state = hanging.pop(Place(self._topics.positions, self._lane), None)
         if of_state is not None:
-            self._transact([again(of_state[-1])], commit=True)
+            self._transact([copy_of(of_state[-1])], commit=True)
         if not hanging:
             return
         state, before = self._states(min(written_at(each) for messages in hanging.values() for each in messages))
@@ -92,18 +93,19 @@ class _Settling:
                 lost.append(event)
             elif headers_of(message).get("ce_id") not in in_history and is_recorded(state, event):
                 lone.append(message)
-        records = list(rollback_records(self._topics.positions, self._lane, state, without_events(state, before, lost)))
-        # Of these the event in the history stands: a copy makes its twin stand too.
-        records += [again(each) for each in lone]
+        rollbacks = without_events(state, before, lost)
+        records = list(rollback_records(self._topics.positions, self._lane, state, rollbacks))
+        # Their twins in the history are committed, so a copy commits them too.
+        records += [copy_of(each) for each in lone]
         if records:
             self._transact(records, commit=True)
-        settled = {Place(each.topic() or "", each.partition() or 0) for each in lone}
-        taken_away = [again(messages[0]) for place, messages in hanging.items() if place not in settled]
-        if taken_away:
-            self._transact(taken_away, commit=False)
+        committed = {Place(each.topic() or "", each.partition() or 0) for each in lone}
+        aborted = [copy_of(messages[0]) for place, messages in hanging.items() if place not in committed]
+        if aborted:
+            self._transact(aborted, commit=False)
 
     def _states(self, instant: int) -> tuple[LaneState, LaneState]:
-        """What the lane holds published, and what it held before this instant in milliseconds since 1970."""
+        """The lane's state, and its state before this instant in milliseconds since 1970."""
         state, before = LaneState(), LaneState()
         for message in read_to_end(self._properties, self._topics.positions, self._lane):
             record = [(message.key() or b"", message.value())]
@@ -117,10 +119,10 @@ class _Settling:
 
 
 def transact(producer: Producer, lane: int, records: Sequence[Record], *, commit: bool) -> None:
-    """One transaction of these records alone, committed or aborted.
+    """Write these records in a transaction of their own, and commit or abort it.
 
-    Raises `RetryableError` when it was not, or may not have been: then the lane must be taken anew. `FencedError` when
-    another instance has taken it.
+    Raises `RetryableError` if it did not end so, or may not have: acquire the lane again. `FencedError` if another
+    instance has acquired it.
     """
     try:
         producer.begin_transaction()
@@ -129,12 +131,12 @@ def transact(producer: Producer, lane: int, records: Sequence[Record], *, commit
         if commit:
             producer.commit_transaction(TRANSACTION_SECONDS_MAX)
         else:
-            # What is not written yet would not be: Kafka ends a transaction only where it has begun.
+            # Kafka ends a transaction only in the partitions where records of it were written.
             producer.flush(TRANSACTION_SECONDS_MAX)
             producer.abort_transaction(TRANSACTION_SECONDS_MAX)
     except KafkaException as error:
         failed = error.args[0]
         found = TransactionError(failed.name(), failed.retriable(), failed.txn_requires_abort(), failed.fatal())
         if judge(Step.BEGIN, found) is Verdict.FENCED:
-            raise FencedError(f"lane {lane} was taken by another instance meanwhile") from error
-        raise RetryableError(f"what hangs of lane {lane} cannot be settled: {failed.name()}") from error
+            raise FencedError(f"lane {lane} was acquired by another instance meanwhile") from error
+        raise RetryableError(f"hanging transactions of lane {lane} cannot be ended: {failed.name()}") from error

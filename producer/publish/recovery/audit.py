@@ -1,9 +1,9 @@
-"""A lane's last transaction in, whether all of it stands out; and what the lane holds published, set right.
+"""Audits a lane's last transaction: whether all of its events are committed, and corrects the state if they are not.
 
-Of a transaction whose markers were left out in a part of its partitions (`hanging.py`) the next transaction of the same
-producer may have been under way already, and its abort has then taken away what hung there. So when a lane is taken,
-what its state told last to be published is looked for among the events, and what the events tell beyond it in the
-state. All that is written before the last transaction stands, as the lane's producer looked before it went on.
+The next transaction may already have been open when the last one was hanging, and its abort has then taken away the
+events of the last one in some partitions. So when a lane is acquired, the events that its last state records announce
+are looked for in the topics, and events beyond the state are added to it. Everything before the last transaction is
+complete, as the lane's producer checked that before it went on.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Message
 
-from producer.domain.rollback import Rollback, with_events
-from producer.domain.state import NO_ORDER
+from producer.domain.state import NO_ORDER, LaneState
 from producer.publish.port import Record
 from producer.publish.reader import Place, offsets_since, read_stretches, starts_of
-from producer.publish.recovery.abort import settle, transact
-from producer.publish.recovery.hanging import event_of, headers_of, identity_of, written_at
-from producer.publish.state import held_records, lane_state_of, read_lane, rollback_records
+from producer.publish.recovery.records import (
+    event_of,
+    headers_of,
+    identity_of,
+    order_records,
+    rollback_records,
+    written_at,
+)
+from producer.publish.recovery.rollback import Rollback, events_between, with_events
+from producer.publish.state import key_values, lane_state_of, order_of, read_to_end
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.kafka.clients import create_admin_client
 from trekkpaalegg.kafka.partitioning import lane_of
@@ -28,46 +34,80 @@ from trekkpaalegg.kafka.renewal import client_made_later
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from confluent_kafka import Message, Producer
     from confluent_kafka.admin import AdminClient
 
-    from producer.domain.rollback import PublishedEvent
-    from producer.domain.state import LaneState
-    from producer.observe.port import Observer
+    from producer.domain.state import OrderState
     from producer.publish.recovery.hanging import Found
-    from producer.publish.state import LastTransaction
+    from producer.publish.recovery.rollback import PublishedEvent
     from producer.publish.topics import Topics
 
 MARGIN_MILLISECONDS = 2000
-"""Events are written before the state that tells of them. Those written still earlier are looked for everywhere."""
+"""Events are written before their state. Events written still earlier than this are looked for in the whole topic."""
 
 RECORDS_MAX = 100_000
-"""So many are read of what others wrote since, in each topic: a lane that long wrote nothing is not held up by them."""
+"""Limits how much of other lanes' records is read in each topic, so that a lane that was long idle starts soon."""
 
 _log = structlog.get_logger(__name__)
 
 
-def settled_state(
-    producer: Producer, properties: Mapping[str, str], topics: Topics, lane: int, observer: Observer
-) -> LaneState:
-    """What a lane knows that was just fenced, after nothing of it hangs and its events say the same.
+class Change(NamedTuple):
+    """The state of an order before a transaction, and the events by which the transaction changed it."""
 
-    Raises as `settle` and `read_lane`.
+    before: OrderState
+    events: list[PublishedEvent]
+
+
+class LastTransaction(NamedTuple):
+    """What the last transaction, or transactions, changed in a lane's state.
+
+    `changes` are those that events go with, by trekkpliktig and key of the order. The times are those of its first and
+    last record, in milliseconds since 1970.
     """
-    found, since = settle(producer, properties, topics, lane, observer)
-    state, last = read_lane(properties, topics.positions, lane, since)
-    if last is not None:
-        records = Audit(properties, topics, lane, found, last).mend(state)
-        if records:
-            transact(producer, lane, records, commit=True)
-            observer.records_settled("incomplete", len(records))
-    return state
+
+    changes: dict[tuple[str, bytes], Change]
+    begun_at: int
+    ended_at: int
+
+
+def read_last_transaction(
+    properties: Mapping[str, str], topic: str, partition: int, since: int | None
+) -> tuple[LaneState, LastTransaction | None]:
+    """The lane's state, and its last transaction. Call it after the fence, so that nobody writes meanwhile.
+
+    With `since`, in milliseconds since 1970, all transactions from then on count as the last one. Raises as
+    `read_lane_state`.
+    """
+    state, run = LaneState(), list[Message]()
+    for message in read_to_end(properties, topic, partition):
+        # The marker that ends a transaction takes an offset.
+        is_next = bool(run) and message.offset() != (run[-1].offset() or 0) + 1
+        if is_next and (since is None or written_at(run[-1]) < since):
+            lane_state_of(key_values(run), state)
+            run.clear()
+        run.append(message)
+    if not run:
+        return state, None
+    orders = dict.fromkeys(filter(None, (order_of(key) for key, _ in key_values(run))))
+    before = {order: _order_in(state, *order) for order in orders}
+    lane_state_of(key_values(run), state)
+    changes = {
+        order: Change(known, events)
+        for order, known in before.items()
+        if (events := events_between(*order, known, _order_in(state, *order)))
+    }
+    times = list(map(written_at, run))
+    return state, LastTransaction(changes, min(times), max(times))
+
+
+def _order_in(state: LaneState, trekkpliktig: str, key: bytes) -> OrderState:
+    known = state.get(trekkpliktig)
+    return NO_ORDER if known is None else known.order(key)
 
 
 class Window(NamedTuple):
-    """What was written lately, and stands: events told of by the last transaction or written since, by `ce_id`.
+    """What was committed lately: events of the last transaction or later ones, by `ce_id`.
 
-    And the newest version in `…-gjeldende` of each order that is among what was written there lately.
+    And of each of their orders the newest version among the records of `…-gjeldende` of that time.
     """
 
     events: dict[bytes, tuple[PublishedEvent, Message]]
@@ -75,7 +115,7 @@ class Window(NamedTuple):
 
 
 class Audit:
-    """Looks once at what a lane wrote `last`."""
+    """Compares a lane's last transaction with what is committed in the topics. Used once."""
 
     def __init__(
         self, properties: Mapping[str, str], topics: Topics, lane: int, found: Found, last: LastTransaction
@@ -85,12 +125,14 @@ class Audit:
         self._lane = lane
         self._found = found
         self._last = last
-        self._told = {identity_of(told): order for order, change in last.changes.items() for told in change.events}
+        self._announced = {
+            identity_of(event): order for order, change in last.changes.items() for event in change.events
+        }
 
-    def mend(self, state: LaneState) -> list[Record]:
-        """Records by which state and events agree, none where they do; `state` is changed with them.
+    def repair(self, state: LaneState) -> list[Record]:
+        """Records that make state and events agree, none if they do; `state` is changed accordingly.
 
-        Raises `RetryableError` when Kafka does not answer, `RefusedError` when a topic may not be read.
+        Raises `RetryableError` if Kafka does not answer, `RefusedError` if we may not read a topic.
         """
         with client_made_later():
             client = create_admin_client(self._properties)
@@ -98,17 +140,19 @@ class Audit:
             window = self._window(client)
             lost = self._lost(client, window.events)
         except KafkaException as error:
-            raise RetryableError(f"what lane {self._lane} wrote last is not told: {error.args[0].name()}") from error
-        beyond = with_events(state, [told for told, message in window.events.values() if self._is_beyond(message)])
+            raise RetryableError(
+                f"the last transaction of lane {self._lane} cannot be read: {error.args[0].name()}"
+            ) from error
+        beyond = with_events(state, [event for event, message in window.events.values() if self._is_beyond(message)])
         records = [
-            *rollback_records(self._topics.positions, self._lane, state, self._undone(lost)),
-            *held_records(self._topics.positions, self._lane, beyond),
+            *rollback_records(self._topics.positions, self._lane, state, self._rollbacks(lost)),
+            *order_records(self._topics.positions, self._lane, beyond),
         ]
         lane_state_of(((each.key, each.value) for each in records), state)
         copies = self._copies(window, state)
         if records or copies:
             _log.warning(
-                "a part of the last transaction does not stand: setting it right",
+                "the last transaction is incomplete: repairing it",
                 lane=self._lane,
                 published_again=len(lost),
                 not_published_again=sum(map(len, beyond.values())),
@@ -124,14 +168,14 @@ class Audit:
 
     def _window(self, client: AdminClient) -> Window:
         window = Window({}, {})
-        for told, message in self._lately(client, self._topics.versjoner):
-            is_beyond = self._is_beyond(message) and lane_of(told.trekkpliktig, self._found.lanes) == self._lane
-            if is_beyond or identity_of(told) in self._told:
-                window.events[identity_of(told)] = told, message
-        orders = {told.order for told, _ in window.events.values()}
-        for told, _ in self._lately(client, self._topics.gjeldende):
-            if told.order in orders:
-                window.newest[told.order] = max(told.trekkversjon, window.newest.get(told.order, 0))
+        for event, message in self._lately(client, self._topics.versjoner):
+            is_beyond = self._is_beyond(message) and lane_of(event.trekkpliktig, self._found.lanes) == self._lane
+            if is_beyond or identity_of(event) in self._announced:
+                window.events[identity_of(event)] = event, message
+        orders = {event.order for event, _ in window.events.values()}
+        for event, _ in self._lately(client, self._topics.gjeldende):
+            if event.order in orders:
+                window.newest[event.order] = max(event.trekkversjon, window.newest.get(event.order, 0))
         return window
 
     def _lately(self, client: AdminClient, topic: str) -> Iterator[tuple[PublishedEvent, Message]]:
@@ -140,38 +184,38 @@ class Audit:
         most = RECORDS_MAX // max(1, len(ends))
         ends = {place: min(end, starts[place] + most) for place, end in ends.items()}
         for _, message in read_stretches(self._properties, starts, ends, "read_committed"):
-            told = event_of(message)
-            if told is not None:
-                yield told, message
+            event = event_of(message)
+            if event is not None:
+                yield event, message
 
     def _lost(self, client: AdminClient, seen: Iterable[bytes]) -> set[tuple[str, bytes]]:
-        """The orders whose events stand nowhere. Of a topic whose beginning was deleted nothing is said."""
-        lost = set(self._last.changes) - {self._told[each] for each in seen if each in self._told}
+        """Orders whose events are not committed anywhere; none if the beginning of the topic was deleted."""
+        lost = set(self._last.changes) - {self._announced[each] for each in seen if each in self._announced}
         ends = self._places(self._topics.versjoner)
         starts = starts_of(client, ends) if lost else {}
         if not lost or any(starts.values()):
             return set()
         for _, message in read_stretches(self._properties, starts, ends, "read_committed"):
-            told = event_of(message)
-            if told is not None and identity_of(told) in self._told:
-                lost.discard(self._told[identity_of(told)])
+            event = event_of(message)
+            if event is not None and identity_of(event) in self._announced:
+                lost.discard(self._announced[identity_of(event)])
         return lost
 
-    def _undone(self, lost: set[tuple[str, bytes]]) -> dict[str, Rollback]:
-        """As before the transaction; the source is read again from the first number on."""
-        undone: dict[str, Rollback] = {}
+    def _rollbacks(self, lost: set[tuple[str, bytes]]) -> dict[str, Rollback]:
+        """To before the transaction; the source is read again from the beginning."""
+        rollbacks: dict[str, Rollback] = {}
         for trekkpliktig, key in lost:
             before = self._last.changes[trekkpliktig, key].before
-            change = undone.setdefault(trekkpliktig, Rollback(0, {}))
-            change.orders[key] = None if before == NO_ORDER else before
-        return undone
+            rollback = rollbacks.setdefault(trekkpliktig, Rollback(0, {}))
+            rollback.orders[key] = None if before == NO_ORDER else before
+        return rollbacks
 
     def _copies(self, window: Window, state: LaneState) -> list[Record]:
-        """Events of the newest versions of their orders that `…-gjeldende` lacks."""
+        """Copies of the newest events of their orders that are missing in `…-gjeldende`."""
         return [
-            Record(self._topics.gjeldende, told.order, message.value(), headers_of(message))
-            for told, message in window.events.values()
-            if not told.late
-            and told.trekkversjon > window.newest.get(told.order, 0)
-            and told.trekkversjon == state.of(told.trekkpliktig).newest(told.order)
+            Record(self._topics.gjeldende, event.order, message.value(), headers_of(message))
+            for event, message in window.events.values()
+            if not event.late
+            and event.trekkversjon > window.newest.get(event.order, 0)
+            and event.trekkversjon == state.of(event.trekkpliktig).newest(event.order)
         ]

@@ -148,7 +148,7 @@ class FakeKafka:
             if fault is Fault.FENCED:
                 self.fence(lane)
             if epoch != self._epochs[lane]:
-                raise FencedError(f"lane {lane} was taken by another instance")
+                raise FencedError(f"lane {lane} was acquired by another instance")
             transaction = self._write(lane, records, signal_offset)
             transaction.outcome = Outcome.ABORTED if fault in {Fault.ABORTED, Fault.COMMIT_LOST} else Outcome.COMMITTED
             if fault is Fault.ABORTED:
@@ -197,25 +197,25 @@ class FakeLanePublisher:
         self._lane = lane
         self._epoch: int | None = None
 
-    def take(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
+    def acquire(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
         """As the port says."""
         if is_stopping():
-            raise RetryableError(f"lane {self._lane} is not taken any more")
+            raise RetryableError(f"lane {self._lane} is not acquired any more")
         self._epoch = self._kafka.fence(self._lane)
         return self._kafka.state(self._lane)
 
     def publish(self, records: Sequence[Record], signal_offset: int) -> None:
         """As the port says."""
         if self._epoch is None:
-            raise OutcomeUnknownError(f"lane {self._lane} has no producer: it must be taken first")
+            raise OutcomeUnknownError(f"lane {self._lane} has no producer: it must be acquired first")
         try:
             self._kafka.commit(self._lane, self._epoch, records, signal_offset)
         except OutcomeUnknownError:
             self._epoch = None
             raise
 
-    def look(self) -> None:
-        """See `LanePublisher.look`: here all that was committed stands."""
+    def check(self) -> None:
+        """See `LanePublisher.check`: here a commit never hangs."""
 
     def close(self) -> None:
         """As the port says."""

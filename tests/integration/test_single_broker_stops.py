@@ -15,8 +15,8 @@ from producer.group.membership import KafkaMembership
 from producer.observe.port import NullObserver
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import Record
-from producer.publish.recovery.brokers import WARNING, lone_broker_warnings
 from producer.publish.recovery.hanging import find_hanging
+from producer.publish.recovery.recover import WARNING, single_broker_warnings
 from producer.publish.state import state_records
 from producer.publish.topics import Topics, wanted_topics
 from sandbox.demo.proof import read_committed
@@ -62,7 +62,7 @@ class Publishing:
     def _run(self) -> None:
         while not self._ending.is_set():
             with suppress(TrekkpaaleggError):
-                self.stood = self._publisher.take(self._ending.is_set).of(self.name).newest(self.order.encode())
+                self.stood = self._publisher.acquire(self._ending.is_set).of(self.name).newest(self.order.encode())
                 while not self._ending.is_set():
                     self._publish(self.stood + 1)
                     self.stood += 1
@@ -134,10 +134,10 @@ def test_what_is_published_while_a_lone_broker_stops_is_neither_lost_nor_doubled
 @hand_over
 def test_one_that_hands_over_is_told(kafka: EmbeddedKafka, hands_over: str) -> None:
     told = [WARNING] if hands_over == "true" else []
-    assert lone_broker_warnings({"bootstrap.servers": kafka.bootstrap_servers}) == told
+    assert single_broker_warnings({"bootstrap.servers": kafka.bootstrap_servers}) == told
 
 
 def test_what_may_not_be_seen_is_not_told() -> None:
     with SecuredKafka() as kafka:
         kafka.set_password("trekk", "secret")
-        assert lone_broker_warnings(kafka.scram_properties("trekk", "secret")) == []
+        assert single_broker_warnings(kafka.scram_properties("trekk", "secret")) == []

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from producer.domain.rollback import PublishedEvent
-from producer.publish.recovery.hanging import event_of, identity_of
+from producer.publish.recovery.records import event_of, identity_of
+from producer.publish.recovery.rollback import PublishedEvent
 
 ONE, STRANGER = b"311111111", b"399999999"
 

@@ -1,4 +1,4 @@
-"""The lost connection that librdkafka tells of in its log alone."""
+"""A lost connection, which librdkafka reports only in its log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from producer.publish.recovery.brokers import CoordinatorLog
+from producer.publish.kafka import ConnectionLog
 
 NAME = "rdkafka#producer-3"
 LINE = "%s [%s] %s"
@@ -27,18 +27,18 @@ LINE = "%s [%s] %s"
     ],
 )
 def test_a_lost_connection_to_coordinator_or_any_is_seen_and_every_line_goes_on(caplog, kind, text, is_lost, is_any):
-    log = CoordinatorLog(logging.getLogger("librdkafka"))
+    log = ConnectionLog(logging.getLogger("librdkafka"))
     with caplog.at_level(logging.INFO, logger="librdkafka"):
         log.log(logging.INFO, LINE, kind, NAME, text)
-    assert (log.has_lost_connection, log.has_lost_broker) == (is_lost, is_any)
+    assert (log.has_lost_coordinator, log.has_lost_broker) == (is_lost, is_any)
     assert caplog.messages == [f"{kind} [{NAME}] {text}"]
     log.forget()
-    assert (log.has_lost_connection, log.has_lost_broker) == (False, False)
+    assert (log.has_lost_coordinator, log.has_lost_broker) == (False, False)
 
 
 def test_a_line_of_another_shape_goes_on_too(caplog):
-    log = CoordinatorLog(logging.getLogger("librdkafka"))
+    log = ConnectionLog(logging.getLogger("librdkafka"))
     with caplog.at_level(logging.INFO, logger="librdkafka"):
         log.log(logging.INFO, "no arguments")
-    assert not log.has_lost_connection
+    assert not log.has_lost_coordinator
     assert caplog.messages == ["no arguments"]
