@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from consumers.observe.port import Observer
     from consumers.observe.prometheus import HealthObserver
     from consumers.settings.model import Settings
-    from consumers.stream.port import Owner
-    from consumers.stream.subscription import Subscription
     from trekkpaalegg.decode import Decoder
     from trekkpaalegg.http import HealthServer
+    from trekkpaalegg.kafka.subscription import Owner, Subscription
     from trekkpaalegg.registry import RegistrySchemaSource
 
 
@@ -44,7 +43,7 @@ def subscribe(settings: Settings, topic: str, ledger: Ledger, owner: Owner) -> S
 
     Raises as `Subscription`.
     """
-    from consumers.stream.subscription import Subscription
+    from trekkpaalegg.kafka.subscription import Subscription
 
     group_id = settings.consumer_group or f"trekkpaalegg-consumer-{ledger.id}"
     return Subscription(kafka_properties(settings), topic, group_id, owner, settings.instance_id)

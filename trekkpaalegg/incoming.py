@@ -21,6 +21,17 @@ _PROSENT_END = 10**3
 """5 digits, two of them after the point."""
 
 
+Partition = tuple[str, int]
+"""Topic and number of the partition."""
+
+
+class Advance(msgspec.Struct, frozen=True):
+    """The offset of one partition moves: the batch holds all messages from `before` up to, not including, `after`."""
+
+    before: int
+    after: int
+
+
 class Coordinates(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where a message stands in Kafka."""
 

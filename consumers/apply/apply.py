@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.ledger.port import Changes, Partition, StoredVersion
-from trekkpaalegg.incoming import Coordinates, Incoming
+from consumers.ledger.port import Changes, StoredVersion
+from trekkpaalegg.incoming import Coordinates, Incoming, Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

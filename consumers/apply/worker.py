@@ -18,7 +18,6 @@ import msgspec
 
 from consumers.apply.apply import Rewriting, apply
 from consumers.apply.retry import Admission, Asking
-from consumers.ledger.port import Advance, Partition
 from consumers.observe.port import NullObserver, Observer, Other, applied_of
 from trekkpaalegg.errors import (
     FatalError,
@@ -28,14 +27,14 @@ from trekkpaalegg.errors import (
     RetryableError,
     StoppedError,
 )
-from trekkpaalegg.incoming import Incoming, UndecodableMessage, incoming_of
+from trekkpaalegg.incoming import Advance, Incoming, Partition, UndecodableMessage, incoming_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from consumers.ledger.port import Changes, Ledger
-    from consumers.stream.port import Owner, Subscription
     from trekkpaalegg.decode import Decoder
+    from trekkpaalegg.kafka.subscription import BatchSource, Owner
 
 
 UNDECODABLE_MAX_DEFAULT = 100
@@ -155,7 +154,7 @@ class Worker:
         self.tell = tell
         self.tally = Tally()
 
-    def run(self, subscribe: Callable[[Owner], Subscription]) -> None:
+    def run(self, subscribe: Callable[[Owner], BatchSource]) -> None:
         """Work on what `subscribe` gives, asked anew as long as Kafka refuses us, unless there is an end to reach.
 
         Raises `FatalError` for what needs a person, `RetryableError` when Kafka does not answer at the start, and
@@ -172,7 +171,7 @@ class Worker:
             if not self._stopping.is_set():
                 raise
 
-    def _is_worked_out(self, subscribe: Callable[[Owner], Subscription]) -> bool:
+    def _is_worked_out(self, subscribe: Callable[[Owner], BatchSource]) -> bool:
         """Work until there is no more to do; False when it is to be tried again, as Kafka refuses us."""
         waits = self._options.waits_at_start
         try:
@@ -207,7 +206,7 @@ class Worker:
         """See `Owner`."""
         return self._stopping.is_set()
 
-    def _work(self, subscription: Subscription) -> None:
+    def _work(self, subscription: BatchSource) -> None:
         ends = subscription.ends() if self._options.until_end else None
         while not self._stopping.is_set():
             decoded = self._decoded(subscription)
@@ -222,7 +221,7 @@ class Worker:
             self._tell_status(subscription)
         self._settle(subscription)
 
-    def _decoded(self, subscription: Subscription) -> Decoded:
+    def _decoded(self, subscription: BatchSource) -> Decoded:
         batch = subscription.read(self._options.batch_records_max, self._options.batch_seconds_max)
         decoded = Decoded([], [], batch.advances, batch.written_at)
         topic, decode = subscription.topic, self._decode
@@ -237,7 +236,7 @@ class Worker:
                 decoded.undecodable.append(found)
         return decoded
 
-    def _settle(self, subscription: Subscription) -> bool:
+    def _settle(self, subscription: BatchSource) -> bool:
         """Wait for the batch under way. Whether the ledger is now where the reading believes it to be."""
         if self._under_way is None:
             return True
@@ -342,7 +341,7 @@ class Worker:
                 "program older than the schema), then run `trekkpaalegg-consumer retry` and start anew"
             )
 
-    def _tell_status(self, subscription: Subscription) -> None:
+    def _tell_status(self, subscription: BatchSource) -> None:
         then, events = self._told
         seconds = time.monotonic() - then
         if seconds < self._options.status_seconds:

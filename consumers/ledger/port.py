@@ -7,24 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from trekkpaalegg.event import TrekkpaaleggVersjon
-from trekkpaalegg.incoming import Incoming, UndecodableMessage
+from trekkpaalegg.incoming import Advance, Incoming, Partition, UndecodableMessage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-Partition = tuple[str, int]
-"""Topic and number of the partition."""
-
 Version = tuple[str, int]
 """trekkid and trekkversjon."""
-
-
-class Advance(msgspec.Struct, frozen=True):
-    """The offset of one partition moves: the batch holds all messages from `before` up to, not including, `after`."""
-
-    before: int
-    after: int
 
 
 class StoredVersion(msgspec.Struct, frozen=True):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from consumers.ledger.address import PostgresqlAddress
-    from consumers.ledger.port import Advance, Changes, Partition, StoredVersion, Version
-    from trekkpaalegg.incoming import Incoming, UndecodableMessage
+    from consumers.ledger.port import Changes, StoredVersion, Version
+    from trekkpaalegg.incoming import Advance, Incoming, Partition, UndecodableMessage
 
 
 class PostgresqlLedger:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from consumers.ledger.address import SqliteAddress
-    from consumers.ledger.port import Advance, Changes, Partition, StoredVersion, Version
-    from trekkpaalegg.incoming import Incoming, UndecodableMessage
+    from consumers.ledger.port import Changes, StoredVersion, Version
+    from trekkpaalegg.incoming import Advance, Incoming, Partition, UndecodableMessage
 
 
 class SqliteLedger:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.observe.port import OF_THE_LEDGER_CONSUMER, Look, Other
+from consumers.observe.port import OF_THE_LEDGER_CONSUMER, Other
 from trekkpaalegg.kafka.health import NO_BROKER
+from trekkpaalegg.kafka.subscription import Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumers.ledger.port import Changes
+    from trekkpaalegg.kafka.subscription import Look
 
 
 _LATE, _CORRECTION = attrgetter("late"), attrgetter("correction")
@@ -45,20 +46,6 @@ class Other(Enum):
 
 OF_THE_LEDGER_CONSUMER = (Other.KAFKA, Other.REGISTRY, Other.LEDGER)
 OF_A_FORWARDER = (Other.KAFKA, Other.REGISTRY, Other.STATE, Other.RECEIVER)
-
-
-class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """Kafka as a member of the group sees it.
-
-    `partitions` are this member's, `ends` the ends of at least those of them whose end is known yet, `partition_count`
-    says how many the topic has, 0 while that is unknown.
-    """
-
-    partitions: frozenset[int] = frozenset()
-    ends: dict[int, int] = {}
-    partition_count: int = 0
-    is_reachable: bool = False
-    is_member: bool = False
 
 
 class Applied(msgspec.Struct, frozen=True):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from consumers.observe.health import ConsumerHealth
-    from consumers.observe.port import Applied, Look, Other
+    from consumers.observe.port import Applied, Other
+    from trekkpaalegg.kafka.subscription import Look
 
 DISTRIBUTION = "trekkpaalegg-stream"
 OUTCOMES = ("new", "late", "correction", "conflict", "known")

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import psycopg
 
     from consumers.ledger.address import PostgresqlAddress
-    from consumers.ledger.port import Ledger, Partition
+    from consumers.ledger.port import Ledger
     from consumers.replay.target import Differences
+    from trekkpaalegg.incoming import Partition
 
 
 _FORMER_MARK = "tables of a trekkpaalegg ledger from before its last replay; may be dropped"

@@ -21,13 +21,12 @@ from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, L
 from consumers.ledger import tables
 from consumers.ledger.address import PostgresqlAddress, address_of
 from consumers.ledger.opening import Inspection
-from consumers.ledger.port import Advance, Partition
 from consumers.replay.postgresql import open_postgresql_target
 from consumers.replay.sqlite import open_sqlite_target
 from consumers.replay.target import Differences
 from consumers.replay.topic import Extent, TopicDesk, WholeTopic
 from trekkpaalegg.errors import FatalError, RetryableError, StoppedError
-from trekkpaalegg.incoming import Coordinates
+from trekkpaalegg.incoming import Advance, Coordinates, Partition
 
 if TYPE_CHECKING:
     import threading

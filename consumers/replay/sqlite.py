@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from consumers.ledger.address import SqliteAddress
-    from consumers.ledger.port import Ledger, Partition
+    from consumers.ledger.port import Ledger
     from consumers.replay.target import Differences
+    from trekkpaalegg.incoming import Partition
 
 FRESH = ".replay"
 _LOCK = ".replay-lock"

@@ -9,18 +9,18 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.stream.partitions import CALL_SECONDS_MAX, answered
-from consumers.stream.subscription import Subscription
 from trekkpaalegg.errors import FatalError, StoppedError
 from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import ends_reading, translate_reading
+from trekkpaalegg.kafka.subscription import Subscription
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping
 
-    from consumers.ledger.port import Advance, Partition
-    from consumers.stream.port import Owner
+    from trekkpaalegg.incoming import Advance, Partition
+    from trekkpaalegg.kafka.subscription import Owner
 
 T = TypeVar("T")
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from consumers.observe.port import Look
 from consumers.stream.partitions import partitions_of, watermarks_of
 from trekkpaalegg.errors import FatalError
 from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import ALL_DOWN, ends_reading, translate_reading
 from trekkpaalegg.kafka.health import STATISTICS_SECONDS, ClientHealth
+from trekkpaalegg.kafka.subscription import Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -20,7 +20,8 @@ from consumers.webhook.store import Kept
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from consumers.observe.port import Look, Other
+    from consumers.observe.port import Other
+    from trekkpaalegg.kafka.subscription import Look
 
 
 class Observer(Asked, Protocol):

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from consumer_stage import Stage
 
-    from consumers.ledger.port import Advance, Ledger, LedgerTransaction, Partition
+    from consumers.ledger.port import Ledger, LedgerTransaction
+    from trekkpaalegg.incoming import Advance, Partition
 
 _CLOSE_SECONDS_MAX = 10.0
 _MEMORY = ("before_bytes", "after_bytes", "peak_bytes")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from consumers.ledger.port import Advance, Changes, StoredVersion
+from consumers.ledger.port import Changes, StoredVersion
 from tests.contract.ledger_versions import AWKWARD, EVENT, PERIODS, event
 from tests.contract.ledger_worlds import FakeWorld, SqlWorld, World
 from trekkpaalegg.errors import OvertakenError
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Coordinates, Incoming, UndecodableMessage
+from trekkpaalegg.incoming import Advance, Coordinates, Incoming, UndecodableMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

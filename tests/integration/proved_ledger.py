@@ -13,13 +13,12 @@ from confluent_kafka import Consumer, TopicPartition
 from consumers.apply.apply import apply
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine, open_ledger
-from consumers.ledger.port import Advance
 from consumers.settings.model import Settings
 from consumers.verify.proof import ProofOptions, prove
 from tests.kit.event_stream import ROUGH, EventTopics, make_stream
 from tests.kit.waiting import Unseen
 from trekkpaalegg.decode import Decoder
-from trekkpaalegg.incoming import Incoming, incoming_of
+from trekkpaalegg.incoming import Advance, Incoming, incoming_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,6 @@ from confluent_kafka.admin import AdminClient, NewTopic
 import consumers.stream.follower
 import producer.publish.reader
 from consumers.stream.follower import Follower
-from consumers.stream.subscription import Subscription
 from producer.group.membership import KafkaMembership
 from producer.publish.reader import Tail
 from sandbox.servers.kafka import EmbeddedKafka
@@ -23,6 +22,7 @@ from tests.kit.servers.proxy import KafkaProxy
 from tests.kit.waiting import PATIENCE, until
 from trekkpaalegg.errors import ForgottenError
 from trekkpaalegg.kafka.clients import create_consumer
+from trekkpaalegg.kafka.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

@@ -10,9 +10,9 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from consumers.stream.subscription import LEAVE_SECONDS_MAX, Subscription
 from sandbox.servers.kafka import EmbeddedKafka
 from tests.kit.waiting import until
+from trekkpaalegg.kafka.subscription import LEAVE_SECONDS_MAX, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

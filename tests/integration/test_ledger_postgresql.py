@@ -13,13 +13,13 @@ import pytest
 from psycopg import sql
 
 from consumers.ledger.opening import open_engine, open_ledger
-from consumers.ledger.port import Advance, Changes
+from consumers.ledger.port import Changes
 from sandbox.servers.postgresql import EmbeddedPostgresql
 from tests.kit.waiting import until
 from trekkpaalegg.errors import FatalError, OvertakenError, RetryableError
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Coordinates, Incoming
+from trekkpaalegg.incoming import Advance, Coordinates, Incoming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,13 +19,13 @@ from consumers.ledger import tables
 from consumers.ledger.address import SqliteAddress, make_engine
 from consumers.ledger.migrating import look, prepare
 from consumers.ledger.opening import open_ledger
-from consumers.ledger.port import Advance, Changes
+from consumers.ledger.port import Changes
 from consumers.ledger.sqlite import SqliteLedger
 from consumers.ledger.translation import translating
 from trekkpaalegg.errors import FatalError, RetryableError
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Coordinates, Incoming
+from trekkpaalegg.incoming import Advance, Coordinates, Incoming
 
 if TYPE_CHECKING:
     import sqlite3

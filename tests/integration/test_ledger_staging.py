@@ -15,10 +15,11 @@ import sqlalchemy as sa
 
 from consumers.ledger import tables
 from consumers.ledger.opening import ledger_id
-from consumers.ledger.port import Advance, Changes, StoredVersion
+from consumers.ledger.port import Changes, StoredVersion
 from consumers.replay.target import TableDifference
 from tests.kit.stages.swap_stage import EVENT, TOPIC, SwapStage, undecodable, write
 from trekkpaalegg.errors import FatalError, OvertakenError
+from trekkpaalegg.incoming import Advance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from schemathesis.generation import GenerationMode
 
 from consumers.bootstrap import health_server
 from consumers.observe.health import LOOP_SECONDS_MAX, ConsumerHealth
-from consumers.observe.port import Look, Other
+from consumers.observe.port import Other
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
 from producer.observe.health import Health
 from producer.observe.prometheus import PrometheusObserver
@@ -21,6 +21,7 @@ from sandbox.altinn.state import SCOPE as ALTINN_SCOPE
 from sandbox.control.world import OutsideWorld
 from sandbox.maskinporten.tokens import Token
 from trekkpaalegg.http import HealthServer
+from trekkpaalegg.kafka.subscription import Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

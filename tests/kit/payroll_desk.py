@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 from consumers.apply.apply import apply
 from consumers.ledger.opening import open_ledger
 from consumers.ledger.payroll import Order, OrderPeriod, Payee
-from consumers.ledger.port import Advance
 from sandbox.skatteetaten.examples import official_examples
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Coordinates, Incoming
+from trekkpaalegg.incoming import Advance, Coordinates, Incoming
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

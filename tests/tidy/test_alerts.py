@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from consumers.observe.health import ConsumerHealth
-from consumers.observe.port import Look, Other
+from consumers.observe.port import Other
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
 from consumers.webhook.observe import ForwarderHealth
 from consumers.webhook.observe import PrometheusObserver as ForwarderObserver
@@ -19,6 +19,7 @@ from producer.observe.health import Health
 from producer.observe.port import LaneFigures
 from producer.observe.prometheus import CLASSES, ProcessFigures
 from producer.observe.prometheus import PrometheusObserver as ProducerObserver
+from trekkpaalegg.kafka.subscription import Look
 
 SIDES = ("producer", "consumers")
 CASES = {"producer": "tests/alerts/producer.yml", "consumers": "tests/alerts/consumer.yml"}

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from consumers.observe.health import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER, ConsumerHealth
-from consumers.observe.port import Look, Other
+from consumers.observe.port import Other
 from tests.kit.waiting import TurnedClock
+from trekkpaalegg.kafka.subscription import Look
 
 
 @pytest.fixture

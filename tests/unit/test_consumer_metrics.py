@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from consumers.ledger.port import Changes
 from consumers.observe.health import ConsumerHealth
-from consumers.observe.port import Applied, Look, NullObserver, Observer, Other, applied_of
+from consumers.observe.port import Applied, NullObserver, Observer, Other, applied_of
 from consumers.observe.prometheus import PrometheusObserver
 from tests.kit.event_stream import incoming_of, make_stream
+from trekkpaalegg.kafka.subscription import Look
 
 FIRST, SECOND, THIRD = incoming_of(make_stream(1, 4))[:3]
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumers.apply.worker import WorkerOptions
-from consumers.ledger.port import Advance
 from tests.kit.fakes.ledger import FakeLedger, Fault
 from tests.kit.waiting import until
 from tests.unit.consumer_hall import STREAM, Hall, tables_of
 from trekkpaalegg.errors import FatalError, StoppedError
+from trekkpaalegg.incoming import Advance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from consumers.observe.health import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER
-from consumers.observe.port import Look, Other
+from consumers.observe.port import Other
 from consumers.webhook.delivery import Meaning
 from consumers.webhook.observe import ForwarderHealth, NullObserver, Observer, PrometheusObserver
 from consumers.webhook.store import Kept
 from tests.kit.waiting import TurnedClock
+from trekkpaalegg.kafka.subscription import Look
 
 NOW = 1_795_000_000.0
 AT_END = Look(partitions=frozenset({0}), ends={0: 10}, partition_count=1, is_reachable=True, is_member=True)

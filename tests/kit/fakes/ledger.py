@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.ledger.port import Partition, StoredVersion, Version
+from consumers.ledger.port import StoredVersion, Version
 from trekkpaalegg.errors import FatalError, OvertakenError, RetryableError
-from trekkpaalegg.incoming import Coordinates, Incoming, UndecodableMessage
+from trekkpaalegg.incoming import Coordinates, Incoming, Partition, UndecodableMessage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from consumers.ledger.port import Advance, Changes
+    from consumers.ledger.port import Changes
+    from trekkpaalegg.incoming import Advance
 
 
 class Fault(enum.Enum):

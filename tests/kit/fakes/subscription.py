@@ -1,4 +1,4 @@
-"""Events in, a topic in memory and members that read it as `consumers.stream.subscription.Subscription` does out."""
+"""Events in, a topic in memory and members that read it as `trekkpaalegg.kafka.subscription.Subscription` does out."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
 
-from consumers.ledger.port import Advance
-from consumers.observe.port import Look
-from consumers.stream.port import Batch
 from tests.kit.event_stream import event_encoder
+from trekkpaalegg.incoming import Advance
+from trekkpaalegg.kafka.subscription import Batch, Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from consumers.ledger.port import Partition
-    from consumers.stream.port import Owner
     from producer.domain.trekkpaalegg import Publication
+    from trekkpaalegg.incoming import Partition
+    from trekkpaalegg.kafka.subscription import Owner
 
 _PAUSE_SECONDS = 0.002
 

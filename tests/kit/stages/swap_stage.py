@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from consumers.ledger.opening import open_ledger
-from consumers.ledger.port import Advance, Changes
+from consumers.ledger.port import Changes
 from consumers.replay.replay import open_replay_target
 from tests.kit.stages.ledger_rows import by_hand, every_row
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Coordinates, Incoming, UndecodableMessage
+from trekkpaalegg.incoming import Advance, Coordinates, Incoming, UndecodableMessage
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
