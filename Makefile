@@ -75,6 +75,6 @@ $(ASYNCAPI_PARSER): $(ASYNCAPI)/package-lock.json | $(INSTALLED)
 	        "A registry in ~/.npmrc and the HTTPS_PROXY variable are heeded." >&2; exit 1; }
 	@touch $@
 
-$(PREPARED): $(INSTALLED) sandbox/servers/java.sha256
+$(PREPARED): $(INSTALLED) sandbox/servers/java.sha256 sandbox/servers/kafka.py
 	@$(BIN)/python -m sandbox prepare
 	@touch $@

@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
-from xdist.scheduler import LoadFileScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 from sandbox.servers.kafka import EmbeddedKafka
 from sandbox.servers.postgresql import EmbeddedPostgresql
 from sandbox.servers.registry import EmbeddedRegistry
 from tests.kit.containers.engine import trouble_of_engine, trouble_of_image
+from tests.kit.servers.shared import SharedServers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from xdist.remote import Producer
+    from xdist.workermanage import WorkerController
 
     from tests.kit.containers.images import Image
 
@@ -31,22 +33,30 @@ DEBIAN_PACKAGES = {"kcat": "kcat", "promtool": "prometheus"}
 
 NO_DOCKER = "no Docker: "
 
-HEAVY_FILES = ("test_three_brokers.py", "test_demo.py")
+FOLDERS = ("e2e", "docker", "integration", "interoperability", "contract")
+"""Those whose tests take longest, in this order; then the others."""
+
+HEAVY_FILES = ("test_three_brokers", "test_demo")
 """Each takes a machine of two cores for minutes. Side by side they wait for one another past their deadlines."""
 
 LONGEST_FILES = (
-    "test_compose.py",
+    "test_compose",
     *HEAVY_FILES,
-    "test_compose_trouble.py",
-    "test_kafka_refuses.py",
-    "test_random_kills.py",
-    "test_kafka_doors.py",
-    "test_kafka_rights.py",
-    "test_scale_out.py",
-    "test_transaction_steps.py",
-    "test_ledger_servers.py",
+    "test_compose_trouble",
+    "test_kafka_refuses",
+    "test_random_kills",
+    "test_kafka_doors",
+    "test_kafka_rights",
+    "test_scale_out",
+    "test_transaction_steps",
+    "test_ledger_servers",
 )
-"""They take a minute or more each. What begins them last waits for one of them alone."""
+"""They take a minute or more each."""
+
+FILES_OF_LONG_TESTS = ("test_random_kills", "test_scale_out", "test_transaction_steps")
+"""Whose tests share nothing but what all tests share, so that several processes can run them."""
+
+SHARED_SERVERS = pytest.StashKey[SharedServers]()
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -54,37 +64,55 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Servers are started by the process that pytest-xdist is controlled from, for all."""
+    config.stash[SHARED_SERVERS] = SharedServers(getattr(config, "workerinput", {}).get("servers"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell a process of pytest-xdist where to request them."""
+    node.workerinput["servers"] = node.config.stash[SHARED_SERVERS].serve()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop them."""
+    config.stash[SHARED_SERVERS].close()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first; then the folders whose tests take longest."""
-    folders = ("e2e", "docker", "integration", "interoperability", "contract")
+    """The longest files first, then the folders whose tests take longest: what begins last should be short."""
 
     def place(item: pytest.Item) -> tuple[int, int]:
-        name, folder = item.path.name, item.path.parent.name
+        name, folder = item.path.stem, item.path.parent.name
         return (
             LONGEST_FILES.index(name) if name in LONGEST_FILES else len(LONGEST_FILES),
-            folders.index(folder) if folder in folders else len(folders),
+            FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS),
         )
 
     items.sort(key=place)
 
 
-class OneHeavyFileAtATime(LoadFileScheduling):
-    """Each file to one process, as `--dist loadfile` does it; all heavy ones to the same, one after the other.
+class FilesAndLongTests(LoadScopeScheduling):
+    """Each file to one process, as `--dist loadfile` does it, and each test of `FILES_OF_LONG_TESTS` to any.
 
-    So too all that need Docker: each process has containers of its own, which stay to its end.
+    All that need Docker go to the same process, as its containers stay to its end; so do the heavy files.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        if "/docker/" in file:
+        file = nodeid.partition("::")[0]
+        folder, _, name = file.removesuffix(".py").rpartition("/")
+        if folder.endswith("/docker"):
             return "docker"
-        return "heavy" if file.rpartition("/")[2] in HEAVY_FILES else file
+        if name in HEAVY_FILES:
+            return "heavy"
+        return nodeid if name in FILES_OF_LONG_TESTS else file
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneHeavyFileAtATime:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesAndLongTests:
     """How pytest-xdist spreads tests over its processes."""
-    return OneHeavyFileAtATime(config, log)
+    return FilesAndLongTests(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -125,24 +153,21 @@ settings.load_profile("trekkpaalegg")
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[EmbeddedKafka]:
-    """One real broker for the session. Share it by `topic_prefix`; a test that stops it starts one of its own."""
-    with EmbeddedKafka() as server:
-        yield server
+def kafka(request: pytest.FixtureRequest) -> EmbeddedKafka:
+    """One real broker for the run. Share it by `topic_prefix`; a test that stops it starts one of its own."""
+    return request.config.stash[SHARED_SERVERS].get(EmbeddedKafka)
 
 
 @pytest.fixture(scope="session")
-def registry() -> Iterator[EmbeddedRegistry]:
-    """One real schema registry for the session. Share it by `topic_prefix`, which subjects begin with."""
-    with EmbeddedRegistry() as server:
-        yield server
+def registry(request: pytest.FixtureRequest) -> EmbeddedRegistry:
+    """One real schema registry for the run. Share it by `topic_prefix`, which subjects begin with."""
+    return request.config.stash[SHARED_SERVERS].get(EmbeddedRegistry)
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[EmbeddedPostgresql]:
-    """One real PostgreSQL for the session; a test makes a database or schema of its own in it."""
-    with EmbeddedPostgresql() as server:
-        yield server
+def postgresql(request: pytest.FixtureRequest) -> EmbeddedPostgresql:
+    """One real PostgreSQL for the run; a test makes a database or schema of its own in it."""
+    return request.config.stash[SHARED_SERVERS].get(EmbeddedPostgresql)
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,8 @@ from debian import BASE, make_base
 from docker.client import DockerClient
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
-from sandbox.servers.java import FetchError, fetch_jars
-from sandbox.servers.kafka import CACHE_NAME, COORDINATES
+from sandbox.servers.java import FetchError
+from sandbox.servers.kafka import fetch_kafka
 from sandbox.servers.registry import fetch_registry
 from tests.kit.containers import images
 
@@ -55,7 +55,7 @@ def _java(folder: Path) -> None:
 def _kafka(folder: Path) -> None:
     _java(folder)
     (folder / "libs").mkdir()
-    for jar in fetch_jars(CACHE_NAME, COORDINATES):
+    for jar in fetch_kafka():
         _copy_file(str(jar), str(folder / "libs" / jar.name))
 
 

@@ -19,8 +19,8 @@ import msgspec
 import typer
 
 from sandbox.control.world import OutsideWorld
-from sandbox.servers.java import JAVA, FetchError, fetch_jars
-from sandbox.servers.kafka import CACHE_NAME, COORDINATES, KAFKA_VERSION, EmbeddedKafka
+from sandbox.servers.java import JAVA, FetchError
+from sandbox.servers.kafka import KAFKA_VERSION, EmbeddedKafka, fetch_kafka, prepare_kafka
 from sandbox.servers.postgresql import EmbeddedPostgresql
 from sandbox.servers.process import ServerStartError
 from sandbox.servers.registry import REGISTRY_VERSION, EmbeddedRegistry, fetch_registry
@@ -149,7 +149,8 @@ def up(  # noqa: PLR0913 - one parameter for each option
         signal.signal(each, _end)
     is_ready = False
     try:
-        _fetch()
+        fetch_kafka()
+        fetch_registry()
         with EmbeddedEverything(data_folder=data_folder, ports=ports, seed=seed) as everything:
             everything.load(trekkpliktige, orders, examples=examples)
             environment = everything.environment()
@@ -165,20 +166,16 @@ def up(  # noqa: PLR0913 - one parameter for each option
 
 
 def prepare() -> None:
-    """Fetch what `up`, `demo` and the tests need beside Python packages, once; then try Java and PostgreSQL."""
+    """Fetch what `up`, `demo` and the tests need beside Python packages, once; then try Kafka, Java and PostgreSQL."""
     try:
-        _fetch()
+        prepare_kafka()
+        fetch_registry()
         java = subprocess.run([JAVA, "-version"], capture_output=True, text=True, check=True).stderr.splitlines()[0]
         with EmbeddedPostgresql():
             pass
     except (FetchError, ServerStartError, OSError, subprocess.CalledProcessError) as error:
         raise _failed(error) from error
     print(f"Ready: Kafka {KAFKA_VERSION}, Apicurio Registry {REGISTRY_VERSION}, PostgreSQL, {java}")
-
-
-def _fetch() -> None:
-    fetch_jars(CACHE_NAME, COORDINATES)
-    fetch_registry()
 
 
 def _watch(everything: EmbeddedEverything) -> NoReturn:

@@ -15,8 +15,8 @@ from sandbox.demo.narrator import ClaimError, Narrator
 from sandbox.demo.stage import Stage
 from sandbox.demo.watch import Watch
 from sandbox.demo.words import Figures, summary_rows
-from sandbox.servers.java import FetchError, fetch_jars
-from sandbox.servers.kafka import CACHE_NAME, COORDINATES
+from sandbox.servers.java import FetchError
+from sandbox.servers.kafka import fetch_kafka
 from sandbox.servers.process import ServerStartError
 from sandbox.servers.registry import fetch_registry
 from trekkpaalegg.errors import TrekkpaaleggError
@@ -41,7 +41,7 @@ def demo(
     _keep_proxies_out()
     try:
         # Once only, and no part of the story's time.
-        fetch_jars(CACHE_NAME, COORDINATES)
+        fetch_kafka()
         fetch_registry()
         _tell(Narrator(), story.Sizes(seed, backfill_orders))
     except KeyboardInterrupt:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 from confluent_kafka import KafkaException
+from confluent_kafka.cimpl import NewTopic
 
-from sandbox.servers.java import JAVA, fetch_jars
+from sandbox.servers.java import class_keeping_jvm, fetch_jars, keep_classes, kept_classes, small_jvm
 from sandbox.servers.process import ServerProcess, ServerStartError
 from sandbox.servers.server import LOOPBACK, EmbeddedServer, accepts_connections, free_port
-from trekkpaalegg.kafka.clients import create_admin_client
+from trekkpaalegg.kafka.clients import create_admin_client, create_consumer, create_producer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +27,8 @@ CACHE_NAME = f"kafka-{KAFKA_VERSION}"
 _CLUSTER_ID = "dHJla2twYWFsZWdnLXNhbg"
 _START_DEADLINE_SECONDS = 180
 _HEAP_MEGABYTES = 512
+_USE_SECONDS_MAX = 60
+_KEEP_CLASSES_SECONDS_MAX = 300
 
 SMALL_NODE = {
     "num.partitions": "1",
@@ -102,7 +106,7 @@ class EmbeddedKafka(EmbeddedServer):
         return self.port, self._place.controller_ports[self.node]
 
     def _launch(self) -> ServerProcess:
-        class_path = os.pathsep.join(str(jar) for jar in fetch_jars(CACHE_NAME, COORDINATES))
+        class_path = os.pathsep.join(str(jar) for jar in fetch_kafka())
         settings_file = self.data_folder / "server.properties"
         lines = [f"{name}={value}\n" for name, value in self._settings().items()]
         settings_file.write_text("".join(lines), encoding="utf-8")
@@ -111,7 +115,7 @@ class EmbeddedKafka(EmbeddedServer):
         process = ServerProcess(
             self.name,
             [
-                *(JAVA, f"-Xmx{self._heap_megabytes}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+                *(*self._jvm(), f"-Xmx{self._heap_megabytes}m"),
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
                 "-Dorg.slf4j.simpleLogger.showDateTime=true",
                 "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
@@ -123,6 +127,9 @@ class EmbeddedKafka(EmbeddedServer):
         )
         process.wait_until(self._answers, deadline_seconds=_START_DEADLINE_SECONDS)
         return process
+
+    def _jvm(self) -> list[str]:
+        return small_jvm(CACHE_NAME)
 
     def _settings(self) -> dict[str, str]:
         controllers = self._place.controller_ports
@@ -141,7 +148,7 @@ class EmbeddedKafka(EmbeddedServer):
     def _format(self, class_path: str, settings_file: Path) -> None:
         formatted = subprocess.run(
             [
-                *(JAVA, "-XX:TieredStopAtLevel=1", "-cp", class_path, "kafka.tools.StorageTool", "format"),
+                *(*small_jvm(CACHE_NAME), "-cp", class_path, "kafka.tools.StorageTool", "format"),
                 *("--cluster-id", _CLUSTER_ID, "--config", str(settings_file)),
             ],
             stdin=subprocess.DEVNULL,
@@ -154,6 +161,60 @@ class EmbeddedKafka(EmbeddedServer):
 
     def _answers(self) -> bool:
         return accepts_connections(self.port) and is_in_cluster(self.node, self.bootstrap_servers)
+
+
+def fetch_kafka() -> list[Path]:
+    """The jars of Kafka, from the cache or fetched into it. Raises `FetchError`."""
+    return fetch_jars(CACHE_NAME, COORDINATES)
+
+
+class _FirstKafka(EmbeddedKafka):
+    """A broker that leaves the classes it has loaded in `file`, once it has stopped."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def _jvm(self) -> list[str]:
+        return class_keeping_jvm(self._file)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.stop(deadline_seconds=_KEEP_CLASSES_SECONDS_MAX)
+            self._process = None
+
+
+def prepare_kafka() -> None:
+    """Fetch Kafka, and have it run once so that later starts take less time. Does nothing the second time.
+
+    Raises `FetchError`, and `ServerStartError` when it does not run.
+    """
+    fetch_kafka()
+    kept = kept_classes(CACHE_NAME)
+    if kept.exists():
+        return
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        file = Path(folder) / kept.name
+        with _FirstKafka(file) as kafka:
+            _use(kafka)
+        if file.exists():
+            keep_classes(CACHE_NAME, file)
+
+
+def _use(kafka: EmbeddedKafka) -> None:
+    """Commit a transaction and read it in a group, so that the broker loads what these need."""
+    properties = {"bootstrap.servers": kafka.bootstrap_servers}
+    admin = create_admin_client(properties)
+    admin.create_topics([NewTopic("first", 1, 1)])["first"].result(_USE_SECONDS_MAX)
+    producer = create_producer({**properties, "transactional.id": "first"})
+    producer.init_transactions(_USE_SECONDS_MAX)
+    producer.begin_transaction()
+    producer.produce("first", b"value", b"key")
+    producer.commit_transaction(_USE_SECONDS_MAX)
+    consumer = create_consumer({**properties, "group.id": "first", "auto.offset.reset": "earliest"})
+    consumer.subscribe(["first"])
+    consumer.consume(1, _USE_SECONDS_MAX)
+    consumer.close()
 
 
 def is_in_cluster(node: int, bootstrap_servers: str) -> bool:

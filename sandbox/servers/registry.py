@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import httpx
 
-from sandbox.servers.java import JAVA, fetch_program
+from sandbox.servers.java import fetch_program, small_jvm
 from sandbox.servers.process import ServerProcess
 from sandbox.servers.server import LOOPBACK, EmbeddedServer, free_port
 
@@ -39,7 +39,7 @@ class EmbeddedRegistry(EmbeddedServer):
         program = fetch_registry()
         process = ServerProcess(
             self.name,
-            [JAVA, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar", str(program)],
+            [*small_jvm("registry"), "-Xmx512m", "-jar", str(program)],
             environment={
                 "QUARKUS_HTTP_PORT": str(self.port),
                 "QUARKUS_HTTP_HOST": LOOPBACK,
