@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trekkpaalegg.decode import Decoder
     from trekkpaalegg.http import HealthServer
     from trekkpaalegg.kafka.subscription import Owner, Subscription
-    from trekkpaalegg.registry import RegistrySchemaSource
+    from trekkpaalegg.registry import SchemaRegistry
 
 
 def ledger_url(option: str | None, settings: Settings) -> str:
@@ -50,24 +50,15 @@ def subscribe(settings: Settings, topic: str, ledger: Ledger, owner: Owner) -> S
 
 
 @contextmanager
-def schema_source(settings: Settings) -> Iterator[RegistrySchemaSource | None]:
+def schema_source(settings: Settings) -> Iterator[SchemaRegistry | None]:
     """The schema registry of the settings; None where they name none."""
     if settings.kafka_schema_registry is None:
         yield None
         return
-    from trekkpaalegg.registry import RegistrySchemaSource
+    from trekkpaalegg.registry import SchemaRegistry
 
-    password = settings.kafka_schema_registry_password
-    source = RegistrySchemaSource(
-        settings.kafka_schema_registry,
-        settings.kafka_schema_registry_user,
-        password.get_secret_value() if password else None,
-        settings.kafka_schema_registry_ca_path,
-    )
-    try:
-        yield source
-    finally:
-        source.close()
+    with SchemaRegistry.of(settings) as registry:
+        yield registry
 
 
 @contextmanager

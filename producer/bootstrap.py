@@ -13,7 +13,6 @@ from producer.admin.acls import operations_needed
 from producer.admin.kafka import KafkaAdmin
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
-from producer.encode.registry import SchemaRegistry
 from producer.encode.rejected import RejectedEncoder
 from producer.group.membership import KafkaMembership
 from producer.lane.commit import RecordBuilder
@@ -36,9 +35,10 @@ from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
 from producer.source.client import SkatteetatenClient
 from producer.source.http import open_http_client
 from producer.source.polling import PollingSource
-from trekkpaalegg.errors import FatalError, RefusedError
+from trekkpaalegg.errors import FatalError, RefusedError, SettingsError
 from trekkpaalegg.kafka.clients import create_producer
 from trekkpaalegg.kafka.renewal import client_made_later
+from trekkpaalegg.registry import SchemaRegistry
 
 if TYPE_CHECKING:
     import threading
@@ -210,10 +210,10 @@ def build_records(settings: Settings, batch_bytes_max: int) -> RecordBuilder:
     topics = Topics.of(settings.topic_prefix)
     event, rejected = schemas.load("trekkpaalegg_versjon"), schemas.load("trekkpaalegg_rejected")
     if settings.kafka_schema_registry:
-        registry = build_registry(settings)
-        registry.register(f"{topics.gjeldende}-value", event)
-        event_prefix = confluent_prefix(registry.register(f"{topics.versjoner}-value", event))
-        rejected_prefix = confluent_prefix(registry.register(f"{topics.quarantine}-value", rejected))
+        with build_registry(settings) as registry:
+            registry.register(f"{topics.gjeldende}-value", event)
+            event_prefix = confluent_prefix(registry.register(f"{topics.versjoner}-value", event))
+            rejected_prefix = confluent_prefix(registry.register(f"{topics.quarantine}-value", rejected))
     else:
         event_prefix = single_object_prefix(event.fingerprint)
         rejected_prefix = single_object_prefix(rejected.fingerprint)
@@ -226,14 +226,10 @@ def build_records(settings: Settings, batch_bytes_max: int) -> RecordBuilder:
 
 
 def build_registry(settings: Settings) -> SchemaRegistry:
-    """The registry that the settings name."""
-    password = settings.kafka_schema_registry_password
-    return SchemaRegistry(
-        settings.kafka_schema_registry or "",
-        settings.kafka_schema_registry_user,
-        password.get_secret_value() if password else None,
-        settings.kafka_schema_registry_ca_path,
-    )
+    """The schema registry. Raises `SettingsError` if the settings name none."""
+    if settings.kafka_schema_registry is None:
+        raise SettingsError(["KAFKA_SCHEMA_REGISTRY: missing; give the registry's address"])
+    return SchemaRegistry.of(settings)
 
 
 def end_when_not_permitted(trouble: TrekkpaaleggError | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -13,7 +12,6 @@ import schemas
 from producer import bootstrap
 from producer.admin.acls import operations_needed
 from producer.admin.kafka import KafkaAdmin
-from producer.cli.schemas import open_registry, subjects
 from producer.domain.state import NO_EVENT
 from producer.notifications.feed import AltinnEventFeed
 from producer.notifications.subscriptions import Subscriptions, ours_of
@@ -205,8 +203,8 @@ class _Examination:
         if settings.kafka_schema_registry is None:
             return "none given: events are written in single-object encoding"
         faults = []
-        with closing(open_registry(settings)) as registry:
-            for subject, name in subjects(settings.topic_prefix).items():
+        with bootstrap.build_registry(settings) as registry:
+            for subject, name in Topics.of(settings.topic_prefix).subjects.items():
                 faults += [f"{subject}: {sentence}" for sentence in registry.check(subject, schemas.load(name))]
         if faults:
             raise SettingsError(faults)

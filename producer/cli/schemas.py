@@ -1,55 +1,31 @@
-"""`schemas check` and `schemas register`: the schemas of this release in, what forbids them or their ids out."""
+"""`schemas check` and `schemas register`: compatibility of this release's schemas, and their registration."""
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 import schemas
-from producer.encode.registry import SchemaRegistry
+from producer import bootstrap
 from producer.publish.topics import Topics
 from schemas.compatibility import differences_between_all
-from trekkpaalegg.errors import FatalError, SettingsError
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from producer.cli.output import Output
     from producer.settings.model import Settings
 
 
-def subjects(prefix: str) -> dict[str, str]:
-    """The registry's subjects, and the name of the schema of each."""
-    topics = Topics.of(prefix)
-    return {
-        f"{topics.versjoner}-value": "trekkpaalegg_versjon",
-        f"{topics.gjeldende}-value": "trekkpaalegg_versjon",
-        f"{topics.quarantine}-value": "trekkpaalegg_rejected",
-    }
-
-
-def open_registry(settings: Settings) -> SchemaRegistry:
-    """The registry that the settings name. Raises `SettingsError` when they name none."""
-    if settings.kafka_schema_registry is None:
-        raise SettingsError(["KAFKA_SCHEMA_REGISTRY: missing; give the registry's address"])
-    password = settings.kafka_schema_registry_password
-    return SchemaRegistry(
-        settings.kafka_schema_registry,
-        settings.kafka_schema_registry_user,
-        password.get_secret_value() if password else None,
-        settings.kafka_schema_registry_ca_path,
-    )
-
-
 def check_schemas(settings: Settings, output: Output) -> None:
-    """Compare every schema with every released version, and with every registered one where a registry is given.
+    """Compare every schema with every released version, and with every registered one if a registry is given.
 
-    Raises `FatalError` when one must not live beside another.
+    Raises `FatalError` if any is incompatible.
     """
     faults = {name: differences_between_all(schemas.versions(name)) for name in schemas.NAMES}
     if settings.kafka_schema_registry is not None:
-        with closing(open_registry(settings)) as registry:
-            for subject, name in subjects(settings.topic_prefix).items():
+        with bootstrap.build_registry(settings) as registry:
+            for subject, name in Topics.of(settings.topic_prefix).subjects.items():
                 faults[subject] = registry.check(subject, schemas.load(name))
     if output.as_json:
         output.json([{"checked": checked, "faults": sentences} for checked, sentences in faults.items()])
@@ -66,11 +42,11 @@ def check_schemas(settings: Settings, output: Output) -> None:
 
 
 def register_schemas(settings: Settings, output: Output) -> None:
-    """Register the schema of every subject. Raises `FatalError` when one is refused; those before it stay."""
-    with closing(open_registry(settings)) as registry:
+    """Register the schema of every subject. Raises `FatalError` if one is refused; those before it stay registered."""
+    with bootstrap.build_registry(settings) as registry:
         ids = {
             subject: registry.register(subject, schemas.load(name))
-            for subject, name in subjects(settings.topic_prefix).items()
+            for subject, name in Topics.of(settings.topic_prefix).subjects.items()
         }
     if output.as_json:
         output.json([{"subject": subject, "id": number} for subject, number in ids.items()])

@@ -33,6 +33,15 @@ class Topics(NamedTuple):
         """The names that begin with `prefix`."""
         return cls(*(f"{prefix}-{role}" for role in cls._fields))
 
+    @property
+    def subjects(self) -> dict[str, str]:
+        """The registry's subjects, and the name of the schema of each."""
+        return {
+            f"{self.versjoner}-value": "trekkpaalegg_versjon",
+            f"{self.gjeldende}-value": "trekkpaalegg_versjon",
+            f"{self.quarantine}-value": "trekkpaalegg_rejected",
+        }
+
 
 class Topic(msgspec.Struct, frozen=True):
     """One topic as wanted or as found. `config` holds the values in force, as Kafka writes them."""

@@ -13,7 +13,7 @@ from sandbox.servers.kafka import KAFKA_VERSION
 from sandbox.servers.registry import REGISTRY_VERSION
 from sandbox.skatteetaten.wire import parse
 from trekkpaalegg.decode import Decoder
-from trekkpaalegg.registry import RegistrySchemaSource
+from trekkpaalegg.registry import SchemaRegistry
 
 if TYPE_CHECKING:
     from sandbox.demo.narrator import Narrator
@@ -208,7 +208,7 @@ def proof(play: Play, producer: Program) -> None:
         f"none of {grouped(len(skyldnere))} national ids is in {lines} of output and logs",
         holds=not any(each in said for each in skyldnere),
     )
-    registry = RegistrySchemaSource(stage.registry.url)
+    registry = SchemaRegistry(stage.registry.url)
     decoder, brokers = Decoder(registry), stage.kafka.bootstrap_servers
     with narrator.waiting("reading both topics from their beginning, read_committed"):
         versjoner = read_published(brokers, stage.topics.versjoner, decoder)

@@ -10,7 +10,7 @@ from consumers.stream.follower import Follower
 from sandbox.demo.narrator import ClaimError
 from sandbox.demo.words import named
 from trekkpaalegg.decode import Decoder
-from trekkpaalegg.registry import RegistrySchemaSource
+from trekkpaalegg.registry import SchemaRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ class Watch:
     """Follows a topic `read_committed` from its beginning; every event counts by (trekkid, trekkversjon)."""
 
     def __init__(self, bootstrap_servers: str, registry_url: str, topic: str) -> None:
-        self._registry = RegistrySchemaSource(registry_url)
+        self._registry = SchemaRegistry(registry_url)
         self._decoder = Decoder(self._registry)
         self._follower = Follower({"bootstrap.servers": bootstrap_servers}, topic, from_beginning=True)
         self.counts: Counter[Identity] = Counter()

@@ -12,7 +12,7 @@ from sandbox.demo.proof import read_committed
 from sandbox.servers.registry import EmbeddedRegistry
 from sandbox.skatteetaten.faults import rough_weather
 from trekkpaalegg.decode import CONFLUENT_MARKER, Decoder
-from trekkpaalegg.registry import RegistrySchemaSource
+from trekkpaalegg.registry import SchemaRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def test_a_registry_that_is_down_at_the_start_is_waited_for_and_then_used(
         stage.wait_until(lambda: process.has_logged("lane ended"), 30, "the registry is missed")
         late_registry.start()
         stage.wait_until_owned(process)
-    schema_source = RegistrySchemaSource(late_registry.url)
+    schema_source = SchemaRegistry(late_registry.url)
     stage.decoder = Decoder(schema_source)
     stage.wait_until_published()
     assert stage.versjoner(), "the schema is known to us too"
