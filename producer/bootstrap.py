@@ -17,7 +17,7 @@ from producer.encode.rejected import RejectedEncoder
 from producer.group.membership import KafkaMembership
 from producer.lane.commit import RecordBuilder
 from producer.lane.pulling import PullParts
-from producer.lane.quarantined import Quarantined
+from producer.lane.releasing import Quarantine
 from producer.notifications.client import AltinnClient, AltinnTokens
 from producer.notifications.feed import AltinnEventFeed
 from producer.notifications.receiver import Gate, Receiver, receiver_server
@@ -119,9 +119,9 @@ def build_source(
     return PollingSource(client, call_retries(stopping), maks_antall=settings.maks_antall)
 
 
-def build_quarantined(settings: Settings, source: TrekkpaaleggSource) -> Quarantined:
+def build_quarantine(settings: Settings, source: TrekkpaaleggSource) -> Quarantine:
     """The quarantine as a release reads it."""
-    return Quarantined(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, source)
+    return Quarantine(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, source)
 
 
 def build_signal_log(settings: Settings) -> SignalLog:

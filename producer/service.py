@@ -15,27 +15,26 @@ from producer import bootstrap
 from producer.group.slots import Places
 from producer.group.worker import ALONE_TRIES_MAX, TIMES, Worker
 from producer.lane.calls import CallPool
-from producer.lane.lane import Lane
-from producer.lane.parts import LaneParts
+from producer.lane.lane import Lane, LaneParts
 from producer.lane.priority import TransactionPriority
 from producer.lane.reading import LaneOptions
 from producer.lane.schedule import ErrandSchedule, RoundSchedule, Schedule
 from producer.settings.trekkpliktige import AllTrekkpliktige, ServedTrekkpliktige, TrekkpliktigeList
-from producer.source.port import Unread
-from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.errors import FatalError, RetryableError
 from trekkpaalegg.kafka.renewal import client_made_later
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Container
 
+    from producer.domain.trekkpaalegg import Fetched
     from producer.group.port import Membership
     from producer.lane.commit import RecordBuilder
     from producer.lane.pulling import PullParts
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
     from producer.settings.model import Settings
-    from producer.source.port import TrekkpaaleggSource
+    from producer.source.port import Page, TrekkpaaleggSource
     from trekkpaalegg.errors import TrekkpaaleggError
 
 START_PAUSE_SECONDS = 2.0
@@ -107,7 +106,7 @@ class Service:
         self._errand = errand
         self._build_publisher = build_publisher
         self._served: ServedTrekkpliktige | None = None
-        self._source: TrekkpaaleggSource = Unread()
+        self._source: TrekkpaaleggSource = _NoSource()
         if errand is None or errand:
             self._served = ServedTrekkpliktige(TrekkpliktigeList(settings, _log.warning))
             self._source = bootstrap.build_source(settings, observer, self._served, stopping)
@@ -252,7 +251,7 @@ class Service:
             schedule = Schedule(self._settings.poll_interval_seconds, random.random)
         schedule.set_trekkpliktige(served, time.monotonic())
         publisher = self._build_publisher(self._settings, found, number, membership, self._observer)
-        understand = bootstrap.build_quarantined(self._settings, self._source).understand
+        understand = bootstrap.build_quarantine(self._settings, self._source).understand
         given = (self._source, self._pool, publisher, records, schedule, self._observer)
         parts = LaneParts(*given, self._priority, self._pull, understand)
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
@@ -268,6 +267,19 @@ class Service:
                 found = bootstrap.find_cluster(self._settings)
             self._found, self._found_at = (found, bootstrap.build_records(self._settings, found.batch_bytes_max)), now
         return self._found
+
+
+class _NoSource:
+    """Implements `TrekkpaaleggSource` for a command that does not read anything."""
+
+    def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
+        raise FatalError(f"this command reads nothing, but a page of {trekkpliktig} from {cursor} was requested")
+
+    def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
+        raise FatalError(f"this command reads nothing, but {trekkpliktig}'s {trekkid}/{trekkversjon} was requested")
+
+    def preparation(self, trekkpliktig: str) -> None:
+        pass
 
 
 def lane_name(lane: int) -> str:

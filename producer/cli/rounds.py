@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from producer.cli.output import Output
-    from producer.detect.decisions import Detection
+    from producer.detect.detect import Detection
     from producer.domain.requests import RequestResult
     from producer.settings.model import Settings
 

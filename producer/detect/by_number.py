@@ -10,7 +10,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from producer.detect.decisions import is_left
+from producer.detect.detect import is_left
 from producer.domain.trekkpaalegg import Failed, Rejected, Trekkpaalegg, Trekkstatus
 
 if TYPE_CHECKING:

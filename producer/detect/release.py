@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from producer.detect.decisions import VERSION_JUMP_MAX, Context, Detection, correct, order_key
-from producer.detect.detect import detect
+from producer.detect.detect import VERSION_JUMP_MAX, Context, Detection, correct, detect, order_key
 from producer.domain.content import CONTENT_HASH_VERSION, content_hash
 from producer.domain.state import OrderState, with_missing, without_missing
 from producer.domain.trekkpaalegg import Origin, Publication

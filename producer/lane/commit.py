@@ -1,22 +1,19 @@
-"""What a lane decided becomes the records of one transaction, and the state after it.
-
-What turns out not to fit the schema or the broker is decided once more, as rejected.
-"""
+"""What a lane has decided, as the records of one transaction; and the lane's state, which follows the transaction."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
-from producer.detect.decisions import Context, rejection_of
-from producer.detect.detect import detect
+from producer.detect.detect import Context, Detection, UnencodableError, detect_encodable
 from producer.detect.requests import with_progress, without
 from producer.domain.state import LaneState, TrekkpliktigPosition
-from producer.domain.trekkpaalegg import Origin, RejectionReason
+from producer.domain.trekkpaalegg import Origin
 from producer.encode.event import READ_FOR
 from producer.errors import RejectedTrekkpaaleggError
 from producer.lane.intake import SignalOffsets
@@ -27,26 +24,15 @@ from producer.publish.state import decision_records, event_cursor_record, positi
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from producer.detect.decisions import Detection
     from producer.detect.requests import RequestDecision
     from producer.domain.requests import OperatorRequest, RequestResult
     from producer.domain.state import EventCursor, TrekkpliktigState
-    from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.encode.event import EventEncoder
     from producer.encode.rejected import RejectedEncoder
     from producer.lane.reading import LaneOptions, Reading
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
     from producer.publish.topics import Topics
-
-
-class DoesNotFitError(Exception):
-    """A version that schema or broker cannot hold; `why` says what of it."""
-
-    def __init__(self, trekkpaalegg: Trekkpaalegg, why: RejectedTrekkpaaleggError) -> None:
-        super().__init__()
-        self.trekkpaalegg = trekkpaalegg
-        self.why = why
 
 
 class RecordBuilder:
@@ -57,27 +43,17 @@ class RecordBuilder:
         self._event = event
         self._rejected = rejected
 
-    def decide(
-        self, lane: int, state: TrekkpliktigState, reading: Reading, context: Context
-    ) -> tuple[Detection, list[Record]]:
-        """Detect what the reading's chunk leads to, and write it down as records."""
-        while True:
-            detection = detect(state, reading.elements(), reading.versions, context)
-            try:
-                return detection, self.of_detection(lane, state, detection, context)
-            except DoesNotFitError as misfit:
-                reason = RejectionReason(misfit.why.reason)
-                rejected = rejection_of(misfit.trekkpaalegg, context.trekkpliktig, reason, misfit.why.field_path)
-                reading.replace(misfit.trekkpaalegg, rejected)
+    def of_detection(self, lane: int, state: TrekkpliktigState, context: Context, detection: Detection) -> list[Record]:
+        """The events in their order, then the quarantine, then the state.
 
-    def of_detection(self, lane: int, state: TrekkpliktigState, detection: Detection, context: Context) -> list[Record]:
-        """Events in their order, then quarantine, then state."""
+        Raises `UnencodableError` for a version that the event schema or the topic cannot hold.
+        """
         records: list[Record] = []
         for publication in detection.publications:
             try:
                 event = self._event.encode(publication)
             except RejectedTrekkpaaleggError as error:
-                raise DoesNotFitError(publication.trekkpaalegg, error) from error
+                raise UnencodableError(publication.trekkpaalegg, error) from error
             if publication.trekkpaalegg.trekkpliktig != context.trekkpliktig:
                 event.headers[READ_FOR] = context.trekkpliktig.encode()
             records.append(Record(self._topics.versjoner, event.key, event.value, event.headers))
@@ -169,11 +145,11 @@ class Committer:
         records: list[Record] = []
         detections: list[Detection] = []
         for reading in ready:
-            detection, made = self._records.decide(
-                self._lane, self.state.of(reading.trekkpliktig), reading, self._context(reading)
-            )
+            state, context = self.state.of(reading.trekkpliktig), self._context(reading)
+            encode = partial(self._records.of_detection, self._lane, state, context)
+            detection, encoded = detect_encodable(state, reading.elements(), reading.versions, context, encode)
             detections.append(detection)
-            records += made
+            records += encoded
         positions: dict[str, TrekkpliktigPosition] = {}
         for reading, detection in zip(ready, detections, strict=True):
             if reading.requests:

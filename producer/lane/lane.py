@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import structlog
 
@@ -38,10 +38,16 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from producer.domain.state import LaneState
-    from producer.lane.parts import LaneParts, LaneWatch
+    from producer.lane.calls import CallPool
+    from producer.lane.commit import RecordBuilder
+    from producer.lane.priority import TransactionPriority
+    from producer.lane.pulling import PullParts
     from producer.lane.reading import LaneOptions, Reading
+    from producer.lane.releasing import Understand
     from producer.lane.schedule import Schedule
     from producer.observe.port import Observer
+    from producer.publish.port import LanePublisher
+    from producer.source.port import TrekkpaaleggSource
 
 
 def figures_of(
@@ -87,6 +93,34 @@ _PAGES_AVERAGED = 16
 _log = structlog.get_logger(__name__)
 
 
+class LaneParts(NamedTuple):
+    """What a lane works with. It has a `publisher` and a `schedule` of its own and shares the rest with other lanes.
+
+    `understand` reads a quarantined record again, given its trekkpliktig and its partition/offset. It is None where
+    nothing is released.
+    """
+
+    source: TrekkpaaleggSource
+    pool: CallPool
+    publisher: LanePublisher
+    records: RecordBuilder
+    schedule: Schedule
+    observer: Observer
+    priority: TransactionPriority
+    pull: PullParts | None = None
+    understand: Understand | None = None
+
+
+class LaneWatch(Protocol):
+    """Observes whether the loop of a lane is running."""
+
+    def beat(self) -> None:
+        """The loop has started another turn."""
+
+    def ended(self) -> None:
+        """The loop has ended."""
+
+
 class Lane:
     """See the module."""
 
@@ -95,7 +129,9 @@ class Lane:
         self.schedule = parts.schedule
         self._calls = Calls(parts.source, parts.pool)
         self._committer = Committer(number, parts.publisher, parts.records, options, parts.observer)
-        releasing = Releasing(number, self._committer, self._calls, options, parts)
+        releasing = Releasing(
+            number, self._committer, parts.records, self._calls, parts.source, options, parts.understand
+        )
         self._intake = Intake(
             number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing
         )

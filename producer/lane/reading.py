@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from producer.detect.by_number import Following, next_versions, some_missing, vanished
-from producer.detect.decisions import is_left, order_key
-from producer.detect.detect import needed_versions
+from producer.detect.detect import is_left, needed_versions, order_key
 from producer.domain.requests import BACKFILL, RequestResult
 from producer.domain.trekkpaalegg import Origin, Rejected, Trekkpaalegg
 
@@ -168,11 +167,6 @@ class Reading:
     def chunk_done(self) -> None:
         """The chunk was published."""
         self.chunk, self.versions = [], {}
-
-    def replace(self, element: Trekkpaalegg, by: Rejected) -> None:
-        """Take a version that cannot be published for one that cannot be understood."""
-        self.chunk = [by if each is element else each for each in self.chunk]
-        self.versions = {wanted: by if each is element else each for wanted, each in self.versions.items()}
 
     @property
     def is_ready(self) -> bool:

@@ -1,7 +1,8 @@
-"""One lane's requests for a release in; what quarantined records say now, published together with the result, out.
+"""Release of quarantined records at an operator's request: read again, decided on, and published with the result.
 
-A release needs the quarantine and, where versions are missing before it, the source. Both are asked in the pool, while
-the lane goes on; the signal stays open until the result stands, so a lane that ends meanwhile leaves it to the next.
+A release needs the quarantine and, where versions are missing before it, the source. Both are called in the pool while
+the lane continues. The signal stays open until the result is committed, so if the lane ends meanwhile, its next owner
+starts the release again.
 """
 
 from __future__ import annotations
@@ -11,32 +12,65 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from producer.detect.decisions import Context, Detection
-from producer.detect.detect import needed_versions
+from producer.detect.detect import Context, Detection, UnencodableError, needed_versions
 from producer.detect.release import release
 from producer.detect.requests import RequestDecision
 from producer.domain.requests import RequestResult
 from producer.domain.state import TrekkpliktigState
-from producer.domain.trekkpaalegg import Failed, Origin
+from producer.domain.trekkpaalegg import Failed, Gone, Origin, Rejected
 from producer.errors import RejectedTrekkpaaleggError
-from producer.lane.commit import DoesNotFitError
-from trekkpaalegg.errors import RetryableError, TrekkpaaleggError
+from producer.publish.quarantine_log import read_one
+from producer.source.parse.page import read_trekkpaalegg
+from trekkpaalegg.errors import FatalError, RetryableError, TrekkpaaleggError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     from producer.domain.requests import OperatorRequest
     from producer.domain.trekkpaalegg import Fetched, Trekkpaalegg
     from producer.lane.calls import Calls
-    from producer.lane.commit import Committer
-    from producer.lane.parts import LaneParts
+    from producer.lane.commit import Committer, RecordBuilder
     from producer.lane.reading import LaneOptions
     from producer.publish.port import Record
+    from producer.source.port import TrekkpaaleggSource
+
+    Understand = Callable[[str, str], Trekkpaalegg]
 
 NAMED_MAX = 20
 """So many of the versions that a release published are named in its result."""
 
 _log = structlog.get_logger(__name__)
+
+
+class Quarantine:
+    """Reads quarantined records again, by the rules of today. Safe for several threads."""
+
+    def __init__(self, properties: Mapping[str, str], topic: str, source: TrekkpaaleggSource) -> None:
+        self._properties = properties
+        self._topic = topic
+        self._source = source
+
+    def understand(self, trekkpliktig: str, record_id: str) -> Trekkpaalegg:
+        """The version in a record, named by partition/offset; fetched from the source if the record was cut off.
+
+        Raises `RejectedTrekkpaaleggError` if it still cannot be understood, `FatalError` if there is no such record of
+        this trekkpliktig or the source does not have all of it, and `RetryableError`.
+        """
+        partition, offset = (int(part) for part in record_id.split("/"))
+        record = read_one(self._properties, self._topic, partition, offset)
+        if record.trekkpliktig != trekkpliktig:
+            raise FatalError(f"the record {record_id} is about another trekkpliktig")
+        element: Trekkpaalegg | Rejected | Gone | Failed = read_trekkpaalegg(record.raw, trekkpliktig)
+        if record.raw_truncated and record.trekkid and record.trekkversjon:
+            element = self._source.fetch_trekkpaalegg(trekkpliktig, record.trekkid, record.trekkversjon)
+        if isinstance(element, Rejected):
+            raise RejectedTrekkpaaleggError(
+                f"it still cannot be understood ({element.reason.value})", element.field_path
+            )
+        if isinstance(element, Gone | Failed):
+            raise FatalError("only a part of it was kept, and the source does not give the whole now; try again later")
+        return element
 
 
 class _Open:
@@ -55,14 +89,23 @@ class _Open:
 class Releasing:
     """See the module. Used by the lane's thread only."""
 
-    def __init__(self, lane: int, committer: Committer, calls: Calls, options: LaneOptions, parts: LaneParts) -> None:
+    def __init__(  # what it works with
+        self,
+        lane: int,
+        committer: Committer,
+        records: RecordBuilder,
+        calls: Calls,
+        source: TrekkpaaleggSource,
+        options: LaneOptions,
+        understand: Understand | None,
+    ) -> None:
         self._lane = lane
         self._committer = committer
+        self._records = records
         self._calls = calls
+        self._source = source
         self._options = options
-        self._source = parts.source
-        self._records = parts.records
-        self._understand = parts.understand
+        self._understand = understand
         self._open: list[_Open] = []
 
     def take(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
@@ -168,9 +211,9 @@ class Releasing:
             asked.failure = f"a version before it cannot be fetched now ({reason}); try again later"
             return nothing, []
         try:
-            return detection, self._records.of_detection(self._lane, state, detection, context)
-        except DoesNotFitError as misfit:
-            raise misfit.why from misfit
+            return detection, self._records.of_detection(self._lane, state, context, detection)
+        except UnencodableError as error:
+            raise error.cause from error
 
     def _state(self, asked: _Open) -> TrekkpliktigState:
         return self._committer.state.get(asked.trekkpliktig) or TrekkpliktigState()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from producer.detect.decisions import Detection
+    from producer.detect.detect import Detection
 
 
 class LaneFigures(msgspec.Struct, frozen=True):

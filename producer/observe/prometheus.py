@@ -22,7 +22,7 @@ from trekkpaalegg.errors import FatalError, RetryableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from producer.detect.decisions import Detection
+    from producer.detect.detect import Detection
     from producer.observe.port import LaneFigures
 
 

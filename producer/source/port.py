@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from producer.domain.trekkpaalegg import Element
-from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,19 +43,3 @@ class TrekkpaaleggSource(Protocol):
 
         None when nothing is to be done. An operation that was not prepared does it by itself.
         """
-
-
-class Unread:
-    """The source of a service that reads nobody."""
-
-    def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
-        """See `TrekkpaaleggSource`."""
-        raise FatalError(f"nobody is to be read here, {trekkpliktig} from {cursor} neither")
-
-    def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
-        """See `TrekkpaaleggSource`."""
-        raise FatalError(f"nobody is to be read here, {trekkpliktig}'s {trekkid}/{trekkversjon} neither")
-
-    def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:  # noqa: ARG002 - as the port has it
-        """Nothing."""
-        return None

@@ -26,7 +26,7 @@ from tests.kit.processes import OutsideProcess
 from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
-    from producer.detect.decisions import Detection
+    from producer.detect.detect import Detection
     from producer.settings.model import Settings
 
 PAGE_SIZE = 2500

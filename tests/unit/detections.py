@@ -8,8 +8,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from producer.detect.decisions import Context
-from producer.detect.detect import detect
+from producer.detect.detect import Context, detect
 from producer.domain.state import TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,

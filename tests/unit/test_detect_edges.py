@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.detect.decisions import VERSION_JUMP_MAX, Context
-from producer.detect.detect import detect, needed_versions
+from producer.detect.detect import VERSION_JUMP_MAX, Context, detect, needed_versions
 from producer.domain.content import CONTENT_HASH_VERSION, content_hash
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import Failed, Gone, Origin, Rejected, RejectionReason, Trekkstatus

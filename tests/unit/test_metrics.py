@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from producer.detect.decisions import Detection, Tally
+from producer.detect.detect import Detection, Tally
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
     Origin,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from producer.domain.state import OrderState, TrekkpliktigState
 from producer.domain.trekkpaalegg import Gone, Origin
 from producer.lane.reading import FETCHES_MAX, PAGES_WAITING_MAX, Reading
-from tests.unit.readings import BAD, EMPTY, ONE, page, reading_of, version
+from tests.unit.readings import EMPTY, ONE, page, reading_of, version
 from trekkpaalegg.errors import RetryableError
 
 
@@ -163,15 +161,3 @@ def test_versions_before_one_that_another_lane_publishes_are_not_asked_for():
     other = reading_of(page(version("A", 3, 3)))
     other.trekkpliktig = "000000000"
     assert other.cut_chunk(TrekkpliktigState(), served=()) == [("A", 1), ("A", 2)]
-
-
-@pytest.mark.parametrize("between", [False, True])
-def test_version_that_does_not_fit_is_replaced_wherever_it_stands(between):
-    newest = version(trekkversjon=2, sekvensnummer=2)
-    reading = reading_of(page(newest))
-    reading.cut_chunk(TrekkpliktigState())
-    first = version()
-    reading.take_version(("A", 1), first)
-    reading.replace(first if between else newest, BAD)
-    assert reading.elements() == ([newest] if between else [BAD])
-    assert reading.versions == {("A", 1): BAD if between else first}

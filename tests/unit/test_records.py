@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import msgspec
 import pytest
 
 import schemas
-from producer.detect.decisions import Context
-from producer.detect.detect import detect
+from producer.detect.detect import Context, detect, detect_encodable
 from producer.detect.requests import decide_request
 from producer.domain.requests import OperatorRequest
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
@@ -48,7 +48,8 @@ def decided(*elements, versions=None, state=None, **changes):
     for wanted, fetched in (versions or {}).items():
         reading.take_version(wanted, fetched)
     context = msgspec.structs.replace(CONTEXT, **changes)
-    return build_records(KAFKA, event_bytes_max=4000).decide(LANE, state, reading, context)
+    encode = partial(build_records(KAFKA, event_bytes_max=4000).of_detection, LANE, state, context)
+    return detect_encodable(state, reading.elements(), reading.versions, context, encode)
 
 
 def topics_of(records):

@@ -8,8 +8,7 @@ from random import Random
 import msgspec
 import pytest
 
-from producer.detect.decisions import VERSION_JUMP_MAX, Context
-from producer.detect.detect import detect
+from producer.detect.detect import VERSION_JUMP_MAX, Context, detect
 from producer.detect.release import release
 from producer.domain.content import content_hash
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState

@@ -1,11 +1,11 @@
-"""The body of a page, split into elements; each is a `Trekkpaalegg`, or `Rejected` where a hard rule is broken.
+"""Split the body of a page into elements; parse each into a `Trekkpaalegg`, or `Rejected` if it breaks a hard rule.
 
-The fast way decodes an element straight into strict structs: the known fields, of the right types, and no other.
-Whatever it does not take goes the tolerant way (`tolerant.py`), which alone decides what is rejected and why; on
-elements that the fast way takes both give the same.
+The fast parser decodes an element into strict structs: the known fields, of the right types, and no others. Whatever it
+does not accept goes to the tolerant parser (`tolerant.py`), which alone decides what is rejected and why. The two give
+the same result for every element that the fast parser accepts.
 
-An answer that is no answer to the question (no JSON, cut off, another API's objects) is a `RetryableError` that tells
-what came without telling any content: it must never look like "nothing new".
+A body that does not answer the request (no JSON, cut off, another API's objects) is a `RetryableError`, which describes
+the body without quoting it. It must never look like "nothing new".
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _scan_one = json.JSONDecoder(strict=False, parse_int=str, parse_float=str, parse
 def split_elements(body: bytes, content_type: str) -> list[bytes]:
     """The elements of a JSON array, each as it was sent; none for an empty body.
 
-    Raises `RetryableError` if the body is no JSON array or is cut off.
+    Raises `RetryableError` if the body is not a JSON array or is cut off.
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
     if not body or body.isspace():
@@ -71,16 +71,16 @@ def split_elements(body: bytes, content_type: str) -> list[bytes]:
 
 
 def describe_body(body: bytes, content_type: str) -> str:
-    """What came, told without any of its content: media type, size, and what the first byte says."""
+    """The body in words, without any of its content: media type, size, and what the first byte suggests."""
     found = _MEDIA_TYPE.match(content_type.lower())
     beginning = _BEGINNINGS.get(body.lstrip()[:1], "something else") if body.strip() else "nothing"
     return f"{found[0] if found else 'no media type'}, {len(body)} bytes, begins as {beginning}"
 
 
 def _split_loosely(body: bytes) -> Iterator[bytes]:
-    """Split where one element holds what JSON does not allow (half a surrogate pair, NaN), so that the others survive.
+    """Split although an element holds what JSON does not allow (half a surrogate pair, NaN), to save the others.
 
-    As Latin-1 every byte is one character, so places in the text are places in the body, whatever the bytes mean.
+    In Latin-1 every byte is one character, so positions in the text are positions in the body.
     Raises ValueError or RecursionError.
     """
     text = body.decode("latin-1")
@@ -151,27 +151,27 @@ class _Trekkpaalegg(msgspec.Struct, forbid_unknown_fields=True, gc=False, rename
 
 
 class _OpenTrekkpaalegg(_Trekkpaalegg, forbid_unknown_fields=False, gc=False, rename="camel"):
-    """Takes further fields on the outermost level, where new ones are likeliest."""
+    """Accepts further fields on the outermost level, where new ones are most likely."""
 
 
 _NONE: Final[dict[str, str]] = {}
-"""No unknown fields: one for all, since a back-fill would else make four for every version. Nobody changes it."""
+"""No unknown fields. Shared and never changed, since a back-fill would otherwise make four for every version."""
 
 _decode_strictly = msgspec.json.Decoder(_Trekkpaalegg).decode
 _decode_openly = msgspec.json.Decoder(_OpenTrekkpaalegg).decode
 
 
 class _NotPlainError(Exception):
-    """The fast way does not take this element; it says nothing about what is wrong with it, if anything is."""
+    """The fast parser does not accept this element; that does not mean that anything is wrong with it."""
 
 
 _NOT_PLAIN: Final = (*NOT_JSON, _NotPlainError, RejectedTrekkpaaleggError)
 
 
 def read_elements(body: bytes, trekkpliktig: str, content_type: str = "") -> list[Element]:
-    """The elements of a list answer, in its order; none for an empty body.
+    """The elements of a page, in its order; none for an empty body.
 
-    Raises `RetryableError` if the body is no JSON array, or holds objects of which none is a trekkpålegg.
+    Raises `RetryableError` if the body is not a JSON array, or holds objects of which none is a trekkpålegg.
     """
     elements: list[Element] = []
     for raw in split_elements(body, content_type):
@@ -185,9 +185,9 @@ def read_elements(body: bytes, trekkpliktig: str, content_type: str = "") -> lis
 
 
 def read_trekkpaalegg(body: bytes, trekkpliktig: str, content_type: str = "") -> Element:
-    """The one version in a single answer.
+    """The one version in the answer to a request for it by number.
 
-    Raises `RetryableError` if the body is no JSON object, or one without both trekkid and sekvensnummer.
+    Raises `RetryableError` if the body is not a JSON object, or has neither trekkid nor sekvensnummer.
     """
     element = _read_other(body, trekkpliktig)
     if not is_trekkpaalegg_like(element):
@@ -196,7 +196,7 @@ def read_trekkpaalegg(body: bytes, trekkpliktig: str, content_type: str = "") ->
 
 
 def _read_other(raw: bytes, trekkpliktig: str) -> Element:
-    """An element that may hold further fields, or break a rule: the quick way once more without the former."""
+    """An element with further fields, or one that breaks a rule: try the fast parser again, now with further fields."""
     try:
         wire = _decode_openly(raw)
         return _build(wire, raw, unknown_fields(read_object(raw)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from producer.observe.port import NullObserver
 
 if TYPE_CHECKING:
-    from producer.detect.decisions import Detection
+    from producer.detect.detect import Detection
     from producer.observe.port import LaneFigures
 
 

@@ -20,8 +20,7 @@ from producer.encode.signal import encode_request
 from producer.encode.state import decode_results, decode_trekkpliktig_position
 from producer.lane.calls import CallPool
 from producer.lane.commit import RecordBuilder
-from producer.lane.lane import Lane
-from producer.lane.parts import LaneParts
+from producer.lane.lane import Lane, LaneParts
 from producer.lane.priority import TransactionPriority
 from producer.lane.pulling import PullParts
 from producer.lane.reading import LaneOptions
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
     from producer.domain.requests import RequestResult
     from producer.domain.trekkpaalegg import Trekkpaalegg
-    from producer.lane.parts import Understand
+    from producer.lane.releasing import Understand
     from producer.notifications.port import EventFeed
     from producer.source.port import TrekkpaaleggSource
     from tests.kit.fakes.publisher import Written
