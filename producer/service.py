@@ -18,7 +18,7 @@ from producer.lane.calls import CallPool
 from producer.lane.lane import Lane, LaneParts
 from producer.lane.priority import TransactionPriority
 from producer.lane.reading import LaneOptions
-from producer.lane.schedule import ErrandSchedule, RoundSchedule, Schedule
+from producer.lane.schedule import OnRequestSchedule, RoundSchedule, Schedule
 from producer.settings.trekkpliktige import AllTrekkpliktige, ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.errors import FatalError, RetryableError
 from trekkpaalegg.kafka.renewal import client_made_later
@@ -118,7 +118,7 @@ class Service:
         self._lanes: dict[int, Lane] = {}
         self._reasons: dict[int, str | None] = {}
         self._kafka_trouble: str | None = None
-        self._list_looked_at = 0.0
+        self._list_checked_at = 0.0
         self._found: tuple[bootstrap.Found, RecordBuilder] | None = None
         self._found_at = 0.0
         self._places = Places(
@@ -161,7 +161,7 @@ class Service:
 
     def _work(self, found: bootstrap.Found) -> Worker:
         """Join the group and work until stopped, done, or one worker too many; then leave it."""
-        membership = bootstrap.build_membership(self._settings, self._take_trouble)
+        membership = bootstrap.build_membership(self._settings, self._report_group_trouble)
         worker = Worker(
             membership,
             lambda lane: self._make_lane(lane, membership),
@@ -170,7 +170,7 @@ class Service:
             lambda: self._turn(found.lanes, membership, worker),
             alone=self._once,
             times=msgspec.structs.replace(TIMES, tries_max=ALONE_TRIES_MAX if self._is_command else None),
-            waits=self._tell_wait,
+            waits=self._report_waiting,
             may_work=self._places.may_work,
         )
         try:
@@ -185,18 +185,18 @@ class Service:
 
     def _turn(self, lanes: int, membership: Membership, worker: Worker) -> None:
         self._watch.beat(WORKER_BEAT)
-        self._tell_kafka(membership.trouble())
+        self._report_kafka(membership.trouble())
         waiting = [f"lane {lane}: {reason}" for lane, reason in worker.waiting_lanes().items()]
         self._watch.ready("lanes", "; ".join(waiting) or None)
         now = time.monotonic()
-        if self._served is None or self._is_command or now - self._list_looked_at < LIST_INTERVAL_SECONDS:
+        if self._served is None or self._is_command or now - self._list_checked_at < LIST_INTERVAL_SECONDS:
             return
-        self._list_looked_at = now
+        self._list_checked_at = now
         if self._served.refresh():
             for number, lane in self._lanes.items():
                 lane.set_trekkpliktige(self._served.in_lane(number, lanes))
 
-    def _tell_kafka(self, trouble: str | None) -> None:
+    def _report_kafka(self, trouble: str | None) -> None:
         if trouble == self._kafka_trouble:
             return
         if trouble is None:
@@ -206,11 +206,11 @@ class Service:
         self._kafka_trouble = trouble
         self._watch.ready("kafka", trouble)
 
-    def _tell_wait(self, lane: int, reason: str | None) -> None:
+    def _report_waiting(self, lane: int, reason: str | None) -> None:
         self._reasons[lane] = reason
         self._watch.ready(lane_name(lane), reason)
 
-    def _take_trouble(self, trouble: TrekkpaaleggError | None) -> None:
+    def _report_group_trouble(self, trouble: TrekkpaaleggError | None) -> None:
         """Trouble with the group, or none any more. Only commands end by it."""
         if self._is_command:
             bootstrap.end_when_not_permitted(trouble)
@@ -245,7 +245,7 @@ class Service:
         if self._once:
             schedule = self.rounds[number] = RoundSchedule(random.random)
         elif self._errand is not None:
-            schedule = ErrandSchedule(random.random)
+            schedule = OnRequestSchedule(random.random)
             served = [each for each in served if each in self._errand]
         else:
             schedule = Schedule(self._settings.poll_interval_seconds, random.random)

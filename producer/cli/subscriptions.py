@@ -238,7 +238,7 @@ def _await_validation(keeper: SubscriptionKeeper, many: Many, results: Results, 
 
 
 def _look_again(keeper: SubscriptionKeeper, before: dict[str, Applied], name: str) -> Applied:
-    return keeper.looked_at_again(name, before[name])
+    return keeper.refreshed(name, before[name])
 
 
 def _is_untried(result: Applied | Failed) -> bool:

@@ -88,12 +88,12 @@ class Following:
         self._trekkpliktig = trekkpliktig
         self._served = served
 
-    def next_wanted(self) -> list[tuple[str, int]]:
+    def pop_wanted(self) -> list[tuple[str, int]]:
         """The versions to ask for now, which then count as asked for; none when all have been followed to the end."""
         wanted, self._wanted = self._wanted, []
         return wanted
 
-    def take(self, wanted: tuple[str, int], fetched: Fetched) -> None:
+    def add(self, wanted: tuple[str, int], fetched: Fetched) -> None:
         """A version came, or did not."""
         trekkid, trekkversjon = wanted
         if isinstance(fetched, Failed):

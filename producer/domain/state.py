@@ -181,7 +181,12 @@ class LaneState:
         self._trekkpliktige: dict[str, TrekkpliktigState] = {}
 
     def of(self, trekkpliktig: str) -> TrekkpliktigState:
-        """State of one trekkpliktig, made empty on first sight."""
+        """The state of one trekkpliktig, to be read; an empty one if nothing is known of it."""
+        state = self._trekkpliktige.get(trekkpliktig)
+        return TrekkpliktigState() if state is None else state
+
+    def ensure(self, trekkpliktig: str) -> TrekkpliktigState:
+        """The state of one trekkpliktig, to be changed; created if nothing is known of it."""
         state = self._trekkpliktige.get(trekkpliktig)
         if state is None:
             state = self._trekkpliktige[trekkpliktig] = TrekkpliktigState()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from producer.lane.reading import Reading
     from producer.source.port import TrekkpaaleggSource
 
-    Answer = Callable[[], None]
+    Callback = Callable[[], None]
 
 URGENT_IN_A_ROW_MAX = 16
 """After so many turns an ordinary call has its own, however many urgent ones wait."""
@@ -41,7 +41,7 @@ class Kind(IntEnum):
 _NOT_URGENT = (Kind.ORDINARY, Kind.BULK)
 
 
-class _Waiting(msgspec.Struct, frozen=True):
+class _QueuedCall(msgspec.Struct, frozen=True):
     future: Future[Any]
     call: Callable[..., object]
     arguments: tuple[object, ...]
@@ -49,26 +49,26 @@ class _Waiting(msgspec.Struct, frozen=True):
     prepare: Callable[[], object] | None
 
 
-class _Rows:
-    """A row for each kind, in the order that its calls came; with an executor the urgent would wait behind all."""
+class _Queues:
+    """A queue for each kind, in the order that its calls came; with an executor the urgent would wait behind all."""
 
     def __init__(self) -> None:
-        self._rows: dict[Kind, deque[_Waiting]] = {kind: deque() for kind in Kind}
+        self._queues: dict[Kind, deque[_QueuedCall]] = {kind: deque() for kind in Kind}
         self._turns = 0
 
     def __len__(self) -> int:
-        return sum(len(row) for row in self._rows.values())
+        return sum(len(queue) for queue in self._queues.values())
 
-    def put(self, waiting: _Waiting) -> None:
-        self._rows[waiting.kind].append(waiting)
+    def append(self, waiting: _QueuedCall) -> None:
+        self._queues[waiting.kind].append(waiting)
 
-    def take(self, but: Collection[Kind] = ()) -> _Waiting | None:
-        """The next one, which is now out of its row; none of the kinds in `but`. Ordinary and bulk ones take turns."""
+    def pop_next(self, but: Collection[Kind] = ()) -> _QueuedCall | None:
+        """Remove and return the next one, none of the kinds in `but`. Ordinary and bulk calls alternate."""
         self._turns += 1
         others = [Kind.ORDINARY, Kind.BULK] if self._turns % 2 else [Kind.BULK, Kind.ORDINARY]
         is_others_turn = self._turns % (URGENT_IN_A_ROW_MAX + 1) == 0
         kinds = [*others, Kind.URGENT] if is_others_turn else [Kind.URGENT, *others]
-        return next((self._rows[kind].popleft() for kind in kinds if self._rows[kind] and kind not in but), None)
+        return next((self._queues[kind].popleft() for kind in kinds if self._queues[kind] and kind not in but), None)
 
 
 class CallPool:
@@ -90,7 +90,7 @@ class CallPool:
         self._calling = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE_EACH * threads, thread_name_prefix="prepare")
         self._lock = threading.Lock()
-        self._ready, self._unprepared = _Rows(), _Rows()
+        self._ready, self._unprepared = _Queues(), _Queues()
         self._ahead = 0
         """Ordinary calls that are prepared, or being prepared, and not yet being made."""
         self._is_shut = False
@@ -106,12 +106,12 @@ class CallPool:
 
         What `prepare` raises is how the call ends.
         """
-        waiting = _Waiting(Future(), call, arguments, kind, prepare)
-        rows, executor, turn = self._ready, self._calling, self._call_next
+        waiting = _QueuedCall(Future(), call, arguments, kind, prepare)
+        queues, executor, turn = self._ready, self._calling, self._call_next
         if prepare is not None:
-            rows, executor, turn = self._unprepared, self._preparing, self._prepare_next
+            queues, executor, turn = self._unprepared, self._preparing, self._prepare_next
         with self._lock:
-            rows.put(waiting)
+            queues.append(waiting)
         executor.submit(turn)
         return waiting.future
 
@@ -128,11 +128,11 @@ class CallPool:
         Whatever waits is looked at again after each turn that took one, since another may have lost its own.
         """
         with self._lock:
-            waiting = self._unprepared.take(but=_NOT_URGENT if self._ahead >= self._ahead_max else ())
+            waiting = self._unprepared.pop_next(but=_NOT_URGENT if self._ahead >= self._ahead_max else ())
             if waiting is None:
                 return
             self._ahead += waiting.kind in _NOT_URGENT
-            self._look_again()
+            self._prepare_more()
         try:
             if waiting.prepare is not None:
                 waiting.prepare()
@@ -141,7 +141,7 @@ class CallPool:
             waiting.future.set_exception(error)
             return
         with self._lock:
-            self._ready.put(waiting)
+            self._ready.append(waiting)
             if not self._is_shut:
                 self._calling.submit(self._call_next)
 
@@ -149,7 +149,7 @@ class CallPool:
         """Make one; none where all that wait are bulk calls, and enough of those are under way."""
         with self._lock:
             is_enough = self._bulk_under_way >= self._bulk_max()
-            waiting = self._ready.take(but=(Kind.BULK,) if is_enough else ())
+            waiting = self._ready.pop_next(but=(Kind.BULK,) if is_enough else ())
             if waiting is None:
                 self._turns_owed += 1
                 return
@@ -164,7 +164,7 @@ class CallPool:
             self._ended(waiting)
             waiting.future.set_result(result)
 
-    def _ended(self, waiting: _Waiting) -> None:
+    def _ended(self, waiting: _QueuedCall) -> None:
         """It is under way no more. Bulk calls that had to wait get their turns back, as many as may be made now."""
         if waiting.kind is not Kind.BULK:
             return
@@ -175,65 +175,67 @@ class CallPool:
             for _ in range(0 if self._is_shut else given_back):
                 self._calling.submit(self._call_next)
 
-    def _begun(self, waiting: _Waiting) -> None:
+    def _begun(self, waiting: _QueuedCall) -> None:
         """It counts as prepared ahead no more."""
         if waiting.kind is Kind.URGENT or waiting.prepare is None:
             return
         with self._lock:
             self._ahead -= 1
-            self._look_again()
+            self._prepare_more()
 
-    def _look_again(self) -> None:
+    def _prepare_more(self) -> None:
         """A turn for what waits to be prepared. With the lock held."""
         if self._unprepared and not self._is_shut:
             self._preparing.submit(self._prepare_next)
 
 
-ANSWERS_AT_ONCE_MAX = 200
+CALLBACKS_AT_ONCE_MAX = 200
 BULK_ORDERS_MIN = 500
 """A reading that has brought so many orders is likely to bring as many again with each further page."""
 
 
 class Calls:
-    """One lane's calls. `pool` is shared by all lanes; what comes back is run by whoever calls `take_answers`."""
+    """One lane's calls. `pool` is shared by all lanes; what comes back is run by whoever calls `run_callbacks`."""
 
     def __init__(self, source: TrekkpaaleggSource, pool: CallPool) -> None:
         self._source = source
         self._pool = pool
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._callbacks: queue.SimpleQueue[Callback] = queue.SimpleQueue()
 
-    def ask_page(self, reading: Reading, cursor: int, take: Callable[[Future[Any]], None]) -> None:
-        """Fetch a page; `take` gets the ended call."""
+    def request_page(self, reading: Reading, cursor: int, on_done: Callable[[Future[Any]], None]) -> None:
+        """Fetch a page; `on_done` gets the ended call."""
         kind = Kind.BULK if reading.orders_seen >= BULK_ORDERS_MIN else Kind.ORDINARY
-        self._ask(take, reading, kind, self._source.fetch_page, reading.trekkpliktig, cursor)
+        self._submit(on_done, reading, kind, self._source.fetch_page, reading.trekkpliktig, cursor)
 
-    def ask_version(self, reading: Reading, wanted: tuple[str, int], take: Callable[[Future[Any]], None]) -> None:
-        """Fetch one version by number; `take` gets the ended call."""
-        self._ask(take, reading, Kind.ORDINARY, self._source.fetch_trekkpaalegg, reading.trekkpliktig, *wanted)
+    def request_version(
+        self, reading: Reading, wanted: tuple[str, int], on_done: Callable[[Future[Any]], None]
+    ) -> None:
+        """Fetch one version by number; `on_done` gets the ended call."""
+        self._submit(on_done, reading, Kind.ORDINARY, self._source.fetch_trekkpaalegg, reading.trekkpliktig, *wanted)
 
-    def ask(self, take: Callable[[Future[Any]], None], call: Callable[..., object], *arguments: object) -> None:
-        """Have something else called, before what is merely due; `take` gets the ended call."""
+    def request(self, on_done: Callable[[Future[Any]], None], call: Callable[..., object], *arguments: object) -> None:
+        """Have something else called, before what is merely due; `on_done` gets the ended call."""
         done = self._pool.submit(call, *arguments, kind=Kind.URGENT)
-        done.add_done_callback(lambda done: self._answers.put(lambda: take(done)))
+        done.add_done_callback(lambda done: self._callbacks.put(lambda: on_done(done)))
 
-    def put(self, answer: Answer) -> None:
+    def call_soon(self, callback: Callback) -> None:
         """Have something run in the lane's thread. Any thread may call it."""
-        self._answers.put(answer)
+        self._callbacks.put(callback)
 
-    def take_answers(self, wait_seconds: float) -> None:
+    def run_callbacks(self, wait_seconds: float) -> None:
         """Wait for one answer, then run those that have come, in their order, up to a number."""
         try:
-            answer = self._answers.get(timeout=wait_seconds) if wait_seconds > 0 else self._answers.get_nowait()
-            answer()
-            for _ in range(ANSWERS_AT_ONCE_MAX - 1):
-                answer = self._answers.get_nowait()
-                answer()
+            callback = self._callbacks.get(timeout=wait_seconds) if wait_seconds > 0 else self._callbacks.get_nowait()
+            callback()
+            for _ in range(CALLBACKS_AT_ONCE_MAX - 1):
+                callback = self._callbacks.get_nowait()
+                callback()
         except queue.Empty:
             return
 
-    def _ask(
+    def _submit(
         self,
-        take: Callable[[Future[Any]], None],
+        on_done: Callable[[Future[Any]], None],
         reading: Reading,
         kind: Kind,
         call: Callable[..., object],
@@ -242,4 +244,4 @@ class Calls:
         prepare = self._source.preparation(reading.trekkpliktig)
         kind = Kind.URGENT if reading.urgent else kind
         done = self._pool.submit(call, *arguments, kind=kind, prepare=prepare)
-        done.add_done_callback(lambda done: self._answers.put(lambda: take(done)))
+        done.add_done_callback(lambda done: self._callbacks.put(lambda: on_done(done)))

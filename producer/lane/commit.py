@@ -116,7 +116,7 @@ class Committer:
         self._options = options
         self._observer = observer
         self._clock = clock
-        self._put_at = _LONG_AGO
+        self._published_at = _LONG_AGO
         self._signals_committed = 0
         self.state = LaneState()
         self.signals = SignalOffsets(0)
@@ -163,13 +163,13 @@ class Committer:
             (each.trekkpliktig, self.signals.ended(each.trekkpliktig, each.signals_begun_at)) for each in ended
         ]
         try:
-            self._put(records)
+            self._publish(records)
         except BaseException:
             for trekkpliktig, offsets in done_with:
                 self.signals.reopen(trekkpliktig, offsets)
             raise
         for trekkpliktig, cursor in cursors.items():
-            self.state.of(trekkpliktig).event_cursor = cursor
+            self.state.ensure(trekkpliktig).event_cursor = cursor
         for reading in ended:
             requests = self.state.of(reading.trekkpliktig).position.requests
             self.mark_completed([(reading.trekkpliktig, each) for each in requests if each.id in reading.requests])
@@ -192,18 +192,18 @@ class Committer:
         """
         self.signals.release(signals_done)
         try:
-            self._put(records)
+            self._publish(records)
         except BaseException:
             for offset in signals_done:
                 self.signals.hold(offset)
             raise
         for trekkpliktig in forgotten:
-            self.state.of(trekkpliktig).drop_all()
+            self.state.ensure(trekkpliktig).drop_all()
         for trekkpliktig, position in positions.items():
             if position != TrekkpliktigPosition() or self.state.get(trekkpliktig) is not None:
-                self.state.of(trekkpliktig).position = position
+                self.state.ensure(trekkpliktig).position = position
         for trekkpliktig, detection in detections.items():
-            self.state.of(trekkpliktig).remember_all(detection.orders)
+            self.state.ensure(trekkpliktig).remember_all(detection.orders)
             self._observer.published(self._lane, trekkpliktig, detection)
 
     def is_completed(self, trekkpliktig: str, request: OperatorRequest) -> bool:
@@ -216,23 +216,22 @@ class Committer:
             self.state.completed.add(trekkpliktig, request)
 
     def position_of(self, trekkpliktig: str) -> TrekkpliktigPosition:
-        """Its position; that of one of which nothing is known is the first."""
-        state = self.state.get(trekkpliktig)
-        return state.position if state is not None else TrekkpliktigPosition()
+        """Its position, 0 if nothing is known of it."""
+        return self.state.of(trekkpliktig).position
 
     def commit_offset(self) -> None:
         """Make the signal offset stand now, where it does not. Raises as `commit`."""
-        self._put_at = _LONG_AGO
-        self._put(())
+        self._published_at = _LONG_AGO
+        self._publish(())
 
-    def _put(self, records: Sequence[Record]) -> None:
+    def _publish(self, records: Sequence[Record]) -> None:
         first_open = self.signals.first_open
         if records or self._is_offset_due(first_open):
             self._publisher.publish(records, first_open)
-            self._signals_committed, self._put_at = first_open, self._clock()
+            self._signals_committed, self._published_at = first_open, self._clock()
 
     def _is_offset_due(self, first_open: int) -> bool:
-        return first_open > self._signals_committed and self._clock() - self._put_at >= OFFSET_WAIT_SECONDS
+        return first_open > self._signals_committed and self._clock() - self._published_at >= OFFSET_WAIT_SECONDS
 
     def _progressed(self, reading: Reading, detection: Detection) -> TrekkpliktigPosition:
         position = self.state.of(reading.trekkpliktig).position
@@ -281,9 +280,9 @@ class Committer:
 
     def _remember(self, positions: dict[str, TrekkpliktigPosition], decided: zip[tuple[Reading, Detection]]) -> None:
         for trekkpliktig, position in positions.items():
-            self.state.of(trekkpliktig).position = position
+            self.state.ensure(trekkpliktig).position = position
         for reading, detection in decided:
-            state = self.state.of(reading.trekkpliktig)
+            state = self.state.ensure(reading.trekkpliktig)
             state.remember_all(detection.orders)
             if detection.position > state.position.position:
                 state.position = msgspec.structs.replace(state.position, position=detection.position)

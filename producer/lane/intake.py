@@ -62,6 +62,7 @@ class SignalOffsets:
         """A reading that began at `begun_at` has come to its end. Returns the offsets that are done with by that."""
         waiting = self._waiting.pop(trekkpliktig, [])
         self._wait(trekkpliktig, [offset for offset in waiting if offset >= begun_at])
+        self._drop_outdated()
         return [offset for offset in waiting if offset < begun_at]
 
     def reopen(self, trekkpliktig: str, offsets: list[int]) -> None:
@@ -80,22 +81,27 @@ class SignalOffsets:
     def keep(self, trekkpliktige: Container[str]) -> None:
         """Those of all others are done with: nobody will read for them here."""
         self._waiting = {each: offsets for each, offsets in self._waiting.items() if each in trekkpliktige}
+        self._drop_outdated()
 
     def drop(self, trekkpliktig: str) -> None:
         """Those for this one are done with: it will not be read now, and in full when it is."""
         self._waiting.pop(trekkpliktig, None)
+        self._drop_outdated()
 
     @property
     def first_open(self) -> int:
         """Offset of the first signal that is not done with."""
+        first = self._firsts[0][0] if self._firsts else self.next_offset
+        return min(first, min(self._held, default=first))
+
+    def _drop_outdated(self) -> None:
+        """Remove what is outdated from the top of the heap, so that its first entry is the lowest waiting offset."""
         while self._firsts:
             offset, trekkpliktig = self._firsts[0]
             offsets = self._waiting.get(trekkpliktig)
             if offsets is not None and offsets[0] == offset:
-                break
+                return
             heapq.heappop(self._firsts)
-        first = self._firsts[0][0] if self._firsts else self.next_offset
-        return min(first, min(self._held, default=first))
 
 
 TRIES_MAX = 5
@@ -142,16 +148,16 @@ class Intake:
     def begin(self) -> None:
         """The lane was taken: heed what operators have said of each."""
         for trekkpliktig, state in self._committer.state:
-            self._heed(trekkpliktig, state.position)
+            self._apply_position(trekkpliktig, state.position)
 
-    def relist(self) -> None:
+    def update_list(self) -> None:
         """The list of employers has changed: those that are new to it may be suspended, those gone need no reading."""
         self._committer.signals.keep(self._schedule)
         self._notified = {each for each in self._notified if each in self._schedule}
         for trekkpliktig in self._suspended:
-            self._schedule.hold(trekkpliktig)
+            self._schedule.block(trekkpliktig)
 
-    def take(self, trekkpliktig: str, offset: int, value: bytes | None) -> None:
+    def receive(self, trekkpliktig: str, offset: int, value: bytes | None) -> None:
         """A signal came. One that cannot be understood is counted and passed over: it must not stop the lane."""
         signals = self._committer.signals
         try:
@@ -175,7 +181,7 @@ class Intake:
         else:
             signals.hold(offset)
             if asked.kind == RELEASE:
-                self._releasing.take(trekkpliktig, offset, asked)
+                self._releasing.receive(trekkpliktig, offset, asked)
             else:
                 self._held.append(_Held(offset, trekkpliktig, asked))
             self._observer.signal_taken(self._lane, "request")
@@ -194,12 +200,12 @@ class Intake:
         if reading.requests and (for_good or self._schedule.failures_of(reading.trekkpliktig) >= TRIES_MAX):
             self._failed[reading.trekkpliktig] = (reading.requests, reason)
 
-    def settle(self, interrupt: Callable[[str], None]) -> None:
+    def commit(self, interrupt: Callable[[str], None]) -> None:
         """Make all that is held stand, in one transaction, and heed it; `interrupt` breaks off a reading under way.
 
         Raises as `Committer.write`; what is held stays so when the transaction was aborted.
         """
-        self._releasing.settle()
+        self._releasing.commit()
         if not (self._held or self._failed):
             return
         records: list[Record] = []
@@ -239,25 +245,25 @@ class Intake:
             records += self._records.of_decision(self._lane, held.trekkpliktig, decision, state)
         self._committer.write(records, positions, forgotten, [held.offset for held in self._held])
         self._committer.mark_completed(completed)
-        self._tell(self._held)
+        self._log_recorded(self._held)
         self._held, self._failed = [], {}
         for trekkpliktig, position in positions.items():
-            self._heed(trekkpliktig, position)
+            self._apply_position(trekkpliktig, position)
         for trekkpliktig in disturbed:
             self._schedule.notify(trekkpliktig, urgent=True)
 
-    def _heed(self, trekkpliktig: str, position: TrekkpliktigPosition) -> None:
+    def _apply_position(self, trekkpliktig: str, position: TrekkpliktigPosition) -> None:
         if position.suspended_at is not None:
             self._suspended.add(trekkpliktig)
-            self._schedule.hold(trekkpliktig)
+            self._schedule.block(trekkpliktig)
             self._committer.signals.drop(trekkpliktig)
         elif trekkpliktig in self._suspended:
             self._suspended.discard(trekkpliktig)
-            self._schedule.let_go(trekkpliktig)
+            self._schedule.unblock(trekkpliktig)
         if position.requests:
             self._schedule.notify(trekkpliktig, urgent=True)
 
-    def _tell(self, done: list[_Held]) -> None:
+    def _log_recorded(self, done: list[_Held]) -> None:
         for held in done:
             if held.request is not None:
                 request, trekkpliktig = held.request, held.trekkpliktig

@@ -24,9 +24,9 @@ from producer.lane.reading import (
     READINGS_MIN,
     begin_reading,
     ends_wait_seconds,
-    has_lost_its_place,
     is_urgent,
     missed_after,
+    position_has_gone,
     readings_allowed,
     vanished_of,
 )
@@ -135,7 +135,7 @@ class Lane:
         self._intake = Intake(
             number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing
         )
-        self._pulling = Pulling(parts.pull, parts.schedule, options.served, self._calls.put, parts.observer)
+        self._pulling = Pulling(parts.pull, parts.schedule, options.served, self._calls.call_soon, parts.observer)
         self._observer = parts.observer
         self._options = options
         self._watch = watch
@@ -150,15 +150,15 @@ class Lane:
     def stop(self) -> None:
         """Ask the loop to end after the transaction under way. Any thread may call it."""
         self._stopping.set()
-        self._calls.put(lambda: None)
+        self._calls.call_soon(lambda: None)
 
     def signal(self, trekkpliktig: str, offset: int, value: bytes | None = None) -> None:
         """A signal came for this lane. Any thread may call it."""
-        self._calls.put(lambda: self._intake.take(trekkpliktig, offset, value))
+        self._calls.call_soon(lambda: self._intake.receive(trekkpliktig, offset, value))
 
     def set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
         """The list of those that the lane serves has changed. Any thread may call it."""
-        self._calls.put(lambda: self._set_trekkpliktige(trekkpliktige))
+        self._calls.call_soon(lambda: self._set_trekkpliktige(trekkpliktige))
 
     @property
     def first_open_signal(self) -> int:
@@ -173,14 +173,14 @@ class Lane:
             _log.info("lane taken", lane=self.number, trekkpliktige=len(self.schedule), orders=orders)
             self._observer.lane_taken(self.number, len(self.schedule), orders)
             self._intake.begin()
-            self._pulling.relist()
+            self._pulling.update_list()
             while not self._stopping.is_set() and not self._is_done:
                 self._watch.beat()
                 self._committer.check()
-                self._pulling.ask_due(self._committer.state)
+                self._pulling.request_due(self._committer.state)
                 self._begin_due()
-                self._calls.take_answers(self._wait_seconds())
-                self._settle()
+                self._calls.run_callbacks(self._wait_seconds())
+                self._commit_signals()
                 self._publish()
                 self._telling.turn(self.schedule, self._committer.state, self._pulling)
             if self._is_done:
@@ -199,12 +199,12 @@ class Lane:
 
     def _set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
         self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic())
-        self._intake.relist()
-        self._pulling.relist()
+        self._intake.update_list()
+        self._pulling.update_list()
 
-    def _settle(self) -> None:
+    def _commit_signals(self) -> None:
         try:
-            self._intake.settle(self._interrupt)
+            self._intake.commit(self._interrupt)
         except AbortedError as error:
             _log.warning("signals are settled later", lane=self.number, reason=str(error))
 
@@ -220,7 +220,7 @@ class Lane:
         for each in ended:
             self._pulling.reading_failed(each)
         self._ended = [each for each in self._ended if each not in ended]
-        self.schedule.dropped(trekkpliktig, time.monotonic())
+        self.schedule.interrupted(trekkpliktig, time.monotonic())
 
     # Reading
 
@@ -228,7 +228,7 @@ class Lane:
         allowed = readings_allowed(self._elements_per_page)
         while len(self._readings) < allowed + NOTIFIED_MORE_MAX:
             # Those that were notified do not wait for a place among those that are merely due.
-            trekkpliktig = self.schedule.take(time.monotonic(), notified_only=len(self._readings) >= allowed)
+            trekkpliktig = self.schedule.start_next(time.monotonic(), notified_only=len(self._readings) >= allowed)
             if trekkpliktig is None:
                 return
             if trekkpliktig in self._readings:  # taken off the list and put back while it was being read
@@ -242,17 +242,17 @@ class Lane:
             is_waited_for = is_notified or self._committer.signals.is_waiting(trekkpliktig)
             reading.urgent = is_urgent(reading, position, is_waited_for=is_waited_for)
             if reading.urgent:
-                self._priority.urgent_came()
+                self._priority.urgent_began()
             self._readings[trekkpliktig] = reading
-            self._ask_page(reading)
+            self._request_page(reading)
 
-    def _ask_page(self, reading: Reading) -> None:
-        cursor = reading.next_cursor()
+    def _request_page(self, reading: Reading) -> None:
+        cursor = reading.begin_page()
         if cursor is not None:
-            self._calls.ask_page(reading, cursor, lambda call: self._take_page(reading, call))
+            self._calls.request_page(reading, cursor, lambda call: self._receive_page(reading, call))
 
-    def _ask_version(self, reading: Reading, wanted: tuple[str, int]) -> None:
-        self._calls.ask_version(reading, wanted, lambda call: self._take_version(reading, wanted, call))
+    def _request_version(self, reading: Reading, wanted: tuple[str, int]) -> None:
+        self._calls.request_version(reading, wanted, lambda call: self._receive_version(reading, wanted, call))
 
     def _wait_seconds(self) -> float:
         if any(reading.is_ready for reading in self._readings.values()):
@@ -264,7 +264,7 @@ class Lane:
         now = time.monotonic()
         return min(self.schedule.wait_seconds(now), self._pulling.wait_seconds(now), _WAIT_SECONDS_MAX)
 
-    def _take_page(self, reading: Reading, call: Future[Any]) -> None:
+    def _receive_page(self, reading: Reading, call: Future[Any]) -> None:
         if reading.dropped:
             return
         error = call.exception()
@@ -276,26 +276,26 @@ class Lane:
             self._fail(reading, error)
             return
         page = call.result()
-        reading.take_page(page)
+        reading.add_page(page)
         self._elements_per_page += (len(page.elements) - self._elements_per_page) / _PAGES_AVERAGED
         position = self._committer.state.of(reading.trekkpliktig).position
-        if has_lost_its_place(reading, position):
+        if position_has_gone(reading, position):
             _log.warning("the order at the position has gone: comparing everything", trekkpliktig=reading.trekkpliktig)
             reading.read_all(Origin.RECONCILE)
-        self._ask_page(reading)
+        self._request_page(reading)
         self._advance(reading)
 
-    def _take_version(self, reading: Reading, wanted: tuple[str, int], call: Future[Any]) -> None:
+    def _receive_version(self, reading: Reading, wanted: tuple[str, int], call: Future[Any]) -> None:
         if reading.dropped:
             return
         error = call.exception()
         if isinstance(error, RetryableError):
-            reading.take_version(wanted, Failed(str(error)))
+            reading.add_version(wanted, Failed(str(error)))
         elif error is not None:
             self._fail(reading, error)
             return
         else:
-            reading.take_version(wanted, call.result())
+            reading.add_version(wanted, call.result())
         self._advance(reading)
 
     def _advance(self, reading: Reading) -> None:
@@ -304,8 +304,8 @@ class Lane:
             return
         state = self._committer.state.of(reading.trekkpliktig)
         for wanted in reading.cut_chunk(state, self._options.served, self._priority.elements_max):
-            self._ask_version(reading, wanted)
-        self._ask_page(reading)
+            self._request_version(reading, wanted)
+        self._request_page(reading)
         if not reading.is_done:
             return
         if reading.failure is not None:
@@ -320,9 +320,9 @@ class Lane:
         ready = [reading for reading in self._readings.values() if reading.is_ready]
         with self._priority.chosen(ready, self._missed) as chosen:
             self._missed = missed_after(self._missed, ready, chosen)
-            self._put(chosen)
+            self._commit(chosen)
 
-    def _put(self, ready: list[Reading]) -> None:
+    def _commit(self, ready: list[Reading]) -> None:
         ended, self._ended = self._ended, []
         try:
             detections = self._committer.commit(ready, ended)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from producer.lane.reading import Reading
 
-LANES_WHEN_NOTIFIED_MAX = 1
-BULK_CALLS_WHEN_NOTIFIED_MAX = 1
+LANES_WHEN_URGENT_MAX = 1
+BULK_CALLS_WHEN_URGENT_MAX = 1
 THREAD_TURN_SECONDS = 0.005
-THREAD_TURN_WHEN_NOTIFIED_SECONDS = 0.0005
+THREAD_TURN_WHEN_URGENT_SECONDS = 0.0005
 """So long one thread computes while others want to. A notified change passes through some ten threads, each of which
 may wait a turn behind every thread that reads pages of a back-fill. Short turns cost the back-fill time."""
 
@@ -32,7 +32,7 @@ TURN_WAIT_SECONDS = 0.01
 MISSED_MAX = 100
 """After so many transactions without anything of what is not urgent, a lane needs no turn for it. It takes a second."""
 
-NOTIFIED_RECENTLY_SECONDS = 10.0
+URGENT_RECENTLY_SECONDS = 10.0
 """So long after an urgent reading more are expected."""
 
 
@@ -48,21 +48,21 @@ class TransactionPriority:
         self._set_thread_turn = set_thread_turn
         self._has_short_turns = False
         self._urgent_at = float("-inf")
-        self._turns = threading.BoundedSemaphore(LANES_WHEN_NOTIFIED_MAX)
+        self._turns = threading.BoundedSemaphore(LANES_WHEN_URGENT_MAX)
 
-    def urgent_came(self) -> None:
+    def urgent_began(self) -> None:
         """An urgent reading begins."""
         self._urgent_at = self._clock()
-        self._is_notified_recently()
+        self._set_turns()
 
     @property
     def elements_max(self) -> int:
         """How many elements that are not urgent one transaction may hold."""
-        return transaction_elements(is_notified_recently=self._is_notified_recently())
+        return transaction_elements(is_urgent_recently=self._is_urgent_recently())
 
     def bulk_calls_max(self) -> int:
         """How many further pages of readings that bring much may be asked for at once."""
-        return BULK_CALLS_WHEN_NOTIFIED_MAX if self._is_notified_recently() else sys.maxsize
+        return BULK_CALLS_WHEN_URGENT_MAX if self._is_urgent_recently() else sys.maxsize
 
     @contextmanager
     def chosen(self, ready: Sequence[Reading], missed: int) -> Iterator[list[Reading]]:
@@ -72,13 +72,14 @@ class TransactionPriority:
         are not urgent were last among them. Long chunks are cut to what a transaction may hold. Waits for a moment
         where nothing is urgent and other lanes have the turns; may then be empty.
         """
+        self._set_turns()
         elements_max = self.elements_max
         for reading in ready:
             if not reading.urgent:
                 reading.shorten_chunk(elements_max)
         first = first_to_publish(ready, elements_max, urgent_alone=not missed)
         urgent = [reading for reading in first if reading.urgent]
-        if len(urgent) == len(first) or missed >= MISSED_MAX or not self._is_notified_recently():
+        if len(urgent) == len(first) or missed >= MISSED_MAX or not self._is_urgent_recently():
             yield first
             return
         has_turn = self._turns.acquire(timeout=0 if urgent else TURN_WAIT_SECONDS)
@@ -88,9 +89,11 @@ class TransactionPriority:
             if has_turn:
                 self._turns.release()
 
-    def _is_notified_recently(self) -> bool:
-        is_notified = self._clock() - self._urgent_at < NOTIFIED_RECENTLY_SECONDS
-        if is_notified is not self._has_short_turns:
-            self._has_short_turns = is_notified
-            self._set_thread_turn(THREAD_TURN_WHEN_NOTIFIED_SECONDS if is_notified else THREAD_TURN_SECONDS)
-        return is_notified
+    def _is_urgent_recently(self) -> bool:
+        return self._clock() - self._urgent_at < URGENT_RECENTLY_SECONDS
+
+    def _set_turns(self) -> None:
+        is_urgent = self._is_urgent_recently()
+        if is_urgent is not self._has_short_turns:
+            self._has_short_turns = is_urgent
+            self._set_thread_turn(THREAD_TURN_WHEN_URGENT_SECONDS if is_urgent else THREAD_TURN_SECONDS)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from producer.notifications.port import EventFeed, Pulled
     from producer.observe.port import Observer
 
-    Put = Callable[[Callable[[], None]], None]
+    CallSoon = Callable[[Callable[[], None]], None]
 
 UNDER_WAY_MAX = 5
 """Calls of one lane that wait for the pool or run: no lane keeps the others from it."""
@@ -55,46 +55,46 @@ class Pulling:
         parts: PullParts | None,
         readings: Schedule,
         served: Container[str],
-        put: Put,
+        call_soon: CallSoon,
         observer: Observer,
     ) -> None:
         self._parts = parts
         self._readings = readings
         self._served = served
-        self._put = put
+        self._call_soon = call_soon
         self._observer = observer
         self._schedule = Schedule(parts.interval_seconds if parts is not None else 0.0, random.random)
         self._cursors: dict[str, EventCursor] = {}
         """As far as was asked, where that may be further than what stands."""
-        self._told: set[str] = set()
+        self._notified: set[str] = set()
         """Those whose events no reading has begun after."""
-        self._asked: set[str] = set()
+        self._under_way: set[str] = set()
 
-    def relist(self) -> None:
+    def update_list(self) -> None:
         """Ask for those that the lane serves now, and no others."""
         if self._parts is None:
             return
         self._schedule.set_trekkpliktige(self._readings, time.monotonic())
         self._cursors = {each: cursor for each, cursor in self._cursors.items() if each in self._schedule}
-        self._told = {each for each in self._told if each in self._schedule}
+        self._notified = {each for each in self._notified if each in self._schedule}
 
-    def ask_due(self, state: LaneState) -> None:
+    def request_due(self, state: LaneState) -> None:
         """Begin the calls that are due. Those that an operator has suspended are passed over."""
-        while self._parts is not None and len(self._asked) < UNDER_WAY_MAX:
-            trekkpliktig = self._schedule.take(time.monotonic())
+        while self._parts is not None and len(self._under_way) < UNDER_WAY_MAX:
+            trekkpliktig = self._schedule.start_next(time.monotonic())
             if trekkpliktig is None:
                 return
-            if trekkpliktig in self._asked or self._readings.is_held(trekkpliktig):
+            if trekkpliktig in self._under_way or self._readings.is_blocked(trekkpliktig):
                 self._schedule.succeeded(trekkpliktig, time.monotonic())
                 continue
-            self._asked.add(trekkpliktig)
+            self._under_way.add(trekkpliktig)
             cursor = self._cursors.get(trekkpliktig) or _standing(state, trekkpliktig)
             call = self._parts.pool.submit(self._parts.feed.pull, trekkpliktig, cursor, self._served)
-            call.add_done_callback(partial(self._answered, trekkpliktig))
+            call.add_done_callback(partial(self._enqueue_answer, trekkpliktig))
 
     def wait_seconds(self, now: float) -> float:
         """How long until a call is to begin, infinite when an answer must come first."""
-        if self._parts is None or len(self._asked) >= UNDER_WAY_MAX:
+        if self._parts is None or len(self._under_way) >= UNDER_WAY_MAX:
             return float("inf")
         return self._schedule.wait_seconds(now)
 
@@ -108,24 +108,24 @@ class Pulling:
     def reading_begins(self, reading: Reading) -> None:
         """All that was told so far is safe when this one ends well."""
         reading.event_cursor = self._cursors.get(reading.trekkpliktig)
-        reading.is_notified = reading.trekkpliktig in self._told
-        self._told.discard(reading.trekkpliktig)
+        reading.is_notified = reading.trekkpliktig in self._notified
+        self._notified.discard(reading.trekkpliktig)
 
     def reading_failed(self, reading: Reading) -> None:
         """It did not: the next one is for the same events."""
         if reading.is_notified and reading.trekkpliktig in self._schedule:
-            self._told.add(reading.trekkpliktig)
+            self._notified.add(reading.trekkpliktig)
 
     def is_notified(self, trekkpliktig: str) -> bool:
         """Whether events of it wait for a reading to begin."""
-        return trekkpliktig in self._told
+        return trekkpliktig in self._notified
 
-    def _answered(self, trekkpliktig: str, call: Future[Any]) -> None:
+    def _enqueue_answer(self, trekkpliktig: str, call: Future[Any]) -> None:
         """In a thread of the pool."""
-        self._put(lambda: self._take(trekkpliktig, call))
+        self._call_soon(lambda: self._receive(trekkpliktig, call))
 
-    def _take(self, trekkpliktig: str, call: Future[Any]) -> None:
-        self._asked.discard(trekkpliktig)
+    def _receive(self, trekkpliktig: str, call: Future[Any]) -> None:
+        self._under_way.discard(trekkpliktig)
         if call.cancelled() or trekkpliktig not in self._schedule:
             return
         error = call.exception()
@@ -139,7 +139,7 @@ class Pulling:
         self._cursors[trekkpliktig] = pulled.cursor
         is_notified = any(notification.trekkpliktig == trekkpliktig for notification in pulled.notifications)
         if is_notified and self._readings.notify(trekkpliktig):
-            self._told.add(trekkpliktig)
+            self._notified.add(trekkpliktig)
         now = time.monotonic()
         if pulled.stuck:  # the same events every time: ever more seldom
             self._schedule.failed(trekkpliktig, now)

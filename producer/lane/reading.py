@@ -64,14 +64,14 @@ class Reading:
         self._missing_asked = False
         self._following: Following | None = None
 
-    def next_cursor(self) -> int | None:
+    def begin_page(self) -> int | None:
         """The cursor to ask the next page with, which then counts as asked; None when none is to be asked now."""
         if self._page_under_way or self._next_cursor is None or len(self._pages) >= PAGES_WAITING_MAX:
             return None
         self._page_under_way = True
         return self._next_cursor
 
-    def take_page(self, page: Page) -> None:
+    def add_page(self, page: Page) -> None:
         """A page came."""
         self._page_under_way = False
         self._next_cursor = page.next_cursor
@@ -94,11 +94,11 @@ class Reading:
         """Begin again at 0: what was asked for does not fit what was published."""
         self.full, self.origin, self._next_cursor = True, origin, 0
 
-    def take_version(self, wanted: tuple[str, int], fetched: Fetched) -> None:
+    def add_version(self, wanted: tuple[str, int], fetched: Fetched) -> None:
         """A version came that had been asked for by number."""
         self._versions_under_way -= 1
         if self._following is not None:
-            self._following.take(wanted, fetched)
+            self._following.add(wanted, fetched)
             return
         self.versions[wanted] = fetched
         if not self.moves_position and isinstance(fetched, Trekkpaalegg | Rejected):
@@ -147,7 +147,7 @@ class Reading:
             if self._following is None:
                 gone = next_versions(state, vanished(state, self._seen), seed)
                 self._following, self._seen = Following(gone, self.trekkpliktig, served), array("q")
-            wanted = self._following.next_wanted()
+            wanted = self._following.pop_wanted()
             if not wanted:
                 self.chunk, self._following.elements = self._following.elements, []
         self._versions_under_way = len(wanted)
@@ -195,7 +195,7 @@ NOTIFIED_MORE_MAX = 64
 """So many more are read at once where they were notified: their readings are short, and should not wait."""
 
 TRANSACTION_ELEMENTS_MAX = 2_500
-TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX = 250
+TRANSACTION_ELEMENTS_WHEN_URGENT_MAX = 250
 """So many of what is not urgent a transaction holds, and so many where something urgent was read lately: more may come,
 and would wait behind it."""
 
@@ -262,9 +262,9 @@ def ends_wait_seconds(ended: Sequence[Reading], *, others: int) -> float:
     return ENDS_WAIT_SECONDS_MAX if others and not any(reading.urgent for reading in ended) else 0.0
 
 
-def transaction_elements(*, is_notified_recently: bool) -> int:
+def transaction_elements(*, is_urgent_recently: bool) -> int:
     """How many elements that are not urgent one transaction of the lane may hold."""
-    return TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX if is_notified_recently else TRANSACTION_ELEMENTS_MAX
+    return TRANSACTION_ELEMENTS_WHEN_URGENT_MAX if is_urgent_recently else TRANSACTION_ELEMENTS_MAX
 
 
 def first_to_publish(
@@ -304,7 +304,7 @@ def is_urgent(reading: Reading, position: TrekkpliktigPosition, *, is_waited_for
     return is_waited_for and not reading.full and position.reconciled_at is not None
 
 
-def has_lost_its_place(reading: Reading, position: TrekkpliktigPosition) -> bool:
+def position_has_gone(reading: Reading, position: TrekkpliktigPosition) -> bool:
     """Whether the page just taken says that the order at the position has gone from the source.
 
     That order lies in the overlap (where there is one), so a first result that is empty cannot be: the source's

@@ -16,7 +16,6 @@ from producer.detect.detect import Context, Detection, UnencodableError, needed_
 from producer.detect.release import release
 from producer.detect.requests import RequestDecision
 from producer.domain.requests import RequestResult
-from producer.domain.state import TrekkpliktigState
 from producer.domain.trekkpaalegg import Failed, Gone, Origin, Rejected
 from producer.errors import RejectedTrekkpaaleggError
 from producer.publish.quarantine_log import read_one
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from producer.domain.requests import OperatorRequest
+    from producer.domain.state import TrekkpliktigState
     from producer.domain.trekkpaalegg import Fetched, Trekkpaalegg
     from producer.lane.calls import Calls
     from producer.lane.commit import Committer, RecordBuilder
@@ -108,7 +108,7 @@ class Releasing:
         self._understand = understand
         self._open: list[_Open] = []
 
-    def take(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
+    def receive(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
         """A request came; its signal is held by whoever took it."""
         if self._committer.is_completed(trekkpliktig, request):
             self._committer.signals.release([offset])
@@ -123,11 +123,11 @@ class Releasing:
             asked.failure = "nothing can be released here"
             return
         asked.under_way = 1
-        self._calls.ask(
+        self._calls.request(
             lambda done: self._understood(asked, done), self._understand, trekkpliktig, request.record or ""
         )
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """Publish and result what can be decided on. Raises as `Committer.write`: then it is done at the next turn."""
         for asked in list(self._open):
             if asked.under_way == 0 and not self._asks_for_versions(asked):
@@ -149,7 +149,7 @@ class Releasing:
         wanted = [each for each in needed_versions(self._state(asked), [asked.element]) if each not in asked.versions]
         asked.under_way = len(wanted)
         for each in wanted:
-            self._calls.ask(
+            self._calls.request(
                 lambda done, each=each: self._fetched(asked, each, done),  # type: ignore[misc]  # its default binds it
                 self._source.fetch_trekkpaalegg,
                 asked.trekkpliktig,
@@ -216,7 +216,7 @@ class Releasing:
             raise error.cause from error
 
     def _state(self, asked: _Open) -> TrekkpliktigState:
-        return self._committer.state.get(asked.trekkpliktig) or TrekkpliktigState()
+        return self._committer.state.of(asked.trekkpliktig)
 
 
 def _done(request: OperatorRequest, detection: Detection) -> RequestResult:

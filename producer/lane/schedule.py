@@ -19,8 +19,8 @@ SUSPENDED_PAUSE_SECONDS_MAX = 6 * 3600.0
 NOTIFIED_IN_A_ROW_MAX = 16
 """After so many that were notified comes one that is due, if any is: a stream of notifications starves nobody."""
 
-VAIN_PAUSE_SECONDS = 0.1
-VAIN_PAUSE_SECONDS_MAX = 5.0
+FRUITLESS_PAUSE_SECONDS = 0.1
+FRUITLESS_PAUSE_SECONDS_MAX = 5.0
 """Between readings of one that is told of again and again though nothing is new: a flood of notifications about it is
 a few readings. It doubles with each, and one that finds something ends it."""
 
@@ -33,7 +33,7 @@ CLASSES = ("healthy", "failing", "suspended", "suspended_by_operator")
 class Entry(msgspec.Struct, gc=False):
     """One trekkpliktig: when it is due (monotonic seconds), and how often in a row it has failed or been refused.
 
-    `again` is to be read once more after the reading under way, `held` not at all, `notified` before those due;
+    `again` is to be read once more after the reading under way, `blocked` not at all, `notified` before those due;
     `keeps_pause` is after a pause that the source asked for, `told` since it was notified; `vain` counts readings in a
     row that were told of and found nothing.
     """
@@ -44,10 +44,10 @@ class Entry(msgspec.Struct, gc=False):
     reading: bool = False
     again: bool = False
     notified: bool = False
-    held: bool = False
+    blocked: bool = False
     keeps_pause: bool = False
-    told: bool = False
-    vain: int = 0
+    was_notified: bool = False
+    fruitless: int = 0
     read_at: float = _NEVER
 
 
@@ -87,35 +87,35 @@ class Schedule:
         """When a new one falls due."""
         return now
 
-    def take(self, now: float, *, notified_only: bool = False) -> str | None:
+    def start_next(self, now: float, *, notified_only: bool = False) -> str | None:
         """The next one that is due, which then counts as being read; None when none is."""
         if notified_only or self._notified_in_a_row < NOTIFIED_IN_A_ROW_MAX:
-            return self._take_notified(now) or (None if notified_only else self._take_due(now))
+            return self._start_notified(now) or (None if notified_only else self._start_due(now))
         self._notified_in_a_row = 0
-        return self._take_due(now) or self._take_notified(now)
+        return self._start_due(now) or self._start_notified(now)
 
-    def _take_notified(self, now: float) -> str | None:
+    def _start_notified(self, now: float) -> str | None:
         while self._notified:
             trekkpliktig = self._notified.popleft()
             entry = self._entries.get(trekkpliktig)
             if entry is None or not entry.notified:
                 continue
-            entry.notified, entry.told = False, True
-            waits_until = entry.read_at + _vain_pause(entry)
+            entry.notified, entry.was_notified = False, True
+            waits_until = entry.read_at + _fruitless_pause(entry)
             if waits_until > now:
                 if entry.due > waits_until:
-                    self._put(trekkpliktig, entry, waits_until)
+                    self._set_due(trekkpliktig, entry, waits_until)
                 continue
             entry.reading = True
             self._notified_in_a_row += 1
             return trekkpliktig
         return None
 
-    def _take_due(self, now: float) -> str | None:
+    def _start_due(self, now: float) -> str | None:
         while self._heap and self._heap[0][0] <= now:
             due, trekkpliktig = heapq.heappop(self._heap)
             entry = self._entries.get(trekkpliktig)
-            if entry is not None and entry.due == due and not (entry.reading or entry.held):
+            if entry is not None and entry.due == due and not (entry.reading or entry.blocked):
                 entry.notified, entry.reading = False, True
                 return trekkpliktig
         return None
@@ -133,50 +133,50 @@ class Schedule:
         outside and may come in floods: one that was told of in vain waits a little.
         """
         entry = self._entries.get(trekkpliktig)
-        if entry is None or entry.held:
+        if entry is None or entry.blocked:
             return False
         if entry.reading:
             entry.again = True
         elif urgent or not entry.keeps_pause:
-            self._put_first(trekkpliktig, entry)
+            self._enqueue_notified(trekkpliktig, entry)
         if not hint:
-            entry.vain = 0
+            entry.fruitless = 0
         return True
 
-    def hold(self, trekkpliktig: str) -> None:
-        """It is not to be read until `let_go`, whoever asks."""
+    def block(self, trekkpliktig: str) -> None:
+        """It is not to be read until `unblock`, whoever asks."""
         entry = self._entries.get(trekkpliktig)
         if entry is not None:
-            entry.held, entry.notified = True, False
+            entry.blocked, entry.notified = True, False
 
-    def let_go(self, trekkpliktig: str) -> None:
-        """After `hold`: it is due at once."""
+    def unblock(self, trekkpliktig: str) -> None:
+        """After `block`: it is due at once."""
         entry = self._entries.get(trekkpliktig)
-        if entry is not None and entry.held:
-            entry.held = False
+        if entry is not None and entry.blocked:
+            entry.blocked = False
             self.notify(trekkpliktig, urgent=True)
 
-    def is_held(self, trekkpliktig: str) -> bool:
+    def is_blocked(self, trekkpliktig: str) -> bool:
         """Whether it is not to be read, whoever asks."""
         entry = self._entries.get(trekkpliktig)
-        return entry is not None and entry.held
+        return entry is not None and entry.blocked
 
-    def dropped(self, trekkpliktig: str, now: float) -> None:
+    def interrupted(self, trekkpliktig: str, now: float) -> None:
         """The reading under way was broken off, by no fault of its own: due at once."""
         entry = self._ended(trekkpliktig)
         if entry is not None:
-            self._put(trekkpliktig, entry, now)
+            self._set_due(trekkpliktig, entry, now)
 
     def succeeded(self, trekkpliktig: str, now: float, *, found: bool = True) -> None:
         """It was read to its end, and something new was `found` or not."""
         entry = self._ended(trekkpliktig)
         if entry is not None:
-            entry.vain = 0 if found else entry.vain + entry.told
-            entry.told = False
+            entry.fruitless = 0 if found else entry.fruitless + entry.was_notified
+            entry.was_notified = False
             entry.failures, entry.suspended, entry.keeps_pause, entry.read_at = 0, False, False, now
-            self._put(trekkpliktig, entry, now + self._interval_seconds)
-            if entry.again and not entry.held:
-                self._put_first(trekkpliktig, entry)
+            self._set_due(trekkpliktig, entry, now + self._interval_seconds)
+            if entry.again and not entry.blocked:
+                self._enqueue_notified(trekkpliktig, entry)
             entry.again = False
 
     def failed(self, trekkpliktig: str, now: float, retry_after_seconds: float | None = None) -> None:
@@ -185,14 +185,14 @@ class Schedule:
         if entry is not None:
             entry.keeps_pause = retry_after_seconds is not None
             pause = self._pause(entry, self.failing_pause_seconds, self.failing_pause_seconds_max)
-            self._put(trekkpliktig, entry, now + max(pause, retry_after_seconds or 0.0))
+            self._set_due(trekkpliktig, entry, now + max(pause, retry_after_seconds or 0.0))
 
     def suspend(self, trekkpliktig: str, now: float) -> None:
         """It cannot be served: again after a growing pause of up to six hours."""
         entry = self._ended(trekkpliktig)
         if entry is not None:
             entry.suspended = True
-            self._put(
+            self._set_due(
                 trekkpliktig, entry, now + self._pause(entry, SUSPENDED_PAUSE_SECONDS, SUSPENDED_PAUSE_SECONDS_MAX)
             )
 
@@ -239,12 +239,12 @@ class Schedule:
         entry.failures += 1
         return doubled * (0.5 + self._jitter() / 2)
 
-    def _put_first(self, trekkpliktig: str, entry: Entry) -> None:
+    def _enqueue_notified(self, trekkpliktig: str, entry: Entry) -> None:
         if not entry.notified:
             entry.notified = True
             self._notified.append(trekkpliktig)
 
-    def _put(self, trekkpliktig: str, entry: Entry, due: float) -> None:
+    def _set_due(self, trekkpliktig: str, entry: Entry, due: float) -> None:
         entry.due = due
         heapq.heappush(self._heap, (due, trekkpliktig))
         if len(self._heap) > 2 * len(self._entries) + _STALE_MIN:
@@ -253,15 +253,15 @@ class Schedule:
             heapq.heapify(self._heap)
 
 
-def _vain_pause(entry: Entry) -> float:
+def _fruitless_pause(entry: Entry) -> float:
     """Seconds from the last reading to the next that a notification leads to."""
-    if entry.vain == 0:
+    if entry.fruitless == 0:
         return 0.0
-    return min(VAIN_PAUSE_SECONDS * 2.0 ** min(entry.vain - 1, _DOUBLINGS_MAX), VAIN_PAUSE_SECONDS_MAX)
+    return min(FRUITLESS_PAUSE_SECONDS * 2.0 ** min(entry.fruitless - 1, _DOUBLINGS_MAX), FRUITLESS_PAUSE_SECONDS_MAX)
 
 
 def _class_of(entry: Entry) -> str:
-    if entry.held:
+    if entry.blocked:
         return "suspended_by_operator"
     if entry.suspended:
         return "suspended"
@@ -273,7 +273,7 @@ ROUND_PAUSE_SECONDS = 1.0
 ROUND_PAUSE_SECONDS_MAX = 10.0
 
 
-class ErrandSchedule(Schedule):
+class OnRequestSchedule(Schedule):
     """Each trekkpliktig is read when that is asked for, and not else."""
 
     failing_pause_seconds = ROUND_PAUSE_SECONDS
@@ -327,11 +327,11 @@ class RoundSchedule(Schedule):
         self._give_up(trekkpliktig, "it cannot be served")
         super().suspend(trekkpliktig, now)
 
-    def hold(self, trekkpliktig: str) -> None:
+    def block(self, trekkpliktig: str) -> None:
         """It is not to be read."""
         if trekkpliktig in self._open:
             self._give_up(trekkpliktig, "it is suspended by an operator: resume it first")
-        super().hold(trekkpliktig)
+        super().block(trekkpliktig)
 
     def _give_up(self, trekkpliktig: str, why: str) -> None:
         self._open.discard(trekkpliktig)

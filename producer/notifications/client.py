@@ -35,7 +35,7 @@ NOT_FOUND: Final = 404
 _CLIENT_ERRORS: Final = range(400, 500)
 _PASSING: Final = frozenset({408, 421, 425, 429})
 _HINTS: Final = {
-    400: "it takes the question for a wrong one: is TREKKPAALEGG_WEBHOOK_URL an address that it can reach, by https?",
+    400: "it takes the request for a wrong one: is TREKKPAALEGG_WEBHOOK_URL an address that it can reach, by https?",
     401: "the token is not taken: has this trekkpliktig given the right to its system user or delegation?",
     403: "not allowed: are the scope (TREKKPAALEGG_ALTINN_SCOPES) and this trekkpliktig's right to the resource there?",
     404: "the address is unknown there: check TREKKPAALEGG_ALTINN_URL",
@@ -60,7 +60,7 @@ _MILLISECONDS: Final = 1000
 _log = structlog.get_logger(__name__)
 
 
-class Question(msgspec.Struct, frozen=True):
+class AltinnRequest(msgspec.Struct, frozen=True):
     """What is asked; `operation` in words that fit after "to". `path` is below the platform's address.
 
     `accepted` are statuses that are no failure. The document is sent as JSON.
@@ -91,44 +91,44 @@ class AltinnClient:
         self._slots = threading.BoundedSemaphore(max_concurrent_calls)
         self._clock = clock
 
-    def ask(self, trekkpliktig: str, question: Question) -> HttpResponse:
+    def send(self, trekkpliktig: str, request: AltinnRequest) -> HttpResponse:
         """The answer, its status one of those accepted. If the token is refused, once more with a new one.
 
         Raises `RetryableError`, `SuspendedError` (Altinn refuses this trekkpliktig) or `FatalError`.
         """
         token = self._tokens.token_for(trekkpliktig)
-        answer = self._send(trekkpliktig, question, token)
+        answer = self._send(trekkpliktig, request, token)
         if answer.status == UNAUTHORIZED:
-            answer = self._send(trekkpliktig, question, self._tokens.renew(trekkpliktig, token))
-        if answer.status not in question.accepted:
-            raise refusal_of(answer, question.operation, self._clock())
+            answer = self._send(trekkpliktig, request, self._tokens.renew(trekkpliktig, token))
+        if answer.status not in request.accepted:
+            raise refusal_of(answer, request.operation, self._clock())
         return answer
 
-    def _send(self, trekkpliktig: str, question: Question, token: str) -> HttpResponse:
+    def _send(self, trekkpliktig: str, request: AltinnRequest, token: str) -> HttpResponse:
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json, application/cloudevents+json"}
         content = None
-        if question.document is not None:
+        if request.document is not None:
             headers["Content-Type"] = "application/json"
-            content = msgspec.json.encode(question.document)
+            content = msgspec.json.encode(request.document)
         status = "failed"
         with self._slots:
             begun = time.monotonic()
             try:
                 answer = exchange(
                     self._http,
-                    question.method,
-                    f"{self._base_url}{question.path}",
+                    request.method,
+                    f"{self._base_url}{request.path}",
                     headers=headers,
                     content=content,
                     bytes_max=_ANSWER_BYTES_MAX,
                 )
                 status = str(answer.status)
             finally:
-                log = _log.debug if status in map(str, question.accepted) else _log.warning
+                log = _log.debug if status in map(str, request.accepted) else _log.warning
                 milliseconds = round((time.monotonic() - begun) * _MILLISECONDS)
                 log(
                     "altinn_call_finished",
-                    operation=question.operation,
+                    operation=request.operation,
                     trekkpliktig=trekkpliktig,
                     status=status,
                     milliseconds=milliseconds,
@@ -188,17 +188,17 @@ class AltinnTokens:
     def _fetch(self, trekkpliktig: str) -> HeldToken:
         token = self._maskinporten.token_for(trekkpliktig)
         asked_at = self._monotonic()
-        answer = self._ask(token)
+        answer = self._exchange(token)
         if answer.status == UNAUTHORIZED:
             asked_at = self._monotonic()
-            answer = self._ask(self._maskinporten.renew(trekkpliktig, token))
+            answer = self._exchange(self._maskinporten.renew(trekkpliktig, token))
         _log.debug("altinn_token_fetched", trekkpliktig=trekkpliktig, status=answer.status)
         if answer.status != _OK:
             raise refusal_of(answer, "exchange the token", self._clock())
         text, life_seconds = read_token(answer.body, self._clock())
         return held_token(text, life_seconds, asked_at)
 
-    def _ask(self, token: str) -> HttpResponse:
+    def _exchange(self, token: str) -> HttpResponse:
         headers = {"Authorization": f"Bearer {token}"}
         return exchange(self._http, "GET", self._address, headers=headers, bytes_max=_ANSWER_BYTES_MAX_EXCHANGE)
 

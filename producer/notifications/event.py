@@ -40,10 +40,10 @@ class RecentEvents:
         return len(self._ids)
 
     def is_new(self, event_id: str) -> bool:
-        """Whether this id was not `taken` among the last ones."""
+        """Whether this id was not added among the last ones."""
         return event_id not in self._ids
 
-    def taken(self, event_id: str) -> None:
+    def add(self, event_id: str) -> None:
         """What the event asked for is safe: its repetitions may be dropped. Say so no earlier."""
         self._ids.pop(event_id, None)
         self._ids[event_id] = None

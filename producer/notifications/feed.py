@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import msgspec
 import structlog
 
-from producer.notifications.client import Question
+from producer.notifications.client import AltinnRequest
 from producer.notifications.event import ORGANISATION, RESOURCE, Notification, read_pulled
 from producer.notifications.port import Pulled
 from producer.source.parse.page import split_elements
@@ -66,7 +66,7 @@ class Walk:
         self._stuck = False
         self.is_at_end = False
 
-    def take(self, page: EventPage) -> None:
+    def add(self, page: EventPage) -> None:
         """The page that was asked for after `cursor`.
 
         1. Count each event, and keep the wake-ups.
@@ -136,7 +136,7 @@ class AltinnEventFeed:
         walk = Walk(cursor, served)
         for page_number in range(self._pages_max):
             try:
-                walk.take(page_of(self._client.ask(trekkpliktig, self._question(trekkpliktig, walk.cursor.after))))
+                walk.add(page_of(self._client.send(trekkpliktig, self._request(trekkpliktig, walk.cursor.after))))
             except RetryableError:
                 if page_number == 0:
                     raise
@@ -152,11 +152,11 @@ class AltinnEventFeed:
             )
         return pulled
 
-    def _question(self, trekkpliktig: str, after: str) -> Question:
+    def _request(self, trekkpliktig: str, after: str) -> AltinnRequest:
         parameters = {
             "resource": RESOURCE,
             "subject": f"{ORGANISATION}{trekkpliktig}",
             "after": after,
             "size": str(self._page_events),
         }
-        return Question("list events", "GET", f"{_PATH}?{urlencode(parameters)}")
+        return AltinnRequest("list events", "GET", f"{_PATH}?{urlencode(parameters)}")

@@ -143,7 +143,7 @@ class Receiver:
             await asyncio.wrap_future(self._signals.begin(incoming.trekkpliktig, value))
         except RetryableError:
             return self._answer("not_stored", 503, "it could not be stored; call again")
-        self._recent.taken(incoming.event_id)
+        self._recent.add(incoming.event_id)
         # 5. Answer.
         return self._answer(incoming.outcome, 200)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from producer.notifications.address import is_below, notification_address, shown
-from producer.notifications.client import NOT_FOUND, Question
+from producer.notifications.client import NOT_FOUND, AltinnRequest
 from producer.notifications.event import ORGANISATION, RESOURCE
 from trekkpaalegg.errors import RetryableError
 
@@ -111,7 +111,7 @@ class Subscriptions:
 
     def all_of(self, trekkpliktig: str) -> list[Subscription]:
         """All that this trekkpliktig's token can see, others than ours too."""
-        answer = self._client.ask(trekkpliktig, Question("list subscriptions", "GET", _PATH))
+        answer = self._client.send(trekkpliktig, AltinnRequest("list subscriptions", "GET", _PATH))
         try:
             found = _decode_listing(answer.body).subscriptions
         except _UNREADABLE:
@@ -121,20 +121,20 @@ class Subscriptions:
     def make(self, trekkpliktig: str, wanted: WantedSubscription) -> Subscription:
         """Make it, or have the same one that stands validated anew. Empty filters are left out, as Altinn asks."""
         document = {"endPoint": wanted.address, "resourceFilter": wanted.resource, "subjectFilter": wanted.subject}
-        question = Question("subscribe", "POST", _PATH, (_OK, _CREATED), document)
-        return _read_one(self._client.ask(trekkpliktig, question))
+        request = AltinnRequest("subscribe", "POST", _PATH, (_OK, _CREATED), document)
+        return _read_one(self._client.send(trekkpliktig, request))
 
-    def look_at(self, trekkpliktig: str, subscription: Subscription) -> Subscription | None:
+    def get(self, trekkpliktig: str, subscription: Subscription) -> Subscription | None:
         """The same one as it stands now; None if it has gone."""
-        question = Question("show a subscription", "GET", f"{_PATH}/{_segment(subscription)}", (_OK, NOT_FOUND))
-        answer = self._client.ask(trekkpliktig, question)
+        request = AltinnRequest("show a subscription", "GET", f"{_PATH}/{_segment(subscription)}", (_OK, NOT_FOUND))
+        answer = self._client.send(trekkpliktig, request)
         return None if answer.status == NOT_FOUND else _read_one(answer)
 
     def remove(self, trekkpliktig: str, subscription: Subscription) -> None:
         """Remove it; one that has gone already is no failure."""
         accepted = (_OK, _NO_CONTENT, NOT_FOUND)
-        question = Question("remove a subscription", "DELETE", f"{_PATH}/{_segment(subscription)}", accepted)
-        self._client.ask(trekkpliktig, question)
+        request = AltinnRequest("remove a subscription", "DELETE", f"{_PATH}/{_segment(subscription)}", accepted)
+        self._client.send(trekkpliktig, request)
 
 
 def _segment(subscription: Subscription) -> str:
@@ -205,9 +205,9 @@ class SubscriptionKeeper:
             self._subscriptions.remove(trekkpliktig, each)
         return Applied("removed" if ours else "none", (), len(ours))
 
-    def looked_at_again(self, trekkpliktig: str, applied: Applied) -> Applied:
+    def refreshed(self, trekkpliktig: str, applied: Applied) -> Applied:
         """The same with what has become of the subscription since: validation takes Altinn a moment."""
-        now = [self._subscriptions.look_at(trekkpliktig, each) for each in applied.standing]
+        now = [self._subscriptions.get(trekkpliktig, each) for each in applied.standing]
         return msgspec.structs.replace(applied, standing=tuple(each for each in now if each is not None))
 
     def _ours(self, trekkpliktig: str) -> list[Subscription]:

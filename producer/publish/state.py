@@ -113,17 +113,17 @@ def lane_state_of(records: Iterable[tuple[bytes, bytes | None]], state: LaneStat
         trekkpliktig = name.decode()
         if separator:
             if value is None:
-                state.of(trekkpliktig).drop(order_key)
+                state.ensure(trekkpliktig).drop(order_key)
             else:
-                state.of(trekkpliktig).remember(order_key, decode_order_state(value))
+                state.ensure(trekkpliktig).remember(order_key, decode_order_state(value))
         elif name.endswith(EVENT_CURSOR):
-            known = state.of(trekkpliktig.removesuffix(EVENT_CURSOR.decode()))
+            known = state.ensure(trekkpliktig.removesuffix(EVENT_CURSOR.decode()))
             known.event_cursor = NO_EVENT if value is None else decode_event_cursor(value)
         elif value is None:
             state.forget(trekkpliktig)
         else:
             position, results = decode_position_and_results(value)
-            state.of(trekkpliktig).position = position
+            state.ensure(trekkpliktig).position = position
             for result in results:
                 state.completed.add(trekkpliktig, result.request)
     return state

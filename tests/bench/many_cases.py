@@ -98,7 +98,7 @@ def _employers_held(case: ManyCase, brokers: str) -> dict[str, float]:  # noqa: 
             schedules[lane].notify(name)
             schedules[lane].take(2.0)
             schedules[lane].succeeded(name, 2.0)
-            states[lane].of(name)
+            states[lane].ensure(name)
         steps = cpu_seconds() - step_at
         gc.collect()
         without_tokens = resident_bytes()

@@ -56,7 +56,7 @@ class FakeWorld:
 
     def tell(self, trekkpliktig: str, kind: str = UPDATED, **fields: Any) -> str:
         event = {**dialog_event(RANDOM, "https://altinn", trekkpliktig, "1", kind, 1_800_000_000.0), **fields}
-        self.fake.tell(event)
+        self.fake.publish(event)
         return event["id"]
 
     def forget(self) -> None:

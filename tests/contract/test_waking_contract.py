@@ -112,7 +112,7 @@ def stage(world: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
         feed, tell = request.getfixturevalue("altinn_feed"), world.outside.altinn.publish
     else:
         feed = FakeEventFeed()
-        tell = feed.tell
+        tell = feed.publish
     employers = [world.register(), world.register()]
     with LaneStage(employers, feed=feed) as lane:
         lane.through = world.source

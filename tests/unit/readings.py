@@ -28,6 +28,6 @@ def page(*elements, end=False):
 def reading_of(*pages, full=False, cursor=0):
     reading = Reading(ONE, Origin.POLL, cursor, 0, full=full)
     for each in pages:
-        assert reading.next_cursor() is not None
-        reading.take_page(each)
+        assert reading.begin_page() is not None
+        reading.add_page(each)
     return reading

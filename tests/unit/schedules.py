@@ -15,6 +15,6 @@ def schedule_of(*trekkpliktige, now=100.0, jitter=1.0):
 
 def take_all(schedule, now):
     taken = []
-    while (each := schedule.take(now)) is not None:
+    while (each := schedule.start_next(now)) is not None:
         taken.append(each)
     return taken

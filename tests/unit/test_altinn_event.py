@@ -197,9 +197,9 @@ def test_repeated_ids_are_told_from_new_ones_in_a_bounded_memory():
     recent = RecentEvents(recent_max=3)
     for number in range(3):
         assert recent.is_new(str(number))
-        recent.taken(str(number))
+        recent.add(str(number))
     assert not recent.is_new("0")
-    recent.taken("0")
-    recent.taken("3")
+    recent.add("0")
+    recent.add("3")
     assert [recent.is_new(each) for each in ("0", "1", "2", "3")] == [False, True, False, False]
     assert len(recent) == 3

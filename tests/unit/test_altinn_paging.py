@@ -43,7 +43,7 @@ def walked(cursor, *pages):
     walk = Walk(cursor, OWN)
     for each in pages:
         assert not walk.is_at_end
-        walk.take(each)
+        walk.add(each)
     return walk
 
 
@@ -68,7 +68,7 @@ def test_a_failure_is_never_an_empty_page(body):
 def test_it_goes_on_until_a_page_holds_nothing_and_leads_nowhere():
     walk = walked(EventCursor(), page(1, 2, after="e2"), page(3, after="e3"))
     assert walk.pulled().has_more
-    walk.take(page(after="e3"))
+    walk.add(page(after="e3"))
     pulled = walk.pulled()
     assert not pulled.has_more
     assert [each.trekkpliktig for each in pulled.notifications] == [OURS] * 3

@@ -14,8 +14,8 @@ from producer.domain.trekkpaalegg import Origin
 from producer.errors import SuspendedError
 from producer.lane.calls import (
     AHEAD_EACH_MAX,
-    ANSWERS_AT_ONCE_MAX,
     BULK_ORDERS_MIN,
+    CALLBACKS_AT_ONCE_MAX,
     URGENT_IN_A_ROW_MAX,
     CallPool,
     Calls,
@@ -45,18 +45,18 @@ def calls_of(source, pool):
 def test_answers_are_run_in_their_order_so_many_at_once():
     calls = Calls(FakeSource(), None)
     run = []
-    for number in range(2 * ANSWERS_AT_ONCE_MAX + 50):
-        calls.put(lambda number=number: run.append(number))
-    for taken in (ANSWERS_AT_ONCE_MAX, 2 * ANSWERS_AT_ONCE_MAX, 2 * ANSWERS_AT_ONCE_MAX + 50):
-        calls.take_answers(0.0)
+    for number in range(2 * CALLBACKS_AT_ONCE_MAX + 50):
+        calls.call_soon(lambda number=number: run.append(number))
+    for taken in (CALLBACKS_AT_ONCE_MAX, 2 * CALLBACKS_AT_ONCE_MAX, 2 * CALLBACKS_AT_ONCE_MAX + 50):
+        calls.run_callbacks(0.0)
         assert run == list(range(taken))
 
 
 def test_no_answer_is_waited_for_as_long_as_asked_and_no_longer():
     calls = Calls(FakeSource(), None)
     begun = time.monotonic()
-    calls.take_answers(0.0)
-    calls.take_answers(0.05)
+    calls.run_callbacks(0.0)
+    calls.run_callbacks(0.05)
     assert 0.05 <= time.monotonic() - begun < 5
 
 
@@ -70,8 +70,8 @@ def test_answer_is_run_by_the_thread_that_takes_it():
         def take(call):
             taken.append((call.result().elements, threading.current_thread()))
 
-        calls.ask_page(reading, 0, take)
-        calls.take_answers(10.0)
+        calls.request_page(reading, 0, take)
+        calls.run_callbacks(10.0)
     assert taken == [([made], threading.current_thread())]
 
 
@@ -81,8 +81,8 @@ def test_version_is_asked_for_by_its_number():
     with pool_of_one() as pool:
         calls, reading = calls_of(source, pool)
         taken = []
-        calls.ask_version(reading, (made.trekkid, 1), lambda call: taken.append(call.result()))
-        calls.take_answers(10.0)
+        calls.request_version(reading, (made.trekkid, 1), lambda call: taken.append(call.result()))
+        calls.run_callbacks(10.0)
     assert taken == [made]
 
 
@@ -92,8 +92,8 @@ def test_failure_comes_back_as_the_calls_own():
     with pool_of_one() as pool:
         calls, reading = calls_of(source, pool)
         taken = []
-        calls.ask_page(reading, 0, lambda call: taken.append(call.exception()))
-        calls.take_answers(10.0)
+        calls.request_page(reading, 0, lambda call: taken.append(call.exception()))
+        calls.run_callbacks(10.0)
     assert [str(error) for error in taken] == ["503"]
 
 
@@ -244,8 +244,8 @@ def test_further_pages_of_a_reading_that_has_brought_much_are_bulk_unless_it_is_
     calls, reading = calls_of(FakeSource(), pool)
     for orders_seen, urgent in ((0, False), (BULK_ORDERS_MIN, False), (BULK_ORDERS_MIN, True), (0, True)):
         reading.orders_seen, reading.urgent = orders_seen, urgent
-        calls.ask_page(reading, 0, lambda _: None)
+        calls.request_page(reading, 0, lambda _: None)
     reading.orders_seen, reading.urgent = BULK_ORDERS_MIN, False
-    calls.ask_version(reading, ("1", 1), lambda _: None)
+    calls.request_version(reading, ("1", 1), lambda _: None)
     pool.shutdown()
     assert kinds == [Kind.ORDINARY, Kind.BULK, Kind.URGENT, Kind.URGENT, Kind.ORDINARY]

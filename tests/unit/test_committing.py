@@ -31,7 +31,7 @@ class Desk:
 
     def reading(self, trekkpliktig, begun_at=0, *, full=False):
         reading = Reading(trekkpliktig, Origin.POLL, 0, begun_at, full=full)
-        reading.take_page(self.source.fetch_page(trekkpliktig, reading.next_cursor()))
+        reading.add_page(self.source.fetch_page(trekkpliktig, reading.begin_page()))
         reading.cut_chunk(self.committer.state.of(trekkpliktig))
         return reading
 

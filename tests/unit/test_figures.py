@@ -12,14 +12,14 @@ ONE, TWO = "311111111", "322222222"
 def test_figures_are_summed_over_all_employers():
     schedule = Schedule(300.0, lambda: 1.0)
     schedule.set_trekkpliktige([ONE, TWO], 100.0)
-    schedule.take(100.0)
+    schedule.start_next(100.0)
     schedule.failed(ONE, 100.0)
     state = LaneState()
-    state.of(ONE).position = TrekkpliktigPosition(7)
-    state.of(ONE).remember(b"A", OrderState(9, bytes(8), 1, missing=((1, 2), (4, 4))))
-    state.of(ONE).remember(b"B", OrderState(1, bytes(8), 1))
-    state.of(TWO).position = TrekkpliktigPosition(5)
-    state.of(TWO).remember(b"C", OrderState(3, bytes(8), 1, missing=((2, 2),)))
+    state.ensure(ONE).position = TrekkpliktigPosition(7)
+    state.ensure(ONE).remember(b"A", OrderState(9, bytes(8), 1, missing=((1, 2), (4, 4))))
+    state.ensure(ONE).remember(b"B", OrderState(1, bytes(8), 1))
+    state.ensure(TWO).position = TrekkpliktigPosition(5)
+    state.ensure(TWO).remember(b"C", OrderState(3, bytes(8), 1, missing=((2, 2),)))
     figures = figures_of(schedule, state, 130.0)
     assert figures.trekkpliktige == {"healthy": 1, "failing": 1, "suspended": 0, "suspended_by_operator": 0}
     assert figures.oldest_read_seconds == {

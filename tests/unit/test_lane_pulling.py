@@ -34,7 +34,7 @@ def stage(feed):
 
 def tell(feed, trekkpliktig, kind=UPDATED, at=NOW):
     told = dialog_event(RANDOM, "https://altinn.example.test", trekkpliktig, "1", kind, at)
-    feed.tell(told)
+    feed.publish(told)
     return told["id"]
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from producer.lane.reading import TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX
+from producer.lane.reading import TRANSACTION_ELEMENTS_WHEN_URGENT_MAX
 from tests.kit.fakes.gated_source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage
 from trekkpaalegg.errors import RetryableError
@@ -96,7 +96,7 @@ def test_signal_for_an_employer_that_was_removed_does_not_stay_open_for_ever(sta
 @pytest.mark.parametrize("is_notified", [True, False])
 def test_back_fill_goes_on_in_small_transactions_where_something_urgent_was_read_lately(is_notified):
     """What is notified meanwhile waits behind the one under way."""
-    orders = 2 * TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX + 1
+    orders = 2 * TRANSACTION_ELEMENTS_WHEN_URGENT_MAX + 1
     with LaneStage([ONE], served=[ONE, TWO]) as stage:
         stage.start()
         if is_notified:
@@ -107,5 +107,5 @@ def test_back_fill_goes_on_in_small_transactions_where_something_urgent_was_read
         stage.wait_until(lambda: stage.journal.ended[TWO] == 1)
         topics = [[each.topic for each in made.records] for made in stage.kafka.transactions]
         counts = [each.count(stage.kafka.topics.versjoner) for each in topics if stage.kafka.topics.versjoner in each]
-    small = [TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX, TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX, 1]
+    small = [TRANSACTION_ELEMENTS_WHEN_URGENT_MAX, TRANSACTION_ELEMENTS_WHEN_URGENT_MAX, 1]
     assert counts == (small if is_notified else [orders])

@@ -15,16 +15,16 @@ from producer.lane.reading import (
     READINGS_MAX,
     READINGS_MIN,
     TRANSACTION_ELEMENTS_MAX,
-    TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX,
+    TRANSACTION_ELEMENTS_WHEN_URGENT_MAX,
     LaneOptions,
     Reading,
     begin_reading,
     ends_wait_seconds,
     first_to_publish,
-    has_lost_its_place,
     is_urgent,
     missed_after,
     position_after,
+    position_has_gone,
     readings_allowed,
     transaction_elements,
 )
@@ -46,7 +46,7 @@ def begin(position=0, reconciled_at=None, **changes):
 @pytest.mark.parametrize(("position", "cursor"), [(0, 0), (99, 0), (100, 0), (250, 150)])
 def test_reading_begins_the_overlap_below_the_position(position, cursor):
     reading = begin(position)
-    assert reading.next_cursor() == cursor
+    assert reading.begin_page() == cursor
     assert (reading.origin, reading.full, reading.signals_begun_at) == (Origin.POLL, False, 7)
 
 
@@ -55,7 +55,7 @@ def test_everything_is_compared_when_that_was_last_done_an_interval_ago(age, ful
     reading = begin(250, NOW - age)
     assert reading.full == full
     assert reading.origin is (Origin.RECONCILE if full else Origin.POLL)
-    assert reading.next_cursor() == (0 if full else 150)
+    assert reading.begin_page() == (0 if full else 150)
 
 
 def test_first_reading_of_an_employer_is_no_comparison():
@@ -68,7 +68,7 @@ def test_reading_that_was_requested_is_of_everything_and_fulfils_all_requests(ki
         250, NOW, requests=(OperatorRequest("a", kind, NOW), OperatorRequest("b", "backfill", NOW))
     )
     reading = begin_reading(ONE, position, 7, OPTIONS)
-    assert (reading.full, reading.origin, reading.next_cursor()) == (True, origin, 0)
+    assert (reading.full, reading.origin, reading.begin_page()) == (True, origin, 0)
     assert reading.requests == {"a", "b"}
 
 
@@ -81,28 +81,28 @@ def test_reading_that_a_notification_led_to_says_so_unless_everything_is_read():
 
 
 def answered(reading, page):
-    reading.next_cursor()
-    reading.take_page(page)
+    reading.begin_page()
+    reading.add_page(page)
     return reading
 
 
 def test_empty_answer_in_the_overlap_says_that_the_place_is_lost():
     position = TrekkpliktigPosition(250)
-    assert has_lost_its_place(answered(begin(250), Page([], None)), position)
-    assert not has_lost_its_place(answered(begin(250), Page(NUMBERED, None)), position)
-    assert not has_lost_its_place(answered(begin(250), Page(NUMBERED, 70)), position)
+    assert position_has_gone(answered(begin(250), Page([], None)), position)
+    assert not position_has_gone(answered(begin(250), Page(NUMBERED, None)), position)
+    assert not position_has_gone(answered(begin(250), Page(NUMBERED, 70)), position)
 
 
 def test_empty_answer_says_nothing_without_overlap_or_without_position_or_in_a_full_reading():
     empty = Page([], None)
-    assert not has_lost_its_place(answered(begin(250, overlap_sekvensnummer=0), empty), TrekkpliktigPosition(250))
-    assert not has_lost_its_place(answered(begin(0), empty), TrekkpliktigPosition(0))
-    assert not has_lost_its_place(answered(begin(250, NOW - DAY), empty), TrekkpliktigPosition(250))
+    assert not position_has_gone(answered(begin(250, overlap_sekvensnummer=0), empty), TrekkpliktigPosition(250))
+    assert not position_has_gone(answered(begin(0), empty), TrekkpliktigPosition(0))
+    assert not position_has_gone(answered(begin(250, NOW - DAY), empty), TrekkpliktigPosition(250))
 
 
 def test_empty_answer_after_others_says_nothing():
     reading = answered(begin(250), Page(NUMBERED, 270))
-    assert not has_lost_its_place(answered(reading, Page([], None)), TrekkpliktigPosition(250))
+    assert not position_has_gone(answered(reading, Page([], None)), TrekkpliktigPosition(250))
 
 
 def test_end_of_a_partial_reading_leaves_position_and_last_comparison_alone():
@@ -169,9 +169,9 @@ def test_lane_knows_how_long_it_has_published_none_of_what_is_not_urgent():
 
 def test_transaction_holds_less_of_what_is_not_urgent_while_urgent_readings_come():
     """What is notified waits behind a transaction, so that must not take long."""
-    assert transaction_elements(is_notified_recently=False) == TRANSACTION_ELEMENTS_MAX
-    few = transaction_elements(is_notified_recently=True)
-    assert few == TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX < TRANSACTION_ELEMENTS_MAX
+    assert transaction_elements(is_urgent_recently=False) == TRANSACTION_ELEMENTS_MAX
+    few = transaction_elements(is_urgent_recently=True)
+    assert few == TRANSACTION_ELEMENTS_WHEN_URGENT_MAX < TRANSACTION_ELEMENTS_MAX
     one, two, three = ready_of(few - 1), ready_of(1), ready_of(1)
     assert first_to_publish([one, two, three], few) == [one, two]
 

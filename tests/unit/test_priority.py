@@ -10,15 +10,15 @@ import pytest
 import producer.lane.priority
 from producer.domain.trekkpaalegg import Origin
 from producer.lane.priority import (
-    BULK_CALLS_WHEN_NOTIFIED_MAX,
-    LANES_WHEN_NOTIFIED_MAX,
+    BULK_CALLS_WHEN_URGENT_MAX,
+    LANES_WHEN_URGENT_MAX,
     MISSED_MAX,
-    NOTIFIED_RECENTLY_SECONDS,
     THREAD_TURN_SECONDS,
-    THREAD_TURN_WHEN_NOTIFIED_SECONDS,
+    THREAD_TURN_WHEN_URGENT_SECONDS,
+    URGENT_RECENTLY_SECONDS,
     TransactionPriority,
 )
-from producer.lane.reading import TRANSACTION_ELEMENTS_MAX, TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX, Reading
+from producer.lane.reading import TRANSACTION_ELEMENTS_MAX, TRANSACTION_ELEMENTS_WHEN_URGENT_MAX, Reading
 from tests.kit.stages.lane_stage import LaneStage
 from tests.kit.waiting import TurnedClock
 
@@ -34,7 +34,7 @@ def clock():
 def told(clock):
     """Of an urgent reading, just now."""
     priority = TransactionPriority(clock, lambda _: None)
-    priority.urgent_came()
+    priority.urgent_began()
     return priority
 
 
@@ -50,10 +50,10 @@ def choose(priority, opened, *ready, missed=0):
 
 
 def test_any_number_of_lanes_publish_large_transactions_when_nothing_urgent_came_lately(clock, told):
-    clock.seconds += NOTIFIED_RECENTLY_SECONDS
+    clock.seconds += URGENT_RECENTLY_SECONDS
     ordinary = ready_of(TRANSACTION_ELEMENTS_MAX)
     with ExitStack() as opened:
-        for _ in range(3 * LANES_WHEN_NOTIFIED_MAX):
+        for _ in range(3 * LANES_WHEN_URGENT_MAX):
             assert choose(told, opened, ordinary) == [ordinary]
     assert len(ordinary.chunk) == TRANSACTION_ELEMENTS_MAX
     assert told.bulk_calls_max() == sys.maxsize
@@ -62,21 +62,21 @@ def test_any_number_of_lanes_publish_large_transactions_when_nothing_urgent_came
 def test_few_lanes_at_a_time_publish_small_transactions_while_urgent_readings_come(told):
     ordinary, other = ready_of(TRANSACTION_ELEMENTS_MAX), ready_of()
     with ExitStack() as opened:
-        for _ in range(LANES_WHEN_NOTIFIED_MAX):
+        for _ in range(LANES_WHEN_URGENT_MAX):
             assert choose(told, opened, ordinary, other) == [ordinary]
         assert choose(told, opened, ordinary, other) == []
-    assert len(ordinary.chunk) == TRANSACTION_ELEMENTS_WHEN_NOTIFIED_MAX
+    assert len(ordinary.chunk) == TRANSACTION_ELEMENTS_WHEN_URGENT_MAX
     with ExitStack() as opened:
         assert choose(told, opened, ordinary), "a turn was not given back"
-    assert told.bulk_calls_max() == BULK_CALLS_WHEN_NOTIFIED_MAX
+    assert told.bulk_calls_max() == BULK_CALLS_WHEN_URGENT_MAX
 
 
 def test_what_is_urgent_needs_no_turn_and_is_published_whole(told):
     urgent, ordinary = ready_of(TRANSACTION_ELEMENTS_MAX, urgent=True), ready_of()
     with ExitStack() as opened:
-        for _ in range(LANES_WHEN_NOTIFIED_MAX):
+        for _ in range(LANES_WHEN_URGENT_MAX):
             assert choose(told, opened, urgent, ordinary) == [urgent]
-        for _ in range(LANES_WHEN_NOTIFIED_MAX):
+        for _ in range(LANES_WHEN_URGENT_MAX):
             assert choose(told, opened, urgent, ordinary, missed=1) == [urgent, ordinary]
         assert choose(told, opened, urgent, ordinary, missed=1) == [urgent]
     assert len(urgent.chunk) == TRANSACTION_ELEMENTS_MAX
@@ -85,7 +85,7 @@ def test_what_is_urgent_needs_no_turn_and_is_published_whole(told):
 def test_lane_that_never_has_a_turn_publishes_without_one_in_the_end(told):
     urgent, ordinary = ready_of(urgent=True), ready_of()
     with ExitStack() as opened:
-        for _ in range(LANES_WHEN_NOTIFIED_MAX):
+        for _ in range(LANES_WHEN_URGENT_MAX):
             choose(told, opened, ordinary)
         assert choose(told, opened, urgent, ordinary, missed=MISSED_MAX - 1) == [urgent]
         assert choose(told, opened, urgent, ordinary, missed=MISSED_MAX) == [urgent, ordinary]
@@ -94,23 +94,24 @@ def test_lane_that_never_has_a_turn_publishes_without_one_in_the_end(told):
 def test_threads_have_short_turns_while_urgent_readings_come_and_the_interpreters_own_else(clock):
     told = []
     priority = TransactionPriority(clock, told.append)
-    for pause in (0.0, NOTIFIED_RECENTLY_SECONDS / 2, NOTIFIED_RECENTLY_SECONDS):
+    for pause in (0.0, URGENT_RECENTLY_SECONDS / 2, URGENT_RECENTLY_SECONDS):
         clock.seconds += pause
-        assert priority.elements_max
-        if pause < NOTIFIED_RECENTLY_SECONDS:
-            priority.urgent_came()
+        with priority.chosen([], 0):
+            pass
+        if pause < URGENT_RECENTLY_SECONDS:
+            priority.urgent_began()
     assert priority.elements_max == TRANSACTION_ELEMENTS_MAX
-    assert told == [THREAD_TURN_WHEN_NOTIFIED_SECONDS, THREAD_TURN_SECONDS]
+    assert told == [THREAD_TURN_WHEN_URGENT_SECONDS, THREAD_TURN_SECONDS]
 
 
 def test_lane_without_a_turn_publishes_what_is_urgent_and_the_rest_when_it_has_one(monkeypatch):
     monkeypatch.setattr(producer.lane.priority, "MISSED_MAX", sys.maxsize)
-    monkeypatch.setattr(producer.lane.priority, "NOTIFIED_RECENTLY_SECONDS", float("inf"))
+    monkeypatch.setattr(producer.lane.priority, "URGENT_RECENTLY_SECONDS", float("inf"))
     with LaneStage([ONE], served=[ONE, TWO]) as stage, ExitStack() as others:
         stage.start()
         stage.read(ONE)
-        stage.priority.urgent_came()
-        for _ in range(LANES_WHEN_NOTIFIED_MAX):  # by other lanes
+        stage.priority.urgent_began()
+        for _ in range(LANES_WHEN_URGENT_MAX):  # by other lanes
             assert choose(stage.priority, others, ready_of())
         rest = stage.source.create(TWO)
         stage.lane.set_trekkpliktige([ONE, TWO])

@@ -11,19 +11,19 @@ from trekkpaalegg.errors import RetryableError
 
 def test_one_page_is_asked_for_at_a_time_each_from_the_highest_number_of_the_one_before():
     reading = Reading(ONE, Origin.POLL, 5, 0, full=False)
-    assert reading.next_cursor() == 5
-    assert reading.next_cursor() is None
-    reading.take_page(page(version(sekvensnummer=9)))
-    assert reading.next_cursor() == 9
-    reading.take_page(EMPTY)
-    assert reading.next_cursor() is None
+    assert reading.begin_page() == 5
+    assert reading.begin_page() is None
+    reading.add_page(page(version(sekvensnummer=9)))
+    assert reading.begin_page() == 9
+    reading.add_page(EMPTY)
+    assert reading.begin_page() is None
 
 
 def test_pages_that_wait_are_bounded():
     reading = reading_of(*(page(version(sekvensnummer=number)) for number in range(1, PAGES_WAITING_MAX + 1)))
-    assert reading.next_cursor() is None
+    assert reading.begin_page() is None
     reading.cut_chunk(TrekkpliktigState())
-    assert reading.next_cursor() == PAGES_WAITING_MAX
+    assert reading.begin_page() == PAGES_WAITING_MAX
 
 
 def test_page_is_cut_into_chunks_of_the_size_that_is_wanted_in_their_order():
@@ -55,7 +55,7 @@ def test_chunk_is_shortened_and_what_it_held_beyond_comes_next():
 def test_chunk_for_which_versions_were_fetched_is_not_shortened():
     reading = reading_of(page(version(trekkversjon=2), version("B", sekvensnummer=2)))
     assert reading.cut_chunk(TrekkpliktigState()) == [("A", 1)]
-    reading.take_version(("A", 1), version())
+    reading.add_version(("A", 1), version())
     reading.shorten_chunk(1)
     assert len(reading.elements()) == 2
 
@@ -65,9 +65,9 @@ def test_chunk_is_ready_when_every_version_that_it_wants_has_come():
     assert not reading.is_ready
     assert reading.cut_chunk(TrekkpliktigState()) == [("A", 1), ("A", 2)]
     assert reading.is_waiting
-    reading.take_version(("A", 1), version())
+    reading.add_version(("A", 1), version())
     assert not reading.is_ready
-    reading.take_version(("A", 2), Gone())
+    reading.add_version(("A", 2), Gone())
     assert reading.is_ready
     assert not reading.is_waiting
     assert reading.versions == {("A", 1): version(), ("A", 2): Gone()}
@@ -91,7 +91,7 @@ def test_page_that_wants_too_many_versions_is_cut():
         assert wanted == [(e.trekkid, v) for e in reading.chunk for v in range(1, wants + 1)]
         chunks.append(list(reading.chunk))
         for each in wanted:
-            reading.take_version(each, Gone())
+            reading.add_version(each, Gone())
         reading.chunk_done()
         assert reading.versions == {}
     assert len(chunks) > 2
@@ -108,8 +108,8 @@ def test_reading_is_done_when_all_that_came_was_published():
     reading = reading_of(page(version()))
     assert not reading.is_done
     reading.cut_chunk(TrekkpliktigState())
-    assert reading.next_cursor() == 1
-    reading.take_page(EMPTY)
+    assert reading.begin_page() == 1
+    reading.add_page(EMPTY)
     assert reading.has_all_pages
     assert not reading.is_done
     reading.chunk_done()
@@ -119,18 +119,18 @@ def test_reading_is_done_when_all_that_came_was_published():
 def test_reading_with_a_page_under_way_is_not_done():
     reading = Reading(ONE, Origin.POLL, 0, 0, full=False)
     assert not reading.is_done
-    reading.next_cursor()
+    reading.begin_page()
     assert not reading.is_done
     assert not reading.has_all_pages
-    reading.take_page(EMPTY)
+    reading.add_page(EMPTY)
     assert reading.is_done
 
 
 def test_failed_page_ends_the_reading_after_those_that_came_before_it():
     reading = reading_of(page(version()), full=True)
-    reading.next_cursor()
+    reading.begin_page()
     reading.page_failed(RetryableError("503"))
-    assert reading.next_cursor() is None
+    assert reading.begin_page() is None
     assert not reading.is_done
     state = TrekkpliktigState()
     reading.cut_chunk(state)
@@ -149,7 +149,7 @@ def test_elements_and_the_highest_number_are_counted_over_all_pages():
 def test_reading_that_begins_again_compares_everything():
     reading = reading_of(EMPTY, cursor=50)
     reading.read_all(Origin.RECONCILE)
-    assert reading.next_cursor() == 0
+    assert reading.begin_page() == 0
     assert (reading.full, reading.origin) == (True, Origin.RECONCILE)
 
 

@@ -19,8 +19,8 @@ def end_of_full_reading(state):
     shown = [version(key.decode(), state.newest(key), number) for number, key in enumerate(state.keys(), start=1)]
     reading = reading_of(page(*shown), full=True)
     reading.cut_chunk(state)
-    reading.next_cursor()
-    reading.take_page(EMPTY)
+    reading.begin_page()
+    reading.add_page(EMPTY)
     reading.chunk_done()
     return reading, reading.cut_chunk(state)
 
@@ -31,7 +31,7 @@ def test_full_reading_ends_with_what_was_missing_in_rising_order():
     assert not reading.is_done
     for number in (5, 3, 2):
         found = Gone() if number == 3 else version(trekkversjon=number, sekvensnummer=number)
-        reading.take_version(("A", number), found)
+        reading.add_version(("A", number), found)
     assert reading.is_ready
     assert reading.moves_position is False
     assert [element.trekkversjon for element in reading.elements()] == [2, 5]
@@ -43,17 +43,17 @@ def test_full_reading_ends_with_what_was_missing_in_rising_order():
 def test_missing_versions_are_not_asked_for_while_a_page_is_under_way():
     reading = reading_of(page(version("B")), full=True)
     reading.cut_chunk(state_missing((2, 3)))
-    reading.next_cursor()
+    reading.begin_page()
     reading.chunk_done()
     assert reading.cut_chunk(state_missing((2, 3))) == []
-    reading.take_page(EMPTY)
+    reading.add_page(EMPTY)
     assert reading.cut_chunk(state_missing((2, 3))) == [("A", 2), ("A", 3)]
 
 
 def test_missing_versions_that_are_all_still_gone_end_the_reading():
     reading, wanted = end_of_full_reading(state_missing((1, 2)))
     for each in wanted:
-        reading.take_version(each, Gone())
+        reading.add_version(each, Gone())
     assert not reading.is_ready
     assert reading.cut_chunk(state_missing((1, 2))) == []
     assert reading.is_done
@@ -61,7 +61,7 @@ def test_missing_versions_that_are_all_still_gone_end_the_reading():
 
 def test_missing_version_that_cannot_be_understood_is_looked_at_too():
     reading, _ = end_of_full_reading(state_missing((1, 1)))
-    reading.take_version(("A", 1), BAD)
+    reading.add_version(("A", 1), BAD)
     assert reading.elements() == [BAD]
 
 

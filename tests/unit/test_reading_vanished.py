@@ -17,13 +17,13 @@ def test_order_that_has_gone_from_the_full_list_is_followed_by_number_until_noth
     reading = reading_of(page(version("B", 1, 1)), full=True)
     reading.cut_chunk(state)
     reading.chunk_done()
-    reading.next_cursor()
-    reading.take_page(EMPTY)
+    reading.begin_page()
+    reading.add_page(EMPTY)
     assert reading.cut_chunk(state) == [("A", 5), ("C", 3)]
-    reading.take_version(("C", 3), Gone())
-    reading.take_version(("A", 5), version("A", 5, 9))
+    reading.add_version(("C", 3), Gone())
+    reading.add_version(("A", 5), version("A", 5, 9))
     assert reading.cut_chunk(state) == [("A", 6)]
-    reading.take_version(("A", 6), Gone())
+    reading.add_version(("A", 6), Gone())
     assert reading.cut_chunk(state) == []
     assert [element.trekkversjon for element in reading.elements()] == [5]
     assert not reading.moves_position
@@ -37,9 +37,9 @@ def following(*answers, served=("987654321",)):
     """One order followed from version 2 on, met by these answers."""
     follows = Following([("A", 2)], ONE, served)
     for number, answer in enumerate(answers, start=2):
-        assert follows.next_wanted() == [("A", number)]
-        follows.take(("A", number), answer)
-    assert follows.next_wanted() == []
+        assert follows.pop_wanted() == [("A", number)]
+        follows.add(("A", number), answer)
+    assert follows.pop_wanted() == []
     return follows
 
 

@@ -42,11 +42,11 @@ def version(trekkid="A", trekkversjon=1, sekvensnummer=1, **changes):
 def decided(*elements, versions=None, state=None, **changes):
     """What one chunk leads to, and its records."""
     reading = Reading(ONE, Origin.POLL, 0, 0, full=False)
-    reading.take_page(Page(list(elements), None))
+    reading.add_page(Page(list(elements), None))
     state = TrekkpliktigState() if state is None else state
     reading.cut_chunk(state)
     for wanted, fetched in (versions or {}).items():
-        reading.take_version(wanted, fetched)
+        reading.add_version(wanted, fetched)
     context = msgspec.structs.replace(CONTEXT, **changes)
     encode = partial(build_records(KAFKA, event_bytes_max=4000).of_detection, LANE, state, context)
     return detect_encodable(state, reading.elements(), reading.versions, context, encode)

@@ -22,8 +22,8 @@ REJECTED, KEPT = b"r" * 8, b"k" * 8
 
 def lane(position: int, **orders: OrderState) -> LaneState:
     state = LaneState()
-    state.of(ONE).position = TrekkpliktigPosition(position)
-    state.of(ONE).remember_all({key.encode(): order for key, order in orders.items()})
+    state.ensure(ONE).position = TrekkpliktigPosition(position)
+    state.ensure(ONE).remember_all({key.encode(): order for key, order in orders.items()})
     return state
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.lane.schedule import ROUND_PAUSE_SECONDS_MAX, ROUND_TRIES_MAX, ErrandSchedule, RoundSchedule
+from producer.lane.schedule import ROUND_PAUSE_SECONDS_MAX, ROUND_TRIES_MAX, OnRequestSchedule, RoundSchedule
 from tests.unit.schedules import take_all
 
 ONE, TWO, THREE = "311111111", "322222222", "333333333"
@@ -21,7 +21,7 @@ def test_round_reads_each_once_and_is_done():
     assert not schedule.is_done
     schedule.succeeded(TWO, 101.0)
     assert schedule.is_done
-    assert schedule.take(1e12) is None
+    assert schedule.start_next(1e12) is None
     assert schedule.failed_for_good == {}
 
 
@@ -33,7 +33,7 @@ def test_round_gives_up_one_that_keeps_failing():
     schedule = round_of(ONE)
     for tries in range(ROUND_TRIES_MAX):
         assert not schedule.is_done
-        assert schedule.take(tries * 1e4 + 100.0) == ONE
+        assert schedule.start_next(tries * 1e4 + 100.0) == ONE
         schedule.failed(ONE, tries * 1e4 + 100.0)
     assert schedule.is_done
     assert set(schedule.failed_for_good) == {ONE}
@@ -58,16 +58,16 @@ def test_round_keeps_to_those_it_began_with():
 
 def test_round_gives_up_one_that_is_held():
     schedule = round_of(ONE)
-    schedule.hold(ONE)
+    schedule.block(ONE)
     assert schedule.is_done
     assert "suspended by an operator" in schedule.failed_for_good[ONE]
 
 
 def test_errand_reads_nobody_that_is_not_asked_for():
-    schedule = ErrandSchedule(lambda: 1.0)
+    schedule = OnRequestSchedule(lambda: 1.0)
     schedule.set_trekkpliktige([ONE, TWO], 100.0)
-    assert schedule.take(1e12) is None
+    assert schedule.start_next(1e12) is None
     schedule.notify(TWO, urgent=True)
     assert take_all(schedule, 100.0) == [TWO]
     schedule.succeeded(TWO, 101.0)
-    assert schedule.take(1e12) is None
+    assert schedule.start_next(1e12) is None

@@ -19,10 +19,10 @@ def failed_pauses(schedule, fail, times):
     """The pause after each of so many failures in a row."""
     now, pauses = 100.0, []
     for _ in range(times):
-        assert schedule.take(now) == ONE
+        assert schedule.start_next(now) == ONE
         fail(now)
         pause = schedule.wait_seconds(now)
-        assert schedule.take(now + pause - 0.001) is None
+        assert schedule.start_next(now + pause - 0.001) is None
         pauses.append(pause)
         now += pause
     return pauses
@@ -37,11 +37,11 @@ def test_new_ones_are_due_at_once_and_each_is_given_out_once():
 
 def test_after_success_it_is_due_after_the_interval():
     schedule = schedule_of(ONE)
-    schedule.take(100.0)
+    schedule.start_next(100.0)
     schedule.succeeded(ONE, 110.0)
     assert schedule.wait_seconds(110.0) == INTERVAL
-    assert schedule.take(110.0 + INTERVAL - 0.001) is None
-    assert schedule.take(110.0 + INTERVAL) == ONE
+    assert schedule.start_next(110.0 + INTERVAL - 0.001) is None
+    assert schedule.start_next(110.0 + INTERVAL) == ONE
 
 
 def test_those_due_longest_come_first():
@@ -57,9 +57,9 @@ def test_failing_pause_doubles_up_to_its_greatest_and_begins_anew_after_success(
     pauses = failed_pauses(schedule, lambda now: schedule.failed(ONE, now), 8)
     assert pauses[:3] == pytest.approx([FAILING_PAUSE_SECONDS, 2 * FAILING_PAUSE_SECONDS, 4 * FAILING_PAUSE_SECONDS])
     assert pauses[-1] == pytest.approx(FAILING_PAUSE_SECONDS_MAX)
-    schedule.take(1e6)
+    schedule.start_next(1e6)
     schedule.succeeded(ONE, 1e6)
-    schedule.take(2e6)
+    schedule.start_next(2e6)
     schedule.failed(ONE, 2e6)
     assert schedule.wait_seconds(2e6) == pytest.approx(FAILING_PAUSE_SECONDS)
 
@@ -74,7 +74,7 @@ def test_suspended_pause_grows_to_hours():
 def test_thousand_failures_in_a_row_are_no_trouble():
     schedule = schedule_of(ONE)
     for number in range(1100):
-        schedule.take(number * 1e6)
+        schedule.start_next(number * 1e6)
         schedule.failed(ONE, number * 1e6)
     assert schedule.wait_seconds(1099e6) == pytest.approx(FAILING_PAUSE_SECONDS_MAX)
 
@@ -82,21 +82,21 @@ def test_thousand_failures_in_a_row_are_no_trouble():
 def test_pauses_are_spread_over_their_upper_half():
     for jitter, share in ((0.0, 0.5), (1.0, 1.0)):
         schedule = schedule_of(ONE, jitter=jitter)
-        schedule.take(100.0)
+        schedule.start_next(100.0)
         schedule.failed(ONE, 100.0)
         assert schedule.wait_seconds(100.0) == pytest.approx(share * FAILING_PAUSE_SECONDS)
 
 
 def test_source_that_asks_for_a_longer_pause_is_obeyed():
     schedule = schedule_of(ONE)
-    schedule.take(100.0)
+    schedule.start_next(100.0)
     schedule.failed(ONE, 100.0, retry_after_seconds=60.0)
     assert schedule.wait_seconds(100.0) == pytest.approx(60.0)
 
 
 def test_one_that_is_taken_off_the_list_is_not_read_and_one_that_is_put_on_is():
     schedule = schedule_of(ONE, TWO)
-    assert schedule.take(100.0) == ONE
+    assert schedule.start_next(100.0) == ONE
     schedule.set_trekkpliktige([THREE], 101.0)
     schedule.succeeded(ONE, 102.0)
     schedule.failed(ONE, 102.0)
@@ -121,7 +121,7 @@ def test_one_that_was_never_read_counts_its_wait_from_the_start_whatever_is_adde
 
 def test_those_that_stay_on_the_list_keep_their_turn():
     schedule = schedule_of(ONE)
-    schedule.take(100.0)
+    schedule.start_next(100.0)
     schedule.succeeded(ONE, 100.0)
     schedule.set_trekkpliktige([ONE, TWO], 101.0)
     assert take_all(schedule, 101.0) == [TWO]
@@ -136,23 +136,23 @@ def test_classes_count_and_tell_how_long_the_oldest_has_waited():
     counts, oldest = schedule.classes(160.0)
     assert counts == {"healthy": 1, "failing": 1, "suspended": 1, "suspended_by_operator": 0}
     assert oldest == {"healthy": 50.0, "failing": 60.0, "suspended": 60.0, "suspended_by_operator": 0.0}
-    schedule.take(1e5)
+    schedule.start_next(1e5)
     schedule.succeeded(THREE, 1e5)
     assert schedule.classes(1e5)[0] == {"healthy": 2, "failing": 1, "suspended": 0, "suspended_by_operator": 0}
 
 
 def test_one_that_was_refused_and_now_fails_otherwise_counts_as_failing_or_suspended_until_it_is_read():
     schedule = schedule_of(ONE)
-    schedule.take(100.0)
+    schedule.start_next(100.0)
     schedule.suspend(ONE, 100.0)
-    schedule.take(1e6)
+    schedule.start_next(1e6)
     schedule.failed(ONE, 1e6)
     assert schedule.classes(1e6)[0]["healthy"] == 0
 
 
 def test_service_is_never_done():
     schedule = schedule_of(ONE)
-    schedule.take(100.0)
+    schedule.start_next(100.0)
     schedule.succeeded(ONE, 100.0)
     assert not schedule.is_done
 
@@ -160,25 +160,25 @@ def test_service_is_never_done():
 def test_one_that_is_held_is_not_read_whoever_asks_and_is_due_at_once_when_let_go():
     schedule = schedule_of(ONE, TWO)
     schedule.notify(ONE)
-    schedule.hold(ONE)
+    schedule.block(ONE)
     assert not schedule.notify(ONE)
     assert take_all(schedule, 1e9) == [TWO]
     assert schedule.classes(1e9)[0]["suspended_by_operator"] == 1
-    schedule.let_go(ONE)
+    schedule.unblock(ONE)
     assert take_all(schedule, 100.0) == [ONE]
 
 
 def test_one_that_is_held_while_it_is_read_is_not_read_once_more():
     schedule = schedule_of(ONE)
-    schedule.take(100.0)
+    schedule.start_next(100.0)
     schedule.notify(ONE)
-    schedule.hold(ONE)
+    schedule.block(ONE)
     schedule.succeeded(ONE, 101.0)
-    assert schedule.take(1e9) is None
+    assert schedule.start_next(1e9) is None
 
 
 def test_one_whose_reading_was_broken_off_is_due_at_once():
     schedule = schedule_of(ONE)
-    schedule.take(100.0)
-    schedule.dropped(ONE, 101.0)
-    assert schedule.take(101.0) == ONE
+    schedule.start_next(100.0)
+    schedule.interrupted(ONE, 101.0)
+    assert schedule.start_next(101.0) == ONE

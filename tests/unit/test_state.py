@@ -92,8 +92,8 @@ def test_corrections_are_counted_by_version():
 
 def test_lane_state_makes_one_per_trekkpliktig_and_forgets_it_whole():
     state = LaneState()
-    state.of(ONE).remember(b"A", PLAIN)
-    state.of(ONE).position = TrekkpliktigPosition(7)
+    state.ensure(ONE).remember(b"A", PLAIN)
+    state.ensure(ONE).position = TrekkpliktigPosition(7)
     assert state.of(ONE).order(b"A") == PLAIN
     assert [name for name, _ in state] == [ONE]
     state.forget(ONE)

@@ -134,14 +134,14 @@ class _TokenBody(msgspec.Struct):
     expires_in: float
 
 
-class _ErrorBody(msgspec.Struct):
+class _RefusalBody(msgspec.Struct):
     error: str = ""
     error_description: str | None = None
 
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_token = msgspec.json.Decoder(_TokenBody).decode
-_decode_error = msgspec.json.Decoder(_ErrorBody).decode
+_decode_error = msgspec.json.Decoder(_RefusalBody).decode
 
 
 def read_token(answer: HttpResponse, now_seconds: float) -> AccessToken:
@@ -255,10 +255,10 @@ class MaskinportenTokens:
         try:
             asked_at = self._monotonic()
             try:
-                token = self._ask(trekkpliktig)
+                token = self._request(trekkpliktig)
             except GrantUsedUpError:
                 asked_at = self._monotonic()
-                token = self._ask(trekkpliktig)
+                token = self._request(trekkpliktig)
             outcome = "ok"
         except SuspendedError:
             outcome = "suspended"
@@ -273,7 +273,7 @@ class MaskinportenTokens:
             )
         return held_token(token.text, token.life_seconds, asked_at)
 
-    def _ask(self, trekkpliktig: str) -> AccessToken:
+    def _request(self, trekkpliktig: str) -> AccessToken:
         """One call with a grant of its own: Maskinporten takes each only once."""
         issuer = self._well_known.issuer()
         claims = grant_claims(

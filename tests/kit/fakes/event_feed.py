@@ -27,7 +27,7 @@ class FakeEventFeed:
         self.pulls: list[tuple[str, str]] = []
         """Whom was asked for, and after which id."""
 
-    def tell(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """Something happened."""
         with self._lock:
             self._events.append(event)
@@ -47,6 +47,6 @@ class FakeEventFeed:
             start = ids.index(cursor.after) + 1 if cursor.after in ids else 0
             mine = [event for event in self._events[start:] if str(event.get("subject", "")).endswith(trekkpliktig)]
         walk = Walk(cursor, served)
-        walk.take(EventPage([json.dumps(event).encode() for event in mine], None))
-        walk.take(EventPage([], None))
+        walk.add(EventPage([json.dumps(event).encode() for event in mine], None))
+        walk.add(EventPage([], None))
         return walk.pulled()

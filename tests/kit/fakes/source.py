@@ -40,7 +40,7 @@ _OPPRETTET = 1_767_600_000_000_000
 _BETALINGSMOTTAKER = "971648198"
 
 
-class Question(msgspec.Struct, frozen=True):
+class SourceCall(msgspec.Struct, frozen=True):
     """One question as it was asked: `cursor` for a page, `trekkid` and `trekkversjon` for a version."""
 
     operation: Operation
@@ -67,7 +67,7 @@ class FakeSource:
 
     def __init__(self, *, maks_antall: int = 2500) -> None:
         self.maks_antall = maks_antall
-        self.questions: list[Question] = []
+        self.questions: list[SourceCall] = []
         self.unprepared: set[str] = set()
         self.prepared: list[str] = []
         self._lock = threading.RLock()
@@ -162,7 +162,7 @@ class FakeSource:
     def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
         """As the port says."""
         with self._lock:
-            self.questions.append(Question("list", trekkpliktig, cursor=cursor))
+            self.questions.append(SourceCall("list", trekkpliktig, cursor=cursor))
             error = self._strike("list", trekkpliktig)
             if error is not None:
                 raise error
@@ -174,7 +174,7 @@ class FakeSource:
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
         """As the port says."""
         with self._lock:
-            self.questions.append(Question("version", trekkpliktig, trekkid=trekkid, trekkversjon=trekkversjon))
+            self.questions.append(SourceCall("version", trekkpliktig, trekkid=trekkid, trekkversjon=trekkversjon))
             error = self._strike("version", trekkpliktig)
             if isinstance(error, RetryableError):
                 return Failed(str(error))
