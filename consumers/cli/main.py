@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from types import FrameType
 
 COMMANDS = {
-    "run": CommandModule("consumers.cli.run"),
-    "retry": CommandModule("consumers.cli.retry"),
-    "replay": CommandModule("consumers.cli.replay"),
-    "payout": CommandModule("consumers.cli.payout", extra="payout"),
-    "take-back": CommandModule("consumers.cli.take_back", extra="payout"),
-    "tail": CommandModule("consumers.cli.tail"),
-    "verify": CommandModule("consumers.cli.verify"),
-    "webhook": CommandModule("consumers.cli.webhook", extra="webhook"),
+    "run": CommandModule(f"{__package__}.run"),
+    "retry": CommandModule(f"{__package__}.retry"),
+    "replay": CommandModule(f"{__package__}.replay"),
+    "payout": CommandModule(f"{__package__}.payout", extra="payout"),
+    "take-back": CommandModule(f"{__package__}.take_back", extra="payout"),
+    "tail": CommandModule(f"{__package__}.tail"),
+    "verify": CommandModule(f"{__package__}.verify"),
+    "webhook": CommandModule(f"{__package__}.webhook", extra="webhook"),
 }
 
 app = typer.Typer(

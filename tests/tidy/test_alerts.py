@@ -138,7 +138,7 @@ def test_commands_of_the_run_books_exist_with_their_options(tree: Any, side: str
         command: Any = typer.main.get_command(importlib.import_module(f"{PROGRAMS[program]}.cli.main").app)
         words = rest.split()
         while words and words[0] in getattr(command, "commands", {}):
-            command = command.commands[words.pop(0)]
+            command = command.get_command(typer.Context(command), words.pop(0))
         options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
         wrong = [word for word in words if word.startswith("--") and word not in options]
         if wrong or (hasattr(command, "commands") and not command.invoke_without_command):
