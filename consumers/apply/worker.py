@@ -266,7 +266,9 @@ class Worker:
         with self._ledger.transaction(decoded.advances) as transaction:
             options = self._options
             changes = apply(transaction, decoded.incoming, newest_only=options.newest_only, rewriting=options.rewriting)
-            transaction.write(changes, decoded.undecodable)
+            transaction.write(changes)
+            if decoded.undecodable:
+                transaction.keep_undecodable(decoded.undecodable)
         return changes
 
     def _has_reached(self, topic: str, ends: Mapping[int, int]) -> bool:

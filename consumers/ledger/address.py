@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from consumers.ledger.translation import translating
 from trekkpaalegg.errors import FatalError, SettingsError
+from trekkpaalegg.exactly_once.store import READ_ONLY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy.engine import Connection, Engine
 
@@ -207,25 +208,36 @@ def _identifiers(search_path: str) -> list[str]:
     ]
 
 
-def make_engine(address: Address, *, read_only: bool = False) -> Engine:
-    """An engine that keeps no connection open; errors hold no values of rows.
+def make_engine(
+    address: Address, *, read_only: bool = False, on_connect: Callable[[Any], None] | None = None
+) -> Engine:
+    """An engine whose errors hold no values of rows. It keeps no connection open, unless `on_connect` is given.
 
-    On SQLite every transaction takes the lock for writing as it begins, unless `read_only`: one that reads first and
-    writes later would fail when another program wrote in between. `connect()` raises `RetryableError` or `FatalError`;
-    hold `translating()` around what is run on it.
+    `on_connect` prepares every new connection of the driver, of which one is then kept.
+
+    On SQLite every transaction locks the file for writing as it begins, unless it is `read_only` or has the execution
+    option `READ_ONLY`: one that reads first and writes later would fail when another program wrote in between.
+    `connect()` raises `RetryableError` or `FatalError`; hold `translating()` around what is run on it.
     """
+
+    def connect() -> Any:  # noqa: ANN401 - a connection of either driver
+        connection = address.connect(read_only=read_only)
+        if on_connect is not None:
+            try:
+                on_connect(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
     dialect = "sqlite" if isinstance(address, SqliteAddress) else "postgresql+psycopg"
-    engine = sa.create_engine(
-        f"{dialect}://",
-        creator=lambda: address.connect(read_only=read_only),
-        poolclass=NullPool,
-        hide_parameters=True,
-    )
+    pool: dict[str, Any] = {"poolclass": NullPool} if on_connect is None else {"poolclass": QueuePool, "pool_size": 1}
+    engine = sa.create_engine(f"{dialect}://", creator=connect, hide_parameters=True, **pool)
     if isinstance(address, SqliteAddress):
-        begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
 
         @sa.event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
+            reads = read_only or connection.get_execution_options().get(READ_ONLY, False)
+            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine

@@ -49,8 +49,11 @@ class LedgerTransaction(Protocol):
     def versions(self, versions: Collection[Version]) -> dict[Version, StoredVersion]:
         """Those of these versions that the history has."""
 
-    def write(self, changes: Changes, undecodable: Sequence[UndecodableMessage] = ()) -> None:
+    def write(self, changes: Changes) -> None:
         """Write all changes. The newest row of an order is never moved back, whatever they say."""
+
+    def keep_undecodable(self, messages: Sequence[UndecodableMessage]) -> None:
+        """Store messages that could not be decoded."""
 
     def forget_undecodable(self, message: UndecodableMessage) -> None:
         """A retry has succeeded: the message is no longer undecodable."""

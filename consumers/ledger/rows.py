@@ -15,7 +15,6 @@ from consumers.ledger import tables
 from consumers.ledger.port import StoredVersion
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Coordinates, UndecodableMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -108,13 +107,6 @@ def fields_text(fields: dict[str, str]) -> str:
     return _JSON.encode(fields).decode() if fields else "{}"
 
 
-def undecodable_row(message: UndecodableMessage, received: datetime) -> tuple[Any, ...]:
-    """The row of `undecodable_message`."""
-    at = message.coordinates
-    headers = fields_text(message.headers)
-    return (at.topic, at.partition, at.offset, message.key, message.value, headers, message.reason, received)
-
-
 def stored_version_from(row: tuple[Any, ...]) -> StoredVersion:
     """From a row of `trekkpaalegg_versjon`, JSON as text, moments in UTC, to what was stored."""
     event = TrekkpaaleggVersjon(
@@ -131,8 +123,3 @@ def stored_version_from(row: tuple[Any, ...]) -> StoredVersion:
         ukjente_felter=_FIELDS.decode(row[12]),
     )
     return StoredVersion(event, bool(row[14]), row[13])
-
-
-def undecodable_from(row: tuple[Any, ...]) -> UndecodableMessage:
-    """From a row of `undecodable_message`, headers as text, to the message."""
-    return UndecodableMessage(Coordinates(*row[:3]), row[3], row[4], _FIELDS.decode(row[5]), row[6])

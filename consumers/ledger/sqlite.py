@@ -1,147 +1,133 @@
-"""The ledger on SQLite: one file, one transaction for each batch, rows by `executemany`.
+"""The ledger on SQLite: one file, rows by `executemany` on sqlite3's connection, in the store's transaction.
 
-Every transaction takes the file's lock for writing as it begins, so that what it reads stays true.
+Every transaction locks the file for writing as it begins, so that what it has read stays true.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from consumers.ledger import rows
-from consumers.ledger import sqlite_statements as statements
+from consumers.ledger.address import make_engine
+from consumers.ledger.tables import STORE_TABLES
 from consumers.ledger.translation import translating
-from trekkpaalegg.errors import FatalError, OvertakenError
+from trekkpaalegg.errors import FatalError
+from trekkpaalegg.exactly_once.store import SqlStore, SqlTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy.engine import Connection
 
     from consumers.ledger.address import SqliteAddress
     from consumers.ledger.port import Changes, StoredVersion, Version
-    from trekkpaalegg.incoming import Advance, Incoming, Partition, UndecodableMessage
+    from trekkpaalegg.exactly_once.store import StoreTables
+    from trekkpaalegg.incoming import Advance, Incoming, Partition
 
 
-class SqliteLedger:
-    """See the port. `address` is that of a ledger which is there and up to date, `identity` its id."""
+def _named(columns: tuple[str, ...], prefix: str = "") -> str:
+    return ", ".join(f'{prefix}"{column}"' for column in columns)
+
+
+def _insert(table: str, columns: tuple[str, ...], conflict: str = "") -> str:
+    return f"INSERT INTO {table} ({_named(columns)}) VALUES ({', '.join('?' * len(columns))}) {conflict}"  # noqa: S608 - names of ours
+
+
+def _set(columns: tuple[str, ...]) -> str:
+    return ", ".join(f'"{column}" = excluded."{column}"' for column in columns)
+
+
+_IDENTITY = "SELECT id FROM ledger"
+
+
+_NEWEST = """
+SELECT trekkid, trekkversjon, correction FROM trekkpaalegg WHERE trekkid IN (SELECT value FROM json_each(?))
+"""
+
+_VERSIONS = f"""
+SELECT {_named(rows.HISTORY, "h.")} FROM json_each(?) wanted JOIN trekkpaalegg_versjon h
+ON h.trekkid = json_extract(wanted.value, '$[0]') AND h.trekkversjon = json_extract(wanted.value, '$[1]')
+"""  # noqa: S608 - names of ours
+
+_DELETE_VERSION = "DELETE FROM trekkpaalegg_versjon WHERE trekkid = ? AND trekkversjon = ?"
+_INSERT_HISTORY = _insert("trekkpaalegg_versjon", rows.HISTORY)
+
+_UPSERT_NEWEST = _insert(
+    "trekkpaalegg",
+    rows.ORDER,
+    f"ON CONFLICT (trekkid) DO UPDATE SET {_set(rows.ORDER[1:])} WHERE (excluded.trekkversjon, excluded.correction)"
+    " >= (trekkpaalegg.trekkversjon, trekkpaalegg.correction)",
+)
+_DELETE_PERIODS = "DELETE FROM trekkstoerrelse_for_periode WHERE trekkid = ?"
+_INSERT_PERIOD = _insert("trekkstoerrelse_for_periode", rows.PERIOD)
+
+_INSERT_REPLACED = _insert("trekkpaalegg_versjon_replaced", rows.HISTORY, "ON CONFLICT DO NOTHING")
+_INSERT_CONFLICT = _insert("trekkpaalegg_conflict", rows.CONFLICT, "ON CONFLICT DO NOTHING")
+
+
+class SqliteLedger(SqlStore):
+    """See the port. `address` is that of a ledger which exists and is up to date, `identity` its id."""
 
     def __init__(self, address: SqliteAddress, identity: str) -> None:
         self.id = identity
         self._address = address
-        self._connection: sqlite3.Connection | None = None
-
-    def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
-        """See the port."""
-        known = dict(self._read(statements.NEXT_OFFSETS, (topic,)))
-        return {partition: known.get(partition, 0) for partition in partitions}
+        engine = make_engine(address, on_connect=self._prepare)
+        super().__init__(engine, STORE_TABLES, translating=partial(translating, address.place))
 
     @contextmanager
     def transaction(self, advances: Mapping[Partition, Advance]) -> Iterator[SqliteTransaction]:
         """See the port."""
-        connection = self._connected()
-        with translating(self._address.place):
-            connection.execute("BEGIN IMMEDIATE")
-        try:
-            transaction = SqliteTransaction(connection, self._address.place)
-            transaction.claim(advances)
-            yield transaction
-            with translating(self._address.place):
-                connection.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):  # SQLite may have rolled back by itself; the first error is the one to tell
-                connection.execute("ROLLBACK")
-            raise
+        with super().transaction(advances) as transaction:
+            yield SqliteTransaction(transaction.connection, STORE_TABLES, self.translating)
 
-    def undecodable(self) -> list[UndecodableMessage]:
-        """See the port."""
-        return [rows.undecodable_from(row) for row in self._read(statements.UNDECODABLE)]
-
-    def count_undecodable(self) -> int:
-        """See the port."""
-        return int(self._read(statements.COUNT_UNDECODABLE)[0][0])
-
-    def close(self) -> None:
-        """See the port."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _read(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        connection = self._connected()
-        with translating(self._address.place):
-            return connection.execute(statement, parameters).fetchall()
-
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is None:
-            connection = self._address.connect()
-            try:
-                with translating(self._address.place):
-                    found = connection.execute(statements.IDENTITY).fetchone()
-                self._recognise(found)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
-        return self._connection
-
-    def _recognise(self, found: tuple[Any, ...] | None) -> None:
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        with self.translating():
+            found = connection.execute(_IDENTITY).fetchone()
         if found != (self.id,):
-            raise FatalError(f"{self._address.place}: another ledger lies there now: start again to use it")
+            raise FatalError(f"{self._address.place}: this is another ledger now: start again to use it")
 
 
-class SqliteTransaction:
-    """See `LedgerTransaction`."""
+class SqliteTransaction(SqlTransaction):
+    """See `LedgerTransaction`. Rows are written by `executemany` on sqlite3's own connection."""
 
-    def __init__(self, connection: sqlite3.Connection, place: str) -> None:
-        self._connection = connection
-        self._place = place
-
-    def claim(self, advances: Mapping[Partition, Advance]) -> None:
-        """Move the offsets, or raise `OvertakenError`."""
-        lost = []
-        with translating(self._place):
-            for (topic, partition), advance in sorted(advances.items()):
-                at = (topic, partition)
-                moved = self._connection.execute(statements.CLAIM, (advance.after, *at, advance.before)).rowcount
-                if not moved and advance.before == 0:
-                    moved = self._connection.execute(statements.CLAIM_FIRST, (*at, advance.after)).rowcount
-                if not moved:
-                    lost.append(f"{topic}/{partition}")
-        if lost:
-            raise OvertakenError(f"the ledger's offsets of {', '.join(lost)} have been moved by another")
+    def __init__(
+        self, connection: Connection, tables: StoreTables, translating: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        super().__init__(connection, tables, translating)
+        driver_connection = connection.connection.driver_connection
+        assert isinstance(driver_connection, sqlite3.Connection)  # noqa: S101 - the engine is `make_engine`'s
+        self._connection = driver_connection
 
     def newest(self, orders: Collection[str]) -> dict[str, tuple[int, int]]:
         """See the port."""
-        with translating(self._place):
-            found = self._connection.execute(statements.NEWEST, (json.dumps(list(orders)),)).fetchall()
+        with self._translating():
+            found = self._connection.execute(_NEWEST, (json.dumps(list(orders)),)).fetchall()
         return {trekkid: (trekkversjon, correction) for trekkid, trekkversjon, correction in found}
 
     def versions(self, versions: Collection[Version]) -> dict[Version, StoredVersion]:
         """See the port."""
-        with translating(self._place):
-            found = self._connection.execute(statements.VERSIONS, (json.dumps(list(versions)),)).fetchall()
+        with self._translating():
+            found = self._connection.execute(_VERSIONS, (json.dumps(list(versions)),)).fetchall()
         return {(row[0], row[1]): _stored_version_from(row) for row in found}
 
-    def write(self, changes: Changes, undecodable: Sequence[UndecodableMessage] = ()) -> None:
+    def write(self, changes: Changes) -> None:
         """See the port."""
-        with translating(self._place):
+        with self._translating():
             self._write_history(changes)
             if changes.newest:
                 self._write_newest(changes.newest)
-            self._write_aside(changes, undecodable)
-
-    def forget_undecodable(self, message: UndecodableMessage) -> None:
-        """See the port."""
-        at = message.coordinates
-        with translating(self._place):
-            self._connection.execute(statements.FORGET, (at.topic, at.partition, at.offset))
+            self._write_aside(changes)
 
     def _write_history(self, changes: Changes) -> None:
-        self._connection.executemany(statements.DELETE_VERSION, [incoming.version for incoming in changes.corrected])
+        self._connection.executemany(_DELETE_VERSION, [incoming.version for incoming in changes.corrected])
         self._connection.executemany(
-            statements.INSERT_HISTORY,
+            _INSERT_HISTORY,
             (_history_row(incoming) for incomings in (changes.inserted, changes.corrected) for incoming in incomings),
         )
 
@@ -152,31 +138,25 @@ class SqliteTransaction:
             for trekkid, incoming in newest.items()
             if (incoming.event.trekkversjon, incoming.correction) >= stored.get(trekkid, (0, 0))
         ]
-        self._connection.executemany(statements.UPSERT_NEWEST, (_order_row(incoming) for incoming in moved))
+        self._connection.executemany(_UPSERT_NEWEST, (_order_row(incoming) for incoming in moved))
         known = [(incoming.event.trekkid,) for incoming in moved if incoming.event.trekkid in stored]
-        self._connection.executemany(statements.DELETE_PERIODS, known)
+        self._connection.executemany(_DELETE_PERIODS, known)
         periods = rows.period_rows(incoming.event for incoming in moved)
-        self._connection.executemany(statements.INSERT_PERIOD, (_period_row(row) for row in periods))
+        self._connection.executemany(_INSERT_PERIOD, (_period_row(row) for row in periods))
 
-    def _write_aside(self, changes: Changes, undecodable: Sequence[UndecodableMessage]) -> None:
+    def _write_aside(self, changes: Changes) -> None:
         self._connection.executemany(
-            statements.INSERT_REPLACED,
+            _INSERT_REPLACED,
             (_with_moment(rows.stored_row(stored), _OPPRETTET) for _, stored in changes.replaced),
         )
         self._connection.executemany(
-            statements.INSERT_CONFLICT,
+            _INSERT_CONFLICT,
             (_with_moment(rows.conflict_row(incoming), _CONFLICT_OPPRETTET) for incoming in changes.conflicts),
-        )
-        now = datetime.now(UTC)
-        self._connection.executemany(
-            statements.INSERT_UNDECODABLE,
-            (_with_moment(rows.undecodable_row(message, now), _RECEIVED) for message in undecodable),
         )
 
 
 _OPPRETTET = rows.HISTORY.index("opprettet")
 _CONFLICT_OPPRETTET = rows.CONFLICT.index("opprettet")
-_RECEIVED = rows.UNDECODABLE.index("received")
 
 
 def _moment_text(moment: datetime) -> str:

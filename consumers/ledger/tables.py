@@ -6,12 +6,13 @@ same tables beside the live ones. The migrations make them; a test holds both eq
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
+
+from trekkpaalegg.exactly_once.store import StoreTables, UtcMoment
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -38,23 +39,6 @@ class ExactDecimal(TypeDecorator[Decimal]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> Decimal | None:  # noqa: ANN401, ARG002 - as above
         """See SQLAlchemy."""
         return None if value is None else Decimal(value)
-
-
-class UtcMoment(TypeDecorator[datetime]):
-    """An instant, read back in UTC from both: TIMESTAMP WITH TIME ZONE on PostgreSQL, text without a zone on SQLite."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's own signature
-        """See SQLAlchemy. Takes instants with a zone only."""
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - as above
-        """See SQLAlchemy."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -279,3 +263,6 @@ REPLAYED = (
     ledger_offset,
 )
 """What a replay builds anew and swaps in; all other tables live outside the swap."""
+
+STORE_TABLES = StoreTables(ledger_offset, undecodable_message)
+"""The ledger's offsets and undecodable messages, as `trekkpaalegg.exactly_once` uses them."""

@@ -13,14 +13,12 @@ import psycopg
 import sqlalchemy.exc
 
 from trekkpaalegg.errors import FatalError, RetryableError, TrekkpaaleggError
+from trekkpaalegg.exactly_once.store import SQLITE_PRIMARY, TRANSIENT_SQLITE_CODES, TRANSIENT_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _WAIT = "trying again may help; if it goes on, see whether the database is well"
-
-_PASSING_STATES = ("08", "25P03", "40", "53", "55P03", "57")
-"""SQLSTATEs, or their first letters, of what passes: connections, deadlocks, resources, locks, shutdowns."""
 
 _REFUSALS = {
     "53100": "its disk is full: make room, then start again; nothing of the transaction was kept",
@@ -51,8 +49,6 @@ _SQLITE_REFUSALS = {
     sqlite3.SQLITE_CORRUPT: "it is damaged: put back a copy, or move it away and replay into a new file",
     sqlite3.SQLITE_NOTADB: "it is no SQLite database: give another file",
 }
-_SQLITE_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT)
-_SQLITE_PRIMARY = 0xFF
 
 
 @contextmanager
@@ -83,7 +79,7 @@ def _told_by_postgresql(error: psycopg.Error, place: str) -> TrekkpaaleggError:
         return _told_of_connection(error, place)
     if state in _REFUSALS:
         return FatalError(f"{place}: {_REFUSALS[state]} ({state}{_subject(error)})")
-    if state.startswith(_PASSING_STATES):
+    if state.startswith(TRANSIENT_STATES):
         return RetryableError(f"{place}: {type(error).__name__} ({state}): {_WAIT}")
     if isinstance(error, psycopg.errors.UniqueViolation):
         return RetryableError(f"{place}: another consumer wrote the same row{_subject(error)} just now: try again")
@@ -111,8 +107,8 @@ def _told_of_connection(error: psycopg.Error, place: str) -> TrekkpaaleggError:
 
 def _told_by_sqlite(error: sqlite3.Error, place: str) -> TrekkpaaleggError:
     code = getattr(error, "sqlite_errorcode", None)
-    primary = None if code is None else code & _SQLITE_PRIMARY
-    if primary in _SQLITE_PASSING:
+    primary = None if code is None else code & SQLITE_PRIMARY
+    if primary in TRANSIENT_SQLITE_CODES:
         return RetryableError(f"{place}: another program is writing it (locked): {_WAIT}")
     if primary in _SQLITE_REFUSALS:
         return FatalError(f"{place}: {_SQLITE_REFUSALS[primary]}")

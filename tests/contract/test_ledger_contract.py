@@ -58,7 +58,8 @@ def message(offset: int, value: bytes | None = b"\x00\xff\x01", reason: str = "c
 
 def write(ledger: Ledger, changes: Changes, *undecodable: UndecodableMessage) -> None:
     with ledger.transaction({}) as transaction:
-        transaction.write(changes, undecodable)
+        transaction.write(changes)
+        transaction.keep_undecodable(undecodable)
 
 
 def history(ledger: Ledger, *versions: tuple[str, int]) -> dict[tuple[str, int], StoredVersion]:
@@ -176,7 +177,8 @@ def test_offsets_begin_at_nothing_and_move_with_the_rows(world: World) -> None:
 def test_when_an_error_leaves_nothing_stands(world: World) -> None:
     ledger = world.open()
     with pytest.raises(ZeroDivisionError), ledger.transaction(move(0, 10)) as transaction:  # noqa: PT012 - inside it
-        transaction.write(first(incoming(event())), [message(1)])
+        transaction.write(first(incoming(event())))
+        transaction.keep_undecodable([message(1)])
         raise ZeroDivisionError
     assert ledger.next_offsets(TOPIC, [0]) == {0: 0}
     assert (history(ledger, ("order-1", 1)), world.newest(), ledger.undecodable()) == ({}, {}, [])

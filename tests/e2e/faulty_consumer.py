@@ -84,9 +84,9 @@ class _FaultyTransaction:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    def write(self, changes: Any, undecodable: Any = ()) -> None:
+    def write(self, changes: Any) -> None:
         self._reached("before-rows")
-        self._real.write(changes, undecodable)
+        self._real.write(changes)
         self._reached("after-rows")
 
 

@@ -234,7 +234,7 @@ def test_another_ledger_in_the_same_place_is_refused(ledger: Ledger, url: str, s
     cut(url, schema)
     with pytest.raises(RetryableError):
         ledger.count_undecodable()
-    with pytest.raises(FatalError, match="another ledger lies there now"):
+    with pytest.raises(FatalError, match="this is another ledger now"):
         ledger.count_undecodable()
 
 

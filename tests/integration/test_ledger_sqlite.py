@@ -214,7 +214,7 @@ def test_another_ledger_put_in_the_same_place_is_refused(ledger: SqliteLedger, a
     ledger.close()
     with closing(address.connect()) as connection:
         connection.execute("UPDATE ledger SET id = 'another'")
-    with pytest.raises(FatalError, match="another ledger lies there now"):
+    with pytest.raises(FatalError, match="this is another ledger now"):
         ledger.count_undecodable()
 
 

@@ -151,7 +151,7 @@ class FakeTransaction:
         """See the port."""
         return {version: self._tables.history[version] for version in versions if version in self._tables.history}
 
-    def write(self, changes: Changes, undecodable: Sequence[UndecodableMessage] = ()) -> None:
+    def write(self, changes: Changes) -> None:
         """See the port."""
         for incoming in changes.inserted:
             if incoming.version in self._tables.history:
@@ -167,7 +167,10 @@ class FakeTransaction:
                 self._tables.newest[trekkid] = stored
         for incoming in changes.conflicts:
             self._tables.conflicts.setdefault(incoming.coordinates, incoming)
-        for message in undecodable:
+
+    def keep_undecodable(self, messages: Sequence[UndecodableMessage]) -> None:
+        """See the port."""
+        for message in messages:
             self._tables.undecodable[message.coordinates] = message
 
     def forget_undecodable(self, message: UndecodableMessage) -> None:

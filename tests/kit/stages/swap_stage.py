@@ -96,5 +96,5 @@ def undecodable(ledger: Ledger, offset: int) -> UndecodableMessage:
     """Keep a message that could not be decoded; returns it."""
     message = UndecodableMessage(Coordinates(TOPIC, 0, offset), b"key", b"\x00", {}, "cut off")
     with ledger.transaction({}) as transaction:
-        transaction.write(Changes(), [message])
+        transaction.keep_undecodable([message])
     return message
