@@ -28,7 +28,6 @@ from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.recovery.recover import single_broker_warnings
 from producer.publish.signal_log import SignalLog
 from producer.publish.topics import Topics, durability_warnings, start_faults
-from producer.retry import call_retries
 from producer.settings.kafka import kafka_properties
 from producer.source.auth.grant import load_client_key
 from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
@@ -39,6 +38,7 @@ from trekkpaalegg.errors import FatalError, RefusedError, SettingsError
 from trekkpaalegg.kafka.clients import create_producer
 from trekkpaalegg.kafka.renewal import client_made_later
 from trekkpaalegg.registry import SchemaRegistry
+from trekkpaalegg.retry import short_retry
 
 if TYPE_CHECKING:
     import threading
@@ -116,7 +116,7 @@ def build_source(
         max_concurrent_calls=settings.calls_share,
         observer=observer,
     )
-    return PollingSource(client, call_retries(stopping), maks_antall=settings.maks_antall)
+    return PollingSource(client, short_retry(stopping), maks_antall=settings.maks_antall)
 
 
 def build_quarantine(settings: Settings, source: TrekkpaaleggSource) -> Quarantine:

@@ -1,4 +1,4 @@
-"""Calls that may fail for a while: how often, after which pauses, and what is reported meanwhile."""
+"""Retries calls to the ledger, the registry and Kafka for as long as they fail temporarily, and reports that."""
 
 from __future__ import annotations
 
@@ -7,17 +7,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_when_event_set,
-    wait_random_exponential,
-)
-
 from consumers.observe.port import Asked, Observer, Other
-from trekkpaalegg.errors import DisplacedError, FencedError, ForgottenError, RefusedError, RetryableError
+from trekkpaalegg.errors import DisplacedError, FencedError, ForgottenError, RefusedError
+from trekkpaalegg.retry import Retry
 
 if TYPE_CHECKING:
     import threading
@@ -28,72 +20,34 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FIRST_PAUSE_SECONDS_MAX = 0.2
-_PAUSE_SECONDS_MAX = 5.0
 
+class ServiceRetry:
+    """Retries calls to other services until they succeed or `stopping` is set.
 
-class Patience:
-    """Calls again while `RetryableError` is raised, for ever, with random pauses that grow to a few seconds.
-
-    The first failure is told, and the end of the trouble; `failed` is called with the reason of each. Once `stopping`
-    is set the last error is raised. Safe for several threads.
+    Safe for several threads, as long as each service is called by one thread at a time.
     """
-
-    def __init__(
-        self, stopping: threading.Event, tell: Callable[..., None], failed: Callable[[str], None] | None = None
-    ) -> None:
-        self._stopping = stopping
-        self._tell = tell
-        self._failed = failed
-
-    def call(self, call: Callable[[], T]) -> T:
-        """What the call gives, or the error that it raises if that does not pass."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(RetryableError),
-            wait=wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS_MAX, max=_PAUSE_SECONDS_MAX),
-            sleep=sleep_using_event(self._stopping),
-            stop=stop_when_event_set(self._stopping),
-            before_sleep=self._tell_trouble,
-            reraise=True,
-        )
-        result = retrying(call)
-        attempts = retrying.statistics["attempt_number"]
-        if attempts > 1:
-            self._tell("goes on", attempts=attempts)
-        return result
-
-    def _tell_trouble(self, state: RetryCallState) -> None:
-        if state.outcome is None:
-            return
-        reason = str(state.outcome.exception())
-        if state.attempt_number == 1:
-            self._tell("in trouble, trying again", reason=reason)
-        if self._failed is not None:
-            self._failed(reason)
-
-
-class Asking:
-    """Patience with each other service. Safe for several threads, as long as each other is asked by one at a time."""
 
     def __init__(self, stopping: threading.Event, tell: Callable[..., None], observer: Asked) -> None:
         self._observer = observer
-        self._patience = {other: Patience(stopping, tell, partial(observer.call_failed, other)) for other in Other}
+        self._retries = {
+            other: Retry(stopping=stopping, report=tell, failed=partial(observer.call_failed, other)) for other in Other
+        }
 
-    def ask(self, other: Other, call: Callable[[], T]) -> T:
-        """What the call gives, or the error that it raises if that does not pass, or if it is time to stop."""
+    def call(self, other: Other, call: Callable[[], T]) -> T:
+        """The result of the call. Raises its error if that is not temporary, or if it is time to stop."""
         self._observer.call_begins(other)
         try:
-            return self._patience[other].call(call)
+            return self._retries[other](call)
         finally:
             self._observer.call_ended(other)
 
 
 JOINED_AGAIN_SECONDS_MIN = 60.0
-"""Who is fenced again sooner has a rival."""
+"""A member that is fenced again sooner has a rival."""
 
 
-class Admission:
-    """How one worker stands at Kafka's door. `tell` as of the worker. Used by one thread."""
+class ConnectionPolicy:
+    """Decides whether a worker connects to Kafka again after an error. Used by one thread."""
 
     def __init__(
         self, tell: Callable[..., None], observer: Observer, monotonic: Callable[[], float] = time.monotonic
@@ -104,16 +58,16 @@ class Admission:
         self._refused = ""
         self._joined_again_at = -math.inf
 
-    def granted(self) -> None:
-        """Partitions were given to us."""
+    def connected(self) -> None:
+        """Partitions were assigned to us."""
         if self._refused:
             self._observer.call_ended(Other.KAFKA)
             self._refused = ""
 
-    def denied(self, error: TrekkpaaleggError) -> None:
-        """Returns when it is to be tried again after a pause. Raises the error, or `FencedError`, when it is not.
+    def failed(self, error: TrekkpaaleggError) -> None:
+        """Return if the worker is to connect again after a pause. Raises the error, or `FencedError`, if it is not.
 
-        Who was refused once waits for whatever passes, such as a key that does not fit its new certificate yet.
+        Once refused, it waits out any error, such as a key that does not match its renewed certificate yet.
         """
         if isinstance(error, DisplacedError):
             self._join_again(error)

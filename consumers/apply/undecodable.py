@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from consumers.apply.apply import apply
-from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.incoming import Incoming, UndecodableMessage, again
+from trekkpaalegg.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from trekkpaalegg.decode import Decoder
 
 BATCH_MESSAGES_MAX = 1000
-_ATTEMPTS_MAX = 5
+_RETRY = Retry(attempts_max=5, pause_seconds_max=2.0)
 _NEWEST_ONLY_TOPIC = "-gjeldende"
 
 
@@ -37,17 +36,17 @@ def retry_undecodable(ledger: Ledger, decoder: Decoder) -> RetryOutcome:
     stays applied.
     """
     outcome = RetryOutcome()
-    messages = _persistently()(ledger.undecodable)
+    messages = _RETRY(ledger.undecodable)
     for start in range(0, len(messages), BATCH_MESSAGES_MAX):
         decoded = []
         for message in messages[start : start + BATCH_MESSAGES_MAX]:
-            found = _persistently()(again, message, decoder.decode_trekkpaalegg_versjon)
+            found = _RETRY(again, message, decoder.decode_trekkpaalegg_versjon)
             if isinstance(found, Incoming):
                 decoded.append((message, found))
             else:
                 outcome.remaining.append(found)
         if decoded:
-            _persistently()(_apply, ledger, decoded)
+            _RETRY(_apply, ledger, decoded)
             outcome.applied += len(decoded)
     return outcome
 
@@ -63,12 +62,3 @@ def _apply(ledger: Ledger, decoded: Sequence[tuple[UndecodableMessage, Incoming]
                 transaction.write(apply(transaction, batch, newest_only=newest_only))
         for message, _ in decoded:
             transaction.forget_undecodable(message)
-
-
-def _persistently() -> Retrying:
-    return Retrying(
-        retry=retry_if_exception_type(RetryableError),
-        wait=wait_random_exponential(multiplier=0.2, max=2),
-        stop=stop_after_attempt(_ATTEMPTS_MAX),
-        reraise=True,
-    )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from consumers.apply.apply import Rewriting, apply
-from consumers.apply.retry import Admission, Asking
+from consumers.apply.retry import ConnectionPolicy, ServiceRetry
 from consumers.observe.port import NullObserver, Observer, Other, applied_of
 from trekkpaalegg.errors import (
     FatalError,
@@ -149,8 +149,8 @@ class Worker:
         self._told = (time.monotonic(), 0)
         self._asked: tuple[float, Future[int] | None] = (time.monotonic(), None)
         self._observer = observer = observer or NullObserver()
-        self._ask = Asking(stopping, tell, observer).ask
-        self._admission = Admission(tell, observer)
+        self._call = ServiceRetry(stopping, tell, observer).call
+        self._connection_policy = ConnectionPolicy(tell, observer)
         self.tell = tell
         self.tally = Tally()
 
@@ -175,19 +175,21 @@ class Worker:
         """Work until there is no more to do; False when it is to be tried again, as Kafka refuses us."""
         waits = self._options.waits_at_start
         try:
-            with closing(self._ask(Other.KAFKA, lambda: subscribe(self)) if waits else subscribe(self)) as subscription:
+            with closing(
+                self._call(Other.KAFKA, lambda: subscribe(self)) if waits else subscribe(self)
+            ) as subscription:
                 self._work(subscription)
         except (RetryableError, KafkaSettingsError) as error:
             if self._options.until_end and not isinstance(error, ForgottenError):
                 raise
-            self._admission.denied(error)
+            self._connection_policy.failed(error)
             return self._stopping.is_set()
         return True
 
     def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """See `Owner`."""
         found = self._in_ledger(lambda: self._ledger.next_offsets(topic, partitions))
-        self._admission.granted()
+        self._connection_policy.connected()
         self._observer.ledger_stands(found)
         self.tell(
             "partitions assigned", topic=topic, partitions=sorted(found), next_offsets=dict(sorted(found.items()))
@@ -229,7 +231,7 @@ class Worker:
             try:
                 found = incoming_of(message, topic, decode)
             except RetryableError:
-                found = self._ask(Other.REGISTRY, partial(incoming_of, message, topic, decode))
+                found = self._call(Other.REGISTRY, partial(incoming_of, message, topic, decode))
             if isinstance(found, Incoming):
                 decoded.incoming.append(found)
             else:
@@ -258,7 +260,7 @@ class Worker:
     def _write(self, decoded: Decoded) -> Changes:
         """In the ledger's thread. Raises `OvertakenError` also when a commit stood whose answer was lost."""
         began = time.monotonic()
-        changes = self._ask(Other.LEDGER, lambda: self._write_once(decoded))
+        changes = self._call(Other.LEDGER, lambda: self._write_once(decoded))
         self._observer.batch_written(time.monotonic() - began)
         return changes
 
@@ -277,7 +279,7 @@ class Worker:
         return all(reached[partition] >= end for partition, end in ends.items())
 
     def _in_ledger(self, call: Callable[[], T]) -> T:
-        return self._result(self._ledger_thread.submit(lambda: self._ask(Other.LEDGER, call)))
+        return self._result(self._ledger_thread.submit(lambda: self._call(Other.LEDGER, call)))
 
     def _ask_how_it_is(self) -> None:
         """Now and then, without waiting: a ledger that is away shows also while nothing comes.
@@ -289,7 +291,7 @@ class Worker:
             self._asked = (asked_at, None)
             self._observer.undecodable(asked.result(), self._options.undecodable_max)
         elif asked is None and time.monotonic() - asked_at >= self._options.ask_seconds:
-            count = partial(self._ask, Other.LEDGER, self._ledger.count_undecodable)
+            count = partial(self._call, Other.LEDGER, self._ledger.count_undecodable)
             self._asked = (time.monotonic(), self._ledger_thread.submit(count))
 
     def _result(self, future: Future[T]) -> T:

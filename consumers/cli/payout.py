@@ -226,7 +226,7 @@ def _run(options: PayoutOptions, ledger: str | None, env_file: Path | None, *, a
     if faults:
         raise SettingsError(faults)
     request = request_of(options)
-    with _patience(), rare_garbage_collection():
+    with _spinner(), rare_garbage_collection():
         pays = read_pay(request.gross)
         report, written = perform(open_engine(url, read_only=request.dry_run), request, pays)
     _show(report, pays, request, as_json=as_json)
@@ -245,7 +245,7 @@ def _show(report: Report, pays: list[Pay], request: Request, *, as_json: bool) -
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def _spinner() -> Iterator[None]:
     """Something that moves on a terminal's stderr while the work goes on."""
     if not sys.stderr.isatty():
         yield

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
-from consumers.apply.retry import Asking
+from consumers.apply.retry import ServiceRetry
 from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, LedgerThread, Worker, WorkerOptions
 from consumers.bootstrap import decoding, ledger_url, observing, subscribe, topic_of
 from consumers.cli.exit_codes import ExitCode
@@ -95,7 +95,7 @@ def work(
     with observing(settings, tell) as observer, decoding(settings) as decoder:
         opening = partial(open_at, url)
         if options.waits_at_start:
-            opening = partial(Asking(stopping, tell, observer).ask, Other.LEDGER, opening)
+            opening = partial(ServiceRetry(stopping, tell, observer).call, Other.LEDGER, opening)
         ledger = ledger_thread.submit(opening).result()
         worker = Worker(ledger, ledger_thread, decoder, stopping, tell, options, observer)
         tell("begins", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)

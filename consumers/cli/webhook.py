@@ -20,7 +20,7 @@ from consumers.stream.readable import masked
 from consumers.webhook.delivery import new_secret
 from consumers.webhook.forward import Limits
 from consumers.webhook.opening import open_store, state_address
-from consumers.webhook.schedule import Patience
+from consumers.webhook.schedule import RetryPolicy
 from consumers.webhook.service import Options, observing
 from consumers.webhook.service import forward as forward_events
 from trekkpaalegg.errors import SettingsError, StoppedError
@@ -84,7 +84,7 @@ def forward(  # noqa: PLR0913 - one parameter for each option
         allow_plain_http=allow_plain_http,
         until_end=until_end,
         answer_seconds=answer_within,
-        limits=Limits(concurrency, backlog_max, parked_max, Patience(attempts_max, first_pause, longest_pause)),
+        limits=Limits(concurrency, backlog_max, parked_max, RetryPolicy(attempts_max, first_pause, longest_pause)),
     )
     stopping = threading.Event()
     try:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from consumers.apply.apply import Rewriting
-from consumers.apply.retry import Patience
 from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, LedgerThread, Worker, WorkerOptions
 from consumers.ledger import tables
 from consumers.ledger.address import PostgresqlAddress, address_of
@@ -27,6 +26,7 @@ from consumers.replay.target import Differences
 from consumers.replay.topic import Extent, TopicDesk, WholeTopic
 from trekkpaalegg.errors import FatalError, RetryableError, StoppedError
 from trekkpaalegg.incoming import Advance, Coordinates, Partition
+from trekkpaalegg.retry import Retry
 
 if TYPE_CHECKING:
     import threading
@@ -124,7 +124,7 @@ _GONE = (
 class FreshLedger:
     """The target of one replay, and the one thread in which everything touches a ledger. Close it.
 
-    Raises as `open_replay_target` when made. `stopping` ends all patience, and soon every wait.
+    Raises as `open_replay_target` when made. `stopping` ends retries, and soon every wait.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class FreshLedger:
         self._url = url
         self._plan = plan
         self._stopping = stopping
-        self._patience = Patience(stopping, tell)
+        self._retry = Retry(stopping=stopping, report=tell)
         self.thread = LedgerThread()
         self._target: ReplayTarget | None = None
         try:
@@ -152,9 +152,9 @@ class FreshLedger:
         """Whether an earlier replay of the same plan had begun it."""
 
     def call(self, call: Callable[[], T]) -> T:
-        """What the call gives, with patience. Raises `StoppedError`."""
+        """The result of the call, retried while it fails temporarily. Raises `StoppedError`."""
         self.see_whether_stopped()
-        return self._result(lambda: self._patience.call(call))
+        return self._result(lambda: self._retry(call))
 
     def with_target(self, call: Callable[[ReplayTarget], T]) -> T:
         """As `call`, each time with a target opened anew: the lock that it holds goes with its connection.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -12,7 +11,8 @@ from consumers.bootstrap import topic_of
 from consumers.settings.model import kafka_properties
 from consumers.stream.follower import Follower
 from consumers.stream.readable import Seen, Undecodable, document_of, line_of
-from trekkpaalegg.errors import RetryableError, UndecodableError
+from trekkpaalegg.errors import UndecodableError
+from trekkpaalegg.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from trekkpaalegg.decode import Decoder
     from trekkpaalegg.event import TrekkpaaleggVersjon
 
-REGISTRY_ATTEMPTS_MAX = 5
-_REGISTRY_PAUSE_SECONDS = 1.0
+_RETRY = Retry(attempts_max=5, first_pause_seconds_max=1.0)
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -147,19 +146,11 @@ def _show(seen: Seen | Undecodable, options: TailOptions, screen: Screen, tally:
 def _decoded(message: Message, topic: str, decoder: Decoder) -> Seen | Undecodable:
     """The event, or why there is none. Raises as `tail`, after several attempts at a silent registry."""
     partition, offset = message.partition() or 0, message.offset() or 0
-    attempt = 1
-    while True:
-        try:
-            event = decoder.decode_trekkpaalegg_versjon(message.value())
-        except UndecodableError as error:
-            return Undecodable(topic, partition, offset, str(error))
-        except RetryableError:
-            if attempt == REGISTRY_ATTEMPTS_MAX:
-                raise
-            attempt += 1
-            time.sleep(_REGISTRY_PAUSE_SECONDS)
-        else:
-            return Seen(topic, partition, offset, _headers(message), event)
+    try:
+        event = _RETRY(decoder.decode_trekkpaalegg_versjon, message.value())
+    except UndecodableError as error:
+        return Undecodable(topic, partition, offset, str(error))
+    return Seen(topic, partition, offset, _headers(message), event)
 
 
 def _headers(message: Message) -> dict[str, str]:

@@ -20,10 +20,10 @@ import httpx
 import jwt
 import msgspec
 from jwt.algorithms import RSAAlgorithm
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
 from consumers.settings.model import KNOWN_NAMES
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
+from trekkpaalegg.retry import Retry, retry_after_seconds
 from trekkpaalegg.settings import (
     API_NEEDED,
     TREKKPLIKTIGE_NEEDED,
@@ -89,8 +89,8 @@ def _key(text: str, faults: list[str]) -> SigningKey | None:
         return None
 
 
-ATTEMPTS_MAX = 6
-_PAUSE_SECONDS_MAX = 30.0
+PAUSE_SECONDS_MAX = 30.0
+_RETRY = Retry(attempts_max=6, first_pause_seconds_max=2.0, pause_seconds_max=PAUSE_SECONDS_MAX)
 _TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=120.0)
 _GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _GRANT_SECONDS = 60
@@ -102,14 +102,6 @@ _Read = TypeVar("_Read")
 
 Element = dict[str, Any]
 """One version in wire names; numbers with a fraction are `Decimal`."""
-
-
-class _PassingError(RetryableError):
-    """Worth another attempt; `pause_seconds` is what the source asks for."""
-
-    def __init__(self, text: str, pause_seconds: float | None = None) -> None:
-        self.pause_seconds = pause_seconds
-        super().__init__(text)
 
 
 class Source:
@@ -164,14 +156,8 @@ class Source:
     def _get(
         self, trekkpliktig: str, address: str, read: Callable[[httpx.Response], _Read], *, may_be_gone: bool = False
     ) -> _Read:
-        """What `read` makes of the answer; both are tried again while the trouble may pass."""
-        attempts = Retrying(
-            retry=retry_if_exception_type(_PassingError),
-            stop=stop_after_attempt(ATTEMPTS_MAX),
-            wait=_pause,
-            reraise=True,
-        )
-        return attempts(lambda: read(self._get_once(trekkpliktig, address, may_be_gone=may_be_gone)))
+        """What `read` makes of the response; request and `read` are retried together."""
+        return _RETRY(lambda: read(self._get_once(trekkpliktig, address, may_be_gone=may_be_gone)))
 
     def _get_once(self, trekkpliktig: str, address: str, *, may_be_gone: bool) -> httpx.Response:
         headers = {
@@ -186,7 +172,7 @@ class Source:
         if status == _UNAUTHORIZED:
             with self._lock:
                 self._tokens.pop(trekkpliktig, None)
-            raise _PassingError("it refuses the token (401)", 0.0)
+            raise RetryableError("it refuses the token (401)", retry_after_seconds=0.0)
         if status in {_OK, _NO_CONTENT} or (may_be_gone and status in {_NOT_FOUND, _GONE}):
             return response
         raise _refusal("it answers", response)
@@ -254,24 +240,18 @@ class Source:
         try:
             response = self._http.request(method, address, **given)
         except (httpx.RequestError, httpx.InvalidURL) as error:
-            raise _PassingError(f"no whole answer came ({type(error).__name__})") from error
+            raise RetryableError(f"no whole answer came ({type(error).__name__})") from error
         announced = {"content-length", "transfer-encoding"} & set(response.headers)
         if response.status_code == _OK and not response.content and not announced:
-            raise _PassingError("an empty answer whose end was not announced came: it may have been cut off")
+            raise RetryableError("an empty answer whose end was not announced came: it may have been cut off")
         return response
 
 
-def _pause(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    wished = error.pause_seconds if isinstance(error, _PassingError) else None
-    return min(0.5 * 2**state.attempt_number if wished is None else wished, _PAUSE_SECONDS_MAX)
-
-
-def _refusal(who: str, response: httpx.Response) -> FatalError | _PassingError:
+def _refusal(who: str, response: httpx.Response) -> FatalError | RetryableError:
     status = response.status_code
     if status >= _SERVER_ERROR or status == _TOO_MANY:
-        wished = response.headers.get("retry-after", "")
-        return _PassingError(f"{who} {status}", float(wished) if wished.isdecimal() else None)
+        requested = retry_after_seconds(response.headers.get("retry-after"), time.time(), PAUSE_SECONDS_MAX)
+        return RetryableError(f"{who} {status}", retry_after_seconds=requested)
     return FatalError(f"{who} {status}")
 
 
@@ -280,7 +260,7 @@ def _json(response: httpx.Response) -> Any:  # noqa: ANN401 - JSON may be anythi
         return json.loads(response.content, parse_float=Decimal)
     except (ValueError, RecursionError):
         # Not chained: the error may show a part of the body.
-        raise _PassingError("the answer is no JSON, or was cut off") from None
+        raise RetryableError("the answer is no JSON, or was cut off") from None
 
 
 def _element(response: httpx.Response) -> Element | None:
@@ -288,7 +268,7 @@ def _element(response: httpx.Response) -> Element | None:
         return None
     element = _json(response)
     if not isinstance(element, dict) or "trekkid" not in element:
-        raise _PassingError("the answer is no trekkpålegg")
+        raise RetryableError("the answer is no trekkpålegg")
     return element
 
 
@@ -297,7 +277,7 @@ def _elements(response: httpx.Response) -> list[Element]:
         return []
     page = _json(response)
     if not isinstance(page, list) or not all(isinstance(each, dict) for each in page):
-        raise _PassingError("the answer is no list of trekkpålegg")
+        raise RetryableError("the answer is no list of trekkpålegg")
     if page and not any("trekkid" in each or "sekvensnummer" in each for each in page):
-        raise _PassingError("the answer holds another API's objects")
+        raise RetryableError("the answer holds another API's objects")
     return page

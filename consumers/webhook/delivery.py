@@ -25,7 +25,6 @@ import secrets
 import threading
 import time
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -36,6 +35,7 @@ from standardwebhooks import Webhook
 
 from consumers.webhook.cloudevent import CONTENT_TYPE
 from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.retry import retry_after_seconds
 
 if TYPE_CHECKING:
     from consumers.webhook.cloudevent import Parcel
@@ -74,7 +74,6 @@ RETRY_AFTER_SECONDS_MAX = 24 * 3600.0
 _REFUSED = frozenset({400, 413, 422})
 _UNAVAILABLE = frozenset({429, 502, 503, 504})
 _GONE = 410
-_DIGITS_MAX = 12
 _SUCCESS = range(200, 300)
 _REDIRECT = range(300, 400)
 
@@ -98,8 +97,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What the receiver asked for, at most a day."""
 
 
-def outcome_of(status: int, retry_after: str | None, now: datetime) -> Outcome:
-    """What an answer with this status and header `Retry-After` means. `now` is in UTC."""
+def outcome_of(status: int, retry_after: str | None, now_seconds: float) -> Outcome:
+    """What an answer with this status and header `Retry-After` means. `now_seconds` is the time since 1970."""
     words = f"the receiver answered {status}"
     if status in _SUCCESS:
         return Outcome(Meaning.DELIVERED, words)
@@ -112,23 +111,7 @@ def outcome_of(status: int, retry_after: str | None, now: datetime) -> Outcome:
         meaning = Meaning.UNAVAILABLE
     elif status == _GONE:
         meaning = Meaning.GONE
-    return Outcome(meaning, words, retry_after_seconds(retry_after, now))
-
-
-def retry_after_seconds(text: str | None, now: datetime) -> float | None:
-    """Seconds to wait by a header `Retry-After`, in either form (RFC 9110 §10.2.3); None for none or nonsense."""
-    if text is None:
-        return None
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:_DIGITS_MAX]), RETRY_AFTER_SECONDS_MAX)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - now).total_seconds(), 0.0), RETRY_AFTER_SECONDS_MAX)
+    return Outcome(meaning, words, retry_after_seconds(retry_after, now_seconds, RETRY_AFTER_SECONDS_MAX))
 
 
 SETTING = "TREKKPAALEGG_FORWARD_SECRET"
@@ -214,8 +197,7 @@ class Receiver:
         try:
             with self._client.stream("POST", self._url, content=parcel.body, headers=headers) as response:
                 _read_to_end(response)
-                now = datetime.now(UTC)
-                return outcome_of(response.status_code, response.headers.get("retry-after"), now)
+                return outcome_of(response.status_code, response.headers.get("retry-after"), time.time())
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             return Outcome(Meaning.UNAVAILABLE, f"no connection to the receiver ({str(error) or type(error).__name__})")
         except (httpx.HTTPError, RuntimeError) as error:  # a client that was closed meanwhile raises RuntimeError

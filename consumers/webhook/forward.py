@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
+from consumers.apply.retry import ServiceRetry
 from consumers.observe.port import Other
 from consumers.stream.readable import masked
 from consumers.webhook.cloudevent import parcel_of
 from consumers.webhook.delivery import Meaning, Outcome
 from consumers.webhook.observe import NullObserver, Observer
-from consumers.webhook.schedule import Again, Deliver, Park, Patience, Schedule, Stop, decide
+from consumers.webhook.schedule import Again, Deliver, Park, RetryPolicy, Schedule, Stop, decide
 from consumers.webhook.store import Settled
 from trekkpaalegg.errors import FatalError, RetryableError, UndecodableError
 
@@ -59,16 +60,12 @@ class Carrier(Protocol):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much at a time: deliveries, events that wait until reading pauses, and parked ones until all stops.
-
-    `store_pause_seconds` is how long a database in passing trouble is left alone.
-    """
+    """How much at a time: deliveries, events that wait until reading pauses, and parked ones until all stops."""
 
     concurrency_max: int = 4
     backlog_max: int = 1000
     parked_max: int = 100
-    patience: Patience = Patience()
-    store_pause_seconds: float = 1.0
+    retry: RetryPolicy = RetryPolicy()
 
 
 class Tally(msgspec.Struct):
@@ -105,6 +102,7 @@ class Forwarder:
         self._limits = limits
         self._note = note
         self._stopping = stopping
+        self._retry = ServiceRetry(stopping, self._report, self._observer)
         self._schedule = Schedule(limits.concurrency_max, store.blocked())
         for waiting in store.waiting():
             self._schedule.add(waiting)
@@ -199,7 +197,7 @@ class Forwarder:
                 outcome,
                 troubles=self._schedule.troubles,
                 now_seconds=now,
-                patience=self._limits.patience,
+                retry=self._limits.retry,
                 chance=random.random,
             )
             for waiting, outcome in came
@@ -267,22 +265,11 @@ class Forwarder:
             self._settle(self._came_back(carrier, _BUSY_SECONDS))
 
     def _write(self, action: Callable[[], _T]) -> _T:
-        """Do it, again and again while the database is in passing trouble. Raises what is no passing trouble."""
-        told = False
-        self._observer.call_begins(Other.STATE)
-        while True:
-            try:
-                result = action()
-            except RetryableError as error:
-                self._observer.call_failed(Other.STATE, str(error))
-                if self._stopping.wait(self._limits.store_pause_seconds):
-                    raise
-                if not told:
-                    self._note(str(error))
-                    told = True
-            else:
-                self._observer.call_ended(Other.STATE)
-                return result
+        """The result of the action, retried while the database fails temporarily."""
+        return self._retry.call(Other.STATE, action)
+
+    def _report(self, event: str, **details: object) -> None:
+        self._note(f"{event}: {details['reason']}" if "reason" in details else event)
 
     def _tell_now_and_then(self) -> None:
         """What is kept is asked for also where nothing comes, so that a state that is away shows."""

@@ -149,10 +149,10 @@ _EXPONENT_MAX = 30
 _JITTER = 0.2
 
 
-class Patience(msgspec.Struct, frozen=True):
-    """How long to go on. With the defaults the twelfth failure, after which an event is parked, comes after 2.4 hours.
+class RetryPolicy(msgspec.Struct, frozen=True):
+    """How often and when a delivery is retried. By default an event is parked at its twelfth failure, after 2.4 hours.
 
-    A pause is twice the one before, give or take a fifth, so that many do not come back at once.
+    Each pause is twice the one before, give or take a fifth, so that many events do not come back at once.
     """
 
     attempts_max: int = 12
@@ -160,7 +160,7 @@ class Patience(msgspec.Struct, frozen=True):
     longest_pause_seconds: float = 3600.0
 
     def pause_seconds(self, tries: int, chance: float) -> float:
-        """How long to wait after so many tries; `chance` is from 0 to 1."""
+        """The pause after so many tries; `chance` is from 0 to 1."""
         grown = self.first_pause_seconds * _GROWTH ** min(tries - 1, _EXPONENT_MAX)
         return min(grown, self.longest_pause_seconds) * (1 - _JITTER + 2 * _JITTER * chance)
 
@@ -203,7 +203,7 @@ def decide(
     *,
     troubles: int,
     now_seconds: float,
-    patience: Patience,
+    retry: RetryPolicy,
     chance: Callable[[], float],
 ) -> Decision:
     """What to do. `troubles` is how often in a row the receiver was out of reach before this; `chance` from 0 to 1.
@@ -213,7 +213,7 @@ def decide(
     """
     asked = outcome.retry_after_seconds or 0.0
     tries = waiting.tries + 1
-    pause = max(patience.pause_seconds(tries, chance()), asked)
+    pause = max(retry.pause_seconds(tries, chance()), asked)
     match outcome.meaning:
         case Meaning.DELIVERED:
             return Deliver(waiting)
@@ -222,7 +222,7 @@ def decide(
         case Meaning.REFUSED:
             return Park(waiting, outcome.words)
         case Meaning.UNAVAILABLE:
-            hold = max(min(patience.pause_seconds(troubles + 1, chance()), HOLD_SECONDS_MAX), asked)
+            hold = max(min(retry.pause_seconds(troubles + 1, chance()), HOLD_SECONDS_MAX), asked)
             # Where the receiver is away, the event comes back with it. Where only this event meets with it, time after
             # time, the others must not wait so often.
             mine = pause if troubles == 0 else min(pause, hold)
@@ -230,7 +230,7 @@ def decide(
             return Again(waiting, later, outcome.words, now_seconds + hold)
         case Meaning.FAILED:
             failures = waiting.failures + 1
-            if failures >= patience.attempts_max:
+            if failures >= retry.attempts_max:
                 return Park(waiting, f"{outcome.words}, at the last of {failures} attempts")
             later = Waiting(waiting.sequence, waiting.order, tries, failures, now_seconds + pause)
             return Again(waiting, later, outcome.words)

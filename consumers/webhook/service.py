@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from consumers.apply.retry import Asking
+from consumers.apply.retry import ServiceRetry
 from consumers.bootstrap import decoding, health_server
 from consumers.observe.port import Other
 from consumers.settings.model import kafka_properties
@@ -143,10 +143,10 @@ def forward(
     """
     url, signer, address = _checked(settings, options)
     waits = settings.consumer_http_port is not None and not options.until_end
-    asking = Asking(stopping, partial(_tell, note), observer)
+    retry = ServiceRetry(stopping, partial(_tell, note), observer)
 
     def ask(call: Callable[[], _T]) -> _T:
-        return asking.ask(Other.STATE, call) if waits else call()
+        return retry.call(Other.STATE, call) if waits else call()
 
     try:
         with (

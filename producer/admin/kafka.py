@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from producer.encode.state import encode_lane_count
 from producer.publish.state import LANE_COUNT_KEY, LANE_COUNT_PARTITION, read_lane_count
@@ -15,6 +14,7 @@ from trekkpaalegg.errors import FatalError, RefusedError, RetryableError
 from trekkpaalegg.kafka.clients import DISCARDED, create_admin_client, create_producer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
+from trekkpaalegg.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -255,16 +255,11 @@ class _UnansweredError(_PassingError):
 
 def _answered(what: str, call: Callable[[], Any], is_refused: Callable[[], bool]) -> Any:  # noqa: ANN401  as above
     """What `call` answers, asked again for a while as long as the broker says that it is not ready."""
-    refused, late = stop_after_delay(REFUSED_SECONDS_MAX), stop_after_delay(CALL_SECONDS_MAX)
-    for attempt in Retrying(
-        retry=retry_if_exception_type(_PassingError),
-        stop=lambda state: late(state) or (refused(state) and is_refused()),
-        wait=wait_fixed(_PAUSE_SECONDS),
-        reraise=True,
-    ):
-        with attempt:
-            return _translated(what, call)
-    raise AssertionError  # pragma: no cover  the last attempt raises
+    return Retry(
+        seconds_max=lambda: REFUSED_SECONDS_MAX if is_refused() else CALL_SECONDS_MAX,
+        first_pause_seconds_max=_PAUSE_SECONDS,
+        pause_seconds_max=_PAUSE_SECONDS,
+    )(_translated, what, call)
 
 
 def _translated(what: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401  as above

@@ -20,12 +20,12 @@ from producer.errors import SuspendedError
 from producer.notifications.address import shown
 from producer.publish.state import read_lane_state
 from producer.publish.topics import Topics
-from producer.retry import call_retries
 from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.http import open_http_client
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, TrekkpaaleggError
 from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS
+from trekkpaalegg.retry import short_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,7 +91,7 @@ class Many:
         if is_down or self.is_stopping:
             return Failed(RetryableError("not tried: those before it got no answer"))
         try:
-            result = call_retries(self._stopping)(operation, name)
+            result = short_retry(self._stopping)(operation, name)
         except SuspendedError as error:
             self._count(answered=True)
             return Failed(error)

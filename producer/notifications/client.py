@@ -16,8 +16,9 @@ import structlog
 
 from producer.errors import SuspendedError
 from producer.source.auth.tokens import HeldTokens, held_token
-from producer.source.http import exchange, retry_after_seconds
+from producer.source.http import exchange
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.retry import retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ def refusal_of(answer: HttpResponse, operation: str, now_seconds: float) -> Trek
         )
     return RetryableError(
         f"Altinn answers HTTP {answer.status} when asked to {operation}",
-        retry_after_seconds=retry_after_seconds(answer.headers, now_seconds),
+        retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after"), now_seconds),
     )
 
 

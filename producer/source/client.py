@@ -18,8 +18,9 @@ import structlog
 
 from producer.errors import SuspendedError
 from producer.observe.port import NullObserver
-from producer.source.http import RESPONSE_BYTES_MAX, exchange, retry_after_seconds
+from producer.source.http import RESPONSE_BYTES_MAX, exchange
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.retry import retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,8 @@ def refusal_of(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
         hint = _HINTS.get(answer.status)
         return SuspendedError(f"the API refuses with {told}" + (f": {hint}" if hint else ""))
     return RetryableError(
-        f"the API answers {told}", retry_after_seconds=retry_after_seconds(answer.headers, now_seconds)
+        f"the API answers {told}",
+        retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after"), now_seconds),
     )
 
 

@@ -10,13 +10,12 @@ the caller to say.
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import threading
 import time
 import weakref
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -24,9 +23,6 @@ import httpx
 import msgspec
 
 from trekkpaalegg.errors import RetryableError
-
-RETRY_AFTER_SECONDS_MAX: Final = 3600.0
-_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
@@ -40,20 +36,6 @@ class HttpResponse(msgspec.Struct, frozen=True):
     def content_type(self) -> str:
         """As the other side named it; empty if it did not."""
         return str(self.headers.get("content-type", ""))
-
-
-def retry_after_seconds(headers: Mapping[str, str], now_seconds: float) -> float | None:
-    """The pause that `Retry-After` asks for, in seconds or as a date, at most an hour; None if it asks for none."""
-    text = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(text):
-        return min(float(text), RETRY_AFTER_SECONDS_MAX)
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    pause_seconds = (moment - datetime.fromtimestamp(now_seconds, UTC)).total_seconds()
-    return min(max(pause_seconds, 0.0), RETRY_AFTER_SECONDS_MAX)
 
 
 def seconds_ahead(headers: Mapping[str, str], now_seconds: float) -> float | None:

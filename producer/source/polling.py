@@ -12,10 +12,9 @@ from trekkpaalegg.errors import RetryableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tenacity import Retrying
-
     from producer.domain.trekkpaalegg import Element, Fetched
     from producer.source.client import SkatteetatenClient
+    from trekkpaalegg.retry import Retry
 
 
 def page_of(elements: list[Element], cursor: int, maks_antall: int) -> Page:
@@ -53,22 +52,22 @@ def _order(element: Element) -> int:
 class PollingSource:
     """Implements `TrekkpaaleggSource`. Safe for several threads.
 
-    `maks_antall` is the size of page that is asked for; `retries` is how short failures are bridged inside one call.
+    `maks_antall` is the size of page that is asked for; `retry` bridges short failures within one call.
     """
 
-    def __init__(self, client: SkatteetatenClient, retries: Retrying, *, maks_antall: int = 2500) -> None:
+    def __init__(self, client: SkatteetatenClient, retry: Retry, *, maks_antall: int = 2500) -> None:
         self._client = client
-        self._retries = retries
+        self._retry = retry
         self._maks_antall = maks_antall
 
     def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
         """As the port says. An answer that cannot be read is asked for again: it may have been damaged on its way."""
-        return self._retries(self._fetch_page, trekkpliktig, cursor)
+        return self._retry(self._fetch_page, trekkpliktig, cursor)
 
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
         """As the port says. An answer that names another trekkid or trekkversjon is `Failed`."""
         try:
-            fetched = self._retries(self._fetch_trekkpaalegg, trekkpliktig, trekkid, trekkversjon)
+            fetched = self._retry(self._fetch_trekkpaalegg, trekkpliktig, trekkid, trekkversjon)
         except RetryableError as error:
             return Failed(str(error))
         if isinstance(fetched, Gone) or _is_the_asked_for(fetched, trekkid, trekkversjon):
@@ -79,7 +78,7 @@ class PollingSource:
         """As the port says: a token, where none is held."""
         if self._client.is_prepared(trekkpliktig):
             return None
-        return lambda: self._retries(self._client.prepare, trekkpliktig)
+        return lambda: self._retry(self._client.prepare, trekkpliktig)
 
     def _fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
         answer = self._client.fetch_list(trekkpliktig, cursor, self._maks_antall)

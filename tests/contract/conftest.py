@@ -11,7 +11,6 @@ import pytest
 
 from producer.domain.trekkpaalegg import Rejected, RejectionReason
 from producer.errors import SuspendedError
-from producer.retry import call_retries
 from producer.source.auth.grant import load_client_key
 from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
 from producer.source.client import SkatteetatenClient
@@ -21,6 +20,7 @@ from sandbox.control.world import OutsideWorld
 from sandbox.skatteetaten.faults import Fault, FaultKind
 from tests.kit.fakes.source import FakeSource
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.retry import short_retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,7 +150,7 @@ def simulated() -> Iterator[SimulatedWorld]:
             authentication="systembruker",
         )
         client = SkatteetatenClient(http, environment["TREKKPAALEGG_API_URL"], tokens)
-        retries = call_retries(threading.Event())
+        retries = short_retry(threading.Event())
         yield SimulatedWorld(outside, PollingSource(client, retries, maks_antall=MAKS_ANTALL))
 
 

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from producer.observe.port import NullObserver
-from producer.retry import call_retries
 from producer.source.auth.grant import load_client_key
 from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
 from producer.source.client import SkatteetatenClient
 from producer.source.polling import PollingSource
 from sandbox.skatteetaten.state import Behaviour
+from trekkpaalegg.retry import short_retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ class Reader:
             response_bytes_max=4 * MEGABYTE,
             observer=self.listener,
         )
-        self.source = PollingSource(self.client, call_retries(self.stop), maks_antall=100)
+        self.source = PollingSource(self.client, short_retry(self.stop), maks_antall=100)
 
 
 @contextmanager

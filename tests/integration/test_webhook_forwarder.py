@@ -13,7 +13,7 @@ from consumers.webhook.cloudevent import Message, order_of
 from consumers.webhook.delivery import Couriers, Receiver, Signer, new_secret
 from consumers.webhook.forward import Forwarder, Limits
 from consumers.webhook.opening import open_store, state_address
-from consumers.webhook.schedule import Patience
+from consumers.webhook.schedule import RetryPolicy
 from tests.kit.event_stream import ROUGH, event_encoder, make_stream
 from tests.kit.payroll_receiver import PayrollReceiver
 from tests.kit.waiting import until
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TOPIC = "test-versjoner"
 WAIT_SECONDS_MAX = 60
-QUICK = Patience(attempts_max=3, first_pause_seconds=0.02, longest_pause_seconds=0.05)
+QUICK = RetryPolicy(attempts_max=3, first_pause_seconds=0.02, longest_pause_seconds=0.05)
 
 
 class MemoryTopic:
@@ -82,7 +82,7 @@ class Scene:
     def forward(self, *, answer_seconds: float = 5.0, **limits: object) -> None:
         """Until all is delivered or parked."""
         self.store.take_over()
-        given = Limits(**{"patience": QUICK, **limits})
+        given = Limits(**{"retry": QUICK, **limits})
         forwarder = Forwarder(self.store, Decoder(), given, self.notes.append, self.stopping)
         client = Receiver(self.receiver.url, Signer(self.receiver.secret), answer_seconds=answer_seconds)
         source = MemoryTopic(self.messages, self.store.next_offsets(TOPIC).get(0, 0))
@@ -121,7 +121,7 @@ def test_an_unsteady_receiver_gets_everything_in_order(scene: Scene, seed: int) 
     chance = random.Random(f"unsteady {seed}")
     for _ in range(25):
         scene.receiver.make_trouble(chance.choice((500, 503, 429, 302, 404)), times=1)
-    scene.forward(patience=Patience(100, 0.01, 0.02))
+    scene.forward(retry=RetryPolicy(100, 0.01, 0.02))
     scene.prove()
     assert [call for call in scene.receiver.calls if call.status != 204]
     assert scene.store.waiting() == []
@@ -159,7 +159,7 @@ def test_a_released_event_is_sent_by_a_forwarder_that_runs(scene: Scene) -> None
     calls = [call.status for call in scene.receiver.calls if call.trekkid == order]
     assert calls == [422], "what is refused for good is parked at once"
     scene.receiver.mend()
-    forwarder = Forwarder(scene.store, Decoder(), Limits(patience=QUICK), scene.notes.append, scene.stopping)
+    forwarder = Forwarder(scene.store, Decoder(), Limits(retry=QUICK), scene.notes.append, scene.stopping)
     source = MemoryTopic(scene.messages, len(scene.messages))
     with Couriers(Receiver(scene.receiver.url, Signer(scene.receiver.secret)), 4) as couriers:
         running = threading.Thread(target=forwarder.run, args=(source, couriers))
@@ -266,7 +266,7 @@ def test_a_receiver_that_does_not_answer_in_time_is_asked_again(scene: Scene) ->
 
     hurrying = threading.Thread(target=hurry)
     hurrying.start()
-    scene.forward(answer_seconds=0.2, patience=Patience(100, 0.1, 0.1))
+    scene.forward(answer_seconds=0.2, retry=RetryPolicy(100, 0.1, 0.1))
     hurrying.join()
     assert "no answer from the receiver (ReadTimeout)" in scene.notes[0]
     assert len(scene.receiver.accepted) == 1

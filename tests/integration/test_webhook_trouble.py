@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 DEADLINE_SECONDS = 60
 MESSAGES_MAX = 7
-QUICK = Limits(store_pause_seconds=0.05)
+QUICK = Limits()
 PARCEL = Parcel("10001/1", b"{}")
 
 

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.webhook.delivery import RETRY_AFTER_SECONDS_MAX, Meaning, Outcome, outcome_of, retry_after_seconds
-from consumers.webhook.schedule import HOLD_SECONDS_MAX, Again, Deliver, Park, Patience, Stop, Waiting, decide
+from consumers.webhook.delivery import RETRY_AFTER_SECONDS_MAX, Meaning, Outcome, outcome_of
+from consumers.webhook.schedule import HOLD_SECONDS_MAX, Again, Deliver, Park, RetryPolicy, Stop, Waiting, decide
 
-NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-PATIENCE = Patience()
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC).timestamp()
+POLICY = RetryPolicy()
 
 
 FIRST = Waiting(1, "a")
 
 
 def decided(outcome: Outcome, waiting: Waiting = FIRST, *, troubles: int = 0, chance: float = 0.5):
-    return decide(waiting, outcome, troubles=troubles, now_seconds=1000.0, patience=PATIENCE, chance=lambda: chance)
+    return decide(waiting, outcome, troubles=troubles, now_seconds=1000.0, retry=POLICY, chance=lambda: chance)
 
 
 @pytest.mark.parametrize(
@@ -36,25 +36,10 @@ def test_every_status_means_something(statuses: tuple[int, ...], meaning: Meanin
     assert {outcome_of(status, None, NOW).meaning for status in statuses} == {meaning}
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        *((None, None), ("", None), ("soon", None), ("-5", None), ("1.5", None), ("0", 0.0), (" 120 ", 120.0)),
-        ("Thu, 01 Jan 2026 12:01:00 GMT", 60.0),
-        ("Thu, 01 Jan 2026 11:00:00 GMT", 0.0),
-        ("Fri, 01 Jan 2027 12:00:00 GMT", RETRY_AFTER_SECONDS_MAX),
-        ("9" * 5000, RETRY_AFTER_SECONDS_MAX),
-        ("²", None),
-    ],
-)
-def test_retry_after_is_read_in_both_forms(text: str | None, seconds: float | None) -> None:
-    assert retry_after_seconds(text, NOW) == seconds
-
-
-@given(st.text())
-def test_no_retry_after_breaks_it(text: str) -> None:
-    seconds = retry_after_seconds(text, NOW)
-    assert seconds is None or 0 <= seconds <= RETRY_AFTER_SECONDS_MAX
+def test_an_outcome_carries_the_pause_that_the_receiver_asks_for_at_most_a_day() -> None:
+    assert outcome_of(429, "120", NOW).retry_after_seconds == 120.0
+    assert outcome_of(503, "9" * 50, NOW).retry_after_seconds == RETRY_AFTER_SECONDS_MAX
+    assert outcome_of(500, None, NOW).retry_after_seconds is None
 
 
 def test_delivered_refused_and_gone_are_final() -> None:
@@ -66,7 +51,7 @@ def test_delivered_refused_and_gone_are_final() -> None:
 
 def test_failures_are_tried_again_after_growing_pauses_and_parked_at_the_limit() -> None:
     waiting, pauses = Waiting(1, "a"), []
-    for _ in range(PATIENCE.attempts_max - 1):
+    for _ in range(POLICY.attempts_max - 1):
         decision = decided(Outcome(Meaning.FAILED, "500"), waiting)
         assert isinstance(decision, Again)
         assert decision.hold_until_seconds is None, "others go on"
@@ -75,13 +60,13 @@ def test_failures_are_tried_again_after_growing_pauses_and_parked_at_the_limit()
     decision = decided(Outcome(Meaning.FAILED, "500"), waiting)
     assert isinstance(decision, Park)
     assert pauses == [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600]
-    assert 2.0 < sum(pauses) / 3600 < 2.5, "as the docstring of Patience says"
+    assert 2.0 < sum(pauses) / 3600 < 2.5, "as the docstring of RetryPolicy says"
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_pauses_stay_within_their_limits(tries: int, chance: float) -> None:
-    pause = PATIENCE.pause_seconds(tries, chance)
-    assert PATIENCE.first_pause_seconds * 0.799 <= pause <= PATIENCE.longest_pause_seconds * 1.201
+    pause = POLICY.pause_seconds(tries, chance)
+    assert POLICY.first_pause_seconds * 0.799 <= pause <= POLICY.longest_pause_seconds * 1.201
 
 
 def test_a_longer_pause_is_kept_when_asked_for_and_a_shorter_one_is_not() -> None:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.webhook.delivery import Meaning, Outcome
-from consumers.webhook.schedule import Again, Deliver, Park, Patience, Schedule, Stop, Waiting, decide
+from consumers.webhook.schedule import Again, Deliver, Park, RetryPolicy, Schedule, Stop, Waiting, decide
 
-PATIENCE = Patience(attempts_max=3, first_pause_seconds=1.0, longest_pause_seconds=8.0)
+POLICY = RetryPolicy(attempts_max=3, first_pause_seconds=1.0, longest_pause_seconds=8.0)
 
 
 def test_one_of_an_order_at_a_time_and_others_meanwhile() -> None:
@@ -142,7 +142,7 @@ class World:
             Outcome(meaning),
             troubles=self.schedule.troubles,
             now_seconds=self.now,
-            patience=PATIENCE,
+            retry=POLICY,
             chance=lambda: chance,
         )
         match decision:

@@ -19,8 +19,9 @@ from producer.errors import SuspendedError
 from producer.observe.port import NullObserver
 from producer.source.auth.grant import grant_claims, sign_grant
 from producer.source.auth.tokens import HeldTokens, held_token
-from producer.source.http import exchange, retry_after_seconds, seconds_ahead
+from producer.source.http import exchange, seconds_ahead
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
+from trekkpaalegg.retry import retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +161,9 @@ def read_token(answer: HttpResponse, now_seconds: float) -> AccessToken:
 def _refusal_of(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
     told = f"Maskinporten answers HTTP {answer.status}"
     if answer.status >= _SERVER_ERROR or answer.status in _PASSING:
-        return RetryableError(told, retry_after_seconds=retry_after_seconds(answer.headers, now_seconds))
+        return RetryableError(
+            told, retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after"), now_seconds)
+        )
     try:
         body = _decode_error(answer.body)
     except _UNREADABLE:

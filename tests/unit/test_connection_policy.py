@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consumers.apply.retry import JOINED_AGAIN_SECONDS_MIN, Admission
+from consumers.apply.retry import JOINED_AGAIN_SECONDS_MIN, ConnectionPolicy
 from consumers.cli.exit_codes import ExitCode, ending_of
 from consumers.observe.port import NullObserver
 from trekkpaalegg.errors import (
@@ -21,12 +21,12 @@ from trekkpaalegg.errors import (
 
 
 class Door:
-    """An admission with a clock that is moved by hand, and what it told."""
+    """A policy with a clock that is moved by hand, and what it reported."""
 
     def __init__(self) -> None:
         self.now = 100.0
         self.told: list[str] = []
-        self.admission = Admission(self.tell, NullObserver(), lambda: self.now)
+        self.policy = ConnectionPolicy(self.tell, NullObserver(), lambda: self.now)
 
     def tell(self, event: str, **details: Any) -> None:
         self.told.append(f"{event}: {details['reason']}" if details else event)
@@ -38,12 +38,12 @@ def door() -> Door:
 
 
 def test_who_was_displaced_joins_again_once_a_minute(door: Door) -> None:
-    door.admission.denied(DisplacedError("first"))
+    door.policy.failed(DisplacedError("first"))
     door.now += JOINED_AGAIN_SECONDS_MIN
-    door.admission.denied(DisplacedError("second"))
+    door.policy.failed(DisplacedError("second"))
     door.now += JOINED_AGAIN_SECONDS_MIN - 1
     with pytest.raises(FencedError, match="third") as raised:
-        door.admission.denied(DisplacedError("third"))
+        door.policy.failed(DisplacedError("third"))
     assert ending_of(raised.value)[0] is ExitCode.FENCED
     assert [each.rpartition(": ")[2] for each in door.told] == ["first", "second"]
 
@@ -55,20 +55,20 @@ def test_who_was_refused_waits_for_all_that_passes_until_let_in(door: Door) -> N
         RetryableError("away"),
         KafkaSettingsError(["key"]),
     ):
-        door.admission.denied(error)
+        door.policy.failed(error)
     assert [each.rpartition(": ")[2] for each in door.told] == ["password", "away", "key"]
-    door.admission.granted()
+    door.policy.connected()
     for error in (RetryableError("away"), KafkaSettingsError(["key"])):
         with pytest.raises(type(error)):
-            door.admission.denied(error)
+            door.policy.failed(error)
 
 
 def test_what_needs_a_person_ends_it_also_after_a_refusal(door: Door) -> None:
     with pytest.raises(FatalError):
-        door.admission.denied(FatalError("no such topic"))
+        door.policy.failed(FatalError("no such topic"))
 
 
 def test_a_client_that_has_forgotten_its_brokers_is_replaced_at_once_and_as_often_as_it_happens(door: Door) -> None:
     for _ in range(3):
-        door.admission.denied(ForgottenError("all forgotten"))
+        door.policy.failed(ForgottenError("all forgotten"))
     assert door.told == ["all forgotten"] * 3
