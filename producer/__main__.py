@@ -1,6 +1,18 @@
-"""`python -m producer`: the same as the console script."""
+"""`python -m producer`, and the console script `trekkpaalegg-producer`."""
 
-from producer.cli.main import main
+import sys
+
+from trekkpaalegg.cli import extra_hint
+
+
+def main() -> None:
+    """Run the program, or say which extra installs what it needs."""
+    try:
+        from producer.cli.main import main as run  # noqa: PLC0415 - needs the packages of an extra
+    except ModuleNotFoundError as error:
+        sys.exit(extra_hint("trekkpaalegg-producer", error.name or "a package", "producer"))
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -20,13 +20,14 @@ from consumers.cli.output import PROGRAM, rare_garbage_collection, width, write
 from consumers.settings.model import load_settings
 from consumers.verify.findings import PROMISES, Check, Difference, Proof
 from consumers.verify.proof import ProofOptions, prove
-from consumers.verify.source import SourceAccess, load_source_access
-from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.cli import extra_hint
+from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
     from typing import Self
 
     from consumers.settings.model import Settings
+    from consumers.verify.source import SourceAccess
 
 DIFFERENCES_SHOWN_MAX = 20
 _WIDTH_DEFAULT = 120
@@ -91,12 +92,21 @@ def _settings(env_file: Path | None, *, with_source: bool) -> tuple[Settings, So
     except SettingsError as error:
         faults += error.faults
     try:
-        source = load_source_access(env_file, os.environ) if with_source else None
+        source = _load_source_access(env_file) if with_source else None
     except SettingsError as error:
         faults += [fault for fault in error.faults if fault not in faults]
     if settings is None or faults:
         raise SettingsError(faults)
     return settings, source
+
+
+def _load_source_access(env_file: Path | None) -> SourceAccess:
+    """What `--api` needs. Raises `SettingsError`, and `FatalError` when the packages of its extra are not installed."""
+    try:
+        from consumers.verify.source import load_source_access  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as error:
+        raise FatalError(extra_hint("verify --api", error.name or "a package", "verify-api")) from error
+    return load_source_access(env_file, os.environ)
 
 
 def document_of(proof: Proof) -> dict[str, Any]:

@@ -14,14 +14,13 @@ from consumers.verify.again import SecondReading
 from consumers.verify.events import PlainValues
 from consumers.verify.findings import Proof, masked
 from consumers.verify.ledger import LedgerProof
-from consumers.verify.source import Source, SourceAccess
-from consumers.verify.source_proof import SourceProof
 from consumers.verify.topics import TopicReading
 
 if TYPE_CHECKING:
     from consumers.settings.model import Settings
     from consumers.verify.event_topics import OnVersion, Progress
     from consumers.verify.history import History, Message
+    from consumers.verify.source import SourceAccess  # noqa: TC004 - msgspec reads annotations only when it decodes
 
 
 class ProofOptions(msgspec.Struct, frozen=True):
@@ -50,6 +49,9 @@ def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proo
         prefix = settings.topic_prefix
         source = ledger = None
         if options.source is not None:
+            from consumers.verify.source import Source  # noqa: PLC0415 - needs the packages of an extra
+            from consumers.verify.source_proof import SourceProof  # noqa: PLC0415 - as above
+
             client = opened.enter_context(Source(options.source))
             source = SourceProof(
                 client,
