@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SUITE = "tests/docker/test_verify_command.py"
+SUITE = "tests/docker/test_registry.py"
 NOWHERE = "unix:///nowhere/docker.sock"
 
 
