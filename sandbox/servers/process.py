@@ -65,14 +65,21 @@ class ServerProcess:
     ) -> None:
         self.name = name
         self.log_file = log_file
-        folder = "" if temporary_folder is None else str(temporary_folder)
-        with log_file.open("ab") as log:
-            self._child = subprocess.Popen(
-                ["/bin/sh", "-c", _WATCHED, f"watchdog-{name}", orphan_signal, folder, *command],
+        self._orphan_signal = orphan_signal
+        self._temporary_folder = temporary_folder
+        self._child = self._start(command, environment or {}, working_folder)
+
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str], working_folder: Path | None
+    ) -> subprocess.Popen[bytes]:
+        folder = "" if self._temporary_folder is None else str(self._temporary_folder)
+        with self.log_file.open("ab") as log:
+            return subprocess.Popen(
+                ["/bin/sh", "-c", _WATCHED, f"watchdog-{self.name}", self._orphan_signal, folder, *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **environment},
                 cwd=working_folder,
                 start_new_session=True,
             )

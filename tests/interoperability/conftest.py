@@ -19,9 +19,9 @@ from referencing.jsonschema import DRAFT7
 
 from producer.publish.topics import Topics
 from sandbox.control.world import OutsideWorld
-from sandbox.demo.producer import ProducerProcess
 from sandbox.demo.proof import read_committed
 from sandbox.skatteetaten.wire import EVERY_SHAPE
+from tests.kit.processes import ForkedProducer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -157,7 +157,7 @@ class PublishedStream:
             "TREKKPAALEGG_OVERLAP_SEKVENSNUMMER": "0",
             **({"KAFKA_SCHEMA_REGISTRY": self.registry_url} if self.registry_url else {}),
         }
-        process = ProducerProcess(arguments, settings, self._folder / "producer.log")
+        process = ForkedProducer(arguments, settings, self._folder / "producer.log")
         try:
             assert process.wait(COMMAND_SECONDS_MAX) == 0, process.last_lines()
         finally:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from sandbox.demo.producer import ProducerProcess
 from sandbox.servers.process import ServerProcess
+from tests.kit.forking import ForkedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +24,11 @@ _SETTING_PREFIXES = ("TREKKPAALEGG_", "MASKINPORTEN_", "KAFKA_")
 CONSUMER = (sys.executable, "-m", "consumers")
 
 
-class ConsumerProcess(ServerProcess):
+class ForkedProducer(ForkedProcess, ProducerProcess):
+    """`trekkpaalegg-producer` with these arguments, as `ProducerProcess`, ready a second sooner."""
+
+
+class ConsumerProcess(ForkedProcess):
     """`trekkpaalegg-consumer` with these arguments; it ends with this process, and has no settings but those given.
 
     `program` is what is run instead, with the same arguments. What it prints and what it logs go to `log_file` alike.

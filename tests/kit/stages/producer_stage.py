@@ -24,6 +24,7 @@ from sandbox.demo.proof import (
 from sandbox.servers.process import print_last_lines
 from sandbox.servers.server import free_port
 from tests.kit.arrivals import Arrivals
+from tests.kit.processes import ForkedProducer
 from tests.kit.traffic_thread import TrafficThread
 from tests.kit.waiting import until
 from trekkpaalegg.decode import Decoder
@@ -94,7 +95,7 @@ class ProducerStage:
         """Start a producer and do not wait."""
         log_file = self.folder / f"producer-{next(self._numbers)}.log"
         environment = {**self.environment(instance_id), **settings}
-        process = ProducerProcess(arguments, environment, log_file, program=program)
+        process = ForkedProducer(arguments, environment, log_file, program=program)
         self._started.append(process)
         return process
 
