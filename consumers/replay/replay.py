@@ -23,7 +23,7 @@ from consumers.ledger.opening import Inspection
 from consumers.replay.postgresql import open_postgresql_target
 from consumers.replay.sqlite import open_sqlite_target
 from consumers.replay.target import Differences
-from consumers.replay.topic import Extent, TopicDesk, WholeTopic
+from consumers.replay.topic import Extent, TopicExtents, WholeTopic
 from trekkpaalegg.errors import FatalError, RetryableError, StoppedError
 from trekkpaalegg.incoming import Advance, Coordinates, Partition
 from trekkpaalegg.retry import Retry
@@ -275,19 +275,19 @@ class Replay:
         self._stopping = stopping
         self._watch = watch
         self._topic = stream.gjeldende if options.newest_only else stream.versjoner
-        self._desk = TopicDesk(stream.properties, stopping)
+        self._extents = TopicExtents(stream.properties, stopping)
         self._events = self._undecodable = 0
 
     def run(self, url: str) -> Outcome:
         """Rebuild the ledger at this URL, compare, swap. A ledger that is not there yet is made.
 
-        Raises as `open_replay_target`, `Worker.run` and `TopicDesk`; `FatalError` when the topic lacks what the ledger
-        needs; and `StoppedError` when `stopping` was set before the swap: started again with the same options it then
-        goes on where it was.
+        Raises as `open_replay_target`, `Worker.run` and `TopicExtents`; `FatalError` when the topic lacks what the
+        ledger needs; and `StoppedError` when `stopping` was set before the swap: started again with the same options
+        it then goes on where it was.
         """
         try:
             begins = self._begins()
-            plan = self._plan(self._desk.extent_of(self._topic).cluster)
+            plan = self._plan(self._extents.extent_of(self._topic).cluster)
             copy = self._options.start is not None
             fresh = FreshLedger(url, plan, begins, self._stopping, self._watch.tell, copy=copy)
             try:
@@ -338,10 +338,10 @@ class Replay:
         """
         start, versjoner = self._options.start, self._stream.versjoner
         if start is not None:
-            found = self._desk.offsets_at(self._topic, int(start.timestamp() * 1000))
+            found = self._extents.offsets_at(self._topic, int(start.timestamp() * 1000))
             return {(self._topic, partition): offset for partition, offset in found.items()}
         if self._options.newest_only:
-            return {(versjoner, partition): end for partition, end in self._desk.extent_of(versjoner).ends.items()}
+            return {(versjoner, partition): end for partition, end in self._extents.extent_of(versjoner).ends.items()}
         return {}
 
     def _find_losses(self, fresh: FreshLedger, live: _Live) -> list[str]:
@@ -353,7 +353,7 @@ class Replay:
         if self._options.newest_only:
             wanted.add(self._stream.versjoner)
         wanted |= {topic for topic, _ in live.offsets} & {self._stream.versjoner, self._stream.gjeldende}
-        extents = {topic: self._desk.extent_of(topic) for topic in wanted}
+        extents = {topic: self._extents.extent_of(topic) for topic in wanted}
         extent = extents[self._topic]
         reached = self._reached(fresh, extent)
         losses = losses_of(self._topic, extents, reached, live.offsets, copied=self._options.start is not None)
@@ -380,7 +380,7 @@ class Replay:
     def _fill(self, fresh: FreshLedger, rewriting: Rewriting | None) -> None:
         """Apply all that is committed now. Raises `StoppedError`, and as `Worker.run`."""
         options = self._options
-        extent = self._desk.extent_of(self._topic)
+        extent = self._extents.extent_of(self._topic)
         reached = self._reached(fresh, extent)
         ahead = sum(max(end - reached[partition], 0) for partition, end in extent.ends.items())
         if not ahead:
@@ -404,7 +404,7 @@ class Replay:
         """How many offsets the live ledger is ahead and behind."""
         if {topic for topic, _ in live} - {self._topic}:
             return None, None
-        reached = self._reached(fresh, self._desk.extent_of(self._topic))
+        reached = self._reached(fresh, self._extents.extent_of(self._topic))
         gaps = [live.get((self._topic, partition), 0) - offset for partition, offset in reached.items()]
         return sum(max(gap, 0) for gap in gaps), sum(max(-gap, 0) for gap in gaps)
 

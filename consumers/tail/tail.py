@@ -9,9 +9,9 @@ import msgspec
 
 from consumers.bootstrap import topic_of
 from consumers.settings.model import kafka_properties
-from consumers.stream.follower import Follower
 from consumers.stream.readable import Seen, Undecodable, document_of, line_of
 from trekkpaalegg.errors import UndecodableError
+from trekkpaalegg.kafka.reader import Follower
 from trekkpaalegg.retry import Retry
 
 if TYPE_CHECKING:
@@ -118,7 +118,10 @@ def tail(settings: Settings, decoder: Decoder, options: TailOptions, screen: Scr
         screen.note("Kafka does not answer; reading goes on when it does")
 
     with Follower(
-        kafka_properties(settings), topic, from_beginning=options.from_beginning, on_silence=report_silence
+        kafka_properties(settings),
+        [topic],
+        "beginning" if options.from_beginning else "end",
+        on_silence=report_silence,
     ) as follower:
         start = "its beginning" if options.from_beginning else "now"
         screen.note(f"reading {topic} from {start}{'' if options.has_goal else '; Ctrl-C ends it'}")
@@ -130,7 +133,7 @@ def tail(settings: Settings, decoder: Decoder, options: TailOptions, screen: Scr
 
 
 def _is_done(options: TailOptions, follower: Follower, tally: Tally) -> bool:
-    return tally.shown == options.events_max or (options.until_end and follower.has_reached_end)
+    return tally.shown == options.events_max or (options.until_end and follower.has_reached_first_ends)
 
 
 def _show(seen: Seen | Undecodable, options: TailOptions, screen: Screen, tally: Tally) -> None:

@@ -13,13 +13,14 @@ from consumers.apply.retry import ServiceRetry
 from consumers.bootstrap import decoding, health_server
 from consumers.observe.port import Other
 from consumers.settings.model import kafka_properties
-from consumers.stream.follower import Follower
 from consumers.webhook.cloudevent import message_of
 from consumers.webhook.delivery import ANSWER_SECONDS, Couriers, Receiver, Signer, address_fault, shown
 from consumers.webhook.forward import Forwarder, Limits
 from consumers.webhook.observe import ForwarderHealth, NullObserver, Observer, PrometheusObserver
 from consumers.webhook.opening import Claim, open_store, state_address
 from trekkpaalegg.errors import KafkaSettingsError, RefusedError, RetryableError, SettingsError
+from trekkpaalegg.kafka.admin import Partition
+from trekkpaalegg.kafka.reader import Follower
 
 if TYPE_CHECKING:
     import threading
@@ -76,7 +77,7 @@ class _Topic:
 
     @property
     def has_reached_end(self) -> bool:
-        return self._follower is not None and self._follower.has_reached_end
+        return self._follower is not None and self._follower.has_reached_first_ends
 
     def poll(self, seconds_max: float) -> list[Message]:
         try:
@@ -104,7 +105,7 @@ class _Topic:
         if follower is None:
             return []
         # What was given before is kept by now: who asks for more has taken it.
-        self._observer.read_to(follower.positions)
+        self._observer.read_to({each.partition: offset for each, offset in follower.positions.items()})
         messages = follower.poll(seconds_max)
         self._observer.looked(follower.look())
         return [message_of(each) for each in messages]
@@ -188,10 +189,9 @@ def _topic(
     def follow() -> Follower:
         return Follower(
             kafka_properties(settings) | _READ_AHEAD,
-            topic,
-            from_beginning=True,
-            next_offsets=ask(lambda: store.next_offsets(topic)),
-            awaits_open=options.until_end,
+            [topic],
+            {Partition(topic, number): offset for number, offset in ask(lambda: store.next_offsets(topic)).items()},
+            waits_for_open=options.until_end,
             on_silence=lambda: note("Kafka does not answer; reading goes on when it does"),
         )
 

@@ -1,11 +1,12 @@
-"""The least rights that each program needs on Kafka, compared with those granted, and granted.
+"""The least rights (ACLs) that each program needs on Kafka: list them, compare them with those granted, grant them.
 
-Whoever may read or write a topic may describe it, and whoever may write a transactional id may describe that; nobody
-needs a right on the cluster, as a transactional producer is idempotent by its transactional id alone.
+A principal that may read or write a topic may describe it, and one that may write a transactional id may describe that.
+No program needs a right on the cluster: a transactional producer is idempotent by its transactional id alone.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,13 +21,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no
 )
 
 from producer.publish.topics import Topics
-from trekkpaalegg.errors import FatalError, RefusedError, RetryableError
-from trekkpaalegg.kafka.clients import create_admin_client
-from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.errors import FatalError, RefusedError
+from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 from trekkpaalegg.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID, Right
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from concurrent.futures import Future
+
+    from confluent_kafka.admin import AdminClient
 
 
 CONSUMER_GROUP_PREFIX = "trekkpaalegg-consumer-"
@@ -39,7 +42,7 @@ _NEWEST_ONLY = "--newest-only"
 class Acl(msgspec.Struct, frozen=True):
     """One right of one principal (`User:name`) on every name that is, or with `is_prefix` begins with, the right's.
 
-    `needed_by` says what fails without it. `denies`: it takes the right away; such are only found, never wanted.
+    `needed_by` says what fails without it. `denies`: it denies the right; such ACLs are only found, never wanted.
     """
 
     principal: str
@@ -50,7 +53,7 @@ class Acl(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What makes it the one that it is; two with the same are the same."""
+        """Equal for two ACLs that say the same."""
         return self.principal, self.right, self.is_prefix, self.denies
 
     @property
@@ -60,7 +63,7 @@ class Acl(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Wanted rights beside those found: what is missing, what is granted beyond, and what is taken away."""
+    """How the rights found differ from those wanted: which are missing, which are granted beyond them, which denied."""
 
     missing: list[Acl]
     beyond: list[Acl]
@@ -137,7 +140,7 @@ def operations_needed(topics: Topics) -> dict[str, list[str]]:
 
 
 def compare(wanted: Iterable[Acl], found: Iterable[Acl]) -> Comparison:
-    """What is otherwise than wanted. `found` are all that the principals of `wanted` have."""
+    """How `found` differs from `wanted`. `found` are all rights that the principals of `wanted` have."""
     wanted, found = list(wanted), list(found)
     there = {each.identity for each in found}
     asked_for = {each.identity for each in wanted}
@@ -152,7 +155,6 @@ def _in_order(commands: Collection[str]) -> list[str]:
     return [command for command in CONSUMER_COMMANDS if command in commands]
 
 
-CALL_SECONDS_MAX = 10.0
 _CLUSTER = "cluster"
 _KINDS = {
     TOPIC: ResourceType.TOPIC,
@@ -164,29 +166,30 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 class AclAdmin:
-    """One connection of somebody who may see and grant rights.
+    """One connection of a user who may see and grant rights.
 
-    Every method raises `RetryableError`, with the reason, when Kafka does not answer, `RefusedError` when we may
-    not do that ourselves, and `FatalError` when Kafka knows no rights or refuses otherwise.
+    Every method raises as those of `Admin`, and `FatalError` when the cluster has no authorizer.
     """
 
     def __init__(self, properties: Mapping[str, str]) -> None:
-        self._properties = dict(properties)
-        self._reason = LastReason()
-        self._client = create_admin_client(properties, self._reason)
+        self._admin = Admin(properties)
 
     def of(self, principals: Iterable[str]) -> list[Acl]:
-        """Every right that these principals have or are denied, of whatever name; not what holds for everybody."""
-        found = []
+        """Every right that these principals have or are denied, on any resource; not what holds for everybody."""
+        filters = []
         for principal in principals:
             # It is annotated as if None, which fits every name, were not allowed.
             fitting: list[Any] = [
                 *(ResourceType.ANY, None, ResourcePatternType.ANY),
                 *(principal, None, AclOperation.ANY, AclPermissionType.ANY),
             ]
-            asked = self._client.describe_acls(AclBindingFilter(*fitting), request_timeout=CALL_SECONDS_MAX)
-            found += [_read(each) for each in self._result(asked, "seeing the rights", "DESCRIBE")]
-        return found
+            filters.append(AclBindingFilter(*fitting))
+        found = self._call(
+            "seeing the rights",
+            "DESCRIBE",
+            lambda client: [client.describe_acls(each, request_timeout=CALL_SECONDS_MAX) for each in filters],
+        )
+        return [_read(each) for each in itertools.chain(*found)]
 
     def grant(self, acls: Iterable[Acl]) -> None:
         """Grant all of them. One that is granted already stays."""
@@ -203,32 +206,31 @@ class AclAdmin:
             for each in acls
         ]
         if bindings:
-            for future in self._client.create_acls(bindings, request_timeout=CALL_SECONDS_MAX).values():
-                self._result(future, "granting rights", "ALTER")
+            self._call(
+                "granting rights",
+                "ALTER",
+                lambda client: client.create_acls(bindings, request_timeout=CALL_SECONDS_MAX).values(),
+            )
 
-    def _result(self, future: Any, what: str, operation: str) -> Any:  # noqa: ANN401  confluent-kafka's answers are of no type
+    def _call(self, what: str, operation: str, call: Callable[[AdminClient], Iterable[Future[Any]]]) -> list[Any]:
+        expected = {KafkaError.SECURITY_DISABLED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
         try:
-            return future.result()
+            return self._admin.call(
+                what, lambda client: [self._admin.result(each) for each in call(client)], expected=expected
+            )
         except KafkaException as error:
-            failed = error.args[0]
-            if failed.code() == KafkaError.SECURITY_DISABLED:
+            if error.args[0].code() == KafkaError.SECURITY_DISABLED:
                 raise FatalError(
                     f"{what}: this Kafka has no authorizer, so everybody may do everything; "
                     "set authorizer.class.name on the brokers, or do without"
                 ) from error
-            if failed.code() == KafkaError.CLUSTER_AUTHORIZATION_FAILED:
-                raise RefusedError(
-                    f"{what}: Kafka does not permit this client {operation} on the cluster; "
-                    "run it as a super user, or as one who has that right"
-                ) from error
-            self._client.poll(0)
-            cause = self._reason.cause(self._properties)
-            if cause is not None:
-                raise RetryableError(f"{what}: no Kafka broker answered: {cause}") from error
-            raise RetryableError(f"{what}: Kafka says {failed.name()}; look at KAFKA_BROKERS") from error
+            raise RefusedError(
+                f"{what}: Kafka does not permit this client {operation} on the cluster; "
+                "run it as a super user, or as a user who has that right"
+            ) from error
 
 
-def _read(binding: Any) -> Acl:  # noqa: ANN401  as above
+def _read(binding: Any) -> Acl:  # noqa: ANN401  confluent-kafka's answers have no types
     kind = _NAMES.get(binding.restype, str(binding.restype.name).lower())
     return Acl(
         binding.principal,

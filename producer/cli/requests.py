@@ -14,13 +14,13 @@ from producer.domain.requests import NEED_THE_SOURCE, SUSPEND, OperatorRequest
 from producer.encode.signal import encode_request
 from producer.encode.state import decode_results, decode_trekkpliktig_position
 from producer.observe.port import NullObserver
-from producer.publish.reader import Tail
 from producer.publish.signal_log import SignalLog
 from producer.publish.topics import Topics
 from producer.service import NullWatch, Service
 from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import TrekkpliktigeList
 from trekkpaalegg.errors import FatalError, SettingsError
+from trekkpaalegg.kafka.reader import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,9 +59,9 @@ def ask(
     The workers that run do it. Where none runs, this process takes the lanes itself and does what was asked, and that
     alone. A request outlives whoever asked: it is a signal until it stands in `…-positions`, and then until it is done.
     """
-    found = bootstrap.find_cluster(settings)
+    bootstrap.find_cluster(settings)
     topics, properties = Topics.of(settings.topic_prefix), kafka_properties(settings)
-    with Tail(properties, [topics.positions], found.lanes) as tail, progress_bar() as progress:
+    with Follower(properties, [topics.positions], "end", role="producer") as tail, progress_bar() as progress:
         waiting = _Waiting(request, trekkpliktige, progress)
         with _Errand(settings, frozenset(waiting.left) if request.kind in NEED_THE_SOURCE else frozenset()) as errand:
             with SignalLog(lambda: properties, topics.signals) as signals:

@@ -14,12 +14,12 @@ from producer.cli.requests import ask, new_request
 from producer.domain.requests import BACKFILL, RECONCILE
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
-from producer.publish.reader import Tail
 from producer.publish.topics import Topics
 from producer.service import NullWatch, Service
 from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.errors import FatalError, SettingsError
+from trekkpaalegg.kafka.reader import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -134,9 +134,9 @@ def run_reconcile(settings: Settings, output: Output) -> None:
     """
     wanted = frozenset(ServedTrekkpliktige(TrekkpliktigeList(settings, output.note)))
     topics = Topics.of(settings.topic_prefix)
-    found = bootstrap.find_cluster(settings)
+    bootstrap.find_cluster(settings)
     watched = (topics.versjoner, topics.quarantine)
-    with Tail(kafka_properties(settings), watched, found.lanes) as tail:
+    with Follower(kafka_properties(settings), watched, "end", role="producer") as tail:
         differences: list[dict[str, object]] = []
 
         def watch(wait_seconds: float = 0.0) -> None:
@@ -144,7 +144,7 @@ def run_reconcile(settings: Settings, output: Output) -> None:
                 differences.extend(_differences(tail.poll(wait_seconds), topics.quarantine))
 
         results = ask(settings, output, new_request(RECONCILE), wanted, watch)
-        ends, deadline = tail.ends(watched), time.monotonic() + ENDS_SECONDS_MAX
+        ends, deadline = tail.admin.ends(tail.positions), time.monotonic() + ENDS_SECONDS_MAX
         while not tail.has_reached(ends) and time.monotonic() < deadline:
             watch(0.1)
     _tell(output, results, _compared(differences))

@@ -61,7 +61,7 @@ def apply_topics(
     )
     names = Topics.of(settings.topic_prefix)
     admin = KafkaAdmin(kafka_properties(settings), role="admin")
-    found = admin.describe(names)
+    found = admin.describe(names, {names.positions: ["READ"] if dry_run else ["READ", "WRITE"]})
     recorded = admin.lane_count(names.positions) if names.positions in found else None
     fault = lanes_fault(settings.topic_prefix, partitions, found, recorded)
     if fault:

@@ -6,19 +6,14 @@ librdkafka reports of a failed write only that it timed out, and not what the br
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are not in its __all__
-    AdminClient,
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka.admin import ResourceType  # type: ignore[attr-defined]  # it is not in its __all__
 
 from producer.errors import AbortedError, OutcomeUnknownError
-from trekkpaalegg.errors import KafkaSettingsError, RefusedError, RetryableError
-from trekkpaalegg.kafka.clients import create_admin_client
+from trekkpaalegg.errors import FatalError, KafkaSettingsError, RefusedError, RetryableError
+from trekkpaalegg.kafka.admin import Admin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,14 +69,13 @@ _INTERNAL = ("__consumer_offsets", "__transaction_state")
 
 def find_standstill(properties: Mapping[str, str], topics: Iterable[str]) -> str | None:
     """Why transactions over these topics fail, and the remedy; None if no reason is found, or we may not look."""
-    settings: dict[str, Any] = {**properties, "socket.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
     try:
-        client = create_admin_client(settings)
-        found = client.list_topics(timeout=CALL_SECONDS_MAX)
-    except (KafkaException, KafkaSettingsError):
+        admin = Admin(properties, seconds_max=CALL_SECONDS_MAX)
+        found = admin.metadata()
+    except (RetryableError, KafkaSettingsError):
         return UNANSWERED
     names = [name for name in (*topics, *_INTERNAL) if name in found.topics]
-    minima = _minima(client, names)
+    minima = _minima(admin, names)
     return standstill_of(
         Replicas(name, partition.leader in found.brokers, len(partition.isrs), minima.get(name, 1))
         for name in names
@@ -89,17 +83,13 @@ def find_standstill(properties: Mapping[str, str], topics: Iterable[str]) -> str
     )
 
 
-def _minima(client: AdminClient, topics: list[str]) -> dict[str, int]:
+def _minima(admin: Admin, topics: list[str]) -> dict[str, int]:
     """How many replicas in sync a write needs, for the topics whose configuration we may read."""
-    asked = {name: ConfigResource(ResourceType.TOPIC, name) for name in topics}
-    minima = {}
-    answers = client.describe_configs(list(asked.values()), request_timeout=CALL_SECONDS_MAX) if asked else {}
-    for name, resource in asked.items():
-        try:
-            minima[name] = int(answers[resource].result()[_IN_SYNC_MIN].value)
-        except (KafkaException, KeyError):
-            continue
-    return minima
+    try:
+        configs = admin.configs(ResourceType.TOPIC, topics)
+    except (RetryableError, FatalError):
+        return {}
+    return {name: int(config[_IN_SYNC_MIN]) for name, config in configs.items() if config and _IN_SYNC_MIN in config}
 
 
 ABORTED_SECONDS_MIN = 5.0

@@ -1,4 +1,4 @@
-"""From `…-quarantine`, read committed from start to end, to the rejected records in it."""
+"""The records in `…-quarantine`: rejected elements of the source, each with the reason."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import msgspec
 
 import schemas
 from producer.errors import RejectedTrekkpaaleggError
-from producer.publish.state import read_to_end
 from trekkpaalegg.errors import FatalError
+from trekkpaalegg.kafka.admin import Partition
+from trekkpaalegg.kafka.reader import read_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,14 +53,13 @@ class QuarantinedRecord(msgspec.Struct, frozen=True):
 
 def read_quarantine(properties: Mapping[str, str], topic: str, partitions: int) -> Iterator[QuarantinedRecord]:
     """All records, partition by partition. Raises `RetryableError` when an end is not reached."""
-    for partition in range(partitions):
-        for message in read_to_end(properties, topic, partition):
-            yield decode_quarantined(message)
+    for message in read_to_end(properties, [Partition(topic, number) for number in range(partitions)]):
+        yield decode_quarantined(message)
 
 
 def read_one(properties: Mapping[str, str], topic: str, partition: int, offset: int) -> QuarantinedRecord:
-    """The record at this place. Raises `FatalError` when there is none."""
-    for message in read_to_end(properties, topic, partition, start=offset):
+    """The record at this offset. Raises `FatalError` when there is none."""
+    for message in read_to_end(properties, [Partition(topic, partition)], start=offset):
         if message.offset() == offset:
             return decode_quarantined(message)
         break
@@ -67,7 +67,7 @@ def read_one(properties: Mapping[str, str], topic: str, partition: int, offset: 
 
 
 def decode_quarantined(message: Message) -> QuarantinedRecord:
-    """Both wire formats: the schema it was written with is told by a header, whatever stands before the value."""
+    """The record in a message of either wire format: a header names the schema, whatever precedes the value."""
     value = message.value() or b""
     headers: dict[str, Any] = dict(message.headers() or [])
     try:

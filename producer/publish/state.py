@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
-
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from producer.domain.state import NO_EVENT, LaneState, TrekkpliktigPosition
 from producer.encode.state import (
@@ -18,15 +15,14 @@ from producer.encode.state import (
     encode_trekkpliktig_position,
 )
 from producer.publish.port import NO_HEADERS, Record
-from producer.publish.reader import end_of
-from trekkpaalegg.errors import RetryableError
-from trekkpaalegg.kafka.clients import create_consumer
-from trekkpaalegg.kafka.diagnosis import LastReason
-from trekkpaalegg.kafka.renewal import client_made_later
-from trekkpaalegg.kafka.rights import TOPIC, Right, not_permitted
+from trekkpaalegg.kafka.admin import Partition
+from trekkpaalegg.kafka.errors import as_retryable
+from trekkpaalegg.kafka.reader import STALLED_SECONDS_MAX, read_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from confluent_kafka import Message
 
     from producer.detect.requests import RequestDecision
     from producer.domain.requests import RequestResult
@@ -130,20 +126,16 @@ def lane_state_of(records: Iterable[tuple[bytes, bytes | None]], state: LaneStat
 
 
 LANE_COUNT_PARTITION = 0
-READ_STALLED_SECONDS_MAX = 30.0
-_BATCH_RECORDS_MAX = 10_000
-_BATCH_SECONDS_MAX = 0.05
-"""A batch that is not full waits for so long in any case, so this is what the end of a partition costs."""
 
 
 def read_lane_state(
-    properties: Mapping[str, str], topic: str, partition: int, stalled_seconds_max: float = READ_STALLED_SECONDS_MAX
+    properties: Mapping[str, str], topic: str, partition: int, stalled_seconds_max: float = STALLED_SECONDS_MAX
 ) -> LaneState:
     """The committed state of a lane. Call it after the fence, so that nobody writes meanwhile.
 
     Raises `RetryableError` if the end was not reached: a part is never taken for the whole.
     """
-    messages = read_to_end(properties, topic, partition, stalled_seconds_max=stalled_seconds_max)
+    messages = read_partition(properties, topic, partition, stalled_seconds_max=stalled_seconds_max)
     return lane_state_of(key_values(messages))
 
 
@@ -152,71 +144,29 @@ def key_values(messages: Iterable[Message]) -> Iterator[tuple[bytes, bytes | Non
     return ((message.key() or b"", message.value()) for message in messages)
 
 
-def read_lane_count(properties: Mapping[str, str], topic: str) -> int | None:
+def read_lane_count(properties: Mapping[str, str], topic: str, *, role: str = "producer") -> int | None:
     """The recorded number of lanes, None when none was ever recorded. Raises `RetryableError` as `read_lane_state`."""
-    for message in read_to_end(properties, topic, LANE_COUNT_PARTITION):
+    for message in read_partition(properties, topic, LANE_COUNT_PARTITION, role=role):
         value = message.value()
         if message.key() == LANE_COUNT_KEY and value is not None:
             return decode_lane_count(value)
     return None
 
 
-def read_to_end(
+def read_partition(
     properties: Mapping[str, str],
     topic: str,
     partition: int,
-    start: int = OFFSET_BEGINNING,
     *,
-    stalled_seconds_max: float = READ_STALLED_SECONDS_MAX,
+    role: str = "producer",
+    stalled_seconds_max: float = STALLED_SECONDS_MAX,
 ) -> Iterator[Message]:
-    """Every committed message of a partition, from `start` to the end that stands when it is called.
+    """Every committed message of a partition, to the end that it has when this is called.
 
-    Raises `RetryableError` when that end was not reached, as nothing came for so long: a part is never taken for the
-    whole; it is `RefusedError` when we may not read the topic.
+    Raises `RetryableError` if that end was not reached, as nothing came for so long: a part is never taken for the
+    whole. It is `RefusedError` if we may not read the topic.
     """
-    reason = LastReason()
-    with client_made_later():
-        consumer = create_consumer(
-            {
-                **properties,
-                "group.id": "none",
-                "enable.auto.commit": "false",
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": "true",
-                # The broker would hold back for half a second the result that says that there is nothing more.
-                "fetch.wait.max.ms": "10",
-            },
-            reason,
+    with as_retryable():
+        yield from read_to_end(
+            properties, [Partition(topic, partition)], role=role, stalled_seconds_max=stalled_seconds_max
         )
-    try:
-        whole = TopicPartition(topic, partition, start)
-        end = end_of(consumer, topic, partition, stalled_seconds_max)
-        consumer.assign([whole])
-        yield from _consume_until(consumer, end, f"partition {partition} of {topic}", stalled_seconds_max)
-    except KafkaException as error:
-        failed = error.args[0]
-        if failed.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            raise not_permitted([Right("READ", TOPIC, topic)], properties) from error
-        why = (reason.cause(properties) if reason.is_refusal else None) or failed.name()
-        raise RetryableError(f"cannot read partition {partition} of {topic}: {why}") from error
-    finally:
-        consumer.close()
-
-
-def _consume_until(consumer: Consumer, end: int, what: str, stalled_seconds_max: float) -> Iterator[Message]:
-    """Yield messages until the partition's end has been seen at or beyond `end`."""
-    deadline = time.monotonic() + stalled_seconds_max
-    while time.monotonic() < deadline:
-        for message in consumer.consume(_BATCH_RECORDS_MAX, timeout=_BATCH_SECONDS_MAX):
-            error = message.error()
-            if error is None:
-                deadline = time.monotonic() + stalled_seconds_max
-                yield message
-            elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-                continue  # librdkafka looks for the group that it must be given, and that is never joined
-            elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local codes begin so
-                raise KafkaException(error)
-            elif (message.offset() or 0) >= end:
-                return
-    raise RetryableError(f"reading {what} has stalled before its end; Kafka may be overloaded")

@@ -6,19 +6,19 @@ The proof of exactly once. It shares no code with the producer, so that an error
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel
 
+from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.kafka.clients import create_consumer
-from trekkpaalegg.kafka.errors import is_transient
+from trekkpaalegg.kafka.admin import Admin, Partition
+from trekkpaalegg.kafka.reader import RangeReader, partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -246,8 +246,6 @@ def _canonical_texts(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 READ_SECONDS_MAX = 120.0
-_BATCH_RECORDS_MAX = 5000
-_WAIT_SECONDS = 0.02
 
 
 def read_published(bootstrap_servers: str, topic: str, decoder: Decoder) -> list[Published]:
@@ -260,66 +258,35 @@ def read_committed(bootstrap_servers: str, topic: str, *, deadline_seconds: floa
 
     Raises `TimeoutError` when the end cannot be reached: an open transaction hides what follows it.
     """
-    watermarks = watermarks_of(bootstrap_servers, topic)
-    ends = {partition: end for partition, (_, end) in watermarks.items()}
-    consumer = consumer_of(bootstrap_servers, "read_committed")
+    properties = properties_of(bootstrap_servers)
+    admin = Admin(properties, seconds_max=READ_SECONDS_MAX)
+    partitions = admin.partitions(topic)
+    begins, ends = admin.begins(partitions), admin.ends(partitions, IsolationLevel.READ_UNCOMMITTED)
+    messages: dict[Partition, list[Message]] = {each: [] for each in partitions}
     try:
-        # A number and not OFFSET_BEGINNING: librdkafka would take half a second to look that up.
-        consumer.assign([TopicPartition(topic, partition, begin) for partition, (begin, _) in watermarks.items()])
-        messages: dict[int, list[Message]] = {partition: [] for partition in ends}
-        deadline = time.monotonic() + deadline_seconds
-        while ends:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{topic}: the end of partitions {sorted(ends)} is hidden by an open transaction")
-            for message in consumer.consume(_BATCH_RECORDS_MAX, timeout=_WAIT_SECONDS):
-                error, partition = message.error(), message.partition() or 0
-                if error is None:
-                    messages[partition].append(message)
-                elif is_transient(error):
-                    continue
-                elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local codes begin so
-                    raise KafkaException(error)
-                elif (message.offset() or 0) >= ends.get(partition, 0):
-                    ends.pop(partition, None)
-        return [message for partition in sorted(messages) for message in messages[partition]]
-    finally:
-        consumer.close()
+        with RangeReader(properties, stalled_seconds_max=deadline_seconds) as reader:
+            for found in reader.read(begins, ends):
+                for message in found:
+                    messages[partition_of(message)].append(message)
+    except RetryableError as error:
+        raise TimeoutError(f"{topic}: an end is not reached, as an open transaction may hide it") from error
+    return [message for each in partitions for message in messages[each]]
 
 
-def watermarks_of(bootstrap_servers: str, topic: str) -> dict[int, tuple[int, int]]:
-    """The first offset and the end of every partition, open transactions included."""
-    consumer = consumer_of(bootstrap_servers, "read_uncommitted")
-    try:
-        deadline = time.monotonic() + READ_SECONDS_MAX
-        while True:
-            try:
-                partitions = consumer.list_topics(topic, timeout=READ_SECONDS_MAX).topics[topic].partitions
-                found = [TopicPartition(topic, partition) for partition in sorted(partitions)]
-                return {
-                    each.partition: consumer.get_watermark_offsets(each, timeout=READ_SECONDS_MAX) for each in found
-                }
-            except KafkaException as error:
-                if not is_transient(error.args[0]) or time.monotonic() > deadline:
-                    raise
-                time.sleep(_WAIT_SECONDS)
-    finally:
-        consumer.close()
+def ends_of(bootstrap_servers: str, topic: str) -> dict[int, int]:
+    """The end of every partition, open transactions included."""
+    admin = Admin(properties_of(bootstrap_servers), seconds_max=READ_SECONDS_MAX)
+    found = admin.ends(admin.partitions(topic), IsolationLevel.READ_UNCOMMITTED)
+    return {each.partition: end for each, end in found.items()}
 
 
-def consumer_of(bootstrap_servers: str, isolation_level: str) -> Consumer:
-    """A consumer that belongs to no group, and tells of the end of each partition."""
-    settings: dict[str, str | bool | int] = {
+def properties_of(bootstrap_servers: str) -> dict[str, str]:
+    """Kafka properties of a reader that leaves a broker that sleeps for the one that leads instead of it."""
+    return {
         "bootstrap.servers": bootstrap_servers,
-        "group.id": "proof",
-        "enable.auto.commit": False,
-        "isolation.level": isolation_level,
-        "enable.partition.eof": True,
-        "fetch.wait.max.ms": 20,
-        # A broker that sleeps is left for the one that leads instead of it.
-        "socket.timeout.ms": 3000,
-        "topic.metadata.refresh.interval.ms": 3000,
+        "socket.timeout.ms": "3000",
+        "topic.metadata.refresh.interval.ms": "3000",
     }
-    return create_consumer(settings)
 
 
 def _published(message: Message, decoder: Decoder) -> Published:

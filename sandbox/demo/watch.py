@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Self
 
-from consumers.stream.follower import Follower
 from sandbox.demo.narrator import ClaimError
 from sandbox.demo.words import named
 from trekkpaalegg.decode import Decoder
+from trekkpaalegg.kafka.reader import Follower
 from trekkpaalegg.registry import SchemaRegistry
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Watch:
     def __init__(self, bootstrap_servers: str, registry_url: str, topic: str) -> None:
         self._registry = SchemaRegistry(registry_url)
         self._decoder = Decoder(self._registry)
-        self._follower = Follower({"bootstrap.servers": bootstrap_servers}, topic, from_beginning=True)
+        self._follower = Follower({"bootstrap.servers": bootstrap_servers}, [topic], "beginning")
         self.counts: Counter[Identity] = Counter()
         self.origins: dict[Identity, str] = {}
         self.events: dict[Identity, TrekkpaaleggVersjon] = {}

@@ -12,16 +12,14 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-import consumers.stream.follower
-import producer.publish.reader
-from consumers.stream.follower import Follower
+import trekkpaalegg.kafka.reader
 from producer.group.membership import KafkaMembership
-from producer.publish.reader import Tail
 from sandbox.servers.kafka import EmbeddedKafka
 from tests.kit.servers.proxy import KafkaProxy
 from tests.kit.waiting import PATIENCE, until
 from trekkpaalegg.errors import ForgottenError
 from trekkpaalegg.kafka.clients import create_consumer
+from trekkpaalegg.kafka.reader import Follower
 from trekkpaalegg.kafka.subscription import Subscription
 
 if TYPE_CHECKING:
@@ -143,7 +141,7 @@ def topic(proxy: KafkaProxy) -> str:
     return "read"
 
 
-@pytest.fixture(params=["subscription", "membership", "follower", "tail"])
+@pytest.fixture(params=["subscription", "membership", "follower"])
 def reader(
     request: pytest.FixtureRequest, proxy: KafkaProxy, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Reader]:
@@ -163,14 +161,10 @@ def reader(
         found = MemberOfPayroll(properties, topic)
     elif request.param == "membership":
         found = Worker(properties, topic)
-    elif request.param == "follower":
-        monkeypatch.setattr(consumers.stream.follower, "create_consumer", make)
-        follower = Follower(properties, topic, from_beginning=True)
-        found = Viewer(follower.poll, follower.close, made)
     else:
-        monkeypatch.setattr(producer.publish.reader, "create_consumer", make)
-        tail = Tail(properties, [topic], 1)
-        found = Viewer(lambda: tail.poll(0.1), tail.__exit__, made)
+        monkeypatch.setattr(trekkpaalegg.kafka.reader, "create_consumer", make)
+        follower = Follower(properties, [topic], "beginning")
+        found = Viewer(follower.poll, follower.close, made)
     yield found
     found.close()
 

@@ -17,7 +17,7 @@ from consumers.cli.main import run_command
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine
 from consumers.replay.replay import Outcome, Replay, ReplayOptions, Stream
-from consumers.replay.topic import TopicDesk
+from consumers.replay.topic import TopicExtents
 from sandbox.servers.server import free_port
 from tests.kit.event_stream import ROUGH, EventTopics, make_stream
 from tests.kit.waiting import until
@@ -202,13 +202,13 @@ def test_a_swap_after_the_lock_was_lost_takes_it_again(on_postgresql: Place, pos
 
 def test_kafka_that_does_not_answer_is_told_in_time_and_can_be_stopped() -> None:
     stopping = threading.Event()
-    desk = TopicDesk({"bootstrap.servers": f"127.0.0.1:{free_port()}"}, stopping)
+    desk = TopicExtents({"bootstrap.servers": f"127.0.0.1:{free_port()}"}, stopping)
     threading.Timer(0.5, stopping.set).start()
     began = time.monotonic()
     with pytest.raises(StoppedError):
         desk.extent_of("test-versjoner")
     assert time.monotonic() - began < 5
-    impatient = TopicDesk({"bootstrap.servers": f"127.0.0.1:{free_port()}"}, threading.Event(), seconds_max=1.0)
+    impatient = TopicExtents({"bootstrap.servers": f"127.0.0.1:{free_port()}"}, threading.Event(), seconds_max=1.0)
     with pytest.raises(RetryableError, match="see whether KAFKA_BROKERS is right"):
         impatient.extent_of("test-versjoner")
 

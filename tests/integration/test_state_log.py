@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 
+import trekkpaalegg.kafka.reader
 from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import OrderState, TrekkpliktigPosition
-from producer.publish import state as state_log
 from producer.publish.kafka import producer_properties
-from producer.publish.state import read_lane_state, read_to_end, state_records
+from producer.publish.state import read_lane_state, read_partition, state_records
 from producer.publish.topics import Topic
 from sandbox.servers.kafka import EmbeddedKafka
 from tests.kit.servers.proxy import KafkaProxy
@@ -59,7 +59,7 @@ def test_state_is_read_whole_or_not_at_all(proxy: KafkaProxy, monkeypatch: pytes
     state = read_lane_state(properties, POSITIONS, 0)
     assert (len(state.of(ONE)), state.of(ONE).position.position) == (ORDERS, 7)
     # Little is fetched and handed out, and then nothing for a while: what follows finds much of the state unread.
-    monkeypatch.setattr(state_log, "_BATCH_RECORDS_MAX", FIRST)
+    monkeypatch.setattr(trekkpaalegg.kafka.reader, "BATCH_RECORDS_MAX", FIRST)
     properties |= {"queued.min.messages": "1", "fetch.message.max.bytes": "1000", "fetch.queue.backoff.ms": "3000"}
 
     silence = proxy.lose_answers(FETCH, times=1_000_000, cut=False)
@@ -68,14 +68,14 @@ def test_state_is_read_whole_or_not_at_all(proxy: KafkaProxy, monkeypatch: pytes
     assert silence.lost > 0
     silence.times = silence.lost
 
-    messages = read_to_end(properties, POSITIONS, 0, stalled_seconds_max=STALLED_SECONDS)
+    messages = read_partition(properties, POSITIONS, 0, stalled_seconds_max=STALLED_SECONDS)
     assert len(list(islice(messages, FIRST))) == FIRST
     silence.times = 1_000_000
     with pytest.raises(RetryableError, match="stalled"):
         list(messages)
     silence.times = silence.lost
 
-    messages = read_to_end(properties, POSITIONS, 0, stalled_seconds_max=STALLED_SECONDS)
+    messages = read_partition(properties, POSITIONS, 0, stalled_seconds_max=STALLED_SECONDS)
     assert len(list(islice(messages, FIRST))) == FIRST
     proxy.go_down()
     with pytest.raises(RetryableError):

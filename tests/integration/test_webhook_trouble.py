@@ -17,7 +17,6 @@ from confluent_kafka.admin import AdminClient
 from psycopg.conninfo import conninfo_to_dict
 
 from consumers.ledger.address import PostgresqlAddress
-from consumers.stream.follower import Follower
 from consumers.webhook.cloudevent import Parcel, message_of
 from consumers.webhook.delivery import Couriers, Meaning, Receiver, Signer, new_secret
 from consumers.webhook.forward import Forwarder, Limits
@@ -27,6 +26,8 @@ from tests.kit.payroll_receiver import PayrollReceiver
 from tests.kit.waiting import for_a_while, until
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import FatalError
+from trekkpaalegg.kafka.admin import Partition
+from trekkpaalegg.kafka.reader import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +54,7 @@ class Followed:
 
     @property
     def has_reached_end(self) -> bool:
-        return self._follower.has_reached_end and not self._ahead
+        return self._follower.has_reached_first_ends and not self._ahead
 
     def poll(self, seconds_max: float) -> list[Message]:
         if not self._ahead:
@@ -79,7 +80,7 @@ def forwarding(
     """A forwarder that runs until all is delivered that there was when it began, which it must; `begin` is called."""
     store.take_over()
     properties = {"bootstrap.servers": kafka.bootstrap_servers}
-    source = Follower(properties, topic, from_beginning=True, next_offsets={}, awaits_open=True)
+    source = Follower(properties, [topic], {}, waits_for_open=True)
     with source as follower, Couriers(Receiver(receiver.url, Signer(receiver.secret)), 4) as couriers:
         forwarder = Forwarder(store, Decoder(), QUICK, lambda _: None, threading.Event())
         running = threading.Thread(
@@ -216,9 +217,8 @@ def test_a_topic_that_lost_or_never_had_what_comes_next_is_refused(
         with pytest.raises(FatalError, match=words):
             Follower(
                 {"bootstrap.servers": kafka.bootstrap_servers},
-                topics.topics.versjoner,
-                from_beginning=True,
-                next_offsets={0: next_offset},
+                [topics.topics.versjoner],
+                {Partition(topics.topics.versjoner, 0): next_offset},
             )
 
 

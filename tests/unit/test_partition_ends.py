@@ -1,61 +1,65 @@
-"""Where a partition begins and ends, asked of a broker that does not lead it yet, or not any more."""
+"""Offsets of partitions, asked of a broker that does not lead them yet, or no longer, or refuses the client."""
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from itertools import repeat
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 
-import consumers.stream.partitions
-from consumers.stream.partitions import answered, watermarks_of
-from producer.publish.reader import end_of
-from trekkpaalegg.kafka.diagnosis import LastReason
+import trekkpaalegg.kafka.admin
+from trekkpaalegg.errors import FatalError, RefusedError, RetryableError, TrekkpaaleggError, UnknownTopicError
+from trekkpaalegg.kafka.admin import Admin, Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-BEGIN, END = 3, 8
-REFUSED = KafkaError.TOPIC_AUTHORIZATION_FAILED
+PLACE, OTHER = Partition("t", 2), Partition("u", 0)
+END = 8
 SECONDS_MAX = 0.2
+PROPERTIES = {"sasl.username": "we"}
 
 
-class Asked:
-    """A client whose broker answers with these errors before it tells."""
+class Answers:
+    """An admin client whose broker answers with these errors before it gives an offset."""
 
     def __init__(self, codes: Iterator[int]) -> None:
         self._codes = codes
-        self.calls = 0
-        self.polls = 0
+        self.asked: list[list[str]] = []
+        self.record: Any = None
 
-    def get_watermark_offsets(self, place: TopicPartition, *, timeout: float) -> tuple[int, int]:
-        assert (place.topic, place.partition) == ("t", 2)
-        assert timeout > 0
-        self.calls += 1
-        for code in self._codes:
-            raise KafkaException(KafkaError(code))
-        return BEGIN, END
+    def list_offsets(self, wanted: dict[Any, Any], **_: object) -> dict[Any, Future[Any]]:
+        self.asked.append([each.topic for each in wanted])
+        return {each: self._answer(each.topic) for each in wanted}
+
+    def _answer(self, topic: str) -> Future[Any]:
+        answer: Future[Any] = Future()
+        code = next(self._codes, None) if topic == "t" else None
+        if code is None:
+            answer.set_result(type("Found", (), {"offset": END}))
+        else:
+            answer.set_exception(KafkaException(KafkaError(code)))
+        return answer
 
     def poll(self, seconds: float) -> None:
         assert seconds == 0, "nobody waits here"
-        self.polls += 1
+        if self.record is not None:
+            self.record(KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED))
 
 
-def consumers_end(client: Asked) -> int:
-    low, end = watermarks_of(client, "t", 2, LastReason())  # type: ignore[arg-type]  # it is asked for no more
-    assert low == BEGIN
-    return end
+def ask(monkeypatch: pytest.MonkeyPatch, client: Answers, *partitions: Partition, **options: Any) -> Any:
+    def create(_properties: object, reason: Any) -> Answers:
+        if client.record is not None:
+            client.record = reason.record
+        return client
+
+    monkeypatch.setattr(trekkpaalegg.kafka.admin, "create_admin_client", create)
+    admin = Admin(PROPERTIES, seconds_max=SECONDS_MAX, **options)
+    return admin.ends(partitions or (PLACE,), IsolationLevel.READ_COMMITTED)
 
 
-def producers_end(client: Asked) -> int:
-    return end_of(client, "t", 2, SECONDS_MAX)  # type: ignore[arg-type]  # as above
-
-
-ends = pytest.mark.parametrize("find_end", [consumers_end, producers_end])
-
-
-@ends
 @pytest.mark.parametrize(
     "code",
     [
@@ -67,47 +71,67 @@ ends = pytest.mark.parametrize("find_end", [consumers_end, producers_end])
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - librdkafka's own
     ],
 )
-def test_a_broker_that_does_not_lead_is_asked_again(find_end: Callable[[Asked], int], code: int) -> None:
-    client = Asked(iter([code, code]))
-    assert find_end(client) == END
-    assert client.calls == 3
+def test_a_broker_that_does_not_lead_is_asked_again_and_only_for_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    client = Answers(iter([code, code]))
+    assert ask(monkeypatch, client, PLACE, OTHER) == {PLACE: END, OTHER: END}
+    assert client.asked == [["t", "u"], ["t"], ["t"]]
 
 
-@ends
-def test_one_that_refuses_is_not(find_end: Callable[[Asked], int]) -> None:
-    client = Asked(repeat(REFUSED))
-    with pytest.raises(KafkaException) as told:
-        find_end(client)
-    assert told.value.args[0].code() == REFUSED
-    assert client.calls == 1
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            RefusedError,
+            "READ on topic t; grant it: .*--producer-principal User:we",
+        ),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, UnknownTopicError, "t: no such topic"),
+        (KafkaError.INVALID_REQUEST, FatalError, "t cannot be read"),
+    ],
+)
+def test_an_error_that_does_not_pass_is_raised_at_once(
+    monkeypatch: pytest.MonkeyPatch, code: int, kind: type[TrekkpaaleggError], words: str
+) -> None:
+    client = Answers(repeat(code))
+    with pytest.raises(kind, match=words):
+        ask(monkeypatch, client)
+    assert len(client.asked) == 1
 
 
-@ends
-def test_one_that_never_leads_is_given_up(find_end: Callable[[Asked], int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers.stream.partitions, "CALL_SECONDS_MAX", SECONDS_MAX)
-    client = Asked(repeat(KafkaError.NOT_LEADER_FOR_PARTITION))
-    with pytest.raises(KafkaException):
-        find_end(client)
-    assert client.calls > 1
+def test_a_broker_that_never_leads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Answers(repeat(KafkaError.NOT_LEADER_FOR_PARTITION))
+    with pytest.raises(RetryableError, match="not ready"):
+        ask(monkeypatch, client)
+    assert len(client.asked) > 1
 
 
-def test_librdkafka_is_let_tell_its_reasons_and_a_refusal_ends_the_asking() -> None:
-    reason = LastReason()
-
-    class Refused(Asked):
-        def poll(self, seconds: float) -> None:
-            super().poll(seconds)
-            reason.record(KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED))
-
-    client = Refused(repeat(KafkaError._TRANSPORT))  # noqa: SLF001 - librdkafka's own
-    with pytest.raises(KafkaException):
-        watermarks_of(client, "t", 2, reason)  # type: ignore[arg-type]  # as above
-    assert (client.calls, client.polls) == (1, 1)
+def test_a_login_that_every_broker_refuses_is_not_tried_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trekkpaalegg.kafka.admin, "REFUSED_SECONDS_MAX", 0.0)
+    client = Answers(repeat(KafkaError._TRANSPORT))  # noqa: SLF001 - librdkafka's own
+    client.record = True
+    with pytest.raises(RefusedError):
+        ask(monkeypatch, client)
+    assert len(client.asked) == 1
 
 
-def test_who_waits_no_longer_is_told_the_error() -> None:
-    def call(_: float) -> NoReturn:
-        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+def test_a_caller_that_gives_up_is_told_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Answers(repeat(KafkaError.LEADER_NOT_AVAILABLE))
+    with pytest.raises(RetryableError, match="not ready"):
+        ask(monkeypatch, client, gives_up=lambda: True)
+    assert len(client.asked) == 1
 
-    with pytest.raises(KafkaException):
-        answered(call, lambda: False, SECONDS_MAX)
+
+def test_an_answer_that_does_not_come_is_not_waited_for_after_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Answers(repeat(0))
+    monkeypatch.setattr(client, "_answer", lambda _topic: Future())
+    with pytest.raises(RetryableError, match="given up"):
+        ask(monkeypatch, client, gives_up=lambda: True)
+
+
+def test_silence_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    silences: list[None] = []
+    client = Answers(iter([KafkaError._TIMED_OUT, KafkaError._TIMED_OUT]))  # noqa: SLF001 - librdkafka's own
+    assert ask(monkeypatch, client, on_silence=lambda: silences.append(None)) == {PLACE: END}
+    assert silences == [None]

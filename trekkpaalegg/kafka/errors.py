@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError
 
-from trekkpaalegg.errors import FatalError, FencedError, RefusedError, RetryableError, UnknownTopicError
+from trekkpaalegg.errors import FatalError, FencedError, RefusedError, RetryableError, SettingsError, UnknownTopicError
 from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from trekkpaalegg.errors import TrekkpaaleggError
     from trekkpaalegg.kafka.diagnosis import LastReason
@@ -52,10 +53,10 @@ librdkafka does not mark all of them as retriable wherever they come from. Now a
 that exists (confluentinc/confluent-kafka-python#1043; seen after a request had timed out).
 """
 _UNANSWERED = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._DESTROY_BROKER, ALL_DOWN})  # noqa: SLF001 - see above
-_LOGIN_REFUSED = frozenset(
+LOGIN_REFUSED = frozenset(
     {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL}  # noqa: SLF001 - see above
 )
-_NOT_AUTHORIZED = frozenset(
+NOT_AUTHORIZED = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -64,6 +65,19 @@ _NOT_AUTHORIZED = frozenset(
     }
 )
 _SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
+
+
+@contextmanager
+def as_retryable() -> Iterator[None]:
+    """Turn every `FatalError` and `SettingsError` into a `RetryableError`: for a service that works already.
+
+    What it may do on Kafka was checked when it started. A key that does not fit its certificate is being renewed, and a
+    topic that is missing is being restored, or its broker has just started and does not know it yet.
+    """
+    try:
+        yield
+    except (FatalError, SettingsError) as error:
+        raise RetryableError(str(error)) from error
 
 
 def is_transient(error: KafkaError) -> bool:
@@ -103,11 +117,11 @@ def translate(
     `acls apply`. May open a connection of its own, to examine a certificate.
     """
     code, name = error.code(), error.name()
-    if code in _NOT_AUTHORIZED:
+    if code in NOT_AUTHORIZED:
         if right is not None:
             return not_permitted([right], properties, role=role)
         return RefusedError(f"{what}: Kafka does not permit it ({name})")
-    if code in _LOGIN_REFUSED or reason.is_refusal:
+    if code in LOGIN_REFUSED or reason.is_refusal:
         cause = reason.cause(properties) or f"Kafka answered {name}; see certificates, user and password"
         return RefusedError(f"{what}: {cause}")
     if code in _UNANSWERED:

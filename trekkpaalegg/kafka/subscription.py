@@ -11,11 +11,19 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
-from consumers.stream.partitions import partitions_of, watermarks_of
 from trekkpaalegg.errors import DisplacedError, FatalError, FencedError, ForgottenError, RetryableError
 from trekkpaalegg.incoming import Advance, Partition
+from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.errors import UNKNOWN_TOPIC, is_transient, translate_reading
 from trekkpaalegg.kafka.health import ALL_FORGOTTEN, MemberHealth
@@ -156,21 +164,13 @@ class Subscription:
         self._positions: dict[int, int] = {}
         self._placed: set[int] = set()
         self._is_leaving = False
-        self._settings = member_settings(properties, group_id)
-        settings = self._settings | self._health.callbacks()
+        settings = member_settings(properties, group_id) | self._health.callbacks()
         if instance_id:
             settings["group.instance.id"] = instance_id
+        self._admin().partitions(topic)
         self._consumer = create_consumer(settings)
-        try:
-            self._begin(self._see_topic(first=True))
-        except BaseException:
-            self._consumer.close()
-            raise
-
-    def _begin(self, _partitions: list[int]) -> None:
-        """Join the group, which then says which partitions are ours."""
         callbacks = {"on_assign": self._assigned, "on_revoke": self._revoked, "on_lost": self._lost}
-        self._consumer.subscribe([self.topic], **callbacks)
+        self._consumer.subscribe([topic], **callbacks)
 
     @property
     def partitions(self) -> set[int]:
@@ -240,16 +240,9 @@ class Subscription:
 
         What has just been committed may look open for a moment longer. Raises as the class says.
         """
-        consumer = create_consumer({**self._settings, "isolation.level": "read_uncommitted"}, self._health.reason)
-        try:
-            return {
-                partition: watermarks_of(consumer, self.topic, partition, self._health.reason)[1]
-                for partition in self._see_topic()
-            }
-        except KafkaException as error:
-            raise self._translated(error.args[0]) from error
-        finally:
-            consumer.close()
+        admin = self._admin()
+        found = admin.ends(admin.partitions(self.topic), IsolationLevel.READ_UNCOMMITTED)
+        return {each.partition: end for each, end in found.items()}
 
     def look(self) -> Look:
         """What librdkafka told last; it does so every two seconds, within `read`."""
@@ -290,18 +283,8 @@ class Subscription:
             if not leave(self._consumer):
                 self._owner.tell("left without an answer of Kafka's", topic=self.topic)
 
-    def _see_topic(self, *, first: bool = False) -> list[int]:
-        try:
-            return partitions_of(
-                self._consumer,
-                self.topic,
-                self._health.reason,
-                reads_already=not first,
-                gives_up=self._owner.is_stopping,
-                on_silence=self._tell_silence,
-            )
-        except KafkaException as error:
-            raise self._translated(error.args[0]) from error
+    def _admin(self) -> Admin:
+        return Admin(self._properties, role="consumer", gives_up=self._owner.is_stopping, on_silence=self._tell_silence)
 
     def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         partitions = [each.partition for each in assigned]
@@ -339,7 +322,7 @@ class Subscription:
         elif code in UNKNOWN_TOPIC:
             # A broker that has just come up may not know its topics yet.
             with contextlib.suppress(RetryableError):
-                self._see_topic()
+                self._admin().partitions(self.topic)
         elif not is_transient(error):
             raise self._translated(error)
 

@@ -14,13 +14,13 @@ from confluent_kafka import KafkaException
 
 from producer.domain.state import LaneState
 from producer.errors import FencedError
-from producer.publish.reader import Place
 from producer.publish.recovery.hanging import find_hanging
 from producer.publish.recovery.records import copy_of, event_of, headers_of, rollback_records, written_at
 from producer.publish.recovery.rollback import is_recorded, without_events
-from producer.publish.state import lane_state_of, read_to_end
+from producer.publish.state import lane_state_of, read_partition
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.kafka.admin import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,9 +74,9 @@ class _Round:
         self._topics = topics
         self._lane = lane
 
-    def abort(self, hanging: dict[Place, list[Message]]) -> None:
+    def abort(self, hanging: dict[Partition, list[Message]]) -> None:
         """Abort these records; see the module."""
-        of_state = hanging.pop(Place(self._topics.positions, self._lane), None)
+        of_state = hanging.pop(Partition(self._topics.positions, self._lane), None)
         if of_state is not None:
             self._transact([copy_of(of_state[-1])], commit=True)
         if not hanging:
@@ -99,7 +99,7 @@ class _Round:
         records += [copy_of(each) for each in lone]
         if records:
             self._transact(records, commit=True)
-        committed = {Place(each.topic() or "", each.partition() or 0) for each in lone}
+        committed = {Partition(each.topic() or "", each.partition() or 0) for each in lone}
         aborted = [copy_of(messages[0]) for place, messages in hanging.items() if place not in committed]
         if aborted:
             self._transact(aborted, commit=False)
@@ -107,7 +107,7 @@ class _Round:
     def _states(self, instant: int) -> tuple[LaneState, LaneState]:
         """The lane's state, and its state before this instant in milliseconds since 1970."""
         state, before = LaneState(), LaneState()
-        for message in read_to_end(self._properties, self._topics.positions, self._lane):
+        for message in read_partition(self._properties, self._topics.positions, self._lane):
             record = [(message.key() or b"", message.value())]
             lane_state_of(record, state)
             if written_at(message) < instant:

@@ -11,11 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import Message
 
 from producer.domain.state import NO_ORDER, LaneState
 from producer.publish.port import Record
-from producer.publish.reader import Place, offsets_since, read_stretches, starts_of
 from producer.publish.recovery.records import (
     event_of,
     headers_of,
@@ -25,16 +24,14 @@ from producer.publish.recovery.records import (
     written_at,
 )
 from producer.publish.recovery.rollback import Rollback, events_between, with_events
-from producer.publish.state import key_values, lane_state_of, order_of, read_to_end
-from trekkpaalegg.errors import RetryableError
-from trekkpaalegg.kafka.clients import create_admin_client
+from producer.publish.state import key_values, lane_state_of, order_of, read_partition
+from trekkpaalegg.kafka.admin import Admin, Partition
+from trekkpaalegg.kafka.errors import as_retryable
 from trekkpaalegg.kafka.partitioning import lane_of
-from trekkpaalegg.kafka.renewal import client_made_later
+from trekkpaalegg.kafka.reader import RangeReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-    from confluent_kafka.admin import AdminClient
 
     from producer.domain.state import OrderState
     from producer.publish.recovery.hanging import Found
@@ -78,7 +75,7 @@ def read_last_transaction(
     `read_lane_state`.
     """
     state, run = LaneState(), list[Message]()
-    for message in read_to_end(properties, topic, partition):
+    for message in read_partition(properties, topic, partition):
         # The marker that ends a transaction takes an offset.
         is_next = bool(run) and message.offset() != (run[-1].offset() or 0) + 1
         if is_next and (since is None or written_at(run[-1]) < since):
@@ -134,15 +131,10 @@ class Audit:
 
         Raises `RetryableError` if Kafka does not answer, `RefusedError` if we may not read a topic.
         """
-        with client_made_later():
-            client = create_admin_client(self._properties)
-        try:
-            window = self._window(client)
-            lost = self._lost(client, window.events)
-        except KafkaException as error:
-            raise RetryableError(
-                f"the last transaction of lane {self._lane} cannot be read: {error.args[0].name()}"
-            ) from error
+        with as_retryable(), RangeReader(self._properties) as reader:
+            admin = Admin(self._properties)
+            window = self._window(admin, reader)
+            lost = self._lost(admin, reader, window.events)
         beyond = with_events(state, [event for event, message in window.events.values() if self._is_beyond(message)])
         records = [
             *rollback_records(self._topics.positions, self._lane, state, self._rollbacks(lost)),
@@ -163,42 +155,43 @@ class Audit:
     def _is_beyond(self, message: Message) -> bool:
         return written_at(message) > self._last.ended_at
 
-    def _places(self, topic: str) -> dict[Place, int]:
+    def _places(self, topic: str) -> dict[Partition, int]:
         return {place: end for place, end in self._found.decided.items() if place.topic == topic}
 
-    def _window(self, client: AdminClient) -> Window:
+    def _window(self, admin: Admin, reader: RangeReader) -> Window:
         window = Window({}, {})
-        for event, message in self._lately(client, self._topics.versjoner):
+        for event, message in self._lately(admin, reader, self._topics.versjoner):
             is_beyond = self._is_beyond(message) and lane_of(event.trekkpliktig, self._found.lanes) == self._lane
             if is_beyond or identity_of(event) in self._announced:
                 window.events[identity_of(event)] = event, message
         orders = {event.order for event, _ in window.events.values()}
-        for event, _ in self._lately(client, self._topics.gjeldende):
+        for event, _ in self._lately(admin, reader, self._topics.gjeldende):
             if event.order in orders:
                 window.newest[event.order] = max(event.trekkversjon, window.newest.get(event.order, 0))
         return window
 
-    def _lately(self, client: AdminClient, topic: str) -> Iterator[tuple[PublishedEvent, Message]]:
+    def _lately(self, admin: Admin, reader: RangeReader, topic: str) -> Iterator[tuple[PublishedEvent, Message]]:
         ends = self._places(topic)
-        starts = offsets_since(client, ends, self._last.begun_at - MARGIN_MILLISECONDS)
+        starts = admin.offsets_since(ends, self._last.begun_at - MARGIN_MILLISECONDS)
         most = RECORDS_MAX // max(1, len(ends))
         ends = {place: min(end, starts[place] + most) for place, end in ends.items()}
-        for _, message in read_stretches(self._properties, starts, ends, "read_committed"):
-            event = event_of(message)
-            if event is not None:
-                yield event, message
+        for messages in reader.read(starts, ends):
+            for message in messages:
+                event = event_of(message)
+                if event is not None:
+                    yield event, message
 
-    def _lost(self, client: AdminClient, seen: Iterable[bytes]) -> set[tuple[str, bytes]]:
+    def _lost(self, admin: Admin, reader: RangeReader, seen: Iterable[bytes]) -> set[tuple[str, bytes]]:
         """Orders whose events are not committed anywhere; none if the beginning of the topic was deleted."""
         lost = set(self._last.changes) - {self._announced[each] for each in seen if each in self._announced}
         ends = self._places(self._topics.versjoner)
-        starts = starts_of(client, ends) if lost else {}
+        starts = admin.begins(ends) if lost else {}
         if not lost or any(starts.values()):
             return set()
-        for _, message in read_stretches(self._properties, starts, ends, "read_committed"):
-            event = event_of(message)
-            if event is not None and identity_of(event) in self._announced:
-                lost.discard(self._announced[identity_of(event)])
+        for messages in reader.read(starts, ends):
+            for event in map(event_of, messages):
+                if event is not None and identity_of(event) in self._announced:
+                    lost.discard(self._announced[identity_of(event)])
         return lost
 
     def _rollbacks(self, lost: set[tuple[str, bytes]]) -> dict[str, Rollback]:

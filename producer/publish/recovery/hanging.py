@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaException
+from confluent_kafka import IsolationLevel
 
-from producer.publish.reader import CALL_SECONDS_MAX, Place, ends_of, read_stretches
 from producer.publish.recovery.records import trekkpliktig_of
 from trekkpaalegg.errors import RetryableError
-from trekkpaalegg.kafka.clients import create_admin_client
+from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin, Partition
+from trekkpaalegg.kafka.errors import as_retryable
 from trekkpaalegg.kafka.partitioning import lane_of
-from trekkpaalegg.kafka.renewal import client_made_later
+from trekkpaalegg.kafka.reader import RangeReader, partition_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from confluent_kafka import Message
-    from confluent_kafka.admin import AdminClient
 
     from producer.publish.topics import Topics
 
@@ -37,8 +36,8 @@ class Found(NamedTuple):
     `decided` are the last stable offsets: below them nothing is open. `lanes` is how many lanes there are.
     """
 
-    hanging: dict[Place, list[Message]]
-    decided: dict[Place, int]
+    hanging: dict[Partition, list[Message]]
+    decided: dict[Partition, int]
     lanes: int
 
 
@@ -47,31 +46,23 @@ def find_hanging(
 ) -> Found:
     """The lane's records in hanging transactions. Call it only while the lane has no transaction open.
 
-    More may be found behind these once they have ended. The first request to Kafka times out after
+    More may be found behind these once they have ended. Every request to Kafka times out after
     `answer_seconds_max`. Raises `RetryableError` if Kafka does not answer, or if open transactions of other lanes hide
     ours for too long, `RefusedError` if we may not read a topic.
     """
-    with client_made_later():
-        client = create_admin_client(properties)
-    try:
-        return _find(client, properties, topics, lane, answer_seconds_max)
-    except KafkaException as error:
-        raise RetryableError(
-            f"hanging transactions of lane {lane} cannot be looked for: {error.args[0].name()}"
-        ) from error
+    with as_retryable():
+        return _find(Admin(properties, seconds_max=answer_seconds_max), properties, topics, lane)
 
 
-def _find(
-    client: AdminClient, properties: Mapping[str, str], topics: Topics, lane: int, answer_seconds_max: float
-) -> Found:
-    places, lanes = _places(client, topics, lane, answer_seconds_max)
+def _find(admin: Admin, properties: Mapping[str, str], topics: Topics, lane: int) -> Found:
+    places, lanes = _places(admin, topics, lane)
     found = Found({}, {}, lanes)
-    written = ends_of(client, places, IsolationLevel.READ_UNCOMMITTED)
-    since: dict[tuple[Place, int], float] = {}
+    written = admin.ends(places, IsolationLevel.READ_UNCOMMITTED)
+    since: dict[tuple[Partition, int], float] = {}
     began = time.monotonic()
     pause_seconds = PAUSE_SECONDS_MIN
     while time.monotonic() - began < SECONDS_MAX:
-        decided = ends_of(client, written, IsolationLevel.READ_COMMITTED)
+        decided = admin.ends(written)
         found.decided.update(decided)
         open_at = {place: offset for place, offset in decided.items() if offset < written[place]}
         if not open_at:
@@ -80,8 +71,9 @@ def _find(
         for place, offset in open_at.items():
             since.setdefault((place, offset), now)
         if pause_seconds > PAUSE_SECONDS_MIN:  # most transactions that are open at first end in a moment
-            own: dict[Place, list[Message]] = {}
-            for place, message in read_stretches(properties, open_at, written, "read_uncommitted"):
+            own: dict[Partition, list[Message]] = {}
+            for message in _read_open(properties, open_at, written):
+                place = partition_of(message)
                 if place.topic == topics.positions or _lane_of(message, lanes) == lane:
                     own.setdefault(place, []).append(message)
             written = {place: written[place] for place in own}
@@ -94,15 +86,23 @@ def _find(
     raise RetryableError(f"lane {lane} cannot be recovered: open transactions of other lanes hide its own")
 
 
-def _places(client: AdminClient, topics: Topics, lane: int, answer_seconds_max: float) -> tuple[list[Place], int]:
+def _read_open(
+    properties: Mapping[str, str], starts: Mapping[Partition, int], ends: Mapping[Partition, int]
+) -> Iterator[Message]:
+    with RangeReader(properties, isolation=IsolationLevel.READ_UNCOMMITTED) as reader:
+        for messages in reader.read(starts, {each: ends[each] for each in starts}):
+            yield from messages
+
+
+def _places(admin: Admin, topics: Topics, lane: int) -> tuple[list[Partition], int]:
     """All partitions that the lane writes events and state to, and the number of lanes."""
-    found = client.list_topics(timeout=answer_seconds_max).topics
+    found = admin.metadata().topics
     written = (topics.versjoner, topics.gjeldende, topics.quarantine, topics.positions)
     for topic in written:
         if topic not in found or not found[topic].partitions:
             raise RetryableError(f"hanging transactions of lane {lane} cannot be looked for: topic {topic} is not seen")
-    places = [Place(topic, partition) for topic in written[:-1] for partition in found[topic].partitions]
-    return [Place(topics.positions, lane), *places], len(found[topics.positions].partitions)
+    places = [Partition(topic, partition) for topic in written[:-1] for partition in found[topic].partitions]
+    return [Partition(topics.positions, lane), *places], len(found[topics.positions].partitions)
 
 
 def _lane_of(message: Message, lanes: int) -> int | None:

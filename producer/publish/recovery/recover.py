@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are not in its __all__
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka.admin import ResourceType  # type: ignore[attr-defined]  # it is not in its __all__
 
 from producer.errors import OutcomeUnknownError
 from producer.publish.recovery.abort import abort_hanging, transact
 from producer.publish.recovery.audit import Audit, read_last_transaction
 from producer.publish.recovery.hanging import find_hanging
-from trekkpaalegg.errors import KafkaSettingsError, RetryableError
-from trekkpaalegg.kafka.clients import create_admin_client
+from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
+from trekkpaalegg.kafka.admin import Admin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,14 +87,13 @@ def single_broker_warnings(properties: Mapping[str, str]) -> list[str]:
 
     Source: observed with Kafka 4.3.1; see `producer/DESIGN.md`, "When Kafka leaves markers out".
     """
-    settings: dict[str, Any] = {**properties, "socket.timeout.ms": str(int(CALL_SECONDS_MAX * 1000))}
     try:
-        client = create_admin_client(settings)
-        brokers = client.list_topics(timeout=CALL_SECONDS_MAX).brokers
+        admin = Admin(properties, seconds_max=CALL_SECONDS_MAX)
+        brokers = admin.metadata().brokers
         if len(brokers) != 1:
             return []
-        asked = ConfigResource(ResourceType.BROKER, str(next(iter(brokers))))
-        found = client.describe_configs([asked], request_timeout=CALL_SECONDS_MAX)[asked].result()
-    except (KafkaException, KafkaSettingsError):
+        number = str(next(iter(brokers)))
+        config = admin.configs(ResourceType.BROKER, [number])[number] or {}
+    except (RetryableError, FatalError, SettingsError):
         return []
-    return [WARNING] if HANDS_OVER in found and found[HANDS_OVER].value == "true" else []
+    return [WARNING] if config.get(HANDS_OVER) == "true" else []

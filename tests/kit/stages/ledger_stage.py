@@ -13,7 +13,7 @@ from consumers.ledger.opening import open_engine
 from consumers.ledger.tables import ledger_offset
 from consumers.settings.model import load_settings
 from consumers.verify.proof import ProofOptions, prove
-from sandbox.demo.proof import watermarks_of
+from sandbox.demo.proof import ends_of
 from sandbox.servers.process import print_last_lines
 from tests.kit.event_stream import EventTopics
 from tests.kit.processes import CONSUMER, ConsumerProcess
@@ -86,7 +86,7 @@ class LedgerStage:
 
     def wait_until_shared(self, *processes: ConsumerProcess) -> None:
         """Until each of these has partitions, and all partitions are given out among them, each once."""
-        partitions = len(watermarks_of(self.topics.bootstrap_servers, self.topics.topics.versjoner))
+        partitions = len(ends_of(self.topics.bootstrap_servers, self.topics.topics.versjoner))
 
         def shared() -> bool:
             owned = [self.owned_by(process) for process in processes]
@@ -136,9 +136,7 @@ class LedgerStage:
     def is_applied(self) -> bool:
         """Whether the ledger holds everything that is committed in `…-versjoner` now."""
         versjoner = self.topics.topics.versjoner
-        ends = {
-            partition: end for partition, (_, end) in watermarks_of(self.topics.bootstrap_servers, versjoner).items()
-        }
+        ends = ends_of(self.topics.bootstrap_servers, versjoner)
         return self.next_offsets() == {partition: end for partition, end in ends.items() if end}
 
     def next_offsets(self) -> dict[int, int]:
