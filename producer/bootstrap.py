@@ -64,7 +64,7 @@ RECORD_OVERHEAD_BYTES = 4096
 BATCH_BYTES_MAX = 1_000_000
 
 
-class Found(msgspec.Struct, frozen=True):
+class FoundCluster(msgspec.Struct, frozen=True):
     """The cluster as found: the number of lanes, the largest batch every topic takes, and what makes it less safe."""
 
     lanes: int
@@ -77,7 +77,7 @@ def now_microseconds() -> int:
     return time.time_ns() // 1000
 
 
-def find_cluster(settings: Settings) -> Found:
+def find_cluster(settings: Settings) -> FoundCluster:
     """Check the topics before anything is written.
 
     Raises `FatalError` that names every fault and what to do when one is missing, cleans up in the wrong way or has
@@ -94,7 +94,7 @@ def find_cluster(settings: Settings) -> Found:
         raise FatalError("; ".join(faults) or "the number of lanes is not recorded: run `topics apply`")
     smallest = min(int(topic.config.get("max.message.bytes", BATCH_BYTES_MAX)) for topic in found.values())
     warnings = durability_warnings(found, len(admin.broker_addresses())) + single_broker_warnings(properties)
-    return Found(lanes, min(smallest, BATCH_BYTES_MAX), tuple(warnings))
+    return FoundCluster(lanes, min(smallest, BATCH_BYTES_MAX), tuple(warnings))
 
 
 def group_members(settings: Settings, *, but_us: bool = False) -> int:
@@ -263,7 +263,7 @@ def _later(make_producer: MakeProducer) -> MakeProducer:
 
 def build_publisher(
     settings: Settings,
-    found: Found,
+    found: FoundCluster,
     lane: int,
     membership: Membership,
     observer: Observer,

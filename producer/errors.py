@@ -4,12 +4,12 @@
 
     TrekkpaaleggError
     ├── RetryableError
-    │   └── AbortedError             a transaction was rolled back: take up from the last committed state
-    ├── SuspendedError               this trekkpliktig only: pause it, serve all others
+    │   └── AbortedError             a transaction was rolled back: continue from the last committed state
+    ├── SuspendedError               only this trekkpliktig: pause it, serve all others
     ├── FatalError
     │   ├── FencedError              another instance owns the lane now               exit 3
-    │   └── OutcomeUnknownError      a transaction may or may not stand: replace the producer, read the state back
-    └── RejectedTrekkpaaleggError    one record cannot be understood: quarantine it, go on
+    │   └── OutcomeUnknownError      it may or may not be committed: replace the producer, read the state back
+    └── RejectedTrekkpaaleggError    one record cannot be understood: quarantine it and continue
 
 No message holds a value that came from outside a field known to be free of personal data.
 """
@@ -20,7 +20,7 @@ from trekkpaalegg.errors import FatalError, RetryableError, TrekkpaaleggError
 
 
 class AbortedError(RetryableError):
-    """A transaction was rolled back as a whole; nothing of it stands."""
+    """A transaction was rolled back as a whole; nothing of it is committed."""
 
 
 class SuspendedError(TrekkpaaleggError):
@@ -28,15 +28,15 @@ class SuspendedError(TrekkpaaleggError):
 
 
 class FencedError(FatalError):
-    """Another instance has taken the lane."""
+    """Another instance has acquired the lane."""
 
 
 class OutcomeUnknownError(FatalError):
-    """Whether the last transaction was committed is not known to this producer object."""
+    """This producer cannot tell whether its last transaction was committed."""
 
 
 class RejectedTrekkpaaleggError(TrekkpaaleggError):
-    """One record cannot be understood. Names the field by its path; never holds a value."""
+    """One record cannot be understood. It names the field by its path and never holds a value."""
 
     def __init__(self, reason: str, field_path: str) -> None:
         self.reason = reason

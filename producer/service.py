@@ -1,4 +1,4 @@
-"""From settings to running lanes: the worker with everything its lanes share, for the service and for single rounds."""
+"""Run the producer: one worker and its lanes, as the service or for a single command."""
 
 from __future__ import annotations
 
@@ -46,23 +46,29 @@ _log = structlog.get_logger(__name__)
 
 
 class Watch(Protocol):
-    """Told by any thread how the loops of a service fare."""
+    """Observes the loops of a service. Any thread may call it."""
 
     def beat(self, loop: str) -> None:
-        """The loop has turned."""
+        """The loop has started another turn."""
 
     def ended(self, loop: str) -> None:
-        """The loop has ended, as it may."""
+        """The loop has ended on purpose."""
 
     def ready(self, what: str, missing: str | None) -> None:
-        """What keeps the service from being ready, None when nothing of this kind does any more."""
+        """What keeps the service from being ready; None if nothing of this kind does any more."""
 
 
 class BuildPublisher(Protocol):
-    """Builds the one writer of a lane, as `bootstrap.build_publisher` does."""
+    """Builds the publisher of a lane, as `bootstrap.build_publisher` does."""
 
     def __call__(
-        self, settings: Settings, found: bootstrap.Found, lane: int, membership: Membership, observer: Observer, /
+        self,
+        settings: Settings,
+        found: bootstrap.FoundCluster,
+        lane: int,
+        membership: Membership,
+        observer: Observer,
+        /,
     ) -> LanePublisher:
         """See the class."""
 
@@ -83,8 +89,8 @@ class NullWatch:
 class Service:
     """One worker and its lanes.
 
-    `once` ends when every trekkpliktig was read to its end. On an `errand` it does what operators have asked for, reads
-    only those named for it, and only when asked to, until it is stopped. `build_publisher` builds the writer of a lane.
+    With `once` it ends when every trekkpliktig has been read to its end. With `errand` it carries out operator requests
+    until it is stopped, and reads only the trekkpliktige in `errand`, when a request needs it.
     """
 
     def __init__(
@@ -119,7 +125,7 @@ class Service:
         self._reasons: dict[int, str | None] = {}
         self._kafka_trouble: str | None = None
         self._list_checked_at = 0.0
-        self._found: tuple[bootstrap.Found, RecordBuilder] | None = None
+        self._found: tuple[bootstrap.FoundCluster, RecordBuilder] | None = None
         self._found_at = 0.0
         self._places = Places(
             None if self._is_command else settings.workers,
@@ -141,7 +147,7 @@ class Service:
         return self._options.served
 
     def run(self) -> None:
-        """Run until told to stop, or until the round is done. Raises what `Worker.run` raises."""
+        """Run until stopped, or until the round is done. Raises what `Worker.run` raises."""
         found = self._await(lambda: bootstrap.find_cluster(self._settings))
         if found is None:
             return
@@ -153,14 +159,14 @@ class Service:
             while self._places.await_room() and self._work(found).is_surplus:
                 self._watch.ready("lanes", None)
         finally:
-            # Also where nobody asked us to stop: calls under way are broken off, or the process would wait for them.
+            # Also if nobody has stopped us: it interrupts calls in progress, for which the process would wait.
             self._stopping.set()
             self._pool.shutdown()
             if self._pull is not None:
                 self._pull.pool.shutdown(wait=False, cancel_futures=True)
 
-    def _work(self, found: bootstrap.Found) -> Worker:
-        """Join the group and work until stopped, done, or one worker too many; then leave it."""
+    def _work(self, found: bootstrap.FoundCluster) -> Worker:
+        """Join the group and work until stopped, done, or one worker too many; then leave the group."""
         membership = bootstrap.build_membership(self._settings, self._report_group_trouble)
         worker = Worker(
             membership,
@@ -211,7 +217,7 @@ class Service:
         self._watch.ready(lane_name(lane), reason)
 
     def _report_group_trouble(self, trouble: TrekkpaaleggError | None) -> None:
-        """Trouble with the group, or none any more. Only commands end by it."""
+        """Report trouble with the group, or its end. Only a command may end because of it."""
         if self._is_command:
             bootstrap.end_when_not_permitted(trouble)
         if trouble is None:
@@ -220,14 +226,14 @@ class Service:
             _log.warning("Kafka cannot be worked with now", reason=str(trouble))
         self._watch.ready("Kafka", None if trouble is None else str(trouble))
 
-    def _await(self, ask: Callable[[], bootstrap.Found]) -> bootstrap.Found | None:
-        """What is asked for, as soon as it can be had; None when told to stop before. Commands do not wait."""
+    def _await(self, find: Callable[[], bootstrap.FoundCluster]) -> bootstrap.FoundCluster | None:
+        """The cluster, as soon as `find` returns it; None if stopped before. Commands do not wait."""
         has_waited = False
         while not self._stopping.is_set():
             self._watch.beat(WORKER_BEAT)
             try:
                 with client_made_later() if has_waited else nullcontext():
-                    return ask()
+                    return find()
             except RetryableError as error:
                 if self._is_command:
                     raise
@@ -238,7 +244,7 @@ class Service:
         return None
 
     def _make_lane(self, number: int, membership: Membership) -> Lane:
-        """A lane, not yet taken."""
+        """A lane that is not acquired yet."""
         found, records = self._surroundings()
         schedule: Schedule
         served = self._served.in_lane(number, found.lanes) if self._served is not None else []
@@ -259,8 +265,8 @@ class Service:
         lane = self._lanes[number] = Lane(number, parts, options, watch)
         return lane
 
-    def _surroundings(self) -> tuple[bootstrap.Found, RecordBuilder]:
-        """What the topics take and the registry's ids, asked for anew when a lane starts later than the others."""
+    def _surroundings(self) -> tuple[bootstrap.FoundCluster, RecordBuilder]:
+        """The limits of the topics and the registry's ids, found again if a lane starts later than the others."""
         now = time.monotonic()
         if self._found is None or now - self._found_at > FOUND_SECONDS_MAX:
             with client_made_later():
@@ -283,12 +289,12 @@ class _NoSource:
 
 
 def lane_name(lane: int) -> str:
-    """What a lane is called among the loops that are watched."""
+    """The name of a lane's loop in a `Watch`."""
     return f"lane-{lane}"
 
 
 class _LaneWatch:
-    """Watches one lane: it is ready from its first turn until it ends. `reason`: what ended it before, if anything."""
+    """Watches one lane: it is ready from its first turn until it ends. `reason` is why it ended before, if it did."""
 
     def __init__(self, watch: Watch, lane: int, reason: str | None = None) -> None:
         self._watch = watch

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from producer.settings.model import Settings
 
 
-class Journal(NullObserver):
+class RoundCounts(NullObserver):
     """Counts what a round did, and moves the bar."""
 
     def __init__(self, progress: Progress, total: int) -> None:
@@ -69,7 +69,7 @@ def run_once(settings: Settings, output: Output) -> None:
     """One round over all trekkpliktige. Raises `FatalError` unless every one was read to its end."""
     total = len(ServedTrekkpliktige(TrekkpliktigeList(settings, output.note)))
     with progress_bar() as progress:
-        journal = Journal(progress, total)
+        journal = RoundCounts(progress, total)
         stopping = threading.Event()
         service = Service(settings, journal, NullWatch(), stopping, once=True)
         run_interruptible(service.run, stopping)

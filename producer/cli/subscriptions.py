@@ -42,7 +42,7 @@ UNANSWERED_IN_A_ROW_MAX = 25
 Result = TypeVar("Result")
 
 
-class Failed(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True):
     """It could not be done for this one."""
 
     error: TrekkpaaleggError
@@ -66,13 +66,13 @@ class Many:
         """Wait, no longer than until a signal to end."""
         self._stopping.wait(seconds)
 
-    def each(self, what: str, names: Sequence[str], operation: Callable[[str], Result]) -> dict[str, Result | Failed]:
+    def each(self, what: str, names: Sequence[str], operation: Callable[[str], Result]) -> dict[str, Result | Failure]:
         """The result or failure of each name, in their order. Raises what strikes all, `FatalError` for one."""
         self._unanswered = 0
         with _progress() as progress, ThreadPoolExecutor(self._at_once, thread_name_prefix="many") as pool:
             task = progress.add_task(what, total=len(names))
 
-            def run(name: str) -> Result | Failed:
+            def run(name: str) -> Result | Failure:
                 try:
                     return self._one(name, operation)
                 finally:
@@ -85,19 +85,19 @@ class Many:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _one(self, name: str, operation: Callable[[str], Result]) -> Result | Failed:
+    def _one(self, name: str, operation: Callable[[str], Result]) -> Result | Failure:
         with self._lock:
             is_down = self._unanswered >= UNANSWERED_IN_A_ROW_MAX
         if is_down or self.is_stopping:
-            return Failed(RetryableError("not tried: those before it got no answer"))
+            return Failure(RetryableError("not tried: those before it got no answer"))
         try:
             result = short_retry(self._stopping)(operation, name)
         except SuspendedError as error:
             self._count(answered=True)
-            return Failed(error)
+            return Failure(error)
         except RetryableError as error:
             self._count(answered=False)
-            return Failed(error)
+            return Failure(error)
         self._count(answered=True)
         return result
 
@@ -131,7 +131,7 @@ _NAMES_SHOWN_MAX = 20
 _STANDING = ("made", "renewed", "unchanged")
 _UNTRIED = "not validated: Altinn got no 2xx from the address, and sends no events there"
 
-Results = dict[str, "Applied | Failed"]
+Results = dict[str, "Applied | Failure"]
 
 
 def apply_subscriptions(
@@ -214,7 +214,7 @@ def _run(
 
         run_interruptible(body, stopping)
     _tell(output, results)
-    bad = [name for name, result in results.items() if isinstance(result, Failed)]
+    bad = [name for name, result in results.items() if isinstance(result, Failure)]
     if must_be_valid:
         bad += [name for name, result in results.items() if _is_wanting(result)]
     if bad:
@@ -232,7 +232,7 @@ def _await_validation(keeper: SubscriptionKeeper, many: Many, results: Results, 
         many.pause(pause)
         pause = min(2 * pause, _PAUSE_SECONDS_MAX)
 
-        before = {name: applied for name, applied in results.items() if not isinstance(applied, Failed)}
+        before = {name: applied for name, applied in results.items() if not isinstance(applied, Failure)}
         look = partial(_look_again, keeper, before)
         results.update(many.each("validation", waiting, look))
 
@@ -241,13 +241,13 @@ def _look_again(keeper: SubscriptionKeeper, before: dict[str, Applied], name: st
     return keeper.refreshed(name, before[name])
 
 
-def _is_untried(result: Applied | Failed) -> bool:
-    return not isinstance(result, Failed) and bool(result.standing) and not result.is_validated
+def _is_untried(result: Applied | Failure) -> bool:
+    return not isinstance(result, Failure) and bool(result.standing) and not result.is_validated
 
 
-def _is_wanting(result: Applied | Failed) -> bool:
+def _is_wanting(result: Applied | Failure) -> bool:
     """Whether one should stand that Altinn sends events to, and does not."""
-    return not isinstance(result, Failed) and result.done in _STANDING and not result.is_validated
+    return not isinstance(result, Failure) and result.done in _STANDING and not result.is_validated
 
 
 def _tell(output: Output, results: Results) -> None:
@@ -267,9 +267,9 @@ def _tell(output: Output, results: Results) -> None:
     output.line(f"{len(rows)} trekkpliktige: {counts}; {sum(row['validated'] is True for row in rows)} validated")
 
 
-def _row(name: str, result: Applied | Failed) -> dict[str, object]:
+def _row(name: str, result: Applied | Failure) -> dict[str, object]:
     """What is told of one; its address without the secret."""
-    if isinstance(result, Failed):
+    if isinstance(result, Failure):
         return {
             "trekkpliktig": name,
             "done": "failed",

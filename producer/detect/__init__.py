@@ -1,1 +1,1 @@
-"""Detection, pure: from what was published and what was read to what to publish, quarantine and remember."""
+"""Detection: decide what to publish, quarantine and remember, given what was published and what was read. Pure."""

@@ -1,8 +1,8 @@
-"""What is known of a trekkpliktig and what its full list showed in, versions to ask for by number out. Pure.
+"""Which versions a full reading fetches by number, because the source's list does not contain them. Pure.
 
-Two kinds stand in no list: those known to exist that could not be had so far, and those of an order that has gone from
-the list. The latter may have been made after the last reading that showed the order: an ended order that is no longer
-listed, or one that now belongs to another trekkpliktig, would else keep its last versions to itself.
+There are two kinds: versions that exist but could not be fetched so far, and versions of an order that has vanished
+from the list. The latter may have been created after the last reading that showed the order: without this, the last
+versions of an order that has ended, or that now belongs to another trekkpliktig, would never be published.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MISSING_MAX = 1000
 def some_missing(state: TrekkpliktigState, seed: int) -> list[tuple[str, int]]:
     """At most `MISSING_MAX` missing versions (trekkid, trekkversjon), at most `MISSING_PER_RANGE_MAX` of a range.
 
-    Where there are more, those that follow a place chosen by `seed`: else many that are gone for good would keep all
-    others from ever being asked for. Of a long range the newest are taken, as a released jump may span a billion.
+    If there are more, the selection starts at a position chosen by `seed`: otherwise many that are gone for good would
+    keep the others from ever being fetched. Of a long range only the newest count: a released jump may span a billion.
     """
     ranges = [(key, max(first, last - MISSING_PER_RANGE_MAX + 1), last) for key, first, last in state.missing()]
     total = sum(last - first + 1 for _, first, last in ranges)
@@ -42,15 +42,15 @@ def some_missing(state: TrekkpliktigState, seed: int) -> list[tuple[str, int]]:
 
 
 FOLLOWED_MAX = 5000
-"""Versions held at once; a source that answers every number must not fill the memory."""
+"""Versions held at once, so that a source that returns every number does not fill the memory."""
 
 _SEEN_AT_ONCE = 131_072
 
 
 def vanished(state: TrekkpliktigState, seen: Sequence[int]) -> list[bytes]:
-    """Keys of the orders that were published and are not among those `seen`, which are hashes of keys.
+    """The keys of published orders whose hashes are not in `seen`.
 
-    Works through them in parts, so that little memory is needed beside the eight bytes of a hash.
+    It works in parts, so that it needs little memory besides the eight bytes of each hash.
     """
     parts = 1 + len(seen) // _SEEN_AT_ONCE
     found: list[bytes] = []
@@ -65,7 +65,7 @@ def vanished(state: TrekkpliktigState, seen: Sequence[int]) -> list[bytes]:
 def next_versions(state: TrekkpliktigState, keys: Iterable[bytes], seed: int) -> list[tuple[str, int]]:
     """The version (trekkid, trekkversjon) after the newest published one of each of these orders.
 
-    At most `MISSING_MAX`; where there are more, those that `seed` chooses.
+    At most `MISSING_MAX`; if there are more, a selection by `seed`.
     """
     chosen = list(keys)
     if len(chosen) > MISSING_MAX:
@@ -74,11 +74,12 @@ def next_versions(state: TrekkpliktigState, keys: Iterable[bytes], seed: int) ->
 
 
 class Following:
-    """Orders that have gone from the list, each followed by number until nothing more comes of it.
+    """Orders that have vanished from the list, each followed by number until no further version is found.
 
-    `elements` are what came. `moved` are the orders (trekkid) that belong to another by now, who may have published
-    newer versions already, so that what came here is late: the next version names one of `served`, or the last one that
-    we may see still runs, and yet the list lacks it. One that has ended may just be no longer listed.
+    `elements` are the versions found. `moved` are the orders (trekkid) that now belong to another trekkpliktig, whose
+    lane may have published newer versions already, so that those found here are late. An order has moved if its next
+    version names another of `served`, or if its last version here is in force although the list lacks it. An order that
+    has ended may simply no longer be listed.
     """
 
     def __init__(self, first: list[tuple[str, int]], trekkpliktig: str, served: Container[str]) -> None:
@@ -89,15 +90,15 @@ class Following:
         self._served = served
 
     def pop_wanted(self) -> list[tuple[str, int]]:
-        """The versions to ask for now, which then count as asked for; none when all have been followed to the end."""
+        """Remove and return the versions to fetch now; none when every order has been followed to its end."""
         wanted, self._wanted = self._wanted, []
         return wanted
 
     def add(self, wanted: tuple[str, int], fetched: Fetched) -> None:
-        """A version came, or did not."""
+        """Add what was fetched for one of the wanted versions."""
         trekkid, trekkversjon = wanted
         if isinstance(fetched, Failed):
-            # Whether the order has moved is not known now: all of it comes at the next full reading.
+            # Whether the order has moved is not known now: the next full reading tries again with all of it.
             self.elements = [each for each in self.elements if each.trekkid != trekkid]
             self.moved.discard(trekkid)
         elif isinstance(fetched, Trekkpaalegg) and is_left(fetched, self._trekkpliktig, self._served):

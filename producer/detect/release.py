@@ -1,4 +1,4 @@
-"""From a quarantined record that can be understood now and an operator's word to what is to be published: pure."""
+"""Decide what to publish when an operator releases a quarantined record that can be understood now. Pure."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def release(
 ) -> Detection:
     """Decide what becomes of a released version. Changes nothing.
 
-    One that names another trekkpliktig of ours is left to the lane of that one. A version that was never published is
-    published as it would have been: the newest in its turn, an older one late. A jump is believed now; the versions
-    between it and the newest one are recorded as missing. Other content of a published version is published only as
-    a correction, and only when `correction` says so.
+    A version that names another trekkpliktig that we serve is left to that one's lane. A version that was never
+    published is published as usual: a newer one in its turn, an older one late. A jump is now believed, and the
+    versions between are recorded as missing. Other content of a published version is published as a
+    correction, if `correction` allows it.
 
-    Raises `RejectedTrekkpaaleggError` when there is nothing to publish, saying why.
+    Raises `RejectedTrekkpaaleggError`, with the reason, if there is nothing to publish.
     """
     key = order_key(element)
     order = state.order(key)
@@ -56,7 +56,7 @@ def release(
         )
         return Detection(state.position.position, [Publication(element, Origin.RELEASE)], [], {key: believed})
     if ahead == 0 and content_hash(element) == order.content_hash:
-        message = "nothing to release: this version stands published with the same content"
+        message = "nothing to release: this version is published with the same content"
         raise RejectedTrekkpaaleggError(message, "trekkversjon")
     if not correction:
         message = "this version was published with other content: release it with --correction to replace it"

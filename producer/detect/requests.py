@@ -1,4 +1,4 @@
-"""What an operator request leads to, given what is known of its employer. Pure."""
+"""Decide what an operator request leads to, given the position of its trekkpliktig. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from producer.domain.requests import OperatorRequest
 
 REQUESTS_WAITING_MAX = 32
-"""So many may wait for one trekkpliktig; they share a reading, so a person never comes near."""
+"""How many may wait for one trekkpliktig. They share a reading, so people never come near this limit."""
 
 
 class RequestDecision(msgspec.Struct, frozen=True):
-    """What a request leads to: `interrupts` breaks off a reading under way, `forgets` drops all orders."""
+    """What a request leads to. `interrupts` aborts a reading in progress, `forgets` drops the state of all orders."""
 
     position: TrekkpliktigPosition
     results: tuple[RequestResult, ...] = ()
@@ -28,9 +28,9 @@ class RequestDecision(msgspec.Struct, frozen=True):
 def decide_request(
     request: OperatorRequest, position: TrekkpliktigPosition, orders: int, now: int, *, is_served: bool
 ) -> RequestDecision:
-    """Decide on one request for a trekkpliktig of which so many orders are known.
+    """Decide on one request for a trekkpliktig with this number of known orders.
 
-    The same request may come twice: the second time changes nothing, and is answered too.
+    The same request may come twice: the second time changes nothing, but has a result too.
     """
     if request.kind in READINGS:
         return _decide_reading(request, position, is_served=is_served)
@@ -73,7 +73,7 @@ def _decide_reading(request: OperatorRequest, position: TrekkpliktigPosition, *,
 def with_progress(
     position: TrekkpliktigPosition, ids: frozenset[str], orders_read: int, published: int, quarantined: int
 ) -> TrekkpliktigPosition:
-    """The figures of those requests whose ids are in `ids`, moved on by a chunk of the reading that is theirs."""
+    """The position with the progress of the requests in `ids` after a published chunk of their reading."""
     return msgspec.structs.replace(
         position,
         requests=tuple(
@@ -93,7 +93,7 @@ def with_progress(
 
 
 def without(position: TrekkpliktigPosition, ids: frozenset[str]) -> tuple[TrekkpliktigPosition, list[OperatorRequest]]:
-    """The position without these requests, and the requests that it had of them."""
+    """The position without the requests in `ids`, and those requests."""
     gone = [request for request in position.requests if request.id in ids]
     left = tuple([request for request in position.requests if request.id not in ids])
     return msgspec.structs.replace(position, requests=left), gone

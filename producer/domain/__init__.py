@@ -1,1 +1,1 @@
-"""What a trekkpålegg is and what is remembered of it: pure, no I/O."""
+"""The domain: trekkpålegg, the lane's state, and operator requests. Pure, no I/O."""

@@ -1,4 +1,4 @@
-"""From a version to a hash of its content: the same content gives the same hash, however it was written."""
+"""A hash of a version's content: equal content has an equal hash, however the JSON was written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Trekkpaalegg
 
 CONTENT_HASH_VERSION = 1
-"""Rises with every change of the method below, so that a change of ours raises no alarm about theirs."""
+"""Increase it with every change of the method below, so that our change is not reported as changed content."""
 
 CONTENT_HASH_BYTES = 8
 
@@ -25,15 +25,15 @@ _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 
 @lru_cache(maxsize=65536)
 def _canonical(number: Decimal) -> str:
-    """5000 and 5000.0 alike."""
+    """The same text for 5000 and 5000.0."""
     return format(number.normalize(), "f")
 
 
 def content_hash(trekkpaalegg: Trekkpaalegg, trekkstatus: Trekkstatus | None = None) -> bytes:
-    """Eight bytes over every known field but sekvensnummer, as if the status were `trekkstatus` when it is given.
+    """Eight bytes over every known field except sekvensnummer; with `trekkstatus` in place of its status if given.
 
-    Unknown fields are left out, so that a field which is new upstream changes nothing; sekvensnummer says where in
-    the source's order a version stands, not what it says.
+    Unknown fields are left out, so that a new field upstream changes nothing. sekvensnummer is left out because it is a
+    position in the source, not content.
     """
     status = trekkstatus or trekkpaalegg.trekkstatus
     betalingsinformasjon = trekkpaalegg.betalingsinformasjon

@@ -1,4 +1,4 @@
-"""Operator requests for one employer: what is asked, what it is answered, and what stands meanwhile. Pure."""
+"""Operator requests for one trekkpliktig, their results, and the requests that a lane has completed. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RELEASE: Final = "release"
 
 KINDS: Final = frozenset({BACKFILL, RECONCILE, SUSPEND, RESUME, SET, FORGET, RELEASE})
 READINGS: Final = frozenset({BACKFILL, RECONCILE})
-"""Kinds that are done by reading everything again; a release needs the quarantine, all others are done at once."""
+"""Kinds that read everything again. A release needs the quarantine; all other kinds are done at once."""
 
 NEED_THE_SOURCE: Final = READINGS | {RELEASE}
 
@@ -24,12 +24,13 @@ Outcome = Literal["done", "failed", "refused"]
 
 
 class OperatorRequest(msgspec.Struct, frozen=True, gc=False):
-    """One request. `asked_at` is in microseconds, `position` is what to set; the figures tell how far it has come.
+    """What an operator has requested. `asked_at` is in microseconds since 1970, `position` is the position to set.
 
-    `record` is what to release, as partition/offset in the quarantine, and `correction` whether it may replace what was
-    published. Both are part of the question alone: they do not stand in `…-positions`.
+    `record` is what to release, as partition/offset in the quarantine; `correction` allows it to replace a published
+    version. These two are not kept in `…-positions`.
 
-    `published` and `quarantined` change in the very transaction that publishes, so they are exact whatever happens.
+    `orders_read`, `published` and `quarantined` are its progress. They are written in the transaction that publishes,
+    so they stay exact after a crash.
     """
 
     id: str
@@ -54,7 +55,7 @@ class RequestResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class WakeUp(msgspec.Struct, frozen=True, gc=False):
-    """Something may have changed. `notification` is the id of the event that says so, None for a bare wake-up."""
+    """Something may have changed. `notification` is the id of the event that says so, None if there was none."""
 
     notification: str | None = None
 
@@ -63,11 +64,11 @@ REMEMBERED_MAX = 10_000
 
 
 class CompletedRequests:
-    """The operator requests of one lane that were completed last.
+    """The operator requests that one lane has completed last, to recognise a signal that arrives twice.
 
-    A lane forwards a signal in a transaction, and forwards it again when that was aborted. Signals are read
-    uncommitted, so the owner gets both, moments apart. Done again, a `suspend` would undo the `resume` that came
-    between. A request is told by its id, kind and time: who writes one by hand may use an id again.
+    A lane forwards a signal in a transaction, and again if that was aborted. Signals are read uncommitted, so the owner
+    receives both, moments apart. A `suspend` done twice would undo a `resume` between the two. A request is identified
+    by id, kind and time, since people who write one by hand may reuse an id.
     """
 
     def __init__(self, remembered_max: int = REMEMBERED_MAX) -> None:
@@ -78,11 +79,11 @@ class CompletedRequests:
         return len(self._requests)
 
     def has(self, trekkpliktig: str, request: OperatorRequest) -> bool:
-        """Whether it was answered."""
+        """Whether this request was completed."""
         return _name(trekkpliktig, request) in self._requests
 
     def add(self, trekkpliktig: str, request: OperatorRequest) -> None:
-        """Its result stands."""
+        """Remember this request as completed."""
         name = _name(trekkpliktig, request)
         self._requests.pop(name, None)
         self._requests[name] = None

@@ -1,7 +1,7 @@
-"""What a lane remembers: per trekkpliktig how far has been published, per order its newest version and its open ends.
+"""The state of a lane: the position of each trekkpliktig, and the newest published version and open ends of each order.
 
-Kept small on purpose: a million orders are held in memory. An order without open ends is packed into one bytes object,
-of 13 bytes: with what Python adds that makes 48, where one of 16 would take 64.
+It is compact because a lane may hold a million orders in memory. An order without open ends is packed into a bytes
+object of 13 bytes, which takes 48 with Python's overhead; one of 16 bytes would take 64.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ REJECTED_MAX = 16
 class OrderState(msgspec.Struct, frozen=True, gc=False):
     """What has been published of one order.
 
-    `trekkversjon` is the newest published version (0 = none), `content_hash` the hash of its content by the method
-    numbered `content_hash_version`. `missing` are ranges (first, last) of versions known to exist and not published,
-    `rejected` the hashes of what was quarantined, `corrections` pairs (trekkversjon, how many corrections of it were
-    published), `failing_since` the time in microseconds since when a hole could not be filled.
+    `trekkversjon` is the newest published version (0: none), `content_hash` the hash of its content by the method
+    numbered `content_hash_version`. `missing` are ranges (first, last) of versions that exist but are not published.
+    `rejected` are the hashes of quarantined records, `corrections` pairs (trekkversjon, number of published
+    corrections). `failing_since` is when fetching a missing version first failed, in microseconds since 1970.
     """
 
     trekkversjon: int = 0
@@ -55,9 +55,9 @@ class OrderState(msgspec.Struct, frozen=True, gc=False):
 class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
     """How far one trekkpliktig has been published.
 
-    `position` is the sekvensnummer up to which everything has been published or quarantined, `reconciled_at` the
-    time in microseconds when a full reading last came to its end. `suspended_at` is since when an operator has it not
-    read, `forgotten_by` the request that last had all forgotten, `requests` those that wait for a reading from 0.
+    `position` is the sekvensnummer up to which everything has been published or quarantined. `reconciled_at` is when a
+    full reading last ended, `suspended_at` since when an operator has suspended it, both in microseconds since 1970.
+    `forgotten_by` is the id of the request that last had everything forgotten. `requests` wait for a full reading.
     """
 
     position: int = 0
@@ -68,10 +68,10 @@ class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventCursor(msgspec.Struct, frozen=True, gc=False):
-    """How far the events about one trekkpliktig have been pulled.
+    """How far the Altinn events about one trekkpliktig have been read.
 
-    `after` is the id of the last event that was dealt with, "0" before the first; `newest_at` the latest time that an
-    event has told, in microseconds since 1970. Shows without the id, which may be any text.
+    `after` is the id of the last event that was processed, "0" before the first. `newest_at` is the latest time of an
+    event, in microseconds since 1970. The repr leaves out the id, which may be any text.
     """
 
     after: str = "0"
@@ -86,7 +86,7 @@ NO_EVENT = EventCursor()
 
 
 def with_missing(missing: tuple[tuple[int, int], ...], first: int, last: int) -> tuple[tuple[int, int], ...]:
-    """`missing` with the versions first to last added; ranges stay sorted and merged."""
+    """`missing` with the versions first to last added; the ranges stay sorted and merged."""
     merged: list[tuple[int, int]] = []
     for low, high in sorted((*missing, (first, last))):
         if merged and low <= merged[-1][1] + 1:
@@ -97,7 +97,7 @@ def with_missing(missing: tuple[tuple[int, int], ...], first: int, last: int) ->
 
 
 def without_missing(missing: tuple[tuple[int, int], ...], trekkversjon: int) -> tuple[tuple[int, int], ...]:
-    """`missing` with one version taken out."""
+    """`missing` without one version."""
     kept: list[tuple[int, int]] = []
     for first, last in missing:
         if first <= trekkversjon <= last:
@@ -108,7 +108,7 @@ def without_missing(missing: tuple[tuple[int, int], ...], trekkversjon: int) -> 
 
 
 class TrekkpliktigState:
-    """Everything remembered of one trekkpliktig. Touched by its lane's thread only."""
+    """The state of one trekkpliktig. Only its lane's thread may use it."""
 
     __slots__ = ("_open_ends", "_orders", "event_cursor", "position")
 
@@ -122,7 +122,7 @@ class TrekkpliktigState:
         return len(self._orders) + len(self._open_ends)
 
     def order(self, key: bytes) -> OrderState:
-        """State of the order with this key (trekkid in UTF-8); `NO_ORDER` when nothing is known of it."""
+        """The state of the order with this key (trekkid in UTF-8); `NO_ORDER` if nothing is known of it."""
         packed = self._orders.get(key)
         if packed is not None:
             trekkversjon, content_hash_version, content_hash = _PACKED.unpack(packed)
@@ -130,7 +130,7 @@ class TrekkpliktigState:
         return self._open_ends.get(key, NO_ORDER)
 
     def newest(self, key: bytes) -> int:
-        """Newest published version of the order, 0 when none is."""
+        """The newest published version of the order, 0 if there is none."""
         packed = self._orders.get(key)
         if packed is not None:
             return int.from_bytes(packed[:4], "little")
@@ -162,19 +162,19 @@ class TrekkpliktigState:
             self.remember(key, order)
 
     def keys(self) -> Iterable[bytes]:
-        """Keys of all orders known."""
+        """The keys of all known orders."""
         yield from self._orders
         yield from self._open_ends
 
     def missing(self) -> Iterator[tuple[bytes, int, int]]:
-        """Ranges of versions known to exist and not published: (key, first, last)."""
+        """Ranges of versions that exist but are not published: (key, first, last)."""
         for key, order in self._open_ends.items():
             for first, last in order.missing:
                 yield key, first, last
 
 
 class LaneState:
-    """The whole state of one lane, by trekkpliktig, and which requests it has `completed` last."""
+    """The state of one lane: that of each trekkpliktig, and the operator requests that it completed last."""
 
     def __init__(self) -> None:
         self.completed = CompletedRequests()
@@ -197,7 +197,7 @@ class LaneState:
         self._trekkpliktige.pop(trekkpliktig, None)
 
     def get(self, trekkpliktig: str) -> TrekkpliktigState | None:
-        """State of one trekkpliktig, None when nothing is known of it."""
+        """The state of one trekkpliktig, None if nothing is known of it."""
         return self._trekkpliktige.get(trekkpliktig)
 
     def __iter__(self) -> Iterator[tuple[str, TrekkpliktigState]]:

@@ -1,4 +1,4 @@
-"""One version of one trekkpålegg, as the producer knows it: wire names in snake_case, values with their true types."""
+"""One version of a trekkpålegg, as the producer works with it: wire names in snake_case, values with proper types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trekkpaalegg.identifiers import Foedselsnummer
 
 
 class Trekkstatus(enum.Enum):
-    """Whether the order runs. A status that is not known here is `UKJENT`; its text stands in `ukjente_felter`."""
+    """Whether the order is in force. An unknown status is `UKJENT`, and its text is kept in `ukjente_felter`."""
 
     AKTIV = "aktiv"
     AVSLUTTET = "avsluttet"
@@ -20,7 +20,7 @@ class Trekkstatus(enum.Enum):
 
 
 class TrekkstoerrelseForPeriode(msgspec.Struct, frozen=True, gc=False):
-    """What to withhold in one period: exactly one of an amount (NOK a month) and a percentage (of gross pay)."""
+    """What to withhold in one period: either an amount (NOK a month) or a percentage (of gross pay)."""
 
     startdato: date
     sluttdato: date | None
@@ -39,7 +39,7 @@ class Betalingsinformasjon(msgspec.Struct, frozen=True, gc=False):
 
 
 class Trekkpaalegg(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
-    """One version of one order. `opprettet` is in microseconds since 1970 (UTC); further digits are cut off."""
+    """One version of an order. `opprettet` is in microseconds since 1970 (UTC)."""
 
     trekkid: str
     trekkversjon: int
@@ -53,14 +53,14 @@ class Trekkpaalegg(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=Tru
     betalingsinformasjon: Betalingsinformasjon
     ukjente_felter: dict[str, str] = {}
     raw: bytes = b""
-    """The JSON text it was read from, for the quarantine."""
+    """The JSON text that it was read from, for the quarantine."""
 
     def __repr__(self) -> str:
         return f"Trekkpaalegg({self.trekkid!r}, trekkversjon={self.trekkversjon}, sekvensnummer={self.sekvensnummer})"
 
 
 class RejectionReason(enum.Enum):
-    """Why a record went to quarantine."""
+    """Why a record is quarantined."""
 
     NOT_AN_OBJECT = "not_an_object"
     INVALID_FIELD = "invalid_field"
@@ -75,11 +75,11 @@ class RejectionReason(enum.Enum):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """One element of an answer that is not published. What could be read of its identity stands in the optional fields.
+    """An element that is not published. The optional fields hold what could be read of its identity.
 
     `raw` is the element as received, `field_path` names the field at fault (`trekkstoerrelseForPeriode[0].startdato`),
-    `detail` is one sentence that holds no value. `raw_hash` is the same for the same JSON value, whatever its
-    field order and white space.
+    `detail` is one sentence without any value. `raw_hash` is equal for equal JSON values, whatever their field order
+    and white space.
     """
 
     trekkpliktig: str
@@ -97,11 +97,11 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gone(msgspec.Struct, frozen=True):
-    """The source says that this version cannot be had (404)."""
+    """The source does not have this version (404)."""
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The version could not be fetched now; a later try may succeed. `reason` holds no personal data."""
+    """The version could not be fetched now; a later attempt may succeed. `reason` holds no personal data."""
 
     reason: str
 
@@ -124,9 +124,9 @@ class Origin(enum.Enum):
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """One event to publish.
 
-    `late`: an older version that could not be had when it was due. `correction`: the how-manieth correction of this
-    version this is, None for the version itself. `current`: it is the newest version of its order, so it goes to
-    `…-gjeldende` too.
+    `late`: an older version that was not available when it was due. `correction`: the number of this correction of the
+    version, from 1, None for the version itself. `current`: the newest version of its order, which is also written to
+    `…-gjeldende`.
     """
 
     trekkpaalegg: Trekkpaalegg

@@ -1,4 +1,4 @@
-"""One trekkpålegg in; the names of what is unusual in it out, to be counted and never a reason to reject. Pure."""
+"""Warnings about unusual content of a trekkpålegg. They are counted, and never a reason to reject. Pure."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ WARNINGS: Final = (
     TREKKSTATUS_UKJENT,
     UKJENTE_FELTER,
 )
-"""Every name that `warnings_of` can give, for labels of metrics."""
+"""Every name that `warnings_of` can return, for the labels of metrics."""
 
 
 def warnings_of(trekkpaalegg: Trekkpaalegg) -> tuple[str, ...]:
-    """The names of what is unusual in it, of `WARNINGS`; mostly none.
+    """The warnings, of `WARNINGS`, that apply to it; usually none.
 
-    Rules: source/README.md, "Validity of numbers". Official examples and test data break them, so they reject nothing.
+    Rules: source/README.md, "Validity of numbers". Official examples and test data break them, so nothing is rejected.
     """
     betalingsinformasjon = trekkpaalegg.betalingsinformasjon
     periods = trekkpaalegg.trekkstoerrelse_for_periode

@@ -1,1 +1,1 @@
-"""From a trekkpålegg to the bytes of an event."""
+"""Events, quarantine records, signals and state as bytes for Kafka, and back."""

@@ -1,15 +1,13 @@
-"""Avro encoders of an order version: the reference encoder, and the compiled one in use. Both give the same bytes.
+"""Avro encoders of an order version: a reference encoder on fastavro, and the faster compiled one that is in use.
 
-The reference encoder is fastavro's. `compiled.py` holds the faster one that the service uses, tested to write the same.
-
-The schema is walked once, when it is loaded, and each record in it is written down as the Python source of one
-function, as dataclasses write their methods: "join the bytes of these attributes". Attribute names of the domain's
-Structs equal the schema's field names, so no dictionary is built in between. Shortened, it reads
+The compiled encoder walks the schema once, when it is loaded, and generates the Python source of one function for each
+record, as dataclasses generate their methods: "join the bytes of these attributes". The attribute names of the domain's
+Structs equal the schema's field names, so no dictionary is needed in between. Shortened, the source reads
 
     join((prefix, lengths[len(_0 := value.trekkid.encode())], _0, number(value.trekkversjon), …, _7(value.…)))
 
-fastavro stays the reference: what this writes is tested to equal it for every schema ever released. A value that the
-schema cannot hold makes its part raise; only then is the record gone through part by part, to name the fault's path.
+Tests check that both encoders write the same bytes for every schema ever released. A value that the schema cannot hold
+makes its part of the expression raise; only then are the parts evaluated one by one, to find the path of the field.
 """
 
 from __future__ import annotations
@@ -43,19 +41,19 @@ TREKKPROSENT_PRECISION, TREKKPROSENT_SCALE = 5, 2
 
 
 def single_object_prefix(fingerprint: bytes) -> bytes:
-    """What stands before a value in Avro's single-object encoding: marker and the schema's fingerprint, 10 bytes."""
+    """The prefix of a value in Avro's single-object encoding: marker and the schema's fingerprint, 10 bytes."""
     return SINGLE_OBJECT_MARKER + fingerprint
 
 
 def confluent_prefix(schema_id: int) -> bytes:
-    """What stands before a value in Confluent's wire format: a zero byte and the registry's id of the schema."""
+    """The prefix of a value in Confluent's wire format: a zero byte and the registry's id of the schema."""
     return CONFLUENT_MARKER + struct.pack(">I", schema_id)
 
 
 def decimal_bytes(value: Decimal, precision: int, scale: int) -> bytes:
     """The unscaled number in two's complement, big-endian, as Avro writes a decimal.
 
-    Raises ValueError or ArithmeticError for what precision and scale cannot hold exactly; zeros at the end are no loss.
+    Raises ValueError or ArithmeticError for what precision and scale cannot hold exactly; trailing zeros do not count.
     """
     exact = Context(prec=precision, traps=[Inexact, InvalidOperation])
     unscaled = int(value.quantize(Decimal((0, (1,), -scale)), context=exact).scaleb(scale, context=exact))
@@ -63,9 +61,9 @@ def decimal_bytes(value: Decimal, precision: int, scale: int) -> bytes:
 
 
 def reference_encoder(schema: Schema, prefix: bytes) -> Callable[[Trekkpaalegg], bytes]:
-    """A function from one order version to prefix and Avro bytes.
+    """A function that encodes an order version as prefix and Avro bytes.
 
-    It lets through whatever fastavro raises for a value that the schema cannot hold.
+    It raises what fastavro raises for a value that the schema cannot hold.
     """
 
     def encode_value(trekkpaalegg: Trekkpaalegg) -> bytes:
@@ -111,13 +109,13 @@ def _periode(periode: TrekkstoerrelseForPeriode) -> dict[str, Any]:
 
 
 CACHED_VALUES_MAX = 4096
-"""How many values of each date and decimal field keep their bytes; a few hundred are in use at a time."""
+"""How many encoded values of each date and decimal field are cached; a few hundred are in use at a time."""
 
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _UNSIGNED_END = 2**64
 _NONE, _SOME = b"\x00", b"\x02"
 _END_OF_BLOCKS = b"\x00"
-# TypeError: a signalling NaN has no hash, so the cache refuses it before the encoder sees it.
+# TypeError: a signalling NaN has no hash, so the cache refuses it before the encoder is called.
 _CANNOT_HOLD = (RejectedTrekkpaaleggError, ValueError, ArithmeticError, TypeError)
 _RECORD = """
 def encode_record(value):
@@ -129,16 +127,16 @@ def encode_record(value):
 
 
 def compile_encoder(schema: Schema, prefix: bytes) -> Encode:
-    """A function from one order version to prefix and Avro bytes.
+    """A function that encodes an order version as prefix and Avro bytes.
 
     The function raises `RejectedTrekkpaaleggError` with the field's path for a number beyond 64 bits, a decimal beyond
     precision or scale, and text that is not UTF-8.
     """
-    return _Compiler().record(schema.parsed, prefix)
+    return _EncoderCompiler().record(schema.parsed, prefix)
 
 
 def encode_long(value: int) -> bytes:
-    """Avro's zigzag number of variable length. Raises OverflowError beyond 64 bits."""
+    """Avro's zigzag encoding of a number, of variable length. Raises OverflowError beyond 64 bits."""
     unsigned = value << 1 if value >= 0 else ~(value << 1)
     if unsigned >= _UNSIGNED_END:
         raise OverflowError
@@ -151,7 +149,7 @@ def encode_long(value: int) -> bytes:
 
 _MORE_FOLLOWS = 0x80
 _TWO_GROUPS = 0x3FFF
-"""Seven bits make a group, and a byte; two groups are looked up at a time."""
+"""Seven bits make a group, which takes a byte; two groups are looked up at a time."""
 
 _TWO_THAT_GO_ON = [bytes((bits & 0x7F | _MORE_FOLLOWS, bits >> 7 | _MORE_FOLLOWS)) for bits in range(_TWO_GROUPS + 1)]
 _LAST = [
@@ -161,7 +159,7 @@ _LAST = [
 
 
 class _Numbers(dict[int, bytes]):
-    """Encoded numbers: small ones ready, others made on the way."""
+    """Encoded numbers: small ones precomputed, others computed when needed."""
 
     def __missing__(self, value: int) -> bytes:
         return encode_long(value)
@@ -170,10 +168,10 @@ class _Numbers(dict[int, bytes]):
 _NUMBERS = _Numbers({number: encode_long(number) for number in range(1024)})
 
 
-class _Compiler:
-    """Writes types down as source: one or more expressions, to be joined, for the bytes of a value.
+class _EncoderCompiler:
+    """Generates the source for a type: one or more expressions, to be joined, for the bytes of a value.
 
-    The value is itself given as source. Whatever the source calls upon stands in `_named`.
+    The value is itself given as source. `_named` holds the names that the source refers to.
     """
 
     def __init__(self) -> None:
@@ -189,7 +187,7 @@ class _Compiler:
         self._counter = count()
 
     def record(self, declared: dict[str, Any], prefix: bytes = b"") -> Encode:
-        """The function for a record's prefix and bytes."""
+        """The function that encodes a record, with the prefix in front."""
         names = [field["name"] for field in declared["fields"]]
         sources = [self._source(field["type"], f"value.{field['name']}") for field in declared["fields"]]
         parts = [(_wire_name(name), self._function(source)) for name, source in zip(names, sources, strict=True)]
@@ -197,7 +195,7 @@ class _Compiler:
             "prefix": prefix,
             "fault_in": lambda value: _fault((step, encode, value) for step, encode in parts),
         }
-        exec(_RECORD.format(parts=", ".join(["prefix", *sources])), namespace)  # noqa: S102 - made of our schema alone
+        exec(_RECORD.format(parts=", ".join(["prefix", *sources])), namespace)  # noqa: S102 - generated from our own schema
         encode_record: Encode = namespace["encode_record"]
         return encode_record
 
@@ -206,7 +204,7 @@ class _Compiler:
         return encode
 
     def _name(self, thing: object = None) -> str:
-        """A new name: of this thing, or of a variable."""
+        """A new name, for this object or for a variable."""
         name = f"_{next(self._counter)}"
         if thing is not None:
             self._named[name] = thing
@@ -240,7 +238,7 @@ class _Compiler:
         if declared in {"long", "int"}:
             return f"number({value})"
         text = self._name()
-        # Foedselsnummer gives its digits by encode(), and stars by str() or in an f-string.
+        # encode() of a Foedselsnummer returns its digits; str() and f-strings show asterisks.
         content = {"string": f"{value}.encode()", "bytes": value}[declared]
         return f"lengths[len({text} := {content})], {text}"
 
@@ -292,7 +290,7 @@ def _decimal(precision: int, scale: int) -> Encode:
 
 
 def _fault(parts: Iterable[tuple[str, Encode, Any]]) -> RejectedTrekkpaaleggError:
-    """The first part that cannot be encoded, by its path. Holds no value, nor an error that does."""
+    """The error of the first part that cannot be encoded, with its path. It holds no value, nor an error that does."""
     for step, encode, value in parts:
         try:
             encode(value)
@@ -301,7 +299,7 @@ def _fault(parts: Iterable[tuple[str, Encode, Any]]) -> RejectedTrekkpaaleggErro
             return RejectedTrekkpaaleggError(fault.reason, step + ("" if deeper.startswith("[") else ".") + deeper)
         except _CANNOT_HOLD:
             return RejectedTrekkpaaleggError(RejectionReason.OUT_OF_RANGE.value, step)
-    raise AssertionError("encoding failed, and then no part of it did")
+    raise AssertionError("encoding failed, but none of its parts does")
 
 
 def _wire_name(name: str) -> str:

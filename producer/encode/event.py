@@ -1,6 +1,6 @@
-"""From a publication to what Kafka is given: key, value and headers.
+"""An event as a Kafka record: key, value and headers.
 
-The headers are CloudEvents 1.0 in binary mode. None of them, nor the key, holds a national id.
+The headers are CloudEvents 1.0 in binary mode. Neither they nor the key hold a national id.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SPECVERSION = b"1.0"
 EVENT_TYPE = b"trekkpaalegg.versjon.v1"
 TREKKPLIKTIG = "ce_trekkpliktig"
 READ_FOR = "ce_readfor"
-"""Header that only an event has which names another trekkpliktig than the one it was read for: that one."""
+"""The header of an event that names another trekkpliktig than the one it was read for; it holds the latter."""
 
 Headers = dict[str, bytes]
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - without zone, so that isoformat() writes none and Z can follow
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - without zone, so that isoformat() writes none and Z can be appended
 _ORIGIN = {origin: origin.value.encode() for origin in Origin}
 _COPIES_OF_TREKKID = 3
 _MICROS_A_SECOND = 1_000_000
@@ -38,7 +38,7 @@ _MICROS_AN_HOUR = 60 * _MICROS_A_MINUTE
 
 
 class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
-    """One record for Kafka. The key is the trekkid in UTF-8."""
+    """A Kafka record without its topic. The key is the trekkid in UTF-8."""
 
     key: bytes
     value: bytes
@@ -48,8 +48,8 @@ class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
 class EventEncoder:
     """Encodes publications for one source, schema and wire format.
 
-    `api_url` becomes `ce_source`; `encode_value` gives prefix and Avro bytes of an order version; `fingerprint` is the
-    schema's, in the order of bytes of single-object encoding. `event_bytes_max` bounds the record as a whole.
+    `api_url` becomes `ce_source`. `encode_value` returns prefix and Avro bytes of an order version. `fingerprint` is
+    the schema's, in the byte order of single-object encoding. `event_bytes_max` limits the whole record.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class EventEncoder:
         self._fingerprint = fingerprint.hex().encode()
 
     def encode(self, publication: Publication) -> EncodedEvent:
-        """Key, value and headers of one event.
+        """Key, value and headers of an event.
 
-        Raises `RejectedTrekkpaaleggError` for what the schema cannot hold, and for an event that is too large.
+        Raises `RejectedTrekkpaaleggError` for a value that the schema cannot hold, and for an event that is too large.
         """
         trekkpaalegg = publication.trekkpaalegg
         value = self._encode_value(trekkpaalegg)
@@ -76,7 +76,7 @@ class EventEncoder:
             raise RejectedTrekkpaaleggError(RejectionReason.TOO_LARGE.value, "$")
         identity = b"%s/%d" % (key, trekkpaalegg.trekkversjon)
         correction = publication.correction
-        # Written out, as this is made a million times: adding to a copy of what is constant costs half as much again.
+        # Written out, as it runs a million times: adding to a copy of the constant headers takes half as long again.
         headers = {
             "content-type": CONTENT_TYPE,
             "ce_specversion": SPECVERSION,
@@ -98,7 +98,7 @@ class EventEncoder:
 
 
 def rfc3339(micros: int) -> bytes:
-    """The instant, in microseconds since 1970, as RFC 3339 in UTC; fraction only where there is one.
+    """An instant, in microseconds since 1970, as RFC 3339 in UTC, with a fraction only if it has one.
 
     Raises OverflowError outside the years 1 to 9999.
     """
@@ -112,7 +112,7 @@ def rfc3339(micros: int) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _to_the_hour(hours: int) -> bytes:
-    """`2026-01-05T08:` of the hours since 1970. Versions come in about the order they were made in."""
+    """`2026-01-05T08:` from the hours since 1970. Versions arrive roughly in the order of their creation."""
     return (_EPOCH + timedelta(hours=hours)).isoformat()[:14].encode()
 
 

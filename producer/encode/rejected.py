@@ -1,6 +1,6 @@
-"""From a rejected element to what Kafka is given for the quarantine: key, value and headers.
+"""A rejected element as a Kafka record of the quarantine: key, value and headers.
 
-Only the value may hold personal data, in its raw bytes; key and headers never do.
+Only the value may hold personal data, in its raw bytes. Key and headers never do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RAW_BYTES_MAX = 256 * 1024
 IDENTITY_BYTES_MAX = 4000
-"""A longer trekkid than this (1000 characters) stands in the raw bytes alone: no broker takes a key of any length."""
+"""A longer trekkid (1000 characters) is only in the raw bytes, since brokers limit the length of a key."""
 EVENT_TYPE = b"trekkpaalegg.rejected.v1"
 _LONG_MIN, _LONG_MAX = -(2**63), 2**63 - 1
 
@@ -27,8 +27,8 @@ _LONG_MIN, _LONG_MAX = -(2**63), 2**63 - 1
 class RejectedEncoder:
     """Encodes rejected elements for one source, schema and wire format.
 
-    `api_url` becomes `ce_source`; `prefix` is what the wire format puts before the value; `raw_bytes_max` is where the
-    raw bytes are cut off.
+    `api_url` becomes `ce_source`. `prefix` is what the wire format puts before the value. Longer raw bytes than
+    `raw_bytes_max` are cut off.
     """
 
     def __init__(self, api_url: str, schema: Schema, prefix: bytes, raw_bytes_max: int = RAW_BYTES_MAX) -> None:
@@ -44,11 +44,11 @@ class RejectedEncoder:
         }
 
     def encode(self, rejected: Rejected, origin: Origin, rejected_at: int) -> EncodedEvent:
-        """Key, value and headers of one quarantine record; `rejected_at` in microseconds since 1970.
+        """Key, value and headers of a quarantine record; `rejected_at` in microseconds since 1970.
 
-        The key is the trekkid, or the hexadecimal raw hash where none can be told.
+        The key is the trekkid, or the hexadecimal raw hash if the trekkid is unknown or may not be shown.
         """
-        trekkid = _tellable_trekkid(rejected)
+        trekkid = _trekkid_for_key(rejected)
         raw_hash = rejected.raw_hash.hex().encode()
         headers = {
             **self._constant,
@@ -87,8 +87,8 @@ class RejectedEncoder:
         return buffer.getvalue()
 
 
-def _tellable_trekkid(rejected: Rejected) -> str | None:
-    """The trekkid where it may stand in a key: readable, not too long, and no person's number."""
+def _trekkid_for_key(rejected: Rejected) -> str | None:
+    """The trekkid if it may be a key: readable, not too long, and not a person's number."""
     if rejected.trekkid is None or rejected.reason is RejectionReason.PERSONAL_DATA_IN_IDENTITY:
         return None
     try:
@@ -99,5 +99,5 @@ def _tellable_trekkid(rejected: Rejected) -> str | None:
 
 
 def _long_or_none(number: int | None) -> int | None:
-    """A number that Avro cannot hold counts as not readable; the raw bytes have it."""
+    """The number; None if Avro cannot hold it, as the raw bytes have it too."""
     return number if number is not None and _LONG_MIN <= number <= _LONG_MAX else None

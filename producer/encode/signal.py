@@ -1,7 +1,8 @@
-"""What is asked of a lane → the value of a record in `…-signals`, and back from whatever stands there. Pure.
+"""The value of a record in `…-signals`: a wake-up or an operator request, as JSON. Pure.
 
-JSON and not Avro: during a rolling upgrade an older worker reads what a newer program wrote, without having its
-schema, and a person can write a wake-up or a request with any Kafka client. `schemas/signal.schema.json` is this form.
+It is JSON and not Avro because, during a rolling upgrade, an older worker reads what a newer program wrote without
+having its schema, and because people can write a signal with any Kafka client. `schemas/signal.schema.json` describes
+it.
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ _decoder = msgspec.json.Decoder(SignalDocument)
 
 
 class InvalidSignalError(Exception):
-    """The record is none that we understand. Says why, without what stood there: it may be anything."""
+    """The record cannot be understood. The message says why without quoting the record, which may hold anything."""
 
 
 def encode_wake_up(notification: str | None = None) -> bytes | None:
-    """A bare wake-up has no value at all."""
+    """The value of a wake-up: none if no notification led to it."""
     if notification is None:
         return None
     return msgspec.json.encode(SignalDocument(VERSION, _WAKE_UP, notification[:_ID_CHARACTERS_MAX]))
 
 
 def encode_request(request: OperatorRequest) -> bytes:
-    """The request as it is asked; what has become of it is no part of a signal."""
+    """The value of an operator request; its progress is not part of a signal."""
     return msgspec.json.encode(
         SignalDocument(
             VERSION, request.kind, request.id, request.asked_at, request.position, request.record, request.correction
@@ -60,7 +61,7 @@ def encode_request(request: OperatorRequest) -> bytes:
 
 
 def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | OperatorRequest:
-    """The reverse of both. Raises `InvalidSignalError`."""
+    """The inverse of both. Raises `InvalidSignalError`."""
     if not _TREKKPLIKTIG.fullmatch(trekkpliktig):
         raise InvalidSignalError("the key is no organisation number of 9 digits")
     if not value:

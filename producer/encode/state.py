@@ -1,6 +1,6 @@
-"""What a lane remembers, to bytes and back: state records in, Avro in single-object encoding out, and the reverse.
+"""A lane's state as Avro bytes in single-object encoding, and back.
 
-Single-object encoding is used with a registry too: the state is read back before anything else can be relied on.
+Single-object encoding is used even with a registry, so that reading the state back does not depend on the registry.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastavro.types import Schema
 
 _NO_OPEN_ENDS = b"\x00\x00\x00\x00"
-"""Three empty arrays, and the first branch of a union: null."""
+"""Three empty arrays, and the first branch of a union, null."""
 
 _SHORT = struct.Struct("<10sBB8sBI")
 _EIGHT_BYTES = 8 << 1
@@ -39,8 +39,8 @@ _PREFIX_BYTES = len(SINGLE_OBJECT_MARKER) + schemas.FINGERPRINT_BYTES
 def encode_order_state(order: OrderState) -> bytes:
     """One order's state as single-object encoded `order_state`.
 
-    Nearly every order has no open ends, and a back-fill writes a million of them: those are put together here, tested
-    to equal what fastavro writes.
+    Nearly all orders have no open ends, and a back-fill writes a million of them: these are assembled here. Tests check
+    that the bytes equal fastavro's.
     """
     if not (order.missing or order.rejected or order.corrections) and order.failing_since is None:
         return b"".join(
@@ -71,10 +71,10 @@ def encode_order_state(order: OrderState) -> bytes:
 
 
 def decode_order_state(value: bytes) -> OrderState:
-    """The reverse of `encode_order_state`. Raises `FatalError` for bytes that are no such record.
+    """The inverse of `encode_order_state`. Raises `FatalError` for bytes that are not such a record.
 
-    An order without open ends whose numbers take a byte each is taken apart here: a lane reads a million of them
-    before it does anything else.
+    An order without open ends whose numbers take one byte each is decoded here, as a lane reads a million of them when
+    it starts.
     """
     if len(value) == _SHORT.size:
         prefix, trekkversjon, hash_bytes, content_hash, content_hash_version, open_ends = _SHORT.unpack(value)
@@ -94,7 +94,7 @@ def decode_order_state(value: bytes) -> OrderState:
 
 
 def encode_trekkpliktig_position(position: TrekkpliktigPosition, results: Sequence[RequestResult] = ()) -> bytes:
-    """One trekkpliktig's position as single-object encoded `trekkpliktig_state`, with the results given by it."""
+    """One trekkpliktig's position as single-object encoded `trekkpliktig_state`, with the results in the record."""
     datum = msgspec.structs.asdict(position)
     datum["wishes"] = [msgspec.structs.asdict(request) for request in datum.pop("requests")]
     datum["answers"] = [_datum_of(result) for result in results]
@@ -102,12 +102,12 @@ def encode_trekkpliktig_position(position: TrekkpliktigPosition, results: Sequen
 
 
 def decode_trekkpliktig_position(value: bytes) -> TrekkpliktigPosition:
-    """The reverse of `encode_trekkpliktig_position`, results apart. Raises `FatalError` for bytes that are none."""
+    """The inverse of `encode_trekkpliktig_position`, without results. Raises `FatalError` for other bytes."""
     return _position_of(_decode("trekkpliktig_state", value))
 
 
 def decode_position_and_results(value: bytes) -> tuple[TrekkpliktigPosition, list[RequestResult]]:
-    """The reverse of `encode_trekkpliktig_position`. Raises `FatalError` for bytes that are none."""
+    """The inverse of `encode_trekkpliktig_position`. Raises `FatalError` for other bytes."""
     datum = _decode("trekkpliktig_state", value)
     return _position_of(datum), _results_of(datum)
 
@@ -123,7 +123,7 @@ def _position_of(datum: dict[str, Any]) -> TrekkpliktigPosition:
 
 
 def decode_results(value: bytes) -> list[RequestResult]:
-    """The results given by a record of `trekkpliktig_state`. Raises `FatalError` for bytes that are none."""
+    """The results in a record of `trekkpliktig_state`. Raises `FatalError` for other bytes."""
     return _results_of(_decode("trekkpliktig_state", value))
 
 
@@ -142,12 +142,12 @@ def _results_of(datum: dict[str, Any]) -> list[RequestResult]:
 
 
 def encode_event_cursor(cursor: EventCursor) -> bytes:
-    """One trekkpliktig's place among Altinn's events as single-object encoded `event_cursor`."""
+    """One trekkpliktig's cursor in Altinn's events as single-object encoded `event_cursor`."""
     return _encode("event_cursor", {"after": cursor.after, "newest_at": cursor.newest_at})
 
 
 def decode_event_cursor(value: bytes) -> EventCursor:
-    """The reverse of `encode_event_cursor`. Raises `FatalError` for bytes that are no such record."""
+    """The inverse of `encode_event_cursor`. Raises `FatalError` for other bytes."""
     datum = _decode("event_cursor", value)
     return EventCursor(after=datum["after"], newest_at=datum["newest_at"])
 
@@ -158,7 +158,7 @@ def encode_lane_count(lanes: int) -> bytes:
 
 
 def decode_lane_count(value: bytes) -> int:
-    """The reverse of `encode_lane_count`. Raises `FatalError` for bytes that are no such record."""
+    """The inverse of `encode_lane_count`. Raises `FatalError` for other bytes."""
     lanes: int = _decode("lane_count", value)["lanes"]
     return lanes
 

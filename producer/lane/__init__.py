@@ -1,1 +1,1 @@
-"""One lane: the loop that reads its employers, detects new versions and commits them."""
+"""A lane: the loop that reads its trekkpliktige, detects new versions and commits them."""

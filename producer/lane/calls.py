@@ -1,4 +1,4 @@
-"""Calls to the source: a bounded pool for the whole process, and the calls of one lane."""
+"""Calls to the source: a bounded pool of threads for the whole process, and the calls of one lane."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     Callback = Callable[[], None]
 
 URGENT_IN_A_ROW_MAX = 16
-"""After so many turns an ordinary call has its own, however many urgent ones wait."""
+"""After this many urgent calls an ordinary one has its turn, however many urgent ones wait."""
 
 
 PREPARED_AT_ONCE_EACH = 2
-"""So many are prepared at once for each call that is made at once: so that tokens need not come as fast as answers."""
+"""Preparations at once for each concurrent call, so that fetching a token may take longer than a call."""
 
 AHEAD_EACH_MAX = 4
-"""So many ordinary calls are prepared, or being so, for each that is made at once: a token that waits grows old."""
+"""Ordinary calls prepared ahead for each concurrent call. It is limited because a token that waits grows old."""
 
 
 class Kind(IntEnum):
-    """What a call is for. `BULK` are those that bring much."""
+    """The kind of a call. `BULK` calls return much."""
 
     URGENT = 0
     ORDINARY = 1
@@ -50,7 +50,7 @@ class _QueuedCall(msgspec.Struct, frozen=True):
 
 
 class _Queues:
-    """A queue for each kind, in the order that its calls came; with an executor the urgent would wait behind all."""
+    """A queue for each kind of call, first in, first out. In an executor's queue urgent calls would wait behind all."""
 
     def __init__(self) -> None:
         self._queues: dict[Kind, deque[_QueuedCall]] = {kind: deque() for kind in Kind}
@@ -72,27 +72,27 @@ class _Queues:
 
 
 class CallPool:
-    """Threads shared by all lanes: so many calls are under way at once, and so many are prepared meanwhile.
+    """Threads shared by all lanes, which limit the number of concurrent calls and prepare further calls meanwhile.
 
-    Preparing (fetching a token) is no call to the source. Done by the threads that call, it would take turns from
-    those calls: with a token for each of many employers, half of them. So it is done ahead, by other threads, but not
-    for many at once.
+    Preparing (fetching a token) is not a call to the source. If the calling threads did it, it would cost them up to
+    half of their calls, as each of many trekkpliktige has its own token. So other threads do it ahead, for a limited
+    number of calls.
 
-    `bulk_max` tells how many bulk calls may be under way at once, at least one.
+    `bulk_max` returns how many bulk calls may be in progress at once, at least one.
     """
 
     def __init__(self, threads: int, bulk_max: Callable[[], int] = lambda: sys.maxsize) -> None:
         self._bulk_max = bulk_max
         self._bulk_under_way = 0
         self._turns_owed = 0
-        """Turns that came while enough bulk calls were under way, and nothing else waited."""
+        """Turns that were skipped because only bulk calls waited, and enough of those were in progress."""
         self._ahead_max = AHEAD_EACH_MAX * threads
         self._calling = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE_EACH * threads, thread_name_prefix="prepare")
         self._lock = threading.Lock()
         self._ready, self._unprepared = _Queues(), _Queues()
         self._ahead = 0
-        """Ordinary calls that are prepared, or being prepared, and not yet being made."""
+        """Ordinary calls that are prepared or being prepared, and have not begun yet."""
         self._is_shut = False
 
     def submit(
@@ -102,9 +102,9 @@ class CallPool:
         kind: Kind = Kind.ORDINARY,
         prepare: Callable[[], object] | None = None,
     ) -> Future[Any]:
-        """Have this called, after `prepare`; urgent ones before all others, each kind in the order it came.
+        """Call this in the pool, after `prepare`: urgent calls first, each kind first in, first out.
 
-        What `prepare` raises is how the call ends.
+        If `prepare` raises, the call fails with that error.
         """
         waiting = _QueuedCall(Future(), call, arguments, kind, prepare)
         queues, executor, turn = self._ready, self._calling, self._call_next
@@ -116,16 +116,16 @@ class CallPool:
         return waiting.future
 
     def shutdown(self) -> None:
-        """Make no further call, and wait for none."""
+        """Start no further call, and do not wait for those in progress."""
         with self._lock:
             self._is_shut = True
         for executor in (self._preparing, self._calling):
             executor.shutdown(wait=False, cancel_futures=True)
 
     def _prepare_next(self) -> None:
-        """Prepare one, unless enough are: then whoever begins one of those gives the turn back.
+        """Prepare a call, unless enough are prepared: then the thread that begins one of those starts the next.
 
-        Whatever waits is looked at again after each turn that took one, since another may have lost its own.
+        Each turn that finds a call schedules another, since a turn may have been skipped while enough were prepared.
         """
         with self._lock:
             waiting = self._unprepared.pop_next(but=_NOT_URGENT if self._ahead >= self._ahead_max else ())
@@ -136,7 +136,7 @@ class CallPool:
         try:
             if waiting.prepare is not None:
                 waiting.prepare()
-        except BaseException as error:  # noqa: BLE001 - carried to whoever asked, as an executor does
+        except BaseException as error:  # noqa: BLE001 - passed to the caller through the future, as an executor does
             self._begun(waiting)
             waiting.future.set_exception(error)
             return
@@ -146,7 +146,7 @@ class CallPool:
                 self._calling.submit(self._call_next)
 
     def _call_next(self) -> None:
-        """Make one; none where all that wait are bulk calls, and enough of those are under way."""
+        """Make a call; none if only bulk calls wait and enough of those are in progress."""
         with self._lock:
             is_enough = self._bulk_under_way >= self._bulk_max()
             waiting = self._ready.pop_next(but=(Kind.BULK,) if is_enough else ())
@@ -157,7 +157,7 @@ class CallPool:
         self._begun(waiting)
         try:
             result = waiting.call(*waiting.arguments)
-        except BaseException as error:  # noqa: BLE001 - carried to whoever asked, as an executor does
+        except BaseException as error:  # noqa: BLE001 - passed to the caller through the future, as an executor does
             self._ended(waiting)
             waiting.future.set_exception(error)
         else:
@@ -165,7 +165,7 @@ class CallPool:
             waiting.future.set_result(result)
 
     def _ended(self, waiting: _QueuedCall) -> None:
-        """It is under way no more. Bulk calls that had to wait get their turns back, as many as may be made now."""
+        """Count a call as ended. Skipped turns of bulk calls are made up for, as many as are allowed now."""
         if waiting.kind is not Kind.BULK:
             return
         with self._lock:
@@ -176,7 +176,7 @@ class CallPool:
                 self._calling.submit(self._call_next)
 
     def _begun(self, waiting: _QueuedCall) -> None:
-        """It counts as prepared ahead no more."""
+        """Count a call as begun, no longer as prepared ahead."""
         if waiting.kind is Kind.URGENT or waiting.prepare is None:
             return
         with self._lock:
@@ -184,18 +184,18 @@ class CallPool:
             self._prepare_more()
 
     def _prepare_more(self) -> None:
-        """A turn for what waits to be prepared. With the lock held."""
+        """Schedule the preparation of a waiting call. The lock must be held."""
         if self._unprepared and not self._is_shut:
             self._preparing.submit(self._prepare_next)
 
 
 CALLBACKS_AT_ONCE_MAX = 200
 BULK_ORDERS_MIN = 500
-"""A reading that has brought so many orders is likely to bring as many again with each further page."""
+"""A reading that has returned so many orders is likely to return as many again with each further page."""
 
 
 class Calls:
-    """One lane's calls. `pool` is shared by all lanes; what comes back is run by whoever calls `run_callbacks`."""
+    """The calls of one lane, in a `pool` shared by all. Results come back as callbacks, which `run_callbacks` runs."""
 
     def __init__(self, source: TrekkpaaleggSource, pool: CallPool) -> None:
         self._source = source
@@ -203,27 +203,27 @@ class Calls:
         self._callbacks: queue.SimpleQueue[Callback] = queue.SimpleQueue()
 
     def request_page(self, reading: Reading, cursor: int, on_done: Callable[[Future[Any]], None]) -> None:
-        """Fetch a page; `on_done` gets the ended call."""
+        """Fetch a page; `on_done` receives the finished call."""
         kind = Kind.BULK if reading.orders_seen >= BULK_ORDERS_MIN else Kind.ORDINARY
         self._submit(on_done, reading, kind, self._source.fetch_page, reading.trekkpliktig, cursor)
 
     def request_version(
         self, reading: Reading, wanted: tuple[str, int], on_done: Callable[[Future[Any]], None]
     ) -> None:
-        """Fetch one version by number; `on_done` gets the ended call."""
+        """Fetch one version by number; `on_done` receives the finished call."""
         self._submit(on_done, reading, Kind.ORDINARY, self._source.fetch_trekkpaalegg, reading.trekkpliktig, *wanted)
 
     def request(self, on_done: Callable[[Future[Any]], None], call: Callable[..., object], *arguments: object) -> None:
-        """Have something else called, before what is merely due; `on_done` gets the ended call."""
+        """Call something else in the pool, as urgent; `on_done` receives the finished call."""
         done = self._pool.submit(call, *arguments, kind=Kind.URGENT)
         done.add_done_callback(lambda done: self._callbacks.put(lambda: on_done(done)))
 
     def call_soon(self, callback: Callback) -> None:
-        """Have something run in the lane's thread. Any thread may call it."""
+        """Run a callback in the lane's thread soon. Any thread may call it."""
         self._callbacks.put(callback)
 
     def run_callbacks(self, wait_seconds: float) -> None:
-        """Wait for one answer, then run those that have come, in their order, up to a number."""
+        """Wait for a callback, then run those that are queued, in order, up to a limit."""
         try:
             callback = self._callbacks.get(timeout=wait_seconds) if wait_seconds > 0 else self._callbacks.get_nowait()
             callback()

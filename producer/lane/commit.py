@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class RecordBuilder:
-    """Knows topics and encodings; one for all lanes."""
+    """Builds the records of transactions. It knows topics and encodings, and serves all lanes."""
 
     def __init__(self, topics: Topics, event: EventEncoder, rejected: RejectedEncoder) -> None:
         self._topics = topics
@@ -71,26 +71,26 @@ class RecordBuilder:
     def of_position(
         self, lane: int, trekkpliktig: str, position: TrekkpliktigPosition, results: Sequence[RequestResult] = ()
     ) -> list[Record]:
-        """The position alone, with the results given by it."""
+        """The position alone, with the results of requests that end with it."""
         return [position_record(self._topics.positions, lane, trekkpliktig, position, results)]
 
     def of_decision(
         self, lane: int, trekkpliktig: str, decision: RequestDecision, state: TrekkpliktigState | None
     ) -> list[Record]:
-        """What makes a request stand."""
+        """The records of a decision on an operator request."""
         return list(decision_records(self._topics.positions, lane, trekkpliktig, decision, state))
 
     def of_event_cursor(self, lane: int, trekkpliktig: str, cursor: EventCursor) -> Record:
-        """How far the events about it were dealt with."""
+        """The cursor of the events about it that have been processed."""
         return event_cursor_record(self._topics.positions, lane, trekkpliktig, cursor)
 
     def of_signal(self, lane: int, trekkpliktig: str, value: bytes | None) -> Record:
-        """A signal, to the lane that it is for."""
+        """A signal, forwarded to the lane that it is for."""
         return Record(self._topics.signals, trekkpliktig.encode(), value, NO_HEADERS, lane)
 
 
 OFFSET_WAIT_SECONDS = 0.5
-"""So long after a transaction, one may hold a signal offset and nothing else: what is notified would wait behind it."""
+"""How long after a transaction one may hold only a signal offset: notified changes would wait behind it."""
 
 _LONG_AGO = float("-inf")
 _OWN_INITIATIVE = frozenset({Origin.POLL, Origin.RECONCILE})
@@ -99,7 +99,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Committer:
-    """The state of one lane, which changes only when a transaction stands. Used by the lane's thread only."""
+    """The state of one lane, which changes only when a transaction is committed. Only the lane's thread may use it."""
 
     def __init__(
         self,
@@ -132,15 +132,15 @@ class Committer:
         self._publisher.check()
 
     def close(self) -> None:
-        """Let go of the lane."""
+        """Release the lane."""
         self._publisher.close()
 
     def commit(self, ready: Sequence[Reading], ended: Sequence[Reading]) -> list[Detection]:
-        """Put what the ready chunks lead to, and the ends of readings, into one transaction; then remember it.
+        """Publish what the ready chunks and the ends of readings lead to in one transaction, then update the state.
 
-        A signal offset that is all that has changed waits for a while (`OFFSET_WAIT_SECONDS`). Returns what was decided
-        for each ready reading. Raises `AbortedError` when nothing of it stands, and then nothing is remembered; else as
-        `LanePublisher.publish`.
+        If only the signal offset has changed, it waits for a while (`OFFSET_WAIT_SECONDS`). Returns the detection of
+        each ready reading. Raises `AbortedError` if the transaction was rolled back, and then the state is unchanged;
+        otherwise as `LanePublisher.publish`.
         """
         records: list[Record] = []
         detections: list[Detection] = []
@@ -184,11 +184,10 @@ class Committer:
         signals_done: Collection[int],
         detections: Mapping[str, Detection] = MappingProxyType({}),
     ) -> None:
-        """Make these positions stand, by these records, and forget all else of some; then the held signals are done.
+        """Publish these records, then update the state: positions, and all orders of `forgotten` dropped.
 
-        `detections` are what the records publish, by trekkpliktig.
-
-        Raises as `commit`, and then nothing has changed.
+        `detections` are what the records publish, by trekkpliktig. `signals_done` are the offsets of the signals that
+        are processed by this. Raises as `commit`, and then nothing has changed.
         """
         self.signals.release(signals_done)
         try:
@@ -207,7 +206,7 @@ class Committer:
             self._observer.published(self._lane, trekkpliktig, detection)
 
     def is_completed(self, trekkpliktig: str, request: OperatorRequest) -> bool:
-        """Whether the result to this request stands already: then its signal has come twice."""
+        """Whether this request was completed before: then its signal has arrived twice."""
         return self.state.completed.has(trekkpliktig, request)
 
     def mark_completed(self, completed: Iterable[tuple[str, OperatorRequest]]) -> None:
@@ -220,7 +219,7 @@ class Committer:
         return self.state.of(trekkpliktig).position
 
     def commit_offset(self) -> None:
-        """Make the signal offset stand now, where it does not. Raises as `commit`."""
+        """Commit the signal offset now, if it has changed. Raises as `commit`."""
         self._published_at = _LONG_AGO
         self._publish(())
 
@@ -241,7 +240,7 @@ class Committer:
         return with_progress(position, reading.requests, reading.orders_seen, published, quarantined)
 
     def _moved_cursors(self, ended: Sequence[Reading]) -> dict[str, EventCursor]:
-        """Places among Altinn's events that these ends make safe, and that do not stand yet."""
+        """The event cursors that these ended readings allow to be committed."""
         return {
             reading.trekkpliktig: reading.event_cursor
             for reading in ended
@@ -255,7 +254,7 @@ class Committer:
         return Context(reading.trekkpliktig, options.served, reading.origin, now, reading.moves_position, reading.moved)
 
     def _end(self, reading: Reading, positions: dict[str, TrekkpliktigPosition]) -> list[Record]:
-        """What changes with the end of a reading: the position is put into `positions`, its records are returned."""
+        """What changes with the end of a reading: adds the position to `positions` and returns its records."""
         trekkpliktig = reading.trekkpliktig
         state = self.state.of(trekkpliktig)
         before = positions.get(trekkpliktig, state.position)
@@ -291,6 +290,6 @@ class Committer:
                 self._observer.unannounced(len(detection.publications))
 
     def _was_unannounced(self, reading: Reading, *, first: bool) -> bool:
-        """Whether no signal has told of what this reading found. The first reading of all finds what is old."""
+        """Whether no signal announced what this reading found. The first reading of all does not count."""
         is_own_initiative = reading.origin in _OWN_INITIATIVE and not (reading.requests or reading.is_notified)
         return is_own_initiative and not first and not self.signals.is_waiting(reading.trekkpliktig)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class SignalOffsets:
-    """Offsets of one lane's signals. A wake-up is done with when a reading that began after it has come to its end.
+    """The offsets of one lane's signals. A wake-up is processed when a reading that began after it has ended.
 
-    A reading keeps the `next_offset` of the moment it began: every wake-up below it is then done with by its end. A
-    signal of another kind is held until what it asks for stands.
+    A reading keeps the `next_offset` of the moment when it began: its end completes every wake-up below that offset. A
+    signal of another kind is held until it has been carried out.
     """
 
     def __init__(self, first_offset: int) -> None:
@@ -37,10 +37,10 @@ class SignalOffsets:
         self._waiting: dict[str, list[int]] = {}
         self._held: set[int] = set()
         self._firsts: list[tuple[int, str]] = []
-        """A heap of each waiting one's first offset, and of some that are no longer so."""
+        """A heap of the first offset of each trekkpliktig that waits; some entries may be outdated."""
 
     def seen(self, trekkpliktig: str, offset: int, *, ours: bool) -> None:
-        """A wake-up came. One that names nobody of ours is done with at once."""
+        """Register a wake-up. One that names nobody we serve is processed at once."""
         self.next_offset = max(self.next_offset, offset + 1)
         if not ours:
             return
@@ -50,23 +50,23 @@ class SignalOffsets:
             heapq.heappush(self._firsts, (offset, trekkpliktig))
 
     def hold(self, offset: int) -> None:
-        """A signal came that stays open until `release`."""
+        """Register a signal that stays open until `release`."""
         self.next_offset = max(self.next_offset, offset + 1)
         self._held.add(offset)
 
     def release(self, offsets: Iterable[int]) -> None:
-        """What these signals ask for stands."""
+        """These signals have been carried out."""
         self._held.difference_update(offsets)
 
     def ended(self, trekkpliktig: str, begun_at: int) -> list[int]:
-        """A reading that began at `begun_at` has come to its end. Returns the offsets that are done with by that."""
+        """A reading that began at `begun_at` has ended. Returns the offsets that are processed by that."""
         waiting = self._waiting.pop(trekkpliktig, [])
         self._wait(trekkpliktig, [offset for offset in waiting if offset >= begun_at])
         self._drop_outdated()
         return [offset for offset in waiting if offset < begun_at]
 
     def reopen(self, trekkpliktig: str, offsets: list[int]) -> None:
-        """What `ended` returned is not done with after all: the transaction that was to hold the end does not stand."""
+        """Undo `ended`, which returned `offsets`: the transaction with the end of the reading was rolled back."""
         self._wait(trekkpliktig, [*offsets, *self._waiting.get(trekkpliktig, ())])
 
     def _wait(self, trekkpliktig: str, offsets: list[int]) -> None:
@@ -75,22 +75,22 @@ class SignalOffsets:
             heapq.heappush(self._firsts, (offsets[0], trekkpliktig))
 
     def is_waiting(self, trekkpliktig: str) -> bool:
-        """Whether a wake-up for it is not done with."""
+        """Whether a wake-up for it is not processed yet."""
         return trekkpliktig in self._waiting
 
     def keep(self, trekkpliktige: Container[str]) -> None:
-        """Those of all others are done with: nobody will read for them here."""
+        """Drop the wake-ups of all others: they will not be read here."""
         self._waiting = {each: offsets for each, offsets in self._waiting.items() if each in trekkpliktige}
         self._drop_outdated()
 
     def drop(self, trekkpliktig: str) -> None:
-        """Those for this one are done with: it will not be read now, and in full when it is."""
+        """Drop the wake-ups of this one: it is not read now, and in full later."""
         self._waiting.pop(trekkpliktig, None)
         self._drop_outdated()
 
     @property
     def first_open(self) -> int:
-        """Offset of the first signal that is not done with."""
+        """The offset of the first signal that is not processed yet."""
         first = self._firsts[0][0] if self._firsts else self.next_offset
         return min(first, min(self._held, default=first))
 
@@ -105,13 +105,13 @@ class SignalOffsets:
 
 
 TRIES_MAX = 5
-"""A request whose reading has failed so often in a row is completed as failed."""
+"""A request fails when its reading has failed this often in a row."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Held(NamedTuple):
-    """A signal that is open until it stands: a request, or one for another lane with its value as it came."""
+    """A signal that is open until it is committed: an operator request, or the value of a signal for another lane."""
 
     offset: int
     trekkpliktig: str
@@ -120,7 +120,7 @@ class _Held(NamedTuple):
 
 
 class Intake:
-    """See the module. Used by the lane's thread only."""
+    """See the module. Only the lane's thread may use it."""
 
     def __init__(
         self,
@@ -143,30 +143,30 @@ class Intake:
         self._failed: dict[str, tuple[frozenset[str], str]] = {}
         self._suspended: set[str] = set()
         self._notified: set[str] = set()
-        """Those whose open wake-up is a notification, and no bare one."""
+        """Trekkpliktige whose open wake-up comes from a notification."""
 
     def begin(self) -> None:
-        """The lane was taken: heed what operators have said of each."""
+        """Apply the committed positions after the lane was acquired: suspensions and waiting requests."""
         for trekkpliktig, state in self._committer.state:
             self._apply_position(trekkpliktig, state.position)
 
     def update_list(self) -> None:
-        """The list of employers has changed: those that are new to it may be suspended, those gone need no reading."""
+        """Adapt to a changed list of trekkpliktige: new ones may be suspended, removed ones are not read."""
         self._committer.signals.keep(self._schedule)
         self._notified = {each for each in self._notified if each in self._schedule}
         for trekkpliktig in self._suspended:
             self._schedule.block(trekkpliktig)
 
     def receive(self, trekkpliktig: str, offset: int, value: bytes | None) -> None:
-        """A signal came. One that cannot be understood is counted and passed over: it must not stop the lane."""
+        """Receive a signal. One that cannot be understood is counted and skipped, so that it does not stop the lane."""
         signals = self._committer.signals
         try:
             asked = decode_signal(trekkpliktig, value)
         except InvalidSignalError as error:
             signals.seen("", offset, ours=False)
             self._observer.signal_taken(self._lane, "invalid")
-            # Neither key nor value: whoever wrote the wrong thing may have written a national id.
-            _log.warning("a signal is passed over", lane=self._lane, offset=offset, reason=str(error))
+            # Neither key nor value is logged: a signal that is written wrongly may contain a national id.
+            _log.warning("a signal is skipped", lane=self._lane, offset=offset, reason=str(error))
             return
         if lane_of(trekkpliktig, self._options.lanes) != self._lane:
             signals.hold(offset)
@@ -187,23 +187,23 @@ class Intake:
             self._observer.signal_taken(self._lane, "request")
 
     def is_notified(self, trekkpliktig: str) -> bool:
-        """Whether a notification, and no bare wake-up, is what the next reading is for."""
+        """Whether the next reading is due to a notification, not just a bare wake-up."""
         return trekkpliktig in self._notified
 
     def read(self, trekkpliktig: str) -> None:
-        """It was read to its end."""
+        """A reading of it has ended well."""
         if not self._committer.signals.is_waiting(trekkpliktig):
             self._notified.discard(trekkpliktig)
 
     def reading_failed(self, reading: Reading, reason: str, *, for_good: bool) -> None:
-        """Requests wait while a reading may still succeed; those that asked for it are told when it will not."""
+        """A reading has failed. Its requests wait while another may succeed, and fail otherwise."""
         if reading.requests and (for_good or self._schedule.failures_of(reading.trekkpliktig) >= TRIES_MAX):
             self._failed[reading.trekkpliktig] = (reading.requests, reason)
 
     def commit(self, interrupt: Callable[[str], None]) -> None:
-        """Make all that is held stand, in one transaction, and heed it; `interrupt` breaks off a reading under way.
+        """Commit all held signals in one transaction, and apply them; `interrupt` aborts a reading in progress.
 
-        Raises as `Committer.write`; what is held stays so when the transaction was aborted.
+        Raises as `Committer.write`. If the transaction was aborted, the signals stay held.
         """
         self._releasing.commit()
         if not (self._held or self._failed):

@@ -1,7 +1,7 @@
-"""The loop of one lane: who is due, read, detect, publish, remember.
+"""The loop of a lane: read the trekkpliktige that are due, detect new versions, publish them, update the state.
 
-Runs in a thread of its own, which alone touches the lane's state. Calls to the source run in a pool shared by all
-lanes; their answers come back through a queue.
+It runs in a thread of its own, the only one that uses the lane's state. Calls to the source run in a pool that all
+lanes share; their results come back as callbacks through a queue.
 """
 
 from __future__ import annotations
@@ -148,29 +148,29 @@ class Lane:
         self._telling = Telling(number, parts.observer)
 
     def stop(self) -> None:
-        """Ask the loop to end after the transaction under way. Any thread may call it."""
+        """Request that the loop ends after the current transaction. Any thread may call it."""
         self._stopping.set()
         self._calls.call_soon(lambda: None)
 
     def signal(self, trekkpliktig: str, offset: int, value: bytes | None = None) -> None:
-        """A signal came for this lane. Any thread may call it."""
+        """Receive a signal for this lane. Any thread may call it."""
         self._calls.call_soon(lambda: self._intake.receive(trekkpliktig, offset, value))
 
     def set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
-        """The list of those that the lane serves has changed. Any thread may call it."""
+        """Change the list of trekkpliktige that the lane serves. Any thread may call it."""
         self._calls.call_soon(lambda: self._set_trekkpliktige(trekkpliktige))
 
     @property
     def first_open_signal(self) -> int:
-        """Offset of the first signal that is not done with."""
+        """The offset of the first signal that is not processed yet."""
         return self._committer.signals.first_open
 
     def run(self, first_signal_offset: int) -> None:
-        """Take the lane and turn until stopped. Raises what the publisher raises; an order to end is no error."""
+        """Acquire the lane and work until stopped. Raises what the publisher raises; being stopped is not an error."""
         try:
             self._committer.acquire(first_signal_offset, self._stopping.is_set)
             orders = sum(len(state) for _, state in self._committer.state)
-            _log.info("lane taken", lane=self.number, trekkpliktige=len(self.schedule), orders=orders)
+            _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=orders)
             self._observer.lane_taken(self.number, len(self.schedule), orders)
             self._intake.begin()
             self._pulling.update_list()
@@ -206,10 +206,10 @@ class Lane:
         try:
             self._intake.commit(self._interrupt)
         except AbortedError as error:
-            _log.warning("signals are settled later", lane=self.number, reason=str(error))
+            _log.warning("signals are committed later", lane=self.number, reason=str(error))
 
     def _interrupt(self, trekkpliktig: str) -> None:
-        """Break off the reading of one: what it decided on would no longer fit what is known."""
+        """Abort the reading of one trekkpliktig: its decisions would no longer fit the state."""
         reading = self._readings.pop(trekkpliktig, None)
         ended = [each for each in self._ended if each.trekkpliktig == trekkpliktig]
         if reading is None and not ended:
@@ -227,11 +227,11 @@ class Lane:
     def _begin_due(self) -> None:
         allowed = readings_allowed(self._elements_per_page)
         while len(self._readings) < allowed + NOTIFIED_MORE_MAX:
-            # Those that were notified do not wait for a place among those that are merely due.
+            # Those that were notified do not wait until fewer are being read.
             trekkpliktig = self.schedule.start_next(time.monotonic(), notified_only=len(self._readings) >= allowed)
             if trekkpliktig is None:
                 return
-            if trekkpliktig in self._readings:  # taken off the list and put back while it was being read
+            if trekkpliktig in self._readings:  # removed from the list and added again while it was being read
                 self.schedule.failed(trekkpliktig, time.monotonic())
                 continue
             position = self._committer.state.of(trekkpliktig).position
@@ -280,7 +280,9 @@ class Lane:
         self._elements_per_page += (len(page.elements) - self._elements_per_page) / _PAGES_AVERAGED
         position = self._committer.state.of(reading.trekkpliktig).position
         if position_has_gone(reading, position):
-            _log.warning("the order at the position has gone: comparing everything", trekkpliktig=reading.trekkpliktig)
+            _log.warning(
+                "the order at the position has vanished: comparing everything", trekkpliktig=reading.trekkpliktig
+            )
             reading.read_all(Origin.RECONCILE)
         self._request_page(reading)
         self._advance(reading)
@@ -299,7 +301,7 @@ class Lane:
         self._advance(reading)
 
     def _advance(self, reading: Reading) -> None:
-        """Cut the next chunk when there is none; end the reading when nothing is left of it."""
+        """Cut the next chunk if there is none; end the reading if nothing is left of it."""
         if reading.chunk or reading.is_waiting:
             return
         state = self._committer.state.of(reading.trekkpliktig)
@@ -316,7 +318,7 @@ class Lane:
     # Publishing
 
     def _publish(self) -> None:
-        """Put chunks that are ready, and all readings that have ended, into one transaction."""
+        """Publish chunks that are ready, and the ends of readings, in one transaction."""
         ready = [reading for reading in self._readings.values() if reading.is_ready]
         with self._priority.chosen(ready, self._missed) as chosen:
             self._missed = missed_after(self._missed, ready, chosen)
@@ -347,7 +349,7 @@ class Lane:
         self._observer.reading_ended(self.number, reading.trekkpliktig, None, vanished)
 
     def _fail(self, reading: Reading, error: BaseException) -> None:
-        """The reading cannot go on. Its trouble is its own, unless nobody can be served."""
+        """End a reading that cannot continue. Others continue, unless the error concerns all of them."""
         if isinstance(error, FatalError):
             raise error
         reading.dropped = True
@@ -359,7 +361,7 @@ class Lane:
         elif isinstance(error, RetryableError):
             self.schedule.failed(reading.trekkpliktig, now, error.retry_after_seconds)
         else:
-            # Not foreseen: a fault of ours, which must not keep all others from being served.
+            # Unexpected: a fault of ours, which must not keep the others from being served.
             _log.error("reading broke", trekkpliktig=reading.trekkpliktig, exc_info=error)
             self.schedule.failed(reading.trekkpliktig, now)
         reason = str(error) or type(error).__name__

@@ -1,9 +1,9 @@
-"""What a lane has ready in, what of it the next transaction holds out; shared by the lanes of a process.
+"""Priority of urgent readings over back-fills: what the next transaction of a lane holds. Shared by a process's lanes.
 
-A reader of what is committed sees no event of a partition before all transactions that began on it earlier have ended,
-whichever lane's they are. So while urgent readings come, the others are published in small transactions, and by few
-lanes at a time: many at once would also take the interpreter and the broker from the urgent. The source is asked for
-few of their pages at a time, for the same reason.
+A `read_committed` reader sees no event of a partition until all transactions that began earlier on that partition have
+ended, those of other lanes too. So while there are urgent readings, the others are published in small transactions, and
+by few lanes at a time: many at once would also take interpreter and broker time from the urgent ones. For the same
+reason few of their pages are fetched at a time.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ LANES_WHEN_URGENT_MAX = 1
 BULK_CALLS_WHEN_URGENT_MAX = 1
 THREAD_TURN_SECONDS = 0.005
 THREAD_TURN_WHEN_URGENT_SECONDS = 0.0005
-"""So long one thread computes while others want to. A notified change passes through some ten threads, each of which
-may wait a turn behind every thread that reads pages of a back-fill. Short turns cost the back-fill time."""
+"""How long a thread computes before it yields to others (`sys.setswitchinterval`). A notified change passes through
+about ten threads, each of which may wait a turn behind every thread that parses pages of a back-fill. Short turns slow
+the back-fill down."""
 
 TURN_WAIT_SECONDS = 0.01
 MISSED_MAX = 100
-"""After so many transactions without anything of what is not urgent, a lane needs no turn for it. It takes a second."""
+"""After this many transactions with urgent readings only, about a second, a lane needs no turn for the others."""
 
 URGENT_RECENTLY_SECONDS = 10.0
-"""So long after an urgent reading more are expected."""
+"""How long after an urgent reading more are expected."""
 
 
 class TransactionPriority:
-    """See the module. Any thread may call it. `set_thread_turn` tells the interpreter how long a thread's turn is."""
+    """See the module. Any thread may call it. `set_thread_turn` sets how long a thread computes before it yields."""
 
     def __init__(
         self,
@@ -57,20 +58,20 @@ class TransactionPriority:
 
     @property
     def elements_max(self) -> int:
-        """How many elements that are not urgent one transaction may hold."""
+        """How many elements that are not urgent a transaction may hold."""
         return transaction_elements(is_urgent_recently=self._is_urgent_recently())
 
     def bulk_calls_max(self) -> int:
-        """How many further pages of readings that bring much may be asked for at once."""
+        """How many bulk calls may be in progress at once."""
         return BULK_CALLS_WHEN_URGENT_MAX if self._is_urgent_recently() else sys.maxsize
 
     @contextmanager
     def chosen(self, ready: Sequence[Reading], missed: int) -> Iterator[list[Reading]]:
-        """The readings whose chunks the next transaction holds; it must have ended when the context does.
+        """The readings whose chunks the next transaction holds. The transaction must end within the context.
 
-        `ready` are those of a lane whose chunks are ready, `missed` how many transactions it has made since those that
-        are not urgent were last among them. Long chunks are cut to what a transaction may hold. Waits for a moment
-        where nothing is urgent and other lanes have the turns; may then be empty.
+        `ready` are the readings of a lane whose chunks are ready, `missed` is the number of its transactions since one
+        last held a reading that is not urgent. Long chunks are shortened to what a transaction may hold. If nothing is
+        urgent and other lanes have the turns, it waits for a moment, and may then yield no reading.
         """
         self._set_turns()
         elements_max = self.elements_max

@@ -1,7 +1,7 @@
-"""One lane's asking of Altinn: who is due and what came for it in, wake-ups and the cursors of readings out.
+"""A lane's polling of Altinn events: when each trekkpliktig is due, its wake-ups, and its event cursor.
 
-A trekkpliktig is asked for at its own interval, by calls in a pool of their own; answers come back through the lane's
-queue. A feed that fails pauses the asking for that trekkpliktig, and no reading.
+Each trekkpliktig is polled at an interval, by calls in a pool of their own; results come back through the lane's queue.
+If polling fails for a trekkpliktig, it pauses, but its readings continue.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     CallSoon = Callable[[Callable[[], None]], None]
 
 UNDER_WAY_MAX = 5
-"""Calls of one lane that wait for the pool or run: no lane keeps the others from it."""
+"""Calls of one lane that wait for the pool or run, so that no lane keeps the others from it."""
 
 _log = structlog.get_logger(__name__)
 
 
 class PullParts(NamedTuple):
-    """What asking takes, shared by all lanes: the feed, the threads that ask it, and how often one is asked for."""
+    """What polling needs, shared by all lanes: the feed, the threads that call it, and the interval."""
 
     feed: EventFeed
     pool: ThreadPoolExecutor
@@ -44,10 +44,10 @@ class PullParts(NamedTuple):
 
 
 class Pulling:
-    """See the module. Used by the lane's thread only. Without `parts` nobody is asked for.
+    """See the module. Only the lane's thread may use it. Without `parts` nothing is polled.
 
-    A cursor is kept here until a reading that began after it has come to its end, and is written with that end: what
-    the events before it told of is safe by then. Until then a crash makes the same events come again.
+    A cursor is kept here until a reading that began after it has ended, and is committed with that end: by then the
+    changes that the events announced are published. If the lane ends before, the same events are read again.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Pulling:
         self._observer = observer
         self._schedule = Schedule(parts.interval_seconds if parts is not None else 0.0, random.random)
         self._cursors: dict[str, EventCursor] = {}
-        """As far as was asked, where that may be further than what stands."""
+        """The cursors read so far, which may be ahead of those committed."""
         self._notified: set[str] = set()
-        """Those whose events no reading has begun after."""
+        """Trekkpliktige with events after which no reading has begun."""
         self._under_way: set[str] = set()
 
     def update_list(self) -> None:
-        """Ask for those that the lane serves now, and no others."""
+        """Poll for the trekkpliktige that the lane serves now, and no others."""
         if self._parts is None:
             return
         self._schedule.set_trekkpliktige(self._readings, time.monotonic())
@@ -79,7 +79,7 @@ class Pulling:
         self._notified = {each for each in self._notified if each in self._schedule}
 
     def request_due(self, state: LaneState) -> None:
-        """Begin the calls that are due. Those that an operator has suspended are passed over."""
+        """Start the calls that are due. Trekkpliktige that an operator has suspended are skipped."""
         while self._parts is not None and len(self._under_way) < UNDER_WAY_MAX:
             trekkpliktig = self._schedule.start_next(time.monotonic())
             if trekkpliktig is None:
@@ -88,40 +88,40 @@ class Pulling:
                 self._schedule.succeeded(trekkpliktig, time.monotonic())
                 continue
             self._under_way.add(trekkpliktig)
-            cursor = self._cursors.get(trekkpliktig) or _standing(state, trekkpliktig)
+            cursor = self._cursors.get(trekkpliktig) or _committed_cursor(state, trekkpliktig)
             call = self._parts.pool.submit(self._parts.feed.pull, trekkpliktig, cursor, self._served)
             call.add_done_callback(partial(self._enqueue_answer, trekkpliktig))
 
     def wait_seconds(self, now: float) -> float:
-        """How long until a call is to begin, infinite when an answer must come first."""
+        """How long until a call is due; infinite if another must end first."""
         if self._parts is None or len(self._under_way) >= UNDER_WAY_MAX:
             return float("inf")
         return self._schedule.wait_seconds(now)
 
     def oldest_seconds(self, now: float) -> dict[str, float]:
-        """Per class, how long ago the one that has waited longest was last answered for. Nothing without `parts`."""
+        """By class: how long ago the trekkpliktig that has waited longest was polled. Empty without `parts`."""
         if self._parts is None:
             return {}
         counts, oldest = self._schedule.classes(now)
         return {name: seconds for name, seconds in oldest.items() if counts[name]}
 
     def reading_begins(self, reading: Reading) -> None:
-        """All that was told so far is safe when this one ends well."""
+        """A reading begins: if it ends well, the events so far are processed."""
         reading.event_cursor = self._cursors.get(reading.trekkpliktig)
         reading.is_notified = reading.trekkpliktig in self._notified
         self._notified.discard(reading.trekkpliktig)
 
     def reading_failed(self, reading: Reading) -> None:
-        """It did not: the next one is for the same events."""
+        """The reading failed: the next one is for the same events."""
         if reading.is_notified and reading.trekkpliktig in self._schedule:
             self._notified.add(reading.trekkpliktig)
 
     def is_notified(self, trekkpliktig: str) -> bool:
-        """Whether events of it wait for a reading to begin."""
+        """Whether it has events after which no reading has begun."""
         return trekkpliktig in self._notified
 
     def _enqueue_answer(self, trekkpliktig: str, call: Future[Any]) -> None:
-        """In a thread of the pool."""
+        """Called in a thread of the pool."""
         self._call_soon(lambda: self._receive(trekkpliktig, call))
 
     def _receive(self, trekkpliktig: str, call: Future[Any]) -> None:
@@ -141,7 +141,7 @@ class Pulling:
         if is_notified and self._readings.notify(trekkpliktig):
             self._notified.add(trekkpliktig)
         now = time.monotonic()
-        if pulled.stuck:  # the same events every time: ever more seldom
+        if pulled.stuck:  # the same events every time: poll ever less often
             self._schedule.failed(trekkpliktig, now)
             return
         self._schedule.succeeded(trekkpliktig, now)
@@ -149,7 +149,7 @@ class Pulling:
             self._schedule.notify(trekkpliktig)
 
     def _fail(self, trekkpliktig: str, error: BaseException) -> None:
-        """Nothing here ends a lane: polling goes on, and finds what is not told of."""
+        """No error here ends the lane: readings continue, and find changes without notifications."""
         now = time.monotonic()
         if isinstance(error, RetryableError):
             self._schedule.failed(trekkpliktig, now, error.retry_after_seconds)
@@ -158,11 +158,11 @@ class Pulling:
             self._schedule.suspend(trekkpliktig, now)
             self._observer.notification_received("pull_refused")
         if isinstance(error, RetryableError | SuspendedError):
-            _log.warning("cannot ask for events", trekkpliktig=trekkpliktig, reason=str(error))
+            _log.warning("cannot poll for events", trekkpliktig=trekkpliktig, reason=str(error))
         else:
-            _log.error("cannot ask for events", trekkpliktig=trekkpliktig, exc_info=error)
+            _log.error("cannot poll for events", trekkpliktig=trekkpliktig, exc_info=error)
 
 
-def _standing(state: LaneState, trekkpliktig: str) -> EventCursor:
+def _committed_cursor(state: LaneState, trekkpliktig: str) -> EventCursor:
     known = state.get(trekkpliktig)
     return known.event_cursor if known is not None else NO_EVENT

@@ -1,7 +1,7 @@
-"""The reading of one employer: how it begins, the chunks it yields, and its position when it ends.
+"""The reading of one trekkpliktig: how it begins, the chunks that it yields, and its position when it ends.
 
-A chunk is ready when every version that detection wants for it has been fetched by number. Memory stays bounded: at
-most two pages wait, and a chunk wants at most `FETCHES_MAX` versions (or those of one order).
+A chunk is ready when every version that detection needs for it has been fetched by number. Memory is bounded: at most
+two pages wait, and a chunk needs at most `FETCHES_MAX` versions (or those of one order).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FETCHES_MAX = 500
 
 
 class Reading:
-    """State of one reading. `cursor` is where it begins; `full` when it compares everything from 0.
+    """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
     `found` says whether anything new has come. `requests` are the ids of the operator requests that it fulfils. An
     `urgent` reading goes before others. `event_cursor` is how far Altinn's events had been read when it began, None
@@ -61,18 +61,18 @@ class Reading:
         self._pages: deque[list[Element]] = deque()
         self._versions_under_way = 0
         self._seen = array("q")
-        self._missing_asked = False
+        self._missing_requested = False
         self._following: Following | None = None
 
     def begin_page(self) -> int | None:
-        """The cursor to ask the next page with, which then counts as asked; None when none is to be asked now."""
+        """Begin to fetch the next page: returns its cursor, or None if no page is to be fetched now."""
         if self._page_under_way or self._next_cursor is None or len(self._pages) >= PAGES_WAITING_MAX:
             return None
         self._page_under_way = True
         return self._next_cursor
 
     def add_page(self, page: Page) -> None:
-        """A page came."""
+        """Add a fetched page."""
         self._page_under_way = False
         self._next_cursor = page.next_cursor
         self.orders_seen += len(page.elements)
@@ -84,18 +84,18 @@ class Reading:
             self._seen.extend(hash(order_key(each)) for each in page.elements)
 
     def page_failed(self, error: BaseException) -> None:
-        """No page will come after those that came; what they hold is published all the same, then the reading fails.
+        """No further page is fetched. Those before it are still published, and then the reading fails.
 
-        Else one page that cannot be read would keep back those before it that take longer to decide on.
+        Otherwise a page that cannot be read would hold back earlier pages that take longer to decide on.
         """
         self._page_under_way, self._next_cursor, self.failure = False, None, error
 
     def read_all(self, origin: Origin) -> None:
-        """Begin again at 0: what was asked for does not fit what was published."""
+        """Start again from 0, because the source does not match what was published."""
         self.full, self.origin, self._next_cursor = True, origin, 0
 
     def add_version(self, wanted: tuple[str, int], fetched: Fetched) -> None:
-        """A version came that had been asked for by number."""
+        """Add a version that was fetched by number."""
         self._versions_under_way -= 1
         if self._following is not None:
             self._following.add(wanted, fetched)
@@ -107,15 +107,15 @@ class Reading:
     def cut_chunk(
         self, state: TrekkpliktigState, served: Container[str] = (), elements_max: int = sys.maxsize
     ) -> list[tuple[str, int]]:
-        """Make the next chunk from what has come; returns the versions to fetch for it. `served`: see `LaneOptions`."""
+        """Cut the next chunk from the pages; returns the versions to fetch for it. `served`: see `LaneOptions`."""
         if not self._pages:
             ends_well = self.has_all_pages and self.failure is None
-            return self._ask_by_number(state, served) if ends_well and self.full else []
+            return self._cut_by_number(state, served) if ends_well and self.full else []
         page = self._pages[0]
         count = min(len(page), elements_max)
         while True:
             wanted = needed_versions(state, page[:count])
-            if wanted:  # seldom, so that most pages are not gone through for this
+            if wanted:  # rare, so most pages are not searched for this
                 here = [each for each in page[:count] if not is_left(each, self.trekkpliktig, served)]
                 wanted = needed_versions(state, here)
             if len(wanted) <= FETCHES_MAX or count == 1:
@@ -130,18 +130,18 @@ class Reading:
         return wanted
 
     def shorten_chunk(self, elements_max: int) -> None:
-        """Put back what a chunk holds beyond so many elements, unless versions were fetched for it."""
+        """Put elements beyond `elements_max` back, unless versions were fetched for the chunk."""
         if self.moves_position and not self.versions and len(self.chunk) > elements_max:
             self._pages.appendleft(self.chunk[elements_max:])
             self.chunk = self.chunk[:elements_max]
 
-    def _ask_by_number(self, state: TrekkpliktigState, served: Container[str]) -> list[tuple[str, int]]:
-        """At the end of a full reading: first what was missing, then what follows in orders that the list lacks."""
+    def _cut_by_number(self, state: TrekkpliktigState, served: Container[str]) -> list[tuple[str, int]]:
+        """At the end of a full reading: first missing versions, then later versions of orders that the list lacks."""
         self.moves_position = False
         seed = state.position.reconciled_at or 0
         wanted: list[tuple[str, int]] = []
-        if not self._missing_asked:
-            self._missing_asked = True
+        if not self._missing_requested:
+            self._missing_requested = True
             wanted = some_missing(state, seed)
         if not wanted:
             if self._following is None:
@@ -155,11 +155,11 @@ class Reading:
 
     @property
     def moved(self) -> Container[str]:
-        """The orders (trekkid) of the chunk that have moved to another of ours."""
+        """The orders (trekkid) of the chunk that have moved to another trekkpliktig."""
         return self._following.moved if self._following is not None else ()
 
     def elements(self) -> list[Element]:
-        """The chunk in the order in which detection wants it."""
+        """The chunk in the order that detection needs."""
         if self.moves_position:
             return self.chunk
         return sorted(self.chunk, key=lambda element: (element.trekkid or "", element.trekkversjon or 0))
@@ -180,27 +180,27 @@ class Reading:
 
     @property
     def has_all_pages(self) -> bool:
-        """Whether the source has nothing more to read now."""
+        """Whether every page has been fetched."""
         return self._next_cursor is None and not self._page_under_way
 
     @property
     def is_done(self) -> bool:
-        """Whether all that came has been published."""
+        """Whether everything that was fetched has been published."""
         return self.has_all_pages and not self._pages and not self.chunk and not self.is_waiting
 
 
 READINGS_MIN = 5
 READINGS_MAX = 64
 NOTIFIED_MORE_MAX = 64
-"""So many more are read at once where they were notified: their readings are short, and should not wait."""
+"""How many more are read at once if they were notified: their readings are short and should not wait."""
 
 TRANSACTION_ELEMENTS_MAX = 2_500
 TRANSACTION_ELEMENTS_WHEN_URGENT_MAX = 250
-"""So many of what is not urgent a transaction holds, and so many where something urgent was read lately: more may come,
-and would wait behind it."""
+"""How many elements that are not urgent a transaction holds, and how many if there was an urgent reading lately:
+further urgent ones would wait behind it."""
 
 ELEMENTS_UNDER_WAY_MAX = 12_500
-"""How many orders the readings of one lane may bring at once, where all bring a page of the usual size."""
+"""How many orders the concurrent readings of one lane may return, if each returns a page of average size."""
 
 ENDS_WAIT_SECONDS_MAX = 0.05
 
@@ -208,9 +208,9 @@ _MICROSECONDS = 1_000_000
 
 
 class LaneOptions(msgspec.Struct, frozen=True):
-    """How lanes read. `served` are all trekkpliktige of the application; `now` gives microseconds since 1970.
+    """Options of all lanes. `served` are all trekkpliktige that the application serves; `lanes` is the number of lanes.
 
-    `lanes` is how many there are.
+    `now` returns microseconds since 1970.
     """
 
     served: Container[str]
@@ -228,7 +228,7 @@ def begin_reading(
     *,
     is_notified: bool = False,
 ) -> Reading:
-    """A reading from a little below the position; of everything when that was requested, or was done too long ago."""
+    """A reading from a little below the position, or a full one if that was requested or is due."""
     origin = _full_origin(position, options)
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True)
@@ -240,7 +240,7 @@ def begin_reading(
 
 
 def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin | None:
-    """What a reading of everything is for; None where there is no need of one."""
+    """The origin of a full reading; None if no full reading is needed."""
     if position.requests:
         return Origin.BACKFILL if position.requests[0].kind == BACKFILL else Origin.RECONCILE
     interval = options.reconcile_interval_seconds * _MICROSECONDS
@@ -250,31 +250,32 @@ def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin
 
 
 def readings_allowed(elements_per_page: float) -> int:
-    """How many trekkpliktige a lane may read at once: many where each has few orders, few where pages are full."""
+    """How many trekkpliktige a lane may read at once: many if each has few orders, few if pages are full."""
     return int(min(max(ELEMENTS_UNDER_WAY_MAX / max(elements_per_page, 1.0), READINGS_MIN), READINGS_MAX))
 
 
 def ends_wait_seconds(ended: Sequence[Reading], *, others: int) -> float:
-    """How long the ends of readings wait for `others`, or for events, to share a transaction with.
+    """How long the ends of readings wait for `others`, or for events, to share a transaction with them.
 
-    The urgent do not: an employer that was told of again meanwhile is read anew only when its reading has ended.
+    Urgent readings do not wait: a trekkpliktig that is notified again meanwhile is read again only after its reading
+    has ended.
     """
     return ENDS_WAIT_SECONDS_MAX if others and not any(reading.urgent for reading in ended) else 0.0
 
 
 def transaction_elements(*, is_urgent_recently: bool) -> int:
-    """How many elements that are not urgent one transaction of the lane may hold."""
+    """How many elements that are not urgent a transaction may hold."""
     return TRANSACTION_ELEMENTS_WHEN_URGENT_MAX if is_urgent_recently else TRANSACTION_ELEMENTS_MAX
 
 
 def first_to_publish(
     ready: Sequence[Reading], elements_max: int = TRANSACTION_ELEMENTS_MAX, *, urgent_alone: bool = True
 ) -> list[Reading]:
-    """Which of the ready chunks the next transaction holds: the urgent alone where there are any, else some of all.
+    """The readings whose chunks the next transaction holds: the urgent ones alone if there are any, else some of all.
 
-    What is notified meanwhile waits behind a transaction, so that holds `elements_max` orders or so. Without
-    `urgent_alone` at least one of the others comes too: every second time, lest a stream of notifications keeps them
-    back for ever; see `missed_after`.
+    It holds about `elements_max` elements, since what is notified meanwhile waits behind it. Without `urgent_alone` it
+    includes at least one of the others: every second time, so that a stream of notifications does not hold them back
+    for ever; see `missed_after`.
     """
     urgent = [reading for reading in ready if reading.urgent]
     others = [reading for reading in ready if not reading.urgent]
@@ -291,24 +292,24 @@ def first_to_publish(
 
 
 def missed_after(missed: int, ready: Iterable[Reading], chosen: Collection[Reading]) -> int:
-    """How many transactions in a row have held none of what is ready and not urgent, after one that holds `chosen`."""
+    """How many transactions in a row held no reading that is ready and not urgent, after one that holds `chosen`."""
     others = [reading for reading in ready if not reading.urgent]
     return missed + 1 if others and not any(reading in chosen for reading in others) else 0
 
 
 def is_urgent(reading: Reading, position: TrekkpliktigPosition, *, is_waited_for: bool) -> bool:
-    """Whether a reading goes before others: one that a wake-up waits for, and that is short.
+    """Whether a reading has priority: a wake-up waits for it, and it is short.
 
-    What an employer holds that was never read to its end is a back-fill, whoever told of it.
+    The first reading of a trekkpliktig is a back-fill, even if a notification led to it.
     """
     return is_waited_for and not reading.full and position.reconciled_at is not None
 
 
 def position_has_gone(reading: Reading, position: TrekkpliktigPosition) -> bool:
-    """Whether the page just taken says that the order at the position has gone from the source.
+    """Whether the page just added shows that the order at the position has vanished from the source.
 
-    That order lies in the overlap (where there is one), so a first result that is empty cannot be: the source's
-    numbers may have begun anew. Nothing but a full comparison tells.
+    That order lies in the overlap (if there is one), so the first page should not be empty. The source may have started
+    its numbers again; only a full comparison can tell.
     """
     return (
         reading.has_all_pages and not reading.full and not reading.orders_seen and reading.begun_at < position.position
@@ -316,9 +317,9 @@ def position_has_gone(reading: Reading, position: TrekkpliktigPosition) -> bool:
 
 
 def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -> TrekkpliktigPosition:
-    """The position when a reading has come to its end: what it moved to, and when all was last compared.
+    """The position after a reading has ended, with the time of the last full comparison.
 
-    One that the source has never reached is lowered, but only where all that the source has was compared.
+    A position above everything that the source has is lowered, but only after a full reading.
     """
     if reading.full and reading.sekvensnummer_max < position.position:
         position = msgspec.structs.replace(position, position=reading.sekvensnummer_max)
@@ -328,14 +329,14 @@ def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -
 
 
 def vanished_of(reading: Reading, known: int) -> int:
-    """How many of the orders known a full reading did not show."""
+    """How many known orders a full reading did not find."""
     return max(known - reading.orders_seen, 0) if reading.full else 0
 
 
 def results_of(
     reading: Reading, gone: Iterable[OperatorRequest], vanished: int, *, position_lowered: bool
 ) -> list[RequestResult]:
-    """The results to the requests that a reading has fulfilled by its end."""
+    """The results of the operator requests that a reading has fulfilled."""
     return [
         RequestResult(
             msgspec.structs.replace(request, orders_read=reading.orders_seen),

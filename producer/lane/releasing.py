@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Understand = Callable[[str, str], Trekkpaalegg]
 
 NAMED_MAX = 20
-"""So many of the versions that a release published are named in its result."""
+"""How many of the published versions the result of a release names."""
 
 _log = structlog.get_logger(__name__)
 
@@ -73,8 +73,8 @@ class Quarantine:
         return element
 
 
-class _Open:
-    """One that is not answered yet: a double of its signal adds an offset."""
+class _OpenRelease:
+    """A release that is not completed yet. A second signal for it adds an offset."""
 
     def __init__(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
         self.trekkpliktig = trekkpliktig
@@ -87,7 +87,7 @@ class _Open:
 
 
 class Releasing:
-    """See the module. Used by the lane's thread only."""
+    """See the module. Only the lane's thread may use it."""
 
     def __init__(  # what it works with
         self,
@@ -106,10 +106,10 @@ class Releasing:
         self._source = source
         self._options = options
         self._understand = understand
-        self._open: list[_Open] = []
+        self._open: list[_OpenRelease] = []
 
     def receive(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
-        """A request came; its signal is held by whoever took it."""
+        """Receive a request whose signal is held by the caller."""
         if self._committer.is_completed(trekkpliktig, request):
             self._committer.signals.release([offset])
             return
@@ -117,7 +117,7 @@ class Releasing:
             if (each.trekkpliktig, each.request) == (trekkpliktig, request):
                 each.offsets.append(offset)
                 return
-        asked = _Open(trekkpliktig, offset, request)
+        asked = _OpenRelease(trekkpliktig, offset, request)
         self._open.append(asked)
         if self._understand is None:
             asked.failure = "nothing can be released here"
@@ -128,13 +128,13 @@ class Releasing:
         )
 
     def commit(self) -> None:
-        """Publish and result what can be decided on. Raises as `Committer.write`: then it is done at the next turn."""
+        """Publish the releases that can be decided. Raises as `Committer.write`; then the next turn tries again."""
         for asked in list(self._open):
-            if asked.under_way == 0 and not self._asks_for_versions(asked):
-                self._answer(asked)
+            if asked.under_way == 0 and not self._request_versions(asked):
+                self._complete(asked)
                 self._open.remove(asked)
 
-    def _understood(self, asked: _Open, done: Future[Any]) -> None:
+    def _understood(self, asked: _OpenRelease, done: Future[Any]) -> None:
         asked.under_way -= 1
         error = done.exception()
         if error is None:
@@ -142,8 +142,8 @@ class Releasing:
         else:
             self._fail(asked, error)
 
-    def _asks_for_versions(self, asked: _Open) -> bool:
-        """Ask for those that are wanted by what is known now, which may be other than when it was last looked at."""
+    def _request_versions(self, asked: _OpenRelease) -> bool:
+        """Fetch the versions that are needed by the present state, which may have changed. False if none is needed."""
         if asked.element is None or asked.failure is not None:
             return False
         wanted = [each for each in needed_versions(self._state(asked), [asked.element]) if each not in asked.versions]
@@ -157,7 +157,7 @@ class Releasing:
             )
         return bool(wanted)
 
-    def _fetched(self, asked: _Open, wanted: tuple[str, int], done: Future[Any]) -> None:
+    def _fetched(self, asked: _OpenRelease, wanted: tuple[str, int], done: Future[Any]) -> None:
         asked.under_way -= 1
         error = done.exception()
         if isinstance(error, RetryableError):
@@ -167,13 +167,13 @@ class Releasing:
         else:
             asked.versions[wanted] = done.result()
 
-    def _fail(self, asked: _Open, error: BaseException) -> None:
+    def _fail(self, asked: _OpenRelease, error: BaseException) -> None:
         asked.failure = str(error) if isinstance(error, TrekkpaaleggError) else f"it broke: {type(error).__name__}"
-        if not isinstance(error, TrekkpaaleggError):  # not foreseen, and no reason to keep the others from being served
+        if not isinstance(error, TrekkpaaleggError):  # unexpected, but no reason to keep the others from being served
             _log.error("release broke", lane=self._lane, trekkpliktig=asked.trekkpliktig, exc_info=error)
 
-    def _answer(self, asked: _Open) -> None:
-        """What it leads to and the result, in one transaction."""
+    def _complete(self, asked: _OpenRelease) -> None:
+        """Publish the decision and the result in one transaction."""
         trekkpliktig, state = asked.trekkpliktig, self._committer.state.get(asked.trekkpliktig)
         position = self._committer.position_of(trekkpliktig)
         try:
@@ -198,7 +198,7 @@ class Releasing:
             request=asked.request.id,
         )
 
-    def _decide(self, asked: _Open) -> tuple[Detection, list[Record]]:
+    def _decide(self, asked: _OpenRelease) -> tuple[Detection, list[Record]]:
         state = self._state(asked)
         nothing = Detection(state.position.position)
         if asked.element is None or asked.failure is not None:
@@ -215,7 +215,7 @@ class Releasing:
         except UnencodableError as error:
             raise error.cause from error
 
-    def _state(self, asked: _Open) -> TrekkpliktigState:
+    def _state(self, asked: _OpenRelease) -> TrekkpliktigState:
         return self._committer.state.of(asked.trekkpliktig)
 
 

@@ -1,4 +1,4 @@
-"""Who is read next: notified employers first, then by due time; failing ones after a growing pause. Pure."""
+"""Which trekkpliktig is read next: notified ones first, then by due time; failing ones after a growing pause. Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FAILING_PAUSE_SECONDS_MAX = 300.0
 SUSPENDED_PAUSE_SECONDS = 60.0
 SUSPENDED_PAUSE_SECONDS_MAX = 6 * 3600.0
 NOTIFIED_IN_A_ROW_MAX = 16
-"""After so many that were notified comes one that is due, if any is: a stream of notifications starves nobody."""
+"""After this many notified ones comes one that is due, if any: a stream of notifications starves nobody."""
 
 FRUITLESS_PAUSE_SECONDS = 0.1
 FRUITLESS_PAUSE_SECONDS_MAX = 5.0
-"""Between readings of one that is told of again and again though nothing is new: a flood of notifications about it is
-a few readings. It doubles with each, and one that finds something ends it."""
+"""The pause between readings of one that is notified repeatedly although nothing is new, so that a flood of
+notifications leads to few readings. It doubles with each such reading; one that finds something ends it."""
 
 _STALE_MIN = 64
 _NEVER = float("-inf")
@@ -33,9 +33,9 @@ CLASSES = ("healthy", "failing", "suspended", "suspended_by_operator")
 class Entry(msgspec.Struct, gc=False):
     """One trekkpliktig: when it is due (monotonic seconds), and how often in a row it has failed or been refused.
 
-    `again` is to be read once more after the reading under way, `blocked` not at all, `notified` before those due;
-    `keeps_pause` is after a pause that the source asked for, `told` since it was notified; `vain` counts readings in a
-    row that were told of and found nothing.
+    `again`: read once more after the present reading. `blocked`: do not read. `notified`: read before those due.
+    `keeps_pause`: the source requested the pause. `was_notified`: a notification led to the present reading.
+    `fruitless` counts notified readings in a row that found nothing.
     """
 
     due: float
@@ -52,10 +52,10 @@ class Entry(msgspec.Struct, gc=False):
 
 
 class Schedule:
-    """All trekkpliktige of one lane. `interval_seconds` is between two readings of one of them.
+    """The schedule of one lane. `interval_seconds` is the time between two readings of one trekkpliktig.
 
-    Every step costs O(log n), and one of them some 200 bytes. `jitter` gives numbers from 0 to 1; pauses are spread by
-    it, so that failing ones do not all come back at once.
+    Each operation takes O(log n); each trekkpliktig takes about 200 bytes. `jitter` returns numbers from 0 to 1, which
+    spread the pauses so that failing ones are not all due at once.
     """
 
     failing_pause_seconds = FAILING_PAUSE_SECONDS
@@ -66,14 +66,14 @@ class Schedule:
         self._jitter = jitter
         self._entries: dict[str, Entry] = {}
         self._heap: list[tuple[float, str]] = []
-        """By when they fall due. An entry's own `due` tells which are still so."""
+        """Ordered by due time. An item is outdated if the entry's own `due` differs."""
         self._notified: deque[str] = deque()
-        """In the order they were notified. An entry's own `notified` tells which are still so."""
+        """In the order of notification. An item is outdated if the entry's own `notified` is False."""
         self._notified_in_a_row = 0
         self._started = 0.0
 
     def set_trekkpliktige(self, trekkpliktige: Iterable[str], now: float) -> None:
-        """Take up new ones, due at once, and let go of those that are no longer there."""
+        """Add new ones, due at once, and remove those that are not in the list any more."""
         self._started = self._started or now
         wanted = set(trekkpliktige)
         for gone in self._entries.keys() - wanted:
@@ -84,11 +84,11 @@ class Schedule:
             heapq.heappush(self._heap, (due, new))
 
     def _first_due(self, now: float) -> float:
-        """When a new one falls due."""
+        """When a new one is due."""
         return now
 
     def start_next(self, now: float, *, notified_only: bool = False) -> str | None:
-        """The next one that is due, which then counts as being read; None when none is."""
+        """Start to read the next one that is due, and return it; None if none is due."""
         if notified_only or self._notified_in_a_row < NOTIFIED_IN_A_ROW_MAX:
             return self._start_notified(now) or (None if notified_only else self._start_due(now))
         self._notified_in_a_row = 0
@@ -121,16 +121,16 @@ class Schedule:
         return None
 
     def wait_seconds(self, now: float) -> float:
-        """How long until one falls due, infinite when none will."""
+        """How long until one is due; infinite if none will be."""
         if self._notified:
             return 0.0
         return max(self._heap[0][0] - now, 0.0) if self._heap else float("inf")
 
     def notify(self, trekkpliktig: str, *, urgent: bool = False, hint: bool = False) -> bool:
-        """Make it due at once, or once more after the reading under way. False when it is not to be read here.
+        """Make it due at once, or once more after the present reading. False if it is not read here.
 
-        A pause that the source asked for is kept, unless it is `urgent`, as an operator request is. A `hint` comes from
-        outside and may come in floods: one that was told of in vain waits a little.
+        A pause that the source requested is kept, unless this is `urgent`, as operator requests are. A `hint` comes
+        from outside and may come in floods: after fruitless readings it waits a little.
         """
         entry = self._entries.get(trekkpliktig)
         if entry is None or entry.blocked:
@@ -144,31 +144,31 @@ class Schedule:
         return True
 
     def block(self, trekkpliktig: str) -> None:
-        """It is not to be read until `unblock`, whoever asks."""
+        """Do not read it until `unblock`, even if it is notified."""
         entry = self._entries.get(trekkpliktig)
         if entry is not None:
             entry.blocked, entry.notified = True, False
 
     def unblock(self, trekkpliktig: str) -> None:
-        """After `block`: it is due at once."""
+        """End a `block`: it is due at once."""
         entry = self._entries.get(trekkpliktig)
         if entry is not None and entry.blocked:
             entry.blocked = False
             self.notify(trekkpliktig, urgent=True)
 
     def is_blocked(self, trekkpliktig: str) -> bool:
-        """Whether it is not to be read, whoever asks."""
+        """Whether it is not to be read, even if it is notified."""
         entry = self._entries.get(trekkpliktig)
         return entry is not None and entry.blocked
 
     def interrupted(self, trekkpliktig: str, now: float) -> None:
-        """The reading under way was broken off, by no fault of its own: due at once."""
+        """The reading was aborted, without a fault of its own: it is due at once."""
         entry = self._ended(trekkpliktig)
         if entry is not None:
             self._set_due(trekkpliktig, entry, now)
 
     def succeeded(self, trekkpliktig: str, now: float, *, found: bool = True) -> None:
-        """It was read to its end, and something new was `found` or not."""
+        """It was read to its end; `found` says whether anything was new."""
         entry = self._ended(trekkpliktig)
         if entry is not None:
             entry.fruitless = 0 if found else entry.fruitless + entry.was_notified
@@ -180,7 +180,7 @@ class Schedule:
             entry.again = False
 
     def failed(self, trekkpliktig: str, now: float, retry_after_seconds: float | None = None) -> None:
-        """A passing failure: again after a growing pause, no sooner than the source asked for."""
+        """A transient failure: it is due after a growing pause, no sooner than the source requested."""
         entry = self._ended(trekkpliktig)
         if entry is not None:
             entry.keeps_pause = retry_after_seconds is not None
@@ -188,7 +188,7 @@ class Schedule:
             self._set_due(trekkpliktig, entry, now + max(pause, retry_after_seconds or 0.0))
 
     def suspend(self, trekkpliktig: str, now: float) -> None:
-        """It cannot be served: again after a growing pause of up to six hours."""
+        """It cannot be served: it is due after a growing pause of up to six hours."""
         entry = self._ended(trekkpliktig)
         if entry is not None:
             entry.suspended = True
@@ -202,9 +202,9 @@ class Schedule:
         return entry.failures if entry is not None else 0
 
     def classes(self, now: float) -> tuple[dict[str, int], dict[str, float]]:
-        """Per class: how many, and how many seconds ago the one that has waited longest was read to its end.
+        """By class: the number, and how many seconds ago the one that has waited longest was read to its end.
 
-        One that never was counts from the start of the schedule.
+        One that was never read counts from the start of the schedule.
         """
         counts = dict.fromkeys(CLASSES, 0)
         oldest = dict.fromkeys(CLASSES, 0.0)
@@ -216,7 +216,7 @@ class Schedule:
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing left to do, ever: not so for a service."""
+        """Whether nothing will ever be due again; never true in a service."""
         return False
 
     def __len__(self) -> int:
@@ -248,13 +248,13 @@ class Schedule:
         entry.due = due
         heapq.heappush(self._heap, (due, trekkpliktig))
         if len(self._heap) > 2 * len(self._entries) + _STALE_MIN:
-            # One that is read long before it falls due leaves its former place behind each time.
+            # One that is read long before it is due leaves an outdated item behind each time.
             self._heap = [(each.due, name) for name, each in self._entries.items() if not each.reading]
             heapq.heapify(self._heap)
 
 
 def _fruitless_pause(entry: Entry) -> float:
-    """Seconds from the last reading to the next that a notification leads to."""
+    """Seconds from the last reading to the next one due to a notification."""
     if entry.fruitless == 0:
         return 0.0
     return min(FRUITLESS_PAUSE_SECONDS * 2.0 ** min(entry.fruitless - 1, _DOUBLINGS_MAX), FRUITLESS_PAUSE_SECONDS_MAX)
@@ -274,7 +274,7 @@ ROUND_PAUSE_SECONDS_MAX = 10.0
 
 
 class OnRequestSchedule(Schedule):
-    """Each trekkpliktig is read when that is asked for, and not else."""
+    """A schedule that reads a trekkpliktig only when it is notified."""
 
     failing_pause_seconds = ROUND_PAUSE_SECONDS
     failing_pause_seconds_max = ROUND_PAUSE_SECONDS_MAX
@@ -283,12 +283,12 @@ class OnRequestSchedule(Schedule):
         super().__init__(float("inf"), jitter)
 
     def _first_due(self, now: float) -> float:
-        """Never of itself."""
+        """Never by time."""
         return now + float("inf")
 
 
 class RoundSchedule(Schedule):
-    """Each trekkpliktig is read once to its end. `failed_for_good` says which were not, and why."""
+    """A schedule that reads each trekkpliktig once to its end. `failed_for_good` has those that failed, and why."""
 
     failing_pause_seconds = ROUND_PAUSE_SECONDS
     failing_pause_seconds_max = ROUND_PAUSE_SECONDS_MAX
@@ -304,7 +304,7 @@ class RoundSchedule(Schedule):
         return not self._open
 
     def set_trekkpliktige(self, trekkpliktige: Iterable[str], now: float) -> None:
-        """Fix the round. Later changes wait for another one."""
+        """Set the trekkpliktige of the round. Later changes are ignored."""
         if len(self) == 0:
             self._open = set(trekkpliktige)
             super().set_trekkpliktige(self._open, now)
@@ -316,7 +316,7 @@ class RoundSchedule(Schedule):
         super().succeeded(trekkpliktig, now, found=found)
 
     def failed(self, trekkpliktig: str, now: float, retry_after_seconds: float | None = None) -> None:
-        """A passing failure: a few tries, unless the source asks for a long pause."""
+        """A transient failure: a few attempts, unless the source requests a long pause."""
         entry = self._entries[trekkpliktig]
         if entry.failures + 1 >= ROUND_TRIES_MAX or (retry_after_seconds or 0.0) > ROUND_PAUSE_SECONDS_MAX:
             self._give_up(trekkpliktig, "it failed again and again")
@@ -328,7 +328,7 @@ class RoundSchedule(Schedule):
         super().suspend(trekkpliktig, now)
 
     def block(self, trekkpliktig: str) -> None:
-        """It is not to be read."""
+        """Do not read it."""
         if trekkpliktig in self._open:
             self._give_up(trekkpliktig, "it is suspended by an operator: resume it first")
         super().block(trekkpliktig)

@@ -1,1 +1,1 @@
-"""Altinn notifications, received or polled, become wake-ups; and the subscriptions to them."""
+"""Altinn notifications, received or polled, which lead to wake-ups; and the subscriptions to them."""

@@ -1,4 +1,4 @@
-"""The receiver's base address and its secret in, the address that Altinn calls out, and how it may be shown. Pure."""
+"""The URL that Altinn calls with notifications, which contains a secret, and how to show it. Pure."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Final
 from urllib.parse import urlsplit
 
 NOTIFICATIONS_PATH: Final = "/notifications/"
-"""Stands between the base address of the receiver and its secret."""
+"""The path between the receiver's base URL and its secret."""
 
 _MASK: Final = "***"
 
 
 def notification_address(base_url: str, secret: str) -> str:
-    """The address to subscribe with. Whoever knows it can wake the reader: never show it but by `shown`."""
+    """The URL to subscribe with. Anyone who knows it can send wake-ups, so show it only by `shown`."""
     return f"{base_url.rstrip('/')}{NOTIFICATIONS_PATH}{secret}"
 
 
 def is_below(base_url: str, address: str) -> bool:
-    """Whether the address is one of the receiver at this base, with whatever secret."""
+    """Whether it is a URL of the receiver at this base URL, with any secret."""
     start = f"{base_url.rstrip('/')}{NOTIFICATIONS_PATH}"
     return address.startswith(start) and len(address) > len(start)
 
 
 def shown(address: str) -> str:
-    """The address without what may be secret in it: its last part, its query, and a user with a password."""
+    """The URL without the parts that may be secret: its last segment, its query, user and password."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port

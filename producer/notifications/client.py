@@ -1,6 +1,6 @@
-"""HTTP client of Altinn: token exchange, authorised calls, and what a refusal means.
+"""HTTP client of Altinn: token exchange, authorised calls, and what its error responses mean.
 
-No message holds more of the answer than its status: the body may repeat what was sent, addresses with secrets too.
+No error message quotes more of a response than its status: the body may repeat what was sent, secret URLs included.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ NOT_FOUND: Final = 404
 _CLIENT_ERRORS: Final = range(400, 500)
 _PASSING: Final = frozenset({408, 421, 425, 429})
 _HINTS: Final = {
-    400: "it takes the request for a wrong one: is TREKKPAALEGG_WEBHOOK_URL an address that it can reach, by https?",
-    401: "the token is not taken: has this trekkpliktig given the right to its system user or delegation?",
+    400: "it finds the request invalid: is TREKKPAALEGG_WEBHOOK_URL a URL that it can reach, by https?",
+    401: "the token is not accepted: has this trekkpliktig given the right to its system user or delegation?",
     403: "not allowed: are the scope (TREKKPAALEGG_ALTINN_SCOPES) and this trekkpliktig's right to the resource there?",
     404: "the address is unknown there: check TREKKPAALEGG_ALTINN_URL",
 }
 
 
 def refusal_of(answer: HttpResponse, operation: str, now_seconds: float) -> TrekkpaaleggError:
-    """`SuspendedError` where Altinn refuses this trekkpliktig, `RetryableError` where it is busy or broken."""
+    """`SuspendedError` if Altinn refuses this trekkpliktig, `RetryableError` if it is busy or broken."""
     if answer.status in _CLIENT_ERRORS and answer.status not in _PASSING:
         hint = _HINTS.get(answer.status)
         return SuspendedError(
@@ -62,9 +62,9 @@ _log = structlog.get_logger(__name__)
 
 
 class AltinnRequest(msgspec.Struct, frozen=True):
-    """What is asked; `operation` in words that fit after "to". `path` is below the platform's address.
+    """A request to Altinn. `operation` is in words that fit after "to"; `path` is relative to the platform's URL.
 
-    `accepted` are statuses that are no failure. The document is sent as JSON.
+    `accepted` are the statuses that are not failures. The document is sent as JSON.
     """
 
     operation: str
@@ -75,7 +75,7 @@ class AltinnRequest(msgspec.Struct, frozen=True):
 
 
 class AltinnClient:
-    """Safe for several threads; `max_concurrent_calls` holds over all of them. `base_url` is Altinn's platform."""
+    """Safe for several threads, which share `max_concurrent_calls`. `base_url` is Altinn's platform."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class AltinnClient:
         self._clock = clock
 
     def send(self, trekkpliktig: str, request: AltinnRequest) -> HttpResponse:
-        """The answer, its status one of those accepted. If the token is refused, once more with a new one.
+        """The response, whose status is one of those accepted. If the token is refused, try again with a new one.
 
         Raises `RetryableError`, `SuspendedError` (Altinn refuses this trekkpliktig) or `FatalError`.
         """
@@ -145,7 +145,7 @@ _TOKEN: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
 
 class AltinnTokens:
-    """Implements `AccessTokens`. Safe for several threads. `maskinporten` gives tokens with Altinn's scope.
+    """Implements `AccessTokens`. Safe for several threads. `maskinporten` provides tokens with Altinn's scope.
 
     `base_url` is Altinn's platform.
     """
@@ -167,14 +167,14 @@ class AltinnTokens:
         self._held = HeldTokens(self._fetch, monotonic)
 
     def token_for(self, trekkpliktig: str) -> str:
-        """A token with enough life left for a call.
+        """A token that is valid for long enough to make a call.
 
         Raises `RetryableError`, `SuspendedError` (this trekkpliktig cannot be served) or `FatalError`.
         """
         return self._held.token_for(trekkpliktig)
 
     def has_for(self, trekkpliktig: str) -> bool:
-        """Whether such a token is at hand."""
+        """Whether such a token is held."""
         return self._held.has_for(trekkpliktig)
 
     def renew(self, trekkpliktig: str, refused: str) -> str:
@@ -183,7 +183,7 @@ class AltinnTokens:
         return self.token_for(trekkpliktig)
 
     def tokens_held(self) -> int:
-        """How many tokens are in memory now."""
+        """The number of tokens in memory."""
         return len(self._held)
 
     def _fetch(self, trekkpliktig: str) -> HeldToken:
@@ -205,10 +205,10 @@ class AltinnTokens:
 
 
 def read_token(body: bytes, now_seconds: float) -> tuple[str, float]:
-    """The token, which is the whole body, perhaps in quotation marks, and its life in seconds by its own claims.
+    """The token, which is the whole body, perhaps in quotation marks, and its lifetime in seconds by its own claims.
 
-    Raises `RetryableError` for anything else. The life is counted between its own times where it tells both, so that
-    a clock that is wrong here does no harm.
+    Raises `RetryableError` for anything else. If the token has both times, the lifetime is the difference between
+    them, so that a wrong clock here does no harm.
     """
     text = body.decode("latin-1").strip().strip('"')
     if not _TOKEN.fullmatch(text):
@@ -217,7 +217,7 @@ def read_token(body: bytes, now_seconds: float) -> tuple[str, float]:
         claims = jwt.decode(text, options={"verify_signature": False})
         life_seconds = float(claims["exp"]) - float(claims.get("iat", now_seconds))
     except (jwt.PyJWTError, KeyError, TypeError, ValueError):
-        raise RetryableError("Altinn's answer holds a token that does not say when it ends") from None
+        raise RetryableError("Altinn's answer holds a token without an expiry time") from None
     if not life_seconds > 0:
-        raise RetryableError("Altinn's answer holds a token that has ended")
+        raise RetryableError("Altinn's answer holds a token that has expired")
     return text, min(life_seconds, _LIFE_SECONDS_MAX)

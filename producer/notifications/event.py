@@ -1,8 +1,8 @@
-"""Altinn events become wake-ups; nothing that an event says is trusted.
+"""Altinn events: which of them is a notification about a trekkpliktig that we serve. No content is trusted.
 
-Whoever knows the address can send anything, so an event is a hint and no more: at worst it costs one reading. Nothing
-that it says is repeated but the organisation number of one of our own trekkpliktige and an id that cannot hold a
-national one: `subject` may name a person.
+Anyone who knows the receiver's URL can send anything, so an event is only a hint: at worst it costs one reading. The
+only content that is repeated elsewhere is the organisation number of a trekkpliktig that we serve, and an id that
+cannot contain a national id: `subject` may name a person.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RECENT_MAX = 50_000
 
 
 class RecentEvents:
-    """The last ids that came. One that has dropped out counts as new again: that costs a reading, and no more.
+    """The ids of the last events. One that has dropped out counts as new again, which costs a reading and no more.
 
     Not safe for several threads.
     """
@@ -40,11 +40,11 @@ class RecentEvents:
         return len(self._ids)
 
     def is_new(self, event_id: str) -> bool:
-        """Whether this id was not added among the last ones."""
+        """Whether this id is not among the last ones that were added."""
         return event_id not in self._ids
 
     def add(self, event_id: str) -> None:
-        """What the event asked for is safe: its repetitions may be dropped. Say so no earlier."""
+        """Add an event whose wake-up is stored, so that repetitions of it are dropped. Call it no earlier."""
         self._ids.pop(event_id, None)
         self._ids[event_id] = None
         if len(self._ids) > self._recent_max:
@@ -54,11 +54,11 @@ class RecentEvents:
 RESOURCE: Final = "urn:altinn:resource:ske-informasjon-om-trekkpaalegg"
 ORGANISATION: Final = "urn:altinn:organization:identifier-no:"
 EVENT_BYTES_MAX: Final = 64 * 1024
-"""A thin event has some five hundred bytes."""
+"""A thin event has about five hundred bytes."""
 
 _VALIDATION: Final = "platform.events.validatesubscription"
 _ECHO: Final = "dialogporten.dialog.seen.v1"
-"""Somebody, perhaps we ourselves, has read the dialog: nothing is new by that."""
+"""Somebody, perhaps we ourselves, has read the dialog: that is nothing new."""
 _KNOWN: Final = re.compile(
     r"dialogporten\.dialog\.(created|updated|deleted|restored|transmission\.created|activity\.[a-z.-]{1,60})\.v\d"
 )
@@ -73,7 +73,7 @@ _UNREADABLE: Final = (BaseCloudEventException, ValueError, TypeError, AttributeE
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """Something may have happened for this trekkpliktig of ours.
+    """Something may have changed for this trekkpliktig, which we serve.
 
     `is_known_type` is False for a type that we do not know: it still leads to a wake-up, and is counted. `happened_at`
     is the event's own time, in microseconds since 1970.
@@ -86,23 +86,23 @@ class Notification(msgspec.Struct, frozen=True):
 
     @property
     def outcome(self) -> str:
-        """A name to count it by."""
+        """Its name in the metrics."""
         return "wake_up" if self.is_known_type else "unknown_type"
 
 
 class Validation(msgspec.Struct, frozen=True):
-    """Altinn asks whether the address answers: it wants any 2xx."""
+    """Altinn checks that the URL responds; any 2xx will do."""
 
     event_id: str
 
     @property
     def outcome(self) -> str:
-        """A name to count it by."""
+        """Its name in the metrics."""
         return "validation"
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """It wakes nobody. `outcome` is one of: echo, not_ours, other_resource, malformed, oversized."""
+    """It leads to no wake-up. `outcome`: echo, not_ours, other_resource, malformed or oversized."""
 
     outcome: str
     event_id: str = ""
@@ -113,10 +113,11 @@ Incoming = Notification | Validation | Dropped
 
 
 def read_pushed(headers: Mapping[str, str], body: bytes, served: Container[str]) -> Incoming:
-    """What a call of the receiver says; `served` are the trekkpliktige that we serve. Header names in any case.
+    """What a call to the receiver means; `served` are the trekkpliktige that we serve. Header names in any case.
 
-    Structured (the event is the body; Altinn calls it plain `application/json`) and binary mode (attributes in
-    headers) of CloudEvents 1.0. Never raises: what cannot be read is `malformed`, and retrying would not mend it.
+    It reads the structured mode of CloudEvents 1.0 (the event is the body; Altinn sends it as `application/json`) and
+    the binary mode (attributes in headers). It never raises: what cannot be read is `malformed`, as a repetition would
+    not help.
     """
     if len(body) > EVENT_BYTES_MAX:
         return Dropped("oversized")
@@ -124,7 +125,7 @@ def read_pushed(headers: Mapping[str, str], body: bytes, served: Container[str])
     try:
         if _BINARY in lowered:
             attributes = {name: value for name, value in lowered.items() if name.startswith("ce-")}
-            # Data is not looked at; the library would try to make sense of it.
+            # Data is not used, and the library would try to parse it.
             event = from_binary(HTTPMessage(attributes, b""), JSONFormat(), _Hint)
         elif _STRUCTURED.fullmatch(lowered.get("content-type", "")):
             event = JSONFormat().read(_Hint, body)
@@ -136,7 +137,7 @@ def read_pushed(headers: Mapping[str, str], body: bytes, served: Container[str])
 
 
 def read_pulled(element: bytes, served: Container[str]) -> tuple[Incoming, str | None]:
-    """What one event of a pulled page says, and its id as it stands there: asking goes on after it. Never raises."""
+    """What an event of a polled page means, and its unchanged id, after which polling continues. Never raises."""
     try:
         attributes = JSONFormat().read(_Hint, element).get_attributes()
     except _UNREADABLE:
@@ -145,10 +146,10 @@ def read_pulled(element: bytes, served: Container[str]) -> tuple[Incoming, str |
 
 
 class _Hint(CloudEvent):
-    """Only the attributes that are looked at, so that no new one of a peculiar name makes an event unreadable.
+    """An event reduced to the attributes that we use, so that a new one with a strange name does no harm.
 
-    The library makes up an id, a version and a time where none is told: here the first two must be, and a time that
-    was made up is taken out again.
+    The library invents an id, a version and a time where they are missing. Here the first two are required, and an
+    invented time is removed again.
     """
 
     def __init__(self, attributes: dict[str, Any], _: object = None) -> None:
@@ -185,7 +186,7 @@ def _trekkpliktig(attributes: Mapping[str, Any]) -> str | None:
 
 
 def _shown_id(text: str) -> str:
-    """The id if it is a UUID, as Altinn's are; else a hash of it: it may be of any length and hold anything."""
+    """The id if it is a UUID, as Altinn's are; else a hash of it, as it may be of any length and content."""
     try:
         return str(UUID(text))
     except ValueError:

@@ -1,8 +1,9 @@
-"""Altinn events, polled: pages of them after a cursor, and the wake-ups in them.
+"""Altinn events, polled: the pages after a cursor, and the notifications in them.
 
-What Altinn's pages are like: in the order in which events were registered; short or empty although there is more,
-since what the caller may not see is left out after a page was cut; and from the oldest event on where `after` is an id
-that Altinn does not know (any more). So the end is where a page neither holds anything nor leads on, never a short one.
+Altinn returns events in the order in which they were registered. A page may be short or empty although there are more
+events, because events that the caller may not see are removed after the page was cut. If Altinn does not know the id
+in `after` (any more), it starts at its oldest event. So the end is a page that is empty and does not lead on; a short
+page is not the end.
 """
 
 from __future__ import annotations
@@ -29,14 +30,13 @@ if TYPE_CHECKING:
 
 
 RESTART_MARGIN_MICROSECONDS: Final = 600 * 1_000_000
-"""So much older than the newest event seen may one be that comes after it: events are not in the order of their times.
-"""
+"""How much older than the newest event a later one may be, since events are not in the order of their times."""
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """One answer: its events, each as it was sent, and the id after which `next` goes on, None where it leads nowhere.
+    """One response: its events, each as it was sent, and the id after which `next` continues, None if it does not.
 
-    Of `next` only that id is used: a token is sent to no address but the configured one.
+    Only that id of `next` is used, so that a token is never sent to another host than the configured one.
     """
 
     elements: list[bytes]
@@ -44,17 +44,17 @@ class EventPage(msgspec.Struct, frozen=True):
 
 
 def page_of(answer: HttpResponse) -> EventPage:
-    """The page that an answer holds. Raises `RetryableError` for one that is no JSON array or is cut off."""
+    """The page in a response. Raises `RetryableError` if it is not a JSON array or is cut off."""
     elements = split_elements(answer.body, answer.content_type)
     try:
-        told = parse_qs(urlsplit(str(answer.headers.get("next", ""))).query).get("after")
+        after = parse_qs(urlsplit(str(answer.headers.get("next", ""))).query).get("after")
     except ValueError:
-        told = None
-    return EventPage(elements, told[0] if told else None)
+        after = None
+    return EventPage(elements, after[0] if after else None)
 
 
 class Walk:
-    """One walk from a cursor to the end, page by page. `cursor` is where the next page is asked after."""
+    """One walk from a cursor to the end, page by page. The next page is the one after `cursor`."""
 
     def __init__(self, cursor: EventCursor, served: Container[str]) -> None:
         self.cursor = cursor
@@ -67,14 +67,14 @@ class Walk:
         self.is_at_end = False
 
     def add(self, page: EventPage) -> None:
-        """The page that was asked for after `cursor`.
+        """Add the page after `cursor`.
 
-        1. Count each event, and keep the wake-ups.
-        2. Events much older than the newest one seen before: Altinn did not know the cursor and began at its oldest.
-           They wake all the same; one reading is all that it costs.
-        3. Go on after the id that `next` tells, else after the last event that has one.
-        4. An empty page that leads nowhere new is the end. So is one with events that leads to where this walk has
-           been: Altinn does not know the ids that it tells itself, and would begin anew for ever.
+        1. Count each event, and keep the notifications.
+        2. If events are much older than the newest one before, Altinn did not know the cursor and started at its oldest
+           event. They count as notifications all the same, which costs one reading.
+        3. Continue after the id in `next`, otherwise after the last event that has an id.
+        4. An empty page that leads nowhere new is the end. So is a page with events that leads back to where this walk
+           has been: Altinn does not know the ids that it returned itself, and would start again for ever.
         """
         self._asked.add(self.cursor.after)
         last_id, times = self._count(page)
@@ -90,7 +90,7 @@ class Walk:
         self.cursor = msgspec.structs.replace(self.cursor, after=after, newest_at=newest)
 
     def pulled(self) -> Pulled:
-        """What has come so far."""
+        """The result so far."""
         return Pulled(
             notifications=tuple(self._notifications),
             cursor=self.cursor,
@@ -101,7 +101,7 @@ class Walk:
         )
 
     def _count(self, page: EventPage) -> tuple[str | None, list[int]]:
-        """The last id of the page, and the times that its events tell."""
+        """The last id of the page, and the times of its events."""
         last_id, times = None, []
         for element in page.elements:
             incoming, event_id = read_pulled(element, self._served)
@@ -117,9 +117,9 @@ class Walk:
 
 _PATH: Final = "/events/api/v1/events"
 PAGE_EVENTS: Final = 1000
-"""The most that Altinn gives at a time."""
+"""The most that Altinn returns at a time."""
 PAGES_MAX: Final = 20
-"""Of one call; the next call goes on."""
+"""Pages of one call; the next call continues."""
 _log = structlog.get_logger(__name__)
 
 
@@ -132,7 +132,7 @@ class AltinnEventFeed:
         self._pages_max = pages_max
 
     def pull(self, trekkpliktig: str, cursor: EventCursor, served: Container[str]) -> Pulled:
-        """As the port says. What came before a page that failed is given; the failure shows again at the next call."""
+        """See the port. Pages before one that failed are returned; the failure recurs at the next call."""
         walk = Walk(cursor, served)
         for page_number in range(self._pages_max):
             try:

@@ -1,4 +1,4 @@
-"""Altinn's events as whoever pulls them sees them: a cursor in, what has come since and the next cursor out."""
+"""The port of a feed of Altinn events, which a lane polls with a cursor."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Pulled(msgspec.Struct, frozen=True):
-    """What one call brought.
+    """The result of one call.
 
     `cursor` is where the next call continues. Store it only once `notifications` have been acted on: in the transaction
     that ends the readings which they led to, or after their wake-ups are in `…-signals`. A cursor that was not stored
     costs a reading; one that was stored too early would delay a change until the next poll.
 
-    `outcomes` counts every event by what it was. `has_more` asks to be called again at once. `restarted` says that
-    Altinn did not know the cursor and began at its oldest event; `stuck` that it does so at every page.
+    `outcomes` counts every event by its outcome. `has_more`: call again at once. `restarted`: Altinn did not know the
+    cursor and started at its oldest event. `stuck`: it does so at every page.
     """
 
     notifications: tuple[Notification, ...]
@@ -37,8 +37,8 @@ class EventFeed(Protocol):
     """Safe for several threads."""
 
     def pull(self, trekkpliktig: str, cursor: EventCursor, served: Container[str]) -> Pulled:
-        """Events about `trekkpliktig` after `cursor`; `served` are those that we serve.
+        """Events about `trekkpliktig` after `cursor`; `served` are the trekkpliktige that we serve.
 
-        Altinn gives none that is younger than half a minute. Raises `RetryableError`, `SuspendedError` (this
+        Altinn returns no event younger than half a minute. Raises `RetryableError`, `SuspendedError` (this
         trekkpliktig) or `FatalError`; a failure never looks like "nothing has come".
         """

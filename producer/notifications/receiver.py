@@ -1,7 +1,8 @@
-"""The HTTP receiver at `/notifications/<secret>`: acknowledged once the wake-up is stored in `…-signals`.
+"""The HTTP receiver of Altinn notifications at `/notifications/<secret>`: it stores a wake-up in `…-signals`.
 
-An answer that is not 2xx makes Altinn call again, later and later, for two days; so whatever another call would not
-mend is answered 200 and counted. Nothing of a call is logged: its path holds the secret and its body may name a person.
+A notification is acknowledged once its wake-up is stored. After any other status than 2xx Altinn repeats the call for
+two days, with growing pauses; so what a repetition cannot mend is answered with 200 and counted. Nothing of a call is
+logged: its path contains the secret, and its body may name a person.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Refusal(Enum):
-    """Why a call is not let in. The value is the metric's label."""
+    """Why a call is refused. The value is the metric's label."""
 
     ADDRESS = "refused_address"
     RATE = "refused_rate"
@@ -99,18 +100,18 @@ _BAD: Final = {
 
 
 ANSWERS: Final = frozenset({200, 408, 503, *(status for status, _ in (*_SAYS.values(), *_BAD.values()))})
-"""Every status that a call of the right path and method may have."""
+"""Every status that a call with the right path and method may get."""
 
 
 class SignalStore(Protocol):
-    """Where wake-ups are made to last."""
+    """Where wake-ups are stored."""
 
     def begin(self, trekkpliktig: str, value: bytes | None) -> Future[None]:
-        """Store one; done when it stands, `RetryableError` when that is not known. Any thread may call it."""
+        """Store one. The future is done once it is stored, and fails with `RetryableError` if that is unknown."""
 
 
 class Receiver:
-    """See the module. `served` are the trekkpliktige that the application serves, whoever has their lane."""
+    """See the module. `served` are all trekkpliktige that the application serves, not only those of this worker."""
 
     def __init__(self, gate: Gate, served: Container[str], signals: SignalStore, observer: Observer) -> None:
         self._gate = gate
@@ -121,8 +122,8 @@ class Receiver:
         self.app = Starlette(routes=[Route(f"{NOTIFICATIONS_PATH}{{secret}}", self._receive, methods=["POST"])])
 
     async def _receive(self, request: Request) -> Response:
-        """1. Let the caller in. 2. Read the event. 3. Drop what wakes nobody. 4. Store the wake-up. 5. Answer."""
-        # 1. Let the caller in.
+        """1. Admit the caller. 2. Read the event. 3. Drop what is no notification. 4. Store the wake-up. 5. Respond."""
+        # 1. Admit the caller.
         address = request.client.host if request.client else ""
         refusal = self._gate.refusal(address, request.path_params["secret"])
         if refusal is not None:
@@ -131,8 +132,8 @@ class Receiver:
         try:
             incoming = await self._read(request)
         except (TimeoutError, ClientDisconnect):
-            return self._answer("cut_off", 408, "the body did not come to its end")
-        # 3. Drop what wakes nobody.
+            return self._answer("cut_off", 408, "the body was cut off")
+        # 3. Drop what is no notification.
         if not isinstance(incoming, Notification):
             return self._answer(incoming.outcome, *_BAD.get(incoming.outcome, (200, "")))
         if not self._recent.is_new(incoming.event_id):
@@ -144,11 +145,11 @@ class Receiver:
         except RetryableError:
             return self._answer("not_stored", 503, "it could not be stored; call again")
         self._recent.add(incoming.event_id)
-        # 5. Answer.
+        # 5. Respond.
         return self._answer(incoming.outcome, 200)
 
     async def _read(self, request: Request) -> Incoming:
-        """No more of the body is taken in than an event may have, and for no longer than `BODY_SECONDS_MAX`."""
+        """Read no more of the body than an event may have, and for no longer than `BODY_SECONDS_MAX`."""
         body = b""
         async with asyncio.timeout(BODY_SECONDS_MAX):
             async for chunk in request.stream():
@@ -166,6 +167,6 @@ class Receiver:
 
 
 def receiver_server(receiver: Receiver, *, host: str, port: int, proxies: Sequence[str]) -> HttpServer:
-    """The receiver as a server, not yet started. `proxies` are the reverse proxies before it."""
+    """The server of the receiver, not yet started. `proxies` are the reverse proxies in front of it."""
     setting = "TREKKPAALEGG_WEBHOOK_PORT"
     return HttpServer(receiver.app, name="receiver", host=host, port=port, setting=setting, proxies=proxies)

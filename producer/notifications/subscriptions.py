@@ -1,4 +1,4 @@
-"""Altinn subscriptions: what there should be for an employer, what there is, and the changes between the two."""
+"""Altinn subscriptions: which one a trekkpliktig should have, which it has, and the changes that make them equal."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from producer.source.http import HttpResponse
 
 
-class Subscription(msgspec.Struct, frozen=True, rename="camel"):
-    """One subscription as Altinn tells of it. Shows without the secret in its address."""
+class AltinnSubscription(msgspec.Struct, frozen=True, rename="camel"):
+    """A subscription as Altinn returns it. Its repr hides the secret in its URL."""
 
     id: int | str
     end_point: str
@@ -30,11 +30,11 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel"):
     validated: bool = False
 
     def __repr__(self) -> str:
-        return f"Subscription(id={self.id!r}, end_point={shown(self.end_point)!r}, validated={self.validated})"
+        return f"AltinnSubscription(id={self.id!r}, end_point={shown(self.end_point)!r}, validated={self.validated})"
 
 
 class WantedSubscription(msgspec.Struct, frozen=True):
-    """A subscription that should stand: events about `subject` at `resource` go to `address`."""
+    """A subscription that should exist: events about `subject` at `resource` go to `address`."""
 
     address: str
     resource: str
@@ -47,27 +47,27 @@ class WantedSubscription(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """`standing` is the one that should stand and does; `make` says whether to make it, or have it validated anew.
+    """The changes to make. `standing` is the wanted subscription if it exists; `make`: create it or validate it again.
 
-    `remove` are others of ours for the same trekkpliktig: an older secret, a double. They are removed last, so that
-    no event falls between.
+    `remove` are our other subscriptions for the same trekkpliktig: duplicates, or ones with an older secret. They are
+    removed last, so that no event is lost in between.
     """
 
-    standing: Subscription | None
+    standing: AltinnSubscription | None
     make: bool
-    remove: tuple[Subscription, ...]
+    remove: tuple[AltinnSubscription, ...]
 
 
 def wanted_subscription(trekkpliktig: str, address: str) -> WantedSubscription:
-    """The one subscription that a trekkpliktig should have."""
+    """The subscription that a trekkpliktig should have."""
     return WantedSubscription(address, RESOURCE, f"{ORGANISATION}{trekkpliktig}")
 
 
-def ours_of(trekkpliktig: str, base_url: str, found: Iterable[Subscription]) -> list[Subscription]:
-    """Those that we made for this trekkpliktig, oldest first: about it, at the resource, to the receiver at `base_url`.
+def ours_of(trekkpliktig: str, base_url: str, found: Iterable[AltinnSubscription]) -> list[AltinnSubscription]:
+    """Our subscriptions for this trekkpliktig, oldest first: about it, at the resource, to the receiver at `base_url`.
 
-    What leads elsewhere is another's, of the trekkpliktig itself or of another supplier, and is never touched. A
-    token may show the subscriptions of several trekkpliktige; those of others are not this one's either.
+    A subscription to another URL belongs to the trekkpliktig itself or to another supplier, and is never changed. A
+    token may show the subscriptions of several trekkpliktige; those of others are left out too.
     """
     subject = f"{ORGANISATION}{trekkpliktig}"
     ours = [
@@ -78,8 +78,8 @@ def ours_of(trekkpliktig: str, base_url: str, found: Iterable[Subscription]) -> 
     return sorted(ours, key=lambda each: (len(str(each.id)), str(each.id)))
 
 
-def plan_of(wanted: WantedSubscription, ours: list[Subscription]) -> Plan:
-    """What brings `ours` to `wanted` and nothing else: the second time it is nothing."""
+def plan_of(wanted: WantedSubscription, ours: list[AltinnSubscription]) -> Plan:
+    """The changes from `ours` to `wanted`. Once they are made, there are none."""
     fitting = [
         each for each in ours if each.end_point == wanted.address and not (each.type_filter or each.source_filter)
     ]
@@ -95,22 +95,22 @@ _NO_CONTENT: Final = 204
 
 
 class _Listing(msgspec.Struct):
-    subscriptions: list[Subscription] | None = None
+    subscriptions: list[AltinnSubscription] | None = None
 
 
 _decode_listing = msgspec.json.Decoder(_Listing).decode
-_decode_one = msgspec.json.Decoder(Subscription).decode
+_decode_one = msgspec.json.Decoder(AltinnSubscription).decode
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Subscriptions:
-    """Each operation raises `RetryableError`, `SuspendedError` (this trekkpliktig) or `FatalError`."""
+    """Altinn's subscription API. Raises `RetryableError`, `SuspendedError` (this trekkpliktig) or `FatalError`."""
 
     def __init__(self, client: AltinnClient) -> None:
         self._client = client
 
-    def all_of(self, trekkpliktig: str) -> list[Subscription]:
-        """All that this trekkpliktig's token can see, others than ours too."""
+    def all_of(self, trekkpliktig: str) -> list[AltinnSubscription]:
+        """All subscriptions that this trekkpliktig's token can see, not only ours."""
         answer = self._client.send(trekkpliktig, AltinnRequest("list subscriptions", "GET", _PATH))
         try:
             found = _decode_listing(answer.body).subscriptions
@@ -118,34 +118,34 @@ class Subscriptions:
             raise RetryableError("Altinn's list of subscriptions cannot be read") from None
         return found or []
 
-    def make(self, trekkpliktig: str, wanted: WantedSubscription) -> Subscription:
-        """Make it, or have the same one that stands validated anew. Empty filters are left out, as Altinn asks."""
+    def make(self, trekkpliktig: str, wanted: WantedSubscription) -> AltinnSubscription:
+        """Create it, or validate the existing one again. Empty filters are left out, as Altinn requires."""
         document = {"endPoint": wanted.address, "resourceFilter": wanted.resource, "subjectFilter": wanted.subject}
         request = AltinnRequest("subscribe", "POST", _PATH, (_OK, _CREATED), document)
         return _read_one(self._client.send(trekkpliktig, request))
 
-    def get(self, trekkpliktig: str, subscription: Subscription) -> Subscription | None:
-        """The same one as it stands now; None if it has gone."""
+    def get(self, trekkpliktig: str, subscription: AltinnSubscription) -> AltinnSubscription | None:
+        """The subscription as it is now; None if it does not exist any more."""
         request = AltinnRequest("show a subscription", "GET", f"{_PATH}/{_segment(subscription)}", (_OK, NOT_FOUND))
         answer = self._client.send(trekkpliktig, request)
         return None if answer.status == NOT_FOUND else _read_one(answer)
 
-    def remove(self, trekkpliktig: str, subscription: Subscription) -> None:
-        """Remove it; one that has gone already is no failure."""
+    def remove(self, trekkpliktig: str, subscription: AltinnSubscription) -> None:
+        """Remove it; that it does not exist any more is not a failure."""
         accepted = (_OK, _NO_CONTENT, NOT_FOUND)
         request = AltinnRequest("remove a subscription", "DELETE", f"{_PATH}/{_segment(subscription)}", accepted)
         self._client.send(trekkpliktig, request)
 
 
-def _segment(subscription: Subscription) -> str:
-    """The id as part of an address. Ids are numbers; anything that would lead elsewhere is not followed."""
+def _segment(subscription: AltinnSubscription) -> str:
+    """The id as a segment of the URL. Ids are numbers; one that would lead to another path is refused."""
     text = str(subscription.id)
     if not (text.isascii() and text.replace("-", "").isalnum()):
-        raise RetryableError("Altinn tells an id of a subscription that is none")
+        raise RetryableError("Altinn returned an invalid id of a subscription")
     return text
 
 
-def _read_one(answer: HttpResponse) -> Subscription:
+def _read_one(answer: HttpResponse) -> AltinnSubscription:
     try:
         return _decode_one(answer.body)
     except _UNREADABLE:
@@ -156,20 +156,20 @@ Done = Literal["made", "renewed", "unchanged", "stands", "removed", "none"]
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """What was done, and what stands now; `removed` counts those that were taken away."""
+    """What was done, and which subscriptions exist now; `removed` is how many were removed."""
 
     done: Done
-    standing: tuple[Subscription, ...]
+    standing: tuple[AltinnSubscription, ...]
     removed: int = 0
 
     @property
     def is_validated(self) -> bool:
-        """Whether one stands that Altinn sends events to."""
+        """Whether there is one that Altinn sends events to."""
         return any(each.validated for each in self.standing)
 
 
 class SubscriptionKeeper:
-    """Keeps subscriptions that lead to the receiver at `base_url`. Safe for several threads.
+    """Manages the subscriptions to the receiver at `base_url`. Safe for several threads.
 
     Each operation raises `RetryableError`, `SuspendedError` (this trekkpliktig) or `FatalError`.
     """
@@ -180,7 +180,7 @@ class SubscriptionKeeper:
         self._address = notification_address(base_url, secret)
 
     def apply(self, trekkpliktig: str) -> Applied:
-        """See that exactly one stands. What is there and validated is left alone."""
+        """Make sure that there is exactly one. One that exists and is validated is left unchanged."""
         wanted = wanted_subscription(trekkpliktig, self._address)
         plan = plan_of(wanted, self._ours(trekkpliktig))
         done: Done = "unchanged"
@@ -194,21 +194,21 @@ class SubscriptionKeeper:
         return Applied(done, (standing,), len(former))
 
     def found(self, trekkpliktig: str) -> Applied:
-        """What stands, with nothing done."""
+        """The subscriptions that exist; changes nothing."""
         ours = tuple(self._ours(trekkpliktig))
         return Applied("stands" if ours else "none", ours)
 
     def remove(self, trekkpliktig: str) -> Applied:
-        """See that none stands."""
+        """Make sure that there is none."""
         ours = self._ours(trekkpliktig)
         for each in ours:
             self._subscriptions.remove(trekkpliktig, each)
         return Applied("removed" if ours else "none", (), len(ours))
 
     def refreshed(self, trekkpliktig: str, applied: Applied) -> Applied:
-        """The same with what has become of the subscription since: validation takes Altinn a moment."""
+        """`applied` with the present state of its subscriptions, since validation takes Altinn a moment."""
         now = [self._subscriptions.get(trekkpliktig, each) for each in applied.standing]
         return msgspec.structs.replace(applied, standing=tuple(each for each in now if each is not None))
 
-    def _ours(self, trekkpliktig: str) -> list[Subscription]:
+    def _ours(self, trekkpliktig: str) -> list[AltinnSubscription]:
         return ours_of(trekkpliktig, self._base_url, self._subscriptions.all_of(trekkpliktig))

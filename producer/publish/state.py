@@ -63,7 +63,7 @@ def event_cursor_record(topic: str, partition: int, trekkpliktig: str, cursor: E
 def position_record(
     topic: str, partition: int, trekkpliktig: str, position: TrekkpliktigPosition, results: Sequence[RequestResult]
 ) -> Record:
-    """The position, with the results given by this very record."""
+    """The position, with the results of requests that end with it."""
     value = encode_trekkpliktig_position(position, results)
     return Record(topic, trekkpliktig.encode(), value, NO_HEADERS, partition)
 

@@ -1,1 +1,1 @@
-"""Where versions come from: Skatteetaten's API behind a narrow port."""
+"""The source of trekkpålegg: a narrow port, and its adapter for Skatteetaten's API."""

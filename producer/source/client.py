@@ -1,6 +1,6 @@
-"""HTTP client of the trekkpålegg API: addresses, headers, tokens, and what a refusal means.
+"""HTTP client of Skatteetaten's trekkpålegg API: URLs, headers, tokens, and what its error responses mean.
 
-No message holds more of the answer than its status and its `kode`, and that only where it looks like one.
+No error message quotes more of a response than its status and its `kode`, and the latter only if it looks like one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
 GONE: Final = 410
 _ABOUT_ONE_VERSION: Final = frozenset({400, 414, 422})
-"""What is wrong with the question for one version does not keep the trekkpliktig from being served."""
+"""A fault in the request for one version is not a reason to stop serving the trekkpliktig."""
 _CLIENT_ERRORS: Final = range(400, 500)
 _PASSING: Final = frozenset({408, 421, 425, 429})
 _KODE: Final = re.compile(r"[A-Z0-9-]{1,20}")
@@ -59,29 +59,29 @@ _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
 def refusal_of_version(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
-    """As `refusal_of`, save that a fault in the question is told as a failure of this version alone."""
+    """As `refusal_of`, but a fault in the request is a failure of this version alone."""
     if answer.status in _ABOUT_ONE_VERSION:
-        return RetryableError(f"the API refuses the question for this version with {_told(answer)}")
+        return RetryableError(f"the API refuses the request for this version with {_described(answer)}")
     return refusal_of(answer, now_seconds)
 
 
 def refusal_of(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
-    """`SuspendedError` where the API refuses this trekkpliktig, `RetryableError` where it is busy or broken.
+    """`SuspendedError` if the API refuses this trekkpliktig, `RetryableError` if it is busy or broken.
 
-    Statuses decide, `kode` is opaque text. A redirect is never followed and counts as broken:
-    a gateway in trouble sends one to a page for people.
+    The status decides; `kode` is opaque text. A redirect is never followed and counts as broken: a gateway in trouble
+    redirects to a page for people.
     """
-    told = _told(answer)
+    described = _described(answer)
     if answer.status in _CLIENT_ERRORS and answer.status not in _PASSING:
         hint = _HINTS.get(answer.status)
-        return SuspendedError(f"the API refuses with {told}" + (f": {hint}" if hint else ""))
+        return SuspendedError(f"the API refuses with {described}" + (f": {hint}" if hint else ""))
     return RetryableError(
-        f"the API answers {told}",
+        f"the API answers {described}",
         retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after"), now_seconds),
     )
 
 
-def _told(answer: HttpResponse) -> str:
+def _described(answer: HttpResponse) -> str:
     return f"HTTP {answer.status}{_kode(answer.body)}"
 
 
@@ -102,22 +102,22 @@ _log = structlog.get_logger(__name__)
 
 
 class AccessTokens(Protocol):
-    """Where the tokens come from. Raises `RetryableError`, `SuspendedError` or `FatalError`."""
+    """A source of access tokens. Raises `RetryableError`, `SuspendedError` or `FatalError`."""
 
     def token_for(self, trekkpliktig: str) -> str:
-        """A token that lets the caller act for `trekkpliktig`."""
+        """A token for acting on behalf of `trekkpliktig`."""
 
     def has_for(self, trekkpliktig: str) -> bool:
-        """Whether such a token is at hand."""
+        """Whether such a token is held."""
 
     def renew(self, trekkpliktig: str, refused: str) -> str:
-        """Another token, since the API has refused this one."""
+        """A new token, because the API has refused this one."""
 
 
 class SkatteetatenClient:
-    """Both operations of the API. Safe for several threads; `max_concurrent_calls` holds over all of them.
+    """Both operations of the API. Safe for several threads, which share `max_concurrent_calls`.
 
-    `base_url` is up to and with `/v1`. Every call has a fresh Korrelasjonsid, which is logged: support asks for it.
+    `base_url` ends with `/v1`. Every call has a new Korrelasjonsid, which is logged because support asks for it.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class SkatteetatenClient:
         self._klientid = f"{_DISTRIBUTION}/{version(_DISTRIBUTION)}"
 
     def fetch_list(self, trekkpliktig: str, cursor: int, maks_antall: int) -> HttpResponse:
-        """Operation 1, newer than `cursor`: the answer, always a success. 404 is a wrong address, not an empty list.
+        """Operation 1, newer than `cursor`: the response, always a success. 404 is a wrong URL, not an empty list.
 
         Raises `RetryableError`, `SuspendedError` or `FatalError`.
         """
@@ -152,7 +152,7 @@ class SkatteetatenClient:
         return answer
 
     def fetch_version(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> HttpResponse | None:
-        """Operation 2: the answer, always a success; None if there is no such version (404, 410).
+        """Operation 2: the response, always a success; None if there is no such version (404, 410).
 
         Raises `RetryableError`, `SuspendedError` or `FatalError`.
         """
@@ -165,15 +165,15 @@ class SkatteetatenClient:
         return answer
 
     def is_prepared(self, trekkpliktig: str) -> bool:
-        """Whether a call for it can be made at once."""
+        """Whether a call for it can be made without fetching a token first."""
         return self._tokens.has_for(trekkpliktig)
 
     def prepare(self, trekkpliktig: str) -> None:
-        """Fetch what a call for it needs. Raises as the calls."""
+        """Fetch the token that a call for it needs. Raises as the calls do."""
         self._tokens.token_for(trekkpliktig)
 
     def _call(self, operation: str, trekkpliktig: str, address: str) -> HttpResponse:
-        """Send; if the token is refused, once more with a new one: it may have ended early."""
+        """Send the request; if the token is refused, again with a new one, as it may have been revoked early."""
         token = self._tokens.token_for(trekkpliktig)
         answer = self._send(operation, trekkpliktig, address, token)
         if answer.status == UNAUTHORIZED:
@@ -211,5 +211,5 @@ class SkatteetatenClient:
 
 
 def _path_segment(trekkid: str) -> str:
-    """The trekkid as one segment of an address. `.` and `..` would else lead to another address."""
+    """The trekkid as one segment of a URL. `.` and `..` are escaped, as they would lead to another path."""
     return quote(trekkid, safe="") if trekkid.strip(".") else trekkid.replace(".", "%2E")

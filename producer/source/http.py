@@ -1,10 +1,10 @@
-"""One HTTP request and its answer, bounded in size and time, and interrupted when the process stops.
+"""HTTP requests with responses bounded in size and time, which are interrupted when the process stops.
 
-A thread that waits for an answer cannot be told to give up, and the process cannot end before its threads have. A
-source that hangs would else hold a stopping process for as long as a call may take.
+A thread that waits for a response cannot be interrupted, and the process cannot end before its threads do. Without the
+interruption, a server that hangs would delay the end of the process by as long as a call may take.
 
-Every foreign exception of the HTTP library ends here. An answer of any status is an answer; what it means is for
-the caller to say.
+All exceptions of the HTTP library are translated here. A response of any status is returned; the caller decides what
+it means.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trekkpaalegg.errors import RetryableError
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """What came back: any status, the body whole and decompressed. Header names are found in any case."""
+    """A response of any status, its body complete and decompressed. Header names are case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
@@ -34,12 +34,12 @@ class HttpResponse(msgspec.Struct, frozen=True):
 
     @property
     def content_type(self) -> str:
-        """As the other side named it; empty if it did not."""
+        """The value of the Content-Type header; empty if there is none."""
         return str(self.headers.get("content-type", ""))
 
 
 def seconds_ahead(headers: Mapping[str, str], now_seconds: float) -> float | None:
-    """How far our clock is ahead of theirs, by the `Date` of the answer; negative when behind, None unknown."""
+    """How far our clock is ahead of the server's, by the `Date` header; negative if behind, None if unknown."""
     try:
         moment = parsedate_to_datetime(headers.get("date", ""))
     except (ValueError, TypeError):
@@ -54,18 +54,18 @@ _OPENED: Final = ("connect_tcp.complete", "start_tls.complete")
 
 
 class Connections:
-    """Every open connection of an HTTP client, known through the library's trace events."""
+    """The open connections of an HTTP client, learned from the library's trace events."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def watch(self, request: httpx.Request) -> None:
-        """Learn of the connection that this request may open. A hook for the client."""
+        """Register the connection that this request may open. An event hook for the client."""
         request.extensions = {**request.extensions, "trace": self._trace}
 
     def break_all(self) -> None:
-        """End every connection; whoever waits for an answer on one meets a connection error at once."""
+        """Shut down every connection: threads that wait for a response get a connection error at once."""
         with self._lock:
             opened = list(self._sockets)
         for each in opened:
@@ -73,7 +73,7 @@ class Connections:
                 each.shutdown(socket.SHUT_RDWR)
 
     def break_when(self, stopping: threading.Event, grace_seconds: float = GRACE_SECONDS) -> None:
-        """From `grace_seconds` after the stop on, break whatever is open, for as long as the process lasts."""
+        """From `grace_seconds` after `stopping` is set, break whatever is open until the process ends."""
         threading.Thread(target=self._wait_and_break, args=(stopping, grace_seconds), daemon=True).start()
 
     def _wait_and_break(self, stopping: threading.Event, grace_seconds: float) -> None:
@@ -99,11 +99,10 @@ _NO_CONTENT: Final = 204
 
 
 def open_http_client(max_concurrent_calls: int, stopping: threading.Event | None = None) -> httpx.Client:
-    """The client to share by all threads and for all addresses: keep-alive, bounded waits, no redirects.
+    """One client for all threads and URLs: keep-alive, bounded waits, no redirects. The caller closes it.
 
-    It may hold three times as many connections as there may be calls at a time: two of three for tokens, which are
-    fetched ahead of the calls.
-    Calls that still hang some seconds after `stopping` is set are broken off. Whoever opens it closes it.
+    It may hold three connections for each concurrent call: two of them for tokens, which are fetched ahead of the
+    calls. Calls that still hang some seconds after `stopping` is set are interrupted.
     """
     hooks = {}
     if stopping is not None:
@@ -128,11 +127,11 @@ def exchange(  # noqa: PLR0913  # parts of a request, and the bounds of its answ
     bytes_max: int = RESPONSE_BYTES_MAX,
     seconds_max: float = CALL_SECONDS_MAX,
 ) -> HttpResponse:
-    """Send a request and read its answer to the end; `form` is sent as a form, `content` as it stands.
+    """Send a request and read the whole response; `form` is sent URL-encoded, `content` unchanged.
 
-    The body is taken piece by piece and given up as soon as it is larger than `bytes_max` or the call older than
-    `seconds_max`, so neither an endless nor a trickling answer holds memory or a thread. Raises `RetryableError`,
-    also for a body that ends before its announced length, and for an empty success whose end was never announced.
+    The body is read in pieces and abandoned when it exceeds `bytes_max` or the call `seconds_max`, so that neither an
+    endless nor a trickling response occupies memory or a thread. Raises `RetryableError`, also for a body shorter than
+    its announced length, and for an empty success whose length was not announced.
     """
     deadline = time.monotonic() + seconds_max
     try:
@@ -147,7 +146,7 @@ def exchange(  # noqa: PLR0913  # parts of a request, and the bounds of its answ
     except httpx.ConnectError as error:
         raise RetryableError(f"no connection: {error}") from error
     except httpx.InvalidURL as error:
-        raise RetryableError("an address that was configured or told is none") from error
+        raise RetryableError("a URL that was configured or received is not valid") from error
     except (httpx.RequestError, httpx.StreamError) as error:
         # Only the kind: the text of a protocol error may quote what came.
         raise RetryableError(f"the connection broke: {type(error).__name__}") from error
@@ -174,6 +173,6 @@ def _read_bounded(response: httpx.Response, bytes_max: int, deadline: float) -> 
 
 
 def _says_empty(response: httpx.Response) -> bool:
-    """Whether the end was announced; a body that merely stops with its connection may have lost everything."""
+    """Whether the empty body was announced; one that just ends with its connection may have lost everything."""
     headers = response.headers
     return response.status_code == _NO_CONTENT or "content-length" in headers or "transfer-encoding" in headers

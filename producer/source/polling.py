@@ -1,4 +1,4 @@
-"""The source that polls: pages of newest versions and single versions, read from the API."""
+"""The source that reads from the API: its paging, its retries, and single versions by number."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def page_of(elements: list[Element], cursor: int, maks_antall: int) -> Page:
-    """The page that `elements`, the answer to "newer than `cursor`, at most `maks_antall`", make.
+    """The page of these elements, which the API returned as newer than `cursor`, at most `maks_antall`.
 
-    Reading goes on from the highest sekvensnummer in the answer, however many came: a server may cap `maks_antall`
-    lower than it was asked. It ends at an answer that holds nothing above the cursor.
+    Reading continues from the highest sekvensnummer in the response, however many elements it holds, as a server may
+    cap `maks_antall` lower than requested. It ends with a response that holds nothing above the cursor.
 
-    1. Elements above the cursor: go on from the highest that was understood. The number of one that was rejected is
-       not believed while there is another, since a wrong one would skip all that lies below it.
-    2. None above, and fewer than asked for: the end. Holding the very element at the cursor is what a server does
-       that reads `fraSekvensnummer` as inclusive.
-    3. None above, but some below the cursor, or a full page: `RetryableError`. Such a server ignores
-       `fraSekvensnummer`, or has more that can never be reached; to end here would hide that.
+    1. Some elements are above the cursor: continue from the highest one that was understood. The number of a rejected
+       element is used only if there is no other, as a wrong one would skip everything below it.
+    2. None is above the cursor, and there are fewer than requested: the end. A server that reads `fraSekvensnummer` as
+       inclusive returns the element at the cursor itself.
+    3. None is above the cursor, but some are below it, or the page is full: `RetryableError`. The server ignores
+       `fraSekvensnummer`, or has more that cannot be reached; to end here would hide that.
     """
     elements = sorted(elements, key=_order)
     numbers = [element.sekvensnummer for element in elements if element.sekvensnummer is not None]
@@ -39,9 +39,11 @@ def page_of(elements: list[Element], cursor: int, maks_antall: int) -> Page:
     if highest > cursor:
         return Page(elements, highest)
     if any(number < cursor for number in numbers):
-        raise RetryableError("answer holds only what is older than was asked for: fraSekvensnummer seems to be ignored")
+        raise RetryableError(
+            "the answer holds only older elements than requested: fraSekvensnummer seems to be ignored"
+        )
     if len(elements) >= maks_antall:
-        raise RetryableError("a full answer that holds nothing newer than was asked for: reading cannot go on")
+        raise RetryableError("a full answer without newer elements than requested: reading cannot continue")
     return Page(elements, None)
 
 
@@ -52,7 +54,7 @@ def _order(element: Element) -> int:
 class PollingSource:
     """Implements `TrekkpaaleggSource`. Safe for several threads.
 
-    `maks_antall` is the size of page that is asked for; `retry` bridges short failures within one call.
+    `maks_antall` is the page size to request; `retry` bridges short failures within one call.
     """
 
     def __init__(self, client: SkatteetatenClient, retry: Retry, *, maks_antall: int = 2500) -> None:
@@ -61,21 +63,21 @@ class PollingSource:
         self._maks_antall = maks_antall
 
     def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
-        """As the port says. An answer that cannot be read is asked for again: it may have been damaged on its way."""
+        """See the port. A response that cannot be read is requested again: it may have been damaged in transit."""
         return self._retry(self._fetch_page, trekkpliktig, cursor)
 
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
-        """As the port says. An answer that names another trekkid or trekkversjon is `Failed`."""
+        """See the port. A response with another trekkid or trekkversjon is `Failed`."""
         try:
             fetched = self._retry(self._fetch_trekkpaalegg, trekkpliktig, trekkid, trekkversjon)
         except RetryableError as error:
             return Failed(str(error))
-        if isinstance(fetched, Gone) or _is_the_asked_for(fetched, trekkid, trekkversjon):
+        if isinstance(fetched, Gone) or _is_requested(fetched, trekkid, trekkversjon):
             return fetched
-        return Failed("the answer is another trekkid or trekkversjon than was asked for")
+        return Failed("the answer has another trekkid or trekkversjon than requested")
 
     def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
-        """As the port says: a token, where none is held."""
+        """See the port: fetch a token, if none is held."""
         if self._client.is_prepared(trekkpliktig):
             return None
         return lambda: self._retry(self._client.prepare, trekkpliktig)
@@ -92,6 +94,6 @@ class PollingSource:
         return read_trekkpaalegg(answer.body, trekkpliktig, answer.content_type)
 
 
-def _is_the_asked_for(element: Element, trekkid: str, trekkversjon: int) -> bool:
-    """A `Rejected` whose identity could not be read may be the one; one with another identity is not."""
+def _is_requested(element: Element, trekkid: str, trekkversjon: int) -> bool:
+    """Whether it may be the requested version. A `Rejected` element whose identity cannot be read may be it."""
     return element.trekkid in (trekkid, None) and element.trekkversjon in (trekkversjon, None)

@@ -1,4 +1,4 @@
-"""The source as lanes see it: pages of newest versions, and single versions by number."""
+"""The port of a source of trekkpålegg: pages of newest versions, and single versions by number."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
-    """One answer of the source, its elements in rising sekvensnummer (those without one first).
+    """A page of elements in rising sekvensnummer (those without one first).
 
-    `next_cursor` is the highest sekvensnummer in the answer, and None when nothing in it is above the cursor that
-    was asked with: then there is nothing more to read now.
+    `next_cursor` is the highest sekvensnummer in it. It is None if nothing in the page is above the cursor of the
+    request: then there is nothing more to read now.
     """
 
     elements: list[Element]
@@ -26,20 +26,20 @@ class Page(msgspec.Struct, frozen=True, gc=False):
 
 
 class TrekkpaaleggSource(Protocol):
-    """Both operations block; all may be called from several threads at once.
+    """A source. Its operations block and are safe for several threads.
 
-    Raises `RetryableError` (with the pause asked for), `SuspendedError` (this trekkpliktig cannot be served) or
-    `FatalError` (no trekkpliktig can be served). A failure is never an empty page.
+    They raise `RetryableError` (with the pause that the source requests), `SuspendedError` (this trekkpliktig cannot be
+    served) or `FatalError` (no trekkpliktig can be served). A failure is never an empty page.
     """
 
     def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
-        """Newest versions of the orders of `trekkpliktig` with sekvensnummer above `cursor`; 0 reads from the start."""
+        """The newest versions of orders of `trekkpliktig` with sekvensnummer above `cursor`; 0 reads from the start."""
 
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
-        """One version by number. `Gone` on 404, `Failed` on a passing failure; refusals raise as above."""
+        """One version by number. `Gone` on 404, `Failed` on a transient failure; a refusal raises as above."""
 
     def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
-        """What to do before a call for it, so that the call itself need not: it blocks, and raises as the operations.
+        """A function to call before an operation for it, such as fetching a token. It blocks and raises as they do.
 
-        None when nothing is to be done. An operation that was not prepared does it by itself.
+        None if there is nothing to prepare. An operation that was not prepared prepares itself.
         """

@@ -64,7 +64,7 @@ def lanes_of(process: ProducerProcess) -> int:
     """How many lanes it has."""
     owned: set[int] = set()
     for entry in process.log_entries():
-        if entry["event"] == "lane taken":
+        if entry["event"] == "lane acquired":
             owned.add(entry["lane"])
         elif entry["event"] == "lanes left":
             owned -= set(entry["lanes"])

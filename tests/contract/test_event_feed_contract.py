@@ -245,7 +245,7 @@ def test_young_events_come_when_they_are_old_enough(outside: OutsideWorld, small
     assert woken(drained(small_feed, one)) == [told]
 
 
-def test_a_token_that_ends_early_is_had_again(outside: OutsideWorld, small_feed: AltinnEventFeed) -> None:
+def test_a_token_that_expires_early_is_fetched_again(outside: OutsideWorld, small_feed: AltinnEventFeed) -> None:
     world = RealWorld(outside, small_feed)
     one = world.register()
     small_feed.pull(one, NO_EVENT, {one})

@@ -72,7 +72,7 @@ def test_nothing_is_newer_than_a_position_ahead_of_the_source(world: World, trek
         assert (page.elements, page.next_cursor) == ([], None)
 
 
-def test_every_version_can_be_had_by_number(world: World, trekkpliktig: str) -> None:
+def test_every_version_can_be_fetched_by_number(world: World, trekkpliktig: str) -> None:
     first = world.create(trekkpliktig)
     second = world.change(first.trekkid)
     for version in (first, second):
@@ -104,7 +104,7 @@ def test_what_is_not_there_is_gone(world: World, trekkpliktig: str) -> None:
     assert isinstance(fetch(trekkpliktig, of_another.trekkid, 1), Gone)
 
 
-def test_a_broken_element_is_rejected_and_its_page_goes_on(world: World, trekkpliktig: str) -> None:
+def test_a_broken_element_is_rejected_and_its_page_continues(world: World, trekkpliktig: str) -> None:
     before = world.create(trekkpliktig)
     world.plant_broken(trekkpliktig)
     after = world.create(trekkpliktig)
@@ -127,7 +127,7 @@ def test_a_refusal_concerns_its_trekkpliktig_alone(world: World, trekkpliktig: s
     assert len(world.source.fetch_page(other, 0).elements) == 1
 
 
-def test_a_busy_source_is_no_empty_page_and_tells_how_long_to_wait(world: World, trekkpliktig: str) -> None:
+def test_a_busy_source_is_not_an_empty_page_and_says_how_long_to_wait(world: World, trekkpliktig: str) -> None:
     made = world.create(trekkpliktig)
     world.be_busy()
     with pytest.raises(RetryableError) as caught:

@@ -147,7 +147,7 @@ def test_versions_that_no_list_showed_come_before_the_newest(stage: Stage, way: 
     assert [each for each in stage.published() if each[0] == trekkid] == versions
 
 
-def test_being_told_again_and_too_early_publishes_nothing_twice(stage: Stage, way: str) -> None:
+def test_notifications_that_are_repeated_or_early_publish_nothing_twice(stage: Stage, way: str) -> None:
     stage.start(way)
     readings = stage.lane.journal.ended[stage.one]
     stage.tell(stage.one, times=3)
@@ -162,7 +162,7 @@ def test_being_told_again_and_too_early_publishes_nothing_twice(stage: Stage, wa
     assert stage.published() == [first, second]
 
 
-def test_what_changed_while_nobody_had_the_lane_comes_with_its_next_owner(stage: Stage, way: str) -> None:
+def test_changes_made_while_the_lane_had_no_owner_are_published_by_the_next_one(stage: Stage, way: str) -> None:
     stage.start(way)
     first = stage.create(stage.one)
     stage.tell(stage.one)
@@ -188,7 +188,7 @@ def test_the_position_is_the_last_number_that_was_read(stage: Stage, way: str) -
     assert [stage.lane.position(each) for each in (stage.one, stage.two)] == numbers
 
 
-def test_a_broken_element_is_quarantined_once_and_its_page_goes_on(stage: Stage, way: str) -> None:
+def test_a_broken_element_is_quarantined_once_and_its_page_continues(stage: Stage, way: str) -> None:
     stage.start(way)
     stage.world.plant_broken(stage.one)
     after = stage.create(stage.one)
@@ -215,7 +215,7 @@ def test_a_refusal_of_one_keeps_nobody_else_from_being_read(stage: Stage, way: s
     assert sorted(stage.published()) == sorted([kept_back, made])
 
 
-def test_swapping_the_way_and_back_goes_on_where_the_other_ended(stage: Stage, way: str) -> None:
+def test_switching_between_ways_continues_where_the_other_ended(stage: Stage, way: str) -> None:
     wanted = [stage.create(stage.one)]
     for each in (way, *(other for other in WAYS if other != way), way):
         wanted.append(stage.change(wanted[0][0]))

@@ -37,7 +37,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(stage: Any, way: str, k
     altinn.deliveries.weather = ROUGH
     with stage.traffic(SEED):
         for _ in range(kills):
-            stage.wait_until(lambda: process.has_logged("lane taken"), TAKEN_SECONDS_MAX, "a lane is taken")  # noqa: B023 - called at once
+            stage.wait_until(lambda: process.has_logged("lane acquired"), TAKEN_SECONDS_MAX, "a lane is taken")  # noqa: B023 - called at once
             time.sleep(random.random())  # the moment of the kill is what chance decides, not a wait for something
             process.kill()
             process = stage.run("killed")

@@ -61,8 +61,8 @@ def test_what_a_sleeper_commits_just_before_it_is_fenced_is_known_to_its_success
         stage.wait_until(lambda: successor.has_logged("fence begins"), 30, "a successor takes its lanes")
         sleeper.resume()
         stage.wait_until(lambda: sleeper.has_logged("committed after a sleep"), 10, "the sleeper commits")
-        assert not successor.has_logged("lane taken")
-        stage.wait_until(lambda: successor.has_logged("lane taken"), 10, "its lanes are taken")
+        assert not successor.has_logged("lane acquired")
+        stage.wait_until(lambda: successor.has_logged("lane acquired"), 10, "its lanes are taken")
     stage.wait_until_published()
     for process in (sleeper, successor):
         process.kill()
@@ -88,5 +88,5 @@ def test_a_commit_that_fails_is_found_out_about_by_the_service_itself(stage: Any
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0, process.last_lines()
     stage.prove()
-    taken = sum(entry["event"] == "lane taken" for entry in process.log_entries())
+    taken = sum(entry["event"] == "lane acquired" for entry in process.log_entries())
     assert (struck(), taken) == (list(faults), stage.lanes + len(faults))

@@ -1,4 +1,4 @@
-"""Orders and rejected elements as one line each, and a lane that keeps what detection finds: for tests of detection."""
+"""Orders and rejected elements in one line each, and a lane that keeps what detection finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions, pages of them, and a reading that was given such pages: for tests of readings."""
+"""Versions, pages of them, and readings with such pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A schedule of those that a test names, and all that it gives out at one moment: for tests of schedules."""
+"""A schedule with given trekkpliktige, and all that it starts at one moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an event is taken for: a hint that is believed in nothing, and that shows nothing of what it says."""
+"""How an Altinn event is read: as a hint that is not trusted and whose content is not repeated."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_the_older_form_of_a_subject_is_understood():
     assert pushed(without=["subject"]).outcome == "not_ours"
 
 
-def test_another_resource_is_dropped_and_none_is_taken_for_ours():
+def test_another_resource_is_dropped_and_a_missing_one_counts_as_ours():
     assert pushed({"resource": "urn:altinn:resource:another"}).outcome == "other_resource"
     assert pushed(without=["resource"]).outcome == "wake_up"
 
@@ -193,7 +193,7 @@ def test_a_pulled_event_keeps_its_id_to_go_on_from():
     assert read_pulled(b"{", OWN) == (Dropped("malformed"), None)
 
 
-def test_repeated_ids_are_told_from_new_ones_in_a_bounded_memory():
+def test_repeated_ids_are_recognised_in_bounded_memory():
     recent = RecentEvents(recent_max=3)
     for number in range(3):
         assert recent.is_new(str(number))

@@ -1,4 +1,4 @@
-"""How pulling goes on: short and empty pages, restarts from the oldest event, and cursors that are never lost."""
+"""Paging of Altinn events: short and empty pages, restarts from the oldest event, and cursors that are never lost."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_failure_is_never_an_empty_page(body):
         page_of(HttpResponse(200, {}, body))
 
 
-def test_it_goes_on_until_a_page_holds_nothing_and_leads_nowhere():
+def test_it_continues_until_a_page_holds_nothing_and_leads_nowhere():
     walk = walked(EventCursor(), page(1, 2, after="e2"), page(3, after="e3"))
     assert walk.pulled().has_more
     walk.add(page(after="e3"))
@@ -77,7 +77,7 @@ def test_it_goes_on_until_a_page_holds_nothing_and_leads_nowhere():
     assert not pulled.stuck
 
 
-def test_without_next_it_goes_on_after_the_last_event():
+def test_without_next_it_continues_after_the_last_event():
     walk = walked(EventCursor(), page(1, 2), page())
     assert walk.is_at_end
     assert walk.cursor.after == "e2"
@@ -90,7 +90,7 @@ def test_an_empty_page_that_leads_on_is_not_the_end():
     assert walk.cursor == EventCursor("e10", microseconds(10))
 
 
-def test_it_goes_on_where_next_says_though_that_is_no_event_of_the_page() -> None:
+def test_it_continues_where_next_says_though_that_is_no_event_of_the_page() -> None:
     """What stood last on the page was another's, and was left out."""
     assert walked(EventCursor(), page(1, 2, after="x3")).cursor.after == "x3"
 
@@ -118,7 +118,7 @@ def test_disorder_of_some_minutes_is_no_restart():
     assert walked(cursor, page(21, minute=9, after="e21")).pulled().restarted
 
 
-def test_a_server_that_restarts_at_every_page_is_not_asked_for_ever():
+def test_a_server_that_restarts_at_every_page_is_not_requested_ever():
     walk = walked(EventCursor("gone", 0), page(1, 2, after="e2"), page(1, 2, after="e2"))
     pulled = walk.pulled()
     assert walk.is_at_end

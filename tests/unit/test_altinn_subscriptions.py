@@ -1,4 +1,4 @@
-"""Which subscriptions are made, renewed and removed; what is shown of an address; tokens and refusals read."""
+"""Altinn subscriptions: which are created, renewed and removed; how a URL is shown; tokens and refusals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from producer.errors import SuspendedError
 from producer.notifications.address import is_below, notification_address, shown
 from producer.notifications.client import read_token, refusal_of
 from producer.notifications.event import RESOURCE
-from producer.notifications.subscriptions import Subscription, ours_of, plan_of, wanted_subscription
+from producer.notifications.subscriptions import AltinnSubscription, ours_of, plan_of, wanted_subscription
 from producer.source.http import HttpResponse
 from trekkpaalegg.errors import RetryableError
 
@@ -24,21 +24,21 @@ WANTED = wanted_subscription(OURS, ADDRESS)
 
 def subscription(number, *, address=ADDRESS, organisation=OURS, resource=RESOURCE, validated=True, **filters):
     subject = f"urn:altinn:organization:identifier-no:{organisation}"
-    return Subscription(number, address, resource, subject, validated=validated, **filters)
+    return AltinnSubscription(number, address, resource, subject, validated=validated, **filters)
 
 
-def test_what_stands_and_is_validated_is_left_alone():
+def test_a_validated_subscription_is_left_unchanged():
     plan = plan_of(WANTED, [subscription(1)])
     assert (plan.standing.id, plan.make, plan.remove) == (1, False, ())
 
 
-def test_what_is_missing_is_made_and_what_is_not_validated_is_asked_for_again():
+def test_a_missing_subscription_is_created_and_an_unvalidated_one_validated_again():
     assert plan_of(WANTED, []).make
     plan = plan_of(WANTED, [subscription(1, validated=False)])
     assert (plan.standing.id, plan.make, plan.remove) == (1, True, ())
 
 
-def test_an_older_secret_a_double_and_another_filter_go_when_the_right_one_stands():
+def test_ones_with_an_older_secret_or_another_filter_and_duplicates_are_removed():
     older = subscription(1, address=notification_address(BASE, "t" * 40))
     unvalidated, good = subscription(2, validated=False), subscription(3)
     filtered = subscription(4, type_filter="x")
@@ -56,7 +56,7 @@ def test_an_older_secret_a_double_and_another_filter_go_when_the_right_one_stand
         subscription(1, address=f"{BASE}/notifications/"),
         subscription(1, organisation=OTHER),
         subscription(1, resource="urn:altinn:resource:another"),
-        Subscription(1, ADDRESS),
+        AltinnSubscription(1, ADDRESS),
     ],
 )
 def test_what_another_may_have_made_is_never_touched(foreign):
@@ -92,7 +92,7 @@ def jwt_of(claims):
     return ".".join(base64.urlsafe_b64encode(each.encode()).decode().rstrip("=") for each in parts)
 
 
-def test_a_token_tells_its_life_itself():
+def test_the_lifetime_of_a_token_is_read_from_its_claims():
     token = jwt_of({"exp": 2000, "iat": 200})
     assert read_token(token.encode(), 0) == (token, 1800)
     assert read_token(f'"{token}"\n'.encode(), 0) == (token, 1800)

@@ -1,4 +1,4 @@
-"""Calls of a lane: a pool asks, answers come back in the order they came, run by the lane's own thread."""
+"""Calls of a lane: made in a pool, with callbacks that run in order in the lane's own thread."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_answer_is_run_by_the_thread_that_takes_it():
     assert taken == [([made], threading.current_thread())]
 
 
-def test_version_is_asked_for_by_its_number():
+def test_version_is_requested_by_its_number():
     source = FakeSource()
     made = source.create(ONE)
     with pool_of_one() as pool:

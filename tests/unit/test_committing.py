@@ -1,4 +1,4 @@
-"""What a lane knows changes with a transaction that stands, and with no other."""
+"""A lane's state changes with a committed transaction, and in no other way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from producer.lane.commit import OFFSET_WAIT_SECONDS, Committer
 from producer.lane.reading import LaneOptions, Reading
 from tests.kit.fakes.publisher import FakeKafka, Fault
 from tests.kit.fakes.source import FakeSource
-from tests.kit.stages.lane_journal import Journal
+from tests.kit.stages.lane_journal import LaneJournal
 from tests.kit.stages.lane_stage import build_records
 
 ONE, TWO = "311111111", "322222222"
@@ -22,7 +22,7 @@ class Desk:
     def __init__(self, first_signal_offset=0):
         self.kafka = FakeKafka()
         self.source = FakeSource()
-        self.journal = Journal()
+        self.journal = LaneJournal()
         options = LaneOptions(frozenset({ONE, TWO}), 1000, 86_400.0, lambda: NOW)
         self.seconds = 0.0
         publisher, records = self.kafka.publisher(), build_records(self.kafka)
@@ -54,7 +54,7 @@ def test_chunks_of_several_employers_and_ends_of_others_share_one_transaction(de
     assert [topics.count(role) for role in ("versjoner", "gjeldende", "positions")] == [2, 2, 5]
 
 
-def test_what_is_known_after_a_commit_is_what_stands(desk):
+def test_the_state_after_a_commit_is_what_is_committed(desk):
     first = desk.source.create(ONE)
     reading = desk.reading(ONE)
     [detection] = desk.committer.commit([reading], [])
@@ -66,7 +66,7 @@ def test_what_is_known_after_a_commit_is_what_stands(desk):
 
 
 @pytest.mark.parametrize(("fault", "error"), [(Fault.ABORTED, AbortedError), (Fault.COMMIT_LOST, OutcomeUnknownError)])
-def test_nothing_is_remembered_of_a_transaction_that_does_not_stand(desk, fault, error):
+def test_a_transaction_that_is_not_committed_leaves_the_state_unchanged(desk, fault, error):
     first = desk.source.create(ONE)
     reading = desk.reading(ONE)
     desk.kafka.fail(fault)
@@ -117,7 +117,7 @@ def test_signal_offset_alone_waits_a_while_for_something_to_share_a_transaction_
     assert [each.signal_offset for each in desk.kafka.transactions] == [0, 0, 1]
 
 
-def test_signal_offset_that_waits_stands_when_it_is_wanted_at_once(desk):
+def test_a_waiting_signal_offset_is_committed_at_once_on_request(desk):
     desk.source.create(ONE)
     desk.committer.commit([desk.reading(ONE)], [])
     desk.committer.signals.seen("999999999", 0, ours=False)
@@ -130,7 +130,7 @@ def test_signal_offset_that_waits_stands_when_it_is_wanted_at_once(desk):
 
 
 @pytest.mark.parametrize(("fault", "error"), [(Fault.ABORTED, AbortedError), (Fault.COMMIT_LOST, OutcomeUnknownError)])
-def test_wake_up_stays_open_when_the_end_of_its_reading_does_not_stand(desk, fault, error):
+def test_wake_up_stays_open_if_the_end_of_its_reading_is_not_committed(desk, fault, error):
     """Else another's transaction would move the offset over it, and a crash before it is read again would lose it."""
     desk.committer.signals.seen(ONE, 0, ours=True)
     desk.kafka.fail(fault)
@@ -140,7 +140,7 @@ def test_wake_up_stays_open_when_the_end_of_its_reading_does_not_stand(desk, fau
     assert desk.committer.signals.first_open == 0
 
 
-def test_signal_offset_goes_on_from_where_the_lane_was_taken_and_is_written_once():
+def test_signal_offset_continues_from_where_the_lane_was_acquired_and_is_written_once():
     desk = Desk(first_signal_offset=7)
     desk.committer.commit([], [])
     assert desk.kafka.transactions == []

@@ -10,7 +10,7 @@ from consumers.apply.worker import LedgerThread, Worker, WorkerOptions
 from consumers.observe.health import ConsumerHealth
 from consumers.observe.prometheus import PrometheusObserver
 from tests.kit.event_stream import Roughness, make_stream
-from tests.kit.fakes.ledger import FakeDatabase, FakeLedger, Fault
+from tests.kit.fakes.ledger import FakeDatabase, FakeLedger, LedgerFault
 from tests.kit.fakes.subscription import FakeSubscription, FakeTopic
 from tests.kit.waiting import until
 from trekkpaalegg.decode import Decoder
@@ -104,7 +104,7 @@ def test_a_ledger_that_is_away_shows_though_nothing_comes_and_so_does_a_retry_el
 def test_trouble_in_a_batch_is_counted_and_its_end_told() -> None:
     observed = Observed()
     observed.topic.write(STREAM)
-    observed.database.fail_next(Fault.CUT, Fault.CUT)
+    observed.database.fail_next(LedgerFault.CUT, LedgerFault.CUT)
     with observed:
         until(lambda: observed.value("caught_up") == 1)
         assert observed.observer.health.missing() == {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumers.apply.worker import WorkerOptions
-from tests.kit.fakes.ledger import FakeLedger, Fault
+from tests.kit.fakes.ledger import FakeLedger, LedgerFault
 from tests.kit.waiting import until
 from tests.unit.consumer_hall import STREAM, Hall, tables_of
 from trekkpaalegg.errors import FatalError, StoppedError
@@ -49,8 +49,8 @@ def test_a_second_worker_goes_on_where_the_first_ended(hall: Hall) -> None:
     assert hall.database.tables.history == tables_of(STREAM).history
 
 
-@pytest.mark.parametrize("fault", [Fault.CUT, Fault.ANSWER_LOST])
-def test_a_connection_lost_before_or_in_the_commit_loses_and_doubles_nothing(hall: Hall, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [LedgerFault.CUT, LedgerFault.ANSWER_LOST])
+def test_a_connection_lost_before_or_in_the_commit_loses_and_doubles_nothing(hall: Hall, fault: LedgerFault) -> None:
     hall.topic.write(STREAM)
     hall.database.fail_next(fault, fault)
     hall.work()
@@ -60,7 +60,7 @@ def test_a_connection_lost_before_or_in_the_commit_loses_and_doubles_nothing(hal
 
 def test_trouble_is_told_once_and_its_end_too(hall: Hall) -> None:
     hall.topic.write(STREAM[:10])
-    hall.database.fail_next(Fault.CUT, Fault.CUT, Fault.CUT)
+    hall.database.fail_next(LedgerFault.CUT, LedgerFault.CUT, LedgerFault.CUT)
     hall.work(WorkerOptions(until_end=True))
     told = [event for event in hall.events_told() if event in {"in trouble, trying again", "goes on"}]
     assert told == ["in trouble, trying again", "goes on"]
@@ -68,7 +68,7 @@ def test_trouble_is_told_once_and_its_end_too(hall: Hall) -> None:
 
 def test_a_refusing_ledger_ends_the_worker_with_its_words(hall: Hall) -> None:
     hall.topic.write(STREAM)
-    hall.database.fail_next(Fault.REFUSED)
+    hall.database.fail_next(LedgerFault.REFUSED)
     with pytest.raises(FatalError, match="disk is full"):
         hall.work()
     assert hall.subscriptions[0].closed
@@ -144,7 +144,7 @@ def test_the_word_to_stop_ends_it_after_the_batch_under_way(hall: Hall) -> None:
 
 def test_the_word_to_stop_ends_waiting_for_a_ledger_that_is_gone(hall: Hall) -> None:
     hall.topic.write(STREAM)
-    hall.database.fail_next(*[Fault.CUT] * 1000)
+    hall.database.fail_next(*[LedgerFault.CUT] * 1000)
     worker = hall.worker(WorkerOptions())
     running = threading.Thread(target=partial(worker.run, hall.subscribe))
     running.start()

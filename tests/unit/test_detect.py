@@ -1,4 +1,4 @@
-"""Detection: what one answer, compared with what was published, leads to."""
+"""Detection: what to publish for one page, given what was published before."""
 
 from __future__ import annotations
 

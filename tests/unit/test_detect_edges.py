@@ -1,4 +1,4 @@
-"""Detection at its edges: what is asked for by number, jumps, rejected elements among good ones, and the counts."""
+"""Detection, edge cases: versions fetched by number, jumps, rejected elements among good ones, and the counts."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_versions_of_one_order_in_one_page_want_only_what_is_between_them():
     assert needed_versions(state, [version(2), version(4)]) == [("A", 3)]
 
 
-def test_version_that_was_rejected_is_asked_for_again_when_a_good_one_follows_it():
+def test_version_that_was_rejected_is_requested_again_when_a_good_one_follows_it():
     desk = Desk(of(1))
     desk.take(rejected(2))
     assert needed_versions(desk.state, [version(3)]) == [("A", 2)]
 
 
-def test_versions_known_to_be_missing_are_not_asked_for_by_a_rejected_one():
+def test_versions_known_to_be_missing_are_not_requested_by_a_rejected_one():
     desk = Desk(of(1, missing=((2, 3),)))
     assert needed_versions(desk.state, [rejected(5)]) == [("A", 4)]
 
@@ -126,7 +126,7 @@ orders = st.builds(
 
 
 @given(elements, orders, orders)
-def test_what_is_asked_for_is_what_detection_looks_up(page, order_a, order_b):
+def test_the_fetched_versions_are_those_that_detection_needs(page, order_a, order_b):
     """Nothing that is not needed, nothing twice; with every answer there, detection never stops for want of one."""
     state = TrekkpliktigState()
     state.remember(b"A", order_a)
@@ -159,7 +159,7 @@ def test_position_is_not_moved_by_a_rejected_element_nor_back_by_an_older_one():
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_rejected_copy_of_a_version_that_stands_published_is_no_hole(number):
+def test_rejected_copy_of_a_published_version_is_no_gap(number):
     desk = Desk(of(2))
     assert len(desk.take(rejected(number)).rejected) == 1
     assert (desk.order.missing, desk.order.trekkversjon) == ((), 2)

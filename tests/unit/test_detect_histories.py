@@ -1,4 +1,4 @@
-"""Detection: however the source is read, each version comes once, in order, and late where it was gone."""
+"""Detection: however the source is read, each version is published once, in order, and late if it was missing."""
 
 from __future__ import annotations
 

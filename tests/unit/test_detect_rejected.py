@@ -1,4 +1,4 @@
-"""Detection: a rejected element is quarantined once, and its version has its turn when the source mends it."""
+"""Detection: a rejected element is quarantined once, and its version is published when the source corrects it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from producer.domain.trekkpaalegg import RejectionReason
 from tests.unit.detections import Lane, order, published, rejected
 
 
-def test_rejected_element_is_quarantined_once_while_the_page_goes_on():
+def test_rejected_element_is_quarantined_once_while_the_page_continues():
     lane = Lane()
     for _ in range(2):
         lane.take(order("B", 1, 5), rejected("A", 1, 7), order("C", 1, 9))

@@ -1,4 +1,4 @@
-"""A rejected element keeps its bytes in the quarantine's value, and nothing personal outside of it."""
+"""A quarantine record keeps the raw bytes in its value, and nothing personal outside of it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_value_holds_all_that_is_known() -> None:
     }
 
 
-def test_headers_tell_reason_and_path() -> None:
+def test_headers_hold_reason_and_path() -> None:
     event = ENCODER.encode(REJECTED, Origin.POLL, REJECTED_AT)
     assert event.key == b"10001"
     assert dict(event.headers) == {
@@ -90,7 +90,7 @@ def test_raw_bytes_are_capped_and_say_so() -> None:
         {"reason": RejectionReason.PERSONAL_DATA_IN_IDENTITY, "trekkid": "12345678901"},
     ],
 )
-def test_key_is_the_raw_hash_where_no_trekkid_can_be_told(change: dict[str, Any]) -> None:
+def test_key_is_the_raw_hash_if_the_trekkid_is_unknown(change: dict[str, Any]) -> None:
     event = ENCODER.encode(msgspec.structs.replace(REJECTED, **change), Origin.POLL, REJECTED_AT)
     assert event.key == b"0001020304050607"
     assert "ce_subject" not in dict(event.headers)

@@ -1,4 +1,4 @@
-"""State records come back as they went in, and bytes that are none are told apart from an empty state."""
+"""State records are decoded as they were encoded, and invalid bytes are not taken for an empty state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cursor of events among all else that `…-positions` holds: it comes back, and nobody takes it for another thing."""
+"""Event cursors in `…-positions`: they are read back, and not mistaken for other records."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_it_goes_to_the_lane_s_partition_under_a_key_of_its_own():
 
 
 @pytest.mark.parametrize("cursor_first", [True, False])
-def test_position_orders_and_cursor_stand_side_by_side(cursor_first):
+def test_position_orders_and_cursor_are_kept_side_by_side(cursor_first):
     cursor = event_cursor_record(TOPIC, LANE, ONE, CURSOR)
     others = [*state_records(TOPIC, LANE, ONE, TrekkpliktigPosition(7), {b"A@events": OrderState(1)})]
     read = lane_state_of(pairs(*([cursor, *others] if cursor_first else [*others, cursor])))

@@ -1,4 +1,4 @@
-"""The standing figures of a lane, from its schedule and its state."""
+"""A lane's metrics, from its schedule and its state."""
 
 from __future__ import annotations
 

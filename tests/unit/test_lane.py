@@ -1,4 +1,4 @@
-"""One lane on a source and topics in memory: every version that can be read is published once, in order."""
+"""A lane in memory: every version that can be read is published once, in order."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_page_is_read_and_its_versions_published_in_the_order_of_the_sourc
         assert [question.cursor for question in stage.source.questions] == [0, 2, 4, 5]
 
 
-def test_events_and_position_stand_in_one_transaction(stage):
+def test_events_and_position_are_in_one_transaction(stage):
     first = stage.source.create(ONE)
     stage.start()
     topics = stage.kafka.topics

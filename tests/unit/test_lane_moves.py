@@ -1,4 +1,4 @@
-"""One lane on a source and topics in memory: what it publishes of an order that moved or is no longer listed."""
+"""A lane in memory: orders that have moved to another trekkpliktig or are no longer listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One lane that asks for events in memory: they make it read, and a cursor stands only with the reading it led to."""
+"""A lane that polls for events: they lead to readings, and a cursor is committed with the end of its reading."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def wait_until_asked(stage, feed, trekkpliktig, times=2):
     stage.wait_until(lambda: sum(name == trekkpliktig for name, _ in list(feed.pulls)[wanted - times :]) >= times)
 
 
-def test_an_event_makes_its_employer_read_and_its_cursor_stands(stage, feed):
+def test_an_event_leads_to_a_reading_and_its_cursor_is_committed(stage, feed):
     stage.start()
     created = stage.source.create(ONE)
     told = tell(feed, ONE)
@@ -64,7 +64,7 @@ def test_an_event_makes_its_employer_read_and_its_cursor_stands(stage, feed):
     assert stage.journal.unannounced_count == 0
 
 
-def test_the_next_owner_asks_after_the_cursor_that_stands(stage, feed):
+def test_the_next_owner_polls_after_the_committed_cursor(stage, feed):
     stage.start()
     told = tell(feed, ONE)
     stage.wait_until(lambda: cursor(stage, ONE).after == told)
@@ -114,7 +114,7 @@ def test_events_come_again_when_the_lane_ends_before_their_reading_has(stage, fe
     assert [(each.trekkid, each.trekkversjon) for each in stage.versjoner()] == [(created.trekkid, 1)]
 
 
-def test_a_reading_that_fails_makes_no_cursor_stand_and_the_next_is_for_the_same_events(stage, feed):
+def test_a_failed_reading_commits_no_cursor_and_the_next_is_for_the_same_events(stage, feed):
     stage.start()
     stage.source.fail(RetryableError("down"), trekkpliktig=ONE)
     created = stage.source.create(ONE)
@@ -135,7 +135,7 @@ def test_a_reading_that_fails_makes_no_cursor_stand_and_the_next_is_for_the_same
         (KeyError("a fault of ours"), "pull_refused"),
     ],
 )
-def test_a_feed_that_fails_for_one_keeps_nobody_from_being_read_or_told(stage, feed, error, outcome):
+def test_a_feed_that_fails_for_one_keeps_nobody_from_being_read_or_notified(stage, feed, error, outcome):
     feed.refusals[ONE] = error
     stage.start()
     stage.wait_until(lambda: stage.journal.notifications[outcome] == 1)
@@ -149,7 +149,7 @@ def test_a_feed_that_fails_for_one_keeps_nobody_from_being_read_or_told(stage, f
     assert len(asked_for(feed, ONE)) == 1, "it is asked for again only after a pause"
 
 
-def test_it_tells_how_long_ago_altinn_answered_by_how_each_employer_fares(stage, feed):
+def test_age_of_the_oldest_poll_is_reported_by_class(stage, feed):
     feed.refusals[ONE] = SuspendedError("Altinn refuses")
     stage.start()
     wait_until_asked(stage, feed, TWO)
@@ -169,7 +169,7 @@ def test_what_is_no_news_moves_the_cursor_with_the_next_reading_and_makes_none(s
     assert cursor(stage, ONE).after == told
 
 
-def test_a_cursor_that_is_not_known_any_more_costs_one_reading(stage, feed):
+def test_an_unknown_cursor_costs_one_reading(stage, feed):
     stage.start()
     known = tell(feed, ONE)
     stage.wait_until(lambda: cursor(stage, ONE).after == known)
@@ -183,7 +183,7 @@ def test_a_cursor_that_is_not_known_any_more_costs_one_reading(stage, feed):
     assert asked_for(feed, ONE)[-1] == oldest[-1]
 
 
-def test_one_that_an_operator_has_suspended_is_not_asked_for_until_resumed(stage, feed):
+def test_one_suspended_by_an_operator_is_not_polled_until_resumed(stage, feed):
     stage.start()
     stage.ask(ONE, SUSPEND, "suspend")
     wait_until_asked(stage, feed, TWO, 3)
@@ -198,7 +198,7 @@ def test_one_that_an_operator_has_suspended_is_not_asked_for_until_resumed(stage
     assert [(each.trekkid, each.trekkversjon) for each in stage.versjoner()] == [(created.trekkid, 1)]
 
 
-def test_one_taken_off_the_list_is_not_asked_for_any_more(stage, feed):
+def test_one_removed_from_the_list_is_not_polled_any_more(stage, feed):
     stage.start()
     wait_until_asked(stage, feed, ONE)
     stage.lane.set_trekkpliktige([TWO])

@@ -1,4 +1,4 @@
-"""One lane on a source and topics in memory: a release is published with its result, or not at all and told why."""
+"""A lane in memory: a release is published together with its result, or fails with a reason."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_versions_before_it_are_fetched_by_number_and_published_in_their_turn(st
         (KeyError("311111111"), "it broke: KeyError"),
     ],
 )
-def test_what_cannot_be_read_is_told_and_stops_nobody(stage, error, told):
+def test_a_release_that_cannot_be_read_fails_with_a_reason_and_stops_nobody(stage, error, told):
     says(stage, error)
     stage.start()
     result = ask(stage)
@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_told_and_stops_nobody(stage, error, told):
     assert stage.versjoner() == [event(made)]
 
 
-def test_refusal_of_a_version_before_it_is_told(stage):
+def test_refusal_of_an_earlier_version_is_the_reason_of_the_failure(stage):
     order = stage.source.create(ONE)
     said = says(stage, order)
     stage.start()
@@ -117,7 +117,7 @@ def test_release_whose_transaction_was_aborted_is_tried_again(stage):
     assert len(stage.versjoner()) == 2
 
 
-def test_signal_is_open_until_the_answer_stands_and_goes_to_the_next_owner(stage):
+def test_signal_is_open_until_the_result_is_committed_and_goes_to_the_next_owner(stage):
     order = stage.source.create(ONE)
     gate, reached = threading.Event(), threading.Event()
 

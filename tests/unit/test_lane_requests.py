@@ -1,4 +1,4 @@
-"""One lane on a source and topics in memory: what operators ask for stands before its signal is done with."""
+"""A lane in memory: an operator request is recorded in the transaction that completes its signal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stage():
         yield made
 
 
-def test_backfill_reads_from_the_start_and_tells_what_it_published(stage):
+def test_backfill_reads_from_the_start_and_reports_what_it_published(stage):
     first = stage.source.create(ONE)
     late = stage.source.put(msgspec.structs.replace(first, trekkid="late", sekvensnummer=2), visible=False)
     stage.source.create(ONE)
@@ -41,7 +41,7 @@ def test_backfill_reads_from_the_start_and_tells_what_it_published(stage):
     assert stage.kafka.state(0).of(ONE).position.requests == ()
 
 
-def test_request_stands_before_its_signal_is_done_with_and_survives_its_owner(stage):
+def test_request_is_recorded_before_its_signal_is_processed_and_survives_its_owner(stage):
     stage.start()
     stage.stop()
     gate = stage.through = GatedSource(stage.source, lambda asked: asked.trekkpliktig == ONE and stage.signals > 0)
@@ -81,7 +81,7 @@ def test_flood_of_wake_ups_for_one_is_a_reading_or_two():
         assert stage.journal.ended[ONE] <= 3
 
 
-def test_progress_of_a_long_reading_stands_chunk_by_chunk():
+def test_progress_of_a_long_reading_is_committed_chunk_by_chunk():
     with LaneStage([ONE], maks_antall=10) as stage:
         for _ in range(35):
             stage.source.create(ONE)
@@ -112,7 +112,7 @@ def test_suspended_one_is_not_read_by_anyone_until_it_is_resumed(stage):
     assert stage.versjoner() == [event(order)]
 
 
-def test_position_is_set_and_all_is_forgotten_while_the_lane_goes_on(stage):
+def test_position_is_set_and_all_is_forgotten_while_the_lane_continues(stage):
     first, second = stage.source.create(ONE), stage.source.create(ONE)
     stage.start()
     stage.ask(ONE, "set", "s", position=0)
@@ -140,14 +140,14 @@ def test_forgetting_during_a_reading_breaks_that_off():
         assert [each.trekkid for each in stage.versjoner()] == [each.trekkid for each in orders] * 2
 
 
-def test_request_in_a_transaction_that_was_aborted_is_granted_by_the_next(stage):
+def test_request_in_an_aborted_transaction_is_done_by_the_next(stage):
     stage.start()
     stage.kafka.fail(Fault.ABORTED)
     assert stage.ask(ONE, "suspend").outcome == "done"
     assert stage.error is None
 
 
-def test_request_that_cannot_be_fulfilled_is_told_so(stage):
+def test_request_that_cannot_be_fulfilled_fails_with_a_reason(stage):
     stage.start()
     stage.source.fail(SuspendedError("403"), trekkpliktig=ONE, times=None)
     refused = stage.ask(ONE, "backfill", "a")
@@ -168,7 +168,7 @@ def test_request_waits_while_its_reading_may_still_succeed(stage):
 
 
 @pytest.mark.parametrize("value", [b"no json", b'{"v":9,"kind":"wakeup"}', b"\x00" * 5000])
-def test_signal_that_is_none_is_passed_over_and_the_lane_goes_on(stage, value):
+def test_invalid_signal_is_skipped_and_the_lane_continues(stage, value):
     stage.start()
     stage.signal(ONE, value)
     stage.signal("12345678901", None)
@@ -190,7 +190,7 @@ def test_signal_that_reached_another_lane_is_passed_on_as_it_came():
         assert stage.results() == {}
 
 
-def test_events_tell_that_a_notification_led_to_them_and_what_none_told_of_is_counted(stage):
+def test_events_say_that_a_notification_led_to_them_and_unannounced_ones_are_counted(stage):
     stage.start()
     stage.read()
     notified, unannounced = stage.source.create(ONE), stage.source.create(TWO)

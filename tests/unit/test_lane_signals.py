@@ -1,4 +1,4 @@
-"""One lane on a source and topics in memory: a signal is done with when a reading that began after it has ended."""
+"""A lane in memory: a signal is processed when a reading that began after it has ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def names(events):
     return [(each.trekkid, each.trekkversjon) for each in events]
 
 
-def test_signal_wakes_the_reading_and_is_done_with_when_that_has_ended(stage):
+def test_signal_leads_to_a_reading_and_is_processed_when_that_has_ended(stage):
     stage.start()
     order = stage.source.create(ONE)
     stage.read()
@@ -33,7 +33,7 @@ def test_signal_wakes_the_reading_and_is_done_with_when_that_has_ended(stage):
     assert stage.lane.first_open_signal == 1
 
 
-def test_signal_is_not_done_with_while_its_reading_goes_on():
+def test_signal_is_not_processed_while_its_reading_continues():
     with LaneStage([ONE, TWO]) as stage:
         stage.start()
         stage.stop()
@@ -76,7 +76,7 @@ def test_signal_whose_reading_failed_stays_open(stage):
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == 2)
 
 
-def test_signal_that_names_nobody_of_ours_is_done_with_at_once(stage):
+def test_signal_for_a_trekkpliktig_that_is_not_served_is_processed_at_once(stage):
     stage.start()
     stage.signal("999999999")
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
@@ -94,7 +94,7 @@ def test_signal_for_an_employer_that_was_removed_does_not_stay_open_for_ever(sta
 
 
 @pytest.mark.parametrize("is_notified", [True, False])
-def test_back_fill_goes_on_in_small_transactions_where_something_urgent_was_read_lately(is_notified):
+def test_back_fill_continues_in_small_transactions_after_an_urgent_reading(is_notified):
     """What is notified meanwhile waits behind the one under way."""
     orders = 2 * TRANSACTION_ELEMENTS_WHEN_URGENT_MAX + 1
     with LaneStage([ONE], served=[ONE, TWO]) as stage:

@@ -1,4 +1,4 @@
-"""One lane on a source and topics in memory: what stands after a failure, and what is compared in full."""
+"""A lane in memory: what is committed after a failure, and when everything is compared."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def broken(trekkpliktig, trekkid=None, trekkversjon=None, sekvensnummer=None, ra
     )
 
 
-def test_aborted_transaction_leaves_nothing_and_is_taken_up_again(stage):
+def test_aborted_transaction_leaves_nothing_and_is_repeated(stage):
     first = stage.source.create(ONE)
     stage.kafka.fail(Fault.ABORTED)
     stage.start()
@@ -53,7 +53,7 @@ def test_aborted_transaction_leaves_nothing_and_is_taken_up_again(stage):
     assert stage.position(ONE) == first.sekvensnummer
 
 
-def test_aborted_end_of_a_reading_is_taken_up_again(stage):
+def test_aborted_end_of_a_reading_is_repeated(stage):
     stage.start()
     stage.now += 2 * DAY
     stage.kafka.fail(Fault.ABORTED)
@@ -65,7 +65,7 @@ def test_aborted_end_of_a_reading_is_taken_up_again(stage):
     assert (before.reconciled_at, after.reconciled_at) == (stage.now - 2 * DAY, stage.now)
 
 
-def test_an_idle_lane_whose_last_transaction_does_not_stand_ends_and_the_next_owner_goes_on(stage, monkeypatch):
+def test_an_idle_lane_ends_if_its_last_transaction_hangs_and_the_next_owner_continues(stage, monkeypatch):
     first = stage.source.create(ONE)
     stage.start()
 
@@ -81,7 +81,7 @@ def test_an_idle_lane_whose_last_transaction_does_not_stand_ends_and_the_next_ow
 
 
 @pytest.mark.parametrize("fault", [Fault.ANSWER_LOST, Fault.COMMIT_LOST])
-def test_transaction_of_unknown_outcome_ends_the_lane_and_the_next_owner_reads_what_stands(stage, fault):
+def test_transaction_of_unknown_outcome_ends_the_lane_and_the_next_owner_reads_the_state_back(stage, fault):
     first = stage.source.create(ONE)
     stage.kafka.fail(fault)
     stage.start()
@@ -99,7 +99,7 @@ def test_fenced_lane_ends_and_has_written_nothing(stage):
     assert stage.versjoner() == []
 
 
-def test_next_owner_goes_on_from_the_state_that_stands(stage):
+def test_next_owner_continues_from_the_committed_state(stage):
     order = stage.source.create(ONE)
     stage.start()
     second, third = stage.source.change(order.trekkid), stage.source.change(order.trekkid)
@@ -115,7 +115,7 @@ def test_open_transaction_of_a_killed_owner_is_not_seen(stage):
     assert stage.kafka.transactions[0].outcome is Outcome.ABORTED
 
 
-def test_lane_that_cannot_be_taken_says_so_and_reads_nothing(stage):
+def test_lane_that_cannot_be_acquired_fails_and_reads_nothing(stage):
     stage.source.create(ONE)
     stage.kafka.is_reachable = False
     stage.start()
@@ -134,7 +134,7 @@ def test_loop_turns_also_while_nothing_happens_and_says_when_it_has_ended(stage)
     assert stage.turns.have_ended
 
 
-def test_figures_are_told_at_the_first_turn_of_the_loop(stage):
+def test_figures_are_reported_at_the_first_turn_of_the_loop(stage):
     stage.start()
     assert [figures.trekkpliktige["healthy"] for figures in stage.journal.told] == [1]
 
@@ -147,7 +147,7 @@ def test_lane_lets_go_of_its_publisher_and_is_left_when_it_ends(stage):
         stage.publisher.publish([], 0)
 
 
-def test_event_too_large_for_the_topic_goes_to_quarantine_while_its_page_goes_on():
+def test_event_too_large_for_the_topic_goes_to_quarantine_while_its_page_continues():
     with LaneStage([ONE], event_bytes_max=2000) as stage:
         large = stage.source.create(ONE, ukjente_felter={"x": "y" * 3000})
         small = stage.source.create(ONE)
@@ -168,7 +168,7 @@ def test_version_between_that_is_too_large_is_published_around():
         assert stage.quarantined() == ["too_large"]
 
 
-def test_broken_element_is_quarantined_once_while_its_page_goes_on(stage):
+def test_broken_element_is_quarantined_once_while_its_page_continues(stage):
     stage.source.plant(ONE, broken(ONE))
     good = stage.source.create(ONE)
     stage.start()
@@ -251,7 +251,7 @@ def test_orders_that_the_source_no_longer_lists_are_counted_by_the_comparison(st
     assert stage.journal.vanished[ONE] == 1
 
 
-def test_position_ahead_of_the_source_is_told_and_lowered(stage):
+def test_position_ahead_of_the_source_is_reported_and_lowered(stage):
     for _ in range(5):
         stage.source.create(ONE)
     stage.start()

@@ -35,11 +35,11 @@ def lines() -> Iterator[Any]:
 
 
 def test_an_entry_is_one_json_object_with_its_fields(lines: Any) -> None:
-    structlog.get_logger("producer.lane.lane").info("lane taken", lane=3, trekkpliktig="312345609", årsak="ø")
+    structlog.get_logger("producer.lane.lane").info("lane acquired", lane=3, trekkpliktig="312345609", årsak="ø")
     (entry,) = lines()
     assert entry.pop("timestamp").endswith("Z")
     assert entry == {
-        "event": "lane taken",
+        "event": "lane acquired",
         "lane": 3,
         "trekkpliktig": "312345609",
         "årsak": "ø",

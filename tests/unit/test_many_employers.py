@@ -1,4 +1,4 @@
-"""What holds for a hundred thousand employers: each is hashed once, and what is kept for them is bounded."""
+"""A hundred thousand trekkpliktige: each is hashed once, and memory for them is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maskinporten's answers: tokens, and errors sorted by what to do next."""
+"""Maskinporten's responses: tokens, and errors by what to do next."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_clock_that_is_ahead_is_named_as_such() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
-def test_a_passing_failure_is_tried_again_after_the_pause_asked_for(status: int) -> None:
+def test_a_transient_failure_is_retried_after_the_requested_pause(status: int) -> None:
     with pytest.raises(RetryableError) as caught:
         read_token(answer(status, b"<html>", retry_after="7"), NOW)
     assert caught.value.retry_after_seconds == 7
@@ -115,7 +115,7 @@ def test_a_refusal_that_cannot_be_read_is_tried_again(body: bytes) -> None:
         ("MP-130: JWT grant has expired", "Mon, 23 Nov 2026 12:05:00 GMT", "clock is 300 s behind Maskinporten's"),
     ],
 )
-def test_a_clock_that_is_off_is_told_with_how_far(description: str, date: str, words: str) -> None:
+def test_a_wrong_clock_is_reported_with_its_deviation(description: str, date: str, words: str) -> None:
     """The answer's `Date` tells it; setting the clock right is all that is to be done, so it is tried again."""
     body = json.dumps({"error": "invalid_grant", "error_description": description}).encode()
     with pytest.raises(RetryableError, match=words):

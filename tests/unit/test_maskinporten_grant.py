@@ -1,4 +1,4 @@
-"""Grants for Maskinporten: claims in three modes, signed by a key that is checked when it is loaded."""
+"""Grants for Maskinporten: claims in three modes, signed with a key that is checked when it is loaded."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def without(jwk: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in jwk.items() if name not in names}
 
 
-def test_every_fault_of_a_key_is_told_without_any_of_it(jwk: dict[str, Any]) -> None:
+def test_every_fault_of_a_key_is_reported_without_any_part_of_it(jwk: dict[str, Any]) -> None:
     too_small = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505  # it is to be refused
     small = RSAAlgorithm.to_jwk(too_small, as_dict=True)
     curve = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True)
@@ -107,7 +107,7 @@ def test_every_fault_of_a_key_is_told_without_any_of_it(jwk: dict[str, Any]) -> 
         assert jwk["n"][:20] not in message
 
 
-def test_two_faults_are_told_at_once(jwk: dict[str, Any]) -> None:
+def test_two_faults_are_reported_at_once(jwk: dict[str, Any]) -> None:
     with pytest.raises(SettingsError) as caught:
         load_client_key(json.dumps(without(jwk, "d", "kid")))
     assert len(caught.value.faults) == 2

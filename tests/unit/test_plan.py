@@ -1,4 +1,4 @@
-"""How one is read, and where its position stands afterwards."""
+"""How a reading begins, its priority, and the position when it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""While urgent readings come, few lanes publish what is not urgent, and little of it at once; else all do, and much."""
+"""While there are urgent readings, few lanes publish others, and little at a time; otherwise all lanes do, and much."""
 
 from __future__ import annotations
 

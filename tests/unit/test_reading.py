@@ -1,4 +1,4 @@
-"""One reading: pages come in, chunks that detection can decide on go out, and memory stays bounded."""
+"""A reading: from pages to chunks that detection can decide on, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.unit.readings import EMPTY, ONE, page, reading_of, version
 from trekkpaalegg.errors import RetryableError
 
 
-def test_one_page_is_asked_for_at_a_time_each_from_the_highest_number_of_the_one_before():
+def test_one_page_is_fetched_at_a_time_each_after_the_highest_number_of_the_one_before():
     reading = Reading(ONE, Origin.POLL, 5, 0, full=False)
     assert reading.begin_page() == 5
     assert reading.begin_page() is None
@@ -36,7 +36,7 @@ def test_page_is_cut_into_chunks_of_the_size_that_is_wanted_in_their_order():
     assert chunks == [[1, 2, 3], [4, 5], [6, 7]]
 
 
-def test_chunk_is_shortened_and_what_it_held_beyond_comes_next():
+def test_chunk_is_shortened_and_the_rest_comes_next():
     elements = [version(str(number), sekvensnummer=number) for number in range(1, 8)]
     reading = reading_of(page(*elements))
     assert reading.cut_chunk(TrekkpliktigState()) == []
@@ -153,7 +153,7 @@ def test_reading_that_begins_again_compares_everything():
     assert (reading.full, reading.origin) == (True, Origin.RECONCILE)
 
 
-def test_versions_before_one_that_another_lane_publishes_are_not_asked_for():
+def test_versions_before_one_that_another_lane_publishes_are_not_fetched():
     reading = reading_of(page(version("A", 3, 3)))
     trekkpliktig = version("A", 3, 3).trekkpliktig
     reading.trekkpliktig = "000000000"

@@ -1,4 +1,4 @@
-"""One reading: after a full list, versions that were missing are asked for by number, in bounded number."""
+"""A reading: after a full list it fetches missing versions by number, a bounded number of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_full_reading_ends_with_what_was_missing_in_rising_order():
     assert reading.is_done
 
 
-def test_missing_versions_are_not_asked_for_while_a_page_is_under_way():
+def test_missing_versions_are_not_fetched_while_a_page_is():
     reading = reading_of(page(version("B")), full=True)
     reading.cut_chunk(state_missing((2, 3)))
     reading.begin_page()
@@ -71,7 +71,7 @@ def test_partial_reading_does_not_ask_for_what_is_missing():
     assert reading.is_done
 
 
-def test_missing_versions_are_asked_for_in_bounded_number_the_newest_of_each_order():
+def test_missing_versions_are_fetched_in_bounded_number_the_newest_of_each_order():
     _, wanted = end_of_full_reading(state_missing((2, 1_000_000_000), newest=1_000_000_001))
     assert wanted == [("A", number) for number in range(1_000_000_000 - MISSING_PER_RANGE_MAX + 1, 1_000_000_001)]
     state = TrekkpliktigState()
@@ -93,7 +93,7 @@ def test_missing_versions_beyond_that_number_have_their_turn_too():
     assert len(asked) == 6 * MISSING_MAX
 
 
-def test_few_missing_versions_are_all_asked_for_in_their_order():
+def test_few_missing_versions_are_all_fetched_in_order():
     state = state_missing((1, 1), (3, 4))
     assert all(some_missing(state, seed=day) == [("A", 1), ("A", 3), ("A", 4)] for day in range(20))
     assert some_missing(TrekkpliktigState(), seed=1) == []

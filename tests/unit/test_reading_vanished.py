@@ -1,4 +1,4 @@
-"""One reading: orders that a full list no longer holds are followed by number until nothing more comes."""
+"""A reading: orders that a full list no longer holds are followed by number until no further version is found."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_order_that_is_no_longer_listed_has_moved_when_it_still_runs_and_not_whe
     assert following(ended, msgspec.structs.replace(version("A", 4), trekkpliktig="987654321")).moved == {"A"}
 
 
-def test_order_of_which_a_version_cannot_be_had_now_is_left_for_the_next_time():
+def test_order_with_a_version_that_cannot_be_fetched_now_is_left_for_the_next_time():
     follows = following(version("A", 2), Failed("503"))
     assert (follows.elements, follows.moved) == ([], set())
 

@@ -1,4 +1,4 @@
-"""A decision becomes the records of one transaction; what does not fit is decided once more, as rejected."""
+"""The records of a transaction; a version that cannot be encoded is quarantined instead."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_event_goes_to_history_and_newest_with_the_same_bytes_and_the_state_to_t
     assert state.of(ONE).newest(b"A") == 1
 
 
-def test_an_event_that_names_a_trekkpliktig_of_nobodys_tells_for_whom_it_was_read():
+def test_an_event_that_names_an_unknown_trekkpliktig_says_for_whom_it_was_read():
     _, [foreign, newest, *_] = decided(version(trekkpliktig="399999999"))
     assert foreign.headers == newest.headers
     assert (foreign.headers["ce_trekkpliktig"], foreign.headers["ce_readfor"]) == (b"399999999", ONE.encode())
@@ -153,7 +153,7 @@ def test_position_alone_is_one_record():
     assert (record.topic, record.key, record.partition) == (TOPICS.positions, ONE.encode(), LANE)
 
 
-def test_state_is_folded_from_its_records_whoever_else_has_records_there():
+def test_state_is_read_from_its_records_among_those_of_others():
     builder = build_records(KAFKA)
     records = [*builder.of_position(LANE, ONE, TrekkpliktigPosition(7)), *decided(version("A/B"), version("C"))[1]]
     pairs = [(each.key, each.value) for each in records if each.topic == TOPICS.positions]
@@ -162,7 +162,7 @@ def test_state_is_folded_from_its_records_whoever_else_has_records_there():
     assert sorted(state.of(ONE).keys()) == [b"A/B", b"C"]
 
 
-def test_forgotten_employer_leaves_nothing_but_who_had_it_forgotten():
+def test_forgetting_leaves_only_the_id_of_the_request():
     _, records = decided(version("A"), version("B"))
     pairs = [(each.key, each.value) for each in records if each.topic == TOPICS.positions]
     before = lane_state_of(pairs).of(ONE)
@@ -190,7 +190,7 @@ def test_order_alone_can_be_forgotten():
 
 
 @pytest.mark.parametrize("origin", [Origin.POLL, Origin.RECONCILE, Origin.BACKFILL])
-def test_origin_of_the_reading_stands_in_events_and_quarantine(origin):
+def test_origin_of_the_reading_is_in_events_and_quarantine(origin):
     bad = Rejected(ONE, b"[]", bytes(16), RejectionReason.NOT_AN_OBJECT, "$", "")
     _, records = decided(bad, version(), origin=origin)
     assert {each.headers["ce_origin"] for each in records if each.headers} == {origin.value.encode()}

@@ -1,4 +1,4 @@
-"""An operator's word on a quarantined record: what never was published comes in its place, the rest as a correction."""
+"""Release of a quarantined record: a new version is published in its turn, other content as a correction."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_correction_of_an_older_version_goes_to_the_history_alone():
     assert (order.trekkversjon, order.content_hash) == (3, content_hash(version(3)))
 
 
-def test_what_stands_published_with_the_same_content_is_refused():
+def test_a_version_published_with_the_same_content_is_refused():
     for correction in (False, True):
         with pytest.raises(RejectedTrekkpaaleggError, match="nothing to release"):
             release(state_of(2), version(2), {}, CONTEXT, correction=correction)

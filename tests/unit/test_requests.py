@@ -1,4 +1,4 @@
-"""What operators ask for is decision or refused, by what stands, and the same request twice does nothing more."""
+"""Decisions on operator requests: done or refused by the position, and without effect the second time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_reading_again_is_refused_where_it_cannot_be(kind):
         assert result.position == position
 
 
-def test_suspending_keeps_since_when_gives_up_what_waits_and_breaks_off_what_goes_on():
+def test_suspending_fails_waiting_requests_and_aborts_the_reading():
     waiting = decision("backfill", name="b").position
     result = decision("suspend", waiting)
     assert result.position == TrekkpliktigPosition(250, NOW - 5, suspended_at=NOW)
@@ -81,7 +81,7 @@ def test_forgetting_keeps_the_suspension_and_what_waits_and_is_done_once():
     assert decision("forget", TrekkpliktigPosition(99, forgotten_by="w"), name="other").forgets
 
 
-def test_progress_is_added_to_the_requests_that_are_granted_and_no_other():
+def test_progress_is_added_to_the_requests_of_the_reading_and_no_others():
     position = TrekkpliktigPosition(requests=(request("backfill", "a"), request("backfill", "b")))
     for _ in range(2):
         position = with_progress(position, frozenset("a"), 100, 7, 1)

@@ -1,4 +1,4 @@
-"""A signal that arrives twice, as one does whose forwarding was aborted the first time, is one request."""
+"""A signal that arrives twice, as one whose forwarding was aborted the first time, is one request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_suspended(stage):
     return stage.kafka.state(0).of(ONE).position.suspended_at is not None
 
 
-def test_suspension_that_comes_again_after_it_was_resumed_does_not_stand(stage):
+def test_suspension_that_arrives_again_after_a_resume_has_no_effect(stage):
     send(stage, SUSPEND)
     assert is_suspended(stage)
     send(stage, RESUME)

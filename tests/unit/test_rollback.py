@@ -1,4 +1,4 @@
-"""Events that do not stand are no longer held published, and no other is given up."""
+"""Events that are not committed are removed from the state, and no others."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def event(trekkversjon: int, **more: object) -> PublishedEvent:
     return PublishedEvent(ONE, ORDER, trekkversjon, **more)  # type: ignore[arg-type]  # each case gives what it needs
 
 
-def test_a_newest_version_that_does_not_stand_makes_the_one_below_the_newest() -> None:
+def test_without_the_newest_version_the_one_before_is_the_newest() -> None:
     left = undone(OrderState(3, HASH, 1), event(3))
     assert left == OrderState(2)
     assert left.content_hash_version == 0, "no hash is of this method, so that the next reading's is taken over"
 
 
-def test_of_several_versions_all_are_found_anew_from_the_lowest_on() -> None:
+def test_of_several_versions_all_are_found_again_from_the_lowest_on() -> None:
     for events in ([event(2), event(3), event(4)], [event(4), event(3), event(2)]):
         assert undone(OrderState(4, HASH, 1), *events) == OrderState(1)
 
@@ -87,7 +87,7 @@ def test_a_record_that_is_not_in_quarantine_is_quarantined_again() -> None:
         (OrderState(5, HASH, 1), PublishedEvent(OTHER, ORDER, 5)),
     ],
 )
-def test_what_is_not_held_published_changes_nothing(order: OrderState, lost: PublishedEvent) -> None:
+def test_an_event_that_is_not_recorded_changes_nothing(order: OrderState, lost: PublishedEvent) -> None:
     state = lane(20, order=order)
     assert not is_recorded(state, lost)
     assert without_events(state, lane(10), [lost]) == {}
@@ -100,7 +100,7 @@ def test_the_source_is_read_again_from_where_it_had_been_read_before() -> None:
     assert without_events(state, lane(30), [event(3)])[ONE].position == 20, "a position that was lowered stays so"
 
 
-def test_what_came_between_two_states_of_an_order_is_told() -> None:
+def test_events_between_two_states_of_an_order_are_found() -> None:
     before = OrderState(5, EARLIER_HASH, 1, ((1, 2), (4, 4)), corrections=((3, 1),))
     after = OrderState(8, HASH, 1, ((2, 2), (6, 6)), corrections=((3, 2), (8, 1)))
     assert events_between(ONE, ORDER, before, after) == [
@@ -121,11 +121,11 @@ def test_what_came_between_two_states_of_an_order_is_told() -> None:
         OrderState(),
     ],
 )
-def test_what_tells_of_no_event_is_not_told(after: OrderState) -> None:
+def test_a_change_without_an_event_is_left_out(after: OrderState) -> None:
     assert events_between(ONE, ORDER, OrderState(5, HASH, 1, ((1, 2),)), after) == []
 
 
-def test_versions_that_stand_are_held_and_those_passed_over_are_missing() -> None:
+def test_committed_versions_are_recorded_and_skipped_ones_are_missing() -> None:
     state = lane(20, order=OrderState(3, HASH, 1, ((2, 2),), (KEPT,), ((1, 1),)))
     assert with_events(state, [event(4)]) == {
         ONE: {ORDER: OrderState(4, missing=((2, 2),), rejected=(KEPT,), corrections=((1, 1),))}
@@ -136,7 +136,7 @@ def test_versions_that_stand_are_held_and_those_passed_over_are_missing() -> Non
     assert with_events(state, [PublishedEvent(OTHER, SECOND, 1)]) == {OTHER: {SECOND: OrderState(1)}}
 
 
-def test_late_versions_and_corrections_that_stand_are_held() -> None:
+def test_committed_late_versions_and_corrections_are_recorded() -> None:
     state = lane(20, order=OrderState(3, HASH, 1, ((1, 2),)))
     assert with_events(state, [event(2, late=True)]) == {ONE: {ORDER: OrderState(3, HASH, 1, ((1, 1),))}}
     newest, older = event(3, correction=1), event(1, correction=2)
@@ -144,6 +144,6 @@ def test_late_versions_and_corrections_that_stand_are_held() -> None:
     assert with_events(state, [older])[ONE][ORDER] == OrderState(3, HASH, 1, ((1, 2),), corrections=((1, 2),))
 
 
-def test_what_is_held_already_changes_nothing() -> None:
+def test_an_event_that_is_recorded_already_changes_nothing() -> None:
     state = lane(20, order=OrderState(3, HASH, 1, corrections=((3, 2),)))
     assert with_events(state, [event(1), event(3), event(2, late=True), event(3, correction=1)]) == {}

@@ -1,4 +1,4 @@
-"""Who is read by a command: in a round each once to its end, on an errand only those that are asked for."""
+"""Schedules of commands: a round reads each once to its end, the other only those that are requested."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_round_keeps_to_those_it_began_with():
     assert take_all(schedule, 101.0) == [ONE]
 
 
-def test_round_gives_up_one_that_is_held():
+def test_round_gives_up_one_that_is_blocked():
     schedule = round_of(ONE)
     schedule.block(ONE)
     assert schedule.is_done
     assert "suspended by an operator" in schedule.failed_for_good[ONE]
 
 
-def test_errand_reads_nobody_that_is_not_asked_for():
+def test_schedule_on_request_reads_nobody_else():
     schedule = OnRequestSchedule(lambda: 1.0)
     schedule.set_trekkpliktige([ONE, TWO], 100.0)
     assert schedule.start_next(1e12) is None

@@ -1,4 +1,4 @@
-"""Who is read next: those due longest; the failing and the refused after growing pauses, the held not at all."""
+"""The schedule: due ones by age, failing and suspended ones after growing pauses, blocked ones not at all."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_those_due_longest_come_first():
     assert take_all(schedule, 1000.0) == [TWO, ONE]
 
 
-def test_failing_pause_doubles_up_to_its_greatest_and_begins_anew_after_success():
+def test_failing_pause_doubles_up_to_its_maximum_and_starts_again_after_success():
     schedule = schedule_of(ONE)
     pauses = failed_pauses(schedule, lambda now: schedule.failed(ONE, now), 8)
     assert pauses[:3] == pytest.approx([FAILING_PAUSE_SECONDS, 2 * FAILING_PAUSE_SECONDS, 4 * FAILING_PAUSE_SECONDS])
@@ -94,7 +94,7 @@ def test_source_that_asks_for_a_longer_pause_is_obeyed():
     assert schedule.wait_seconds(100.0) == pytest.approx(60.0)
 
 
-def test_one_that_is_taken_off_the_list_is_not_read_and_one_that_is_put_on_is():
+def test_one_removed_from_the_list_is_not_read_and_one_added_is():
     schedule = schedule_of(ONE, TWO)
     assert schedule.start_next(100.0) == ONE
     schedule.set_trekkpliktige([THREE], 101.0)
@@ -106,7 +106,7 @@ def test_one_that_is_taken_off_the_list_is_not_read_and_one_that_is_put_on_is():
     assert (ONE in schedule, THREE in schedule) == (False, True)
 
 
-def test_one_that_is_taken_off_and_put_back_in_the_same_moment_is_read_once():
+def test_one_removed_and_added_in_the_same_moment_is_read_once():
     schedule = schedule_of(ONE)
     schedule.set_trekkpliktige([], 100.0)
     schedule.set_trekkpliktige([ONE], 100.0)
@@ -127,7 +127,7 @@ def test_those_that_stay_on_the_list_keep_their_turn():
     assert take_all(schedule, 101.0) == [TWO]
 
 
-def test_classes_count_and_tell_how_long_the_oldest_has_waited():
+def test_classes_have_counts_and_the_longest_wait():
     schedule = schedule_of(ONE, TWO, THREE)
     take_all(schedule, 100.0)
     schedule.succeeded(ONE, 110.0)
@@ -157,7 +157,7 @@ def test_service_is_never_done():
     assert not schedule.is_done
 
 
-def test_one_that_is_held_is_not_read_whoever_asks_and_is_due_at_once_when_let_go():
+def test_a_blocked_one_is_not_read_and_is_due_at_once_when_unblocked():
     schedule = schedule_of(ONE, TWO)
     schedule.notify(ONE)
     schedule.block(ONE)
@@ -168,7 +168,7 @@ def test_one_that_is_held_is_not_read_whoever_asks_and_is_due_at_once_when_let_g
     assert take_all(schedule, 100.0) == [ONE]
 
 
-def test_one_that_is_held_while_it_is_read_is_not_read_once_more():
+def test_one_blocked_while_it_is_read_is_not_read_again():
     schedule = schedule_of(ONE)
     schedule.start_next(100.0)
     schedule.notify(ONE)

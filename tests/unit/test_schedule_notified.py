@@ -1,4 +1,4 @@
-"""Who is read next: the notified first and in their order, but nobody starves, and what is told in vain is slowed."""
+"""The schedule: notified ones first and in order, nobody starves, and fruitless notifications are slowed down."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_only_the_notified_are_given_out_where_only_they_are_wanted():
     assert [schedule.start_next(100.0, notified_only=True) for _ in range(2)] == [TWO, None]
 
 
-def test_notification_does_not_cut_short_a_pause_that_the_source_asked_for_and_an_operator_does():
+def test_a_requested_pause_is_ended_by_an_operator_but_not_by_a_notification():
     schedule = schedule_of(ONE)
     schedule.start_next(100.0)
     schedule.failed(ONE, 100.0, retry_after_seconds=60.0)
@@ -83,7 +83,7 @@ def test_places_left_behind_by_notifications_do_not_pile_up():
     assert take_all(schedule, 1e9) == [TWO, ONE]
 
 
-def test_one_that_is_told_of_in_vain_is_read_ever_less_often() -> None:
+def test_one_with_fruitless_notifications_is_read_ever_less_often() -> None:
     """A flood of notifications about one employer is a few readings."""
     schedule = schedule_of(ONE, now=0.0)
     readings = []
@@ -97,7 +97,7 @@ def test_one_that_is_told_of_in_vain_is_read_ever_less_often() -> None:
     assert readings[-1] > 50
 
 
-def test_one_that_was_told_of_in_vain_is_read_at_once_when_it_has_been_quiet_or_something_came() -> None:
+def test_after_fruitless_notifications_it_is_read_at_once_when_quiet_or_something_new_came() -> None:
     schedule = schedule_of(ONE, now=0.0)
     for now in (0.0, 0.0, 10.0, 20.0):
         schedule.notify(ONE, hint=True)
@@ -113,7 +113,7 @@ def test_one_that_was_told_of_in_vain_is_read_at_once_when_it_has_been_quiet_or_
     assert schedule.start_next(26.0) == ONE
 
 
-def test_an_operator_request_does_not_wait_for_those_told_of_in_vain() -> None:
+def test_an_operator_request_does_not_wait_after_fruitless_notifications() -> None:
     schedule = schedule_of(ONE, now=0.0)
     for _ in range(2):
         schedule.notify(ONE, hint=True)

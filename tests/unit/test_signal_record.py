@@ -1,4 +1,4 @@
-"""What stands in `…-signals` is understood, or told to be none of ours: it may have been written by anyone."""
+"""Records of `…-signals` are decoded, or refused as invalid: anyone may have written them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_value_that_is_no_signal_is_invalid_and_is_not_repeated(value):
 
 
 @given(st.text(max_size=12) | st.just(ONE), st.binary(max_size=60) | st.none())
-def test_whatever_stands_there_is_understood_or_invalid(key, value):
+def test_any_record_is_decoded_or_invalid(key, value):
     try:
         decode_signal(key, value)
     except InvalidSignalError:

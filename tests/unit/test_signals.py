@@ -1,4 +1,4 @@
-"""A signal is done with when a reading that began after it has come to its end."""
+"""Signal offsets: a signal is processed when a reading that began after it has ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_signal_is_open_until_its_reading_has_ended():
     assert signals.first_open == 1
 
 
-def test_signal_that_came_during_a_reading_is_not_done_with_by_its_end():
+def test_signal_that_came_during_a_reading_is_not_processed_by_its_end():
     signals = SignalOffsets(0)
     signals.seen(ONE, 0, ours=True)
     begun_at = signals.next_offset
@@ -34,7 +34,7 @@ def test_signal_that_came_during_a_reading_is_not_done_with_by_its_end():
     assert signals.first_open == 2
 
 
-def test_signal_is_open_again_when_the_end_of_its_reading_does_not_stand():
+def test_signal_is_open_again_if_the_end_of_its_reading_is_not_committed():
     signals = SignalOffsets(0)
     signals.seen(ONE, 0, ours=True)
     signals.seen(TWO, 1, ours=True)
@@ -57,7 +57,7 @@ def test_first_open_waits_for_the_slowest():
     assert signals.first_open == 2
 
 
-def test_signal_that_is_nobodys_is_done_with_at_once():
+def test_signal_for_nobody_is_processed_at_once():
     signals = SignalOffsets(0)
     signals.seen(ONE, 0, ours=False)
     assert signals.first_open == 1

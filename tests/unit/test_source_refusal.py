@@ -1,4 +1,4 @@
-"""What an answer that is no success means, and how long `Retry-After` asks to wait."""
+"""What an error response of the API means, and how long `Retry-After` says to wait."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_fault_in_the_question_for_one_version_suspends_nobody(status: int) ->
     assert isinstance(refusal_of_version(answer(403), NOW), SuspendedError)
 
 
-def test_the_kode_is_told_and_nothing_else_of_the_body() -> None:
+def test_the_kode_is_quoted_and_nothing_else_of_the_body() -> None:
     body = b'{"kode":"KB-005","melding":"12345678901 mangler samtykke","korrelasjonsid":4}'
     assert "HTTP 403 KB-005" in str(refusal_of(answer(403, body), NOW))
     assert "12345678901" not in str(refusal_of(answer(403, body), NOW))
@@ -56,7 +56,7 @@ def test_the_kode_is_told_and_nothing_else_of_the_body() -> None:
         b"",
     ],
 )
-def test_what_does_not_look_like_a_kode_is_not_told(body: bytes) -> None:
+def test_what_does_not_look_like_a_kode_is_not_quoted(body: bytes) -> None:
     assert str(refusal_of(answer(500, body), NOW)) == "the API answers HTTP 500"
 
 

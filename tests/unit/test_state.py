@@ -1,4 +1,4 @@
-"""What a lane remembers comes back as it was, however it is packed; ranges of missing versions stay sorted."""
+"""The state of a lane is returned as it was stored, however it is packed; ranges of missing versions stay sorted."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_number_of_version_is_remembered(trekkversjon):
     assert (state.order(b"A"), state.newest(b"A")) == (OrderState(trekkversjon, HASH, 1), trekkversjon)
 
 
-def test_missing_versions_of_all_orders_are_told():
+def test_missing_versions_of_all_orders_are_returned():
     state = TrekkpliktigState()
     state.remember(b"A", OrderState(9, HASH, 1, missing=((1, 2), (5, 5))))
     state.remember(b"B", PLAIN)
@@ -116,7 +116,7 @@ def assert_tidy(missing):
 
 
 @given(st.lists(st.tuples(st.booleans(), ranges), max_size=12))
-def test_missing_ranges_hold_what_was_put_in_and_not_taken_out(steps):
+def test_missing_ranges_hold_what_was_added_and_not_removed(steps):
     missing, expected = (), set()
     for adds, (first, last) in steps:
         if adds:

@@ -1,4 +1,4 @@
-"""Elements of the API as bytes: what is accepted, and what becomes of each of its fields."""
+"""Elements as the API sends them: which are accepted, and how each field is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of the API as bytes: which of them hold elements, and what is no answer at all and is tried again."""
+"""Responses of the API: which hold elements, and which are no answer and are requested again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_empty_answer_holds_no_element(body: bytes) -> None:
         (b"\xff\xfe[", "something else"),
     ],
 )
-def test_what_is_no_array_or_is_cut_off_is_told_without_its_content(body: bytes, told: str) -> None:
+def test_a_body_that_is_no_array_or_cut_off_is_described_without_its_content(body: bytes, told: str) -> None:
     with pytest.raises(RetryableError) as caught:
         read_elements(body, TREKKPLIKTIG, "text/HTML; charset=utf-8")
     assert f"text/html, {len(body)} bytes, begins as {told}" in str(caught.value)
@@ -39,7 +39,7 @@ def test_what_is_no_array_or_is_cut_off_is_told_without_its_content(body: bytes,
 @pytest.mark.parametrize(
     "body", [b'[{"partIdentifikator":"1","aapentKravMedGjenstaaendeBeloep":[]}]', b"[1,2]", b"[{}]"]
 )
-def test_another_apis_objects_are_told_as_such(body: bytes) -> None:
+def test_objects_of_another_api_are_recognised(body: bytes) -> None:
     with pytest.raises(RetryableError, match="another API's objects"):
         read_elements(body, TREKKPLIKTIG)
 

@@ -1,4 +1,4 @@
-"""Promises of reading that hold for every answer: nothing crashes a page, and both ways of reading agree."""
+"""Properties of parsing that hold for every response: nothing crashes a page, and both parsers agree."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_the_quick_and_the_tolerant_way_agree(value: dict[str, Any]) -> None:
 
 
 @given(near_elements)
-def test_no_skyldner_that_can_be_read_stands_in_a_rejections_own_words(value: dict[str, Any]) -> None:
+def test_a_rejection_does_not_quote_the_skyldner(value: dict[str, Any]) -> None:
     element = read_tolerantly(text_of({**value, "skyldner": "98765432109"}), TREKKPLIKTIG)
     if isinstance(element, Rejected):
         shown = f"{element!r} {element.field_path} {element.detail} {element.trekkid}"

@@ -1,4 +1,4 @@
-"""Elements of the API as bytes: what is rejected and why, and what a rejection tells of it."""
+"""Elements as the API sends them: which are rejected and why, and what a rejection says about them."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def assert_rejected(element: dict[str, Any] | bytes, reason: RejectionReason, pa
     return rejected
 
 
-def test_what_can_be_read_of_the_identity_stands_in_a_rejection() -> None:
+def test_a_rejection_holds_what_can_be_read_of_the_identity() -> None:
     rejected = assert_rejected(with_periode(startdato="x"), R.INVALID_FIELD, f"{P1}.startdato")
     assert (rejected.trekkid, rejected.trekkversjon, rejected.sekvensnummer) == ("10001", 2, 38)
     rejected = assert_rejected(b'{"trekkid":"10001","trekkversjon":4,"x":"\\udc00"}', R.INVALID_FIELD, "$")
@@ -145,7 +145,7 @@ def test_what_can_be_read_of_the_identity_stands_in_a_rejection() -> None:
         changed(trekkid="10001\x7f", skyldner=MISSING),
     ],
 )
-def test_a_trekkid_that_may_be_a_person_or_cannot_be_a_key_stands_nowhere(element: dict[str, Any]) -> None:
+def test_a_trekkid_that_may_be_a_person_or_cannot_be_a_key_is_left_out(element: dict[str, Any]) -> None:
     rejected = read(element)
     assert isinstance(rejected, Rejected)
     assert rejected.trekkid is None

@@ -1,4 +1,4 @@
-"""Elements of an answer as bytes, plain or changed, and each as it comes out of a page: for tests of reading."""
+"""Elements as bytes, plain or changed, and each as it is parsed from a page."""
 
 from __future__ import annotations
 

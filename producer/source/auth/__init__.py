@@ -1,1 +1,1 @@
-"""Access tokens: the signed grant, Maskinporten, and tokens kept while they are valid."""
+"""Access tokens: the signed grant, Maskinporten, and a cache of tokens."""

@@ -1,6 +1,6 @@
-"""A client's private key and whom to act for in, a signed grant for Maskinporten out. Pure.
+"""The signed JWT grant for Maskinporten, and the client's private key that signs it. Pure.
 
-Source of the rules: Digdir, "Maskinporten: JWT grant" and "API for system users"; see README.md in this folder.
+Source of the rules: Digdir, "Maskinporten: JWT grant" and "API for system users"; see source/README.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SETTING: Final = "MASKINPORTEN_CLIENT_JWK"
 
 
 class ClientKey(msgspec.Struct, frozen=True, repr_omit_defaults=True):
-    """A private RSA key, how to sign with it, and the header that names it: exactly one of `kid` and `x5c`."""
+    """A private RSA key, the signing algorithm, and the header that names the key: either `kid` or `x5c`."""
 
     private_key: Any
     algorithm: str
@@ -37,7 +37,7 @@ class ClientKey(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
 
 def load_client_key(jwk_text: str) -> ClientKey:
-    """Read MASKINPORTEN_CLIENT_JWK. Raises `SettingsError` that tells every fault, and nothing of the key."""
+    """Read MASKINPORTEN_CLIENT_JWK. Raises `SettingsError` with every fault, and without any part of the key."""
     try:
         jwk = json.loads(jwk_text)
     except ValueError:
@@ -85,9 +85,9 @@ def grant_claims(  # noqa: PLR0913  # each is a claim of its own
     now_seconds: float,
     jti: str,
 ) -> dict[str, Any]:
-    """The claims of a grant; none but these, since Maskinporten refuses what it does not know.
+    """The claims of a grant, and no others, since Maskinporten refuses unknown ones.
 
-    `issuer` is Maskinporten's own name, with its slash at the end. `egen` acts for the organisation that owns the
+    `issuer` is Maskinporten's own name, with the slash at its end. `egen` acts for the organisation that owns the
     client, `systembruker` for a customer through an Altinn system user, `delegert` through classic delegation.
     """
     issued_at = int(now_seconds)
@@ -113,5 +113,5 @@ def grant_claims(  # noqa: PLR0913  # each is a claim of its own
 
 
 def sign_grant(claims: dict[str, Any], key: ClientKey) -> str:
-    """The JWT of these claims."""
+    """A JWT with these claims."""
     return jwt.encode(claims, key.private_key, algorithm=key.algorithm, headers=key.header)

@@ -1,7 +1,7 @@
-"""Access tokens of Maskinporten: its metadata, the signed grant, and what its answers mean.
+"""Access tokens from Maskinporten: its metadata, the token request, and what its error responses mean.
 
-Source of the codes: Digdir, "Maskinporten: feilmeldinger"; see README.md in this folder. No message holds more of
-the answer than its code: descriptions may quote what was sent.
+Source of the codes: Digdir, "Maskinporten: feilmeldinger"; see source/README.md. No error message quotes more of a
+response than its code, since descriptions may repeat what was sent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _DOCUMENT_BYTES_MAX: Final = 1024 * 1024
 
 
 class Issuer(msgspec.Struct, frozen=True):
-    """Where grants are sent, and the name that they must be addressed to."""
+    """Maskinporten's token endpoint, and the issuer name that grants must be addressed to."""
 
     issuer: str
     token_endpoint: str
@@ -50,7 +50,7 @@ _decode_issuer = msgspec.json.Decoder(Issuer).decode
 
 
 class WellKnown:
-    """Maskinporten's own description of itself, fetched when first asked for and kept; settings override it."""
+    """Maskinporten's metadata document, fetched once when first needed; settings override it."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class WellKnown:
             raise SettingsError([f"MASKINPORTEN_WELL_KNOWN_URL: missing; give it, or both {overrides}"])
 
     def issuer(self) -> Issuer:
-        """Raises `RetryableError` as long as the document cannot be had."""
+        """The issuer and token endpoint. Raises `RetryableError` as long as the document cannot be fetched."""
         with self._lock:
             if self._known is None:
                 self._known = self._fetch()
@@ -117,11 +117,11 @@ _HINTS: Final = {
 
 
 class GrantUsedUpError(RetryableError):
-    """The grant was seen before or is too old: a new one may be sent at once."""
+    """The grant was used before or is too old: a new one may be sent at once."""
 
 
 class AccessToken(msgspec.Struct, frozen=True):
-    """An opaque token. `life_seconds` counts from before it was asked for."""
+    """An opaque token. `life_seconds` counts from before it was requested."""
 
     text: str
     life_seconds: float
@@ -159,15 +159,15 @@ def read_token(answer: HttpResponse, now_seconds: float) -> AccessToken:
 
 
 def _refusal_of(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
-    told = f"Maskinporten answers HTTP {answer.status}"
+    message = f"Maskinporten answers HTTP {answer.status}"
     if answer.status >= _SERVER_ERROR or answer.status in _PASSING:
         return RetryableError(
-            told, retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after"), now_seconds)
+            message, retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after"), now_seconds)
         )
     try:
         body = _decode_error(answer.body)
     except _UNREADABLE:
-        return RetryableError(f"{told} with a body that cannot be read")
+        return RetryableError(f"{message} with a body that cannot be read")
     description = body.error_description or ""
     clock = _clock_of(answer, now_seconds)
     if _CLOCK in description.lower():
@@ -177,16 +177,16 @@ def _refusal_of(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
     code = found[0] if found else ""
     name = code or (body.error if _ERROR_NAME.fullmatch(body.error) else "an unknown error")
     hint = _HINTS.get(code)
-    told = f"Maskinporten refuses with {name}" + (f": {hint}" if hint else "")
+    message = f"Maskinporten refuses with {name}" + (f": {hint}" if hint else "")
     if code in _USED_UP:
-        return GrantUsedUpError(f"{told}: {clock}" if clock else told)
+        return GrantUsedUpError(f"{message}: {clock}" if clock else message)
     if _FATAL.fullmatch(code) or (not code and body.error in _FATAL_ERRORS):
-        return FatalError(told)
-    return SuspendedError(told)
+        return FatalError(message)
+    return SuspendedError(message)
 
 
 def _clock_of(answer: HttpResponse, now_seconds: float) -> str | None:
-    """What is wrong with this machine's clock, in words, where the answer's `Date` shows that something is."""
+    """What is wrong with this machine's clock, in words, judged by the `Date` header of the response."""
     ahead = seconds_ahead(answer.headers, now_seconds)
     if ahead is None or abs(ahead) <= _SKEW_SECONDS_MAX:
         return None
@@ -200,10 +200,10 @@ _log = structlog.get_logger(__name__)
 
 
 class MaskinportenTokens:
-    """Tokens of every trekkpliktig. Safe for several threads; one call per trekkpliktig at a time, others wait for it.
+    """The tokens of every trekkpliktig. Safe for several threads: at most one fetches for a trekkpliktig, others wait.
 
-    `external_ref_of` gives the externalRef of a trekkpliktig's system user, where one is configured. Tokens are held
-    in memory only, and only while they live.
+    `external_ref_of` returns the externalRef of a trekkpliktig's system user, if one is configured. Tokens are held in
+    memory only, and only while they are valid.
     """
 
     def __init__(  # noqa: PLR0913  # a client's registration has so many parts
@@ -233,15 +233,15 @@ class MaskinportenTokens:
         self._held = HeldTokens(self._fetch, monotonic)
 
     def token_for(self, trekkpliktig: str) -> str:
-        """A token with enough life left for a call.
+        """A token that is valid for long enough to make a call.
 
-        Raises `RetryableError`, `SuspendedError` (this trekkpliktig gave no right) or `FatalError` (the client, its
-        key or its settings).
+        Raises `RetryableError`, `SuspendedError` (this trekkpliktig has not granted the right) or `FatalError` (the
+        client, its key or its settings are wrong).
         """
         return self._held.token_for(trekkpliktig)
 
     def has_for(self, trekkpliktig: str) -> bool:
-        """Whether such a token is at hand."""
+        """Whether such a token is held."""
         return self._held.has_for(trekkpliktig)
 
     def renew(self, trekkpliktig: str, refused: str) -> str:
@@ -250,7 +250,7 @@ class MaskinportenTokens:
         return self.token_for(trekkpliktig)
 
     def tokens_held(self) -> int:
-        """How many tokens are in memory now."""
+        """The number of tokens in memory."""
         return len(self._held)
 
     def _fetch(self, trekkpliktig: str) -> HeldToken:
@@ -277,7 +277,7 @@ class MaskinportenTokens:
         return held_token(token.text, token.life_seconds, asked_at)
 
     def _request(self, trekkpliktig: str) -> AccessToken:
-        """One call with a grant of its own: Maskinporten takes each only once."""
+        """One call with a new grant, since Maskinporten accepts each grant only once."""
         issuer = self._well_known.issuer()
         claims = grant_claims(
             authentication=self._authentication,

@@ -1,4 +1,4 @@
-"""A trekkpliktig in, a token that is kept while it lives out: one call for each at a time, all others wait for it."""
+"""A cache of access tokens, one for each trekkpliktig. One thread fetches a token; others that need it wait."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MARGIN_SECONDS: Final = 20.0
 _MARGIN_SHARE: Final = 1 / 3
 _DROPPED_AT_ONCE: Final = 8
 TOKENS_MAX: Final = 100_000
-"""With 1.5 kB each that is 160 MB; beyond it the one that was fetched longest ago goes, and is fetched anew."""
+"""At 1.5 kB each that is 160 MB. Beyond it the token that was fetched first is dropped, and fetched again if needed."""
 
 
 class HeldToken(msgspec.Struct, frozen=True):
-    """A token and until when, on the monotonic clock, it is good for a call."""
+    """A token, and until when on the monotonic clock it may be used for a call."""
 
     text: str
     usable_until: float
@@ -33,14 +33,14 @@ class HeldToken(msgspec.Struct, frozen=True):
 
 
 def held_token(text: str, life_seconds: float, asked_at: float) -> HeldToken:
-    """The token with a margin taken off its life, so that it does not end on its way."""
+    """The token with a safety margin, so that it does not expire during a call."""
     return HeldToken(text, asked_at + life_seconds - min(_MARGIN_SECONDS, life_seconds * _MARGIN_SHARE))
 
 
 class HeldTokens:
-    """Tokens of every trekkpliktig, in memory only, `tokens_max` at most. Safe for several threads.
+    """The tokens of every trekkpliktig, in memory only, `tokens_max` at most. Safe for several threads.
 
-    `fetch` gets a new one, or raises.
+    `fetch` returns a new token or raises.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class HeldTokens:
             return len(self._held)
 
     def has_for(self, trekkpliktig: str) -> bool:
-        """Whether a token with enough life left for a call is held."""
+        """Whether a token is held that is valid for long enough to make a call."""
         with self._lock:
             return self._live(trekkpliktig) is not None
 
     def token_for(self, trekkpliktig: str) -> str:
-        """A token with enough life left for a call. Raises what `fetch` raises, also to those who waited for it."""
+        """A token that is valid for long enough to make a call. Raises what `fetch` raises, in waiting threads too."""
         with self._lock:
             held = self._live(trekkpliktig)
             if held is not None:
@@ -101,7 +101,7 @@ class HeldTokens:
         return held if held is not None and held.usable_until > self._monotonic() else None
 
     def _hold(self, trekkpliktig: str, held: HeldToken) -> None:
-        """Keep it last; the first ones were fetched longest ago, so the expired ones are found there."""
+        """Store it last. The first entries were fetched longest ago, so expired ones are among them."""
         self._held.pop(trekkpliktig, None)
         self._held[trekkpliktig] = held
         if len(self._held) > self._tokens_max:

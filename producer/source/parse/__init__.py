@@ -1,1 +1,1 @@
-"""Bytes of an answer become orders, or elements rejected with the field that is wrong."""
+"""Parse the API's responses into order versions, or elements rejected with the name of the wrong field."""

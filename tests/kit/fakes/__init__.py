@@ -1,1 +1,1 @@
-"""Ports in memory. They remember what was done to them."""
+"""Fakes: ports in memory, which remember what was done to them."""

@@ -1,4 +1,4 @@
-"""An `EventFeed` without Altinn: events told by hand in, what a real one would give out."""
+"""An `EventFeed` without Altinn, with events that tests publish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A source and what to hold back in, the same source with gates in it out: for tests of what happens meanwhile."""
+"""A source with gates that hold calls back, for tests of what happens meanwhile."""
 
 from __future__ import annotations
 

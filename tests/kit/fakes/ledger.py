@@ -1,4 +1,4 @@
-"""Changes in, a ledger in memory out: `Ledger` without any database, for tests of what stands upon it.
+"""A `Ledger` in memory, without a database.
 
 It keeps the promises of the port (the same contract suite runs on it and on both databases), and fails on demand.
 Several ledgers on one `FakeDatabase` are several consumers of one ledger.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trekkpaalegg.incoming import Advance
 
 
-class Fault(enum.Enum):
+class LedgerFault(enum.Enum):
     """What a transaction can meet."""
 
     CUT = "cut"
@@ -60,10 +60,10 @@ class FakeDatabase:
         self.tables = FakeTables()
         self.commits = 0
         """How many transactions were committed."""
-        self._faults: list[Fault] = []
+        self._faults: list[LedgerFault] = []
         self._claimed: set[Partition] = set()
 
-    def fail_next(self, *faults: Fault) -> None:
+    def fail_next(self, *faults: LedgerFault) -> None:
         """The next transactions to be committed meet these, one each."""
         self._faults += faults
 
@@ -81,13 +81,13 @@ class FakeDatabase:
     def commit(self, transaction: FakeTransaction) -> None:
         """Make the transaction's changes stand, unless a fault comes before."""
         fault = self._faults.pop(0) if self._faults else None
-        if fault is Fault.CUT:
+        if fault is LedgerFault.CUT:
             raise RetryableError("the connection to the fake ledger was cut before the commit: try again")
-        if fault is Fault.REFUSED:
+        if fault is LedgerFault.REFUSED:
             raise FatalError("the fake ledger's disk is full: make room, then start again")
         transaction.apply_to(self.tables)
         self.commits += 1
-        if fault is Fault.ANSWER_LOST:
+        if fault is LedgerFault.ANSWER_LOST:
             raise RetryableError("the connection to the fake ledger was cut in the commit: try again")
 
 

@@ -1,4 +1,4 @@
-"""Workers and signals in, lanes handed out: a `Membership` of a group in memory, without any Kafka, for tests.
+"""A `Membership` of a group in memory, without Kafka: it assigns lanes to workers and delivers signals.
 
 It keeps the promises of the port (the same contract suite runs on it and on the real membership): lanes are shared out
 evenly, one is given only after its former owner was told that it is taken, and signals are delivered from the first

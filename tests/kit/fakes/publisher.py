@@ -1,4 +1,4 @@
-"""Transactions of lanes in, committed records out: `LanePublisher`s on topics in memory, without any Kafka, for tests.
+"""`LanePublisher`s on topics in memory, without Kafka: transactions commit, abort or fail as a test says.
 
 They keep the promises of the port (the same contract suite runs on them and on the real publisher): each transaction
 is kept with its outcome, a take fences the former owner and ends what it left open, and the state that a take returns

@@ -1,4 +1,4 @@
-"""Orders made in memory in, pages and versions out: a `TrekkpaaleggSource` without any network, for tests.
+"""A `TrekkpaaleggSource` in memory, without a network, with orders that tests create.
 
 It keeps the promises of the port (the same contract suite runs on it and on the real adapter), remembers every
 question, and fails on demand.

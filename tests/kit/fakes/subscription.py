@@ -1,4 +1,4 @@
-"""Events in, a topic in memory and members that read it as `trekkpaalegg.kafka.subscription.Subscription` does out."""
+"""A topic in memory and members that read it, as `trekkpaalegg.kafka.subscription.Subscription` does."""
 
 from __future__ import annotations
 

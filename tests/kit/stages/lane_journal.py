@@ -1,4 +1,4 @@
-"""What lanes tell in, all of it kept and whoever waits for it woken: an `Observer` for tests."""
+"""An `Observer` that keeps everything that lanes report, and wakes tests that wait for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from producer.observe.port import LaneFigures
 
 
-class Journal(NullObserver):
+class LaneJournal(NullObserver):
     """Keeps what lanes tell. Safe for several threads."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Employers in, one running lane on a source and topics in memory out: for tests of the lane, with real threads.
+"""One running lane on a source and topics in memory, with real threads.
 
 Readings are asked for by signals, and waited for with a deadline; the clock stands still until it is moved.
 """
@@ -27,7 +27,7 @@ from producer.lane.reading import LaneOptions
 from producer.lane.schedule import Schedule
 from tests.kit.fakes.publisher import FakeKafka
 from tests.kit.fakes.source import FakeSource
-from tests.kit.stages.lane_journal import Journal
+from tests.kit.stages.lane_journal import LaneJournal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,7 +130,7 @@ class LaneStage:
         self.through: TrekkpaaleggSource | None = None
         self.understand: Understand | None = None
         self.kafka = FakeKafka(lanes)
-        self.journal = Journal()
+        self.journal = LaneJournal()
         self.now = _BEGINNING
         self.error: BaseException | None = None
         self.trekkpliktige = list(trekkpliktige)

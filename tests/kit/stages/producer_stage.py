@@ -166,7 +166,7 @@ class ProducerStage:
             return owned
         for entry in process.log_entries():
             match entry["event"]:
-                case "lane taken":
+                case "lane acquired":
                     owned.add(entry["lane"])
                 case "lanes left":
                     owned -= set(entry["lanes"])
