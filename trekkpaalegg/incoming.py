@@ -40,7 +40,7 @@ class Coordinates(msgspec.Struct, frozen=True, order=True, gc=False):
     offset: int
 
 
-class Incoming(msgspec.Struct, frozen=True, gc=False):
+class IncomingEvent(msgspec.Struct, frozen=True, gc=False):
     """One event as it came: `late` and `correction` (0: none) are what its headers say."""
 
     coordinates: Coordinates
@@ -96,14 +96,14 @@ def kept(event: TrekkpaaleggVersjon) -> TrekkpaaleggVersjon:
 
 def incoming_of(
     message: Message, topic: str, decode: Callable[[bytes | None], TrekkpaaleggVersjon]
-) -> Incoming | UndecodableMessage:
+) -> IncomingEvent | UndecodableMessage:
     """The event that a message holds, or the message as it is when it holds none. Raises what else `decode` raises."""
     coordinates = Coordinates(topic, message.partition() or 0, message.offset() or 0)
     value = message.value()
     headers: dict[str, bytes | None] = dict(message.headers() or ())  # type: ignore[arg-type]  # a consumer gives pairs
     try:
         late, correction = marks_of(headers)
-        return Incoming(coordinates, kept(decode(value)), late, correction)
+        return IncomingEvent(coordinates, kept(decode(value)), late, correction)
     except UndecodableError as error:
         texts = {name: (content or b"").decode(errors="replace") for name, content in headers.items()}
         return UndecodableMessage(coordinates, message.key(), value, texts, str(error))
@@ -111,10 +111,10 @@ def incoming_of(
 
 def again(
     message: UndecodableMessage, decode: Callable[[bytes | None], TrekkpaaleggVersjon]
-) -> Incoming | UndecodableMessage:
+) -> IncomingEvent | UndecodableMessage:
     """What a message that could not be decoded gives now. Raises what else `decode` raises."""
     try:
         late, correction = marks_of({name: text.encode() for name, text in message.headers.items()})
-        return Incoming(message.coordinates, kept(decode(message.value)), late, correction)
+        return IncomingEvent(message.coordinates, kept(decode(message.value)), late, correction)
     except UndecodableError as error:
         return msgspec.structs.replace(message, reason=str(error))

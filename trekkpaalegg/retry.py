@@ -7,7 +7,9 @@ import re
 import time
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar
 
 from tenacity import (
     RetryCallState,
@@ -108,6 +110,54 @@ def short_retry(stopping: threading.Event) -> Retry:
         pause_seconds_max=4.0,
         retry_after_seconds_max=5.0,
     )
+
+
+class Service(Enum):
+    """What a consumer calls, and waits for while it does not answer. The value is the label in metrics."""
+
+    KAFKA = "kafka"
+    REGISTRY = "registry"
+    LEDGER = "ledger"
+    """The database that events are written to."""
+    STATE = "state"
+    """The database of a webhook forwarder."""
+    RECEIVER = "receiver"
+    """The receiver of a webhook forwarder."""
+
+
+class CallObserver(Protocol):
+    """Follows calls to services; must neither block nor raise."""
+
+    def call_begins(self, service: Service) -> None:
+        """It is called, which may take its time. One call at a time to each service."""
+
+    def call_failed(self, service: Service, reason: str) -> None:
+        """The call failed; it is repeated after a pause."""
+
+    def call_ended(self, service: Service) -> None:
+        """The call succeeded, or is not repeated any more."""
+
+
+class ServiceRetry:
+    """Retries calls to services until they succeed or `stopping` is set.
+
+    Safe for several threads, as long as each service is called by one thread at a time.
+    """
+
+    def __init__(self, stopping: threading.Event, report: Callable[..., None], observer: CallObserver) -> None:
+        self._observer = observer
+        self._retries = {
+            service: Retry(stopping=stopping, report=report, failed=partial(observer.call_failed, service))
+            for service in Service
+        }
+
+    def call(self, service: Service, call: Callable[[], T]) -> T:
+        """The result of the call. Raises its error if that is not temporary, or if it is time to stop."""
+        self._observer.call_begins(service)
+        try:
+            return self._retries[service](call)
+        finally:
+            self._observer.call_ended(service)
 
 
 RETRY_AFTER_SECONDS_MAX: Final = 3600.0

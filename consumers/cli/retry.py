@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from consumers.apply.undecodable import retry_undecodable
+from consumers.apply.worker import retry_undecodable_of
 from consumers.bootstrap import decoding, ledger_url
 from consumers.cli.exit_codes import ExitCode
 from consumers.cli.output import PROGRAM, note, write
@@ -40,7 +40,7 @@ def retry(
     with decoding(settings) as decoder:
         opened = open_ledger(url)
         try:
-            outcome = retry_undecodable(opened, decoder)
+            outcome = retry_undecodable_of(opened, decoder)
         finally:
             opened.close()
     for message in outcome.remaining[:_SHOWN_MAX]:

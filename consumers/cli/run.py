@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
-from consumers.apply.retry import ServiceRetry
-from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, LedgerThread, Worker, WorkerOptions
+from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, LedgerWorker
 from consumers.bootstrap import decoding, ledger_url, observing, subscribe, topic_of
 from consumers.cli.exit_codes import ExitCode
 from consumers.cli.output import PROGRAM, rare_garbage_collection, stopped_by_signals
 from consumers.ledger.opening import open_ledger
-from consumers.observe.port import Other
 from consumers.settings.model import load_settings
 from trekkpaalegg.errors import StoppedError
+from trekkpaalegg.exactly_once.worker import StoreThread, WorkerOptions
 from trekkpaalegg.logs import configure_logs
+from trekkpaalegg.retry import Service, ServiceRetry
 
 if TYPE_CHECKING:
     import threading
@@ -64,14 +64,13 @@ def run(
     url = ledger_url(ledger, settings)
     configure_logs()
     options = WorkerOptions(
-        newest_only=newest_only,
         until_end=until_end,
         undecodable_max=undecodable_max,
         batch_records_max=batch_max,
         waits_at_start=settings.consumer_http_port is not None and not until_end,
     )
     with stopped_by_signals() as stopping, rare_garbage_collection():
-        work(settings, url, options, stopping, structlog.get_logger().info)
+        work(settings, url, options, stopping, structlog.get_logger().info, newest_only=newest_only)
         if until_end and stopping.is_set():
             raise StoppedError
     return ExitCode.DONE
@@ -82,27 +81,31 @@ def work(
     url: str,
     options: WorkerOptions,
     stopping: threading.Event,
-    tell: Callable[..., None],
+    report: Callable[..., None],
     open_at: Callable[[str], Ledger] = open_ledger,
+    *,
+    newest_only: bool = False,
 ) -> None:
     """Apply events to the ledger at `url` until `stopping` is set. Raises as `Worker.run` and `open_ledger`.
 
-    `tell(event, **details)` is called with what people may want to know. `open_at` opens the ledger; tests give
-    one that fails when told to.
+    `report(event, **details)` is called with what an operator may want to know. `open_at` opens the ledger; tests
+    pass one whose ledger fails.
     """
-    topic = topic_of(settings, newest_only=options.newest_only)
-    ledger_thread = LedgerThread()
-    with observing(settings, tell) as observer, decoding(settings) as decoder:
+    topic = topic_of(settings, newest_only=newest_only)
+    store_thread = StoreThread()
+    with observing(settings, report) as observer, decoding(settings) as decoder:
         opening = partial(open_at, url)
         if options.waits_at_start:
-            opening = partial(ServiceRetry(stopping, tell, observer).call, Other.LEDGER, opening)
-        ledger = ledger_thread.submit(opening).result()
-        worker = Worker(ledger, ledger_thread, decoder, stopping, tell, options, observer)
-        tell("begins", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)
+            opening = partial(ServiceRetry(stopping, report, observer).call, Service.LEDGER, opening)
+        ledger = store_thread.submit(opening).result()
+        worker = LedgerWorker(
+            ledger, store_thread, decoder, stopping, report, options, observer, newest_only=newest_only
+        )
+        report("begins", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)
         try:
             worker.run(lambda owner: subscribe(settings, topic, ledger, owner))
         finally:
-            ledger_thread.submit(ledger.close)
-            ledger_thread.close(_CLOSE_SECONDS_MAX)
+            store_thread.submit(ledger.close)
+            store_thread.close(_CLOSE_SECONDS_MAX)
             tally = worker.tally
-            tell("ended", events=tally.events, undecodable=tally.undecodable, conflicts=tally.conflicts)
+            report("ended", events=tally.events, undecodable=tally.undecodable, conflicts=worker.conflicts)

@@ -1,4 +1,4 @@
-"""The ledger as consumers see it: one batch, decided and written in one SQL transaction together with its offsets."""
+"""The ledger as its consumer sees it: what a batch changes is read, decided and written in one SQL transaction."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from trekkpaalegg.event import TrekkpaaleggVersjon
-from trekkpaalegg.incoming import Advance, Incoming, Partition, UndecodableMessage
+from trekkpaalegg.exactly_once.worker import Store, Transaction
+from trekkpaalegg.incoming import IncomingEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Collection
 
 Version = tuple[str, int]
 """trekkid and trekkversjon."""
@@ -26,22 +26,25 @@ class StoredVersion(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct):
-    """What a batch changes, decided by `consumers.apply.apply`. No version is in `inserted` and in `corrected` both."""
+    """What a batch changes, decided by `consumers.apply.decide`.
 
-    inserted: list[Incoming] = []
+    No version is both in `inserted` and in `corrected`.
+    """
+
+    inserted: list[IncomingEvent] = []
     """Versions that the history does not have."""
-    corrected: list[Incoming] = []
+    corrected: list[IncomingEvent] = []
     """Versions of the history that get new content; what they said before is in `replaced`."""
     replaced: list[tuple[Version, StoredVersion]] = []
     """Contents that are kept beside the history; one already kept there stays as it is."""
-    newest: dict[str, Incoming] = {}
+    newest: dict[str, IncomingEvent] = {}
     """By trekkid, what becomes the newest version, with its periods."""
-    conflicts: list[Incoming] = []
+    conflicts: list[IncomingEvent] = []
     """Versions whose content differs from the history's without being a correction."""
 
 
-class LedgerTransaction(Protocol):
-    """One SQL transaction, whose partitions are already claimed. Reads see what it wrote."""
+class LedgerTransaction(Transaction, Protocol):
+    """One SQL transaction, whose partitions' offsets are moved already. Reads see what it wrote."""
 
     def newest(self, orders: Collection[str]) -> dict[str, tuple[int, int]]:
         """(trekkversjon, correction) of the newest version of each of these orders (trekkid) that the ledger has."""
@@ -52,39 +55,9 @@ class LedgerTransaction(Protocol):
     def write(self, changes: Changes) -> None:
         """Write all changes. The newest row of an order is never moved back, whatever they say."""
 
-    def keep_undecodable(self, messages: Sequence[UndecodableMessage]) -> None:
-        """Store messages that could not be decoded."""
 
-    def forget_undecodable(self, message: UndecodableMessage) -> None:
-        """A retry has succeeded: the message is no longer undecodable."""
-
-
-class Ledger(Protocol):
-    """One ledger. Used by one thread.
-
-    Every method raises `RetryableError` when the database is out of reach or in passing trouble (nothing of the
-    transaction then stands, or its offsets tell that it does), and `FatalError`, which says what to do, when it
-    refuses: disk full, read-only, a right missing.
-    """
+class Ledger(Store[LedgerTransaction], Protocol):
+    """One ledger: the store of a ledger consumer. `FatalError` says what to do."""
 
     id: str
     """Identity of the ledger, stored in it; survives every replay."""
-
-    def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
-        """For each of these partitions the offset to read from; 0 where nothing was read yet."""
-
-    def transaction(self, advances: Mapping[Partition, Advance]) -> AbstractContextManager[LedgerTransaction]:
-        """Claim the partitions by moving their offsets; commit all on leaving, or nothing when an error leaves.
-
-        Raises `OvertakenError` when an offset is not at `before`: another consumer owns the partition now, or a
-        replay was swapped in. Read `next_offsets` and seek there.
-        """
-
-    def undecodable(self) -> list[UndecodableMessage]:
-        """All messages that could not be decoded so far, by their coordinates."""
-
-    def count_undecodable(self) -> int:
-        """How many they are."""
-
-    def close(self) -> None:
-        """Close the connections."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from consumers.ledger.address import PostgresqlAddress
     from consumers.ledger.port import Changes, StoredVersion, Version
     from trekkpaalegg.exactly_once.store import StoreTables
-    from trekkpaalegg.incoming import Advance, Incoming, Partition
+    from trekkpaalegg.incoming import Advance, IncomingEvent, Partition
 
 
 _JSON_COLUMNS = frozenset(
@@ -169,7 +169,7 @@ class PostgresqlTransaction(SqlTransaction):
             self._copy(_COPY_HISTORY, history())
         return made
 
-    def _write_newest(self, newest: Mapping[str, Incoming], made: Mapping[int, rows.OrderRow]) -> None:
+    def _write_newest(self, newest: Mapping[str, IncomingEvent], made: Mapping[int, rows.OrderRow]) -> None:
         """Orders that the ledger is known to lack go straight in, which takes a third of the server's work.
 
         Should another consumer write one of them in the same moment, the server says so: nothing is overwritten.
@@ -204,6 +204,6 @@ class PostgresqlTransaction(SqlTransaction):
                 write_row(to_builtins(row))
 
 
-def _order_rows(incomings: Iterable[Incoming], made: Mapping[int, rows.OrderRow]) -> Iterator[rows.OrderRow]:
+def _order_rows(incomings: Iterable[IncomingEvent], made: Mapping[int, rows.OrderRow]) -> Iterator[rows.OrderRow]:
     for incoming in incomings:
         yield made.get(id(incoming)) or rows.order_row(incoming.event, incoming.correction)

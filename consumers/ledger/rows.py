@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from trekkpaalegg.incoming import Incoming
+    from trekkpaalegg.incoming import IncomingEvent
 
 OrderRow = tuple[
     *tuple[str, int, int, datetime, str | None, str, str, str, str, str, str, str, str],
@@ -80,7 +80,7 @@ def stored_row(stored: StoredVersion) -> tuple[Any, ...]:
     return history_row(order_row(stored.event, stored.correction), stored.event, late=stored.late)
 
 
-def conflict_row(incoming: Incoming) -> tuple[Any, ...]:
+def conflict_row(incoming: IncomingEvent) -> tuple[Any, ...]:
     """The row of `trekkpaalegg_conflict`."""
     at, event = incoming.coordinates, incoming.event
     row = history_row(order_row(event, incoming.correction), event, late=incoming.late)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from consumers.ledger.address import SqliteAddress
     from consumers.ledger.port import Changes, StoredVersion, Version
     from trekkpaalegg.exactly_once.store import StoreTables
-    from trekkpaalegg.incoming import Advance, Incoming, Partition
+    from trekkpaalegg.incoming import Advance, IncomingEvent, Partition
 
 
 def _named(columns: tuple[str, ...], prefix: str = "") -> str:
@@ -131,7 +131,7 @@ class SqliteTransaction(SqlTransaction):
             (_history_row(incoming) for incomings in (changes.inserted, changes.corrected) for incoming in incomings),
         )
 
-    def _write_newest(self, newest: Mapping[str, Incoming]) -> None:
+    def _write_newest(self, newest: Mapping[str, IncomingEvent]) -> None:
         stored = self.newest(newest)
         moved = [
             incoming
@@ -168,11 +168,11 @@ def _with_moment(row: tuple[Any, ...], index: int) -> tuple[Any, ...]:
     return (*row[:index], _moment_text(row[index]), *row[index + 1 :])
 
 
-def _order_row(incoming: Incoming) -> tuple[Any, ...]:
+def _order_row(incoming: IncomingEvent) -> tuple[Any, ...]:
     return _with_moment(rows.order_row(incoming.event, incoming.correction), _OPPRETTET)
 
 
-def _history_row(incoming: Incoming) -> tuple[Any, ...]:
+def _history_row(incoming: IncomingEvent) -> tuple[Any, ...]:
     order = rows.order_row(incoming.event, incoming.correction)
     return _with_moment(rows.history_row(order, incoming.event, late=incoming.late), _OPPRETTET)
 

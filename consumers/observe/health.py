@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.observe.port import OF_THE_LEDGER_CONSUMER, Other
+from consumers.observe.port import OF_THE_LEDGER_CONSUMER
 from trekkpaalegg.kafka.health import NO_BROKER
 from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.retry import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ LOOP_SECONDS_MAX = 90.0
 LEDGER_SECONDS_MAX = 15.0
 """A ledger that takes longer over one call, without refusing it, is out of reach for all that is known."""
 
-_DATABASES = (Other.LEDGER, Other.STATE)
+_DATABASES = (Service.LEDGER, Service.STATE)
 
 
 class _Call(msgspec.Struct):
@@ -40,7 +41,7 @@ class ConsumerHealth:
     """
 
     def __init__(
-        self, monotonic: Callable[[], float] = time.monotonic, others: Sequence[Other] = OF_THE_LEDGER_CONSUMER
+        self, monotonic: Callable[[], float] = time.monotonic, others: Sequence[Service] = OF_THE_LEDGER_CONSUMER
     ) -> None:
         self.others = tuple(others)
         self._monotonic = monotonic
@@ -50,7 +51,7 @@ class ConsumerHealth:
         self._unreachable_since: float | None = None
         self._offsets: dict[int, int] = {}
         self._targets: dict[int, int] = {}
-        self._calls: dict[Other, _Call] = {}
+        self._calls: dict[Service, _Call] = {}
         self._moved = monotonic()
         self._caught_up = False
 
@@ -83,28 +84,28 @@ class ConsumerHealth:
             if look.is_member and not self._is_short_of(look, self._targets):
                 self._caught_up = True
 
-    def ledger_stands(self, next_offsets: Mapping[int, int]) -> None:
+    def offsets_committed(self, next_offsets: Mapping[int, int]) -> None:
         """See `Observer`."""
         with self._lock:
             self._offsets |= next_offsets
             self._moved = self._monotonic()
 
-    def call_begins(self, other: Other) -> None:
+    def call_begins(self, service: Service) -> None:
         """See `Observer`."""
         with self._lock:
-            self._calls[other] = _Call(self._monotonic())
+            self._calls[service] = _Call(self._monotonic())
 
-    def call_failed(self, other: Other, reason: str) -> None:
+    def call_failed(self, service: Service, reason: str) -> None:
         """See `Observer`. It is a beat too: who waits between two attempts is alive."""
         with self._lock:
-            self._calls.setdefault(other, _Call(self._monotonic())).reason = reason
-            if self._beat is not None and other is not Other.LEDGER:
+            self._calls.setdefault(service, _Call(self._monotonic())).reason = reason
+            if self._beat is not None and service is not Service.LEDGER:
                 self._beat = self._monotonic()
 
-    def call_ended(self, other: Other) -> None:
+    def call_ended(self, service: Service) -> None:
         """See `Observer`."""
         with self._lock:
-            self._calls.pop(other, None)
+            self._calls.pop(service, None)
 
     @property
     def look(self) -> Look:
@@ -129,16 +130,16 @@ class ConsumerHealth:
         now = self._monotonic()
         with self._lock:
             found: dict[str, str] = {}
-            for other, call in self._calls.items():
+            for service, call in self._calls.items():
                 if call.reason is not None:
-                    found[other.value] = call.reason
-                elif other in _DATABASES and now - call.since > LEDGER_SECONDS_MAX:
-                    found[other.value] = f"has not answered for {now - call.since:.0f} s"
+                    found[service.value] = call.reason
+                elif service in _DATABASES and now - call.since > LEDGER_SECONDS_MAX:
+                    found[service.value] = f"has not answered for {now - call.since:.0f} s"
             if self._look is None:
-                database = next(other.value for other in self.others if other in _DATABASES)
+                database = next(service.value for service in self.others if service in _DATABASES)
                 found.setdefault("start", f"{database} and Kafka have not been reached yet")
             elif self._unreachable_since is not None:
-                found.setdefault(Other.KAFKA.value, NO_BROKER)
+                found.setdefault(Service.KAFKA.value, NO_BROKER)
             elif not self._look.is_member:
                 found["partitions"] = "the group has not given out the partitions yet"
             return found
@@ -155,14 +156,14 @@ class ConsumerHealth:
                 return 0.0
             return self._monotonic() - self._moved
 
-    def waiting_seconds(self) -> dict[Other, float]:
+    def waiting_seconds(self) -> dict[Service, float]:
         """For how long each has been waited for; 0 for what is not."""
         now = self._monotonic()
         with self._lock:
-            waiting = {other: now - call.since for other, call in self._calls.items()}
+            waiting = {service: now - call.since for service, call in self._calls.items()}
             if self._unreachable_since is not None:
-                waiting[Other.KAFKA] = max(waiting.get(Other.KAFKA, 0.0), now - self._unreachable_since)
-        return {other: waiting.get(other, 0.0) for other in self.others}
+                waiting[Service.KAFKA] = max(waiting.get(Service.KAFKA, 0.0), now - self._unreachable_since)
+        return {service: waiting.get(service, 0.0) for service in self.others}
 
     def _lags(self, look: Look, *, told: bool = False) -> dict[int, int]:
         """Partitions that are behind; with `told` those too that are not."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from trekkpaalegg.exactly_once.worker import NullObserver as NullWorkerObserver
+from trekkpaalegg.exactly_once.worker import Observer as WorkerObserver
+from trekkpaalegg.retry import Service
 
+if TYPE_CHECKING:
     from consumers.ledger.port import Changes
-    from trekkpaalegg.kafka.subscription import Look
 
 
 _LATE, _CORRECTION = attrgetter("late"), attrgetter("correction")
@@ -34,18 +34,8 @@ def applied_of(events: int, undecodable: int, changes: Changes, newest_at: float
     return Applied(new, late, correction, conflict, max(known, 0), undecodable, newest_at)
 
 
-class Other(Enum):
-    """What is waited for when it does not answer. Kafka's silence is told by `Look`. `STATE` is a forwarder's."""
-
-    KAFKA = "kafka"
-    REGISTRY = "registry"
-    LEDGER = "ledger"
-    STATE = "state"
-    RECEIVER = "receiver"
-
-
-OF_THE_LEDGER_CONSUMER = (Other.KAFKA, Other.REGISTRY, Other.LEDGER)
-OF_A_FORWARDER = (Other.KAFKA, Other.REGISTRY, Other.STATE, Other.RECEIVER)
+OF_THE_LEDGER_CONSUMER = (Service.KAFKA, Service.REGISTRY, Service.LEDGER)
+OF_A_FORWARDER = (Service.KAFKA, Service.REGISTRY, Service.STATE, Service.RECEIVER)
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -65,79 +55,21 @@ class Applied(msgspec.Struct, frozen=True):
     newest_at: float | None = None
 
 
-class Asked(Protocol):
-    """Told of calls to others; must neither block nor raise."""
-
-    def call_begins(self, other: Other) -> None:
-        """It is asked for something, which may take its time. One call at a time of each."""
-
-    def call_failed(self, other: Other, reason: str) -> None:
-        """It did not give it; it will be asked again."""
-
-    def call_ended(self, other: Other) -> None:
-        """It gave it, or is not asked any more."""
-
-
-class Observer(Asked, Protocol):
-    """Told by any thread; must neither block nor raise. No argument holds a value from an event."""
-
-    def beat(self) -> None:
-        """The loop has turned, or waits and knows that it does."""
+class Observer(WorkerObserver, Protocol):
+    """What a ledger consumer reports. Called by any thread; must neither block nor raise."""
 
     def ended(self) -> None:
-        """The loop has ended as it should; it need not beat any more."""
-
-    def looked(self, look: Look) -> None:
-        """What Kafka looks like from here, every time that the loop turns."""
-
-    def ledger_stands(self, next_offsets: Mapping[int, int]) -> None:
-        """So far the ledger has come in these partitions."""
+        """The loop has ended as it should; no more beats follow."""
 
     def applied(self, applied: Applied) -> None:
-        """A batch stands in the ledger."""
-
-    def batch_written(self, seconds: float) -> None:
-        """It took so long to write, with what was waited for."""
-
-    def overtaken(self) -> None:
-        """A batch was not written, as another owner or a replay has moved the ledger's offsets."""
-
-    def undecodable(self, count: int, limit: int) -> None:
-        """So many undecodable messages lie in the ledger now; with more than `limit` the consumer ends itself."""
+        """A batch is committed to the ledger."""
 
 
-class NullObserver:
-    """Listens to nothing."""
-
-    def beat(self) -> None:
-        """Ignore."""
+class NullObserver(NullWorkerObserver):
+    """Ignores everything."""
 
     def ended(self) -> None:
         """Ignore."""
 
-    def looked(self, look: Look) -> None:
-        """Ignore."""
-
-    def ledger_stands(self, next_offsets: Mapping[int, int]) -> None:
-        """Ignore."""
-
     def applied(self, applied: Applied) -> None:
-        """Ignore."""
-
-    def batch_written(self, seconds: float) -> None:
-        """Ignore."""
-
-    def overtaken(self) -> None:
-        """Ignore."""
-
-    def undecodable(self, count: int, limit: int) -> None:
-        """Ignore."""
-
-    def call_begins(self, other: Other) -> None:
-        """Ignore."""
-
-    def call_failed(self, other: Other, reason: str) -> None:
-        """Ignore."""
-
-    def call_ended(self, other: Other) -> None:
         """Ignore."""

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from consumers.observe.health import ConsumerHealth
-    from consumers.observe.port import Applied, Other
+    from consumers.observe.port import Applied
     from trekkpaalegg.kafka.subscription import Look
+    from trekkpaalegg.retry import Service
 
 DISTRIBUTION = "trekkpaalegg-stream"
 OUTCOMES = ("new", "late", "correction", "conflict", "known")
@@ -39,8 +40,8 @@ class HealthObserver:
         self.registry.register(HealthCollector(health, prefix, reader))
         ProcessCollector(registry=self.registry)
         self._failures = self._counter("failures", "Calls that failed in passing, by what was called.", "other")
-        for other in health.others:
-            self._failures.labels(other.value)
+        for service in health.others:
+            self._failures.labels(service.value)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -54,18 +55,18 @@ class HealthObserver:
         """See `Observer`."""
         self.health.looked(look)
 
-    def call_begins(self, other: Other) -> None:
+    def call_begins(self, service: Service) -> None:
         """See `Observer`."""
-        self.health.call_begins(other)
+        self.health.call_begins(service)
 
-    def call_failed(self, other: Other, reason: str) -> None:
+    def call_failed(self, service: Service, reason: str) -> None:
         """See `Observer`."""
-        self._failures.labels(other.value).inc()
-        self.health.call_failed(other, reason)
+        self._failures.labels(service.value).inc()
+        self.health.call_failed(service, reason)
 
-    def call_ended(self, other: Other) -> None:
+    def call_ended(self, service: Service) -> None:
         """See `Observer`."""
-        self.health.call_ended(other)
+        self.health.call_ended(service)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"{self._prefix}{name}", documentation, labels, registry=self.registry)
@@ -99,9 +100,9 @@ class PrometheusObserver(HealthObserver):
         """See `Observer`."""
         self.health.ended()
 
-    def ledger_stands(self, next_offsets: Mapping[int, int]) -> None:
+    def offsets_committed(self, next_offsets: Mapping[int, int]) -> None:
         """See `Observer`."""
-        self.health.ledger_stands(next_offsets)
+        self.health.offsets_committed(next_offsets)
 
     def applied(self, applied: Applied) -> None:
         """See `Observer`."""
@@ -151,8 +152,8 @@ class HealthCollector(Collector):
             lag.add_metric([str(partition)], behind)
         what = "For how long it has been waited for, by what does not answer."
         waiting = self._family("waiting_seconds", what, "other")
-        for other, seconds in health.waiting_seconds().items():
-            waiting.add_metric([other.value], seconds)
+        for service, seconds in health.waiting_seconds().items():
+            waiting.add_metric([service.value], seconds)
         yield lag
         yield waiting
         values = {

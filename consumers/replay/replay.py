@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from consumers.apply.apply import Rewriting
-from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, LedgerThread, Worker, WorkerOptions
+from consumers.apply.decide import Rewriting
+from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, LedgerWorker
 from consumers.ledger import tables
 from consumers.ledger.address import PostgresqlAddress, address_of
 from consumers.ledger.opening import Inspection
@@ -25,6 +25,7 @@ from consumers.replay.sqlite import open_sqlite_target
 from consumers.replay.target import Differences
 from consumers.replay.topic import Extent, TopicExtents, WholeTopic
 from trekkpaalegg.errors import FatalError, RetryableError, StoppedError
+from trekkpaalegg.exactly_once.worker import StoreThread, WorkerOptions
 from trekkpaalegg.incoming import Advance, Coordinates, Partition
 from trekkpaalegg.retry import Retry
 
@@ -141,7 +142,7 @@ class FreshLedger:
         self._plan = plan
         self._stopping = stopping
         self._retry = Retry(stopping=stopping, report=tell)
-        self.thread = LedgerThread()
+        self.thread = StoreThread()
         self._target: ReplayTarget | None = None
         try:
             self._target = target = self._result(lambda: open_replay_target(url, plan, begins, copy=copy))
@@ -387,14 +388,21 @@ class Replay:
             return
         self._watch.expect(ahead)
         worker_options = WorkerOptions(
-            newest_only=options.newest_only,
             until_end=True,
             undecodable_max=options.undecodable_max,
             batch_records_max=options.batch_records_max,
-            rewriting=rewriting,
         )
         ledger = fresh.with_target(lambda target: target.ledger)
-        worker = Worker(ledger, fresh.thread, self._decoder, self._stopping, self._watch.tell, worker_options)
+        worker = LedgerWorker(
+            ledger,
+            fresh.thread,
+            self._decoder,
+            self._stopping,
+            self._watch.tell,
+            worker_options,
+            newest_only=options.newest_only,
+            rewriting=rewriting,
+        )
         worker.run(lambda owner: WholeTopic(self._stream.properties, self._topic, owner, self._watch.advance))
         self._events += worker.tally.events
         self._undecodable += worker.tally.undecodable

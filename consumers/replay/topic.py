@@ -135,7 +135,7 @@ class WholeTopic:
 
     def _report_silence(self) -> None:
         words = "Kafka does not answer; reading goes on when it does"
-        self._owner.tell(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
+        self._owner.report(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 
 
 def _by_number(offsets: Mapping[Partition, int]) -> dict[int, int]:

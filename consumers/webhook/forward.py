@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
-from consumers.apply.retry import ServiceRetry
-from consumers.observe.port import Other
 from consumers.stream.readable import masked
 from consumers.webhook.cloudevent import parcel_of
 from consumers.webhook.delivery import Meaning, Outcome
@@ -18,6 +16,7 @@ from consumers.webhook.observe import NullObserver, Observer
 from consumers.webhook.schedule import Again, Deliver, Park, RetryPolicy, Schedule, Stop, decide
 from consumers.webhook.store import Settled
 from trekkpaalegg.errors import FatalError, RetryableError, UndecodableError
+from trekkpaalegg.retry import Service, ServiceRetry
 
 if TYPE_CHECKING:
     import threading
@@ -173,9 +172,9 @@ class Forwarder:
             self._observer.undecodable()
             return Outcome(Meaning.REFUSED, f"it cannot be decoded: {masked(str(error))}")
         except RetryableError as error:
-            self._observer.call_failed(Other.REGISTRY, str(error))
+            self._observer.call_failed(Service.REGISTRY, str(error))
             return Outcome(Meaning.UNAVAILABLE, str(error))
-        self._observer.call_ended(Other.REGISTRY)
+        self._observer.call_ended(Service.REGISTRY)
         return parcel
 
     def _came_back(self, carrier: Carrier, seconds_max: float) -> list[tuple[Waiting, Outcome]]:
@@ -183,9 +182,9 @@ class Forwarder:
         for _, outcome in came:
             self._observer.attempted(outcome.meaning)
             if outcome.meaning is Meaning.UNAVAILABLE:
-                self._observer.call_failed(Other.RECEIVER, outcome.words)
+                self._observer.call_failed(Service.RECEIVER, outcome.words)
             else:
-                self._observer.call_ended(Other.RECEIVER)
+                self._observer.call_ended(Service.RECEIVER)
         return came
 
     def _settle(self, came: Iterable[tuple[Waiting, Outcome]]) -> None:
@@ -266,7 +265,7 @@ class Forwarder:
 
     def _write(self, action: Callable[[], _T]) -> _T:
         """The result of the action, retried while the database fails temporarily."""
-        return self._retry.call(Other.STATE, action)
+        return self._retry.call(Service.STATE, action)
 
     def _report(self, event: str, **details: object) -> None:
         self._note(f"{event}: {details['reason']}" if "reason" in details else event)

@@ -12,19 +12,20 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from consumers.observe.health import ConsumerHealth
-from consumers.observe.port import OF_A_FORWARDER, Asked
+from consumers.observe.port import OF_A_FORWARDER
 from consumers.observe.prometheus import HealthObserver
 from consumers.webhook.delivery import Meaning
 from consumers.webhook.store import Kept
+from trekkpaalegg.retry import CallObserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from consumers.observe.port import Other
     from trekkpaalegg.kafka.subscription import Look
+    from trekkpaalegg.retry import Service
 
 
-class Observer(Asked, Protocol):
+class Observer(CallObserver, Protocol):
     """Told by one thread; must neither block nor raise. No argument holds a value from an event."""
 
     def beat(self) -> None:
@@ -79,13 +80,13 @@ class NullObserver:
     def kept(self, kept: Kept, parked_max: int) -> None:
         """Ignore."""
 
-    def call_begins(self, other: Other) -> None:
+    def call_begins(self, service: Service) -> None:
         """Ignore."""
 
-    def call_failed(self, other: Other, reason: str) -> None:
+    def call_failed(self, service: Service, reason: str) -> None:
         """Ignore."""
 
-    def call_ended(self, other: Other) -> None:
+    def call_ended(self, service: Service) -> None:
         """Ignore."""
 
 
@@ -126,7 +127,7 @@ class PrometheusObserver(HealthObserver):
 
     def read_to(self, next_offsets: Mapping[int, int]) -> None:
         """See `Observer`."""
-        self.health.ledger_stands(next_offsets)
+        self.health.offsets_committed(next_offsets)
 
     def taken(self, count: int) -> None:
         """See `Observer`."""

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from consumers.apply.retry import ServiceRetry
 from consumers.bootstrap import decoding, health_server
-from consumers.observe.port import Other
 from consumers.settings.model import kafka_properties
 from consumers.webhook.cloudevent import message_of
 from consumers.webhook.delivery import ANSWER_SECONDS, Couriers, Receiver, Signer, address_fault, shown
@@ -21,6 +19,7 @@ from consumers.webhook.opening import Claim, open_store, state_address
 from trekkpaalegg.errors import KafkaSettingsError, RefusedError, RetryableError, SettingsError
 from trekkpaalegg.kafka.admin import Partition
 from trekkpaalegg.kafka.reader import Follower
+from trekkpaalegg.retry import Service, ServiceRetry
 
 if TYPE_CHECKING:
     import threading
@@ -95,7 +94,7 @@ class _Topic:
 
     def _begin(self) -> None:
         self._follower = self._follow()
-        self._observer.call_ended(Other.KAFKA)
+        self._observer.call_ended(Service.KAFKA)
         if self._told:
             self._note("Kafka lets us in again; reading goes on")
         self._told = ""
@@ -117,7 +116,7 @@ class _Topic:
     def _wait(self, why: str) -> None:
         self.close()
         self._again_at = time.monotonic() + _REFUSED_PAUSE_SECONDS
-        self._observer.call_failed(Other.KAFKA, why)
+        self._observer.call_failed(Service.KAFKA, why)
         if why != self._told:
             self._note(f"{why}; tried again until it passes")
         self._told = why
@@ -147,7 +146,7 @@ def forward(
     retry = ServiceRetry(stopping, partial(_tell, note), observer)
 
     def ask(call: Callable[[], _T]) -> _T:
-        return retry.call(Other.STATE, call) if waits else call()
+        return retry.call(Service.STATE, call) if waits else call()
 
     try:
         with (

@@ -15,12 +15,13 @@ import psycopg
 from figures import Figures, measured
 from ledger_raw_loop import ledger_raw_loop
 
-from consumers.apply.worker import LedgerThread, Worker, WorkerOptions
+from consumers.apply.worker import LedgerWorker
 from consumers.bootstrap import subscribe, topic_of
 from consumers.cli.output import rare_garbage_collection
 from consumers.ledger.opening import open_ledger
 from consumers.settings.model import load_settings
 from trekkpaalegg.decode import Decoder
+from trekkpaalegg.exactly_once.worker import StoreThread, WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -86,9 +87,11 @@ def consume(environment: dict[str, str], url: str, newest_only: bool = False) ->
     """Apply all that is in the topics to the ledger at `url`."""
     settings = load_settings(None, environment)
     ledger = _TimedLedger(open_ledger(url))
-    ledger_thread = LedgerThread()
-    options = WorkerOptions(newest_only=newest_only, until_end=True)
-    worker = Worker(ledger, ledger_thread, Decoder(), threading.Event(), lambda *_, **__: None, options)
+    ledger_thread = StoreThread()
+    options = WorkerOptions(until_end=True)
+    worker = LedgerWorker(
+        ledger, ledger_thread, Decoder(), threading.Event(), lambda *_, **__: None, options, newest_only=newest_only
+    )
     topic = topic_of(settings, newest_only=newest_only)
 
     def work() -> tuple[int, int, float]:

@@ -15,7 +15,7 @@ from tests.contract.ledger_versions import AWKWARD, EVENT, PERIODS, event
 from tests.contract.ledger_worlds import FakeWorld, SqlWorld, World
 from trekkpaalegg.errors import OvertakenError
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Advance, Coordinates, Incoming, UndecodableMessage
+from trekkpaalegg.incoming import Advance, Coordinates, IncomingEvent, UndecodableMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,11 +43,11 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     sql_world.close()
 
 
-def incoming(what: TrekkpaaleggVersjon, offset: int = 0, *, late: bool = False, correction: int = 0) -> Incoming:
-    return Incoming(Coordinates(TOPIC, 0, offset), what, late, correction)
+def incoming(what: TrekkpaaleggVersjon, offset: int = 0, *, late: bool = False, correction: int = 0) -> IncomingEvent:
+    return IncomingEvent(Coordinates(TOPIC, 0, offset), what, late, correction)
 
 
-def first(*incomings: Incoming) -> Changes:
+def first(*incomings: IncomingEvent) -> Changes:
     """All of them new, the last one of each order the newest."""
     return Changes(inserted=list(incomings), newest={each.event.trekkid: each for each in incomings})
 

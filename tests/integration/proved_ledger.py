@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from confluent_kafka import Consumer, TopicPartition
 
-from consumers.apply.apply import apply
+from consumers.apply.worker import apply
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine, open_ledger
 from consumers.settings.model import Settings
@@ -18,7 +18,7 @@ from consumers.verify.proof import ProofOptions, prove
 from tests.kit.event_stream import ROUGH, EventTopics, make_stream
 from tests.kit.waiting import Unseen
 from trekkpaalegg.decode import Decoder
-from trekkpaalegg.incoming import Advance, Incoming, incoming_of
+from trekkpaalegg.incoming import Advance, IncomingEvent, incoming_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,10 +58,10 @@ class Stage:
                 messages = self._messages(topic, partition)
                 messages = messages[: int(len(messages) * share)]
                 batch = [incoming_of(message, topic, decode) for message in messages]
-                assert all(isinstance(each, Incoming) for each in batch)
+                assert all(isinstance(each, IncomingEvent) for each in batch)
                 end = (messages[-1].offset() or 0) + 1
                 with ledger.transaction({(topic, partition): Advance(0, end)}) as transaction:
-                    transaction.write(apply(transaction, batch, newest_only=role == "gjeldende"))
+                    apply(transaction, batch, newest_only=role == "gjeldende")
 
     def prove(self, url: str) -> Proof:
         return prove(self.settings, ProofOptions(ledger_url=url), Unseen())

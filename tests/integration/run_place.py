@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from consumers.apply.worker import WorkerOptions
     from sandbox.servers.kafka import EmbeddedKafka
+    from trekkpaalegg.exactly_once.worker import WorkerOptions
 
 STREAM = make_stream(7, 60, roughness=Roughness(late=0.1, corrected=0.15))
 VERSIONS = {(each.trekkpaalegg.trekkid, each.trekkpaalegg.trekkversjon) for each in STREAM}

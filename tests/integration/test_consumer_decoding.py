@@ -12,11 +12,11 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 import schemas
-from consumers.apply.worker import WorkerOptions
 from sandbox.servers.server import free_port
 from tests.integration.run_place import STREAM, VERSIONS, Place, Running, place_maker
 from tests.kit.event_stream import event_encoder
 from tests.kit.waiting import until
+from trekkpaalegg.exactly_once.worker import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

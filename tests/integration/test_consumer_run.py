@@ -10,12 +10,12 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumers.apply.worker import WorkerOptions
 from consumers.cli.main import run_command
 from sandbox.servers.server import free_port
 from tests.integration.run_place import STREAM, VERSIONS, Place, Running, place_maker
 from tests.kit.event_stream import event_encoder
 from tests.kit.waiting import until
+from trekkpaalegg.exactly_once.worker import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

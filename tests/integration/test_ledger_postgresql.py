@@ -19,7 +19,7 @@ from tests.kit.waiting import until
 from trekkpaalegg.errors import FatalError, OvertakenError, RetryableError
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Advance, Coordinates, Incoming
+from trekkpaalegg.incoming import Advance, Coordinates, IncomingEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ def url_of(postgresql: EmbeddedPostgresql, schema: str, user: str = "postgres") 
 
 def changes(*versions: int, trekkid: str = "order-1") -> Changes:
     incomings = [
-        Incoming(
+        IncomingEvent(
             Coordinates(TOPIC, 0, trekkversjon),
             TrekkpaaleggVersjon(
                 trekkid=trekkid,
@@ -140,8 +140,8 @@ def test_a_server_that_is_stopped_and_started_is_found_again() -> None:
 def test_a_stop_in_the_middle_of_a_copy_leaves_a_ledger_that_works(ledger: Ledger) -> None:
     """A signal may raise anywhere, also while rows stream to the server."""
 
-    class Stopping(list[Incoming]):
-        def __iter__(self) -> Iterator[Incoming]:
+    class Stopping(list[IncomingEvent]):
+        def __iter__(self) -> Iterator[IncomingEvent]:
             yield self[0]
             raise KeyboardInterrupt
 

@@ -25,7 +25,7 @@ from consumers.ledger.translation import translating
 from trekkpaalegg.errors import FatalError, RetryableError
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Advance, Coordinates, Incoming
+from trekkpaalegg.incoming import Advance, Coordinates, IncomingEvent
 
 if TYPE_CHECKING:
     import sqlite3
@@ -61,7 +61,7 @@ class SmallAddress(SqliteAddress):
 
 def write(ledger: Ledger, before: int, after: int) -> None:
     incomings = [
-        Incoming(Coordinates(TOPIC, 0, offset), msgspec.structs.replace(EVENT, trekkid=f"order-{offset}"))
+        IncomingEvent(Coordinates(TOPIC, 0, offset), msgspec.structs.replace(EVENT, trekkid=f"order-{offset}"))
         for offset in range(before, after)
     ]
     with ledger.transaction({(TOPIC, 0): Advance(before, after)}) as transaction:
@@ -221,12 +221,12 @@ def test_another_ledger_put_in_the_same_place_is_refused(ledger: SqliteLedger, a
 def test_a_stop_in_the_middle_of_a_write_leaves_nothing(ledger: Ledger) -> None:
     """A signal may raise anywhere."""
 
-    class Stopping(list[Incoming]):
-        def __iter__(self) -> Iterator[Incoming]:
+    class Stopping(list[IncomingEvent]):
+        def __iter__(self) -> Iterator[IncomingEvent]:
             yield self[0]
             raise KeyboardInterrupt
 
-    incoming = Incoming(Coordinates(TOPIC, 0, 0), EVENT)
+    incoming = IncomingEvent(Coordinates(TOPIC, 0, 0), EVENT)
     with pytest.raises(KeyboardInterrupt), ledger.transaction({(TOPIC, 0): Advance(0, 1)}) as transaction:
         transaction.write(Changes(inserted=Stopping([incoming])))
     write(ledger, 0, 2)

@@ -13,7 +13,6 @@ from schemathesis.generation import GenerationMode
 
 from consumers.bootstrap import health_server
 from consumers.observe.health import LOOP_SECONDS_MAX, ConsumerHealth
-from consumers.observe.port import Other
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
 from producer.observe.health import Health
 from producer.observe.prometheus import PrometheusObserver
@@ -22,6 +21,7 @@ from sandbox.control.world import OutsideWorld
 from sandbox.maskinporten.tokens import Token
 from trekkpaalegg.http import HealthServer
 from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.retry import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,7 +126,7 @@ def test_health_addresses_of_the_consumers(try_out: Any) -> None:
         met = try_out("openapi-consumer.yaml", address, but=("negative_data_rejection",))
         assert set.union(*met.values()) == {200}
         monotonic = itertools.repeat(LOOP_SECONDS_MAX + 1)
-        health.call_failed(Other.LEDGER, "no answer yet")
+        health.call_failed(Service.LEDGER, "no answer yet")
         met = try_out("openapi-consumer.yaml", address, but=("not_a_server_error", *LENIENT))
     assert met == {"GET /livez": {503}, "GET /readyz": {503}, "GET /metrics": {200}}
 

@@ -23,7 +23,7 @@ from producer.source.parse.page import read_trekkpaalegg
 from sandbox.skatteetaten.generate import generate_versions, trekkpliktige
 from sandbox.skatteetaten.wire import PLAIN
 from trekkpaalegg.decode import Decoder
-from trekkpaalegg.incoming import Coordinates, Incoming
+from trekkpaalegg.incoming import Coordinates, IncomingEvent
 from trekkpaalegg.kafka.clients import create_admin_client, create_producer
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _with_current(publications: Iterable[Publication]) -> list[Publication]:
 
 def incoming_of(
     publications: Sequence[Publication], *, topic: str = "test-versjoner", partitions: int = 1, first_offset: int = 0
-) -> list[Incoming]:
+) -> list[IncomingEvent]:
     """The events as a consumer decodes them, without a Kafka in between; spread over partitions by order."""
     encode = event_encoder().encode
     decode = Decoder().decode_trekkpaalegg_versjon
@@ -129,7 +129,7 @@ def incoming_of(
         partition = sum(encoded.key) % partitions
         place = Coordinates(topic, partition, next_offsets[partition])
         next_offsets[partition] += 1
-        made.append(Incoming(place, decode(encoded.value), each.late, each.correction or 0))
+        made.append(IncomingEvent(place, decode(encoded.value), each.late, each.correction or 0))
     return made
 
 

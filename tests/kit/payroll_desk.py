@@ -6,13 +6,13 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
-from consumers.apply.apply import apply
+from consumers.apply.worker import apply
 from consumers.ledger.opening import open_ledger
 from consumers.ledger.payroll import Order, OrderPeriod, Payee
 from sandbox.skatteetaten.examples import official_examples
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Advance, Coordinates, Incoming
+from trekkpaalegg.incoming import Advance, Coordinates, IncomingEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,14 +82,14 @@ class PayrollDesk:
     def receive(self, *wires: Wire, correction: int = 0) -> None:
         """Apply these versions in one transaction."""
         batch = [
-            Incoming(Coordinates(_TOPIC, 0, offset), event_of(wire), correction=correction)
+            IncomingEvent(Coordinates(_TOPIC, 0, offset), event_of(wire), correction=correction)
             for offset, wire in enumerate(wires, start=self._next_offset)
         ]
         advances: Mapping[tuple[str, int], Advance] = {
             (_TOPIC, 0): Advance(self._next_offset, self._next_offset + len(batch))
         }
         with self._ledger.transaction(advances) as transaction:
-            transaction.write(apply(transaction, batch))
+            apply(transaction, batch)
         self._next_offset += len(batch)
 
     def close(self) -> None:

@@ -11,7 +11,6 @@ import typer
 import yaml
 
 from consumers.observe.health import ConsumerHealth
-from consumers.observe.port import Other
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
 from consumers.webhook.observe import ForwarderHealth
 from consumers.webhook.observe import PrometheusObserver as ForwarderObserver
@@ -20,6 +19,7 @@ from producer.observe.port import LaneFigures
 from producer.observe.prometheus import CLASSES, ProcessFigures
 from producer.observe.prometheus import PrometheusObserver as ProducerObserver
 from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.retry import Service
 
 SIDES = ("producer", "consumers")
 CASES = {"producer": "tests/alerts/producer.yml", "consumers": "tests/alerts/consumer.yml"}
@@ -52,9 +52,9 @@ def exposition_of(side: str) -> str:
             observer.call_finished("list", status, 1)
         return observer.exposition().decode()
     consumer = ConsumerObserver(ConsumerHealth())
-    consumer.ledger_stands({0: 0})
+    consumer.offsets_committed({0: 0})
     consumer.looked(Look(partitions=frozenset({0}), ends={0: 1}, partition_count=1, is_reachable=True, is_member=True))
-    consumer.call_failed(Other.LEDGER, "no answer")
+    consumer.call_failed(Service.LEDGER, "no answer")
     forwarder = ForwarderObserver(ForwarderHealth())
     return consumer.exposition().decode() + forwarder.exposition().decode()
 

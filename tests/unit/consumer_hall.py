@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from consumers.apply.worker import LedgerThread, Worker, WorkerOptions
+from consumers.apply.worker import LedgerWorker
 from tests.kit.event_stream import Roughness, make_stream
 from tests.kit.fakes.ledger import FakeDatabase, FakeLedger
 from tests.kit.fakes.subscription import FakeSubscription, FakeTopic
 from trekkpaalegg.decode import Decoder
+from trekkpaalegg.exactly_once.worker import StoreThread, WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,17 +31,17 @@ class Hall:
         self.decoder = Decoder()
         self.before_read: list[Callable[[FakeSubscription], None]] = []
         self.subscriptions: list[FakeSubscription] = []
-        self._threads: list[LedgerThread] = []
+        self._threads: list[StoreThread] = []
 
-    def work(self, options: WorkerOptions = UNTIL_END, ledger: FakeLedger | None = None) -> Worker:
+    def work(self, options: WorkerOptions = UNTIL_END, ledger: FakeLedger | None = None) -> LedgerWorker:
         """Until the end; the worker that did it."""
         worker = self.worker(options, ledger)
         worker.run(self.subscribe)
         return worker
 
-    def worker(self, options: WorkerOptions = UNTIL_END, ledger: FakeLedger | None = None) -> Worker:
-        self._threads.append(LedgerThread())
-        return Worker(
+    def worker(self, options: WorkerOptions = UNTIL_END, ledger: FakeLedger | None = None) -> LedgerWorker:
+        self._threads.append(StoreThread())
+        return LedgerWorker(
             ledger or FakeLedger(self.database), self._threads[-1], self.decoder, self.stopping, self.tell, options
         )
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.apply.apply import apply, decide, decide_newest, versions_to_look_up
+from consumers.apply.decide import decide, decide_newest, versions_to_look_up
+from consumers.apply.worker import apply
 from consumers.ledger.port import Changes, StoredVersion
 from tests.kit.event_stream import Roughness, incoming_of, make_stream
 from tests.kit.fakes.ledger import FakeLedger, FakeTables
-from trekkpaalegg.incoming import Coordinates, Incoming
+from trekkpaalegg.incoming import Coordinates, IncomingEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,28 +25,30 @@ VERY_ROUGH = Roughness(late=0.3, corrected=0.4, missing=0.1)
 (BASE,) = incoming_of(make_stream(1, 1, versions_max=1))
 
 
-def incoming(trekkversjon: int, correction: int = 0, *, saksnummer: str | None = None, offset: int = 0) -> Incoming:
+def incoming(
+    trekkversjon: int, correction: int = 0, *, saksnummer: str | None = None, offset: int = 0
+) -> IncomingEvent:
     """One version of one order; `saksnummer` tells contents apart."""
     content = saksnummer or f"{trekkversjon}/{correction}"
     event = msgspec.structs.replace(BASE.event, trekkid="A", trekkversjon=trekkversjon, saksnummer=content)
-    return Incoming(Coordinates("test-versjoner", 0, offset), event, correction=correction)
+    return IncomingEvent(Coordinates("test-versjoner", 0, offset), event, correction=correction)
 
 
-def stored(each: Incoming) -> StoredVersion:
+def stored(each: IncomingEvent) -> StoredVersion:
     return StoredVersion(each.event, each.late, each.correction)
 
 
 @cache
-def rough_stream(seed: int) -> list[Incoming]:
+def rough_stream(seed: int) -> list[IncomingEvent]:
     return incoming_of(make_stream(seed, 4, roughness=VERY_ROUGH))
 
 
-def applied(*batches: Sequence[Incoming], newest_only: bool = False) -> FakeTables:
+def applied(*batches: Sequence[IncomingEvent], newest_only: bool = False) -> FakeTables:
     """The ledger after these batches."""
     ledger = FakeLedger()
     for batch in batches:
         with ledger.transaction({}) as transaction:
-            transaction.write(apply(transaction, batch, newest_only=newest_only))
+            apply(transaction, batch, newest_only=newest_only)
     return ledger.database.tables
 
 
@@ -118,7 +121,7 @@ def test_an_amount_written_with_other_zeros_is_no_conflict() -> None:
         )
         for text in ("100", "100.00")
     ]
-    assert not decide([Incoming(BASE.coordinates, event) for event in events], {}, {}).conflicts
+    assert not decide([IncomingEvent(BASE.coordinates, event) for event in events], {}, {}).conflicts
 
 
 def test_only_what_the_history_may_have_is_looked_up() -> None:
@@ -150,7 +153,9 @@ def test_a_stream_with_conflicts_may_be_cut_off_and_begun_again_anywhere(
 ) -> None:
     stream = incoming_of(make_stream(seed, 4, roughness=Roughness(late=0.3, missing=0.1)))
     doubled = [msgspec.structs.replace(each.event, saksnummer="other") for each in stream[::3]]
-    stream += [Incoming(Coordinates("test-versjoner", 0, 1000 + number), event) for number, event in enumerate(doubled)]
+    stream += [
+        IncomingEvent(Coordinates("test-versjoner", 0, 1000 + number), event) for number, event in enumerate(doubled)
+    ]
     batches = [stream[:cut], *[stream[at : at + size] for at in range(min(begin, cut), len(stream), size)]]
     tables = applied(*batches)
     assert contents(tables) == contents(applied(stream))

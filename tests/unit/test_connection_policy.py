@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from consumers.apply.retry import JOINED_AGAIN_SECONDS_MIN, ConnectionPolicy
 from consumers.cli.exit_codes import ExitCode, ending_of
 from consumers.observe.port import NullObserver
 from trekkpaalegg.errors import (
@@ -18,6 +17,7 @@ from trekkpaalegg.errors import (
     RefusedError,
     RetryableError,
 )
+from trekkpaalegg.exactly_once.worker import REJOIN_SECONDS_MIN, ConnectionPolicy
 
 
 class Door:
@@ -39,9 +39,9 @@ def door() -> Door:
 
 def test_who_was_displaced_joins_again_once_a_minute(door: Door) -> None:
     door.policy.failed(DisplacedError("first"))
-    door.now += JOINED_AGAIN_SECONDS_MIN
+    door.now += REJOIN_SECONDS_MIN
     door.policy.failed(DisplacedError("second"))
-    door.now += JOINED_AGAIN_SECONDS_MIN - 1
+    door.now += REJOIN_SECONDS_MIN - 1
     with pytest.raises(FencedError, match="third") as raised:
         door.policy.failed(DisplacedError("third"))
     assert ending_of(raised.value)[0] is ExitCode.FENCED

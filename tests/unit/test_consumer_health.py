@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from consumers.observe.health import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER, ConsumerHealth
-from consumers.observe.port import Other
 from tests.kit.waiting import TurnedClock
 from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.retry import Service
 
 
 @pytest.fixture
@@ -45,20 +45,20 @@ def test_it_is_alive_until_its_loop_has_not_turned_for_long(health: ConsumerHeal
 
 def test_nothing_that_does_not_answer_makes_it_dead(health: ConsumerHealth, clock: TurnedClock) -> None:
     health.beat()
-    for other in (Other.KAFKA, Other.REGISTRY):
-        health.call_begins(other)
+    for service in (Service.KAFKA, Service.REGISTRY):
+        health.call_begins(service)
         for _ in range(5):
             clock.seconds += LOOP_SECONDS_MAX / 2
-            health.call_failed(other, "no answer")
+            health.call_failed(service, "no answer")
             assert health.stuck() == {}
 
 
 def test_it_says_what_is_missing_until_it_is_there(health: ConsumerHealth) -> None:
     assert health.missing().keys() == {"start"}
-    health.call_begins(Other.LEDGER)
-    health.call_failed(Other.LEDGER, "out of reach")
+    health.call_begins(Service.LEDGER)
+    health.call_failed(Service.LEDGER, "out of reach")
     assert health.missing()["ledger"] == "out of reach"
-    health.call_ended(Other.LEDGER)
+    health.call_ended(Service.LEDGER)
     health.looked(look(is_reachable=False, is_member=False))
     assert health.missing() == {"kafka": NO_BROKER}
     health.looked(look(is_member=False))
@@ -71,32 +71,32 @@ def test_a_ledger_that_takes_long_over_a_call_is_missing_without_having_failed(
     health: ConsumerHealth, clock: TurnedClock
 ) -> None:
     health.looked(look())
-    health.call_begins(Other.LEDGER)
+    health.call_begins(Service.LEDGER)
     clock.seconds += LEDGER_SECONDS_MAX
     assert health.missing() == {}
     clock.seconds += 1
     assert health.missing() == {"ledger": "has not answered for 16 s"}
-    assert health.waiting_seconds()[Other.LEDGER] == 16
-    health.call_ended(Other.LEDGER)
-    assert (health.missing(), health.waiting_seconds()[Other.LEDGER]) == ({}, 0)
+    assert health.waiting_seconds()[Service.LEDGER] == 16
+    health.call_ended(Service.LEDGER)
+    assert (health.missing(), health.waiting_seconds()[Service.LEDGER]) == ({}, 0)
 
 
 def test_a_silent_kafka_is_waited_for_since_it_was_silent(health: ConsumerHealth, clock: TurnedClock) -> None:
     health.looked(look())
     clock.seconds += 50
-    assert health.waiting_seconds()[Other.KAFKA] == 0
+    assert health.waiting_seconds()[Service.KAFKA] == 0
     health.looked(look(is_reachable=False))
     clock.seconds += 30
     health.looked(look(is_reachable=False))
-    assert health.waiting_seconds()[Other.KAFKA] == 30
+    assert health.waiting_seconds()[Service.KAFKA] == 30
     health.looked(look())
-    assert health.waiting_seconds()[Other.KAFKA] == 0
+    assert health.waiting_seconds()[Service.KAFKA] == 0
 
 
 def test_it_has_caught_up_once_the_ledger_has_come_to_the_ends_first_seen_and_stays_so(health: ConsumerHealth) -> None:
-    health.ledger_stands({0: 0, 1: 10})
+    health.offsets_committed({0: 0, 1: 10})
     health.looked(look({0: 4}))
-    health.ledger_stands({0: 4})
+    health.offsets_committed({0: 4})
     health.looked(look({0: 9}))
     assert not health.is_caught_up, "the end of partition 1 is not known yet"
     health.looked(look({0: 9, 1: 10}, is_member=False))
@@ -114,7 +114,7 @@ def test_a_member_without_partitions_has_nothing_to_catch_up_with(health: Consum
 
 
 def test_behind_is_told_by_partition_and_only_of_its_own(health: ConsumerHealth) -> None:
-    health.ledger_stands({0: 3, 1: 10, 2: 0})
+    health.offsets_committed({0: 3, 1: 10, 2: 0})
     health.looked(look({0: 10, 1: 10, 2: 50}))
     assert health.behind() == {0: 7, 1: 0}
     health.looked(look({0: 12, 1: 10}, partitions=frozenset({1})))
@@ -126,7 +126,7 @@ def test_behind_is_told_by_partition_and_only_of_its_own(health: ConsumerHealth)
 def test_it_is_stalled_since_the_ledger_moved_last_while_there_is_more(
     health: ConsumerHealth, clock: TurnedClock
 ) -> None:
-    health.ledger_stands({0: 10, 1: 10})
+    health.offsets_committed({0: 10, 1: 10})
     health.looked(look())
     clock.seconds += 100
     assert health.stalled_seconds() == 0
@@ -135,10 +135,10 @@ def test_it_is_stalled_since_the_ledger_moved_last_while_there_is_more(
     clock.seconds += 30
     health.looked(look({0: 20, 1: 10}))
     assert health.stalled_seconds() == 30
-    health.ledger_stands({0: 15})
+    health.offsets_committed({0: 15})
     assert health.stalled_seconds() == 0
     clock.seconds += 5
     assert health.stalled_seconds() == 5
-    health.ledger_stands({0: 20})
+    health.offsets_committed({0: 20})
     clock.seconds += 5
     assert health.stalled_seconds() == 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from consumers.ledger.port import Changes
 from consumers.observe.health import ConsumerHealth
-from consumers.observe.port import Applied, NullObserver, Observer, Other, applied_of
+from consumers.observe.port import Applied, NullObserver, Observer, applied_of
 from consumers.observe.prometheus import PrometheusObserver
 from tests.kit.event_stream import incoming_of, make_stream
 from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.retry import Service
 
 FIRST, SECOND, THIRD = incoming_of(make_stream(1, 4))[:3]
 
@@ -47,7 +48,7 @@ def test_batches_are_counted_by_outcome() -> None:
     made.batch_written(0.2)
     made.overtaken()
     made.undecodable(7, 100)
-    made.call_failed(Other.REGISTRY, "no answer")
+    made.call_failed(Service.REGISTRY, "no answer")
     assert [value(made, "events_total", outcome=each) for each in ("new", "late", "correction")] == [6, 1, 1]
     assert [value(made, "events_total", outcome=each) for each in ("conflict", "known")] == [1, 2]
     assert (value(made, "undecodable_total"), value(made, "undecodable_messages")) == (3, 7)
@@ -59,7 +60,7 @@ def test_batches_are_counted_by_outcome() -> None:
 
 def test_standing_figures_are_those_of_the_last_look() -> None:
     made = observer()
-    made.ledger_stands({0: 3, 1: 10})
+    made.offsets_committed({0: 3, 1: 10})
     made.looked(
         Look(
             partitions=frozenset({0, 1}),
@@ -71,7 +72,7 @@ def test_standing_figures_are_those_of_the_last_look() -> None:
     )
     assert [value(made, "lag", partition=each) for each in "012"] == [7, 0, None]
     assert (value(made, "partitions"), value(made, "topic_partitions"), value(made, "caught_up")) == (2, 6, 0)
-    made.ledger_stands({0: 10})
+    made.offsets_committed({0: 10})
     made.looked(made.health.look)
     assert (value(made, "caught_up"), value(made, "lag", partition="0")) == (1, 0)
     assert 'trekkpaalegg_consumer_build_info{version="' in made.exposition().decode()

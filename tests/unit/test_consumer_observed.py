@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from typing import Any, Self
 
-from consumers.apply.worker import LedgerThread, Worker, WorkerOptions
+from consumers.apply.worker import LedgerWorker
 from consumers.observe.health import ConsumerHealth
 from consumers.observe.prometheus import PrometheusObserver
 from tests.kit.event_stream import Roughness, make_stream
@@ -15,6 +15,7 @@ from tests.kit.fakes.subscription import FakeSubscription, FakeTopic
 from tests.kit.waiting import until
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.exactly_once.worker import StoreThread, WorkerOptions
 
 STREAM = make_stream(3, 20, roughness=Roughness(late=0.1, corrected=0.2))
 OPTIONS = WorkerOptions(batch_records_max=7, ask_seconds=0, waits_at_start=True)
@@ -28,8 +29,8 @@ class Observed:
         self.observer = PrometheusObserver(ConsumerHealth())
         self.stopping = threading.Event()
         self._silent = silent
-        self._ledger_thread = LedgerThread()
-        self.worker = Worker(
+        self._ledger_thread = StoreThread()
+        self.worker = LedgerWorker(
             ledger or FakeLedger(self.database),
             self._ledger_thread,
             Decoder(),

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumers.apply.worker import WorkerOptions
 from tests.kit.fakes.ledger import FakeLedger, LedgerFault
 from tests.kit.waiting import until
 from tests.unit.consumer_hall import STREAM, Hall, tables_of
 from trekkpaalegg.errors import FatalError, StoppedError
+from trekkpaalegg.exactly_once.worker import WorkerOptions
 from trekkpaalegg.incoming import Advance
 
 if TYPE_CHECKING:

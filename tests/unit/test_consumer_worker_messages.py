@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 import schemas
-from consumers.apply.worker import WorkerOptions
 from tests.kit.fakes.ledger import FakeLedger
 from tests.kit.fakes.subscription import FakeTopic
 from tests.unit.consumer_hall import STREAM, Hall
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import FatalError, RetryableError
+from trekkpaalegg.exactly_once.worker import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def test_more_undecodable_messages_than_allowed_stop_the_worker_and_keep_it_from
 
 def test_conflicts_are_kept_and_told(hall: Hall) -> None:
     hall.topic.write([*STREAM[:1], _other_content(STREAM[0])])
-    assert hall.work().tally.conflicts == 1
+    assert hall.work().conflicts == 1
     assert len(hall.database.tables.conflicts) == 1
     assert any(event.startswith("conflict") for event in hall.events_told())
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from consumers.apply.apply import Rewriting, decide
+from consumers.apply.decide import Rewriting, decide
 from consumers.cli.replay import moment_of, text_of
 from consumers.ledger.port import StoredVersion
 from consumers.replay.replay import Outcome, losses_of, missing_of

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from consumers.observe.health import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER
-from consumers.observe.port import Other
 from consumers.webhook.delivery import Meaning
 from consumers.webhook.observe import ForwarderHealth, NullObserver, Observer, PrometheusObserver
 from consumers.webhook.store import Kept
 from tests.kit.waiting import TurnedClock
 from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.retry import Service
 
 NOW = 1_795_000_000.0
 AT_END = Look(partitions=frozenset({0}), ends={0: 10}, partition_count=1, is_reachable=True, is_member=True)
@@ -38,29 +38,29 @@ def test_it_misses_state_and_kafka_until_they_were_reached(observer: PrometheusO
     assert observer.health.missing() == {"kafka": NO_BROKER}
 
 
-@pytest.mark.parametrize("other", [Other.STATE, Other.RECEIVER, Other.REGISTRY, Other.KAFKA])
+@pytest.mark.parametrize("service", [Service.STATE, Service.RECEIVER, Service.REGISTRY, Service.KAFKA])
 def test_what_fails_is_missing_and_waited_for_until_it_answers(
-    observer: PrometheusObserver, clock: TurnedClock, other: Other
+    observer: PrometheusObserver, clock: TurnedClock, service: Service
 ) -> None:
     observer.beat()
     observer.looked(AT_END)
     for _ in range(3):
-        observer.call_failed(other, "no answer")
+        observer.call_failed(service, "no answer")
         clock.seconds += LOOP_SECONDS_MAX
-    assert observer.health.missing() == {other.value: "no answer"}
+    assert observer.health.missing() == {service.value: "no answer"}
     assert observer.health.stuck() == {}, "who waits between two attempts is alive"
-    assert value(observer, "waiting_seconds", other=other.value) == 3 * LOOP_SECONDS_MAX
-    assert (value(observer, "failures_total", other=other.value), value(observer, "ready")) == (3, 0)
-    observer.call_ended(other)
+    assert value(observer, "waiting_seconds", other=service.value) == 3 * LOOP_SECONDS_MAX
+    assert (value(observer, "failures_total", other=service.value), value(observer, "ready")) == (3, 0)
+    observer.call_ended(service)
     assert (observer.health.missing(), value(observer, "ready")) == ({}, 1)
-    assert value(observer, "waiting_seconds", other=other.value) == 0
+    assert value(observer, "waiting_seconds", other=service.value) == 0
 
 
 def test_a_state_that_does_not_answer_is_missing_before_it_refuses(
     observer: PrometheusObserver, clock: TurnedClock
 ) -> None:
     observer.looked(AT_END)
-    observer.call_begins(Other.STATE)
+    observer.call_begins(Service.STATE)
     clock.seconds += LEDGER_SECONDS_MAX + 1
     assert "state" in observer.health.missing()
 
@@ -117,5 +117,5 @@ def test_who_serves_no_health_listens_to_nothing() -> None:
     nobody.waits(1)
     nobody.kept(Kept(), 1)
     for tell in (nobody.call_begins, nobody.call_ended):
-        tell(Other.STATE)
-    nobody.call_failed(Other.STATE, "no answer")
+        tell(Service.STATE)
+    nobody.call_failed(Service.STATE, "no answer")

@@ -64,13 +64,16 @@ class Batch(msgspec.Struct):
 class Owner(Protocol):
     """Who reads: knows the ledger, and is told what happens. Called within `Subscription.read` and `close`."""
 
+    lost_offset_advice: str
+    """What to do when the topic no longer has the offset to go on from."""
+
     def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """Where to read these partitions from, which are this member's from now on. 0: nothing was read yet."""
 
     def hand_over(self, topic: str, partitions: Collection[int]) -> None:
         """Bring to an end what is under way, as these partitions are another member's from now on."""
 
-    def tell(self, event: str, **details: object) -> None:
+    def report(self, event: str, **details: object) -> None:
         """Something that people may want to know."""
 
     def is_stopping(self) -> bool:
@@ -281,7 +284,7 @@ class Subscription:
                 self._owner.hand_over(self.topic, list(self._positions))
         finally:
             if not leave(self._consumer):
-                self._owner.tell("left without an answer of Kafka's", topic=self.topic)
+                self._owner.report("left without an answer of Kafka's", topic=self.topic)
 
     def _admin(self) -> Admin:
         return Admin(self._properties, role="consumer", gives_up=self._owner.is_stopping, on_silence=self._tell_silence)
@@ -299,7 +302,7 @@ class Subscription:
         self._drop(consumer, revoked)
 
     def _lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
-        self._owner.tell("partitions lost", topic=self.topic, partitions=sorted(each.partition for each in lost))
+        self._owner.report("partitions lost", topic=self.topic, partitions=sorted(each.partition for each in lost))
         self._drop(consumer, lost)
 
     def _drop(self, consumer: Consumer, dropped: list[TopicPartition]) -> None:
@@ -334,10 +337,9 @@ class Subscription:
         if position:
             raise FatalError(
                 f"{self.topic}/{partition} no longer has offset {position}, which the ledger has come to: messages "
-                "were deleted before they were read, or the topic was made anew. Rebuild the ledger with "
-                "`trekkpaalegg-consumer replay`"
+                f"were deleted before they were read, or the topic was made again; {self._owner.lost_offset_advice}"
             )
-        self._owner.tell(
+        self._owner.report(
             "the topic no longer has its beginning, so the ledger will lack it", topic=self.topic, partition=partition
         )
         beginning = [TopicPartition(self.topic, partition, OFFSET_BEGINNING)]
@@ -352,7 +354,7 @@ class Subscription:
 
     def _tell_silence(self) -> None:
         words = "Kafka does not answer; reading goes on when it does"
-        self._owner.tell(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
+        self._owner.report(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 
     def _translated(self, error: KafkaError) -> TrekkpaaleggError:
         found = translate_reading(error, self.topic, self._properties, self._health.reason, group_id=self._group_id)

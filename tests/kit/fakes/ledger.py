@@ -15,7 +15,7 @@ import msgspec
 
 from consumers.ledger.port import StoredVersion, Version
 from trekkpaalegg.errors import FatalError, OvertakenError, RetryableError
-from trekkpaalegg.incoming import Coordinates, Incoming, Partition, UndecodableMessage
+from trekkpaalegg.incoming import Coordinates, IncomingEvent, Partition, UndecodableMessage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ class FakeTables(msgspec.Struct):
     history: dict[Version, StoredVersion] = {}
     replaced: dict[tuple[str, int, int], StoredVersion] = {}
     """By trekkid, trekkversjon and correction."""
-    conflicts: dict[Coordinates, Incoming] = {}
+    conflicts: dict[Coordinates, IncomingEvent] = {}
     offsets: dict[Partition, int] = {}
     undecodable: dict[Coordinates, UndecodableMessage] = {}
 
@@ -186,7 +186,7 @@ class FakeTransaction:
             target.update({key: row for key, row in after.items() if before.get(key) != row})
 
 
-def _stored(incoming: Incoming) -> StoredVersion:
+def _stored(incoming: IncomingEvent) -> StoredVersion:
     return StoredVersion(incoming.event, incoming.late, incoming.correction)
 
 

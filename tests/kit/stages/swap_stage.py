@@ -15,7 +15,7 @@ from consumers.replay.replay import open_replay_target
 from tests.kit.stages.ledger_rows import by_hand, every_row
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Advance, Coordinates, Incoming, UndecodableMessage
+from trekkpaalegg.incoming import Advance, Coordinates, IncomingEvent, UndecodableMessage
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -83,7 +83,7 @@ class SwapStage:
 def write(ledger: Ledger, before: int, after: int, **changed: Any) -> None:
     """Version 1 of as many orders as there are offsets."""
     incomings = [
-        Incoming(
+        IncomingEvent(
             Coordinates(TOPIC, 0, offset), msgspec.structs.replace(EVENT, **({"trekkid": f"order-{offset}"} | changed))
         )
         for offset in range(before, after)

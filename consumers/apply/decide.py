@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from consumers.ledger.port import Changes, StoredVersion
-from trekkpaalegg.incoming import Coordinates, Incoming, Partition
+from trekkpaalegg.incoming import Coordinates, IncomingEvent, Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from consumers.ledger.port import LedgerTransaction, Version
+    from consumers.ledger.port import Version
 
 _NOTHING = (0, 0)
 """Below the newest version of every order: trekkversjon begins at 1."""
@@ -38,28 +38,12 @@ class Rewriting(msgspec.Struct, frozen=True):
         return at.offset < self.limits.get((at.topic, at.partition), 0) and at not in self.conflicts
 
 
-def apply(
-    transaction: LedgerTransaction,
-    batch: Sequence[Incoming],
-    *,
-    newest_only: bool = False,
-    rewriting: Rewriting | None = None,
-) -> Changes:
-    """Read from the ledger what is needed to decide, and decide. Writes nothing. `rewriting` is as for `decide`."""
-    newest = transaction.newest(orders_of(batch))
-    if newest_only:
-        return decide_newest(batch, newest)
-    # In a ledger to be mended the newest versions tell nothing of what the history has.
-    wanted = versions_to_look_up(batch, newest) if rewriting is None else {incoming.version for incoming in batch}
-    return decide(batch, newest, transaction.versions(wanted) if wanted else {}, rewriting=rewriting)
-
-
-def orders_of(batch: Iterable[Incoming]) -> set[str]:
+def orders_of(batch: Iterable[IncomingEvent]) -> set[str]:
     """The orders (trekkid) whose newest version must be known."""
     return {incoming.event.trekkid for incoming in batch}
 
 
-def versions_to_look_up(batch: Iterable[Incoming], newest: Mapping[str, tuple[int, int]]) -> set[Version]:
+def versions_to_look_up(batch: Iterable[IncomingEvent], newest: Mapping[str, tuple[int, int]]) -> set[Version]:
     """The versions that the history may have: those not above the newest of their order. Most batches have none."""
     found = set()
     for incoming in batch:
@@ -70,7 +54,7 @@ def versions_to_look_up(batch: Iterable[Incoming], newest: Mapping[str, tuple[in
 
 
 def decide(
-    batch: Iterable[Incoming],
+    batch: Iterable[IncomingEvent],
     newest: Mapping[str, tuple[int, int]],
     stored: Mapping[Version, StoredVersion],
     *,
@@ -85,8 +69,8 @@ def decide(
     """
     changes = Changes()
     ahead = dict(newest)
-    history: dict[Version, Incoming | StoredVersion] = dict(stored)
-    touched: dict[Version, Incoming] = {}
+    history: dict[Version, IncomingEvent | StoredVersion] = dict(stored)
+    touched: dict[Version, IncomingEvent] = {}
     replaced: dict[tuple[Version, int], StoredVersion] = {}
     for incoming in batch:
         event, correction = incoming.event, incoming.correction
@@ -120,7 +104,7 @@ def decide(
     return changes
 
 
-def decide_newest(batch: Iterable[Incoming], newest: Mapping[str, tuple[int, int]]) -> Changes:
+def decide_newest(batch: Iterable[IncomingEvent], newest: Mapping[str, tuple[int, int]]) -> Changes:
     """What a batch changes in a ledger that keeps no history: only the newest version of each order counts."""
     changes = Changes()
     ahead = dict(newest)
@@ -133,7 +117,7 @@ def decide_newest(batch: Iterable[Incoming], newest: Mapping[str, tuple[int, int
     return changes
 
 
-def _stored(content: Incoming | StoredVersion) -> StoredVersion:
+def _stored(content: IncomingEvent | StoredVersion) -> StoredVersion:
     if isinstance(content, StoredVersion):
         return content
     return StoredVersion(content.event, content.late, content.correction)
