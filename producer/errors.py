@@ -7,7 +7,7 @@
     │   └── AbortedError             a transaction was rolled back: continue from the last committed state
     ├── SuspendedError               only this trekkpliktig: pause it, serve all others
     ├── FatalError
-    │   ├── FencedError              another instance owns the lane now               exit 3
+    │   ├── LaneFencedError          a FencedError: another instance owns the lane now    exit 3
     │   └── OutcomeUnknownError      it may or may not be committed: replace the producer, read the state back
     └── RejectedTrekkpaaleggError    one record cannot be understood: quarantine it and continue
 
@@ -16,7 +16,7 @@ No message holds a value that came from outside a field known to be free of pers
 
 from __future__ import annotations
 
-from trekkpaalegg.errors import FatalError, RetryableError, TrekkpaaleggError
+from trekkpaalegg.errors import FatalError, FencedError, RetryableError, TrekkpaaleggError
 
 
 class AbortedError(RetryableError):
@@ -27,7 +27,7 @@ class SuspendedError(TrekkpaaleggError):
     """This trekkpliktig cannot be served now; every other one can."""
 
 
-class FencedError(FatalError):
+class LaneFencedError(FatalError, FencedError):
     """Another instance has acquired the lane."""
 
 

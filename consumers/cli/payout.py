@@ -15,8 +15,7 @@ import typer
 from rich.console import Console
 
 from consumers.bootstrap import ledger_url
-from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, note, rare_garbage_collection, width, write
+from consumers.cli import PROGRAM, LedgerUrl, note, write
 from consumers.ledger.opening import open_engine
 from consumers.payout.deduction import Rounding, Rules
 from consumers.payout.files import OutputFiles
@@ -26,6 +25,7 @@ from consumers.payout.payment import due_date
 from consumers.payout.performing import Request, perform
 from consumers.payout.report import Report, json_of, print_tables
 from consumers.settings.model import load_settings
+from trekkpaalegg.cli import EnvFile, ExitCode, rare_garbage_collection, terminal_width
 from trekkpaalegg.errors import SettingsError
 from trekkpaalegg.identifiers import is_digits
 
@@ -161,9 +161,7 @@ def register(app: typer.Typer) -> None:
 
 def payout(  # noqa: PLR0913 - one parameter for each option
     *,
-    ledger: Annotated[
-        str | None, typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL")
-    ] = None,
+    ledger: LedgerUrl = None,
     date: Annotated[str | None, typer.Option(help="Date of the payout.", metavar="YYYY-MM-DD")] = None,
     gross: Annotated[Path | None, typer.Option(help="CSV: skyldner,brutto and perhaps allerede_trukket.")] = None,
     name: Annotated[str, typer.Option("--payout", help="Tells several payouts of one date apart.")] = "",
@@ -190,10 +188,7 @@ def payout(  # noqa: PLR0913 - one parameter for each option
         str | None, typer.Option("--debtor-organisation", help="Organisation number; else the employer's.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with national ids.")] = False,
-    env_file: Annotated[
-        Path | None,
-        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-    ] = None,
+    env_file: EnvFile = None,
 ) -> int:
     """Tell what to withhold from whom at a payout, and what to pay. It is recorded first; a second run repeats it."""
     options = PayoutOptions(
@@ -238,7 +233,7 @@ def _show(report: Report, pays: list[Pay], request: Request, *, as_json: bool) -
     if as_json:
         write(json_of(report))
     else:
-        print_tables(report, {pay.skyldner: pay.line for pay in pays}, sys.stdout, width())
+        print_tables(report, {pay.skyldner: pay.line for pay in pays}, sys.stdout, terminal_width())
         sys.stdout.flush()
     if request.dry_run:
         note("dry run: nothing is recorded")

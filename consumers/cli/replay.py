@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 
 from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT
 from consumers.bootstrap import decoding, ledger_url, topic_of
-from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, note, rare_garbage_collection, stopped_by_signals, write
+from consumers.cli import PROGRAM, LedgerUrl, note, write
 from consumers.ledger.address import address_of
 from consumers.replay.replay import Replay, ReplayOptions, Stream
 from consumers.settings.model import kafka_properties, load_settings
+from trekkpaalegg.cli import EnvFile, ExitCode, progress_bar, rare_garbage_collection, stopped_by_signals
 from trekkpaalegg.errors import SettingsError, StoppedError
 
 if TYPE_CHECKING:
@@ -37,10 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def replay(  # noqa: PLR0913 - one parameter for each option
     *,
-    ledger: Annotated[
-        str | None,
-        typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL"),
-    ] = None,
+    ledger: LedgerUrl = None,
     start: Annotated[
         str,
         typer.Option(
@@ -64,10 +59,7 @@ def replay(  # noqa: PLR0913 - one parameter for each option
         int, typer.Option(min=1, help="Messages in one SQL transaction, at most.")
     ] = BATCH_RECORDS_MAX,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    env_file: Annotated[
-        Path | None,
-        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-    ] = None,
+    env_file: EnvFile = None,
 ) -> int:
     """Rebuild a ledger beside the live one, say what differs, and swap it in. Interrupted, it goes on the next time.
 
@@ -138,21 +130,11 @@ def text_of(outcome: Outcome, *, history: bool) -> str:
 
 
 class _Watch:
-    """A bar with rate and time left on a terminal, and remarks on stderr."""
+    """The progress bar of a replay, and notes on stderr."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._quiet = _QUIET | {"applied"} if console.is_terminal else _QUIET
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]} offsets/s"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self._bar = progress_bar(TextColumn("{task.fields[rate]} offsets/s"))
+        self._quiet = _QUIET if self._bar.disable else _QUIET | {"applied"}
         self._offsets = 0
         self._task = self._bar.add_task("reading", total=None, rate="…")
 

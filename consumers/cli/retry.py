@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path  # noqa: TC003  typer reads the annotations
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from consumers.apply.worker import retry_undecodable_of
 from consumers.bootstrap import decoding, ledger_url
-from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, note, write
+from consumers.cli import PROGRAM, LedgerUrl, note, write
 from consumers.ledger.opening import open_ledger
 from consumers.settings.model import load_settings
+from trekkpaalegg.cli import EnvFile, ExitCode
+
+if TYPE_CHECKING:
+    import typer
 
 _SHOWN_MAX = 20
 
@@ -25,14 +25,8 @@ def register(app: typer.Typer) -> None:
 
 def retry(
     *,
-    ledger: Annotated[
-        str | None,
-        typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL"),
-    ] = None,
-    env_file: Annotated[
-        Path | None,
-        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-    ] = None,
+    ledger: LedgerUrl = None,
+    env_file: EnvFile = None,
 ) -> int:
     """Try all messages again that could not be decoded, and apply those that now can be. 1 when some remain."""
     settings = load_settings(env_file, os.environ)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import structlog
@@ -12,10 +11,10 @@ import typer
 
 from consumers.apply.worker import BATCH_RECORDS_MAX, UNDECODABLE_MAX_DEFAULT, LedgerWorker
 from consumers.bootstrap import decoding, ledger_url, observing, subscribe, topic_of
-from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, rare_garbage_collection, stopped_by_signals
+from consumers.cli import PROGRAM, LedgerUrl
 from consumers.ledger.opening import open_ledger
 from consumers.settings.model import load_settings
+from trekkpaalegg.cli import EnvFile, ExitCode, rare_garbage_collection, stopped_by_signals
 from trekkpaalegg.errors import StoppedError
 from trekkpaalegg.exactly_once.worker import StoreThread, WorkerOptions
 from trekkpaalegg.logs import configure_logs
@@ -38,10 +37,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     *,
-    ledger: Annotated[
-        str | None,
-        typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL"),
-    ] = None,
+    ledger: LedgerUrl = None,
     newest_only: Annotated[
         bool, typer.Option("--newest-only", help="No history: read …-gjeldende, keep only newest versions.")
     ] = False,
@@ -54,10 +50,7 @@ def run(
     batch_max: Annotated[
         int, typer.Option(min=1, help="Messages in one SQL transaction, at most.")
     ] = BATCH_RECORDS_MAX,
-    env_file: Annotated[
-        Path | None,
-        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-    ] = None,
+    env_file: EnvFile = None,
 ) -> int:
     """Apply events to a ledger, each once, for ever. Several may share the work on one ledger; SIGTERM ends it."""
     settings = load_settings(env_file, os.environ)

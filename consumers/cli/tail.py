@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import re
 from enum import Enum
-from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import Annotated
 
 import typer
 
 from consumers.bootstrap import decoding
-from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, note, width, write
+from consumers.cli import PROGRAM, note, write
 from consumers.settings.model import load_settings
 from consumers.tail.tail import LineScreen, Selection, TailOptions, Tally
 from consumers.tail.tail import tail as follow_topic
+from trekkpaalegg.cli import EnvFile, ExitCode, terminal_width
 from trekkpaalegg.errors import SettingsError, StoppedError
 
 _ORGANISASJONSNUMMER = re.compile(r"[0-9]{9}")
@@ -43,10 +42,7 @@ def tail(  # noqa: PLR0913 - one parameter for each option
     events_max: Annotated[int | None, typer.Option("--max", min=1, help="End after so many.", metavar="N")] = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="End where the topic ended at the start.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    env_file: Annotated[
-        Path | None,
-        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-    ] = None,
+    env_file: EnvFile = None,
 ) -> int:
     """Show events as they come, one line each, with national ids masked. Ctrl-C ends it."""
     faults = _option_faults(trekkpliktig or [])
@@ -60,7 +56,7 @@ def tail(  # noqa: PLR0913 - one parameter for each option
         frozenset(trekkpliktig or []), frozenset(trekkid or []), frozenset(each.value for each in status or [])
     )
     options = TailOptions(selection, from_beginning, events_max, until_end)
-    screen = LineScreen(write, note, as_json=as_json, width=width())
+    screen = LineScreen(write, note, as_json=as_json, width=terminal_width())
     tally = Tally()
     try:
         with decoding(settings) as decoder:

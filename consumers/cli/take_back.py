@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, date, datetime
-from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import Annotated
 
 import typer
 
 from consumers.bootstrap import ledger_url
-from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, note
+from consumers.cli import PROGRAM, LedgerUrl, note
 from consumers.cli.payout import date_faults
 from consumers.ledger.opening import open_engine
 from consumers.ledger.payroll import payroll_transaction
 from consumers.payout.performing import check_taking_back, summary_of
 from consumers.settings.model import load_settings
+from trekkpaalegg.cli import EnvFile, ExitCode, Yes
 from trekkpaalegg.errors import FatalError, SettingsError
 
 _EXAMPLE = 'take-back --ledger sqlite:///ledger.db --date 2026-02-20 --reason "file of the month before"'
@@ -29,17 +28,12 @@ def register(app: typer.Typer) -> None:
 
 def take_back(
     *,
-    ledger: Annotated[
-        str | None, typer.Option(help="postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER.", metavar="URL")
-    ] = None,
+    ledger: LedgerUrl = None,
     day: Annotated[str | None, typer.Option("--date", help="Date of the payout.", metavar="YYYY-MM-DD")] = None,
     name: Annotated[str, typer.Option("--payout", help="Its name, where it has one.")] = "",
     reason: Annotated[str, typer.Option(help="Why, for the record; no national id.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="No money was sent; do not ask.")] = False,
-    env_file: Annotated[
-        Path | None,
-        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-    ] = None,
+    yes: Yes = False,
+    env_file: EnvFile = None,
 ) -> int:
     """Take a recorded payout back, before money is sent. It counts no more, and `payout` gives it anew."""
     faults = date_faults(day)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, rare_garbage_collection, width, write
+from consumers.cli import PROGRAM, write
 from consumers.settings.model import load_settings
 from consumers.verify.findings import PROMISES, Check, Difference, Proof
 from consumers.verify.proof import ProofOptions, prove
-from trekkpaalegg.cli import extra_hint
+from trekkpaalegg.cli import EnvFile, ExitCode, extra_hint, progress_bar, rare_garbage_collection, terminal_width
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Self
 
     from consumers.settings.model import Settings
@@ -57,10 +53,7 @@ def verify(
         bool, typer.Option("--headers/--no-headers", help="Compare every header with the value; costs half the time.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every difference.")] = False,
-    env_file: Annotated[
-        Path | None,
-        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-    ] = None,
+    env_file: EnvFile = None,
 ) -> int:
     """Prove it: every version once in the topic, none missing, in order; gjeldende, ledger and source equal.
 
@@ -146,7 +139,7 @@ def line_of(difference: Difference) -> str:
 
 
 def _print(proof: Proof) -> None:
-    console = Console(width=width() or _WIDTH_DEFAULT, highlight=False, soft_wrap=False)
+    console = Console(width=terminal_width() or _WIDTH_DEFAULT, highlight=False, soft_wrap=False)
     table = Table("check", "holds", "examined", "differences", "what is promised")
     for check in proof.checks:
         table.add_row(
@@ -175,18 +168,10 @@ def _print_differences(console: Console, check: Check) -> None:
 
 
 class _Progress:
-    """A bar on stderr where that is a terminal."""
+    """The progress bar of a proof."""
 
     def __init__(self) -> None:
-        self._bar = Bar(
-            TextColumn("reading"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-        )
+        self._bar = progress_bar()
         self._task = self._bar.add_task("reading", total=0)
         self._total = 0
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from consumers.cli.exit_codes import ExitCode
-from consumers.cli.output import PROGRAM, note, write
+from consumers.cli import PROGRAM, note, write
 from consumers.settings.model import load_settings
 from consumers.stream.readable import masked
 from consumers.webhook.delivery import new_secret
@@ -23,6 +19,7 @@ from consumers.webhook.opening import open_store, state_address
 from consumers.webhook.schedule import RetryPolicy
 from consumers.webhook.service import Options, observing
 from consumers.webhook.service import forward as forward_events
+from trekkpaalegg.cli import EnvFile, ExitCode, Yes, confirm, stopped_by_signals
 from trekkpaalegg.errors import SettingsError, StoppedError
 
 if TYPE_CHECKING:
@@ -69,10 +66,7 @@ def forward(  # noqa: PLR0913 - one parameter for each option
         bool, typer.Option("--allow-plain-http", help="Send national ids over http:// to other machines too.")
     ] = False,
     until_end: Annotated[bool, typer.Option("--until-end", help="End when all that there is was delivered.")] = False,
-    env_file: Annotated[
-        Path | None,
-        typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-    ] = None,
+    env_file: EnvFile = None,
 ) -> int:
     """Forward each event as a signed CloudEvent to a payroll system's HTTP address. SIGTERM or Ctrl-C ends it."""
     if context.invoked_subcommand is not None:
@@ -86,13 +80,13 @@ def forward(  # noqa: PLR0913 - one parameter for each option
         answer_seconds=answer_within,
         limits=Limits(concurrency, backlog_max, parked_max, RetryPolicy(attempts_max, first_pause, longest_pause)),
     )
-    stopping = threading.Event()
-    try:
-        with _signals_set(stopping), observing(settings, note) as observer:
-            forward_events(settings, options, note, stopping, observer)
-    except (KeyboardInterrupt, StoppedError):
-        stopping.set()
-    # To forward until told to stop is all that was asked for, unless an end was asked for that did not come.
+    with stopped_by_signals(second_interrupts=True) as stopping:
+        try:
+            with observing(settings, note) as observer:
+                forward_events(settings, options, note, stopping, observer)
+        except (KeyboardInterrupt, StoppedError):
+            stopping.set()
+    # Without --until-end a signal is how the command is meant to end.
     if stopping.is_set() and until_end:
         raise StoppedError
     return ExitCode.DONE
@@ -137,7 +131,7 @@ def drop(
     trekkid: _Orders = None,
     at: _Places = None,
     drop_all: Annotated[bool, typer.Option("--all", help="All that are parked.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> int:
     """Discard parked events: they are never delivered. Those behind them are."""
     if not trekkid and not at and not drop_all:
@@ -146,29 +140,10 @@ def drop(
         chosen = _chosen(store.parked(), trekkid, at)
         for each in chosen:
             note(_line(_document(each)))
-        if chosen and not yes:
-            typer.confirm(f"Drop {len(chosen)} for good?", abort=True, err=True)
+        if chosen:
+            confirm(f"Drop {len(chosen)} for good?", yes=yes)
         note(f"{store.drop([each.coordinates for each in chosen])} dropped")
     return ExitCode.DONE
-
-
-@contextmanager
-def _signals_set(stopping: threading.Event) -> Iterator[None]:
-    """The first signal to end sets the event; a second one ends at once."""
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def stop(_signal: int, _frame: object) -> None:
-        stopping.set()
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-    for number in former:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

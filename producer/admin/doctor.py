@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from producer.cli.output import Output
     from producer.settings.model import Settings
+    from trekkpaalegg.cli import Output
     from trekkpaalegg.trekkpliktige import Trekkpliktig
 
 Verdict = Literal["ok", "failed", "skipped"]

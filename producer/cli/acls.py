@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -12,9 +11,10 @@ import typer
 from rich.table import Table
 
 from producer.admin.acls import CONSUMER_COMMANDS, AclAdmin, admin_acls, compare, consumer_acls, producer_acls
-from producer.cli.output import Output
+from producer.cli import output
 from producer.settings.kafka import kafka_properties
 from producer.settings.model import load_settings
+from trekkpaalegg.cli import AsJson, EnvFile, Output
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
@@ -48,12 +48,6 @@ _Admin = Annotated[list[str] | None, typer.Option(help="Who runs `topics apply`;
 _Commands = Annotated[
     list[str] | None, typer.Option(help="Only what this consumer command needs; may be given again.", metavar="NAME")
 ]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-_EnvFile = Annotated[
-    Path | None,
-    typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-]
-
 app = typer.Typer(
     help="The least rights on Kafka.", epilog="Example: trekkpaalegg-producer acls list", no_args_is_help=True
 )
@@ -66,12 +60,12 @@ def _list(
     consumer_principal: _Consumer = None,
     admin_principal: _Admin = None,
     consumer_command: _Commands = None,
-    as_json: _AsJson = False,
-    env_file: _EnvFile = None,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
 ) -> None:
     """Tell the least rights that each needs, and what fails without them. Kafka is not asked."""
     principals = _principals(producer_principal, consumer_principal, admin_principal, consumer_command)
-    list_acls(load_settings(env_file, os.environ, needs=frozenset()), Output(as_json=as_json), principals)
+    list_acls(load_settings(env_file, os.environ, needs=frozenset()), output(as_json=as_json), principals)
 
 
 @app.command("apply", epilog="Example: trekkpaalegg-producer acls apply --producer-principal User:trekk --dry-run")
@@ -82,13 +76,13 @@ def _apply(
     admin_principal: _Admin = None,
     consumer_command: _Commands = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be granted; change nothing.")] = False,
-    as_json: _AsJson = False,
-    env_file: _EnvFile = None,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
 ) -> None:
     """Grant what is missing, tell what is beyond it. Run it as one who may alter the cluster."""
     principals = _principals(producer_principal, consumer_principal, admin_principal, consumer_command)
     settings = load_settings(env_file, os.environ, needs=frozenset({"kafka"}))
-    apply_acls(settings, Output(as_json=as_json), principals, dry_run=dry_run)
+    apply_acls(settings, output(as_json=as_json), principals, dry_run=dry_run)
 
 
 def _principals(

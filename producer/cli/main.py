@@ -5,18 +5,14 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
-import sys
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-import structlog
 import typer
 
 from producer.admin.doctor import run_doctor
+from producer.cli import PROGRAM, example, output, settings_of
 from producer.cli.acls import app as acls_app
-from producer.cli.exit_codes import ExitCode, ending_of
-from producer.cli.output import Output
 from producer.cli.position import forget_position, set_position, show_position
 from producer.cli.quarantine import list_quarantine, release_quarantine, show_quarantine
 from producer.cli.requests import change_suspension
@@ -27,46 +23,13 @@ from producer.cli.subscriptions import VALIDATION_SECONDS, apply_subscriptions, 
 from producer.cli.topics import apply_topics
 from producer.domain.requests import RESUME, SUSPEND
 from producer.publish.topics import PARTITIONS_DEFAULT, REPLICATION_OF_THE_BROKER
-from producer.settings.model import ALL_NEEDS, load_settings, read_settings
-from trekkpaalegg.errors import StoppedError
+from producer.settings.model import ALL_NEEDS, read_settings
+from trekkpaalegg import cli
+from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm, make_program
 from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import FrameType
-
-    from producer.settings.model import Need, Settings
-
-
-PROGRAM = "trekkpaalegg-producer"
-
-EnvFile = Annotated[
-    Path | None,
-    typer.Option("--env-file", help="Read settings from this file too; the environment wins.", show_default=False),
-]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
-_log = structlog.get_logger(__name__)
-
-
-def example(arguments: str) -> str:
-    """The last line of a command's help."""
-    return f"Example: {PROGRAM} {arguments}"
-
-
-def ask(question: str, *, yes: bool) -> None:
-    """Go on only if the answer is yes, or was given beforehand."""
-    if not yes:
-        typer.confirm(question, abort=True, err=True)
-
-
-def settings_of(env_file: Path | None, needs: frozenset[Need]) -> Settings:
-    """The settings of a command, what is odd about them told. Raises `SettingsError`."""
-    settings = load_settings(env_file, os.environ, needs=needs)
-    for warning in settings.warnings:
-        _log.warning(warning)
-    return settings
+    from producer.settings.model import Need
 
 
 _ALTINN: frozenset[Need] = frozenset({"maskinporten", "trekkpliktige", "webhook"})
@@ -95,7 +58,7 @@ def subscriptions_apply(
 ) -> None:
     """Subscribe for every trekkpliktig that has no valid subscription yet; run the receiver first. Safe to repeat."""
     settings = settings_of(env_file, _ALTINN | _KAFKA if prune else _ALTINN)
-    apply_subscriptions(settings, Output(as_json=as_json), trekkpliktig or [], prune=prune, wait_seconds=wait_seconds)
+    apply_subscriptions(settings, output(as_json=as_json), trekkpliktig or [], prune=prune, wait_seconds=wait_seconds)
 
 
 @subscriptions_app.command("list", epilog=example("subscriptions list --json"))
@@ -106,7 +69,7 @@ def subscriptions_list(
     env_file: EnvFile = None,
 ) -> None:
     """Show each trekkpliktig's subscription and whether Altinn has validated it. The secret is never shown."""
-    list_subscriptions(settings_of(env_file, _ALTINN), Output(as_json=as_json), trekkpliktig or [])
+    list_subscriptions(settings_of(env_file, _ALTINN), output(as_json=as_json), trekkpliktig or [])
 
 
 @subscriptions_app.command("delete", epilog=example("subscriptions delete --trekkpliktig 314159265"))
@@ -122,20 +85,17 @@ def subscriptions_delete(
     """Remove the subscriptions that lead to our receiver; polling goes on."""
     settings = settings_of(env_file, _ALTINN)
     whose = ", ".join(trekkpliktig) if trekkpliktig else "every trekkpliktig of the list"
-    ask(f"Remove the subscriptions of {whose}? Nothing will be notified any more.", yes=yes)
-    delete_subscriptions(settings, Output(as_json=as_json), trekkpliktig or [])
+    confirm(f"Remove the subscriptions of {whose}? Nothing will be notified any more.", yes=yes)
+    delete_subscriptions(settings, output(as_json=as_json), trekkpliktig or [])
 
 
 RecordId = Annotated[str, typer.Argument(metavar="ID", help="partition/offset, as `quarantine list` shows it.")]
 OrAll = Annotated[list[str] | None, typer.Option(help="This one; may be given again. `all` are all of the settings.")]
 
-app = typer.Typer(
-    name=PROGRAM,
-    help="Publishes every version of every trekkpålegg to Kafka, exactly once.",
-    epilog=example("doctor --env-file production.env"),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = make_program(
+    PROGRAM,
+    about="Publishes every version of every trekkpålegg to Kafka, exactly once.",
+    example="doctor --env-file production.env",
 )
 topics_app = typer.Typer(
     help="The five topics on Kafka.", epilog=example("topics apply --dry-run"), no_args_is_help=True
@@ -166,7 +126,7 @@ def run(*, env_file: EnvFile = None) -> int:
 @app.command(epilog=example("once --json"))
 def once(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     """Read every trekkpliktig once and publish what is new; fails unless every one was read to its end."""
-    run_once(settings_of(env_file, ALL_NEEDS), Output(as_json=as_json))
+    run_once(settings_of(env_file, ALL_NEEDS), output(as_json=as_json))
 
 
 @app.command(epilog=example("backfill --trekkpliktig 314159265"))
@@ -177,25 +137,25 @@ def backfill(
     env_file: EnvFile = None,
 ) -> None:
     """Read again from the start and publish what is missing. Workers that run do it, else this command itself."""
-    run_backfill(settings_of(env_file, ALL_NEEDS), Output(as_json=as_json), trekkpliktig or [])
+    run_backfill(settings_of(env_file, ALL_NEEDS), output(as_json=as_json), trekkpliktig or [])
 
 
 @app.command(epilog=example("reconcile --json"))
 def reconcile(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     """Compare all that the source has with what was published, publish what is missing, print the differences."""
-    run_reconcile(settings_of(env_file, ALL_NEEDS), Output(as_json=as_json))
+    run_reconcile(settings_of(env_file, ALL_NEEDS), output(as_json=as_json))
 
 
 @app.command(epilog=example("suspend --trekkpliktig 314159265"))
 def suspend(*, trekkpliktig: OrAll = None, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     """Read these no more until they are resumed, whatever starts or moves meanwhile."""
-    change_suspension(settings_of(env_file, _KAFKA), Output(as_json=as_json), SUSPEND, trekkpliktig or [])
+    change_suspension(settings_of(env_file, _KAFKA), output(as_json=as_json), SUSPEND, trekkpliktig or [])
 
 
 @app.command(epilog=example("resume --trekkpliktig all"))
 def resume(*, trekkpliktig: OrAll = None, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     """Read these again, beginning at once where they were left."""
-    change_suspension(settings_of(env_file, _KAFKA), Output(as_json=as_json), RESUME, trekkpliktig or [])
+    change_suspension(settings_of(env_file, _KAFKA), output(as_json=as_json), RESUME, trekkpliktig or [])
 
 
 @position_app.command("show", epilog=example("position show --json"))
@@ -206,7 +166,7 @@ def position_show(
     env_file: EnvFile = None,
 ) -> None:
     """Show how far each trekkpliktig has been published, and when it was last compared in full."""
-    show_position(settings_of(env_file, _KAFKA), Output(as_json=as_json), trekkpliktig or [])
+    show_position(settings_of(env_file, _KAFKA), output(as_json=as_json), trekkpliktig or [])
 
 
 @position_app.command("set", epilog=example("position set 314159265 4711"))
@@ -218,8 +178,10 @@ def position_set(
     env_file: EnvFile = None,
 ) -> None:
     """Make the next reading begin elsewhere. Nothing is published twice by it."""
-    ask(f"Set the position of {trekkpliktig} to {position}? Versions below it wait for the next comparison.", yes=yes)
-    set_position(settings_of(env_file, _KAFKA), Output(), trekkpliktig, position)
+    confirm(
+        f"Set the position of {trekkpliktig} to {position}? Versions below it wait for the next comparison.", yes=yes
+    )
+    set_position(settings_of(env_file, _KAFKA), output(), trekkpliktig, position)
 
 
 @position_app.command("forget", epilog=example("position forget 314159265"))
@@ -230,20 +192,20 @@ def position_forget(
     env_file: EnvFile = None,
 ) -> None:
     """Drop all that is known of a trekkpliktig, so that all is published anew."""
-    ask(f"Forget {trekkpliktig}? Every version of its orders will be published a second time.", yes=yes)
-    forget_position(settings_of(env_file, _KAFKA), Output(), trekkpliktig)
+    confirm(f"Forget {trekkpliktig}? Every version of its orders will be published a second time.", yes=yes)
+    forget_position(settings_of(env_file, _KAFKA), output(), trekkpliktig)
 
 
 @quarantine_app.command("list", epilog=example("quarantine list --json"))
 def quarantine_list(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     """List what could not be understood, without anything personal."""
-    list_quarantine(settings_of(env_file, _KAFKA), Output(as_json=as_json))
+    list_quarantine(settings_of(env_file, _KAFKA), output(as_json=as_json))
 
 
 @quarantine_app.command("show", epilog=example("quarantine show 3/17"))
 def quarantine_show(record_id: RecordId, *, env_file: EnvFile = None) -> None:
     """Print the raw bytes of one record. They may hold personal data."""
-    show_quarantine(settings_of(env_file, _KAFKA), Output(), record_id)
+    show_quarantine(settings_of(env_file, _KAFKA), output(), record_id)
 
 
 @quarantine_app.command("release", epilog=example("quarantine release 3/17 --correction"))
@@ -256,7 +218,7 @@ def quarantine_release(
     env_file: EnvFile = None,
 ) -> None:
     """Try one record again, and publish it if it can be understood now. No worker may run."""
-    release_quarantine(settings_of(env_file, ALL_NEEDS), Output(), record_id, correction=correction)
+    release_quarantine(settings_of(env_file, ALL_NEEDS), output(), record_id, correction=correction)
 
 
 @topics_app.command("apply", epilog=example("topics apply --partitions 12 --history-retention 400d"))
@@ -278,7 +240,7 @@ def topics_apply(
     """Create the topics that are missing, record the number of lanes, tell what is otherwise than wanted."""
     apply_topics(
         settings_of(env_file, _KAFKA),
-        Output(as_json=as_json),
+        output(as_json=as_json),
         dry_run=dry_run,
         partitions=partitions,
         replication=replication,
@@ -289,13 +251,13 @@ def topics_apply(
 @schemas_app.command("check", epilog=example("schemas check --json"))
 def schemas_check(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     """Check the schemas against every released version, and every registered one where a registry is given."""
-    check_schemas(settings_of(env_file, frozenset()), Output(as_json=as_json))
+    check_schemas(settings_of(env_file, frozenset()), output(as_json=as_json))
 
 
 @schemas_app.command("register", epilog=example("schemas register"))
 def schemas_register(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     """Register the schemas, and set FULL_TRANSITIVE compatibility for each."""
-    register_schemas(settings_of(env_file, frozenset()), Output(as_json=as_json))
+    register_schemas(settings_of(env_file, frozenset()), output(as_json=as_json))
 
 
 @app.command(epilog=example("doctor --env-file production.env"))
@@ -304,33 +266,15 @@ def doctor(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     # It tells all that fails itself, in words.
     logging.getLogger().setLevel(logging.CRITICAL)
     settings, faults = read_settings(env_file, os.environ)
-    run_doctor(settings, faults, Output(as_json=as_json))
+    run_doctor(settings, faults, output(as_json=as_json))
 
 
-def run_command(arguments: Sequence[str] | None = None) -> ExitCode:
-    """Run one command line (without the program's name). Every error ends here, as words on stderr and a code."""
-    try:
-        ended = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
-    except BaseException as error:  # noqa: BLE001  the last border
-        code, lines = ending_of(error)
-        if code is None:
-            _log.exception("unexpected error")
-        for line in lines:
-            sys.stderr.write(f"{PROGRAM}: {line}\n")
-        return ExitCode.FAILED if code is None else code
-    return ExitCode(ended) if isinstance(ended, int) else ExitCode.DONE
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    raise StoppedError
+run_command = partial(cli.run_command, app)
 
 
 def main() -> None:
-    """Entry point of the console script. The service sets its own handlers of signals and level of logs."""
+    """Entry point of the console script. The service sets its own signal handlers and log level."""
     configure_logs(level="WARNING")
-    # Ctrl-C too: typer would turn KeyboardInterrupt into a code of its own.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
-    # All that is imported stays: walking it anew at each full collection was a tenth of a back-fill's time.
+    # Imported modules stay in memory: searching them at each full collection took a tenth of a back-fill's time.
     gc.freeze()
-    sys.exit(run_command())
+    cli.main(app)

@@ -15,9 +15,9 @@ from producer.publish.topics import Topics
 from producer.settings.kafka import kafka_properties
 
 if TYPE_CHECKING:
-    from producer.cli.output import Output
     from producer.domain.state import TrekkpliktigState
     from producer.settings.model import Settings
+    from trekkpaalegg.cli import Output
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

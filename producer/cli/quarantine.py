@@ -17,9 +17,9 @@ from producer.settings.kafka import kafka_properties
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
-    from producer.cli.output import Output
     from producer.publish.quarantine_log import QuarantinedRecord
     from producer.settings.model import Settings
+    from trekkpaalegg.cli import Output
 
 _ID = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
 

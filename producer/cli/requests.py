@@ -8,8 +8,10 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Self
 
+from rich.progress import ProgressColumn
+from rich.text import Text
+
 from producer import bootstrap
-from producer.cli.output import STOP_SECONDS_MAX, progress_bar
 from producer.domain.requests import NEED_THE_SOURCE, SUSPEND, OperatorRequest
 from producer.encode.signal import encode_request
 from producer.encode.state import decode_results, decode_trekkpliktig_position
@@ -19,6 +21,7 @@ from producer.publish.topics import Topics
 from producer.service import NullWatch, Service
 from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import TrekkpliktigeList
+from trekkpaalegg.cli import STOP_SECONDS_MAX, progress_bar
 from trekkpaalegg.errors import FatalError, SettingsError
 from trekkpaalegg.kafka.reader import Follower
 
@@ -26,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from confluent_kafka import Message
-    from rich.progress import Progress
+    from rich.progress import Progress, Task
 
-    from producer.cli.output import Output
     from producer.domain.requests import RequestResult
     from producer.settings.model import Settings
+    from trekkpaalegg.cli import Output
 
 
 POLL_SECONDS = 0.1
@@ -47,6 +50,20 @@ def new_request(
     return OperatorRequest(uuid.uuid4().hex, kind, asked_at, position, record=record, correction=correction)
 
 
+class _VersionsColumn(ProgressColumn):
+    """How many versions were published, and how many per second."""
+
+    def render(self, task: Task) -> Text:
+        versions = int(task.fields["versions"])
+        rate = versions / task.elapsed if task.elapsed else 0.0
+        return Text(f"{versions} versions, {rate:.0f}/s")
+
+
+def versions_bar() -> Progress:
+    """A progress bar of trekkpliktige; its task has a field `versions`."""
+    return progress_bar(_VersionsColumn())
+
+
 def ask(
     settings: Settings,
     output: Output,
@@ -61,7 +78,7 @@ def ask(
     """
     bootstrap.find_cluster(settings)
     topics, properties = Topics.of(settings.topic_prefix), kafka_properties(settings)
-    with Follower(properties, [topics.positions], "end", role="producer") as tail, progress_bar() as progress:
+    with Follower(properties, [topics.positions], "end", role="producer") as tail, versions_bar() as progress:
         waiting = _Waiting(request, trekkpliktige, progress)
         with _Errand(settings, frozenset(waiting.left) if request.kind in NEED_THE_SOURCE else frozenset()) as errand:
             with SignalLog(lambda: properties, topics.signals) as signals:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from producer import bootstrap
-from producer.cli.output import progress_bar, run_interruptible
-from producer.cli.requests import ask, new_request
+from producer.cli.requests import ask, new_request, versions_bar
 from producer.domain.requests import BACKFILL, RECONCILE
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
@@ -18,6 +17,7 @@ from producer.publish.topics import Topics
 from producer.service import NullWatch, Service
 from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
+from trekkpaalegg.cli import run_interruptible
 from trekkpaalegg.errors import FatalError, SettingsError
 from trekkpaalegg.kafka.reader import Follower
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
     from rich.progress import Progress
 
-    from producer.cli.output import Output
     from producer.detect.detect import Detection
     from producer.domain.requests import RequestResult
     from producer.settings.model import Settings
+    from trekkpaalegg.cli import Output
 
 
 class RoundCounts(NullObserver):
@@ -68,7 +68,7 @@ class RoundCounts(NullObserver):
 def run_once(settings: Settings, output: Output) -> None:
     """One round over all trekkpliktige. Raises `FatalError` unless every one was read to its end."""
     total = len(ServedTrekkpliktige(TrekkpliktigeList(settings, output.note)))
-    with progress_bar() as progress:
+    with versions_bar() as progress:
         journal = RoundCounts(progress, total)
         stopping = threading.Event()
         service = Service(settings, journal, NullWatch(), stopping, once=True)

@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from producer import bootstrap
-from producer.cli.exit_codes import ExitCode
-from producer.cli.output import STOP_SECONDS_MAX, run_interruptible
 from producer.observe.health import Health
 from producer.observe.prometheus import ProcessFigures, PrometheusObserver
 from producer.service import Service
+from trekkpaalegg.cli import STOP_SECONDS_MAX, ExitCode, run_interruptible, stopped_by_signals
 from trekkpaalegg.http import HealthServer
 from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
-    from types import FrameType
 
     from producer.observe.port import Observer
     from producer.settings.model import Settings
@@ -58,20 +56,16 @@ class Pulse:
 
 
 def run_service(settings: Settings) -> ExitCode:
-    """Publish until SIGTERM or Ctrl-C. Raises `FencedError` and `FatalError` when nothing more can be done."""
+    """Publish until SIGTERM or Ctrl-C. Raises `LaneFencedError` and `FatalError` when nothing more can be done."""
     configure_logs(level="INFO")
-    stopping = threading.Event()
 
-    def stop(number: int, _frame: FrameType | None) -> None:
+    def on_signal(number: int) -> None:
         _log.info("stopping", signal=signal.Signals(number).name)
-        stopping.set()
         # A commit that hangs blocks its thread in librdkafka, so the process is ended from outside it.
         watchdog = threading.Timer(STOP_SECONDS_MAX, _end_now)
         watchdog.daemon = True
         watchdog.start()
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
     observer, health = PrometheusObserver(), Health()
     observer.registry.register(
         ProcessFigures(
@@ -81,7 +75,10 @@ def run_service(settings: Settings) -> ExitCode:
         )
     )
     host, port = settings.http_host, settings.http_port
-    with HealthServer(health, observer.exposition, host=host, port=port, setting="TREKKPAALEGG_HTTP_PORT") as server:
+    with (
+        stopped_by_signals(on_signal) as stopping,
+        HealthServer(health, observer.exposition, host=host, port=port, setting="TREKKPAALEGG_HTTP_PORT") as server,
+    ):
         _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
         service = Service(settings, observer, Pulse(health), stopping)
         with _receiving(settings, service.served, observer):

@@ -13,8 +13,8 @@ from schemas.compatibility import differences_between_all
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
-    from producer.cli.output import Output
     from producer.settings.model import Settings
+    from trekkpaalegg.cli import Output
 
 
 def check_schemas(settings: Settings, output: Output) -> None:

@@ -10,12 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from producer import bootstrap
-from producer.cli.output import run_interruptible
 from producer.errors import SuspendedError
 from producer.notifications.address import shown
 from producer.publish.state import read_lane_state
@@ -23,6 +20,7 @@ from producer.publish.topics import Topics
 from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.http import open_http_client
+from trekkpaalegg.cli import progress_bar, run_interruptible
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, TrekkpaaleggError
 from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS
 from trekkpaalegg.retry import short_retry
@@ -30,9 +28,9 @@ from trekkpaalegg.retry import short_retry
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from producer.cli.output import Output
     from producer.notifications.subscriptions import Applied, SubscriptionKeeper
     from producer.settings.model import Settings
+    from trekkpaalegg.cli import Output
 
 
 UNANSWERED_IN_A_ROW_MAX = 25
@@ -69,7 +67,7 @@ class Many:
     def each(self, what: str, names: Sequence[str], operation: Callable[[str], Result]) -> dict[str, Result | Failure]:
         """The result or failure of each name, in their order. Raises what strikes all, `FatalError` for one."""
         self._unanswered = 0
-        with _progress() as progress, ThreadPoolExecutor(self._at_once, thread_name_prefix="many") as pool:
+        with progress_bar() as progress, ThreadPoolExecutor(self._at_once, thread_name_prefix="many") as pool:
             task = progress.add_task(what, total=len(names))
 
             def run(name: str) -> Result | Failure:
@@ -104,19 +102,6 @@ class Many:
     def _count(self, *, answered: bool) -> None:
         with self._lock:
             self._unanswered = 0 if answered else self._unanswered + 1
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not Console(stderr=True).is_terminal,
-        transient=True,
-    )
 
 
 VALIDATION_SECONDS = 30.0

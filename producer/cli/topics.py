@@ -22,9 +22,9 @@ from producer.settings.kafka import kafka_properties
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 
 if TYPE_CHECKING:
-    from producer.cli.output import Output
     from producer.publish.topics import Difference, Topic
     from producer.settings.model import Settings
+    from trekkpaalegg.cli import Output
 
 SEEN_SECONDS_MAX = 20.0
 _PAUSE_SECONDS = 0.2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from producer.errors import FencedError
+from producer.errors import LaneFencedError
 from producer.group.port import Signal
 from trekkpaalegg.errors import FatalError, KafkaSettingsError, RetryableError, TrekkpaaleggError
 from trekkpaalegg.kafka.bounded import UnansweredError, bounded
@@ -50,7 +50,7 @@ def leave(consumer: Consumer) -> None:
 def put_out(error: KafkaError) -> FatalError:
     """What a consumer that has failed for good means. It says so once, as `_FATAL` with the cause in its text alone."""
     if any(error.code() == code or KafkaError(code).str() in error.str() for code in _SAME_INSTANCE):
-        return FencedError(
+        return LaneFencedError(
             "another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own; "
             "if there is none, the group's broker has failed and took us for two: start it again"
         )
@@ -178,7 +178,7 @@ class KafkaMembership:
 
     def _take_end(self, error: FatalError) -> None:
         """The consumer can do no more. Raises it, unless the fence is likely of our own making."""
-        if not isinstance(error, FencedError) or not self._health.is_fence_self_inflicted():
+        if not isinstance(error, LaneFencedError) or not self._health.is_fence_self_inflicted():
             raise error
         self._health.joined_again()
         _log.warning("fenced after the coordinator of the group was away: joining again", reason=str(error))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import structlog
 
-from producer.errors import FencedError, OutcomeUnknownError
+from producer.errors import LaneFencedError, OutcomeUnknownError
 from trekkpaalegg.errors import FatalError, RefusedError, RetryableError, TrekkpaaleggError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Worker:
         self.lanes_done: set[int] = set()
 
     def run(self) -> None:
-        """Raises `FencedError` or `FatalError` when a lane can do no more; all others are closed first."""
+        """Raises `LaneFencedError` or `FatalError` when a lane can do no more; all others are closed first."""
         begun = time.monotonic()
         self._membership.join(self._given, self._taken)
         try:
@@ -210,7 +210,7 @@ class Worker:
         times, now = self._times, time.monotonic()
         if now - owned.started_at > times.settled_seconds:
             owned.failures = owned.fences = 0
-        if isinstance(error, FencedError):
+        if isinstance(error, LaneFencedError):
             owned.fenced_at, owned.fences = now, owned.fences + 1
         elif not isinstance(error, RetryableError | OutcomeUnknownError):
             raise (
@@ -220,7 +220,7 @@ class Worker:
         if self._tries_max is not None and is_final:
             raise FatalError(f"lane {lane} cannot be worked on: {error}") from error
         _log.warning("lane ended", lane=lane, reason=str(error), kind=type(error).__name__)
-        if not isinstance(error, FencedError):
+        if not isinstance(error, LaneFencedError):
             self._waits(lane, str(error))
         doubled = times.restart_pause_seconds * 2 ** min(owned.failures, _DOUBLINGS_MAX)
         owned.failures += 1
@@ -252,7 +252,7 @@ class Worker:
         if owned.fenced_at is not None:
             has_waited = time.monotonic() - owned.fenced_at > self._times.fenced_grace_seconds
             if has_waited or (confirmed and owned.fences >= FENCES_MAX):
-                raise FencedError(f"lane {lane} was taken by a process outside the group of workers")
+                raise LaneFencedError(f"lane {lane} was taken by a process outside the group of workers")
             if confirmed:
                 owned.fenced_at = None
         if not confirmed:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
-from producer.errors import AbortedError, FencedError, OutcomeUnknownError
+from producer.errors import AbortedError, LaneFencedError, OutcomeUnknownError
 from producer.publish.recovery.recover import LaneRecovery
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 from trekkpaalegg.errors import RefusedError, RetryableError, TrekkpaaleggError
@@ -177,7 +177,7 @@ class KafkaLanePublisher:
             except KafkaException as error:
                 failed = _error_of(error)
                 if judge(Step.BEGIN, failed) is Verdict.FENCED:
-                    raise FencedError(f"lane {self._lane} was acquired by another instance meanwhile") from error
+                    raise LaneFencedError(f"lane {self._lane} was acquired by another instance meanwhile") from error
                 if failed.name in _WITHHELD:
                     raise self._withheld(Step.BEGIN, failed.name) from error
                 is_late = time.monotonic() > deadline or is_stopping() or self._reason.is_refusal
@@ -217,7 +217,7 @@ class KafkaLanePublisher:
         except AbortedError:
             outcome = "aborted"
             raise
-        except FencedError:
+        except LaneFencedError:
             outcome = "fenced"
             raise
         except OutcomeUnknownError:
@@ -308,7 +308,7 @@ class KafkaLanePublisher:
                 verdict = judge(step, failed)
                 what = f"transaction of lane {self._lane}: {step.value} failed with {failed.name}"
                 if verdict is Verdict.FENCED:
-                    raise FencedError(what) from error
+                    raise LaneFencedError(what) from error
                 if verdict is Verdict.REPLACE:
                     raise self._broken(step, failed, what) from error
                 if verdict is Verdict.ABORT:

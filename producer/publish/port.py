@@ -33,7 +33,7 @@ class LanePublisher(Protocol):
 
         Once `is_stopping` is true nobody is fenced any more, as the lane may already belong to another.
 
-        Raises `RetryableError` if Kafka cannot be reached, `FencedError` if another instance acquired the lane
+        Raises `RetryableError` if Kafka cannot be reached, `LaneFencedError` if another instance acquired the lane
         meanwhile, `FatalError` if the state cannot be decoded. A failure never returns an empty state.
         """
 
@@ -42,7 +42,7 @@ class LanePublisher(Protocol):
 
         `signal_offset` is the offset of the first signal that is still to be processed. Returns once the transaction
         is committed. Raises `AbortedError` if nothing was committed, `OutcomeUnknownError` if that is not known,
-        `FencedError` if another instance has acquired the lane.
+        `LaneFencedError` if another instance has acquired the lane.
         """
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Command lines in, a running simulated world out: the program `trekkpaalegg-sandbox`."""
+"""The program `trekkpaalegg-sandbox`: the simulated outside world, embedded servers and the demo."""
 
 from __future__ import annotations
 
@@ -20,18 +20,13 @@ from sandbox.servers.server import LOOPBACK
 from sandbox.skatteetaten.journal import Journal
 from sandbox.skatteetaten.traffic import Traffic
 from sandbox.skatteetaten.wire import EVERY_SHAPE, PLAIN
+from trekkpaalegg.cli import make_program
 
-app = typer.Typer(
-    name="trekkpaalegg-sandbox",
-    help="The world outside, simulated: Skatteetaten, Maskinporten and Altinn, and the servers that a stream needs.",
-    no_args_is_help=True,
-    add_completion=False,
+app = make_program(
+    "trekkpaalegg-sandbox",
+    about="The world outside, simulated: Skatteetaten, Maskinporten and Altinn, and the servers that a stream needs.",
+    example="demo",
 )
-
-
-@app.callback()
-def _program() -> None:
-    """Keep `api` a command of its own, however many there are."""
 
 
 app.command("secrets", epilog="Example: trekkpaalegg-sandbox secrets .secrets")(make_secrets)
@@ -147,5 +142,5 @@ def _print_settings(world: OutsideWorld, employers: list[str], *, as_json: bool)
 
 
 def main() -> None:
-    """Run the program."""
-    app()
+    """Entry point of the console script."""
+    app(prog_name=app.info.name)

@@ -11,7 +11,6 @@ import msgspec
 from figures import Figures, measured
 from ledger_runs import run_into_sqlite, run_ledger, run_ledger_twice, run_raw_loop
 
-from consumers.cli.output import rare_garbage_collection
 from consumers.cli.payout import PayoutOptions, request_of
 from consumers.ledger.opening import open_engine
 from consumers.payout.deduction import Rounding
@@ -22,6 +21,7 @@ from consumers.payout.report import json_of
 from consumers.replay.replay import Replay, ReplayOptions, Stream
 from consumers.settings.model import kafka_properties, load_settings
 from consumers.verify.proof import ProofOptions, prove
+from trekkpaalegg.cli import rare_garbage_collection
 from trekkpaalegg.decode import Decoder
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from ledger_raw_loop import ledger_raw_loop
 
 from consumers.apply.worker import LedgerWorker
 from consumers.bootstrap import subscribe, topic_of
-from consumers.cli.output import rare_garbage_collection
 from consumers.ledger.opening import open_ledger
 from consumers.settings.model import load_settings
+from trekkpaalegg.cli import rare_garbage_collection
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.exactly_once.worker import StoreThread, WorkerOptions
 

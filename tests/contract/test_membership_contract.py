@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producer.errors import FencedError
+from producer.errors import LaneFencedError
 from producer.group.port import Signal
 from tests.contract.membership_worlds import ALL, GROUP_SECONDS_MAX, LANES, Event, FakeWorld, Members, RealWorld, World
 from tests.kit.waiting import for_a_while, until
@@ -199,7 +199,7 @@ def test_second_process_under_the_same_instance_id_puts_the_first_out_for_good(
         twin.poll()
         try:
             members.poll()
-        except FencedError:
+        except LaneFencedError:
             return True
         return False
 

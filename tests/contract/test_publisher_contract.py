@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from producer.domain.state import OrderState, TrekkpliktigPosition
-from producer.errors import AbortedError, FencedError, OutcomeUnknownError
+from producer.errors import AbortedError, LaneFencedError, OutcomeUnknownError
 from producer.observe.port import NullObserver
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import NO_HEADERS, Record
@@ -104,7 +104,7 @@ def test_new_owner_fences_the_former_one_which_then_writes_nothing(world: World,
     former.acquire()
     former.publish([event(world, key, b"before")], 0)
     owner.acquire()
-    with pytest.raises(FencedError):
+    with pytest.raises(LaneFencedError):
         former.publish([event(world, key, b"zombie"), *state(world, lane, 99, key)], 5)
     owner.publish([event(world, key, b"after")], 1)
     assert values(world, key) == [b"before", b"after"]

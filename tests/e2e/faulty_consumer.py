@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from consumers.cli.exit_codes import ExitCode, ending_of
 from consumers.cli.run import work
 from consumers.ledger.opening import open_ledger
 from consumers.settings.model import load_settings
+from trekkpaalegg.cli import ExitCode, ending_of
 from trekkpaalegg.exactly_once.worker import WorkerOptions
 from trekkpaalegg.logs import configure_logs
 

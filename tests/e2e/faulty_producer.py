@@ -21,10 +21,10 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from producer import bootstrap
-from producer.cli.exit_codes import ExitCode, ending_of
 from producer.observe.port import NullObserver
 from producer.service import NullWatch, Service
 from producer.settings.model import load_settings
+from trekkpaalegg.cli import ExitCode, ending_of
 from trekkpaalegg.logs import configure_logs
 
 FLUSH_SECONDS_MAX = 10.0
@@ -162,7 +162,7 @@ def main(transactions_before: int, faults: list[str]) -> int:
             service.run()
     except Exception as error:  # noqa: BLE001 - the last border, as in the producer
         _log.exception("ended")
-        return ending_of(error)[0] or ExitCode.FAILED
+        return ending_of(error)[0]
     return ExitCode.DONE
 
 

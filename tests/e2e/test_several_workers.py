@@ -19,7 +19,7 @@ def stage(kafka: Any, make_stage: Any) -> Any:
 
 
 def fences(process: Any) -> list[str]:
-    return [entry["reason"] for entry in process.log_entries() if entry.get("kind") == "FencedError"]
+    return [entry["reason"] for entry in process.log_entries() if entry.get("kind") == "LaneFencedError"]
 
 
 def moves(process: Any) -> list[tuple[str, list[int]]]:

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from producer.cli.exit_codes import ExitCode
-from producer.cli.main import PROGRAM
+from producer.cli import PROGRAM
+from trekkpaalegg.cli import ExitCode
 
 DEADLINE_SECONDS = 30
 

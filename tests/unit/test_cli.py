@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
 from typer.exceptions import Abort, Exit, TyperException
 
-from producer.cli.exit_codes import ExitCode, ending_of
-from producer.cli.main import PROGRAM, app, run_command
+from producer.cli import PROGRAM
+from producer.cli.main import app, run_command
 from producer.cli.topics import parse_retention
-from producer.errors import AbortedError, FencedError, SuspendedError
+from producer.errors import AbortedError, LaneFencedError, SuspendedError
+from trekkpaalegg.cli import ExitCode, ending_of
 from trekkpaalegg.errors import FatalError, SettingsError, StoppedError
 
 if TYPE_CHECKING:
@@ -79,7 +83,7 @@ def test_every_bad_setting_is_told_on_a_line_of_its_own(
     [
         (SettingsError(["a", "b"]), 2),
         (TyperException("usage"), 2),
-        (FencedError("fenced"), 3),
+        (LaneFencedError("fenced"), 3),
         (FatalError("no"), 1),
         (SuspendedError("no"), 1),
         (AbortedError("no"), 1),
@@ -96,13 +100,38 @@ def test_exit_codes_are_those_of_the_contract(error: BaseException, code: int) -
 
 
 def test_an_unforeseen_error_is_told_by_its_kind_alone() -> None:
-    code, lines = ending_of(ValueError("01810112345"))
-    assert code is None
-    assert lines == ["unexpected ValueError; the log entry above tells where"]
+    assert ending_of(ValueError("01810112345")) == (ExitCode.FAILED, ["unexpected ValueError; please report it"])
 
 
 def test_an_error_is_told_on_one_line() -> None:
     assert ending_of(FatalError("a\nb"))[1] == ["a b"]
+
+
+PROGRAMS = pytest.mark.parametrize("package", ["producer", "consumers", "sandbox"])
+
+
+@PROGRAMS
+def test_each_program_prints_its_version(package: str) -> None:
+    printed = subprocess.run([sys.executable, "-m", package, "--version"], capture_output=True, text=True, check=True)
+    program = {"consumers": "trekkpaalegg-consumer"}.get(package, f"trekkpaalegg-{package}")
+    assert printed.stdout == f"{program} {metadata.version('trekkpaalegg-stream')}\n"
+
+
+@PROGRAMS
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_program_completes_its_commands_in_a_shell(package: str, shell: str) -> None:
+    begun = {"producer": "pos", "consumers": "tak", "sandbox": "ap"}[package]
+    program = {"consumers": "trekkpaalegg-consumer"}.get(package, f"trekkpaalegg-{package}")
+    environ = {
+        **os.environ,
+        f"_{program.replace('-', '_').upper()}_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": f"{program} {begun}",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": f"{program} {begun}",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    completed = subprocess.run([sys.executable, "-m", package], env=environ, capture_output=True, text=True, check=True)
+    assert {"producer": "position", "consumers": "take-back", "sandbox": "api"}[package] in completed.stdout
 
 
 def test_retention_is_for_ever_or_days() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from consumers.cli.exit_codes import ExitCode, ending_of
 from consumers.observe.port import NullObserver
+from trekkpaalegg.cli import ExitCode, ending_of
 from trekkpaalegg.errors import (
     DisplacedError,
     FatalError,

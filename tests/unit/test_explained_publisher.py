@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.errors import FencedError, OutcomeUnknownError
+from producer.errors import LaneFencedError, OutcomeUnknownError
 from producer.publish.availability import ExplainedPublisher
 from tests.kit.fakes.publisher import FakeKafka, Fault
 from trekkpaalegg.errors import RefusedError, RetryableError
@@ -58,7 +58,7 @@ def test_a_lane_that_cannot_be_taken_gets_the_reason_and_without_one_its_own_wor
         ExplainedPublisher(Failing(error), lambda: None).acquire()
 
 
-@pytest.mark.parametrize("error", [FencedError("another"), RefusedError("WRITE on topic t")])
+@pytest.mark.parametrize("error", [LaneFencedError("another"), RefusedError("WRITE on topic t")])
 def test_what_says_all_by_itself_is_left_alone(error):
     publisher = ExplainedPublisher(Failing(error), never)
     with pytest.raises(type(error)) as raised:

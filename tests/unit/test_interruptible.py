@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producer.cli.output import run_interruptible
-from producer.errors import FencedError
+from producer.errors import LaneFencedError
+from trekkpaalegg.cli import run_interruptible
 from trekkpaalegg.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def test_work_that_ends_returns():
 
 
 def test_error_of_the_work_is_raised_as_it_is():
-    error = FencedError("taken")
+    error = LaneFencedError("taken")
 
     def work():
         raise error
 
-    with pytest.raises(FencedError) as raised:
+    with pytest.raises(LaneFencedError) as raised:
         run_interruptible(work, threading.Event())
     assert raised.value is error
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
 
 from producer.domain.trekkpaalegg import Rejected, RejectionReason, Trekkstatus
-from producer.errors import FencedError, OutcomeUnknownError, SuspendedError
+from producer.errors import LaneFencedError, OutcomeUnknownError, SuspendedError
 from tests.kit.fakes.publisher import Fault
 from tests.kit.stages.lane_stage import DAY, SECOND, LaneStage
 from trekkpaalegg.errors import RetryableError
@@ -173,7 +173,7 @@ class Histories(RuleBasedStateMachine):
     def revive(self):
         """What ended the lane, or a reading, is what was asked for, and nothing that nobody foresaw."""
         while self.stage.has_ended:
-            assert isinstance(self.stage.error, OutcomeUnknownError | FencedError), self.stage.error
+            assert isinstance(self.stage.error, OutcomeUnknownError | LaneFencedError), self.stage.error
             self.stage.start()
         for error in self.stage.journal.errors.values():
             assert error is None or isinstance(error, RetryableError | SuspendedError), error

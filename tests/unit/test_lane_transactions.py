@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from producer.domain.trekkpaalegg import Rejected, RejectionReason, Trekkstatus
-from producer.errors import AbortedError, FencedError, OutcomeUnknownError
+from producer.errors import AbortedError, LaneFencedError, OutcomeUnknownError
 from producer.publish.port import Record
 from tests.kit.fakes.publisher import FakeLanePublisher, Fault, Outcome
 from tests.kit.stages.lane_stage import DAY, SECOND, Event, LaneStage, event
@@ -95,7 +95,7 @@ def test_fenced_lane_ends_and_has_written_nothing(stage):
     stage.kafka.publisher().acquire()
     stage.source.create(ONE)
     stage.read()
-    assert isinstance(stage.error, FencedError)
+    assert isinstance(stage.error, LaneFencedError)
     assert stage.versjoner() == []
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumers.cli.exit_codes import ExitCode, ending_of
 from consumers.errors import InputError
 from consumers.payout.gross_file import digest_of, parse_pay, read_pay
+from trekkpaalegg.cli import ExitCode, ending_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from consumers.cli import PROGRAM
 from consumers.cli.main import run_command
-from consumers.cli.output import PROGRAM
 
 if TYPE_CHECKING:
     from pathlib import Path

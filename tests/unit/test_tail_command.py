@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.exceptions import Abort, Exit, TyperException
 
-from consumers.cli.exit_codes import ExitCode, ending_of
+from consumers.cli import PROGRAM
 from consumers.cli.main import run_command
-from consumers.cli.output import PROGRAM
 from consumers.settings.model import (
     KNOWN_NAMES,
     PRODUCER_SETTINGS,
@@ -21,6 +20,7 @@ from consumers.settings.model import (
 )
 from producer.settings.model import SECRET_FILE_NAMES
 from producer.settings.model import SETTING_NAMES as PRODUCERS_NAMES
+from trekkpaalegg.cli import ExitCode, ending_of
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, StoppedError, UndecodableError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def test_certificates_turn_tls_on() -> None:
         (Exit(2), 2),
         (KeyboardInterrupt(), 4),
         (StoppedError(), 4),
-        (Abort(), 4),
+        (Abort(), 1),
         (ValueError("12928312345"), 1),
     ],
 )

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumers.cli.exit_codes import ExitCode
+from consumers.cli import PROGRAM
 from consumers.cli.main import run_command
-from consumers.cli.output import PROGRAM
 from consumers.verify.source import load_source_access
+from trekkpaalegg.cli import ExitCode
 from trekkpaalegg.errors import SettingsError
 
 if TYPE_CHECKING:

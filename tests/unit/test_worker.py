@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.errors import FencedError
+from producer.errors import LaneFencedError
 from producer.group.worker import WorkerTimes
 from tests.kit.fakes.membership import FakeGroup
 from tests.kit.stages.worker_hall import WorkerHall
@@ -120,8 +120,8 @@ def test_trouble_that_nobody_foresaw_in_a_lane_is_fatal_and_names_the_lane():
 def test_group_that_puts_the_worker_out_for_good_is_the_end():
     with WorkerHall() as hall:
         task = hall.running(0)
-        hall.membership.break_off(FencedError("another process runs under the same id"))
-        assert isinstance(hall.ended(), FencedError)
+        hall.membership.break_off(LaneFencedError("another process runs under the same id"))
+        assert isinstance(hall.ended(), LaneFencedError)
         assert task.has_ended.is_set()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from producer.errors import FencedError, OutcomeUnknownError
+from producer.errors import LaneFencedError, OutcomeUnknownError
 from producer.group.worker import WorkerTimes
 from tests.kit.fakes.membership import FakeGroup
 from tests.kit.stages.worker_hall import TIMES, WorkerHall
@@ -113,7 +113,7 @@ def test_signals_that_a_lost_task_had_not_done_with_are_delivered_to_its_next_on
 def test_fenced_although_the_lane_is_still_ours_is_taken_once_more():
     """The broker itself fences the producer of a transaction that has lasted too long."""
     with WorkerHall(lanes=1) as hall:
-        hall.running(0).fail(FencedError("taken"))
+        hall.running(0).fail(LaneFencedError("taken"))
         until(lambda: len(hall.made) == 2)
         hall.running(0)
         assert hall.error is None
@@ -125,8 +125,8 @@ def test_fenced_again_although_the_lane_is_still_ours_is_the_end():
         other = hall.running(1)
         for times in (1, 2):
             until(lambda times=times: len(hall.tasks(0)) == times)
-            hall.running(0).fail(FencedError("taken"))
-        assert isinstance(hall.ended(), FencedError)
+            hall.running(0).fail(LaneFencedError("taken"))
+        assert isinstance(hall.ended(), LaneFencedError)
         assert other.has_ended.is_set()
         assert len(hall.tasks(0)) == 2
 
@@ -138,7 +138,7 @@ def test_fenced_again_long_after_the_first_time_is_taken_once_more():
             until(lambda made=made: len(hall.made) == made)
             task = hall.running(0)
             for_a_while(hall.thread.is_alive, 0.1)
-            task.fail(FencedError("taken"))
+            task.fail(LaneFencedError("taken"))
         until(lambda: len(hall.made) == 4)
         assert hall.error is None
 
@@ -146,7 +146,7 @@ def test_fenced_again_long_after_the_first_time_is_taken_once_more():
 def test_fence_of_long_ago_is_forgotten_once_the_lane_was_taken_again():
     times = msgspec.structs.replace(TIMES, fenced_grace_seconds=1.0)
     with WorkerHall(lanes=1, times=times) as hall:
-        hall.running(0).fail(FencedError("by the broker"))
+        hall.running(0).fail(LaneFencedError("by the broker"))
         until(lambda: len(hall.made) == 2)
         task = hall.running(0)
         hall.group.refuse(0)
@@ -161,7 +161,7 @@ def test_fenced_while_the_group_hands_the_lane_to_another_waits_to_be_told_so():
     with WorkerHall(group=group) as hall:
         task = hall.running(0)
         group.refuse(0)
-        task.fail(FencedError("taken"))
+        task.fail(LaneFencedError("taken"))
         until(task.has_ended.is_set)
         for_a_while(lambda: hall.thread.is_alive() and len(hall.made) == 1)
         group.put_out(hall.membership)
@@ -175,8 +175,8 @@ def test_fenced_and_never_told_so_is_the_end():
     with WorkerHall(lanes=1, times=times) as hall:
         task = hall.running(0)
         hall.group.refuse(0)
-        task.fail(FencedError("taken"))
-        assert isinstance(hall.ended(), FencedError)
+        task.fail(LaneFencedError("taken"))
+        assert isinstance(hall.ended(), LaneFencedError)
         assert len(hall.made) == 1
 
 

@@ -13,7 +13,7 @@ import structlog
 from confluent_kafka import KafkaException
 
 from producer.domain.state import LaneState
-from producer.errors import FencedError
+from producer.errors import LaneFencedError
 from producer.publish.recovery.hanging import find_hanging
 from producer.publish.recovery.records import copy_of, event_of, headers_of, rollback_records, written_at
 from producer.publish.recovery.rollback import is_recorded, without_events
@@ -45,8 +45,8 @@ def abort_hanging(
     """End all hanging transactions of the lane. Call it after the fence, and before the state is read.
 
     Returns the last stable offsets reached, and when the first hanging record was written, in milliseconds since 1970,
-    None if there was none. Raises `RetryableError` if that cannot be done now, `FencedError` if another instance has
-    acquired the lane.
+    None if there was none. Raises `RetryableError` if that cannot be done now, `LaneFencedError` if another
+    instance has acquired the lane.
     """
     since: int | None = None
     for _ in range(ROUNDS_MAX):
@@ -121,7 +121,7 @@ class _Round:
 def transact(producer: Producer, lane: int, records: Sequence[Record], *, commit: bool) -> None:
     """Write these records in a transaction of their own, and commit or abort it.
 
-    Raises `RetryableError` if it did not end so, or may not have: acquire the lane again. `FencedError` if another
+    Raises `RetryableError` if it did not end so, or may not have: acquire the lane again. `LaneFencedError` if another
     instance has acquired it.
     """
     try:
@@ -138,5 +138,5 @@ def transact(producer: Producer, lane: int, records: Sequence[Record], *, commit
         failed = error.args[0]
         found = TransactionError(failed.name(), failed.retriable(), failed.txn_requires_abort(), failed.fatal())
         if judge(Step.BEGIN, found) is Verdict.FENCED:
-            raise FencedError(f"lane {lane} was acquired by another instance meanwhile") from error
+            raise LaneFencedError(f"lane {lane} was acquired by another instance meanwhile") from error
         raise RetryableError(f"hanging transactions of lane {lane} cannot be ended: {failed.name()}") from error

@@ -42,7 +42,7 @@ class LaneRecovery:
         """The lane's state, once nothing of the lane is hanging and its events agree with it.
 
         `producer` has just fenced all former owners, and has no transaction open. Raises `RetryableError` if that
-        cannot be done now, `FencedError` if another instance has acquired the lane.
+        cannot be done now, `LaneFencedError` if another instance has acquired the lane.
         """
         found, since = abort_hanging(producer, self._properties, self._topics, self._lane, self._observer)
         state, last = read_last_transaction(self._properties, self._topics.positions, self._lane, since)

@@ -11,7 +11,7 @@ import enum
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from producer.errors import AbortedError, FencedError, OutcomeUnknownError
+from producer.errors import AbortedError, LaneFencedError, OutcomeUnknownError
 from producer.publish.port import ANY_PARTITION
 from producer.publish.state import lane_state_of
 from producer.publish.topics import Topics
@@ -148,7 +148,7 @@ class FakeKafka:
             if fault is Fault.FENCED:
                 self.fence(lane)
             if epoch != self._epochs[lane]:
-                raise FencedError(f"lane {lane} was acquired by another instance")
+                raise LaneFencedError(f"lane {lane} was acquired by another instance")
             transaction = self._write(lane, records, signal_offset)
             transaction.outcome = Outcome.ABORTED if fault in {Fault.ABORTED, Fault.COMMIT_LOST} else Outcome.COMMITTED
             if fault is Fault.ABORTED:
