@@ -1,4 +1,4 @@
-"""`doctor`: every dependency tried in turn; of each, what was tried, what came back and what to do."""
+"""`doctor`: checks every dependency in turn, and reports what was tried, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -50,25 +50,27 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class _SkippedError(Exception):
-    """It cannot be tried, because of what has failed before or was not given."""
+    """The check cannot be made, because an earlier one has failed or a setting is not given."""
 
 
 def run_doctor(settings: Settings, faults: list[str], output: Output) -> None:
-    """Try everything, tell everything. Raises `FatalError` when something failed.
+    """Make all checks and print their findings. Raises `FatalError` when one has failed.
 
-    `settings` are those that could be used, `faults` what was wrong with the others.
+    `settings` are those that can be used, `faults` what is wrong with the others.
     """
     with open_http_client(1) as http:
         examination = _Examination(settings, faults, http)
-        findings = [examination.look(name, tried, look) for name, tried, look in examination.steps()]
-    _tell(findings, output)
+        findings = [examination.run(name, tried, check) for name, tried, check in examination.steps()]
+    _print(findings, output)
     failed = [each.name for each in findings if each.verdict == "failed"]
     if failed:
-        raise FatalError(f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}; do what stands by them")
+        raise FatalError(
+            f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}; see what to do beside each"
+        )
 
 
 class _Examination:
-    """The checks; each returns what was found, or raises what was wrong."""
+    """The checks. Each returns what was found, or raises what is wrong."""
 
     def __init__(self, settings: Settings, faults: list[str], http: httpx.Client) -> None:
         self._settings = settings
@@ -93,9 +95,9 @@ class _Examination:
             ("schemas", "compare with every released version", _check_schemas),
         ]
 
-    def look(self, name: str, tried: str, look: Callable[[], str]) -> Finding:
+    def run(self, name: str, tried: str, check: Callable[[], str]) -> Finding:
         try:
-            return Finding(name, "ok", tried, look())
+            return Finding(name, "ok", tried, check())
         except _SkippedError as reason:
             return Finding(name, "skipped", tried, str(reason))
         except SettingsError as error:
@@ -109,7 +111,7 @@ class _Examination:
         if self._faults:
             raise SettingsError(self._faults)
         warned = "".join(f"\n{warning}" for warning in self._settings.warnings)
-        return f"all that is needed is there{warned}"
+        return f"all required settings are given{warned}"
 
     def _check_key(self) -> str:
         text = self._settings.maskinporten_client_jwk.get_secret_value()
@@ -153,7 +155,7 @@ class _Examination:
         return f"HTTP {answer.status} with {len(elements)} orders for {first.organisasjonsnummer}"
 
     def _check_altinn(self) -> str:
-        """Subscriptions where Altinn calls us, events where we ask it; of the first trekkpliktig alone."""
+        """Subscriptions if Altinn calls us, events if we pull them; of the first trekkpliktig alone."""
         settings, first = self._settings, self._first_trekkpliktig()
         if self._tokens is None or first is None:
             raise _SkippedError("needs a token of Maskinporten")
@@ -235,11 +237,11 @@ _TODO = {
     "registry": "look at KAFKA_SCHEMA_REGISTRY, its user and password",
     "schemas": "reinstall the program",
     "key": "give the client's private key as a JWK",
-    "settings": "mend the settings",
+    "settings": "correct the settings",
 }
 
 
-def _tell(findings: list[Finding], output: Output) -> None:
+def _print(findings: list[Finding], output: Output) -> None:
     if output.as_json:
         output.json([msgspec.to_builtins(each) for each in findings])
         return

@@ -1,4 +1,4 @@
-"""Signals to store in, their place in `…-signals` out: for whoever wakes or asks a lane from outside it."""
+"""Writes signals to `…-signals`: wake-ups and operator requests for the lanes, from outside of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Self
 
 import structlog
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from trekkpaalegg.errors import KafkaSettingsError, RetryableError
 from trekkpaalegg.kafka.clients import create_producer
@@ -20,11 +20,11 @@ from trekkpaalegg.kafka.rights import TOPIC, Right, not_permitted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from confluent_kafka import KafkaError, Message
+    from confluent_kafka import Message
 
 STORED_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.1
-_LOOK_PAUSE_SECONDS = 2.0
+_CHECK_PAUSE_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -32,9 +32,9 @@ _log = structlog.get_logger(__name__)
 class SignalLog:
     """Writes to the topic of signals, partitioned as every lane expects it. Safe for several threads.
 
-    A thread of its own takes Kafka's answers, so that each caller hears of his signal as soon as it stands. `close`
-    ends it; what is not stored by then fails. When Kafka refuses us, and certificates or `read_properties` have
-    changed, it connects anew; so it does when librdkafka has forgotten all brokers.
+    A thread of its own receives Kafka's answers, so that every caller learns of its signal as soon as it is stored.
+    `close` ends the thread; what is not stored by then fails. The client is replaced when Kafka refuses it and the
+    certificates or `read_properties` have changed, and when librdkafka has forgotten all brokers.
     """
 
     def __init__(self, read_properties: Callable[[], Mapping[str, str]], topic: str) -> None:
@@ -42,9 +42,9 @@ class SignalLog:
         self._renewal = Renewal(read_properties)
         self._health = ClientHealth()
         self._producer = self._connect()
-        self._handing_over = threading.Lock()
+        self._producing = threading.Lock()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._take_answers, name="signal-log", daemon=True)
+        self._thread = threading.Thread(target=self._receive_answers, name="signal-log", daemon=True)
         self._thread.start()
 
     def _connect(self) -> Producer:
@@ -68,28 +68,28 @@ class SignalLog:
         self.close()
 
     def begin(self, trekkpliktig: str, value: bytes | None) -> Future[None]:
-        """Store one signal. The future ends when it stands, and with `RetryableError` when that is not known."""
+        """Store one signal. The future is done when it is stored; `RetryableError` when that is not known."""
         stored: Future[None] = Future()
 
         def delivered(error: KafkaError | None, _message: Message) -> None:
-            # Whoever waited may have given up and cancelled it.
+            # The caller may have given up and cancelled it.
             if stored.set_running_or_notify_cancel():
                 if error is None:
                     stored.set_result(None)
                 else:
-                    stored.set_exception(self._meaning(error))
+                    stored.set_exception(self._translated(error))
 
         try:
-            with self._handing_over:
+            with self._producing:
                 self._producer.produce(self._topic, value, trekkpliktig.encode(), on_delivery=delivered)
         except BufferError:
-            stored.set_exception(self._failure("too many wait already"))
+            stored.set_exception(self._failure("too many are waiting already"))
         except KafkaException as error:
             stored.set_exception(self._failure(error.args[0].name()))
         return stored
 
     def store(self, signals: Iterable[tuple[str, bytes | None]]) -> None:
-        """Store each (trekkpliktig, value); returns when all of them stand.
+        """Store each (trekkpliktig, value); returns when all of them are stored.
 
         Raises `RetryableError` when that is not known of every one; storing them again does no harm.
         """
@@ -100,24 +100,24 @@ class SignalLog:
                 raise self._failure("no answer") from error
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Disconnect from Kafka."""
         self._closing.set()
         self._thread.join()
 
-    def _take_answers(self) -> None:
-        looked_at = time.monotonic()
+    def _receive_answers(self) -> None:
+        checked_at = time.monotonic()
         while not self._closing.is_set():
             self._producer.poll(_POLL_SECONDS)
             if self._health.has_forgotten_brokers:
-                self._renew(ALL_FORGOTTEN)
-            if self._health.reason.is_refusal and time.monotonic() - looked_at > _LOOK_PAUSE_SECONDS:
-                looked_at = time.monotonic()
+                self._replace_client(ALL_FORGOTTEN)
+            if self._health.reason.is_refusal and time.monotonic() - checked_at > _CHECK_PAUSE_SECONDS:
+                checked_at = time.monotonic()
                 if self._renewal.is_due():
-                    self._renew("certificates or password have changed: connecting anew")
+                    self._replace_client("certificates or password have changed: connecting again")
         _end(self._producer)
 
-    def _renew(self, why: str) -> None:
-        """With the certificates or the password that are there now. What waits fails, and is to be stored again."""
+    def _replace_client(self, why: str) -> None:
+        """Connect with the present certificates and password. Signals that are waiting fail, to be stored again."""
         _log.info(why)
         try:
             producer = self._connect()
@@ -125,12 +125,12 @@ class SignalLog:
             _log.warning("certificates or password cannot be used yet", reason=str(error))
             return
         self._health.replaced()
-        with self._handing_over:
+        with self._producing:
             former, self._producer = self._producer, producer
         _end(former)
 
-    def _meaning(self, error: KafkaError) -> RetryableError:
-        if error.name() == "TOPIC_AUTHORIZATION_FAILED":
+    def _translated(self, error: KafkaError) -> RetryableError:
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             return not_permitted([Right("WRITE", TOPIC, self._topic)], self._renewal.properties)
         return self._failure(error.name())
 
@@ -139,6 +139,6 @@ class SignalLog:
 
 
 def _end(producer: Producer) -> None:
-    """Let go of what waits, and tell those who wait for it."""
+    """Fail the signals that are waiting, and report that to their callers."""
     producer.purge()
     producer.flush(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""The state of a lane as records in `…-positions`: written, and read back `read_committed`."""
+"""The state of a lane as records in `…-positions`: encode changes of it, and read it back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LANE_COUNT_KEY = b"lanes"
 SEPARATOR = b"/"
 EVENT_CURSOR = b"@events"
-"""Ends the key of a trekkpliktig's place among Altinn's events. A key with `/` in it is that of an order."""
+"""Ends the key of a trekkpliktig's cursor in Altinn's events. A key with `/` in it is that of an order."""
 
 
 def state_records(
@@ -42,7 +42,7 @@ def state_records(
     position: TrekkpliktigPosition | None,
     orders: Mapping[bytes, OrderState],
 ) -> Iterator[Record]:
-    """Records that make the given changes stand: the position unless it is None, and each order."""
+    """Records of the given changes: the position unless it is None, and each order."""
     prefix = trekkpliktig.encode()
     if position is not None:
         yield Record(topic, prefix, encode_trekkpliktig_position(position), NO_HEADERS, partition)
@@ -52,10 +52,10 @@ def state_records(
 
 
 def event_cursor_record(topic: str, partition: int, trekkpliktig: str, cursor: EventCursor) -> Record:
-    """The record that makes a trekkpliktig's place among Altinn's events stand.
+    """The record of a trekkpliktig's cursor in Altinn's events.
 
-    It goes to the partition of the lane that owns the trekkpliktig, as all that is known of it: only then can it be
-    written in the transaction of the reading that the events led to.
+    It goes to the partition of the lane that owns the trekkpliktig, as all of its state does: only there can it be
+    written in the transaction of the reading that the events caused.
     """
     return Record(topic, trekkpliktig.encode() + EVENT_CURSOR, encode_event_cursor(cursor), NO_HEADERS, partition)
 
@@ -69,7 +69,7 @@ def position_record(
 
 
 def forget_records(topic: str, partition: int, trekkpliktig: str, keys: Iterable[bytes]) -> Iterator[Record]:
-    """Records that take the orders with these keys out of the topic."""
+    """Tombstones of the orders with these keys."""
     prefix = trekkpliktig.encode() + SEPARATOR
     for key in keys:
         yield Record(topic, prefix + key, None, NO_HEADERS, partition)
@@ -78,9 +78,10 @@ def forget_records(topic: str, partition: int, trekkpliktig: str, keys: Iterable
 def decision_records(
     topic: str, partition: int, trekkpliktig: str, decision: RequestDecision, state: TrekkpliktigState | None
 ) -> Iterator[Record]:
-    """Records that make a request stand; `state` is what was known, None for nothing at all.
+    """Records of a decided operator request; `state` is the trekkpliktig's, None when it has none.
 
-    Where nothing was known and nothing is to be remembered, nothing is left behind once the result has been read.
+    If it has none and the request leaves none, the last record is a tombstone, so that nothing remains of it once the
+    result has been read.
     """
     if decision.forgets and state is not None:
         yield from forget_records(topic, partition, trekkpliktig, state.keys())
@@ -96,9 +97,10 @@ def order_of(key: bytes) -> tuple[str, bytes] | None:
 
 
 def lane_state_of(records: Iterable[tuple[bytes, bytes | None]], state: LaneState | None = None) -> LaneState:
-    """The state that stands after these records, (key, value) in the order of one partition.
+    """The state after these records, (key, value) in the order of one partition.
 
-    `state` is what stood before them, and is changed. Raises `FatalError` for a value that is none of ours.
+    `state` is that before them, and is changed; None for an empty one. Raises `FatalError` for a value that is not the
+    producer's.
     """
     if state is None:
         state = LaneState()

@@ -86,7 +86,7 @@ def test_from_a_bare_cluster_to_all_well_by_doing_what_it_says(capsys: pytest.Ca
     assert list(findings) == CHECKS
     assert {name for name, verdict in verdicts(findings).items() if verdict != "ok"} == {"topics"}
     assert "`trekkpaalegg-producer topics apply`" in findings["topics"]["todo"]
-    assert told == "trekkpaalegg-producer: 1 of 8 checks failed: topics; do what stands by them\n"
+    assert told == "trekkpaalegg-producer: 1 of 8 checks failed: topics; see what to do beside each\n"
     assert run_command(["topics", "apply", "--partitions", "2"]) == 0
     assert run_command(["schemas", "register"]) == 0
     code, findings, _ = examine(capsys)

@@ -1,4 +1,4 @@
-"""A call that may never return in; its result out, or an error in good time."""
+"""Limit how long a call may take that has no timeout of its own, and may never return."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class UnansweredError(Exception):
-    """The call has not returned in time, and may never."""
+    """The call has not returned in time, and may never return."""
 
 
 def bounded(call: Callable[[], object], seconds_max: float) -> None:
     """Make the call in a thread of its own, and raise what it raises.
 
-    Raises `UnansweredError` when it has not returned by then. Its thread is left behind, and what the call holds lives
-    on with it until it does return.
+    Raises `UnansweredError` when it has not returned after `seconds_max`. The thread is then left behind, and with it
+    all that the call holds, until the call returns.
     """
     raised: list[BaseException] = []
     returned = threading.Event()

@@ -1,7 +1,7 @@
 """Why a connection to Kafka fails, and what to do about it, from what librdkafka reports.
 
-librdkafka tells the reason to `error_cb` alone; the call that failed says no more than that no broker was reached. Of
-a certificate it says only that it was refused, so we look at it ourselves, by one connection of our own.
+librdkafka gives the reason to `error_cb` alone; the call that failed says only that no broker was reached. Of a
+certificate it says only that it was refused, so we examine it ourselves, by one connection of our own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-LOOK_SECONDS_MAX = 3.0
+HANDSHAKE_SECONDS_MAX = 3.0
 _PORT_DEFAULT = 9092
 _WORDS_MAX = 200
-_UNTOLD = frozenset({KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  librdkafka's local codes begin so
+_WITHOUT_REASON = frozenset({KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  librdkafka's local codes begin so
 _REFUSED = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})  # noqa: SLF001  as above
-_NOT_BELIEVED = "certificate verify failed"
+_UNTRUSTED = "certificate verify failed"
 _ADDRESS = re.compile(r"^(?:[a-z_]+://)?(?P<address>[^/\s]+:[0-9]+)/\S+: ")
 _AFTER = re.compile(r" \(after [0-9]+ms in state [A-Z0-9_]+.*$")
 _ALERT = re.compile(r"alert (?P<words>[a-z ]+):")
@@ -54,50 +54,50 @@ class LastReason:
 
     def record(self, error: KafkaError) -> None:
         """Record an error: the client's `error_cb`."""
-        if error.code() not in _UNTOLD:
+        if error.code() not in _WITHOUT_REASON:
             self._kept = error
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the last reason was a certificate or a password, and not a broker that is not there."""
+        """Whether the last reason was a certificate or a password, and not a broker that cannot be reached."""
         kept = self._kept
         if kept is None:
             return False
-        told = kept.str()
-        return kept.code() in _REFUSED or _NOT_BELIEVED in told or _ALERT.search(told) is not None
+        reported = kept.str()
+        return kept.code() in _REFUSED or _UNTRUSTED in reported or _ALERT.search(reported) is not None
 
     def clear(self) -> None:
         """Forget it, as the connection is up."""
         self._kept = None
 
     def cause(self, properties: Mapping[str, str]) -> Cause | None:
-        """Why; None when nothing is known but that there is no answer."""
+        """Why the connection fails; None when nothing is known but that nobody answers."""
         return cause_of("" if self._kept is None else self._kept.str(), properties)
 
 
-def cause_of(told: str, properties: Mapping[str, str]) -> Cause | None:
-    """Why a client with these properties has no connection. `told` is what librdkafka said last, empty for nothing."""
-    found = _ADDRESS.match(told)
+def cause_of(reported: str, properties: Mapping[str, str]) -> Cause | None:
+    """Why a client with these properties has no connection. `reported` is librdkafka's last reason, or empty."""
+    found = _ADDRESS.match(reported)
     address = found["address"] if found else _first_broker(properties)
     speaks_tls = properties.get("security.protocol", "plaintext").lower().endswith("ssl")
-    if _NOT_BELIEVED in told:
-        return _judged(address, properties)
-    if alert := _ALERT.search(told):
-        return _refused(address, alert["words"], properties)
-    if "SASL" in told or "sasl" in told.partition(": ")[2]:
-        return _not_let_in(address, told)
-    if speaks_tls and ("PLAINTEXT" in told or "wrong version" in told or "SSL connection closed" in told):
+    if _UNTRUSTED in reported:
+        return _untrusted_broker(address, properties)
+    if alert := _ALERT.search(reported):
+        return _refused_client(address, alert["words"], properties)
+    if "SASL" in reported or "sasl" in reported.partition(": ")[2]:
+        return _refused_login(address, reported)
+    if speaks_tls and ("PLAINTEXT" in reported or "wrong version" in reported or "SSL connection closed" in reported):
         return Cause(f"{address} does not speak TLS", "see the port in KAFKA_BROKERS, or take KAFKA_CA_PATH away")
-    if told:
-        words = _AFTER.sub("", told[found.end() :] if found else told).replace(";", ",")[:_WORDS_MAX]
+    if reported:
+        words = _AFTER.sub("", reported[found.end() :] if found else reported).replace(";", ",")[:_WORDS_MAX]
         return Cause(f"{address}: {words}", "see whether KAFKA_BROKERS is right and the brokers run")
-    return _unsaid(address, properties, speaks_tls=speaks_tls)
+    return _silent_broker(address, properties, speaks_tls=speaks_tls)
 
 
-def _judged(address: str, properties: Mapping[str, str]) -> Cause:
-    """The broker's certificate was not believed."""
-    looked = _look(address, properties)
-    code = looked.verify_code if isinstance(looked, ssl.SSLCertVerificationError) else None
+def _untrusted_broker(address: str, properties: Mapping[str, str]) -> Cause:
+    """The client does not trust the broker's certificate."""
+    failure = _handshake(address, properties)
+    code = failure.verify_code if isinstance(failure, ssl.SSLCertVerificationError) else None
     if code == _EXPIRED:
         return Cause(f"the certificate of {address} has expired", "have the brokers' certificates renewed")
     if code == _NOT_YET:
@@ -105,7 +105,7 @@ def _judged(address: str, properties: Mapping[str, str]) -> Cause:
     if code in _OTHER_HOST:
         return Cause(
             f"the certificate of {address} is for another host",
-            "give the name that stands in it in KAFKA_BROKERS, or have it made anew with this name",
+            "give the name in the certificate in KAFKA_BROKERS, or have a certificate issued for this name",
         )
     if code in _UNKNOWN_AUTHORITY:
         return Cause(
@@ -115,15 +115,15 @@ def _judged(address: str, properties: Mapping[str, str]) -> Cause:
     return Cause(f"the certificate of {address} is not trusted", "see KAFKA_CA_PATH and the brokers' certificates")
 
 
-def _refused(address: str, alert: str, properties: Mapping[str, str]) -> Cause:
-    """The broker did not believe our certificate."""
+def _refused_client(address: str, alert: str, properties: Mapping[str, str]) -> Cause:
+    """The broker does not trust our certificate."""
     path = properties.get("ssl.certificate.location")
     if path is None:
         return Cause(
             f"{address} wants a certificate of ours ({alert})",
             "give KAFKA_CERTIFICATE_PATH and KAFKA_PRIVATE_KEY_PATH, which the platform injects",
         )
-    ended = _ended(path)
+    ended = _expired_at(path)
     if ended is not None:
         return Cause(
             f"our own certificate has expired at {ended:%Y-%m-%d %H:%M} UTC",
@@ -135,25 +135,25 @@ def _refused(address: str, alert: str, properties: Mapping[str, str]) -> Cause:
     )
 
 
-def _not_let_in(address: str, told: str) -> Cause:
-    """User and password, or the way to give them, were refused."""
-    supported = _SUPPORTED.search(told)
-    if supported is not None and "Unsupported" in told:
+def _refused_login(address: str, reported: str) -> Cause:
+    """The broker refuses user and password, or the mechanism by which they are given."""
+    supported = _SUPPORTED.search(reported)
+    if supported is not None and "Unsupported" in reported:
         return Cause(
             f"{address} does not take this sasl.mechanism, but {supported['names'].strip()}",
             "give that one in KAFKA_PROPERTIES_FILE",
         )
-    if "not valid in current SASL state" in told:
+    if "not valid in current SASL state" in reported:
         return Cause(
             f"{address} is a listener without user and password", "see the port in KAFKA_BROKERS, or take sasl.* away"
         )
     return Cause(f"{address} refuses user or password", "see sasl.username and sasl.password in KAFKA_PROPERTIES_FILE")
 
 
-def _unsaid(address: str, properties: Mapping[str, str], *, speaks_tls: bool) -> Cause | None:
-    """The broker closes the connection without a word, or is not there."""
-    looked = _look(address, {} if not speaks_tls else properties, believes_all=not speaks_tls)
-    if looked is not None:
+def _silent_broker(address: str, properties: Mapping[str, str], *, speaks_tls: bool) -> Cause | None:
+    """The broker closes the connection without a reason, or cannot be reached."""
+    failure = _handshake(address, {} if not speaks_tls else properties, trusts_all=not speaks_tls)
+    if failure is not None:
         return None
     if not speaks_tls:
         return Cause(
@@ -162,21 +162,21 @@ def _unsaid(address: str, properties: Mapping[str, str], *, speaks_tls: bool) ->
         )
     if not properties.get("security.protocol", "").lower().startswith("sasl"):
         return Cause(
-            f"{address} ends every connection once TLS stands",
-            "it may want user and password: give sasl.* in KAFKA_PROPERTIES_FILE",
+            f"{address} ends every connection after the TLS handshake",
+            "it may demand user and password: give sasl.* in KAFKA_PROPERTIES_FILE",
         )
     return None
 
 
-def _look(address: str, properties: Mapping[str, str], *, believes_all: bool = False) -> Exception | None:
-    """None when TLS stands, or what kept it from that."""
+def _handshake(address: str, properties: Mapping[str, str], *, trusts_all: bool = False) -> Exception | None:
+    """Why a TLS handshake with the broker fails; None when it succeeds."""
     host, _, port = address.rpartition(":")
     try:
         context = ssl.create_default_context(cafile=properties.get("ssl.ca.location"))
-        if believes_all:
+        if trusts_all:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with (
-            socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS_MAX) as connection,
+            socket.create_connection((host.strip("[]"), int(port)), timeout=HANDSHAKE_SECONDS_MAX) as connection,
             context.wrap_socket(connection, server_hostname=host.strip("[]")),
         ):
             return None
@@ -184,8 +184,8 @@ def _look(address: str, properties: Mapping[str, str], *, believes_all: bool = F
         return error
 
 
-def _ended(path: str) -> dt.datetime | None:
-    """When the certificate in the file has expired, if it has."""
+def _expired_at(path: str) -> dt.datetime | None:
+    """When the certificate in the file expired, if it has."""
     try:
         ends = x509.load_pem_x509_certificate(Path(path).read_bytes()).not_valid_after_utc
     except (OSError, ValueError):

@@ -48,6 +48,11 @@ def _consumer_settings(
     }
 
 
+_Left = dict[str, dict[int, int]]
+"""By topic and number, the ends of the partitions that are still to be read: no tuple is made for each message."""
+_NO_ENDS: dict[int, int] = {}
+
+
 class RangeReader:
     """Reads ranges of offsets, each to its end. Close it, or use it as a context.
 
@@ -75,12 +80,15 @@ class RangeReader:
         Raises `RetryableError` when an end is not reached, as nothing came for `stalled_seconds_max`: a part is never
         taken for the whole. So it does when messages of the range have just been deleted.
         """
-        left = {each: end for each, end in ends.items() if starts[each] < end}
-        if not left:
+        wanted = {each: end for each, end in ends.items() if starts[each] < end}
+        if not wanted:
             return
-        self._consumer.assign([TopicPartition(*each, starts[each]) for each in left])
+        left: _Left = {topic: {} for topic, _ in wanted}
+        for (topic, number), end in wanted.items():
+            left[topic][number] = end
+        self._consumer.assign([TopicPartition(*each, starts[each]) for each in wanted])
         heard = time.monotonic()
-        while left:
+        while any(left.values()):
             found = _consume(self._consumer, BATCH_RECORDS_MAX, BATCH_SECONDS_MAX)
             if not found and time.monotonic() - heard > self._stalled_seconds_max:
                 raise self._stalled(left)
@@ -89,28 +97,28 @@ class RangeReader:
                 heard = time.monotonic()
         self._consumer.unassign()
 
-    def _within(self, found: list[Message], left: dict[Partition, int]) -> list[Message]:
+    def _within(self, found: list[Message], left: _Left) -> list[Message]:
         """Those before the ends; removes from `left` every partition that has reached its end."""
         messages = []
         for message in found:
-            error, each, offset = message.error(), partition_of(message), message.offset() or 0
-            end = left.get(each, 0)
+            topic, number, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+            error, end = message.error(), left.get(topic, _NO_ENDS).get(number, 0)
             if error is None:
                 if offset < end:
                     messages.append(message)
                 offset += 1
             elif error.code() == OUT_OF_RANGE:
-                raise RetryableError(f"{each.topic}: messages that were to be read have just been deleted; try again")
+                raise RetryableError(f"{topic}: messages that were to be read have just been deleted; try again")
             elif error.code() != END_OF_PARTITION:
                 if ends_reading(error, joins_group=False):
-                    raise translate_reading(error, each.topic, self._properties, self._reason, role=self._role)
+                    raise translate_reading(error, topic, self._properties, self._reason, role=self._role)
                 continue
             if offset >= end:
-                left.pop(each, None)
+                left.get(topic, _NO_ENDS).pop(number, None)
         return messages
 
-    def _stalled(self, left: Mapping[Partition, int]) -> RetryableError:
-        topics = ", ".join(sorted({each.topic for each in left}))
+    def _stalled(self, left: _Left) -> RetryableError:
+        topics = ", ".join(sorted(topic for topic, ends in left.items() if ends))
         cause = self._reason.cause(self._properties) if self._reason.is_refusal else None
         if cause is not None:
             return RefusedError(f"{topics} cannot be read: {cause}")

@@ -1,4 +1,4 @@
-"""Rights that Kafka does not give us in, the error that names each and how to grant it out. Pure."""
+"""Rights (ACLs) on Kafka, and the error that names those that a client lacks. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Right(NamedTuple):
 
 
 def not_permitted(rights: Iterable[Right], properties: Mapping[str, str], *, role: str = "producer") -> RefusedError:
-    """What to raise when a client with these properties lacks those rights. `role`: who has them in `acls apply`."""
+    """The error for a client with these properties that lacks these rights. `role`: who has them in `acls apply`."""
     user = properties.get("sasl.username")
     certificate = properties.get("ssl.certificate.location")
     principal = f"User:{user}" if user else "User:…"
