@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -21,8 +21,11 @@ _PROSENT_END = 10**3
 """5 digits, two of them after the point."""
 
 
-Partition = tuple[str, int]
-"""Topic and number of the partition."""
+class Partition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
 
 
 class Advance(msgspec.Struct, frozen=True):

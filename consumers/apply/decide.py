@@ -35,7 +35,7 @@ class Rewriting(msgspec.Struct, frozen=True):
 
     def trusts(self, at: Coordinates) -> bool:
         """Whether the event there is what its version is to say."""
-        return at.offset < self.limits.get((at.topic, at.partition), 0) and at not in self.conflicts
+        return at.offset < self.limits.get(Partition(at.topic, at.partition), 0) and at not in self.conflicts
 
 
 def orders_of(batch: Iterable[IncomingEvent]) -> set[str]:

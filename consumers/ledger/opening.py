@@ -16,6 +16,7 @@ from consumers.ledger.migrating import look, prepare
 from consumers.ledger.postgresql import PostgresqlLedger
 from consumers.ledger.sqlite import SqliteLedger
 from consumers.ledger.translation import translating
+from trekkpaalegg.incoming import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -109,10 +110,10 @@ class Inspection:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _offsets(self) -> dict[tuple[str, int], int]:
+    def _offsets(self) -> dict[Partition, int]:
         offset = tables.ledger_offset.c
         rows = self._connection.execute(sa.select(offset.topic, offset.partition, offset.next_offset))
-        return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+        return {Partition(topic, partition): next_offset for topic, partition, next_offset in rows}
 
     def _fetch(self, query: sa.Select[Any]) -> Iterator[Sequence[Any]]:
         options = {"stream_results": True, "max_row_buffer": ROWS_A_FETCH}

@@ -340,9 +340,10 @@ class Replay:
         start, versjoner = self._options.start, self._stream.versjoner
         if start is not None:
             found = self._extents.offsets_at(self._topic, int(start.timestamp() * 1000))
-            return {(self._topic, partition): offset for partition, offset in found.items()}
+            return {Partition(self._topic, partition): offset for partition, offset in found.items()}
         if self._options.newest_only:
-            return {(versjoner, partition): end for partition, end in self._extents.extent_of(versjoner).ends.items()}
+            ends = self._extents.extent_of(versjoner).ends
+            return {Partition(versjoner, partition): end for partition, end in ends.items()}
         return {}
 
     def _find_losses(self, fresh: FreshLedger, live: _Live) -> list[str]:
@@ -371,7 +372,9 @@ class Replay:
             self._watch.tell("a loss is accepted", loss=loss)
         missing = missing_of(extent, reached)
         if missing:
-            moves = {(self._topic, partition): Advance(reached[partition], to) for partition, to in missing.items()}
+            moves = {
+                Partition(self._topic, partition): Advance(reached[partition], to) for partition, to in missing.items()
+            }
             fresh.with_target(lambda target: _move(target, moves))
         return losses
 
@@ -413,7 +416,7 @@ class Replay:
         if {topic for topic, _ in live} - {self._topic}:
             return None, None
         reached = self._reached(fresh, self._extents.extent_of(self._topic))
-        gaps = [live.get((self._topic, partition), 0) - offset for partition, offset in reached.items()]
+        gaps = [live.get(Partition(self._topic, partition), 0) - offset for partition, offset in reached.items()]
         return sum(max(gap, 0) for gap in gaps), sum(max(-gap, 0) for gap in gaps)
 
 

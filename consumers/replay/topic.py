@@ -9,8 +9,8 @@ import msgspec
 from confluent_kafka import IsolationLevel
 
 from trekkpaalegg.errors import RetryableError, StoppedError
-from trekkpaalegg.incoming import Advance
-from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin, Partition
+from trekkpaalegg.incoming import Advance, Partition
+from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 from trekkpaalegg.kafka.reader import Follower
 from trekkpaalegg.kafka.subscription import Batch
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping
 
-    from trekkpaalegg.incoming import Partition as LedgerPartition
     from trekkpaalegg.kafka.subscription import Look, Owner
 
 
@@ -96,11 +95,7 @@ class WholeTopic:
         before = self._follower.positions
         messages = self._follower.poll(seconds_max, records_max)
         after = self._follower.positions
-        advances = {
-            (self.topic, each.partition): Advance(before[each], after[each])
-            for each in after
-            if before[each] != after[each]
-        }
+        advances = {each: Advance(before[each], after[each]) for each in after if before[each] != after[each]}
         return Batch(messages, advances)
 
     def place_anew(self) -> None:
@@ -121,7 +116,7 @@ class WholeTopic:
         positions = self._follower.positions
         return sum(max(0, ends.get(each.partition, 0) - offset) for each, offset in positions.items())
 
-    def show_progress(self, advances: Mapping[LedgerPartition, Advance]) -> None:
+    def show_progress(self, advances: Mapping[Partition, Advance]) -> None:
         """Report how many offsets the ledger has moved on."""
         self._progress(sum(each.after - each.before for each in advances.values()))
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from consumers.verify.again import SecondReading
     from consumers.verify.event_topics import Progress
     from consumers.verify.history import History, Message
+    from trekkpaalegg.incoming import Partition
 
 
 Found = tuple[str, Difference]
@@ -334,7 +335,7 @@ class LedgerProof:
         self._second = second
         self._progress = progress
         self._versjoner, self._gjeldende = f"{prefix}-versjoner", f"{prefix}-gjeldende"
-        self._offsets: dict[tuple[str, int], int] = {}
+        self._offsets: dict[Partition, int] = {}
         self._found = Sums()
         self._expected = ExpectedSums()
         self._rows: dict[str, int] = {}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import IsolationLevel
 
-from trekkpaalegg.kafka.admin import Admin, Partition
+from trekkpaalegg.incoming import Partition
+from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.reader import RangeReader
 
 if TYPE_CHECKING:

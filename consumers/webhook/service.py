@@ -17,7 +17,7 @@ from consumers.webhook.forward import Forwarder, Limits
 from consumers.webhook.observe import ForwarderHealth, NullObserver, Observer, PrometheusObserver
 from consumers.webhook.opening import Claim, open_store, state_address
 from trekkpaalegg.errors import KafkaSettingsError, RefusedError, RetryableError, SettingsError
-from trekkpaalegg.kafka.admin import Partition
+from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.reader import Follower
 from trekkpaalegg.retry import Service, ServiceRetry
 

@@ -12,7 +12,7 @@ import msgspec
 import schemas
 from producer.errors import RejectedTrekkpaaleggError
 from trekkpaalegg.errors import FatalError
-from trekkpaalegg.kafka.admin import Partition
+from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.reader import read_to_end
 
 if TYPE_CHECKING:

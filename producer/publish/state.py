@@ -15,7 +15,7 @@ from producer.encode.state import (
     encode_trekkpliktig_position,
 )
 from producer.publish.port import NO_HEADERS, Record
-from trekkpaalegg.kafka.admin import Partition
+from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.errors import as_retryable
 from trekkpaalegg.kafka.reader import STALLED_SECONDS_MAX, read_to_end
 

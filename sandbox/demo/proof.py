@@ -17,7 +17,7 @@ from confluent_kafka import IsolationLevel
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.kafka.admin import Admin, Partition
+from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.reader import RangeReader, partition_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from sandbox.skatteetaten.state import Skatteetaten
     from trekkpaalegg.decode import Decoder
+    from trekkpaalegg.incoming import Partition
 
 
 FAULTS_SHOWN_MAX = 20

@@ -26,7 +26,7 @@ from tests.kit.payroll_receiver import PayrollReceiver
 from tests.kit.waiting import for_a_while, until
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import FatalError
-from trekkpaalegg.kafka.admin import Partition
+from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.reader import Follower
 
 if TYPE_CHECKING:

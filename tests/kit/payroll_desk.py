@@ -12,11 +12,9 @@ from consumers.ledger.payroll import Order, OrderPeriod, Payee
 from sandbox.skatteetaten.examples import official_examples
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Advance, Coordinates, IncomingEvent
+from trekkpaalegg.incoming import Advance, Coordinates, IncomingEvent, Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from consumers.ledger.port import Ledger
 
 Wire = dict[str, Any]
@@ -85,9 +83,7 @@ class PayrollDesk:
             IncomingEvent(Coordinates(_TOPIC, 0, offset), event_of(wire), correction=correction)
             for offset, wire in enumerate(wires, start=self._next_offset)
         ]
-        advances: Mapping[tuple[str, int], Advance] = {
-            (_TOPIC, 0): Advance(self._next_offset, self._next_offset + len(batch))
-        }
+        advances = {Partition(_TOPIC, 0): Advance(self._next_offset, self._next_offset + len(batch))}
         with self._ledger.transaction(advances) as transaction:
             apply(transaction, batch)
         self._next_offset += len(batch)

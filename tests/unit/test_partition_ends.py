@@ -11,7 +11,8 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 
 import trekkpaalegg.kafka.admin
 from trekkpaalegg.errors import FatalError, RefusedError, RetryableError, TrekkpaaleggError, UnknownTopicError
-from trekkpaalegg.kafka.admin import Admin, Partition
+from trekkpaalegg.incoming import Partition
+from trekkpaalegg.kafka.admin import Admin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.clients import create_admin_client
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import LOGIN_REFUSED, NOT_AUTHORIZED, is_transient, translate, translate_reading
@@ -33,13 +34,6 @@ _PAUSE_SECONDS = 0.02
 _NOTHING_LATER = -1
 
 T = TypeVar("T")
-
-
-class Partition(NamedTuple):
-    """A partition of a topic."""
-
-    topic: str
-    partition: int
 
 
 class Admin:

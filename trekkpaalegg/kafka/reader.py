@@ -12,7 +12,8 @@ import structlog
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 
 from trekkpaalegg.errors import FatalError, RefusedError, RetryableError
-from trekkpaalegg.kafka.admin import Admin, Partition
+from trekkpaalegg.incoming import Partition
+from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import END_OF_PARTITION, OUT_OF_RANGE, ends_reading, translate_reading

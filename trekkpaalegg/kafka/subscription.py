@@ -214,7 +214,7 @@ class Subscription:
         return Batch(
             messages,
             {
-                (self.topic, partition): Advance(before, positions[partition])
+                Partition(self.topic, partition): Advance(before, positions[partition])
                 for partition, before in befores.items()
                 if positions[partition] != before
             },

@@ -20,7 +20,7 @@ from producer.publish.recovery.rollback import is_recorded, without_events
 from producer.publish.state import lane_state_of, read_partition
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 from trekkpaalegg.errors import RetryableError
-from trekkpaalegg.kafka.admin import Partition
+from trekkpaalegg.incoming import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

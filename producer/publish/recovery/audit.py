@@ -25,7 +25,7 @@ from producer.publish.recovery.records import (
 )
 from producer.publish.recovery.rollback import Rollback, events_between, with_events
 from producer.publish.state import key_values, lane_state_of, order_of, read_partition
-from trekkpaalegg.kafka.admin import Admin, Partition
+from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.errors import as_retryable
 from trekkpaalegg.kafka.partitioning import lane_of
 from trekkpaalegg.kafka.reader import RangeReader
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from producer.publish.recovery.hanging import Found
     from producer.publish.recovery.rollback import PublishedEvent
     from producer.publish.topics import Topics
+    from trekkpaalegg.incoming import Partition
 
 MARGIN_MILLISECONDS = 2000
 """Events are written before their state. Events written still earlier than this are looked for in the whole topic."""

@@ -101,7 +101,7 @@ class FakeLedger:
 
     def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """See the port."""
-        return {partition: self.database.tables.offsets.get((topic, partition), 0) for partition in partitions}
+        return {partition: self.database.tables.offsets.get(Partition(topic, partition), 0) for partition in partitions}
 
     @contextmanager
     def transaction(self, advances: Mapping[Partition, Advance]) -> Iterator[FakeTransaction]:

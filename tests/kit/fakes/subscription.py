@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Message
 
 from tests.kit.event_stream import event_encoder
-from trekkpaalegg.incoming import Advance
+from trekkpaalegg.incoming import Advance, Partition
 from trekkpaalegg.kafka.subscription import Batch, Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from producer.domain.trekkpaalegg import Publication
-    from trekkpaalegg.incoming import Partition
     from trekkpaalegg.kafka.subscription import Owner
 
 _PAUSE_SECONDS = 0.002
@@ -77,7 +76,7 @@ class FakeSubscription:
             found = self._topic.messages[partition][begin : begin + records_max - len(messages)]
             messages += [message for message in found if message is not None]
             if found:
-                advances[self.topic, partition] = Advance(begin, begin + len(found))
+                advances[Partition(self.topic, partition)] = Advance(begin, begin + len(found))
                 self._positions[partition] = begin + len(found)
         if not advances:
             time.sleep(_PAUSE_SECONDS)

@@ -15,7 +15,7 @@ from consumers.replay.replay import open_replay_target
 from tests.kit.stages.ledger_rows import by_hand, every_row
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
-from trekkpaalegg.incoming import Advance, Coordinates, IncomingEvent, UndecodableMessage
+from trekkpaalegg.incoming import Advance, Coordinates, IncomingEvent, Partition, UndecodableMessage
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -88,7 +88,7 @@ def write(ledger: Ledger, before: int, after: int, **changed: Any) -> None:
         )
         for offset in range(before, after)
     ]
-    with ledger.transaction({(TOPIC, 0): Advance(before, after)}) as transaction:
+    with ledger.transaction({Partition(TOPIC, 0): Advance(before, after)}) as transaction:
         transaction.write(Changes(inserted=incomings, newest={each.event.trekkid: each for each in incomings}))
 
 
