@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from consumers.verify.again import SecondReading
     from consumers.verify.event_topics import Progress
     from consumers.verify.history import History, Message
-    from trekkpaalegg.incoming import Partition
 
 
 Found = tuple[str, Difference]
@@ -335,7 +334,7 @@ class LedgerProof:
         self._second = second
         self._progress = progress
         self._versjoner, self._gjeldende = f"{prefix}-versjoner", f"{prefix}-gjeldende"
-        self._offsets: dict[Partition, int] = {}
+        self._offsets: dict[tuple[str, int], int] = {}
         self._found = Sums()
         self._expected = ExpectedSums()
         self._rows: dict[str, int] = {}
@@ -355,7 +354,7 @@ class LedgerProof:
     def read_ledger(self) -> None:
         """Take the ledger's offsets, and the sums of all its rows, at one moment; before the topics are read."""
         with Inspection(self._url) as inspection:
-            self._offsets = inspection.offsets
+            self._offsets = dict(inspection.offsets.items())
             self._rows = {name: inspection.count(table) for name, (table, _) in _TABLES.items()}
             self._progress.expect(sum(self._rows.values()))
             self._found = sums_of_ledger(inspection, self._progress.advance)
