@@ -9,12 +9,12 @@ ASYNCAPI_PARSER := $(ASYNCAPI)/node_modules/.package-lock.json
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check bench sandbox secrets compose images wheel lock clean
+.PHONY: help demo test test-long check bench sandbox secrets compose images wheel lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(PREPARED) ## a short story from API to Kafka, with real output
 	@$(BIN)/trekkpaalegg-sandbox demo
@@ -25,6 +25,10 @@ sandbox: $(PREPARED) ## everything embedded until Ctrl-C; ARGS="--orders 1000" f
 # Tests wait more than they work: three processes halve the time on two cores.
 test: $(PREPARED) ## all tests; ARGS="tests/unit -k paging" for some
 	@$(BIN)/pytest $(or $(ARGS),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
+
+test-long: $(PREPARED) ## the long forms: many random kills, many random examples; for hours when nobody waits
+	@$(BIN)/pytest -m long $(ARGS)
+	@$(BIN)/pytest tests/unit --hypothesis-profile long
 
 check: $(INSTALLED) $(ASYNCAPI_PARSER) ## style, types, layers, tidiness
 	$(BIN)/ruff check

@@ -96,14 +96,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class FilesAndLongTests(LoadScopeScheduling):
     """Each file to one process, as `--dist loadfile` does it, and each test of `FILES_OF_LONG_TESTS` to any.
 
-    All that need Docker go to the same process, as its containers stay to its end; so do the heavy files.
+    Of those that need Docker, each process has containers of its own, which stay to its end: all of `docker compose` go
+    to one process, all others to another. The heavy files go to the same process.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         folder, _, name = file.removesuffix(".py").rpartition("/")
         if folder.endswith("/docker"):
-            return "docker"
+            return "compose" if name.startswith("test_compose") else "docker"
         if name in HEAVY_FILES:
             return "heavy"
         return nodeid if name in FILES_OF_LONG_TESTS else file
@@ -148,8 +149,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
 
 
 # How long an example takes tells how busy the machine is, and nothing of the code.
-settings.register_profile("trekkpaalegg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("trekkpaalegg")
+settings.register_profile("short", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50)
+settings.register_profile("long", settings.get_profile("short"), max_examples=2000)
+settings.load_profile("short")
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ from producer.publish.signal_log import SignalLog
 from producer.settings.kafka import kafka_properties
 from producer.settings.model import load_settings
 from sandbox.control.world import OutsideWorld
+from sandbox.demo.producer import PRODUCER as PRODUCER_PROGRAM
+from tests.kit.forking import ForkedProcess
 from tests.kit.payroll_receiver import PayrollReceiver
 from tests.kit.servers.secured_kafka import SecuredKafka
 from trekkpaalegg.errors import RetryableError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from producer.admin.acls import Acl
 
 pytestmark = pytest.mark.kafka
+COMMAND_SECONDS_MAX = 90.0
 PREFIX, APPLICATION = "rights", "rights-producer"
 PRODUCER, CONSUMER, ADMIN = "User:trekk", "User:payroll", "User:topics"
 KINDS = {
@@ -132,15 +134,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture) -> Any:
+def run(capfd: pytest.CaptureFixture, tmp_path: Path) -> Any:
     """Runs a command line of the producer: its exit code, and all that it said."""
 
     def run_it(*arguments: str) -> tuple[int, str]:
         if arguments[0] in {"once", "reconcile"}:
             # In a process of its own, as it leaves its connections to the end of the process.
-            command = [sys.executable, "-m", "producer", *arguments]
-            ended = subprocess.run(command, check=False, capture_output=True, text=True)
-            return ended.returncode, ended.stdout + ended.stderr
+            log_file = tmp_path / f"{uuid.uuid4().hex}.log"
+            process = ForkedProcess("producer", [*PRODUCER_PROGRAM, *arguments], log_file=log_file)
+            return process.wait(COMMAND_SECONDS_MAX), log_file.read_text()
         capfd.readouterr()
         code = producer.cli.main.run_command(arguments)
         return code, "".join(capfd.readouterr())

@@ -136,7 +136,6 @@ def test_without_history_the_newest_version_alone_counts() -> None:
     assert not decide_newest([incoming(3, 2), incoming(2)], {"A": (3, 2)}).newest
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_no_shuffling_doubling_cutting_or_replay_of_a_stream_changes_the_ledger(data: st.DataObject) -> None:
     stream = rough_stream(data.draw(st.integers(0, 20), "seed"))

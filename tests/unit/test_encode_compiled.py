@@ -9,7 +9,7 @@ from io import BytesIO
 import fastavro
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
@@ -85,7 +85,6 @@ def as_written_by_fastavro_alone(schema: schemas.Schema, version: Trekkpaalegg) 
 
 
 @pytest.mark.parametrize("schema", RELEASED, ids=lambda schema: schema.fingerprint.hex())
-@settings(max_examples=60, deadline=None)
 @given(version=trekkpaalegg)
 def test_compiled_and_reference_write_what_fastavro_writes(schema: schemas.Schema, version: Trekkpaalegg) -> None:
     expected = as_written_by_fastavro_alone(schema, version)

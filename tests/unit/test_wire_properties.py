@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.domain.trekkpaalegg import Rejected, RejectionReason, Trekkpaalegg
@@ -122,7 +122,6 @@ def test_a_page_that_is_cut_off_anywhere_is_tried_again(length: int) -> None:
     raise AssertionError("a cut off page was taken for a whole one")
 
 
-@settings(max_examples=500)
 @given(near_elements)
 def test_the_quick_and_the_tolerant_way_agree(value: dict[str, Any]) -> None:
     raw = text_of(value)

@@ -6,6 +6,7 @@ Source of the rules: Digdir, "Maskinporten: JWT grant" and "API for system users
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import jwt
@@ -36,6 +37,7 @@ class ClientKey(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         return f"ClientKey(algorithm={self.algorithm!r})"
 
 
+@lru_cache(maxsize=1)  # OpenSSL checks the numbers of a key for 0.1 s; the settings and who uses them both read it
 def load_client_key(jwk_text: str) -> ClientKey:
     """Read MASKINPORTEN_CLIENT_JWK. Raises `SettingsError` with every fault, and without any part of the key."""
     try:
