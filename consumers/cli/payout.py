@@ -18,11 +18,11 @@ from consumers.bootstrap import ledger_url
 from consumers.cli import PROGRAM, LedgerUrl, note, write
 from consumers.ledger.opening import open_engine
 from consumers.payout.deduction import Rounding, Rules
+from consumers.payout.execution import Request, execute_payout
 from consumers.payout.files import OutputFiles
 from consumers.payout.gross_file import read_pay
 from consumers.payout.pain001 import Pain001Version, Payer
 from consumers.payout.payment import due_date
-from consumers.payout.performing import Request, perform
 from consumers.payout.report import Report, json_of, print_tables
 from consumers.settings.model import load_settings
 from trekkpaalegg.cli import EnvFile, ExitCode, rare_garbage_collection, terminal_width
@@ -41,7 +41,7 @@ _NAME_LENGTH_MAX = 70
 
 
 class PayoutOptions(msgspec.Struct, frozen=True):
-    """As they were given. `payer`: name, account, BIC, organisation number."""
+    """The options of the command line. `payer`: name, account, BIC, organisation number."""
 
     date: str | None
     gross: Path | None
@@ -60,7 +60,7 @@ class PayoutOptions(msgspec.Struct, frozen=True):
 
 
 def option_faults(options: PayoutOptions) -> list[str]:
-    """What is wrong with them, without a value that may be a national id given by mistake."""
+    """Every fault of the options. No text quotes a value, which may be a national id given by mistake."""
     faults = date_faults(options.date)
     if options.gross is None:
         faults.append("--gross: missing; give a CSV file with the columns skyldner,brutto")
@@ -75,8 +75,8 @@ def option_faults(options: PayoutOptions) -> list[str]:
 
 
 def request_of(options: PayoutOptions) -> Request:
-    """What to do, of options without a fault."""
-    assert options.date is not None  # noqa: S101 - option_faults saw to it
+    """The request that valid options describe."""
+    assert options.date is not None  # noqa: S101 - checked by option_faults
     assert options.gross is not None  # noqa: S101 - as above
     day = date.fromisoformat(options.date)
     name, account, bic, organisation = options.payer
@@ -95,12 +95,12 @@ def request_of(options: PayoutOptions) -> Request:
 
 
 def date_faults(text: str | None) -> list[str]:
-    """What is wrong with `--date`."""
+    """The faults of `--date`."""
     form = "give it as YYYY-MM-DD, such as 2026-12-24"
     if text is None:
         return [f"--date: missing; {form}"]
     if not _DATE.fullmatch(text):
-        return [f"--date: is of another form; {form}"]
+        return [f"--date: is not a date; {form}"]
     try:
         date.fromisoformat(text)
     except ValueError:
@@ -120,13 +120,13 @@ def _file_faults(options: PayoutOptions) -> list[str]:
         if path is None:
             continue
         if options.dry_run:
-            faults.append(f"{name}: not with --dry-run, which writes no file: one could be sent by mistake")
+            faults.append(f"{name}: not with --dry-run, which writes no file, since one could be sent by mistake")
         if path.is_dir():
             faults.append(f"{name}: is a folder; give a file")
         elif not path.parent.is_dir():
-            faults.append(f"{name}: its folder is not there; make it first")
+            faults.append(f"{name}: its folder does not exist; create it first")
         if path.resolve() in seen:
-            faults.append(f"{name}: is given as another file too; give each its own")
+            faults.append(f"{name}: is given for another file too; give each its own")
         seen.add(path.resolve())
     return faults
 
@@ -139,7 +139,7 @@ def _payer_faults(options: PayoutOptions) -> list[str]:
     if options.pain001 is not None and not account:
         faults.append("--debtor-account: missing; --pain001 names the account that is paid from")
     if options.pain001 is None and any(options.payer):
-        faults.append("--pain001: missing; the --debtor options are for that file alone")
+        faults.append("--pain001: missing; the --debtor options are for that file only")
     if name is not None and len(name) > _NAME_LENGTH_MAX:
         faults.append(f"--debtor-name: must be at most {_NAME_LENGTH_MAX} letters")
     if account and not is_digits(account, 11):
@@ -163,34 +163,34 @@ def payout(  # noqa: PLR0913 - one parameter for each option
     *,
     ledger: LedgerUrl = None,
     date: Annotated[str | None, typer.Option(help="Date of the payout.", metavar="YYYY-MM-DD")] = None,
-    gross: Annotated[Path | None, typer.Option(help="CSV: skyldner,brutto and perhaps allerede_trukket.")] = None,
-    name: Annotated[str, typer.Option("--payout", help="Tells several payouts of one date apart.")] = "",
-    trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this employer's; may be given again.")] = None,
-    rounding: Annotated[Rounding, typer.Option(help="How whole kroner are made.")] = Rounding.DOWN,
+    gross: Annotated[Path | None, typer.Option(help="CSV: skyldner,brutto and optionally allerede_trukket.")] = None,
+    name: Annotated[str, typer.Option("--payout", help="Name that distinguishes payouts of one date.")] = "",
+    trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this employer; may be repeated.")] = None,
+    rounding: Annotated[Rounding, typer.Option(help="How amounts are rounded to whole kroner.")] = Rounding.DOWN,
     follow_ended: Annotated[
-        bool, typer.Option("--follow-ended-periods", help="Withhold for avsluttet too, until its periods end.")
+        bool, typer.Option("--follow-ended-periods", help="Withhold for ended orders too, until their periods end.")
     ] = False,
     christmas_eve: Annotated[bool, typer.Option("--christmas-eve-open", help="Let 24 December be a due date.")] = False,
     accept_payee: Annotated[
-        list[str] | None, typer.Option(help="Pay this order to its changed payee.", metavar="TREKKID")
+        list[str] | None, typer.Option(help="Approve the changed payee of this order.", metavar="TREKKID")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Record nothing, write no file.")] = False,
-    payments_csv: Annotated[Path | None, typer.Option(help="Write the payments here.")] = None,
-    pain001: Annotated[Path | None, typer.Option(help="Write the payments here, for the bank (ISO 20022).")] = None,
-    pain001_version: Annotated[Pain001Version, typer.Option(help="Which pain.001.001.")] = Pain001Version.V09,
-    amelding: Annotated[Path | None, typer.Option(help="Write the lines of the a-melding here (CSV).")] = None,
-    payer_name: Annotated[str | None, typer.Option("--debtor-name", help="Who pays; for --pain001.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Record nothing and write no file.")] = False,
+    payments_csv: Annotated[Path | None, typer.Option(help="Write the payments to this CSV file.")] = None,
+    pain001: Annotated[Path | None, typer.Option(help="Write the payments to this file (ISO 20022).")] = None,
+    pain001_version: Annotated[Pain001Version, typer.Option(help="Version of pain.001.001.")] = Pain001Version.V09,
+    amelding: Annotated[Path | None, typer.Option(help="Write the lines of the a-melding to this CSV file.")] = None,
+    payer_name: Annotated[str | None, typer.Option("--debtor-name", help="Name of the payer, for --pain001.")] = None,
     payer_account: Annotated[
-        str | None, typer.Option("--debtor-account", help="Account it is paid from; for --pain001.")
+        str | None, typer.Option("--debtor-account", help="Account of the payer, for --pain001.")
     ] = None,
-    payer_bic: Annotated[str | None, typer.Option("--debtor-bic", help="BIC of that account's bank.")] = None,
+    payer_bic: Annotated[str | None, typer.Option("--debtor-bic", help="BIC of the payer's bank.")] = None,
     payer_organisation: Annotated[
-        str | None, typer.Option("--debtor-organisation", help="Organisation number; else the employer's.")
+        str | None, typer.Option("--debtor-organisation", help="Organisation number; default: the employer's.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with national ids.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with national ids.")] = False,
     env_file: EnvFile = None,
 ) -> int:
-    """Tell what to withhold from whom at a payout, and what to pay. It is recorded first; a second run repeats it."""
+    """Compute what to withhold at a payout, and what to pay. The payout is recorded, and a second run repeats it."""
     options = PayoutOptions(
         date=date,
         gross=gross,
@@ -223,7 +223,7 @@ def _run(options: PayoutOptions, ledger: str | None, env_file: Path | None, *, a
     request = request_of(options)
     with _spinner(), rare_garbage_collection():
         pays = read_pay(request.gross)
-        report, written = perform(open_engine(url, read_only=request.dry_run), request, pays)
+        report, written = execute_payout(open_engine(url, read_only=request.dry_run), request, pays)
     _show(report, pays, request, as_json=as_json)
     for path in written:
         note(f"written: {path}")
@@ -241,7 +241,7 @@ def _show(report: Report, pays: list[Pay], request: Request, *, as_json: bool) -
 
 @contextmanager
 def _spinner() -> Iterator[None]:
-    """Something that moves on a terminal's stderr while the work goes on."""
+    """A spinner on stderr while the payout is computed, if that is a terminal."""
     if not sys.stderr.isatty():
         yield
         return

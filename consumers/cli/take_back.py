@@ -1,4 +1,4 @@
-"""`take-back`: a recorded payout in, the ledger without it out, after a person has said that no money was sent."""
+"""`take-back`: reverse a recorded payout, after a person has confirmed that no money was sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from consumers.cli import PROGRAM, LedgerUrl, note
 from consumers.cli.payout import date_faults
 from consumers.ledger.opening import open_engine
 from consumers.ledger.payroll import payroll_transaction
-from consumers.payout.performing import check_taking_back, summary_of
+from consumers.payout.execution import require_reversible, summary_of
 from consumers.settings.model import load_settings
 from trekkpaalegg.cli import EnvFile, ExitCode, Yes
 from trekkpaalegg.errors import FatalError, SettingsError
@@ -30,15 +30,15 @@ def take_back(
     *,
     ledger: LedgerUrl = None,
     day: Annotated[str | None, typer.Option("--date", help="Date of the payout.", metavar="YYYY-MM-DD")] = None,
-    name: Annotated[str, typer.Option("--payout", help="Its name, where it has one.")] = "",
-    reason: Annotated[str, typer.Option(help="Why, for the record; no national id.")] = "",
+    name: Annotated[str, typer.Option("--payout", help="Name of the payout, if it has one.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason, for the record; without national ids.")] = "",
     yes: Yes = False,
     env_file: EnvFile = None,
 ) -> int:
-    """Take a recorded payout back, before money is sent. It counts no more, and `payout` gives it anew."""
+    """Reverse a recorded payout before money is sent. It no longer counts, and `payout` computes it again."""
     faults = date_faults(day)
     if not reason.strip():
-        faults.append("--reason: missing; say why it is taken back")
+        faults.append("--reason: missing; say why the payout is taken back")
     try:
         settings = load_settings(env_file, os.environ, needs_kafka=False)
         url = ledger_url(ledger, settings)
@@ -51,18 +51,20 @@ def take_back(
 
 
 def _take_back(url: str, day: date, name: str, reason: str, *, sure: bool) -> None:
-    """Look, ask, and look again: what is taken back is what was shown."""
+    """Show the payout, ask, and check that it has not changed: only what was shown is taken back."""
     engine = open_engine(url)
     with payroll_transaction(engine, read_only=True) as transaction:
         shown = transaction.recorded(day, name)
-    check_taking_back(shown, day, name)
+    require_reversible(shown, day, name)
     note(summary_of(shown, day, name))
     if not sure:
-        typer.confirm("Has no file of it gone to a bank or to the a-melding? Take it back", abort=True, err=True)
+        typer.confirm(
+            "Was no file of it sent to a bank or reported in an a-melding? Take it back", abort=True, err=True
+        )
     with payroll_transaction(engine) as transaction:
         found = transaction.recorded(day, name)
-        check_taking_back(found, day, name)
+        require_reversible(found, day, name)
         if found != shown:
-            raise FatalError("the payout has changed meanwhile: run the command again, and look anew")
+            raise FatalError("the payout has changed meanwhile: run the command again")
         transaction.take_back(day, name, reason, datetime.now(UTC))
-    note("taken back, and kept in postering_taken_back; remove its files, and run `payout` anew")
+    note("taken back, and kept in postering_taken_back; remove its files, and run `payout` again")

@@ -1,4 +1,4 @@
-"""`webhook`: options in, events forwarded to an HTTP address; what is parked shown, released and dropped."""
+"""`webhook`: forward events to an HTTP address; list, release and drop parked events."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 _EXAMPLE = f"Example: {PROGRAM} webhook"
 _State = Annotated[
     str | None,
-    typer.Option("--state", help="Where position and parked events are kept: sqlite:///FILE or postgresql://…"),
+    typer.Option("--state", help="Database for the position and undelivered events: sqlite:///FILE or postgresql://…"),
 ]
-_Orders = Annotated[list[str] | None, typer.Option("--trekkid", help="Only of this order; may be given again.")]
+_Orders = Annotated[list[str] | None, typer.Option("--trekkid", help="Only this order; may be repeated.")]
 _Places = Annotated[
     list[str] | None,
-    typer.Option("--at", help="Only the one at PARTITION/OFFSET; may be given again.", metavar="PARTITION/OFFSET"),
+    typer.Option("--at", help="Only the event at PARTITION/OFFSET; may be repeated.", metavar="PARTITION/OFFSET"),
 ]
 _webhook = typer.Typer(no_args_is_help=True)
 
@@ -55,17 +55,19 @@ def forward(  # noqa: PLR0913 - one parameter for each option
     *,
     to: Annotated[str | None, typer.Option("--to", help="Address, or TREKKPAALEGG_FORWARD_URL.", metavar="URL")] = None,
     state: _State = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Deliveries at a time.")] = 4,
-    attempts_max: Annotated[int, typer.Option("--attempts-max", min=1, help="Failures until it is parked.")] = 12,
-    first_pause: Annotated[float, typer.Option(min=0.01, help="Pause after the first failure; then doubled.")] = 5.0,
-    longest_pause: Annotated[float, typer.Option(min=0.01, help="The longest pause, seconds.")] = 3600.0,
-    answer_within: Annotated[float, typer.Option(min=0.1, help="Seconds that the receiver has to answer.")] = 30.0,
-    parked_max: Annotated[int, typer.Option("--parked-max", min=0, help="Stop when more are parked.")] = 100,
-    backlog_max: Annotated[int, typer.Option("--backlog-max", min=1, help="Pause reading when so many wait.")] = 1000,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Maximum deliveries at a time.")] = 4,
+    attempts_max: Annotated[int, typer.Option("--attempts-max", min=1, help="Failures until an event is parked.")] = 12,
+    first_pause: Annotated[float, typer.Option(min=0.01, help="Seconds after the first failure; then doubled.")] = 5.0,
+    longest_pause: Annotated[float, typer.Option(min=0.01, help="The longest pause, in seconds.")] = 3600.0,
+    answer_within: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 30.0,
+    parked_max: Annotated[int, typer.Option("--parked-max", min=0, help="Stop when more events are parked.")] = 100,
+    backlog_max: Annotated[int, typer.Option("--backlog-max", min=1, help="Pause reading at this many.")] = 1000,
     allow_plain_http: Annotated[
-        bool, typer.Option("--allow-plain-http", help="Send national ids over http:// to other machines too.")
+        bool, typer.Option("--allow-plain-http", help="Permit http:// to other machines, for bodies with national ids.")
     ] = False,
-    until_end: Annotated[bool, typer.Option("--until-end", help="End when all that there is was delivered.")] = False,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="End when every event is delivered or parked.")
+    ] = False,
     env_file: EnvFile = None,
 ) -> int:
     """Forward each event as a signed CloudEvent to a payroll system's HTTP address. SIGTERM or Ctrl-C ends it."""
@@ -105,7 +107,7 @@ def parked(
     state: _State = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> int:
-    """Show the events that were put aside, and how many of their order stand behind each."""
+    """List parked events, with the number of events queued behind each."""
     with _opened(state) as store:
         found = store.parked()
     for each in found:
@@ -117,7 +119,7 @@ def parked(
 
 @_webhook.command(epilog=f"{_EXAMPLE} release --state sqlite:///webhook.db --trekkid 10001")
 def release(*, state: _State = None, trekkid: _Orders = None, at: _Places = None) -> int:
-    """Send parked events again, then those behind them, in order; all when none is named. A forwarder need not stop."""
+    """Send parked events again, then those queued behind them; all if none is named. The forwarder may keep running."""
     with _opened(state) as store:
         chosen = _chosen(store.parked(), trekkid, at)
         note(f"{store.release([each.coordinates for each in chosen])} released")
@@ -130,12 +132,12 @@ def drop(
     state: _State = None,
     trekkid: _Orders = None,
     at: _Places = None,
-    drop_all: Annotated[bool, typer.Option("--all", help="All that are parked.")] = False,
+    drop_all: Annotated[bool, typer.Option("--all", help="All parked events.")] = False,
     yes: Yes = False,
 ) -> int:
-    """Discard parked events: they are never delivered. Those behind them are."""
+    """Discard parked events, which are then never delivered. Those queued behind them are."""
     if not trekkid and not at and not drop_all:
-        raise SettingsError(["name what to drop by --trekkid or --at, or all by --all"])
+        raise SettingsError(["name the events to drop with --trekkid or --at, or all with --all"])
     with _opened(state) as store:
         chosen = _chosen(store.parked(), trekkid, at)
         for each in chosen:

@@ -1,7 +1,8 @@
-"""What to withhold from one person for each order, from the pay, the orders, and what the month already took. Pure.
+"""How much to withhold from one person's pay for each order. Pure.
 
-Sources: Skatteetaten's page on trekkpålegg (period by date of payout; percent of gross at every payout; amount once a
-calendar month; 0 is a pause). Where no source says, `consumers/payout/README.md` tells what was chosen.
+Sources: Skatteetaten's page on trekkpålegg: the period is chosen by the date of the payout; a percentage applies to the
+gross pay of every payout, an amount once a calendar month; 0 is a pause. `consumers/payout/README.md` lists the
+questions that no source answers, and our choices.
 """
 
 from __future__ import annotations
@@ -21,22 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-def periods_on(periods: Iterable[OrderPeriod], day: date) -> list[OrderPeriod]:
-    """Those that contain the day, both ends included, in rising startdato.
-
-    Skatteetaten's periods do not overlap; where some do, the last one decides, and a person is told.
-    """
-    there = [each for each in periods if each.startdato <= day and (each.sluttdato is None or day <= each.sluttdato)]
-    return sorted(there, key=lambda each: each.startdato)
-
-
 ZERO = Decimal(0)
 _HUNDRED = Decimal(100)
 _KRONE = Decimal(1)
 
 
 class Rounding(StrEnum):
-    """How whole kroner are made. `down` never takes more than the order says."""
+    """How amounts are rounded to whole kroner. `down` never withholds more than the order says."""
 
     DOWN = "down"
     HALF_UP = "half-up"
@@ -53,16 +45,16 @@ _MODES = {
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What no source decides, as settings. `follow_ended`: withhold for `avsluttet` until the last period ends."""
+    """Settings for what no source decides. `follow_ended`: withhold for `avsluttet` orders until their periods end."""
 
     rounding: Rounding = Rounding.DOWN
     follow_ended: bool = False
 
 
 class Payout(msgspec.Struct, frozen=True):
-    """Which payout, and by which rules. `name` tells several of one date apart; `trekkpliktig`: all when empty.
+    """One payout and its rules. `name` distinguishes payouts of one date; an empty `trekkpliktig` means all employers.
 
-    `accepted`: the orders (trekkid) whose changed payee a person has looked at.
+    `accepted`: the orders (trekkid) whose changed payee a person has approved.
     """
 
     utbetalingsdato: date
@@ -75,9 +67,9 @@ class Payout(msgspec.Struct, frozen=True):
 
 
 class Pay(msgspec.Struct, frozen=True, gc=False):
-    """One line of the file of gross pay: kroner, and the number of the line.
+    """One line of the gross pay file, in kroner, with its line number.
 
-    `allerede_trukket` is what was withheld from the person in this calendar month outside the ledger's knowledge.
+    `allerede_trukket` was withheld from the person in this calendar month without being recorded in the ledger.
     """
 
     skyldner: Foedselsnummer
@@ -87,7 +79,7 @@ class Pay(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deduction(msgspec.Struct, frozen=True, gc=False):
-    """What to withhold for one order, in whole kroner, why, and what a person must look at."""
+    """What to withhold for one order, in whole kroner, with the reason and warnings."""
 
     order: Order
     beloep: Decimal
@@ -97,8 +89,8 @@ class Deduction(msgspec.Struct, frozen=True, gc=False):
     varsler: tuple[str, ...]
 
 
-class _Wish(msgspec.Struct, frozen=True, gc=False):
-    """What an order asks for before it is known whether the pay suffices."""
+class _Demand(msgspec.Struct, frozen=True, gc=False):
+    """What an order demands, before it is known whether the pay is sufficient."""
 
     order: Order
     periode: OrderPeriod | None
@@ -109,68 +101,79 @@ class _Wish(msgspec.Struct, frozen=True, gc=False):
 
 
 def deductions_of(
-    pay: Pay, orders: Iterable[Order], taken: Mapping[str, Decimal], day: date, rules: Rules
+    pay: Pay, orders: Iterable[Order], withheld: Mapping[str, Decimal], day: date, rules: Rules
 ) -> list[Deduction]:
     """What to withhold from one person at the payout on `day`, oldest sekvensnummer first.
 
-    `taken`: by trekkid, what postings of the calendar month withheld by an amount. An order that has nothing to say on
-    that day is left out.
+    `withheld`: by trekkid, what earlier payouts of the calendar month withheld as part of a monthly amount. Orders
+    without a period on that day are left out.
 
-    Steps: 1. what each order asks for; 2. as much of it as the pay covers, in order.
+    Steps: 1. what each order demands; 2. as much of it as the pay covers, in that order.
     """
     in_order = sorted(orders, key=lambda order: (order.sekvensnummer, order.trekkid))
-    wishes = _wishes(pay, in_order, taken, day, rules)
+    demands = _demands(pay, in_order, withheld, day, rules)
     left = pay.brutto.quantize(_KRONE, rounding=decimal.ROUND_DOWN)
     deductions = []
-    for wish in wishes:
-        beloep = min(wish.beloep, left)
+    for demand in demands:
+        beloep = min(demand.beloep, left)
         left -= beloep
-        varsler = wish.varsler if beloep == wish.beloep else (*wish.varsler, _not_enough(wish, beloep))
+        varsler = demand.varsler if beloep == demand.beloep else (*demand.varsler, _not_enough(demand, beloep))
         deductions.append(
-            Deduction(wish.order, beloep, wish.periode, wish.allerede_trukket, wish.grunnlag, varsler),
+            Deduction(demand.order, beloep, demand.periode, demand.allerede_trukket, demand.grunnlag, varsler),
         )
     return deductions
 
 
+def periods_on(periods: Iterable[OrderPeriod], day: date) -> list[OrderPeriod]:
+    """The periods that contain the day, first and last day included, by rising startdato.
+
+    Skatteetaten's periods do not overlap. Where some do, the last one applies, with a warning.
+    """
+    found = [each for each in periods if each.startdato <= day and (each.sluttdato is None or day <= each.sluttdato)]
+    return sorted(found, key=lambda each: each.startdato)
+
+
 def has_size(periode: OrderPeriod | None) -> bool:
-    """Whether something is to be withheld: there is a period, and it is no pause."""
+    """Whether the period withholds anything: false for None and for a pause."""
     return periode is not None and bool(periode.trekkbeloep or periode.trekkprosent)
 
 
-def _wishes(pay: Pay, orders: list[Order], taken: Mapping[str, Decimal], day: date, rules: Rules) -> list[_Wish]:
-    wishes = []
+def _demands(pay: Pay, orders: list[Order], withheld: Mapping[str, Decimal], day: date, rules: Rules) -> list[_Demand]:
+    demands = []
     others = pay.allerede_trukket
     for order in orders:
-        there = periods_on(order.periods, day)
-        periode = there[-1] if there else None
-        before = taken.get(order.trekkid, ZERO)
+        found = periods_on(order.periods, day)
+        periode = found[-1] if found else None
+        before = withheld.get(order.trekkid, ZERO)
         if order.trekkstatus == "ukjent":
-            varsel = f"{order.trekkid}: trekkstatus ukjent: nothing is withheld; ask Skatteetaten what holds"
-            wish = _Wish(order, None, ZERO, ZERO, "trekkstatus ukjent: nothing is withheld", (varsel,))
+            varsel = f"{order.trekkid}: trekkstatus ukjent: nothing is withheld; ask Skatteetaten for the status"
+            demand = _Demand(order, None, ZERO, ZERO, "trekkstatus ukjent: nothing is withheld", (varsel,))
         elif order.trekkstatus == "avsluttet" and not rules.follow_ended:
             stopped = _stopped(order, periode, pay, before, rules)
             if stopped is None:
                 continue
-            wish = stopped
+            demand = stopped
         elif periode is None:
             continue
         else:
-            wish = _asked(order, periode, pay.brutto, before, others, rules)
-            others -= wish.allerede_trukket
-            if order.trekkstatus == "avsluttet" and wish.beloep:
-                varsel = f"{order.trekkid}: avsluttet, yet withheld: its period goes on, and ended ones are followed"
-                wish = msgspec.structs.replace(wish, varsler=(*wish.varsler, varsel))
-        if len(there) > 1 and wish.periode is not None:
-            varsel = f"{order.trekkid}: {len(there)} periods contain the day; that from {there[-1].startdato} decides"
-            wish = msgspec.structs.replace(wish, varsler=(*wish.varsler, varsel))
-        wishes.append(wish)
-    return _with_leftover(wishes, others, pay)
+            demand = _demand_of(order, periode, pay.brutto, before, others, rules)
+            others -= demand.allerede_trukket
+            if order.trekkstatus == "avsluttet" and demand.beloep:
+                varsel = f"{order.trekkid}: avsluttet, but its period continues: withheld by --follow-ended-periods"
+                demand = msgspec.structs.replace(demand, varsler=(*demand.varsler, varsel))
+        if len(found) > 1 and demand.periode is not None:
+            varsel = (
+                f"{order.trekkid}: {len(found)} periods contain the day; the one from {found[-1].startdato} applies"
+            )
+            demand = msgspec.structs.replace(demand, varsler=(*demand.varsler, varsel))
+        demands.append(demand)
+    return _with_leftover(demands, others, pay)
 
 
-def _asked(
+def _demand_of(
     order: Order, periode: OrderPeriod, brutto: Decimal, before: Decimal, others: Decimal, rules: Rules
-) -> _Wish:
-    """By the rule of the period. `others`: what is still to be counted of what was withheld outside the ledger."""
+) -> _Demand:
+    """The period's demand. `others`: the part of `allerede_trukket` that no order has accounted for yet."""
     if periode.trekkprosent is not None:
         exact = brutto * periode.trekkprosent / _HUNDRED
         beloep = exact.quantize(_KRONE, rounding=_MODES[rules.rounding])
@@ -179,56 +182,56 @@ def _asked(
             grunnlag = "pause: 0 %"
         elif beloep != exact:
             grunnlag += f" is {plain(exact)} kr, rounded {rules.rounding}"
-        return _Wish(order, periode, beloep, ZERO, grunnlag)
+        return _Demand(order, periode, beloep, ZERO, grunnlag)
     month = periode.trekkbeloep or ZERO
     if not month:
-        return _Wish(order, periode, ZERO, ZERO, "pause: 0 kr a month")
+        return _Demand(order, periode, ZERO, ZERO, "pause: 0 kr a month")
     share = min(others, max(month - before, ZERO))
     beloep = max(month - before - share, ZERO).quantize(_KRONE, rounding=_MODES[rules.rounding])
     grunnlag = f"{plain(month)} kr a month"
     if before + share:
         grunnlag += f", {plain(before + share)} kr already withheld in the month"
-    return _Wish(order, periode, beloep, share, grunnlag)
+    return _Demand(order, periode, beloep, share, grunnlag)
 
 
-def _stopped(order: Order, periode: OrderPeriod | None, pay: Pay, before: Decimal, rules: Rules) -> _Wish | None:
-    """An order that is avsluttet: None where its periods say the same, that nothing is withheld."""
+def _stopped(order: Order, periode: OrderPeriod | None, pay: Pay, before: Decimal, rules: Rules) -> _Demand | None:
+    """The demand of an ended order: None if its periods withhold nothing either."""
     if periode is None:
         return None
-    followed = _asked(order, periode, pay.brutto, before, ZERO, rules)
+    followed = _demand_of(order, periode, pay.brutto, before, ZERO, rules)
     if not followed.beloep:
         return None
     varsel = (
         f"{order.trekkid}: avsluttet, so nothing is withheld, but its period would have {followed.beloep} kr withheld; "
         "--follow-ended-periods follows the periods"
     )
-    return _Wish(order, None, ZERO, ZERO, "avsluttet: nothing is withheld", (varsel,))
+    return _Demand(order, None, ZERO, ZERO, "avsluttet: nothing is withheld", (varsel,))
 
 
-def _with_leftover(wishes: list[_Wish], leftover: Decimal, pay: Pay) -> list[_Wish]:
-    """A word to a person where allerede_trukket cannot be shared out without a doubt."""
-    by_amount = [n for n, wish in enumerate(wishes) if wish.periode is not None and wish.periode.trekkbeloep]
+def _with_leftover(demands: list[_Demand], leftover: Decimal, pay: Pay) -> list[_Demand]:
+    """Add a warning if it is uncertain which orders `allerede_trukket` belongs to."""
+    by_amount = [n for n, demand in enumerate(demands) if demand.periode is not None and demand.periode.trekkbeloep]
     if not pay.allerede_trukket or not by_amount:
-        return wishes
-    last = wishes[by_amount[-1]]
-    if any(wish.periode is not None and wish.periode.trekkprosent for wish in wishes):
-        text = "allerede_trukket is counted for amounts alone, though the person has a percentage too"
+        return demands
+    last = demands[by_amount[-1]]
+    if any(demand.periode is not None and demand.periode.trekkprosent for demand in demands):
+        text = "allerede_trukket counts for amounts only, although the person has a percentage too"
     elif leftover > 0:
         text = f"allerede_trukket is {plain(leftover)} kr more than the month's amounts leave to withhold"
     else:
-        return wishes
+        return demands
     noted = msgspec.structs.replace(last, varsler=(*last.varsler, f"{last.order.trekkid}: {text}"))
-    return [noted if n == by_amount[-1] else wish for n, wish in enumerate(wishes)]
+    return [noted if n == by_amount[-1] else demand for n, demand in enumerate(demands)]
 
 
-def _not_enough(wish: _Wish, beloep: Decimal) -> str:
+def _not_enough(demand: _Demand, beloep: Decimal) -> str:
     rest = ""
-    if wish.periode is not None and wish.periode.trekkbeloep:
-        rest = "; a later payout of the month takes the rest"
-    return f"{wish.order.trekkid}: not enough pay: {wish.beloep} kr to withhold, {beloep} kr taken{rest}"
+    if demand.periode is not None and demand.periode.trekkbeloep:
+        rest = "; a later payout of the month withholds the rest"
+    return f"{demand.order.trekkid}: not enough pay: {demand.beloep} kr to withhold, {beloep} kr withheld{rest}"
 
 
 def plain(number: Decimal) -> str:
-    """17 and 12.5 rather than 17.00 and 12.50, never with an exponent."""
+    """`17` and `12.5` instead of `17.00` and `12.50`, never with an exponent."""
     text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

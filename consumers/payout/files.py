@@ -1,4 +1,4 @@
-"""A settled payout in, files for bank and a-melding out, each written whole or not at all."""
+"""Files for the bank and the a-melding. Each is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.payout.amelding import TREKKTYPE
 from consumers.payout.pain001 import Pain001Version, Payer, pain001_of, payable
+from consumers.payout.report import TREKKTYPE
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from consumers.payout.amelding import Amelding
     from consumers.payout.payment import Betalingsoppdrag
+    from consumers.payout.report import Amelding
 
 
 class OutputFiles(msgspec.Struct, frozen=True):
-    """Where to write what; None: not asked for."""
+    """The files to write; None: not requested."""
 
     payments_csv: Path | None = None
     pain001: Path | None = None
@@ -32,17 +32,17 @@ class OutputFiles(msgspec.Struct, frozen=True):
     pain001_version: Pain001Version = Pain001Version.V09
 
     def paths(self) -> list[Path]:
-        """All that are asked for."""
+        """The requested files."""
         return [path for path in (self.payments_csv, self.pain001, self.amelding) if path is not None]
 
 
 def write_files(
     files: OutputFiles, every: Sequence[Betalingsoppdrag], amelding: Amelding, payer: Payer | None
 ) -> tuple[list[Path], list[str]]:
-    """The paths written, and a word to a person for what could not be said in them.
+    """Write the files; returns their paths, and warnings about payments that a file cannot contain.
 
-    A payout whose payments were released in several steps gives several files of payments: the second and later ones
-    carry their number in their name. Each is to be sent once. Raises `FatalError`.
+    A payout whose payments were released in several steps has several payment files: the names of the second and
+    later ones end in their number. Send each once. Raises `FatalError`.
     """
     contents: list[tuple[Path, bytes]] = []
     varsler: list[str] = []
@@ -50,20 +50,20 @@ def write_files(
         if files.payments_csv is not None:
             contents.append((_numbered(files.payments_csv, oppdrag, every), payments_csv(oppdrag)))
         if files.pain001 is not None and payer is not None:
-            good, said = payable(oppdrag.payments)
+            fitting, said = payable(oppdrag.payments)
             varsler += said
-            if good:
-                xml = pain001_of(oppdrag, good, payer, files.pain001_version)
+            if fitting:
+                xml = pain001_of(oppdrag, fitting, payer, files.pain001_version)
                 contents.append((_numbered(files.pain001, oppdrag, every), xml))
     if files.amelding is not None:
         contents.append((files.amelding, amelding_csv(amelding)))
     for path, content in contents:
-        _write_whole(path, content)
+        _write_atomically(path, content)
     return [path for path, _ in contents], varsler
 
 
 def payments_csv(oppdrag: Betalingsoppdrag) -> bytes:
-    """One line for each payment."""
+    """CSV with one line for each payment."""
     header = ("trekkid", "kidnummer", "kontonummer", "betalingsmottaker", "beloep", "forfallsdato", "betalingsoppdrag")
     rows = [
         (
@@ -76,7 +76,7 @@ def payments_csv(oppdrag: Betalingsoppdrag) -> bytes:
 
 
 def amelding_csv(amelding: Amelding) -> bytes:
-    """One line for each person, and last the sum. Holds national ids."""
+    """CSV with one line for each person, then the sum. Contains national ids."""
     header = ("skyldner", "type", "beloep", "dato")
     rows = [(each.skyldner.reveal(), TREKKTYPE, f"{each.beloep:.0f}", each.dato.isoformat()) for each in amelding.lines]
     return _csv([header, *rows, ("sum", TREKKTYPE, f"{amelding.total:.0f}", "")])
@@ -89,7 +89,7 @@ def _csv(rows: Iterable[Sequence[str]]) -> bytes:
 
 
 def _numbered(path: Path, oppdrag: Betalingsoppdrag, every: Sequence[Betalingsoppdrag]) -> Path:
-    """The path itself for the first file; for others with employer, where there are several, and number."""
+    """The path itself for the first file; others get the employer, if there are several, and their number."""
     place = every.index(oppdrag)
     if place == 0:
         return path
@@ -98,8 +98,8 @@ def _numbered(path: Path, oppdrag: Betalingsoppdrag, every: Sequence[Betalingsop
     return path.with_name(f"{path.stem}{employer}-{oppdrag.number}{path.suffix}")
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """Readable by the owner alone. A crash leaves the former file, or none."""
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file atomically, readable by its owner only. A crash leaves the old file, or none."""
     temporary = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -114,6 +114,6 @@ def _write_whole(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
         raise FatalError(
-            f"{path}: cannot be written ({type(error).__name__}); the payout is recorded: make room or give another"
-            " place, and run the same again"
+            f"{path}: cannot be written ({type(error).__name__}); the payout is recorded: free disk space or give"
+            " another path, and run the same command again"
         ) from error

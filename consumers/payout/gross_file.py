@@ -1,6 +1,6 @@
-"""A CSV file of gross pay in, one `Pay` for each person out, or every fault with its line and column.
+"""Reading the CSV file of gross pay. All faults are reported at once, by line and column.
 
-No fault quotes what the file says: a national id may stand in any column by mistake.
+No fault quotes the file: a national id may be in any column by mistake.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FORM = "the first line must be skyldner,brutto or skyldner,brutto,allerede_truk
 
 
 def read_pay(path: Path) -> list[Pay]:
-    """All persons of the file, in its order. Raises `InputError` with every fault."""
+    """The persons of the file, in its order. Raises `InputError` with every fault."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -41,10 +41,7 @@ def read_pay(path: Path) -> list[Pay]:
 
 
 def parse_pay(content: bytes) -> list[Pay]:
-    """As `read_pay`, of the bytes. Pure.
-
-    Steps: 1. text; 2. the header; 3. line by line.
-    """
+    """As `read_pay`, from the content of the file. Pure."""
     text = _text_of(content)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     faults: list[str] = []
@@ -64,7 +61,7 @@ def parse_pay(content: bytes) -> list[Pay]:
 
 
 def digest_of(pays: Iterable[Pay], trekkpliktig: Collection[str]) -> str:
-    """The same for the same persons with the same pay of the same employers, whatever their order."""
+    """A digest that is equal for the same pay of the same persons and employers, in any order."""
     lines = sorted(f"{pay.skyldner.reveal()},{pay.brutto:.2f},{pay.allerede_trukket:.2f}" for pay in pays)
     return hashlib.sha256("\n".join([",".join(sorted(trekkpliktig)), *lines]).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""A file of payments in, an ISO 20022 credit transfer initiation (pain.001) out, as banks in Norway take it. Pure.
+"""Payment files for the bank: ISO 20022 credit transfer initiation (pain.001), as banks in Norway accept it. Pure.
 
 Sources: ISO 20022 pain.001.001.09 and .03; Bits and BSK, "Implementation guide pain.001": accounts as BBAN, the KID as
 structured creditor reference (SCOR), domestic payments in NOK.
@@ -27,16 +27,16 @@ _ORGANISATION = re.compile(r"[0-9]{9}")
 
 
 class Pain001Version(StrEnum):
-    """Which version of the message; banks are on their way from 03 to 09."""
+    """The version of the message; banks are moving from 03 to 09."""
 
     V03 = "03"
     V09 = "09"
 
 
 class Payer(msgspec.Struct, frozen=True):
-    """Who pays, and from where. `bic` of the payer's bank: empty where the bank needs none.
+    """The payer and its account. `bic` of the payer's bank: empty if the bank does not need it.
 
-    `organisasjonsnummer`: empty for that of the employer whose payout it is.
+    `organisasjonsnummer`: if empty, that of the payout's employer is used.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Payer(msgspec.Struct, frozen=True):
 
 
 def payable(payments: Iterable[Payment]) -> tuple[list[Payment], list[str]]:
-    """Those that the message can hold, and a word to a person for each of the others."""
+    """The payments that the message can contain, and a warning for each of the others."""
     good, varsler = [], []
     for each in payments:
         fitting = (
@@ -58,14 +58,14 @@ def payable(payments: Iterable[Payment]) -> tuple[list[Payment], list[str]]:
             good.append(each)
         else:
             varsler.append(
-                f"{each.trekkid}: its account, KID or payee is not of the form that pain.001 takes: not in that file;"
-                " pay it by hand"
+                f"{each.trekkid}: its account, KID or payee is not of the form that pain.001 requires: not in that"
+                " file; pay it by hand"
             )
     return good, varsler
 
 
 def pain001_of(oppdrag: Betalingsoppdrag, payments: Sequence[Payment], payer: Payer, version: Pain001Version) -> bytes:
-    """The XML document. The same in, the same bytes out, so that a bank sees a double for what it is."""
+    """The XML document. Equal payments give equal bytes, so that a bank recognises a duplicate."""
     payer = (
         payer if payer.organisasjonsnummer else msgspec.structs.replace(payer, organisasjonsnummer=oppdrag.trekkpliktig)
     )
@@ -114,7 +114,7 @@ def _add_payment(batch: ET.Element, payment: Payment) -> None:
     _add(_add(transfer, "PmtId"), "EndToEndId", payment.end_to_end_id)
     amount = _add(_add(transfer, "Amt"), "InstdAmt", f"{payment.beloep:.2f}")
     amount.set("Ccy", "NOK")
-    # The event holds no name of the payee; its organisation number is what identifies it.
+    # The event does not contain the payee's name, only its organisation number.
     payee = payment.payee.betalingsmottaker
     _add_party(transfer, "Cdtr", f"Betalingsmottaker {payee}", payee)
     _add_account(transfer, "CdtrAcct", payment.payee.kontonummer)

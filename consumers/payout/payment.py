@@ -1,4 +1,4 @@
-"""A payout's postings in, what to pay when and to whom out, with what a person must look at. Pure."""
+"""Payments of a payout: due dates, payees, and the payment files that they belong to. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SATURDAY = 5
 
 
 class Payment(msgspec.Struct, frozen=True, gc=False):
-    """One payment for one order, kroner, of the payout `utbetaling` of `utbetalingsdato`."""
+    """The payment for one order at a payout, in kroner."""
 
     utbetalingsdato: date
     utbetaling: str
@@ -33,14 +33,15 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def end_to_end_id(self) -> str:
-        """The same each time that the payout is run."""
+        """An id that is equal whenever the payout is run."""
         return f"{self.utbetalingsdato:%Y%m%d}-{_digest(self.utbetaling, self.trekkid)}"
 
 
 class Betalingsoppdrag(msgspec.Struct, frozen=True):
-    """One file of payments of one employer's payout. It never changes once it is recorded.
+    """One payment file of one employer's payout. It never changes once it is recorded.
 
-    `message_id` is the same each time, so that a bank refuses a double; `created` is when it was recorded.
+    `message_id` is equal whenever the payout is run, so that a bank refuses a duplicate; `created` is when it was
+    recorded.
     """
 
     trekkpliktig: str
@@ -54,7 +55,7 @@ def due_date(payout: date, *, christmas_eve: bool = False) -> date:
     """The first day after the payout on which banks settle: Monday to Friday, no public holiday, not 24 December.
 
     Source: Norges Bank, "Oppgjørsdager": its settlement system is closed on Saturdays, Sundays, public holidays and
-    24 December, and open on 31 December. `christmas_eve` counts 24 December all the same.
+    24 December, and open on 31 December. With `christmas_eve`, 24 December counts as a due date.
     """
     day = payout + timedelta(days=1)
     while not _is_open(day, christmas_eve=christmas_eve):
@@ -63,13 +64,13 @@ def due_date(payout: date, *, christmas_eve: bool = False) -> date:
 
 
 def christmas_eve_between(payout: date, due: date) -> bool:
-    """Whether 24 December was passed over as no day of settlement, though it is no public holiday."""
+    """Whether 24 December was skipped because banks do not settle, although it is not a public holiday."""
     days = (payout + timedelta(days=n) for n in range(1, (due - payout).days))
     return any(_is_christmas_eve(day) and _is_open(day, christmas_eve=True) for day in days)
 
 
 def payments_of(postings: Iterable[Postering]) -> list[Payment]:
-    """One payment for each order that something was withheld for, save those held back."""
+    """One payment for each order that something was withheld for, except held ones."""
     return [
         Payment(each.utbetalingsdato, each.utbetaling, each.trekkid, each.payee, each.beloep, each.forfallsdato)
         for each in postings
@@ -78,7 +79,7 @@ def payments_of(postings: Iterable[Postering]) -> list[Payment]:
 
 
 def betalingsoppdrag_of(postings: Iterable[Postering]) -> list[Betalingsoppdrag]:
-    """The files of payments that these postings of one payout make up, by employer and number."""
+    """The payment files of these postings of one payout, by employer and number."""
     grouped: dict[tuple[str, int], list[Postering]] = {}
     for each in sorted(postings, key=lambda posting: posting.trekkid):
         if each.betalingsoppdrag is not None:
@@ -96,13 +97,13 @@ def betalingsoppdrag_of(postings: Iterable[Postering]) -> list[Betalingsoppdrag]
 
 
 def differing_parts(payee: Payee, former: Payee) -> str:
-    """Which parts of the payee are others than before, in words; empty when none is."""
+    """The names of the payee's parts that have changed, for people; empty if none has."""
     names = [name for name in Payee.__struct_fields__ if getattr(payee, name) != getattr(former, name)]
     return " and ".join(names)
 
 
 def check_digit_varsler(postings: Iterable[Postering]) -> list[str]:
-    """A word for each account, payee and KID that fails its check digits, with the first order that has it."""
+    """A warning for each account, payee and KID that fails its check digits, with the first order that has it."""
     rules: dict[str, Callable[[str], bool]] = {
         "kontonummer": is_valid_kontonummer,
         "betalingsmottaker": is_valid_organisasjonsnummer,

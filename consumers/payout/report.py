@@ -1,8 +1,9 @@
-"""A settled payout in, the JSON document of the contract or a table for people (persons masked) out."""
+"""What is reported of a payout: the a-melding, the JSON document of the contract, and a table for people. Pure."""
 
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,15 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from consumers.ledger.payroll import Postering
-from consumers.payout.amelding import TREKKTYPE, Amelding
 from consumers.payout.deduction import ZERO, plain
 from consumers.payout.payment import Payment
+from trekkpaalegg.identifiers import Foedselsnummer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sized
+    from collections.abc import Iterable, Mapping, Sized
     from typing import TextIO
-
-    from trekkpaalegg.identifiers import Foedselsnummer
 
 _ROWS_MAX = 200
 _VARSLER_MAX = 50
@@ -27,8 +26,38 @@ _WIDTH_MIN = 40
 _WIDTH_DEFAULT = 140
 
 
+TREKKTYPE = "utleggstrekkSamordnet"
+"""Skatteetaten's type for deductions by coordinated orders, which all of these are."""
+
+
+class AmeldingLine(msgspec.Struct, frozen=True, gc=False):
+    """What was withheld from one person at one payout, in whole kroner."""
+
+    skyldner: Foedselsnummer
+    beloep: Decimal
+    dato: date
+
+
+class Amelding(msgspec.Struct, frozen=True):
+    """One line for each person, and the sum. Source: Skatteetaten, "Utleggstrekk i a-meldingen"."""
+
+    lines: tuple[AmeldingLine, ...]
+    total: Decimal
+
+
+def amelding_of(postings: Iterable[Postering]) -> Amelding:
+    """The lines in the order of the postings. Persons from whom nothing is withheld have no line."""
+    by_person: dict[tuple[Foedselsnummer, date], Decimal] = {}
+    for each in postings:
+        if each.beloep:
+            key = (each.skyldner, each.utbetalingsdato)
+            by_person[key] = by_person.get(key, Decimal(0)) + each.beloep
+    lines = tuple(AmeldingLine(skyldner, beloep, dato) for (skyldner, dato), beloep in by_person.items())
+    return Amelding(lines, sum(by_person.values(), Decimal(0)))
+
+
 class Report(msgspec.Struct, frozen=True):
-    """What is told of a payout."""
+    """Everything that is shown of a payout."""
 
     utbetalingsdato: date
     lines: list[Postering]
@@ -38,7 +67,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def document_of(report: Report) -> dict[str, Any]:
-    """What `--json` prints. Amounts are decimal strings in kroner; it holds the national ids."""
+    """The document that `--json` prints. Amounts are decimal strings in kroner; it contains national ids."""
     return {
         "trekk": [
             {
@@ -78,12 +107,12 @@ def document_of(report: Report) -> dict[str, Any]:
 
 
 def json_of(report: Report) -> str:
-    """As text, one value a line, so that two runs can be compared."""
+    """The document as text, one value a line, so that two runs can be compared."""
     return msgspec.json.format(msgspec.json.encode(document_of(report)), indent=2).decode() + "\n"
 
 
 def print_tables(report: Report, lines: Mapping[Foedselsnummer, int], file: TextIO, width: int | None) -> None:
-    """For people. A person is told by the line of the file of pay, `lines`, never by the national id."""
+    """Print tables for people. `lines`: each person's line in the gross pay file, shown instead of the national id."""
     console = Console(file=file, width=max(width or _WIDTH_DEFAULT, _WIDTH_MIN), highlight=False)
     table = Table(title=f"Trekk at the payout of {report.utbetalingsdato}", title_justify="left")
     for name in ("line", "person", "trekkid", "version"):

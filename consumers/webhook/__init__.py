@@ -1,1 +1,1 @@
-"""Events from Kafka in, signed CloudEvents at a payroll system's HTTP address out."""
+"""`webhook`: forwards events as signed CloudEvents to the HTTP address of a payroll system without Kafka."""

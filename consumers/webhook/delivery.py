@@ -1,17 +1,17 @@
-"""Delivery: an event is signed, sent to the receiver, and its answer judged.
+"""Sending signed events to the receiver's address, and classifying its answers.
 
-| Answer | Means | Then |
+| Answer | Meaning | Consequence |
 |---|---|---|
-| 2xx | delivered | the next event of the order |
-| 400, 413, 422 | this event is refused, and would be again | parked at once |
+| 2xx | delivered | the next event of the order is sent |
+| 400, 413, 422 | the receiver refuses this event, and would again | parked at once |
 | 410 | the address is gone for good | the forwarder stops |
-| 429, 502, 503, 504, no connection | the receiver has no room or is away | all wait until it is back |
-| any other, also 3xx and no answer in time | failed, perhaps in passing | tried again, parked after the limit |
+| 429, 502, 503, 504, no connection | the receiver is overloaded or unavailable | all events wait until it is back |
+| any other, including 3xx and a timeout | failed, perhaps temporarily | retried, and parked after the limit |
 
-401, 403 and 404 are among the last: they tell of wrong settings on either side, which someone will mend.
+401, 403 and 404 belong to the last row: they indicate wrong settings on either side, which somebody will correct.
 
-The signature is HMAC-SHA256 over `webhook-id.webhook-timestamp.body`; with several secrets there are several
-signatures, of which a receiver needs one that fits: that is how a secret is changed without a gap.
+The signature is HMAC-SHA256 over `webhook-id.webhook-timestamp.body`. With several secrets there is one signature for
+each, and the receiver accepts the event if one of them is valid: so a secret can be changed without interruption.
 Source: https://www.standardwebhooks.com, "Signature scheme".
 """
 
@@ -38,23 +38,23 @@ from trekkpaalegg.errors import SettingsError
 from trekkpaalegg.retry import retry_after_seconds
 
 if TYPE_CHECKING:
-    from consumers.webhook.cloudevent import Parcel
-    from consumers.webhook.schedule import Waiting
+    from consumers.webhook.cloudevent import WebhookRequest
+    from consumers.webhook.schedule import PendingEvent
 
 
 def address_fault(url: str, *, allow_plain_http: bool) -> str | None:
-    """What is wrong with it, or None: bodies hold national ids, so they go over TLS, or do not leave the machine.
+    """What is wrong with the address, or None. Bodies contain national ids: they are sent over TLS, or stay local.
 
-    Says nothing of the address: it may hold a secret of the receiver's.
+    The text does not quote the address, which may contain a secret of the receiver.
     """
     parts = urlsplit(url)
     if parts.scheme == "https" or allow_plain_http or is_loopback(url):
         return None
-    return "must begin with https://, since national ids are sent there; --allow-plain-http lets plain HTTP through"
+    return "must begin with https://, since national ids are sent there; --allow-plain-http permits plain HTTP"
 
 
 def is_loopback(url: str) -> bool:
-    """Whether it is this machine's own: by number, or by the name `localhost`."""
+    """Whether the address is a loopback address, or a name under `localhost`."""
     host = (urlsplit(url).hostname or "").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -65,7 +65,7 @@ def is_loopback(url: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """Scheme, host and port: paths and queries may hold a secret of the receiver's."""
+    """Scheme, host and port: the path and the query may contain a secret of the receiver."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -78,8 +78,8 @@ _SUCCESS = range(200, 300)
 _REDIRECT = range(300, 400)
 
 
-class Meaning(Enum):
-    """What came of an attempt."""
+class ResultKind(Enum):
+    """The class of an attempt's result; see the table above."""
 
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -88,30 +88,30 @@ class Meaning(Enum):
     GONE = "gone"
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What came of an attempt, in words that hold nothing of the event or of the answer's body."""
+class DeliveryResult(msgspec.Struct, frozen=True):
+    """The result of one attempt. `reason` quotes neither the event nor the body of the answer."""
 
-    meaning: Meaning
-    words: str = ""
+    kind: ResultKind
+    reason: str = ""
     retry_after_seconds: float | None = None
-    """What the receiver asked for, at most a day."""
+    """The pause that the receiver asked for, at most one day."""
 
 
-def outcome_of(status: int, retry_after: str | None, now_seconds: float) -> Outcome:
-    """What an answer with this status and header `Retry-After` means. `now_seconds` is the time since 1970."""
-    words = f"the receiver answered {status}"
+def result_of(status: int, retry_after: str | None, now_seconds: float) -> DeliveryResult:
+    """Classify an answer by its status. `retry_after` is the header of that name; `now_seconds` is since 1970."""
+    reason = f"the receiver answered {status}"
     if status in _SUCCESS:
-        return Outcome(Meaning.DELIVERED, words)
+        return DeliveryResult(ResultKind.DELIVERED, reason)
     if status in _REDIRECT:
-        words += "; redirects are not followed: set the address that it redirects to"
-    meaning = Meaning.FAILED
+        reason += "; redirects are not followed: set the address that it redirects to"
+    kind = ResultKind.FAILED
     if status in _REFUSED:
-        meaning = Meaning.REFUSED
+        kind = ResultKind.REFUSED
     elif status in _UNAVAILABLE:
-        meaning = Meaning.UNAVAILABLE
+        kind = ResultKind.UNAVAILABLE
     elif status == _GONE:
-        meaning = Meaning.GONE
-    return Outcome(meaning, words, retry_after_seconds(retry_after, now_seconds, RETRY_AFTER_SECONDS_MAX))
+        kind = ResultKind.GONE
+    return DeliveryResult(kind, reason, retry_after_seconds(retry_after, now_seconds, RETRY_AFTER_SECONDS_MAX))
 
 
 SETTING = "TREKKPAALEGG_FORWARD_SECRET"
@@ -122,14 +122,14 @@ _ADVICE = "make one with `trekkpaalegg-consumer webhook secret` and give the rec
 
 
 def new_secret() -> str:
-    """A fresh secret of 32 random bytes, as it is written into settings."""
+    """A new secret of 32 random bytes, in the form that the settings expect."""
     return PREFIX + base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
 
 
 class Signer:
-    """Signs with every secret of `text`, which holds one or several separated by spaces.
+    """Signs with every secret in `text`, which contains one or more, separated by spaces.
 
-    Raises `SettingsError` for text that holds none, or one of another form; its message holds no secret.
+    Raises `SettingsError` if there is none, or if one is malformed; the message does not quote it.
     """
 
     def __init__(self, text: str) -> None:
@@ -146,12 +146,12 @@ class Signer:
             raise SettingsError(faults)
         self._webhooks = [Webhook(secret) for secret in given]
 
-    def headers(self, parcel: Parcel, moment: datetime) -> dict[str, str]:
-        """The three headers, for an attempt made at `moment` (UTC)."""
-        body = parcel.body.decode()
-        signatures = [webhook.sign(parcel.webhook_id, moment, body) for webhook in self._webhooks]
+    def headers(self, request: WebhookRequest, moment: datetime) -> dict[str, str]:
+        """The three signature headers of an attempt made at `moment` (UTC)."""
+        body = request.body.decode()
+        signatures = [webhook.sign(request.webhook_id, moment, body) for webhook in self._webhooks]
         return {
-            "webhook-id": parcel.webhook_id,
+            "webhook-id": request.webhook_id,
             "webhook-timestamp": str(int(moment.timestamp())),
             "webhook-signature": " ".join(signatures),
         }
@@ -174,10 +174,10 @@ _ANSWER_BYTES_MAX = 64 * 1024
 _ANSWER_BODY_SECONDS = 5.0
 
 
-class Receiver:
-    """One address. Used by several threads.
+class ReceiverClient:
+    """Sends requests to one address. Safe for several threads.
 
-    Redirects are not followed, and of the answer's body nothing is kept: it may quote what was sent.
+    Redirects are not followed, and the body of an answer is discarded: it may quote what was sent.
     """
 
     def __init__(self, url: str, signer: Signer, *, answer_seconds: float = ANSWER_SECONDS) -> None:
@@ -186,30 +186,32 @@ class Receiver:
         self._client = httpx.Client(
             timeout=httpx.Timeout(answer_seconds, connect=min(answer_seconds, _CONNECT_SECONDS)),
             follow_redirects=False,
-            # A proxy of the environment's would read what plain HTTP says, which is meant for this machine alone.
+            # Plain HTTP is permitted to this machine only; a proxy from the environment would carry it elsewhere.
             trust_env=url.startswith("https:") or not is_loopback(url),
             headers={"content-type": CONTENT_TYPE, "user-agent": "trekkpaalegg-consumer", "accept": "*/*"},
         )
 
-    def send(self, parcel: Parcel) -> Outcome:
-        """Send it once. Raises nothing of the network's: an answer that does not come is an outcome too."""
-        headers = self._signer.headers(parcel, datetime.now(UTC))
+    def send(self, request: WebhookRequest) -> DeliveryResult:
+        """Send the request once. Does not raise network errors: a missing answer is a result too."""
+        headers = self._signer.headers(request, datetime.now(UTC))
         try:
-            with self._client.stream("POST", self._url, content=parcel.body, headers=headers) as response:
+            with self._client.stream("POST", self._url, content=request.body, headers=headers) as response:
                 _read_to_end(response)
-                return outcome_of(response.status_code, response.headers.get("retry-after"), time.time())
+                return result_of(response.status_code, response.headers.get("retry-after"), time.time())
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            return Outcome(Meaning.UNAVAILABLE, f"no connection to the receiver ({str(error) or type(error).__name__})")
+            return DeliveryResult(
+                ResultKind.UNAVAILABLE, f"no connection to the receiver ({str(error) or type(error).__name__})"
+            )
         except (httpx.HTTPError, RuntimeError) as error:  # a client that was closed meanwhile raises RuntimeError
-            return Outcome(Meaning.FAILED, f"no answer from the receiver ({type(error).__name__})")
+            return DeliveryResult(ResultKind.FAILED, f"no answer from the receiver ({type(error).__name__})")
 
     def close(self) -> None:
-        """Close the connections; what is on its way fails."""
+        """Close the connections; requests in flight fail."""
         self._client.close()
 
 
 def _read_to_end(response: httpx.Response) -> None:
-    """So that the connection can be used again, unless the body is long or slow."""
+    """Read the body so that the connection can be reused, unless the body is long or slow."""
     deadline, read = time.monotonic() + _ANSWER_BODY_SECONDS, 0
     try:
         for chunk in response.iter_raw():
@@ -217,38 +219,38 @@ def _read_to_end(response: httpx.Response) -> None:
             if read > _ANSWER_BYTES_MAX or time.monotonic() > deadline:
                 return
     except httpx.HTTPError:
-        return  # the status has come, and says it all
+        return  # the status has been received, and decides alone
 
 
-class Couriers:
-    """So many threads that send. They are daemons: an end of the program does not wait for a slow receiver."""
+class SenderPool:
+    """Threads that send requests. They are daemons: when the program ends, it does not wait for a slow receiver."""
 
-    def __init__(self, receiver: Receiver, count: int) -> None:
+    def __init__(self, receiver: ReceiverClient, count: int) -> None:
         self._receiver = receiver
-        self._outward: queue.SimpleQueue[tuple[Waiting, Parcel] | None] = queue.SimpleQueue()
-        self._back: queue.SimpleQueue[tuple[Waiting, Outcome]] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._run, name=f"courier-{n}", daemon=True) for n in range(count)]
+        self._outgoing: queue.SimpleQueue[tuple[PendingEvent, WebhookRequest] | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[PendingEvent, DeliveryResult]] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._run, name=f"sender-{n}", daemon=True) for n in range(count)]
         for thread in self._threads:
             thread.start()
 
-    def send(self, waiting: Waiting, parcel: Parcel) -> None:
-        """Give it to one of them."""
-        self._outward.put((waiting, parcel))
+    def send(self, pending: PendingEvent, request: WebhookRequest) -> None:
+        """Hand the request to one of the threads."""
+        self._outgoing.put((pending, request))
 
-    def come_back(self, seconds_max: float) -> list[tuple[Waiting, Outcome]]:
-        """All that have come back, waiting at most so long for the first."""
-        came: list[tuple[Waiting, Outcome]] = []
+    def results(self, seconds_max: float) -> list[tuple[PendingEvent, DeliveryResult]]:
+        """The results that have arrived; waits up to `seconds_max` for the first."""
+        arrived: list[tuple[PendingEvent, DeliveryResult]] = []
         try:
-            came.append(self._back.get(timeout=seconds_max) if seconds_max > 0 else self._back.get_nowait())
+            arrived.append(self._results.get(timeout=seconds_max) if seconds_max > 0 else self._results.get_nowait())
             while True:
-                came.append(self._back.get_nowait())
+                arrived.append(self._results.get_nowait())
         except queue.Empty:
-            return came
+            return arrived
 
     def close(self) -> None:
-        """Send no more, and break off what is on its way."""
+        """Stop sending, and abort requests in flight."""
         for _ in self._threads:
-            self._outward.put(None)
+            self._outgoing.put(None)
         self._receiver.close()
 
     def __enter__(self) -> Self:
@@ -258,10 +260,10 @@ class Couriers:
         self.close()
 
     def _run(self) -> None:
-        while (given := self._outward.get()) is not None:
-            waiting, parcel = given
+        while (given := self._outgoing.get()) is not None:
+            pending, request = given
             try:
-                outcome = self._receiver.send(parcel)
-            except Exception as error:  # noqa: BLE001 - a thread that dies would leave its order waiting for ever
-                outcome = Outcome(Meaning.FAILED, f"it could not be sent ({type(error).__name__})")
-            self._back.put((waiting, outcome))
+                result = self._receiver.send(request)
+            except Exception as error:  # noqa: BLE001 - a thread that dies would block its order forever
+                result = DeliveryResult(ResultKind.FAILED, f"it could not be sent ({type(error).__name__})")
+            self._results.put((pending, result))

@@ -1,4 +1,4 @@
-"""Messages of `<prefix>-versjoner` in, each delivered to the receiver or kept out: the loop that does it."""
+"""The forwarder's loop: store what is read from Kafka, send what is due, and store the results."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from consumers.stream.readable import masked
-from consumers.webhook.cloudevent import parcel_of
-from consumers.webhook.delivery import Meaning, Outcome
-from consumers.webhook.observe import NullObserver, Observer
-from consumers.webhook.schedule import Again, Deliver, Park, RetryPolicy, Schedule, Stop, decide
-from consumers.webhook.store import Settled
+from consumers.webhook.cloudevent import request_for
+from consumers.webhook.delivery import DeliveryResult, ResultKind
+from consumers.webhook.observe import ForwarderObserver
+from consumers.webhook.schedule import Complete, Park, Retry, RetryPolicy, Schedule, Stop, decide
+from consumers.webhook.store import StateUpdate
 from trekkpaalegg.errors import FatalError, RetryableError, UndecodableError
 from trekkpaalegg.retry import Service, ServiceRetry
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
 
-    from consumers.webhook.cloudevent import Message, Parcel
-    from consumers.webhook.schedule import Decision, Waiting
+    from consumers.webhook.cloudevent import EventMessage, WebhookRequest
+    from consumers.webhook.schedule import Decision, PendingEvent
     from consumers.webhook.store import Store
     from trekkpaalegg.decode import Decoder
 
 _T = TypeVar("_T")
 _IDLE_SECONDS = 0.1
 _BUSY_SECONDS = 0.05
-_LOOK_SECONDS = 1.0
-_TELL_SECONDS = 60.0
-_COUNT_SECONDS = 5.0
+_RELEASED_INTERVAL_SECONDS = 1.0
+_SUMMARY_INTERVAL_SECONDS = 60.0
+_COUNT_INTERVAL_SECONDS = 5.0
 LEAVE_SECONDS_MAX = 8.0
-"""How long what is on its way is waited for at the end: a stop has ten seconds."""
+"""How long the end waits for requests in flight; a process has ten seconds to stop."""
 
 
 class Source(Protocol):
@@ -42,24 +42,24 @@ class Source(Protocol):
 
     @property
     def has_reached_end(self) -> bool:
-        """Whether all has been given that was there at the start."""
+        """Whether everything that was there at the start has been returned."""
 
-    def poll(self, seconds_max: float) -> list[Message]:
-        """What has come, waiting at most so long."""
+    def poll(self, seconds_max: float) -> list[EventMessage]:
+        """New messages; waits up to `seconds_max` for the first."""
 
 
-class Carrier(Protocol):
-    """Who sends, several at a time."""
+class Sender(Protocol):
+    """Sends several requests at a time."""
 
-    def send(self, waiting: Waiting, parcel: Parcel) -> None:
-        """Begin to send it."""
+    def send(self, pending: PendingEvent, request: WebhookRequest) -> None:
+        """Start sending the request."""
 
-    def come_back(self, seconds_max: float) -> list[tuple[Waiting, Outcome]]:
-        """What came of those that were sent, waiting at most so long for the first."""
+    def results(self, seconds_max: float) -> list[tuple[PendingEvent, DeliveryResult]]:
+        """The results that have arrived; waits up to `seconds_max` for the first."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much at a time: deliveries, events that wait until reading pauses, and parked ones until all stops."""
+    """How many events may be in flight, waiting before reading pauses, and parked before the forwarder stops."""
 
     concurrency_max: int = 4
     backlog_max: int = 1000
@@ -67,8 +67,8 @@ class Limits(msgspec.Struct, frozen=True):
     retry: RetryPolicy = RetryPolicy()
 
 
-class Tally(msgspec.Struct):
-    """What has been done so far."""
+class ForwarderTally(msgspec.Struct):
+    """How many events were read, delivered and parked since the start."""
 
     read: int = 0
     delivered: int = 0
@@ -80,9 +80,9 @@ class Tally(msgspec.Struct):
 
 
 class Forwarder:
-    """One process's forwarding. All is decided and written in one thread; couriers only send.
+    """Forwards events in one thread, which takes all decisions and writes them; other threads only send.
 
-    `note` takes lines for people; `stopping` ends it. What is on its way at the end is waited for, and written.
+    `note` receives lines for people. Setting `stopping` ends `run`, which first waits for requests in flight.
     """
 
     def __init__(
@@ -92,51 +92,51 @@ class Forwarder:
         limits: Limits,
         note: Callable[[str], None],
         stopping: threading.Event,
-        observer: Observer | None = None,
+        observer: ForwarderObserver | None = None,
     ) -> None:
-        self._observer = observer or NullObserver()
-        self._counted = float("-inf")
+        self._observer = observer or ForwarderObserver()
         self._store = store
         self._decoder = decoder
         self._limits = limits
         self._note = note
         self._stopping = stopping
-        self._retry = ServiceRetry(stopping, self._report, self._observer)
+        self._retry = ServiceRetry(stopping, self._note_event, self._observer)
         self._schedule = Schedule(limits.concurrency_max, store.blocked())
-        for waiting in store.waiting():
-            self._schedule.add(waiting)
-        self._looked = self._told = time.monotonic()
+        for pending in store.pending():
+            self._schedule.add(pending)
+        self._counted_at = float("-inf")
+        self._released_at = self._summary_at = time.monotonic()
         self._refusal = self._too_many_parked()
-        self.tally = Tally()
+        self.tally = ForwarderTally()
 
     @property
     def waiting_count(self) -> int:
-        """How many are to be sent."""
+        """Events that are still to be delivered."""
         return self._schedule.waiting_count
 
-    def run(self, source: Source, carrier: Carrier, *, until_end: bool = False) -> None:
-        """Forward until `stopping` is set, or with `until_end` until all is delivered or parked.
+    def run(self, source: Source, sender: Sender, *, until_end: bool = False) -> None:
+        """Forward until `stopping` is set, or with `until_end` until every event is delivered or parked.
 
-        Raises `FatalError` when the receiver says that its address is gone, when too many are parked, and as the
-        store, the source and the decoder do.
+        Raises `FatalError` when the receiver answers that its address is gone or when too many events are parked, and
+        what the store, the source and the decoder raise.
         """
         while not self._stopping.is_set() and self._refusal is None:
-            self._look_for_released()
+            self._unblock_released()
             self._read(source)
-            self._send(carrier)
-            self._settle(self._came_back(carrier, _BUSY_SECONDS if self._schedule.on_the_way_count else 0))
-            self._tell_now_and_then()
+            self._send(sender)
+            self._store_results(self._results(sender, _BUSY_SECONDS if self._schedule.in_flight_count else 0))
+            self._report()
             self._observer.beat()
-            self._observer.waits(self._schedule.waiting_count)
+            self._observer.pending(self._schedule.waiting_count)
             if until_end and source.has_reached_end and not self._schedule.waiting_count:
                 return
-        self._leave(carrier)
+        self._leave(sender)
         if self._refusal is not None:
             raise FatalError(self._refusal)
 
     def _read(self, source: Source) -> None:
-        """Keep what has come, unless enough waits. Where there is nothing to do, this is where time is passed."""
-        is_busy = self._schedule.on_the_way_count > 0
+        """Store new messages, unless the backlog is full. An idle loop spends its time waiting here."""
+        is_busy = self._schedule.in_flight_count > 0
         due_in = self._schedule.due_in_seconds(time.time())
         pause = 0.0 if is_busy else min(_IDLE_SECONDS, _IDLE_SECONDS if due_in is None else due_in)
         if self._schedule.waiting_count >= self._limits.backlog_max:
@@ -145,109 +145,109 @@ class Forwarder:
             return
         messages = source.poll(pause)
         if messages:
-            for waiting in self._write(lambda: self._store.take(messages)):
-                self._schedule.add(waiting)
+            for pending in self._call_store(lambda: self._store.add(messages)):
+                self._schedule.add(pending)
             self.tally.read += len(messages)
-            self._observer.taken(len(messages))
+            self._observer.stored(len(messages))
 
-    def _send(self, carrier: Carrier) -> None:
-        due = self._schedule.take_due(time.time())
+    def _send(self, sender: Sender) -> None:
+        due = self._schedule.start_due(time.time())
         if not due:
             return
-        messages = self._write(lambda: self._store.messages([waiting.sequence for waiting in due]))
-        unsent: list[tuple[Waiting, Outcome]] = []
-        for waiting in due:
-            parcel = self._parcel(messages[waiting.sequence])
-            if isinstance(parcel, Outcome):
-                unsent.append((waiting, parcel))
+        messages = self._call_store(lambda: self._store.messages([pending.sequence for pending in due]))
+        unsent: list[tuple[PendingEvent, DeliveryResult]] = []
+        for pending in due:
+            request = self._request(messages[pending.sequence])
+            if isinstance(request, DeliveryResult):
+                unsent.append((pending, request))
             else:
-                carrier.send(waiting, parcel)
-        self._settle(unsent)
+                sender.send(pending, request)
+        self._store_results(unsent)
 
-    def _parcel(self, message: Message) -> Parcel | Outcome:
-        """The event as it is sent, or why it cannot be."""
+    def _request(self, message: EventMessage) -> WebhookRequest | DeliveryResult:
+        """The request that delivers the message, or the result of an event that cannot be sent."""
         try:
-            parcel = parcel_of(self._decoder.decode_trekkpaalegg_versjon(message.value), message.headers)
+            request = request_for(self._decoder.decode_trekkpaalegg_versjon(message.value), message.headers)
         except UndecodableError as error:
             self._observer.undecodable()
-            return Outcome(Meaning.REFUSED, f"it cannot be decoded: {masked(str(error))}")
+            return DeliveryResult(ResultKind.REFUSED, f"it cannot be decoded: {masked(str(error))}")
         except RetryableError as error:
             self._observer.call_failed(Service.REGISTRY, str(error))
-            return Outcome(Meaning.UNAVAILABLE, str(error))
+            return DeliveryResult(ResultKind.UNAVAILABLE, str(error))
         self._observer.call_ended(Service.REGISTRY)
-        return parcel
+        return request
 
-    def _came_back(self, carrier: Carrier, seconds_max: float) -> list[tuple[Waiting, Outcome]]:
-        came = carrier.come_back(seconds_max)
-        for _, outcome in came:
-            self._observer.attempted(outcome.meaning)
-            if outcome.meaning is Meaning.UNAVAILABLE:
-                self._observer.call_failed(Service.RECEIVER, outcome.words)
+    def _results(self, sender: Sender, seconds_max: float) -> list[tuple[PendingEvent, DeliveryResult]]:
+        results = sender.results(seconds_max)
+        for _, result in results:
+            self._observer.attempted(result.kind)
+            if result.kind is ResultKind.UNAVAILABLE:
+                self._observer.call_failed(Service.RECEIVER, result.reason)
             else:
                 self._observer.call_ended(Service.RECEIVER)
-        return came
+        return results
 
-    def _settle(self, came: Iterable[tuple[Waiting, Outcome]]) -> None:
-        """Write what became of those that came back, and only then let the next of their orders go."""
+    def _store_results(self, results: Iterable[tuple[PendingEvent, DeliveryResult]]) -> None:
+        """Write the results, and only then release the next event of each order."""
         now = time.time()
         decisions = [
             decide(
-                waiting,
-                outcome,
-                troubles=self._schedule.troubles,
+                pending,
+                result,
+                outages=self._schedule.outages,
                 now_seconds=now,
                 retry=self._limits.retry,
                 chance=random.random,
             )
-            for waiting, outcome in came
+            for pending, result in results
         ]
         if not decisions:
             return
-        settled = Settled(
-            [each.waiting.sequence for each in decisions if isinstance(each, Deliver)],
-            [(each.later, each.words) for each in decisions if isinstance(each, Again)],
-            [(each.waiting.sequence, each.words) for each in decisions if isinstance(each, Park)],
+        update = StateUpdate(
+            [each.pending.sequence for each in decisions if isinstance(each, Complete)],
+            [(each.later, each.reason) for each in decisions if isinstance(each, Retry)],
+            [(each.pending.sequence, each.reason) for each in decisions if isinstance(each, Park)],
         )
-        self._write(lambda: self._store.settle(settled, now))
+        self._call_store(lambda: self._store.update(update, now))
         for decision in decisions:
             self._apply(decision, now)
 
     def _apply(self, decision: Decision, now: float) -> None:
         match decision:
-            case Deliver(waiting):
-                if self._schedule.troubles:
-                    self._note("the receiver takes events again")
-                self._schedule.delivered(waiting)
+            case Complete(pending):
+                if self._schedule.outages:
+                    self._note("the receiver accepts events again")
+                self._schedule.complete(pending)
                 self.tally.delivered += 1
-            case Again(waiting, later, words, hold_until_seconds):
+            case Retry(pending, later, reason, hold_until_seconds):
                 if hold_until_seconds is None:
-                    self._schedule.again(waiting, later)
+                    self._schedule.retry(pending, later)
                     pause = later.due_seconds - now
-                    self._note(f"{masked(waiting.order)}: {words}; attempt {later.tries + 1} in {pause:.0f} s")
+                    self._note(f"{masked(pending.order)}: {reason}; attempt {later.tries + 1} in {pause:.0f} s")
                     return
-                if not self._schedule.troubles:
-                    self._note(f"{words}; all events wait, and go on when it is back")
-                self._schedule.hold(waiting, later, hold_until_seconds, now)
-            case Park(waiting, words):
-                self._schedule.parked(waiting)
+                if not self._schedule.outages:
+                    self._note(f"{reason}; all events wait until it is back")
+                self._schedule.hold(pending, later, hold_until_seconds, now)
+            case Park(pending, reason):
+                self._schedule.park(pending)
                 self.tally.parked += 1
-                self._note(f"{masked(waiting.order)}: {words}. Parked, and what follows of this order waits behind it")
+                self._note(f"{masked(pending.order)}: {reason}. Parked; later events of this order wait behind it")
                 self._refusal = self._too_many_parked()
-            case Stop(waiting, words):
-                self._schedule.again(waiting, waiting)
+            case Stop(pending, reason):
+                self._schedule.retry(pending, pending)
                 self._refusal = (
-                    f"{words}: it wants no more events at this address. Nothing is lost: set the address that it has "
-                    "now, and start again with the same --state"
+                    f"{reason}: it accepts no more events at this address. Nothing is lost: set its new address, and "
+                    "start again with the same --state"
                 )
 
-    def _look_for_released(self) -> None:
-        """Another process may have released or dropped what is parked."""
+    def _unblock_released(self) -> None:
+        """Continue with orders whose parked event another process has released or dropped."""
         now = time.monotonic()
-        if not self._schedule.blocked or now - self._looked < _LOOK_SECONDS:
+        if not self._schedule.blocked or now - self._released_at < _RELEASED_INTERVAL_SECONDS:
             return
-        self._looked = now
-        for order in self._schedule.blocked - self._write(self._store.blocked):
-            self._schedule.unblock(order, self._write(partial(self._store.waiting, order)))
+        self._released_at = now
+        for order in self._schedule.blocked - self._call_store(self._store.blocked):
+            self._schedule.unblock(order, self._call_store(partial(self._store.pending, order)))
 
     def _too_many_parked(self) -> str | None:
         parked = len(self._schedule.blocked)
@@ -255,27 +255,27 @@ class Forwarder:
             return None
         return (
             f"{parked} events are parked, more than --parked-max {self._limits.parked_max}: see `webhook parked`, "
-            "mend what is wrong, then `webhook release` or `webhook drop`"
+            "correct the cause, then run `webhook release` or `webhook drop`"
         )
 
-    def _leave(self, carrier: Carrier) -> None:
+    def _leave(self, sender: Sender) -> None:
         deadline = time.monotonic() + LEAVE_SECONDS_MAX
-        while self._schedule.on_the_way_count and time.monotonic() < deadline:
-            self._settle(self._came_back(carrier, _BUSY_SECONDS))
+        while self._schedule.in_flight_count and time.monotonic() < deadline:
+            self._store_results(self._results(sender, _BUSY_SECONDS))
 
-    def _write(self, action: Callable[[], _T]) -> _T:
-        """The result of the action, retried while the database fails temporarily."""
-        return self._retry.call(Service.STATE, action)
+    def _call_store(self, call: Callable[[], _T]) -> _T:
+        """The result of the call, which is retried while the database fails temporarily."""
+        return self._retry.call(Service.STATE, call)
 
-    def _report(self, event: str, **details: object) -> None:
+    def _note_event(self, event: str, **details: object) -> None:
         self._note(f"{event}: {details['reason']}" if "reason" in details else event)
 
-    def _tell_now_and_then(self) -> None:
-        """What is kept is asked for also where nothing comes, so that a state that is away shows."""
+    def _report(self) -> None:
+        """Report counts now and then. They are read even if no events come, so that a failing database shows."""
         now = time.monotonic()
-        if now - self._counted >= _COUNT_SECONDS:
-            self._counted = now
-            self._observer.kept(self._write(self._store.kept), self._limits.parked_max)
-        if now - self._told >= _TELL_SECONDS:
-            self._told = now
+        if now - self._counted_at >= _COUNT_INTERVAL_SECONDS:
+            self._counted_at = now
+            self._observer.counts(self._call_store(self._store.counts), self._limits.parked_max)
+        if now - self._summary_at >= _SUMMARY_INTERVAL_SECONDS:
+            self._summary_at = now
             self._note(f"{self.tally}; {self._schedule.waiting_count} wait, {len(self._schedule.blocked)} are parked")

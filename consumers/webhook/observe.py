@@ -1,12 +1,9 @@
-"""Health and metrics of a forwarder.
-
-No label holds an employer, let alone a person.
-"""
+"""Health and metrics of the forwarder. No label names an employer or a person."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -14,9 +11,8 @@ from prometheus_client.registry import Collector
 from consumers.observe.health import ConsumerHealth
 from consumers.observe.port import OF_A_FORWARDER
 from consumers.observe.prometheus import HealthObserver
-from consumers.webhook.delivery import Meaning
-from consumers.webhook.store import Kept
-from trekkpaalegg.retry import CallObserver
+from consumers.webhook.delivery import ResultKind
+from consumers.webhook.store import StateCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,73 +21,48 @@ if TYPE_CHECKING:
     from trekkpaalegg.retry import Service
 
 
-class Observer(CallObserver, Protocol):
-    """Told by one thread; must neither block nor raise. No argument holds a value from an event."""
+class ForwarderObserver:
+    """What the forwarder reports about itself; this class ignores it.
+
+    Called by one thread; must neither block nor raise. No argument contains a value from an event.
+    """
 
     def beat(self) -> None:
-        """The loop has turned, or waits and knows that it does."""
+        """The loop is alive: it has completed a pass, or is waiting for something it knows of."""
 
     def looked(self, look: Look) -> None:
-        """What Kafka looks like from here, every time that it is read."""
+        """The state of Kafka as seen from here, at every read."""
 
-    def read_to(self, next_offsets: Mapping[int, int]) -> None:
-        """So far the state has come in these partitions."""
+    def stored_to(self, next_offsets: Mapping[int, int]) -> None:
+        """All messages before these offsets, by partition, are stored or delivered."""
 
-    def taken(self, count: int) -> None:
-        """So many messages were read and are kept now."""
+    def stored(self, count: int) -> None:
+        """This number of messages was read from Kafka and stored."""
 
-    def attempted(self, meaning: Meaning) -> None:
-        """An event was sent, and this came of it."""
-
-    def undecodable(self) -> None:
-        """An event was not sent, as it cannot be decoded."""
-
-    def waits(self, count: int) -> None:
-        """So many are to be sent, those on their way among them: every time that the loop turns."""
-
-    def kept(self, kept: Kept, parked_max: int) -> None:
-        """What the state holds; with more than `parked_max` parked ones the forwarder ends."""
-
-
-class NullObserver:
-    """Listens to nothing."""
-
-    def beat(self) -> None:
-        """Ignore."""
-
-    def looked(self, look: Look) -> None:
-        """Ignore."""
-
-    def read_to(self, next_offsets: Mapping[int, int]) -> None:
-        """Ignore."""
-
-    def taken(self, count: int) -> None:
-        """Ignore."""
-
-    def attempted(self, meaning: Meaning) -> None:
-        """Ignore."""
+    def attempted(self, kind: ResultKind) -> None:
+        """An event was sent, with this result."""
 
     def undecodable(self) -> None:
-        """Ignore."""
+        """An event was not sent because it cannot be decoded."""
 
-    def waits(self, count: int) -> None:
-        """Ignore."""
+    def pending(self, count: int) -> None:
+        """This number of events remains to be delivered, those in flight included. Called at every pass of the loop."""
 
-    def kept(self, kept: Kept, parked_max: int) -> None:
-        """Ignore."""
+    def counts(self, counts: StateCounts, parked_max: int) -> None:
+        """How many events the state holds; the forwarder stops when more than `parked_max` are parked."""
 
     def call_begins(self, service: Service) -> None:
-        """Ignore."""
+        """See `trekkpaalegg.retry.CallObserver`."""
 
     def call_failed(self, service: Service, reason: str) -> None:
-        """Ignore."""
+        """See `trekkpaalegg.retry.CallObserver`."""
 
     def call_ended(self, service: Service) -> None:
-        """Ignore."""
+        """See `trekkpaalegg.retry.CallObserver`."""
 
 
 class ForwarderHealth(ConsumerHealth):
-    """See `ConsumerHealth`. Caught up means that all was delivered or parked once that the topic had at the start."""
+    """See `ConsumerHealth`. Caught up: everything that the topic held at the start was delivered or parked once."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__(monotonic, OF_A_FORWARDER)
@@ -102,76 +73,79 @@ class ForwarderHealth(ConsumerHealth):
         """See the class."""
         return self._delivered
 
-    def waits(self, count: int) -> None:
-        """See `consumers.webhook.observe.Observer`."""
+    def pending(self, count: int) -> None:
+        """See `ForwarderObserver.pending`."""
         self._delivered = self._delivered or (count == 0 and super().is_caught_up)
 
 
 _PREFIX = "trekkpaalegg_webhook_"
 
 
-class PrometheusObserver(HealthObserver):
-    """The `Observer` of a forwarder. `now` gives seconds since 1970 and is there for tests to turn."""
+class PrometheusForwarderObserver(HealthObserver, ForwarderObserver):
+    """Counts in Prometheus metrics. `now` gives seconds since 1970; tests replace it."""
 
     health: ForwarderHealth
 
     def __init__(self, health: ForwarderHealth, now: Callable[[], float] = time.time) -> None:
         super().__init__(health, _PREFIX, "what is read")
-        self._kept_figures = _KeptFigures(now)
-        self.registry.register(self._kept_figures)
-        self._read = self._counter("read", "Messages read from Kafka, and kept until they are delivered.")
-        self._attempts = self._counter("attempts", "Attempts to deliver an event, by what came of it.", "outcome")
-        self._undecodable = self._counter("undecodable", "Messages parked as they cannot be decoded.")
-        for meaning in Meaning:
-            self._attempts.labels(meaning.value)
+        self._state_gauges = _StateGauges(now)
+        self.registry.register(self._state_gauges)
+        self._read = self._counter("read", "Messages read from Kafka and stored until they are delivered.")
+        self._attempts = self._counter("attempts", "Attempts to deliver an event, by result.", "outcome")
+        self._undecodable = self._counter("undecodable", "Messages parked because they cannot be decoded.")
+        for kind in ResultKind:
+            self._attempts.labels(kind.value)
 
-    def read_to(self, next_offsets: Mapping[int, int]) -> None:
-        """See `Observer`."""
+    def stored_to(self, next_offsets: Mapping[int, int]) -> None:
+        """See `ForwarderObserver`."""
         self.health.offsets_committed(next_offsets)
 
-    def taken(self, count: int) -> None:
-        """See `Observer`."""
+    def stored(self, count: int) -> None:
+        """See `ForwarderObserver`."""
         self._read.inc(count)
 
-    def attempted(self, meaning: Meaning) -> None:
-        """See `Observer`."""
-        self._attempts.labels(meaning.value).inc()
+    def attempted(self, kind: ResultKind) -> None:
+        """See `ForwarderObserver`."""
+        self._attempts.labels(kind.value).inc()
 
     def undecodable(self) -> None:
-        """See `Observer`."""
+        """See `ForwarderObserver`."""
         self._undecodable.inc()
 
-    def waits(self, count: int) -> None:
-        """See `Observer`."""
-        self.health.waits(count)
+    def pending(self, count: int) -> None:
+        """See `ForwarderObserver`."""
+        self.health.pending(count)
 
-    def kept(self, kept: Kept, parked_max: int) -> None:
-        """See `Observer`."""
-        self._kept_figures.put(kept, parked_max)
+    def counts(self, counts: StateCounts, parked_max: int) -> None:
+        """See `ForwarderObserver`."""
+        self._state_gauges.set(counts, parked_max)
 
 
-class _KeptFigures(Collector):
-    """Gauges, made when scraped: what waits goes on to age while nothing is told."""
+class _StateGauges(Collector):
+    """Gauges computed at every scrape, so that the age of waiting events grows between two reports."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._told = (Kept(), 0)
+        self._state = (StateCounts(), 0)
 
-    def put(self, kept: Kept, parked_max: int) -> None:
-        self._told = (kept, parked_max)
+    def set(self, counts: StateCounts, parked_max: int) -> None:
+        self._state = (counts, parked_max)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         return iter(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        kept, parked_max = self._told
+        counts, parked_max = self._state
         values = {
-            "waiting_events": ("Events that are to be delivered.", kept.waiting),
-            "oldest_waiting_seconds": ("For how long the oldest of them has waited.", self._age(kept.waiting_since)),
-            "parked_events": ("Events that are parked.", kept.parked),
-            "parked_events_max": ("With more of them it ends itself.", parked_max),
-            "oldest_parked_seconds": ("For how long the oldest of them is parked.", self._age(kept.parked_since)),
-            "events_behind_parked": ("Events that wait behind a parked one of their order.", kept.behind),
+            "waiting_events": ("Events that are waiting to be delivered.", counts.waiting),
+            "oldest_waiting_seconds": ("Age of the oldest event that is waiting.", self._age(counts.waiting_since)),
+            "parked_events": ("Events that are parked.", counts.parked),
+            "parked_events_max": ("The forwarder stops when more events are parked.", parked_max),
+            "oldest_parked_seconds": (
+                "How long the oldest parked event has been parked.",
+                self._age(counts.parked_since),
+            ),
+            "events_behind_parked": ("Events that wait behind a parked one of their order.", counts.behind),
         }
         for name, (documentation, value) in values.items():
             yield GaugeMetricFamily(f"{_PREFIX}{name}", documentation, value=float(value))

@@ -1,6 +1,6 @@
-"""Opening a forwarder's state: its tables, and the lock that makes it the only forwarder.
+"""Opening the forwarder's state: creating and migrating its tables, and the lock that keeps a second forwarder out.
 
-Until the tables had steps they were made at once: such a state stands at the first step, without saying so.
+The first version had no migrations: tables without a version table are those of the first migration.
 """
 
 from __future__ import annotations
@@ -29,35 +29,38 @@ if TYPE_CHECKING:
     from consumers.ledger.address import Address
 
 
-CLAIM_SECONDS_MAX = 10.0
-"""How long a forwarder waits for a former one to be gone: its restart may come before its end is known."""
+LOCK_SECONDS_MAX = 10.0
+"""How long a forwarder waits for its predecessor: after a crash the database may notice the end only later."""
 
 _PAUSE_SECONDS = 0.2
 _LOCK_PG = "SELECT pg_try_advisory_lock(hashtextextended('trekkpaalegg webhook ' || current_setting('search_path'), 0))"
 
 
-class Claim:
-    """Held until `close`. Raises `FatalError` while another process holds it, and as `Address.connect`.
+class ForwarderLock:
+    """Held until `close`. Raises `FatalError` if another process holds it, and whatever `Address.connect` raises.
 
-    On PostgreSQL an advisory lock of a connection of its own; on SQLite the lock on a second file beside the first,
-    since the first must stay open for the commands that look at it. A PostgreSQL that restarts forgets the lock: the
-    token that the store checks in each transaction is what keeps two apart then.
+    On PostgreSQL it is an advisory lock of a separate connection; on SQLite the lock on a second file, because the
+    commands that inspect the state must be able to open the first. PostgreSQL loses the lock when it restarts; then
+    the token that `Store` checks in each transaction keeps a second forwarder from writing.
     """
 
-    def __init__(self, address: Address, *, seconds_max: float = CLAIM_SECONDS_MAX) -> None:
+    def __init__(self, address: Address, *, seconds_max: float = LOCK_SECONDS_MAX) -> None:
         deadline = time.monotonic() + seconds_max
         self._connection: psycopg.Connection | sqlite3.Connection | None = None
         while self._connection is None:
-            self._connection = _on_postgresql(address) if isinstance(address, PostgresqlAddress) else _on_file(address)
+            if isinstance(address, PostgresqlAddress):
+                self._connection = _lock_postgresql(address)
+            else:
+                self._connection = _lock_file(address)
             if self._connection is None:
                 if time.monotonic() > deadline:
                     raise FatalError(
-                        f"{address.place}: another forwarder works from this state; end it, or give each a --state"
+                        f"{address.place}: another forwarder uses this state; stop it, or give each its own --state"
                     )
                 time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
-        """Let another one forward."""
+        """Release the lock."""
         if self._connection is not None:
             self._connection.close()
 
@@ -68,7 +71,7 @@ class Claim:
         self.close()
 
 
-def _on_postgresql(address: PostgresqlAddress) -> psycopg.Connection | None:
+def _lock_postgresql(address: PostgresqlAddress) -> psycopg.Connection | None:
     connection = address.connect()
     try:
         with translating(address.place):
@@ -83,7 +86,7 @@ def _on_postgresql(address: PostgresqlAddress) -> psycopg.Connection | None:
     return None
 
 
-def _on_file(address: SqliteAddress) -> sqlite3.Connection | None:
+def _lock_file(address: SqliteAddress) -> sqlite3.Connection | None:
     path = address.beside(".lock").path
     with translating(address.place):
         connection = sqlite3.connect(path, timeout=0, isolation_level=None)
@@ -105,58 +108,62 @@ _LOCK_CLASS = "trwh"
 _FIRST = "0001"
 
 
-class _Found(enum.Enum):
+class _TablesVersion(enum.Enum):
     NOTHING = "nothing"
-    WITHOUT_STEPS = "without steps"
+    UNVERSIONED = "unversioned"
     OLDER = "older"
     CURRENT = "current"
 
 
 def prepare(connection: Connection, address: Address) -> None:
-    """Make or migrate the tables where that is still to be done, and on PostgreSQL make their schema.
+    """Create or migrate the tables if necessary, and on PostgreSQL their schema.
 
-    Two that start at once wait for one another. Raises `FatalError` where tables of the same names belong to something
-    else or to a newer version of this program, or where the schema may not be made. Give it a transaction, and hold
-    `translating()` around it.
+    Two processes that start at once wait for each other. Raises `FatalError` if tables of the same names belong to
+    something else or to a newer version of this program, or if the schema may not be created. Call it in a
+    transaction, within `translating()`.
     """
     if isinstance(address, PostgresqlAddress):
         lock_schema(connection, address, _LOCK_CLASS)
     found = _found(connection, address)
-    if found is _Found.WITHOUT_STEPS:
+    if found is _TablesVersion.UNVERSIONED:
         STEPS.stamp(connection, _FIRST)
-    if found is not _Found.CURRENT:
+    if found is not _TablesVersion.CURRENT:
         STEPS.upgrade(connection)
 
 
-def look(connection: Connection, address: Address) -> None:
-    """Raise `FatalError` when there is no state, or one of another version of this program."""
+def require_current(connection: Connection, address: Address) -> None:
+    """Raise `FatalError` if there is no state, or if another version of this program made it."""
     found = _found(connection, address)
-    if found is _Found.NOTHING:
-        raise FatalError(f"{address.place}: no forwarder has kept its state here; give the --state that it has")
-    if found is not _Found.CURRENT:
+    if found is _TablesVersion.NOTHING:
+        raise FatalError(f"{address.place}: there is no forwarder's state here; give the --state of the forwarder")
+    if found is not _TablesVersion.CURRENT:
         raise FatalError(
-            f"{address.place}: the state is of an older version: start `trekkpaalegg-consumer webhook` on it once anew"
+            f"{address.place}: the state was made by an older version: start `trekkpaalegg-consumer webhook` on it once"
         )
 
 
-def _found(connection: Connection, address: Address) -> _Found:
+def _found(connection: Connection, address: Address) -> _TablesVersion:
     inspector = sa.inspect(connection)
     there = set(inspector.get_table_names())
     if STEPS.version_table in there:
-        return _Found.CURRENT if STEPS.are_taken(connection, f"{address.place}: the state") else _Found.OLDER
+        return (
+            _TablesVersion.CURRENT
+            if STEPS.are_taken(connection, f"{address.place}: the state")
+            else _TablesVersion.OLDER
+        )
     ours = sorted(there & metadata.tables.keys())
     if not ours:
-        return _Found.NOTHING
-    if len(ours) < len(metadata.tables) or not _are_a_forwarders(inspector):
+        return _TablesVersion.NOTHING
+    if len(ours) < len(metadata.tables) or not _are_of_a_forwarder(inspector):
         raise FatalError(
-            f"{address.place}: the table {ours[0]} is there and is no forwarder's: give a schema or database of its"
+            f"{address.place}: the table {ours[0]} exists and is not a forwarder's: give a schema or database of its"
             " own, such as `?options=-csearch_path%3Dwebhook`"
         )
-    return _Found.WITHOUT_STEPS
+    return _TablesVersion.UNVERSIONED
 
 
-def _are_a_forwarders(inspector: sa.Inspector) -> bool:
-    """Whether each table has the columns that it had at the first step."""
+def _are_of_a_forwarder(inspector: sa.Inspector) -> bool:
+    """Whether each table has the columns of the first migration."""
     return all(
         {column.name for column in table.columns} - {"taken_seconds"}
         == {column["name"] for column in inspector.get_columns(name)}
@@ -165,7 +172,7 @@ def _are_a_forwarders(inspector: sa.Inspector) -> bool:
 
 
 def state_address(url: str | None) -> Address:
-    """Where `sqlite:///file` or `postgresql://…` points to. Raises `SettingsError`, which holds nothing of the URL."""
+    """Parse `sqlite:///file` or `postgresql://…`. Raises `SettingsError`, which does not quote the URL."""
     if not url:
         raise SettingsError(["--state: missing; give sqlite:///FILE or postgresql://…"])
     try:
@@ -176,16 +183,16 @@ def state_address(url: str | None) -> Address:
 
 
 def open_store(address: Address, *, make: bool) -> Store:
-    """The state there. With `make` the tables are made or migrated, and on PostgreSQL their schema made.
+    """Open the state. With `make` its tables, and on PostgreSQL their schema, are created or migrated first.
 
-    Raises `FatalError` without `make` where there is no state or one of an older version; and as `prepare` and `Store`.
+    Raises `FatalError` without `make` if there is no state or if an older version made it, and as `prepare` does.
     """
     if isinstance(address, SqliteAddress):
         _guard_file(address, make=make)
     engine = _make_engine(address)
     try:
         with translating(address.place), engine.begin() as connection:
-            (prepare if make else look)(connection, address)
+            (prepare if make else require_current)(connection, address)
     except BaseException:
         engine.dispose()
         raise
@@ -193,18 +200,18 @@ def open_store(address: Address, *, make: bool) -> Store:
 
 
 def _guard_file(address: SqliteAddress, *, make: bool) -> None:
-    """Make the file readable by its owner alone before anything is in it: events hold national ids."""
+    """Create the file readable by its owner only before it holds anything: events contain national ids."""
     if address.path.exists():
         return
     if not make:
-        raise FatalError(f"{address.place}: there is no such file; give the --state that the forwarder has")
+        raise FatalError(f"{address.place}: there is no such file; give the --state of the forwarder")
     if address.path.parent.is_dir():
         with translating(address.place):
             os.close(os.open(address.path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
 def _make_engine(address: Address) -> Engine:
-    """One connection that stays open: the forwarder writes many times a second. Errors hold no values of rows."""
+    """One connection that stays open, because the forwarder writes many times a second. Errors quote no rows."""
     is_sqlite = isinstance(address, SqliteAddress)
     engine = sa.create_engine(
         "sqlite://" if is_sqlite else "postgresql+psycopg://",

@@ -1,7 +1,8 @@
 """Which event is sent next, and what happens to it after an attempt. Pure.
 
-In order: of one order (trekkid) one event at a time is on its way, and the next not before it is delivered. An order
-whose event was parked is blocked: what follows stays in the store until someone decides. Others go on meanwhile.
+At most one event of an order (trekkid) is in flight, and the next one is sent only after it was delivered. An order
+with a parked event is blocked: its later events stay in the store until somebody releases or drops the parked one.
+Other orders are not affected.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.webhook.delivery import Meaning, Outcome
+from consumers.webhook.delivery import DeliveryResult, ResultKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """One event that is to be sent. `sequence` is its place in the store, `order` the trekkid.
+class PendingEvent(msgspec.Struct, frozen=True):
+    """One event to deliver. `sequence` is its position in the store, `order` the trekkid.
 
-    `tries` counts all attempts, `failures` those that were not the receiver's being out of reach; `due_seconds` is
-    when it may be sent, since 1970.
+    `tries` counts all attempts, `failures` only those that the receiver answered; `due_seconds` is the earliest time
+    of the next attempt, in seconds since 1970.
     """
 
     sequence: int
@@ -33,116 +34,122 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Schedule:
-    """Who waits, who is on the way, who is blocked. `concurrency_max` is how many may be on their way at once."""
+    """Which events are pending and in flight, and which orders are blocked.
+
+    `concurrency_max` limits the events in flight.
+    """
 
     def __init__(self, concurrency_max: int, blocked: Iterable[str] = ()) -> None:
         self._concurrency_max = concurrency_max
-        self._queues: dict[str, deque[Waiting]] = {}
+        self._queues: dict[str, deque[PendingEvent]] = {}
         self._heads: list[tuple[float, int, str]] = []
-        self._on_the_way: dict[str, Waiting] = {}
+        self._in_flight: dict[str, PendingEvent] = {}
         self._count = 0
         self._held_until_seconds = 0.0
-        self._in_trouble = 0
+        self._outages = 0
         self.blocked = set(blocked)
 
     @property
     def waiting_count(self) -> int:
-        """How many are to be sent, those on their way among them; none that is blocked."""
+        """Events to deliver, those in flight included; blocked ones do not count."""
         return self._count
 
     @property
-    def on_the_way_count(self) -> int:
-        """How many were given by `take_due` and have not come back."""
-        return len(self._on_the_way)
+    def in_flight_count(self) -> int:
+        """Events that `start_due` has returned and that have no result yet."""
+        return len(self._in_flight)
 
     @property
-    def troubles(self) -> int:
-        """How often in a row the receiver was out of reach."""
-        return self._in_trouble
+    def outages(self) -> int:
+        """How many times in a row the receiver was unavailable."""
+        return self._outages
 
-    def add(self, waiting: Waiting) -> None:
-        """One more, behind all of its order. Nothing for a blocked order: the store keeps it."""
-        if waiting.order in self.blocked:
+    def add(self, pending: PendingEvent) -> None:
+        """Append an event to its order. Does nothing for a blocked order, whose events stay in the store."""
+        if pending.order in self.blocked:
             return
-        queue = self._queues.setdefault(waiting.order, deque())
-        queue.append(waiting)
+        queue = self._queues.setdefault(pending.order, deque())
+        queue.append(pending)
         self._count += 1
         if len(queue) == 1:
-            self._push(waiting)
+            self._push(pending)
 
-    def take_due(self, now_seconds: float) -> list[Waiting]:
-        """Those to send now, the longest due first. While the receiver is out of reach, one alone feels its way."""
+    def start_due(self, now_seconds: float) -> list[PendingEvent]:
+        """The events to send now, which are in flight from here on, the longest due first.
+
+        While the receiver is unavailable, only one event at a time probes it.
+        """
         if now_seconds < self._held_until_seconds:
             return []
-        room = (1 if self._in_trouble else self._concurrency_max) - len(self._on_the_way)
-        taken: list[Waiting] = []
-        while len(taken) < room and self._heads and self._heads[0][0] <= now_seconds:
+        room = (1 if self._outages else self._concurrency_max) - len(self._in_flight)
+        started: list[PendingEvent] = []
+        while len(started) < room and self._heads and self._heads[0][0] <= now_seconds:
             _, _, order = heapq.heappop(self._heads)
-            waiting = self._queues[order][0]
-            self._on_the_way[order] = waiting
-            taken.append(waiting)
-        return taken
+            pending = self._queues[order][0]
+            self._in_flight[order] = pending
+            started.append(pending)
+        return started
 
     def due_in_seconds(self, now_seconds: float) -> float | None:
-        """How long until `take_due` may give something; None when only a coming back or an addition can tell."""
-        room = (1 if self._in_trouble else self._concurrency_max) - len(self._on_the_way)
+        """Time until `start_due` may return something; None if that depends on a result or on a new event."""
+        room = (1 if self._outages else self._concurrency_max) - len(self._in_flight)
         if not self._heads or room <= 0:
             return None
         return max(self._heads[0][0], self._held_until_seconds, now_seconds) - now_seconds
 
-    def delivered(self, waiting: Waiting) -> None:
-        """It has come back for good: the next of its order may go."""
-        self._in_trouble = 0
-        queue = self._came_back(waiting)
+    def complete(self, pending: PendingEvent) -> None:
+        """The event was delivered: the next one of its order may be sent."""
+        self._outages = 0
+        queue = self._finish(pending)
         queue.popleft()
         self._count -= 1
         if queue:
             self._push(queue[0])
         else:
-            del self._queues[waiting.order]
+            del self._queues[pending.order]
 
-    def again(self, waiting: Waiting, later: Waiting) -> None:
-        """The receiver answered: it is sent again as `later` says; its order waits for it."""
-        self._in_trouble = 0
-        self._put_back(waiting, later)
+    def retry(self, pending: PendingEvent, later: PendingEvent) -> None:
+        """The receiver answered, but did not accept: the event is sent again as `later` says, and its order waits."""
+        self._outages = 0
+        self._put_back(pending, later)
 
-    def hold(self, waiting: Waiting, later: Waiting, until_seconds: float, now_seconds: float) -> None:
-        """The receiver was out of reach: as `again`, and nobody is sent before then.
+    def hold(self, pending: PendingEvent, later: PendingEvent, until_seconds: float, now_seconds: float) -> None:
+        """The receiver was unavailable: as `retry`, and nothing at all is sent before `until_seconds`.
 
-        Several that were on their way at the same time are one trouble.
+        Several events that were in flight at the same time count as one outage.
         """
         if now_seconds >= self._held_until_seconds:
-            self._in_trouble += 1
+            self._outages += 1
         self._held_until_seconds = max(self._held_until_seconds, until_seconds)
-        self._put_back(waiting, later)
+        self._put_back(pending, later)
 
-    def parked(self, waiting: Waiting) -> None:
-        """It is parked: its order is blocked, and what waits of it is left to the store."""
-        self._in_trouble = 0
-        self._came_back(waiting)
-        self._count -= len(self._queues.pop(waiting.order))
-        self.blocked.add(waiting.order)
+    def park(self, pending: PendingEvent) -> None:
+        """The event was parked: its order is blocked, and the order's later events stay in the store."""
+        self._outages = 0
+        self._finish(pending)
+        self._count -= len(self._queues.pop(pending.order))
+        self.blocked.add(pending.order)
 
-    def unblock(self, order: str, waiting: Iterable[Waiting]) -> None:
-        """What parked of this order was released or dropped: all that the store has of it, in order."""
+    def unblock(self, order: str, pending: Iterable[PendingEvent]) -> None:
+        """The order's parked event was released or dropped. `pending`: all its stored events, in order."""
         self.blocked.discard(order)
-        for each in waiting:
+        for each in pending:
             self.add(each)
 
-    def _came_back(self, waiting: Waiting) -> deque[Waiting]:
-        del self._on_the_way[waiting.order]
-        return self._queues[waiting.order]
+    def _finish(self, pending: PendingEvent) -> deque[PendingEvent]:
+        del self._in_flight[pending.order]
+        return self._queues[pending.order]
 
-    def _put_back(self, waiting: Waiting, later: Waiting) -> None:
-        self._came_back(waiting)[0] = later
+    def _put_back(self, pending: PendingEvent, later: PendingEvent) -> None:
+        self._finish(pending)[0] = later
         self._push(later)
 
-    def _push(self, waiting: Waiting) -> None:
-        heapq.heappush(self._heads, (waiting.due_seconds, waiting.sequence, waiting.order))
+    def _push(self, pending: PendingEvent) -> None:
+        heapq.heappush(self._heads, (pending.due_seconds, pending.sequence, pending.order))
 
 
 HOLD_SECONDS_MAX = 60.0
-"""How long a receiver that is out of reach is left alone at most, unless it asks for more."""
+"""The longest pause between two attempts to reach an unavailable receiver, unless it asks for a longer one."""
 
 _GROWTH = 2.0
 _EXPONENT_MAX = 30
@@ -150,9 +157,9 @@ _JITTER = 0.2
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """How often and when a delivery is retried. By default an event is parked at its twelfth failure, after 2.4 hours.
+    """Exponential backoff. By default an event is parked after its twelfth failure, about 2.4 hours after the first.
 
-    Each pause is twice the one before, give or take a fifth, so that many events do not come back at once.
+    Each pause is twice the previous one, varied by a fifth so that many retries do not coincide.
     """
 
     attempts_max: int = 12
@@ -160,77 +167,77 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     longest_pause_seconds: float = 3600.0
 
     def pause_seconds(self, tries: int, chance: float) -> float:
-        """The pause after so many tries; `chance` is from 0 to 1."""
+        """The pause after this number of attempts; `chance` is a random number from 0 to 1."""
         grown = self.first_pause_seconds * _GROWTH ** min(tries - 1, _EXPONENT_MAX)
         return min(grown, self.longest_pause_seconds) * (1 - _JITTER + 2 * _JITTER * chance)
 
 
-class Deliver(msgspec.Struct, frozen=True):
-    """It has arrived: forget it."""
+class Complete(msgspec.Struct, frozen=True):
+    """The event was delivered: delete it."""
 
-    waiting: Waiting
+    pending: PendingEvent
 
 
-class Again(msgspec.Struct, frozen=True):
-    """Send it again as `later` says; with `hold_until_seconds` nobody is sent before then."""
+class Retry(msgspec.Struct, frozen=True):
+    """Send the event again as `later` says; nothing at all is sent before `hold_until_seconds`, if given."""
 
-    waiting: Waiting
-    later: Waiting
-    words: str
+    pending: PendingEvent
+    later: PendingEvent
+    reason: str
     hold_until_seconds: float | None = None
 
 
 class Park(msgspec.Struct, frozen=True):
-    """Put it aside with its reason, until someone decides."""
+    """Put the event aside with its reason, until somebody releases or drops it."""
 
-    waiting: Waiting
-    words: str
+    pending: PendingEvent
+    reason: str
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Send nothing more, to nobody; this one stays."""
+    """Stop sending altogether; the event stays."""
 
-    waiting: Waiting
-    words: str
+    pending: PendingEvent
+    reason: str
 
 
-Decision = Deliver | Again | Park | Stop
+Decision = Complete | Retry | Park | Stop
 
 
 def decide(
-    waiting: Waiting,
-    outcome: Outcome,
+    pending: PendingEvent,
+    result: DeliveryResult,
     *,
-    troubles: int,
+    outages: int,
     now_seconds: float,
     retry: RetryPolicy,
     chance: Callable[[], float],
 ) -> Decision:
-    """What to do. `troubles` is how often in a row the receiver was out of reach before this; `chance` from 0 to 1.
+    """What to do after an attempt. `outages`: how many times in a row the receiver was unavailable before it.
 
-    A receiver that is out of reach is no event's fault: such attempts never lead to parking, however many.
-    A pause that the receiver asks for is kept when it is longer than ours.
+    An unavailable receiver is not the event's fault: such attempts never lead to parking, however many there are. A
+    pause that the receiver asks for is respected if it is longer than ours. `chance` gives random numbers from 0 to 1.
     """
-    asked = outcome.retry_after_seconds or 0.0
-    tries = waiting.tries + 1
+    asked = result.retry_after_seconds or 0.0
+    tries = pending.tries + 1
     pause = max(retry.pause_seconds(tries, chance()), asked)
-    match outcome.meaning:
-        case Meaning.DELIVERED:
-            return Deliver(waiting)
-        case Meaning.GONE:
-            return Stop(waiting, outcome.words)
-        case Meaning.REFUSED:
-            return Park(waiting, outcome.words)
-        case Meaning.UNAVAILABLE:
-            hold = max(min(retry.pause_seconds(troubles + 1, chance()), HOLD_SECONDS_MAX), asked)
-            # Where the receiver is away, the event comes back with it. Where only this event meets with it, time after
-            # time, the others must not wait so often.
-            mine = pause if troubles == 0 else min(pause, hold)
-            later = msgspec.structs.replace(waiting, tries=tries, due_seconds=now_seconds + mine)
-            return Again(waiting, later, outcome.words, now_seconds + hold)
-        case Meaning.FAILED:
-            failures = waiting.failures + 1
+    match result.kind:
+        case ResultKind.DELIVERED:
+            return Complete(pending)
+        case ResultKind.GONE:
+            return Stop(pending, result.reason)
+        case ResultKind.REFUSED:
+            return Park(pending, result.reason)
+        case ResultKind.UNAVAILABLE:
+            hold = max(min(retry.pause_seconds(outages + 1, chance()), HOLD_SECONDS_MAX), asked)
+            # If the receiver is down, the event is retried as soon as it is back. If only this event meets with an
+            # outage again and again, the others must not wait for it as often.
+            mine = pause if outages == 0 else min(pause, hold)
+            later = msgspec.structs.replace(pending, tries=tries, due_seconds=now_seconds + mine)
+            return Retry(pending, later, result.reason, now_seconds + hold)
+        case ResultKind.FAILED:
+            failures = pending.failures + 1
             if failures >= retry.attempts_max:
-                return Park(waiting, f"{outcome.words}, at the last of {failures} attempts")
-            later = Waiting(waiting.sequence, waiting.order, tries, failures, now_seconds + pause)
-            return Again(waiting, later, outcome.words)
+                return Park(pending, f"{result.reason}, at the last of {failures} attempts")
+            later = PendingEvent(pending.sequence, pending.order, tries, failures, now_seconds + pause)
+            return Retry(pending, later, result.reason)

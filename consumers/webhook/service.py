@@ -1,4 +1,4 @@
-"""Settings and options in, the forwarder built and run: the only place that knows every part of it."""
+"""Building and running the forwarder from settings and options."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ import msgspec
 
 from consumers.bootstrap import decoding, health_server
 from consumers.settings.model import kafka_properties
-from consumers.webhook.cloudevent import message_of
-from consumers.webhook.delivery import ANSWER_SECONDS, Couriers, Receiver, Signer, address_fault, shown
+from consumers.webhook.cloudevent import event_message
+from consumers.webhook.delivery import ANSWER_SECONDS, ReceiverClient, SenderPool, Signer, address_fault, shown
 from consumers.webhook.forward import Forwarder, Limits
-from consumers.webhook.observe import ForwarderHealth, NullObserver, Observer, PrometheusObserver
-from consumers.webhook.opening import Claim, open_store, state_address
+from consumers.webhook.observe import (
+    ForwarderHealth,
+    ForwarderObserver,
+    PrometheusForwarderObserver,
+)
+from consumers.webhook.opening import ForwarderLock, open_store, state_address
 from trekkpaalegg.errors import KafkaSettingsError, RefusedError, RetryableError, SettingsError
 from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.reader import Follower
@@ -27,18 +31,18 @@ if TYPE_CHECKING:
 
     from consumers.ledger.address import Address
     from consumers.settings.model import Settings
-    from consumers.webhook.cloudevent import Message
+    from consumers.webhook.cloudevent import EventMessage
     from consumers.webhook.store import Store
 
 _T = TypeVar("_T")
 
-# What is read ahead stays in memory; librdkafka's own default is 64 MiB.
+# librdkafka reads ahead into memory; its default limit is 64 MiB.
 _READ_AHEAD = {"queued.max.messages.kbytes": "8192"}
 _REFUSED_PAUSE_SECONDS = 5.0
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What the command line says."""
+    """The options of the command line."""
 
     state: str | None
     allow_plain_http: bool = False
@@ -47,18 +51,18 @@ class Options(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
 
 
-class _Topic:
-    """A followed topic as the forwarder's source; followed anew, from what was kept, as long as Kafka refuses us.
+class _TopicSource:
+    """The followed topic as the forwarder's source. While Kafka refuses us, a new follower is tried again and again.
 
-    With `waits` a Kafka that cannot be reached at the start is waited for too, and what was kept is sent meanwhile.
-    Without `lasts` nothing is: an end was asked for.
+    With `waits` this holds from the start, also for a Kafka that cannot be reached; stored events are sent meanwhile.
+    Without `lasts` every error is raised.
     """
 
     def __init__(
         self,
         follow: Callable[[], Follower],
         note: Callable[[str], None],
-        observer: Observer,
+        observer: ForwarderObserver,
         *,
         waits: bool,
         lasts: bool,
@@ -69,8 +73,8 @@ class _Topic:
         self._waits = waits
         self._lasts = lasts
         self._follower: Follower | None = None
-        self._again_at = 0.0
-        self._told = ""
+        self._next_attempt_at = 0.0
+        self._reported = ""
         if not waits:
             self._follower = follow()
 
@@ -78,16 +82,16 @@ class _Topic:
     def has_reached_end(self) -> bool:
         return self._follower is not None and self._follower.has_reached_first_ends
 
-    def poll(self, seconds_max: float) -> list[Message]:
+    def poll(self, seconds_max: float) -> list[EventMessage]:
         try:
             if self._follower is None:
-                if time.monotonic() < self._again_at:
+                if time.monotonic() < self._next_attempt_at:
                     time.sleep(seconds_max)
                     return []
                 self._begin()
-            return self._polled(seconds_max)
+            return self._poll_follower(seconds_max)
         except (RetryableError, KafkaSettingsError) as error:
-            if not self._passes(error):
+            if not self._is_temporary(error):
                 raise
             self._wait(str(error))
             return []
@@ -95,31 +99,31 @@ class _Topic:
     def _begin(self) -> None:
         self._follower = self._follow()
         self._observer.call_ended(Service.KAFKA)
-        if self._told:
-            self._note("Kafka lets us in again; reading goes on")
-        self._told = ""
+        if self._reported:
+            self._note("Kafka admits us again; reading goes on")
+        self._reported = ""
 
-    def _polled(self, seconds_max: float) -> list[Message]:
+    def _poll_follower(self, seconds_max: float) -> list[EventMessage]:
         follower = self._follower
         if follower is None:
             return []
-        # What was given before is kept by now: who asks for more has taken it.
-        self._observer.read_to({each.partition: offset for each, offset in follower.positions.items()})
+        # The forwarder has stored what it got before: otherwise it would not ask for more.
+        self._observer.stored_to({each.partition: offset for each, offset in follower.positions.items()})
         messages = follower.poll(seconds_max)
         self._observer.looked(follower.look())
-        return [message_of(each) for each in messages]
+        return [event_message(each) for each in messages]
 
-    def _passes(self, error: RetryableError | KafkaSettingsError) -> bool:
+    def _is_temporary(self, error: RetryableError | KafkaSettingsError) -> bool:
         is_at_start = self._waits and self._follower is None and not isinstance(error, KafkaSettingsError)
-        return self._lasts and (isinstance(error, RefusedError) or bool(self._told) or is_at_start)
+        return self._lasts and (isinstance(error, RefusedError) or bool(self._reported) or is_at_start)
 
     def _wait(self, why: str) -> None:
         self.close()
-        self._again_at = time.monotonic() + _REFUSED_PAUSE_SECONDS
+        self._next_attempt_at = time.monotonic() + _REFUSED_PAUSE_SECONDS
         self._observer.call_failed(Service.KAFKA, why)
-        if why != self._told:
-            self._note(f"{why}; tried again until it passes")
-        self._told = why
+        if why != self._reported:
+            self._note(f"{why}; retrying")
+        self._reported = why
 
     def close(self) -> None:
         if self._follower is not None:
@@ -132,18 +136,17 @@ def forward(
     options: Options,
     note: Callable[[str], None],
     stopping: threading.Event,
-    observer: Observer,
+    observer: ForwarderObserver,
 ) -> None:
-    """Forward events until `stopping` is set, or with `until_end` until all is delivered or parked.
+    """Forward events until `stopping` is set, or with `until_end` until every event is delivered or parked.
 
-    Who serves health waits at the start for what does not answer, unless an end was asked for.
+    With a port for health, and without `until_end`, it waits at the start for services that do not answer.
 
-    Raises `SettingsError` with every fault of address and secret at once, `FatalError` and `RetryableError` as the
-    parts do.
+    Raises `SettingsError` with every fault of address, secret and state at once, and what `Forwarder.run` raises.
     """
     url, signer, address = _checked(settings, options)
     waits = settings.consumer_http_port is not None and not options.until_end
-    retry = ServiceRetry(stopping, partial(_tell, note), observer)
+    retry = ServiceRetry(stopping, partial(_note_event, note), observer)
 
     def ask(call: Callable[[], _T]) -> _T:
         return retry.call(Service.STATE, call) if waits else call()
@@ -152,23 +155,23 @@ def forward(
         with (
             decoding(settings) as decoder,
             closing(ask(lambda: open_store(address, make=True))) as store,
-            ask(lambda: Claim(address)),
+            ask(lambda: ForwarderLock(address)),
         ):
-            ask(store.take_over)
+            ask(store.claim_ownership)
             forwarder = ask(lambda: Forwarder(store, decoder, options.limits, note, stopping, observer))
             with (
                 closing(_topic(settings, options, store, note, observer, ask, waits=waits)) as source,
-                Couriers(
-                    Receiver(url, signer, answer_seconds=options.answer_seconds), options.limits.concurrency_max
-                ) as couriers,
+                SenderPool(
+                    ReceiverClient(url, signer, answer_seconds=options.answer_seconds), options.limits.concurrency_max
+                ) as senders,
             ):
                 note(f"forwarding {_topic_name(settings)} to {shown(url)}; {forwarder.waiting_count} wait from before")
                 try:
-                    forwarder.run(source, couriers, until_end=options.until_end)
+                    forwarder.run(source, senders, until_end=options.until_end)
                 finally:
                     note(str(forwarder.tally))
     except RetryableError:
-        # In trouble when the word to stop came: what is not delivered is kept.
+        # A service failed while the forwarder was stopping: what is not delivered stays in the state.
         if not stopping.is_set():
             raise
 
@@ -178,11 +181,11 @@ def _topic(
     options: Options,
     store: Store,
     note: Callable[[str], None],
-    observer: Observer,
+    observer: ForwarderObserver,
     ask: Callable[[Callable[[], dict[int, int]]], dict[int, int]],
     *,
     waits: bool,
-) -> _Topic:
+) -> _TopicSource:
     topic = _topic_name(settings)
 
     def follow() -> Follower:
@@ -194,19 +197,19 @@ def _topic(
             on_silence=lambda: note("Kafka does not answer; reading goes on when it does"),
         )
 
-    return _Topic(follow, note, observer, waits=waits, lasts=not options.until_end)
+    return _TopicSource(follow, note, observer, waits=waits, lasts=not options.until_end)
 
 
 def _topic_name(settings: Settings) -> str:
     return f"{settings.topic_prefix}-versjoner"
 
 
-def _tell(note: Callable[[str], None], event: str, **details: object) -> None:
+def _note_event(note: Callable[[str], None], event: str, **details: object) -> None:
     note(f"{event}: {details['reason']}" if "reason" in details else event)
 
 
 def _checked(settings: Settings, options: Options) -> tuple[str, Signer, Address]:
-    """Where to, signed by whom, from which state. Raises `SettingsError` with every fault of the three."""
+    """The receiver's address, the signer and the state's address. Raises `SettingsError` with every fault at once."""
     faults: list[str] = []
     url, signer, address = settings.forward_url, None, None
     if url is None:
@@ -227,12 +230,12 @@ def _checked(settings: Settings, options: Options) -> tuple[str, Signer, Address
 
 
 @contextmanager
-def observing(settings: Settings, note: Callable[[str], None]) -> Iterator[Observer]:
-    """As `consumers.bootstrap.observing`, of a forwarder."""
+def observing(settings: Settings, note: Callable[[str], None]) -> Iterator[ForwarderObserver]:
+    """As `consumers.bootstrap.observing`, for the forwarder."""
     if settings.consumer_http_port is None:
-        yield NullObserver()
+        yield ForwarderObserver()
         return
-    observer = PrometheusObserver(ForwarderHealth())
+    observer = PrometheusForwarderObserver(ForwarderHealth())
     with health_server(observer, settings.http_host, settings.consumer_http_port) as server:
         note(f"health is served at {settings.http_host}, port {server.port}")
         yield observer

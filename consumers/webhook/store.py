@@ -1,7 +1,7 @@
-"""The forwarder's state in a database: what was read, what waits, and what is parked.
+"""The forwarder's state in a database: how far it has read, which events are pending, and which are parked.
 
-A message is written in the transaction that moves its partition's offset, and deleted when it is delivered. So a crash
-at any moment loses nothing, and at worst what was on its way is sent once more.
+A message is stored in the transaction that moves its partition's offset, and deleted when it was delivered. So a crash
+loses nothing; at worst the events in flight are sent once more.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import msgspec
 import sqlalchemy as sa
 
 from consumers.ledger.translation import translating
-from consumers.webhook.cloudevent import Message
-from consumers.webhook.schedule import Waiting
+from consumers.webhook.cloudevent import EventMessage
+from consumers.webhook.schedule import PendingEvent
 from consumers.webhook.tables import webhook_event, webhook_forwarder, webhook_offset
 from trekkpaalegg.errors import FatalError
 from trekkpaalegg.incoming import Coordinates
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from consumers.ledger.address import Address
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """What is read and not delivered: `waiting` is to be sent, `parked` put aside, `behind` of a parked one's order.
+class StateCounts(msgspec.Struct, frozen=True):
+    """Events that are read and not delivered: `waiting` to be sent, `parked`, and `behind` a parked one of their order.
 
-    `waiting_since` and `parked_since` are of the oldest, in seconds since 1970; None where there is none, or where the
-    version that took it did not note when.
+    `waiting_since` and `parked_since` are the times of the oldest, in seconds since 1970; None if there is none, or if
+    it was stored by a version that did not record the time.
     """
 
     waiting: int = 0
@@ -43,8 +43,8 @@ class Kept(msgspec.Struct, frozen=True):
     parked_since: float | None = None
 
 
-def kept_in(connection: Connection) -> Kept:
-    """What is there now."""
+def counts_in(connection: Connection) -> StateCounts:
+    """Count the events in the state."""
     event = webhook_event.c
     is_parked = event.parked_seconds.is_not(None)
     blocked = sa.select(event.trekkid).where(is_parked)
@@ -55,10 +55,10 @@ def kept_in(connection: Connection) -> Kept:
     behind = connection.execute(sa.select(count).select_from(webhook_event).where(~is_parked, is_behind))
     waiting_count, waiting_since = waiting.one()
     parked_count, parked_since = parked.one()
-    return Kept(waiting_count, parked_count, behind.scalar_one(), waiting_since, parked_since)
+    return StateCounts(waiting_count, parked_count, behind.scalar_one(), waiting_since, parked_since)
 
 
-_WAITING = (
+_PENDING = (
     webhook_event.c.sequence,
     webhook_event.c.trekkid,
     webhook_event.c.tries,
@@ -68,7 +68,7 @@ _WAITING = (
 
 
 class Parked(msgspec.Struct, frozen=True):
-    """One event that was put aside, and how many of its order stand behind it."""
+    """One parked event; `queued` events of the same order wait behind it."""
 
     coordinates: Coordinates
     order: str
@@ -79,18 +79,18 @@ class Parked(msgspec.Struct, frozen=True):
     queued: int
 
 
-class Settled(msgspec.Struct):
-    """What became of events: delivered (sequences), to be sent again, parked; the latter two with their reasons."""
+class StateUpdate(msgspec.Struct):
+    """Results of attempts. `delivered` and `parked` name events by sequence; a reason explains each failure."""
 
     delivered: list[int] = []
-    again: list[tuple[Waiting, str]] = []
+    retried: list[tuple[PendingEvent, str]] = []
     parked: list[tuple[int, str]] = []
 
 
 class Store:
     """The state at one address, used by one thread. Every method raises `RetryableError` and `FatalError`.
 
-    `token` is set by `take_over`, after which a forwarder that had it before can write no more.
+    After `claim_ownership` a forwarder that owned the state before can no longer write.
     """
 
     def __init__(self, address: Address, engine: Engine) -> None:
@@ -103,8 +103,8 @@ class Store:
         """Close the connections."""
         self._engine.dispose()
 
-    def take_over(self) -> None:
-        """Become the one who forwards. Hold a `Claim` before."""
+    def claim_ownership(self) -> None:
+        """Become the only forwarder that may write. Hold a `ForwarderLock` first."""
         token = uuid.uuid4().hex
         with self._begin() as connection:
             connection.execute(sa.delete(webhook_forwarder))
@@ -114,18 +114,18 @@ class Store:
         self._next_sequence = (last or 0) + 1
 
     def next_offsets(self, topic: str) -> dict[int, int]:
-        """By partition, the first offset that was not read."""
+        """By partition, the first offset that is not stored yet."""
         chosen = sa.select(webhook_offset.c.partition, webhook_offset.c.next_offset).where(
             webhook_offset.c.topic == topic
         )
         with self._begin() as connection:
             return {row.partition: row.next_offset for row in connection.execute(chosen)}
 
-    def take(self, messages: Sequence[Message]) -> list[Waiting]:
-        """Keep them and move the offsets behind them. Those that are kept already are passed over: it may be repeated.
+    def add(self, messages: Sequence[EventMessage]) -> list[PendingEvent]:
+        """Store the messages and move the offsets past them. Stored messages are skipped, so a call may be repeated.
 
-        `messages` are in the order of their partitions. What is given back holds also what an earlier call kept whose
-        commit was not answered: nobody else gives out numbers, so all from the next one on are such.
+        `messages` are in the order of their partitions. The result includes events of an earlier call whose commit
+        got no answer: only this process assigns sequences, so every sequence from the next one on is such an event.
         """
         with self._begin(owned=True) as connection:
             known = {
@@ -135,9 +135,9 @@ class Store:
                 )
             }
             unanswered = [
-                Waiting(*row)
+                PendingEvent(*row)
                 for row in connection.execute(
-                    sa.select(*_WAITING)
+                    sa.select(*_PENDING)
                     .where(webhook_event.c.sequence >= self._next_sequence)
                     .order_by(webhook_event.c.sequence)
                 )
@@ -156,56 +156,56 @@ class Store:
             for (topic, partition), next_offset in moved.items():
                 _move(connection, topic, partition, next_offset, is_new=(topic, partition) not in known)
         self._next_sequence = sequence
-        return unanswered + [Waiting(row["sequence"], row["trekkid"]) for row in rows]
+        return unanswered + [PendingEvent(row["sequence"], row["trekkid"]) for row in rows]
 
-    def waiting(self, order: str | None = None) -> list[Waiting]:
-        """What is to be sent, of all orders that are not blocked, or of one."""
+    def pending(self, order: str | None = None) -> list[PendingEvent]:
+        """Events to send, of all orders that are not blocked, or of one order."""
         blocked = sa.select(webhook_event.c.trekkid).where(webhook_event.c.parked_seconds.is_not(None))
-        chosen = sa.select(*_WAITING).where(webhook_event.c.trekkid.not_in(blocked)).order_by(webhook_event.c.sequence)
+        chosen = sa.select(*_PENDING).where(webhook_event.c.trekkid.not_in(blocked)).order_by(webhook_event.c.sequence)
         if order is not None:
             chosen = chosen.where(webhook_event.c.trekkid == order)
         with self._begin() as connection:
-            return [Waiting(*row) for row in connection.execute(chosen)]
+            return [PendingEvent(*row) for row in connection.execute(chosen)]
 
-    def messages(self, sequences: Collection[int]) -> dict[int, Message]:
-        """The messages themselves."""
+    def messages(self, sequences: Collection[int]) -> dict[int, EventMessage]:
+        """The stored messages, by sequence."""
         chosen = sa.select(webhook_event).where(webhook_event.c.sequence.in_(list(sequences)))
         with self._begin() as connection:
             return {
-                row.sequence: Message(_coordinates(row), row.trekkid, row.value, row.headers)
+                row.sequence: EventMessage(_coordinates(row), row.trekkid, row.value, row.headers)
                 for row in connection.execute(chosen)
             }
 
-    def settle(self, settled: Settled, now_seconds: float) -> None:
-        """Write what became of events. May be repeated."""
+    def update(self, update: StateUpdate, now_seconds: float) -> None:
+        """Store the results of attempts. A call may be repeated."""
         with self._begin(owned=True) as connection:
-            if settled.delivered:
-                connection.execute(sa.delete(webhook_event).where(webhook_event.c.sequence.in_(settled.delivered)))
-            for waiting, reason in settled.again:
+            if update.delivered:
+                connection.execute(sa.delete(webhook_event).where(webhook_event.c.sequence.in_(update.delivered)))
+            for pending, reason in update.retried:
                 _update(
                     connection,
-                    waiting.sequence,
-                    tries=waiting.tries,
-                    failures=waiting.failures,
-                    due_seconds=waiting.due_seconds,
+                    pending.sequence,
+                    tries=pending.tries,
+                    failures=pending.failures,
+                    due_seconds=pending.due_seconds,
                     reason=reason,
                 )
-            for sequence, reason in settled.parked:
+            for sequence, reason in update.parked:
                 _update(connection, sequence, parked_seconds=now_seconds, reason=reason)
 
     def blocked(self) -> set[str]:
-        """The orders that have a parked event."""
+        """The orders with a parked event."""
         chosen = sa.select(webhook_event.c.trekkid).where(webhook_event.c.parked_seconds.is_not(None))
         with self._begin() as connection:
             return set(connection.execute(chosen).scalars())
 
-    def kept(self) -> Kept:
-        """How many wait and are parked, and since when."""
+    def counts(self) -> StateCounts:
+        """How many events are pending and parked, and since when."""
         with self._begin() as connection:
-            return kept_in(connection)
+            return counts_in(connection)
 
     def parked(self) -> list[Parked]:
-        """What is put aside, the longest first."""
+        """The parked events, the longest parked first."""
         behind = webhook_event.alias()
         queued = (
             sa.select(sa.func.count())
@@ -232,7 +232,7 @@ class Store:
             ]
 
     def release(self, chosen: Collection[Coordinates]) -> int:
-        """Have these parked events sent again, each before those of its order that stand behind it. How many it was."""
+        """Send these parked events again, each before those queued behind it; returns how many were released."""
         values = {"parked_seconds": None, "tries": 0, "failures": 0, "due_seconds": 0.0}
         with self._begin() as connection:
             return sum(
@@ -241,7 +241,7 @@ class Store:
             )
 
     def drop(self, chosen: Collection[Coordinates]) -> int:
-        """Forget these parked events for good; those behind them are sent. How many it was."""
+        """Delete these parked events; those queued behind them are sent. Returns how many were deleted."""
         with self._begin() as connection:
             return sum(
                 connection.execute(sa.delete(webhook_event).where(_is_parked_at(each))).rowcount for each in chosen
@@ -249,16 +249,16 @@ class Store:
 
     @contextmanager
     def _begin(self, *, owned: bool = False) -> Iterator[Connection]:
-        """One transaction; `owned` refuses it, when another process has become the one who forwards."""
+        """One transaction. With `owned` it is refused if another process has claimed ownership."""
         with translating(self.place), self._engine.begin() as connection:
             if owned:
                 mine = sa.update(webhook_forwarder).where(webhook_forwarder.c.token == self._token)
                 if connection.execute(mine.values(id=1)).rowcount != 1:
-                    raise FatalError(f"{self.place}: another forwarder has taken this state over; this one ends")
+                    raise FatalError(f"{self.place}: another forwarder has taken over this state; this one ends")
             yield connection
 
 
-def _row(sequence: int, message: Message) -> dict[str, Any]:
+def _row(sequence: int, message: EventMessage) -> dict[str, Any]:
     return {
         **msgspec.structs.asdict(message.coordinates),
         "sequence": sequence,

@@ -1,4 +1,4 @@
-"""The tables of a forwarder's state, which the program makes itself: apart from a ledger's, also in one database."""
+"""The tables of the forwarder's state. They are separate from a ledger's tables, even in the same database."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from ledger_runs import run_into_sqlite, run_ledger, run_ledger_twice, run_raw_l
 from consumers.cli.payout import PayoutOptions, request_of
 from consumers.ledger.opening import open_engine
 from consumers.payout.deduction import Rounding
+from consumers.payout.execution import execute_payout
 from consumers.payout.gross_file import read_pay
 from consumers.payout.pain001 import Pain001Version
-from consumers.payout.performing import perform
 from consumers.payout.report import json_of
 from consumers.replay.replay import Replay, ReplayOptions, Stream
 from consumers.settings.model import kafka_properties, load_settings
@@ -110,7 +110,7 @@ def _payout(stage: Stage) -> Figures:
     def work() -> tuple[int, int, float]:
         begun = time.monotonic()
         pays = read_pay(request.gross)
-        report, _ = perform(open_engine(stage.filled_ledger), request, pays)
+        report, _ = execute_payout(open_engine(stage.filled_ledger), request, pays)
         json_of(report)
         if not report.lines:
             raise RuntimeError("nothing was withheld")

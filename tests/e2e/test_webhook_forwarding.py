@@ -145,8 +145,8 @@ def test_a_stop_waits_for_what_is_on_its_way_and_the_next_goes_on_exactly_there(
     until(lambda: scene.receiver.accepted, DEADLINE_SECONDS)
     second = scene.start()
     assert second.wait(DEADLINE_SECONDS) == 1
-    assert "another forwarder works from this state" in second.last_lines()
-    until(lambda: scene.receiver.on_the_way_count, DEADLINE_SECONDS)
+    assert "another forwarder uses this state" in second.last_lines()
+    until(lambda: scene.receiver.in_flight_count, DEADLINE_SECONDS)
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(DEADLINE_SECONDS) == 0, process.last_lines()
@@ -193,7 +193,7 @@ def test_an_address_that_is_gone_ends_it_with_1_and_wrong_settings_with_2(scene:
     unsafe = {"TREKKPAALEGG_FORWARD_URL": "http://payroll.example/hemmelig", "TREKKPAALEGG_FORWARD_SECRET": "hemmelig"}
     wrong = scene.command("--state", "nowhere", settings=unsafe)
     assert gone.wait(DEADLINE_SECONDS) == 1
-    assert "answered 410: it wants no more events at this address" in gone.last_lines()
+    assert "answered 410: it accepts no more events at this address" in gone.last_lines()
     assert wrong.wait(DEADLINE_SECONDS) == 2
     told = wrong.last_lines()
     for fault in ("must begin with https://", "TREKKPAALEGG_FORWARD_SECRET", "--state: "):

@@ -141,7 +141,7 @@ def test_recorded_figures_stand_when_order_and_pay_change(desk: PayrollDesk, off
     assert [varsel for varsel in again["varsler"] if "would give" in varsel] == [
         (
             "10003: recorded at this payout: 9200 kr by trekkversjon 1; today trekkversjon 2 would give 6800 kr;"
-            " what is recorded stands"
+            " the record is kept"
         ),
         "10002: came after this payout was recorded, and is not part of it; it would give 5000 kr",
     ]

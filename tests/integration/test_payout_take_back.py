@@ -114,7 +114,7 @@ def test_one_that_a_later_payout_builds_on_is_refused_until_that_is_taken_back(o
     before = office.rows(tables.postering)
     code, told = office.take_back("2025-08-15")
     assert code == 1
-    assert 'the payout of 2025-08-15 named "extra" build on it; take back the last one first' in told
+    assert 'later payouts depend on it: the payout of 2025-08-15 named "extra"; take back the last first' in told
     assert office.rows(tables.postering) == before
     assert office.take_back("2025-08-15", "--payout", "extra")[0] == 0
     assert office.take_back("2025-08-15")[0] == 0
@@ -124,7 +124,7 @@ def test_one_of_a_later_month_builds_on_it_too_as_its_payee_was_compared(office:
     office.pay("2025-08-15")
     office.pay("2025-09-15")
     code, told = office.take_back("2025-08-15")
-    assert (code, "the payout of 2025-09-15 build on it" in told) == (1, True)
+    assert (code, "depend on it: the payout of 2025-09-15;" in told) == (1, True)
 
 
 def test_one_that_is_not_recorded_is_an_error_and_wrong_options_are_told_at_once(office: Office) -> None:
@@ -146,7 +146,7 @@ def test_it_asks_whether_money_was_sent(
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
     code, _, told = office.run("take-back", "--date", "2025-08-15", "--reason", REASON)
     assert code == expected
-    assert "gone to a bank or to the a-melding" in told
+    assert "sent to a bank or reported in an a-melding" in told
     assert len(office.rows(tables.postering)) == (0 if expected == 0 else 1)
 
 

@@ -1,4 +1,4 @@
-"""The forwarder with its real store, client and couriers, against a payroll system that fails in every way."""
+"""The forwarder with its real store, client and senders, against a payroll system that fails in every way."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumers.webhook.cloudevent import Message, order_of
-from consumers.webhook.delivery import Couriers, Receiver, Signer, new_secret
+from consumers.webhook.cloudevent import EventMessage, order_of
+from consumers.webhook.delivery import ReceiverClient, SenderPool, Signer, new_secret
 from consumers.webhook.forward import Forwarder, Limits
 from consumers.webhook.opening import open_store, state_address
 from consumers.webhook.schedule import RetryPolicy
@@ -35,7 +35,7 @@ QUICK = RetryPolicy(attempts_max=3, first_pause_seconds=0.02, longest_pause_seco
 class MemoryTopic:
     """A topic of one partition, read from the offset that the store says."""
 
-    def __init__(self, messages: Sequence[Message], start: int, batch: int = 50) -> None:
+    def __init__(self, messages: Sequence[EventMessage], start: int, batch: int = 50) -> None:
         self._messages = messages
         self.position = start
         self._batch = batch
@@ -44,7 +44,7 @@ class MemoryTopic:
     def has_reached_end(self) -> bool:
         return self.position >= len(self._messages)
 
-    def poll(self, seconds_max: float) -> list[Message]:
+    def poll(self, seconds_max: float) -> list[EventMessage]:
         if self.has_reached_end:
             time.sleep(seconds_max)
         found = self._messages[self.position : self.position + self._batch]
@@ -52,7 +52,7 @@ class MemoryTopic:
         return list(found)
 
 
-def messages_of(stream: Sequence[Publication], *undecodable: int) -> list[Message]:
+def messages_of(stream: Sequence[Publication], *undecodable: int) -> list[EventMessage]:
     """As they are in the topic; those at the given offsets are damaged."""
     encode = event_encoder().encode
     found = []
@@ -61,7 +61,7 @@ def messages_of(stream: Sequence[Publication], *undecodable: int) -> list[Messag
         place = Coordinates(TOPIC, 0, offset)
         value = b"\xc3\x01damaged" if offset in undecodable else encoded.value
         headers = {name: text.decode() for name, text in encoded.headers.items()}
-        found.append(Message(place, order_of(encoded.key, place), value, headers))
+        found.append(EventMessage(place, order_of(encoded.key, place), value, headers))
     return found
 
 
@@ -74,20 +74,20 @@ class Scene:
         self.receiver = receiver
         self.notes: list[str] = []
         self.stopping = threading.Event()
-        self.messages: list[Message] = []
+        self.messages: list[EventMessage] = []
 
     def write(self, stream: Sequence[Publication], *undecodable: int) -> None:
         self.messages = messages_of(stream, *undecodable)
 
     def forward(self, *, answer_seconds: float = 5.0, **limits: object) -> None:
         """Until all is delivered or parked."""
-        self.store.take_over()
+        self.store.claim_ownership()
         given = Limits(**{"retry": QUICK, **limits})
         forwarder = Forwarder(self.store, Decoder(), given, self.notes.append, self.stopping)
-        client = Receiver(self.receiver.url, Signer(self.receiver.secret), answer_seconds=answer_seconds)
+        client = ReceiverClient(self.receiver.url, Signer(self.receiver.secret), answer_seconds=answer_seconds)
         source = MemoryTopic(self.messages, self.store.next_offsets(TOPIC).get(0, 0))
-        with Couriers(client, given.concurrency_max) as couriers:
-            forwarder.run(source, couriers, until_end=True)
+        with SenderPool(client, given.concurrency_max) as senders:
+            forwarder.run(source, senders, until_end=True)
 
     def prove(self, *without: str) -> None:
         """All delivered in the order of the topic, save orders `without`; an older one never after a newer."""
@@ -124,7 +124,7 @@ def test_an_unsteady_receiver_gets_everything_in_order(scene: Scene, seed: int) 
     scene.forward(retry=RetryPolicy(100, 0.01, 0.02))
     scene.prove()
     assert [call for call in scene.receiver.calls if call.status != 204]
-    assert scene.store.waiting() == []
+    assert scene.store.pending() == []
 
 
 def test_an_order_that_fails_is_parked_after_the_limit_and_the_others_go_on(scene: Scene) -> None:
@@ -161,8 +161,8 @@ def test_a_released_event_is_sent_by_a_forwarder_that_runs(scene: Scene) -> None
     scene.receiver.mend()
     forwarder = Forwarder(scene.store, Decoder(), Limits(retry=QUICK), scene.notes.append, scene.stopping)
     source = MemoryTopic(scene.messages, len(scene.messages))
-    with Couriers(Receiver(scene.receiver.url, Signer(scene.receiver.secret)), 4) as couriers:
-        running = threading.Thread(target=forwarder.run, args=(source, couriers))
+    with SenderPool(ReceiverClient(scene.receiver.url, Signer(scene.receiver.secret)), 4) as senders:
+        running = threading.Thread(target=forwarder.run, args=(source, senders))
         running.start()
         # As another process does it.
         other = open_store(state_address(scene.state), make=False)
@@ -205,18 +205,18 @@ def test_an_outage_parks_nothing_however_long_and_is_waited_out(scene: Scene) ->
     scene.write(make_stream(8, 15))
     scene.receiver.stop()
 
-    def come_back() -> None:
+    def results() -> None:
         time.sleep(1.5)
         scene.receiver.start()
 
-    later = threading.Thread(target=come_back)
+    later = threading.Thread(target=results)
     later.start()
     scene.forward()
     later.join()
     scene.prove()
     assert scene.store.parked() == []
     assert [note for note in scene.notes if "no connection" in note]
-    assert scene.notes[-1] == "the receiver takes events again"
+    assert scene.notes[-1] == "the receiver accepts events again"
 
 
 def test_a_pause_that_the_receiver_asks_for_is_kept_by_all(scene: Scene) -> None:
@@ -232,7 +232,7 @@ def test_a_pause_that_the_receiver_asks_for_is_kept_by_all(scene: Scene) -> None
 def test_an_address_that_is_gone_stops_it_and_nothing_is_lost(scene: Scene) -> None:
     scene.write(make_stream(10, 10))
     scene.receiver.make_trouble(410)
-    with pytest.raises(FatalError, match=r"answered 410: .* set the address that it has now"):
+    with pytest.raises(FatalError, match=r"answered 410: .* set its new address"):
         scene.forward(concurrency_max=1)
     assert [call.status for call in scene.receiver.calls] == [410]
     scene.receiver.mend()
@@ -279,7 +279,7 @@ def test_a_dead_receiver_makes_reading_pause(scene: Scene) -> None:
     stopping = threading.Timer(1.0, scene.stopping.set)
     stopping.start()
     scene.forward(backlog_max=100)
-    assert 100 <= len(scene.store.waiting()) < 150 < len(scene.messages)
+    assert 100 <= len(scene.store.pending()) < 150 < len(scene.messages)
     scene.receiver.mend()
     scene.stopping.clear()
     scene.forward(backlog_max=100)

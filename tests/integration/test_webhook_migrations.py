@@ -17,9 +17,9 @@ from alembic.migration import MigrationContext
 
 from consumers.ledger.address import make_engine
 from consumers.webhook import tables
-from consumers.webhook.cloudevent import Message
+from consumers.webhook.cloudevent import EventMessage
 from consumers.webhook.opening import STEPS, open_store, state_address
-from consumers.webhook.schedule import Waiting
+from consumers.webhook.schedule import PendingEvent
 from trekkpaalegg.errors import FatalError
 from trekkpaalegg.incoming import Coordinates
 
@@ -101,8 +101,8 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> State:
     return State(f"{server.url}?options=-csearch_path%3Dwebhook_{uuid.uuid4().hex[:12]}")
 
 
-def message(offset: int) -> Message:
-    return Message(Coordinates(TOPIC, 0, offset), "10001", b"value", {})
+def message(offset: int) -> EventMessage:
+    return EventMessage(Coordinates(TOPIC, 0, offset), "10001", b"value", {})
 
 
 def test_the_steps_make_what_the_definition_says(state: State) -> None:
@@ -120,15 +120,15 @@ def test_the_steps_make_what_the_definition_says(state: State) -> None:
 
 def test_a_state_of_the_version_before_goes_on_where_it_was(state: State) -> None:
     state.make_before_steps()
-    with pytest.raises(FatalError, match="of an older version: start `trekkpaalegg-consumer webhook` on it once"):
+    with pytest.raises(FatalError, match="made by an older version: start `trekkpaalegg-consumer webhook` on it once"):
         open_store(state.address, make=False)
     store = open_store(state.address, make=True)
     assert state.differences(comments=False) == []
-    store.take_over()
-    assert store.waiting() == [Waiting(7, "10001", 2, 1, 1.5)]
+    store.claim_ownership()
+    assert store.pending() == [PendingEvent(7, "10001", 2, 1, 1.5)]
     assert [(each.order, each.reason) for each in store.parked()] == [("10002", "the answer 422")]
     assert store.next_offsets(TOPIC) == {0: 5}
-    assert store.take([message(4), message(5)]) == [Waiting(9, "10001")]
+    assert store.add([message(4), message(5)]) == [PendingEvent(9, "10001")]
     store.close()
 
 
@@ -156,7 +156,7 @@ def test_forwarders_started_at_once_make_one_state(state: State) -> None:
 def test_tables_of_the_same_names_that_are_not_ours_are_left_alone(state: State) -> None:
     state.run("CREATE TABLE webhook_event (sequence INTEGER)")
     for make in (True, False):
-        with pytest.raises(FatalError, match="the table webhook_event is there and is no forwarder's: give a schema"):
+        with pytest.raises(FatalError, match="the table webhook_event exists and is not a forwarder's: give a schema"):
             open_store(state.address, make=make)
     with state.engine().connect() as connection:
         assert sa.inspect(connection).get_table_names() == ["webhook_event"]

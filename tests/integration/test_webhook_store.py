@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from consumers.webhook.cloudevent import Message
-from consumers.webhook.opening import Claim, open_store, state_address
-from consumers.webhook.schedule import Waiting
-from consumers.webhook.store import Kept, Settled
+from consumers.webhook.cloudevent import EventMessage
+from consumers.webhook.opening import ForwarderLock, open_store, state_address
+from consumers.webhook.schedule import PendingEvent
+from consumers.webhook.store import StateCounts, StateUpdate
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 from trekkpaalegg.incoming import Coordinates
 
@@ -39,83 +39,83 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(state: str) -> Iterator[Store]:
     opened = open_store(state_address(state), make=True)
-    opened.take_over()
+    opened.claim_ownership()
     yield opened
     opened.close()
 
 
-def message(offset: int, order: str = "10001", partition: int = 0) -> Message:
+def message(offset: int, order: str = "10001", partition: int = 0) -> EventMessage:
     headers = {"ce_id": f"{order}/{offset}", "ce_odd": "\x00 æ"}
-    return Message(Coordinates(TOPIC, partition, offset), order, b"\x00value", headers)
+    return EventMessage(Coordinates(TOPIC, partition, offset), order, b"\x00value", headers)
 
 
 def test_what_is_taken_waits_in_order_and_moves_the_offset(store: Store) -> None:
-    taken = store.take([message(3), message(5, "10002"), message(0, partition=1), message(7)])
+    taken = store.add([message(3), message(5, "10002"), message(0, partition=1), message(7)])
     assert [(each.sequence, each.order) for each in taken] == [(1, "10001"), (2, "10002"), (3, "10001"), (4, "10001")]
     assert store.next_offsets(TOPIC) == {0: 8, 1: 1}
-    assert store.waiting() == taken
+    assert store.pending() == taken
     assert store.messages([2, 4]) == {2: message(5, "10002"), 4: message(7)}
     assert store.next_offsets("other") == {}
 
 
 def test_what_was_taken_before_is_passed_over(store: Store) -> None:
-    store.take([message(3), message(4)])
-    assert store.take([message(3), message(4)]) == []
-    assert [each.sequence for each in store.take([message(4), message(5)])] == [3]
+    store.add([message(3), message(4)])
+    assert store.add([message(3), message(4)]) == []
+    assert [each.sequence for each in store.add([message(4), message(5)])] == [3]
     assert store.next_offsets(TOPIC) == {0: 6}
 
 
 def test_what_a_lost_answer_to_a_commit_left_behind_is_given_out_by_the_next_call(store: Store) -> None:
     """It stands in the database, and whoever took it was told of a failure: nothing may wait there unseen."""
     unanswered = copy.copy(store)  # the same forwarder, as it was before the call
-    stands = store.take([message(3), message(4)])
-    assert unanswered.take([message(3), message(4), message(5)]) == [*stands, Waiting(3, "10001")]
-    assert [each.sequence for each in unanswered.take([message(6)])] == [4]
-    assert len(unanswered.waiting()) == 4
+    stands = store.add([message(3), message(4)])
+    assert unanswered.add([message(3), message(4), message(5)]) == [*stands, PendingEvent(3, "10001")]
+    assert [each.sequence for each in unanswered.add([message(6)])] == [4]
+    assert len(unanswered.pending()) == 4
 
 
 def test_what_became_of_events_stands_after_a_restart(store: Store, state: str) -> None:
-    first, second, third = store.take([message(1, "a"), message(2, "b"), message(3, "c")])
+    first, second, third = store.add([message(1, "a"), message(2, "b"), message(3, "c")])
     later = msgspec.structs.replace(second, tries=2, failures=1, due_seconds=1_700_000_000.25)
-    settled = Settled([first.sequence], [(later, "500")], [(third.sequence, "422")])
-    store.settle(settled, 1_700_000_001.5)
-    store.settle(settled, 1_700_000_001.5)
+    update = StateUpdate([first.sequence], [(later, "500")], [(third.sequence, "422")])
+    store.update(update, 1_700_000_001.5)
+    store.update(update, 1_700_000_001.5)
     reopened = open_store(state_address(state), make=True)
-    reopened.take_over()
-    assert reopened.waiting() == [later]
+    reopened.claim_ownership()
+    assert reopened.pending() == [later]
     assert reopened.blocked() == {"c"}
     (parked,) = reopened.parked()
     assert (parked.coordinates, parked.reason, parked.queued) == (Coordinates(TOPIC, 0, 3), "422", 0)
     assert parked.parked_seconds == 1_700_000_001.5
-    assert [each.sequence for each in reopened.take([message(4, "c")])] == [4]
+    assert [each.sequence for each in reopened.add([message(4, "c")])] == [4]
     reopened.close()
 
 
 def test_what_stands_behind_a_parked_event_waits_until_it_is_released_or_dropped(store: Store) -> None:
-    first, second = store.take([message(1), message(2)])
-    tried = Waiting(first.sequence, first.order, 5, 5, 1e9)
-    store.settle(Settled(again=[(tried, "500")]), 0.0)
-    store.settle(Settled(parked=[(first.sequence, "no")]), 0.0)
-    store.take([message(3), message(4, "10002")])
-    assert [each.sequence for each in store.waiting()] == [4]
-    assert store.waiting("10001") == []
+    first, second = store.add([message(1), message(2)])
+    tried = PendingEvent(first.sequence, first.order, 5, 5, 1e9)
+    store.update(StateUpdate(retried=[(tried, "500")]), 0.0)
+    store.update(StateUpdate(parked=[(first.sequence, "no")]), 0.0)
+    store.add([message(3), message(4, "10002")])
+    assert [each.sequence for each in store.pending()] == [4]
+    assert store.pending("10001") == []
     assert store.parked()[0].queued == 2
 
     assert store.release([Coordinates(TOPIC, 0, 2)]) == 0, "it is not parked"
     assert store.release([Coordinates(TOPIC, 0, 1)]) == 1
-    assert store.waiting("10001") == [first, second, Waiting(3, "10001")]
+    assert store.pending("10001") == [first, second, PendingEvent(3, "10001")]
 
-    store.settle(Settled(parked=[(first.sequence, "no")]), 0.0)
+    store.update(StateUpdate(parked=[(first.sequence, "no")]), 0.0)
     assert store.drop([Coordinates(TOPIC, 0, 1)]) == 1
-    assert [each.sequence for each in store.waiting("10001")] == [2, 3]
+    assert [each.sequence for each in store.pending("10001")] == [2, 3]
 
 
 def test_how_many_wait_and_are_parked_and_since_when_is_told(store: Store) -> None:
-    assert store.kept() == Kept()
+    assert store.counts() == StateCounts()
     begun = time.time()
-    first, *_ = store.take([message(1), message(2), message(3, "10002"), message(4, "10003")])
-    store.settle(Settled(parked=[(first.sequence, "no")]), 1_700_000_001.5)
-    kept = store.kept()
+    first, *_ = store.add([message(1), message(2), message(3, "10002"), message(4, "10003")])
+    store.update(StateUpdate(parked=[(first.sequence, "no")]), 1_700_000_001.5)
+    kept = store.counts()
     assert (kept.waiting, kept.parked, kept.behind, kept.parked_since) == (2, 1, 1, 1_700_000_001.5)
     assert kept.waiting_since is not None
     assert begun <= kept.waiting_since <= time.time()
@@ -123,9 +123,9 @@ def test_how_many_wait_and_are_parked_and_since_when_is_told(store: Store) -> No
 
 def test_one_that_was_overtaken_writes_no_more(store: Store, state: str) -> None:
     other = open_store(state_address(state), make=True)
-    other.take_over()
-    for write in (lambda: store.take([message(1)]), lambda: store.settle(Settled([1]), 0.0)):
-        with pytest.raises(FatalError, match="another forwarder has taken this state over"):
+    other.claim_ownership()
+    for write in (lambda: store.add([message(1)]), lambda: store.update(StateUpdate([1]), 0.0)):
+        with pytest.raises(FatalError, match="another forwarder has taken over this state"):
             write()
     assert other.next_offsets(TOPIC) == {}
     other.close()
@@ -133,15 +133,15 @@ def test_one_that_was_overtaken_writes_no_more(store: Store, state: str) -> None
 
 def test_one_forwarder_at_a_time_and_the_next_when_it_is_gone(store: Store, state: str) -> None:
     address = state_address(state)
-    with Claim(address):
-        with pytest.raises(FatalError, match="another forwarder works from this state"):
-            Claim(address, seconds_max=0.3)
+    with ForwarderLock(address):
+        with pytest.raises(FatalError, match="another forwarder uses this state"):
+            ForwarderLock(address, seconds_max=0.3)
         assert store.parked() == [], "looking goes on meanwhile"
-    Claim(address).close()
+    ForwarderLock(address).close()
 
 
 def test_a_state_that_is_not_there_is_made_for_the_forwarder_alone(state: str) -> None:
-    with pytest.raises(FatalError, match=r"--state that (the forwarder|it) has"):
+    with pytest.raises(FatalError, match=r"give the --state of the forwarder"):
         open_store(state_address(state), make=False)
     open_store(state_address(state), make=True).close()
     open_store(state_address(state), make=False).close()
@@ -149,8 +149,8 @@ def test_a_state_that_is_not_there_is_made_for_the_forwarder_alone(state: str) -
 
 def test_the_file_is_its_owners_alone_since_events_hold_national_ids(tmp_path: Path) -> None:
     store = open_store(state_address(f"sqlite:///{tmp_path}/webhook.db"), make=True)
-    store.take_over()
-    store.take([message(1)])
+    store.claim_ownership()
+    store.add([message(1)])
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     store.close()
     assert set(modes.values()) == {0o600}, modes
@@ -158,10 +158,10 @@ def test_the_file_is_its_owners_alone_since_events_hold_national_ids(tmp_path: P
 
 def test_nothing_of_a_delivered_event_stays_in_the_file(tmp_path: Path) -> None:
     store = open_store(state_address(f"sqlite:///{tmp_path}/webhook.db"), make=True)
-    store.take_over()
+    store.claim_ownership()
     secret = msgspec.structs.replace(message(1), value=b"what nobody else may read")
-    (taken,) = store.take([secret])
-    store.settle(Settled([taken.sequence]), 0.0)
+    (taken,) = store.add([secret])
+    store.update(StateUpdate([taken.sequence]), 0.0)
     store.close()
     assert not [path for path in tmp_path.iterdir() if b"nobody else" in path.read_bytes()]
 

@@ -17,8 +17,8 @@ from confluent_kafka.admin import AdminClient
 from psycopg.conninfo import conninfo_to_dict
 
 from consumers.ledger.address import PostgresqlAddress
-from consumers.webhook.cloudevent import Parcel, message_of
-from consumers.webhook.delivery import Couriers, Meaning, Receiver, Signer, new_secret
+from consumers.webhook.cloudevent import WebhookRequest, event_message
+from consumers.webhook.delivery import DeliveryResult, ReceiverClient, ResultKind, SenderPool, Signer, new_secret
 from consumers.webhook.forward import Forwarder, Limits
 from consumers.webhook.opening import open_store, state_address
 from tests.kit.event_stream import EventTopics, event_encoder, make_stream
@@ -32,8 +32,7 @@ from trekkpaalegg.kafka.reader import Follower
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from consumers.webhook.cloudevent import Message
-    from consumers.webhook.delivery import Outcome
+    from consumers.webhook.cloudevent import EventMessage
     from consumers.webhook.store import Store
     from producer.domain.trekkpaalegg import Publication
     from sandbox.servers.kafka import EmbeddedKafka
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 DEADLINE_SECONDS = 60
 MESSAGES_MAX = 7
 QUICK = Limits()
-PARCEL = Parcel("10001/1", b"{}")
+PARCEL = WebhookRequest("10001/1", b"{}")
 
 
 class Followed:
@@ -50,15 +49,15 @@ class Followed:
 
     def __init__(self, follower: Follower) -> None:
         self._follower = follower
-        self._ahead: list[Message] = []
+        self._ahead: list[EventMessage] = []
 
     @property
     def has_reached_end(self) -> bool:
         return self._follower.has_reached_first_ends and not self._ahead
 
-    def poll(self, seconds_max: float) -> list[Message]:
+    def poll(self, seconds_max: float) -> list[EventMessage]:
         if not self._ahead:
-            self._ahead = [message_of(each) for each in self._follower.poll(seconds_max)]
+            self._ahead = [event_message(each) for each in self._follower.poll(seconds_max)]
         given, self._ahead = self._ahead[:MESSAGES_MAX], self._ahead[MESSAGES_MAX:]
         return given
 
@@ -78,20 +77,18 @@ def forwarding(
     kafka: EmbeddedKafka, topic: str, store: Store, receiver: PayrollReceiver, begin: Callable[[], None] = lambda: None
 ) -> Iterator[threading.Thread]:
     """A forwarder that runs until all is delivered that there was when it began, which it must; `begin` is called."""
-    store.take_over()
+    store.claim_ownership()
     properties = {"bootstrap.servers": kafka.bootstrap_servers}
     source = Follower(properties, [topic], {}, waits_for_open=True)
-    with source as follower, Couriers(Receiver(receiver.url, Signer(receiver.secret)), 4) as couriers:
+    with source as follower, SenderPool(ReceiverClient(receiver.url, Signer(receiver.secret)), 4) as senders:
         forwarder = Forwarder(store, Decoder(), QUICK, lambda _: None, threading.Event())
-        running = threading.Thread(
-            target=forwarder.run, args=(Followed(follower), couriers), kwargs={"until_end": True}
-        )
+        running = threading.Thread(target=forwarder.run, args=(Followed(follower), senders), kwargs={"until_end": True})
         begin()
         running.start()
         yield running
         running.join(DEADLINE_SECONDS)
     assert not running.is_alive()
-    assert store.waiting() == []
+    assert store.pending() == []
     store.close()
 
 
@@ -222,8 +219,8 @@ def test_a_topic_that_lost_or_never_had_what_comes_next_is_refused(
             )
 
 
-def send_to(url: str) -> Outcome:
-    client = Receiver(url, Signer(new_secret()), answer_seconds=5.0)
+def send_to(url: str) -> DeliveryResult:
+    client = ReceiverClient(url, Signer(new_secret()), answer_seconds=5.0)
     try:
         return client.send(PARCEL)
     finally:
@@ -249,19 +246,19 @@ def cheat(answer: bytes) -> Iterator[str]:
 
 def test_an_answer_without_end_is_cut_off_and_its_status_counts() -> None:
     with cheat(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"5\r\nhello\r\n" * 20_000) as address:
-        outcome = send_to(address)
-    assert outcome.meaning is Meaning.DELIVERED
+        result = send_to(address)
+    assert result.kind is ResultKind.DELIVERED
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\ncontent-le"])
 def test_what_is_no_answer_is_a_failure(answer: bytes) -> None:
     with cheat(answer) as address:
-        outcome = send_to(address)
-    assert outcome.meaning is Meaning.FAILED
-    assert outcome.words.startswith("no answer from the receiver")
+        result = send_to(address)
+    assert result.kind is ResultKind.FAILED
+    assert result.reason.startswith("no answer from the receiver")
 
 
 def test_a_name_that_does_not_exist_is_no_events_fault() -> None:
-    outcome = send_to("https://payroll.invalid/hemmelig")
-    assert outcome.meaning is Meaning.UNAVAILABLE
-    assert "hemmelig" not in outcome.words
+    result = send_to("https://payroll.invalid/hemmelig")
+    assert result.kind is ResultKind.UNAVAILABLE
+    assert "hemmelig" not in result.reason

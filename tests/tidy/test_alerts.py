@@ -12,8 +12,7 @@ import yaml
 
 from consumers.observe.health import ConsumerHealth
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
-from consumers.webhook.observe import ForwarderHealth
-from consumers.webhook.observe import PrometheusObserver as ForwarderObserver
+from consumers.webhook.observe import ForwarderHealth, PrometheusForwarderObserver
 from producer.observe.health import Health
 from producer.observe.port import LaneFigures
 from producer.observe.prometheus import CLASSES, ProcessFigures
@@ -55,7 +54,7 @@ def exposition_of(side: str) -> str:
     consumer.offsets_committed({0: 0})
     consumer.looked(Look(partitions=frozenset({0}), ends={0: 1}, partition_count=1, is_reachable=True, is_member=True))
     consumer.call_failed(Service.LEDGER, "no answer")
-    forwarder = ForwarderObserver(ForwarderHealth())
+    forwarder = PrometheusForwarderObserver(ForwarderHealth())
     return consumer.exposition().decode() + forwarder.exposition().decode()
 
 

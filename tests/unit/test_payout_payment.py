@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from consumers.ledger.payroll import Payee, Postering
-from consumers.payout.amelding import amelding_of
 from consumers.payout.files import amelding_csv, payments_csv
 from consumers.payout.pain001 import Pain001Version, Payer, pain001_of, payable
 from consumers.payout.payment import (
@@ -21,6 +20,7 @@ from consumers.payout.payment import (
     due_date,
     payments_of,
 )
+from consumers.payout.report import amelding_of
 from sandbox.skatteetaten.generate import synthetic_kidnummer, synthetic_kontonummer, synthetic_organisasjonsnummer
 from trekkpaalegg.identifiers import (
     Foedselsnummer,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from consumers.observe.health import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER
-from consumers.webhook.delivery import Meaning
-from consumers.webhook.observe import ForwarderHealth, NullObserver, Observer, PrometheusObserver
-from consumers.webhook.store import Kept
+from consumers.webhook.delivery import ResultKind
+from consumers.webhook.observe import (
+    ForwarderHealth,
+    ForwarderObserver,
+    PrometheusForwarderObserver,
+)
+from consumers.webhook.store import StateCounts
 from tests.kit.waiting import TurnedClock
 from trekkpaalegg.kafka.subscription import Look
 from trekkpaalegg.retry import Service
@@ -22,15 +26,15 @@ def clock() -> TurnedClock:
 
 
 @pytest.fixture
-def observer(clock: TurnedClock) -> PrometheusObserver:
-    return PrometheusObserver(ForwarderHealth(clock), lambda: NOW + clock.seconds)
+def observer(clock: TurnedClock) -> PrometheusForwarderObserver:
+    return PrometheusForwarderObserver(ForwarderHealth(clock), lambda: NOW + clock.seconds)
 
 
-def value(observer: PrometheusObserver, name: str, **labels: str) -> float | None:
+def value(observer: PrometheusForwarderObserver, name: str, **labels: str) -> float | None:
     return observer.registry.get_sample_value(f"trekkpaalegg_webhook_{name}", labels)
 
 
-def test_it_misses_state_and_kafka_until_they_were_reached(observer: PrometheusObserver) -> None:
+def test_it_misses_state_and_kafka_until_they_were_reached(observer: PrometheusForwarderObserver) -> None:
     assert observer.health.missing() == {"start": "state and Kafka have not been reached yet"}
     observer.looked(AT_END)
     assert observer.health.missing() == {}
@@ -40,7 +44,7 @@ def test_it_misses_state_and_kafka_until_they_were_reached(observer: PrometheusO
 
 @pytest.mark.parametrize("service", [Service.STATE, Service.RECEIVER, Service.REGISTRY, Service.KAFKA])
 def test_what_fails_is_missing_and_waited_for_until_it_answers(
-    observer: PrometheusObserver, clock: TurnedClock, service: Service
+    observer: PrometheusForwarderObserver, clock: TurnedClock, service: Service
 ) -> None:
     observer.beat()
     observer.looked(AT_END)
@@ -57,7 +61,7 @@ def test_what_fails_is_missing_and_waited_for_until_it_answers(
 
 
 def test_a_state_that_does_not_answer_is_missing_before_it_refuses(
-    observer: PrometheusObserver, clock: TurnedClock
+    observer: PrometheusForwarderObserver, clock: TurnedClock
 ) -> None:
     observer.looked(AT_END)
     observer.call_begins(Service.STATE)
@@ -65,41 +69,45 @@ def test_a_state_that_does_not_answer_is_missing_before_it_refuses(
     assert "state" in observer.health.missing()
 
 
-def test_it_has_caught_up_once_all_is_read_and_nothing_waits_and_stays_so(observer: PrometheusObserver) -> None:
+def test_it_has_caught_up_once_all_is_read_and_nothing_waits_and_stays_so(
+    observer: PrometheusForwarderObserver,
+) -> None:
     health = observer.health
     observer.looked(AT_END)
-    observer.waits(0)
+    observer.pending(0)
     assert not health.is_caught_up, "not all is read"
-    observer.read_to({0: 10})
+    observer.stored_to({0: 10})
     observer.looked(AT_END)
-    observer.waits(2)
+    observer.pending(2)
     assert not health.is_caught_up, "two are to be delivered"
-    observer.waits(0)
-    observer.waits(5)
+    observer.pending(0)
+    observer.pending(5)
     assert health.is_caught_up
 
 
-def test_lag_is_what_is_not_read(observer: PrometheusObserver, clock: TurnedClock) -> None:
-    observer.read_to({0: 4})
+def test_lag_is_what_is_not_read(observer: PrometheusForwarderObserver, clock: TurnedClock) -> None:
+    observer.stored_to({0: 4})
     observer.looked(AT_END)
     clock.seconds += 60
     assert (value(observer, "lag", partition="0"), value(observer, "stalled_seconds")) == (6, 60)
 
 
-def test_attempts_are_counted_by_what_came_of_them(observer: PrometheusObserver) -> None:
-    assert [value(observer, "attempts_total", outcome=each.value) for each in Meaning] == [0] * len(Meaning)
-    for meaning in (Meaning.DELIVERED, Meaning.DELIVERED, Meaning.REFUSED):
+def test_attempts_are_counted_by_what_came_of_them(observer: PrometheusForwarderObserver) -> None:
+    assert [value(observer, "attempts_total", outcome=each.value) for each in ResultKind] == [0] * len(ResultKind)
+    for meaning in (ResultKind.DELIVERED, ResultKind.DELIVERED, ResultKind.REFUSED):
         observer.attempted(meaning)
-    observer.taken(3)
+    observer.stored(3)
     observer.undecodable()
     assert value(observer, "attempts_total", outcome="delivered") == 2
     assert value(observer, "attempts_total", outcome="refused") == 1
     assert (value(observer, "read_total"), value(observer, "undecodable_total")) == (3, 1)
 
 
-def test_what_waits_goes_on_to_age_while_nothing_is_told(observer: PrometheusObserver, clock: TurnedClock) -> None:
+def test_what_waits_goes_on_to_age_while_nothing_is_told(
+    observer: PrometheusForwarderObserver, clock: TurnedClock
+) -> None:
     assert (value(observer, "oldest_waiting_seconds"), value(observer, "oldest_parked_seconds")) == (0, 0)
-    observer.kept(Kept(7, 2, 3, NOW + clock.seconds - 10, NOW + clock.seconds - 20), 100)
+    observer.counts(StateCounts(7, 2, 3, NOW + clock.seconds - 10, NOW + clock.seconds - 20), 100)
     clock.seconds += 5
     assert [value(observer, f"{name}_events") for name in ("waiting", "parked")] == [7, 2]
     assert (value(observer, "events_behind_parked"), value(observer, "parked_events_max")) == (3, 100)
@@ -107,15 +115,15 @@ def test_what_waits_goes_on_to_age_while_nothing_is_told(observer: PrometheusObs
 
 
 def test_who_serves_no_health_listens_to_nothing() -> None:
-    nobody: Observer = NullObserver()
+    nobody: ForwarderObserver = ForwarderObserver()
     nobody.beat()
     nobody.looked(AT_END)
-    nobody.read_to({0: 1})
-    nobody.taken(1)
-    nobody.attempted(Meaning.GONE)
+    nobody.stored_to({0: 1})
+    nobody.stored(1)
+    nobody.attempted(ResultKind.GONE)
     nobody.undecodable()
-    nobody.waits(1)
-    nobody.kept(Kept(), 1)
+    nobody.pending(1)
+    nobody.counts(StateCounts(), 1)
     for tell in (nobody.call_begins, nobody.call_ended):
         tell(Service.STATE)
     nobody.call_failed(Service.STATE, "no answer")

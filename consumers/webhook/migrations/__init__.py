@@ -1,1 +1,1 @@
-"""The tables of a forwarder's state as they came to be, step by step, for alembic."""
+"""Alembic migrations of the forwarder's tables."""

@@ -14,7 +14,7 @@ from cloudevents.core.bindings.http import HTTPMessage, from_structured
 from cloudevents.core.formats.json import JSONFormat
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from consumers.webhook.cloudevent import CONTENT_TYPE, Parcel, order_of, parcel_of
+from consumers.webhook.cloudevent import CONTENT_TYPE, WebhookRequest, order_of, request_for
 from consumers.webhook.delivery import PREFIX, Signer, address_fault, new_secret, shown
 from tests.kit.event_stream import event_encoder, incoming_of, make_stream
 from trekkpaalegg.errors import SettingsError, UndecodableError
@@ -29,12 +29,12 @@ HEADERS = {name: text.decode() for name, text in event_encoder().encode(PUBLICAT
 PERSON = PUBLICATION.trekkpaalegg.skyldner.reveal()
 
 
-def parsed(parcel: Parcel):
-    return from_structured(HTTPMessage({"content-type": CONTENT_TYPE}, parcel.body), JSONFormat())
+def parsed(request: WebhookRequest):
+    return from_structured(HTTPMessage({"content-type": CONTENT_TYPE}, request.body), JSONFormat())
 
 
 def test_attributes_are_those_of_the_message() -> None:
-    event = parsed(parcel_of(EVENT, {**HEADERS, "ce_late": "true", "ce_correction": "2"}))
+    event = parsed(request_for(EVENT, {**HEADERS, "ce_late": "true", "ce_correction": "2"}))
     attributes = event.get_attributes()
     assert attributes["id"] == HEADERS["ce_id"] == f"{EVENT.trekkid}/{EVENT.trekkversjon}"
     assert attributes["type"] == "trekkpaalegg.versjon.v1"
@@ -49,7 +49,7 @@ def test_attributes_are_those_of_the_message() -> None:
 
 def test_the_event_is_whole_with_money_as_text() -> None:
     """Every field of the schema, under its name there; a reader that makes it an event again gets the same."""
-    data = json.loads(parcel_of(EVENT, HEADERS).body)["data"]
+    data = json.loads(request_for(EVENT, HEADERS).body)["data"]
     assert set(data) == set(EVENT.__struct_fields__)
     assert data["skyldner"] == PERSON
     for periode, wanted in zip(data["trekkstoerrelse_for_periode"], EVENT.trekkstoerrelse_for_periode, strict=True):
@@ -61,17 +61,17 @@ def test_the_event_is_whole_with_money_as_text() -> None:
 
 
 def test_the_national_id_is_in_the_body_alone() -> None:
-    parcel = parcel_of(EVENT, HEADERS)
-    headers = Signer(new_secret()).headers(parcel, datetime.now(UTC))
-    assert PERSON.encode() in parcel.body
-    assert PERSON not in f"{headers}{parcel.webhook_id}"
+    request = request_for(EVENT, HEADERS)
+    headers = Signer(new_secret()).headers(request, datetime.now(UTC))
+    assert PERSON.encode() in request.body
+    assert PERSON not in f"{headers}{request.webhook_id}"
 
 
 @pytest.mark.parametrize("name", ["ce_id", "ce_source", "ce_type", "ce_specversion"])
 def test_a_message_without_its_headers_is_undecodable(name: str) -> None:
     headers = {each: text for each, text in HEADERS.items() if each != name}
     with pytest.raises(UndecodableError, match=name):
-        parcel_of(EVENT, headers)
+        request_for(EVENT, headers)
 
 
 @pytest.mark.parametrize(
@@ -80,25 +80,25 @@ def test_a_message_without_its_headers_is_undecodable(name: str) -> None:
 )
 def test_headers_that_make_no_sense_are_undecodable(name: str, text: str) -> None:
     with pytest.raises(UndecodableError, match=name.removeprefix("ce_")):
-        parcel_of(EVENT, {**HEADERS, name: text})
+        request_for(EVENT, {**HEADERS, name: text})
 
 
 def test_an_id_that_no_header_can_hold_is_percent_encoded() -> None:
-    parcel = parcel_of(EVENT, {**HEADERS, "ce_id": "æ 1/2\r\nx: y"})
-    assert parcel.webhook_id == "%C3%A6%201/2%0D%0Ax:%20y"
-    assert parsed(parcel).get_id() == "æ 1/2\r\nx: y"
+    request = request_for(EVENT, {**HEADERS, "ce_id": "æ 1/2\r\nx: y"})
+    assert request.webhook_id == "%C3%A6%201/2%0D%0Ax:%20y"
+    assert parsed(request).get_id() == "æ 1/2\r\nx: y"
 
 
 def test_the_signature_verifies_and_fails_when_anything_was_changed() -> None:
     secret = new_secret()
-    parcel = parcel_of(EVENT, HEADERS)
-    headers = Signer(secret).headers(parcel, datetime.now(UTC))
-    Webhook(secret).verify(parcel.body, headers)
+    request = request_for(EVENT, HEADERS)
+    headers = Signer(secret).headers(request, datetime.now(UTC))
+    Webhook(secret).verify(request.body, headers)
     tampered = [
-        (secret, parcel.body.replace(b"kidnummer", b"kidnummeR"), headers),
-        (secret, parcel.body, {**headers, "webhook-id": "other"}),
-        (secret, parcel.body, {**headers, "webhook-timestamp": str(int(headers["webhook-timestamp"]) + 1)}),
-        (new_secret(), parcel.body, headers),
+        (secret, request.body.replace(b"kidnummer", b"kidnummeR"), headers),
+        (secret, request.body, {**headers, "webhook-id": "other"}),
+        (secret, request.body, {**headers, "webhook-timestamp": str(int(headers["webhook-timestamp"]) + 1)}),
+        (new_secret(), request.body, headers),
     ]
     for with_secret, body, with_headers in tampered:
         with pytest.raises(WebhookVerificationError):
@@ -107,17 +107,17 @@ def test_the_signature_verifies_and_fails_when_anything_was_changed() -> None:
 
 def test_an_old_signature_cannot_be_sent_again() -> None:
     secret = new_secret()
-    parcel = parcel_of(EVENT, HEADERS)
+    request = request_for(EVENT, HEADERS)
     with pytest.raises(WebhookVerificationError, match="too old"):
-        Webhook(secret).verify(parcel.body, Signer(secret).headers(parcel, datetime.now(UTC) - timedelta(minutes=10)))
+        Webhook(secret).verify(request.body, Signer(secret).headers(request, datetime.now(UTC) - timedelta(minutes=10)))
 
 
 def test_a_receiver_with_either_secret_verifies_while_one_is_changed_for_another() -> None:
     former, coming = new_secret(), new_secret()
-    parcel = parcel_of(EVENT, HEADERS)
-    headers = Signer(f"{former} {coming}").headers(parcel, datetime.now(UTC))
-    Webhook(former).verify(parcel.body, headers)
-    Webhook(coming).verify(parcel.body, headers)
+    request = request_for(EVENT, HEADERS)
+    headers = Signer(f"{former} {coming}").headers(request, datetime.now(UTC))
+    Webhook(former).verify(request.body, headers)
+    Webhook(coming).verify(request.body, headers)
 
 
 @pytest.mark.parametrize(
@@ -169,16 +169,16 @@ def test_the_body_in_the_readme_is_what_is_sent() -> None:
     )
     names = set(shown) - {"data", "datacontenttype"}
     headers = {**HEADERS, **{f"ce_{name}": shown[name] for name in names}}
-    assert json.loads(parcel_of(event, headers).body) == shown
+    assert json.loads(request_for(event, headers).body) == shown
 
 
 def test_the_receiver_in_the_readme_takes_each_event_once(capsys: pytest.CaptureFixture) -> None:
     written: dict = {}
     exec(example("python"), written)  # noqa: S102 - that it runs is what is tested
     secret, seen = new_secret(), set()
-    parcel = parcel_of(EVENT, HEADERS)
-    headers = Signer(secret).headers(parcel, datetime.now(UTC))
-    statuses = [written["receive"](secret, parcel.body, headers, seen) for _ in range(2)]
+    request = request_for(EVENT, HEADERS)
+    headers = Signer(secret).headers(request, datetime.now(UTC))
+    statuses = [written["receive"](secret, request.body, headers, seen) for _ in range(2)]
     assert statuses == [204, 204]
     assert capsys.readouterr().out == f"{EVENT.trekkid} {EVENT.trekkversjon} {EVENT.trekkstatus}\n"
-    assert written["receive"](new_secret(), parcel.body, headers, seen) == 401
+    assert written["receive"](new_secret(), request.body, headers, seen) == 401

@@ -1,7 +1,7 @@
-"""Performing a payout: settle, record, write the files, report; and taking one back.
+"""Executing a payout: decide, record, write the files, report. And checking that one may be taken back.
 
-Taken back is a whole payout, before money was sent. What others have recorded of its orders since goes by it: how much
-of the month's amount was left, and whom the last payment went to. So the last one is taken back first.
+A payout is taken back as a whole, before money was sent. Later payouts of its orders depend on it: on how much of the
+month's amount it left, and on the payee of its payments. So payouts are taken back in reverse order.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from consumers.ledger.payroll import payroll_transaction
-from consumers.payout.amelding import amelding_of
+from consumers.payout.decision import PayoutDecision, decide_payout
 from consumers.payout.deduction import ZERO, Payout, Rules, plain
 from consumers.payout.files import OutputFiles, write_files
 from consumers.payout.gross_file import digest_of
 from consumers.payout.pain001 import Payer
 from consumers.payout.payment import betalingsoppdrag_of, payments_of
-from consumers.payout.report import Report
-from consumers.payout.settlement import Settlement, settle
+from consumers.payout.report import Report, amelding_of
 from trekkpaalegg.errors import FatalError, SettingsError
 from trekkpaalegg.identifiers import is_valid_kontonummer
 
@@ -34,37 +33,39 @@ if TYPE_CHECKING:
 _NAMED_MAX = 5
 
 
-def payout_words(day: date, name: str) -> str:
-    """Which payout, for people."""
+def payout_title(day: date, name: str) -> str:
+    """The payout's date and name, for people."""
     return f"the payout of {day}" + (f' named "{name}"' if name else "")
 
 
-def check_taking_back(recorded: Recorded, day: date, name: str) -> None:
-    """Raise `FatalError` where nothing is recorded, or where a later payout builds on what is."""
-    payout = payout_words(day, name)
+def require_reversible(recorded: Recorded, day: date, name: str) -> None:
+    """Raise `FatalError` if the payout is not recorded, or if a later payout depends on it."""
+    payout = payout_title(day, name)
     if not recorded.postings and not recorded.file_count:
         raise FatalError(f"{payout} is not recorded in this ledger: check --date and --payout")
     if recorded.later:
-        named = [payout_words(*each) for each in recorded.later[:_NAMED_MAX]]
+        named = [payout_title(*each) for each in recorded.later[:_NAMED_MAX]]
         if len(recorded.later) > _NAMED_MAX:
             named.append("others")
-        raise FatalError(f"{payout} cannot be taken back: {', '.join(named)} build on it; take back the last one first")
+        raise FatalError(
+            f"{payout} cannot be taken back: later payouts depend on it: {', '.join(named)}; take back the last first"
+        )
 
 
 def summary_of(recorded: Recorded, day: date, name: str) -> str:
-    """What is to be taken back, in a line without national ids."""
+    """One line about a recorded payout, without national ids."""
     postings = recorded.postings
     files = {(each.trekkpliktig, each.betalingsoppdrag) for each in postings if each.betalingsoppdrag}
     employers = sorted({each.trekkpliktig for each in postings})
     total = sum((each.beloep for each in postings), ZERO)
     return (
-        f"{payout_words(day, name)}: {len(postings)} orders of {', '.join(employers) or 'nobody'}, "
+        f"{payout_title(day, name)}: {len(postings)} orders of {', '.join(employers) or 'nobody'}, "
         f"{plain(total)} kr, {len(files)} files of payments"
     )
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One payout to work through, and what to write of it."""
+    """The payout to execute, and the files to write."""
 
     utbetalingsdato: date
     name: str
@@ -78,30 +79,30 @@ class Request(msgspec.Struct, frozen=True):
     payer: Payer | None
 
 
-def perform(engine: Engine, request: Request, pays: list[Pay]) -> tuple[Report, list[Path]]:
-    """The report, and the files written. Nothing is written before the payout stands in the ledger.
+def execute_payout(engine: Engine, request: Request, pays: list[Pay]) -> tuple[Report, list[Path]]:
+    """The report, and the files written. No file is written before the payout is recorded in the ledger.
 
-    Steps: 1. read, settle and record in one transaction; 2. files; 3. the report. Raises as its parts.
+    Steps: 1. read, decide and record in one transaction; 2. write the files; 3. make the report.
     """
-    settlement = _record(engine, request, pays)
-    amelding = amelding_of(settlement.lines)
+    decision = _record(engine, request, pays)
+    amelding = amelding_of(decision.lines)
     written: list[Path] = []
     said: list[str] = []
     if request.files.paths():
-        every = betalingsoppdrag_of(settlement.in_files)
+        every = betalingsoppdrag_of(decision.in_files)
         written, said = write_files(request.files, every, amelding, request.payer)
-    varsler = [*settlement.varsler, *said]
+    varsler = [*decision.varsler, *said]
     if request.payer is not None and not is_valid_kontonummer(request.payer.kontonummer):
         varsler.append("--debtor-account: fails its check digit: a typing error?")
-    report = Report(request.utbetalingsdato, settlement.lines, payments_of(settlement.lines), amelding, varsler)
+    report = Report(request.utbetalingsdato, decision.lines, payments_of(decision.lines), amelding, varsler)
     return report, written
 
 
-def _record(engine: Engine, request: Request, pays: list[Pay]) -> Settlement:
+def _record(engine: Engine, request: Request, pays: list[Pay]) -> PayoutDecision:
     digest = digest_of(pays, request.trekkpliktig)
     with payroll_transaction(engine, read_only=request.dry_run) as transaction:
         view = transaction.read(request.utbetalingsdato, request.name, request.trekkpliktig, digest)
-        # Only now: what is recorded later must carry a later time.
+        # Not before the transaction has begun: what is recorded later must carry a later time.
         now = datetime.now(UTC)
         payout = Payout(
             request.utbetalingsdato,
@@ -112,11 +113,11 @@ def _record(engine: Engine, request: Request, pays: list[Pay]) -> Settlement:
             request.accepted,
             now,
         )
-        settlement = settle(payout, pays, view)
-        if request.files.pain001 is not None and len({each.trekkpliktig for each in settlement.in_files}) > 1:
+        decision = decide_payout(payout, pays, view)
+        if request.files.pain001 is not None and len({each.trekkpliktig for each in decision.in_files}) > 1:
             raise SettingsError(["--trekkpliktig: missing; one file of --pain001 pays from one employer's account"])
         if not request.dry_run:
-            transaction.write(settlement.new, settlement.released)
+            transaction.write(decision.new, decision.released)
             if not view.is_known_file:
                 transaction.note_file(request.utbetalingsdato, request.name, digest, now)
-    return settlement
+    return decision

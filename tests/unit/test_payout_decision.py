@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.ledger.payroll import LastPayment, Order, OrderPeriod, Payee, PayrollView, Postering
-from consumers.payout.amelding import amelding_of
+from consumers.payout.decision import PayoutDecision, decide_payout
 from consumers.payout.deduction import Pay, Payout, Rounding, Rules
 from consumers.payout.payment import betalingsoppdrag_of, payments_of
-from consumers.payout.settlement import Settlement, settle
+from consumers.payout.report import amelding_of
 from trekkpaalegg.errors import SettingsError
 from trekkpaalegg.identifiers import Foedselsnummer
 
@@ -64,19 +64,19 @@ class Book:
         rules: Rules = Rules(),  # noqa: B008 - frozen
         accepted: frozenset[str] = frozenset(),
         trekkpliktig: frozenset[str] = frozenset(),
-    ) -> Settlement:
+    ) -> PayoutDecision:
         self.now += timedelta(seconds=1)
         at = date(2026, 2, 1) + timedelta(days=day - 1)
         payout = Payout(at, name, at + timedelta(days=1), rules, trekkpliktig, accepted, self.now)
-        settlement = settle(payout, pays, self.view(at, name, list(pays)))
-        for each in [*settlement.new, *settlement.released]:
+        decision = decide_payout(payout, pays, self.view(at, name, list(pays)))
+        for each in [*decision.new, *decision.released]:
             self.postings[at, name, each.trekkid] = each
         self.files.add((at, name, tuple(pays)))
-        return settlement
+        return decision
 
 
-def kroner(settlement: Settlement) -> dict[str, Decimal]:
-    return {each.trekkid: each.beloep for each in settlement.lines}
+def kroner(decision: PayoutDecision) -> dict[str, Decimal]:
+    return {each.trekkid: each.beloep for each in decision.lines}
 
 
 SIZES = st.one_of(
@@ -99,18 +99,18 @@ def test_what_holds_for_any_month(orders: list[Order], payouts: list[tuple[int, 
     taken: dict[str, Decimal] = defaultdict(Decimal)
     for number, (day, brutto, others) in enumerate(payouts):
         line = pay(brutto, others=others)
-        settlement = book.pay(day, line, name=str(number), rules=rules)
-        assert all(each.beloep == int(each.beloep) >= 0 for each in settlement.lines)
-        total = sum(kroner(settlement).values(), Decimal(0))
+        decision = book.pay(day, line, name=str(number), rules=rules)
+        assert all(each.beloep == int(each.beloep) >= 0 for each in decision.lines)
+        total = sum(kroner(decision).values(), Decimal(0))
         assert total <= line.brutto
-        assert total == amelding_of(settlement.lines).total
-        assert total == sum(each.beloep for each in payments_of(settlement.lines))
-        assert total == sum(each.beloep for one in betalingsoppdrag_of(settlement.in_files) for each in one.payments)
-        for trekkid, beloep in kroner(settlement).items():
+        assert total == amelding_of(decision.lines).total
+        assert total == sum(each.beloep for each in payments_of(decision.lines))
+        assert total == sum(each.beloep for one in betalingsoppdrag_of(decision.in_files) for each in one.payments)
+        for trekkid, beloep in kroner(decision).items():
             taken[trekkid] += beloep
         again = book.pay(day, line, name=str(number), rules=rules)
         assert not again.new
-        assert (again.lines, again.varsler) == (settlement.lines, settlement.varsler)
+        assert (again.lines, again.varsler) == (decision.lines, decision.varsler)
     for each in orders:
         month = each.periods[0].trekkbeloep
         if month is not None:
@@ -127,10 +127,10 @@ def test_an_amount_is_taken_in_full_as_soon_as_the_pay_of_the_month_covers_it(gr
 
 def test_orders_of_one_person_take_in_the_order_of_their_sekvensnummer() -> None:
     book = Book(order("1", "5000 kr", sekvensnummer=9), order("2", "50 %", sekvensnummer=3))
-    settlement = book.pay(20, pay("6000"))
-    assert kroner(settlement) == {"2": 3000, "1": 3000}
-    assert [each for each in settlement.varsler if "not enough pay" in each] == [
-        "1: not enough pay: 5000 kr to withhold, 3000 kr taken; a later payout of the month takes the rest"
+    decision = book.pay(20, pay("6000"))
+    assert kroner(decision) == {"2": 3000, "1": 3000}
+    assert [each for each in decision.varsler if "not enough pay" in each] == [
+        "1: not enough pay: 5000 kr to withhold, 3000 kr withheld; a later payout of the month withholds the rest"
     ]
 
 
@@ -145,7 +145,7 @@ def test_what_others_withheld_counts_for_amounts_the_oldest_first() -> None:
     ("sizes", "others", "word"),
     [
         (["1000 kr"], "1500", "allerede_trukket is 500 kr more"),
-        (["1000 kr", "10 %"], "500", "counted for amounts alone"),
+        (["1000 kr", "10 %"], "500", "counts for amounts only"),
         (["10 %"], "500", ""),
         (["1000 kr"], "500", ""),
     ],
@@ -157,14 +157,14 @@ def test_a_doubt_about_what_others_withheld_is_told(sizes: list[str], others: st
 
 
 def test_an_unknown_status_withholds_nothing_and_says_so() -> None:
-    settlement = Book(order("1", "5000 kr", trekkstatus="ukjent")).pay(20, pay("30000"))
-    assert kroner(settlement) == {"1": 0}
-    assert any("1: trekkstatus ukjent" in each for each in settlement.varsler)
+    decision = Book(order("1", "5000 kr", trekkstatus="ukjent")).pay(20, pay("30000"))
+    assert kroner(decision) == {"1": 0}
+    assert any("1: trekkstatus ukjent" in each for each in decision.varsler)
 
 
 def test_a_person_without_an_order_has_no_line() -> None:
-    settlement = Book(order("1", "5000 kr")).pay(20, pay("30000"), pay("20000", BO, line=3))
-    assert kroner(settlement) == {"1": 5000}
+    decision = Book(order("1", "5000 kr")).pay(20, pay("30000"), pay("20000", BO, line=3))
+    assert kroner(decision) == {"1": 5000}
 
 
 def test_an_active_order_whose_person_is_missing_is_told() -> None:
@@ -187,9 +187,9 @@ def test_overlapping_periods_are_told_and_the_last_decides() -> None:
         OrderPeriod(date(2026, 1, 1), None, None, Decimal(10)),
         OrderPeriod(date(2026, 2, 1), None, None, Decimal(20)),
     )
-    settlement = Book(order("1", "0 %", periods=both)).pay(20, pay("1000"))
-    assert kroner(settlement) == {"1": 200}
-    assert any("2 periods contain the day; that from 2026-02-01 decides" in each for each in settlement.varsler)
+    decision = Book(order("1", "0 %", periods=both)).pay(20, pay("1000"))
+    assert kroner(decision) == {"1": 200}
+    assert any("2 periods contain the day; the one from 2026-02-01 applies" in each for each in decision.varsler)
 
 
 def test_pay_of_two_employers_must_be_told_apart() -> None:
@@ -233,7 +233,7 @@ def test_later_payouts_of_the_month_do_not_count_for_an_earlier_one() -> None:
     assert [each for each in book.pay(1, pay("30000")).varsler if "would give" in each] == [
         (
             "1: recorded at this payout: 3000 kr by trekkversjon 1; today trekkversjon 2 would give 8000 kr;"
-            " what is recorded stands"
+            " the record is kept"
         )
     ]
 

@@ -1,7 +1,7 @@
-"""A payout settled: what to record, pay and warn about. Pure.
+"""What a payout records, pays and warns about. Pure.
 
-What is recorded stands: a payout that is run again gives its recorded figures, and where today's order or file would
-give others, a word to a person.
+A recorded payout never changes: run again, it gives the recorded amounts, and a warning where today's orders or file
+would give others.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from trekkpaalegg.identifiers import Foedselsnummer
 
 
-def differences_of(
-    pay: Pay, orders: list[Order], recorded: list[Postering], taken: dict[str, Decimal], payout: Payout
+def differences_from_record(
+    pay: Pay, orders: list[Order], recorded: list[Postering], withheld: dict[str, Decimal], payout: Payout
 ) -> list[str]:
-    """Where the file or the orders would today give other figures than those recorded."""
+    """Warnings where the file or the orders would give other amounts today than those recorded."""
     varsler = []
     as_recorded = pay
     if recorded and recorded[0].brutto != pay.brutto:
         varsler.append(
-            f"{recorded[0].trekkid}: line {pay.line} has another gross pay than this payout recorded; what is recorded"
-            " stands: give a further payout of the date a name with --payout"
+            f"{recorded[0].trekkid}: line {pay.line} has another gross pay than this payout recorded; the record is"
+            " kept: give a further payout of the date a name with --payout"
         )
         as_recorded = msgspec.structs.replace(pay, brutto=recorded[0].brutto)
     today = {
         each.order.trekkid: each
-        for each in deductions_of(as_recorded, orders, taken, payout.utbetalingsdato, payout.rules)
+        for each in deductions_of(as_recorded, orders, withheld, payout.utbetalingsdato, payout.rules)
     }
     by_trekkid = {order.trekkid: order for order in orders}
     for each in recorded:
@@ -48,22 +48,22 @@ def differences_of(
             version = f"trekkversjon {order.trekkversjon}" if order else "the ledger, which lacks it now,"
             varsler.append(
                 f"{each.trekkid}: recorded at this payout: {plain(each.beloep)} kr by trekkversjon"
-                f" {each.trekkversjon}; today {version} would give {plain(beloep)} kr; what is recorded stands"
+                f" {each.trekkversjon}; today {version} would give {plain(beloep)} kr; the record is kept"
             )
         changed = differing_parts(order.payee, each.payee) if order else ""
         if changed and each.beloep:
             varsler.append(f"{each.trekkid}: the order has another {changed} now than this payout recorded")
-    there = {each.trekkid for each in recorded}
+    known = {each.trekkid for each in recorded}
     varsler += [
         f"{trekkid}: came after this payout was recorded, and is not part of it; it would give {plain(each.beloep)} kr"
         for trekkid, each in sorted(today.items())
-        if trekkid not in there and each.beloep
+        if trekkid not in known and each.beloep
     ]
     return varsler
 
 
-def held_back(lines: Iterable[Postering], view: PayrollView) -> list[str]:
-    """An alarm for each payment that waits for a person, since it would go elsewhere than the last one."""
+def held_payments(lines: Iterable[Postering], view: PayrollView) -> list[str]:
+    """An alarm for each payment that is held because it would go to another payee than the last one."""
     varsler = []
     for each in lines:
         if is_held(each):
@@ -79,14 +79,14 @@ def held_back(lines: Iterable[Postering], view: PayrollView) -> list[str]:
     return varsler
 
 
-def about_the_whole(
+def payout_varsler(
     payout: Payout,
     pays: Sequence[Pay],
     view: PayrollView,
     lines: list[Postering],
     orders_of_person: dict[Foedselsnummer, list[Order]],
 ) -> list[str]:
-    """Whom the file lacks, numbers that fail their check digits, several employers, Christmas Eve."""
+    """Warnings about missing persons, failed check digits, several employers, and Christmas Eve."""
     in_file = {pay.skyldner for pay in pays}
     touched = {order.trekkpliktig for skyldner in in_file for order in orders_of_person.get(skyldner, [])}
     recorded = {
@@ -125,15 +125,15 @@ def about_the_whole(
 
 
 def is_held(posting: Postering) -> bool:
-    """Whether the money is withheld but not paid until the payee is accepted."""
+    """Whether the money is withheld, but not paid until the payee is approved."""
     return bool(posting.beloep) and posting.betalingsoppdrag is None
 
 
-class Settlement(msgspec.Struct, frozen=True):
-    """What comes of a payout.
+class PayoutDecision(msgspec.Struct, frozen=True):
+    """What to do for a payout.
 
-    `lines` are the postings of the file's persons, recorded before or new; `new` and `released` are to be written;
-    `in_files` are all postings of the files of payments that the lines belong to.
+    `lines` are the postings of the persons in the file, recorded before or new; `new` and `released` are to be written
+    to the ledger; `in_files` are all postings of the payment files that the lines belong to.
     """
 
     lines: list[Postering]
@@ -143,11 +143,11 @@ class Settlement(msgspec.Struct, frozen=True):
     varsler: list[str]
 
 
-def settle(payout: Payout, pays: Sequence[Pay], view: PayrollView) -> Settlement:
-    """What the payout comes to. Raises `SettingsError` where nobody can tell from whose pay to withhold.
+def decide_payout(payout: Payout, pays: Sequence[Pay], view: PayrollView) -> PayoutDecision:
+    """Decide the payout. Raises `SettingsError` if a person has orders of several employers and none was named.
 
-    Steps: 1. person by person, what is recorded or else what is new; 2. release what was held back and is accepted now;
-    3. gather whole files of payments; 4. say what a person must look at.
+    Steps: 1. for each person, take the recorded postings, or compute new ones; 2. release held payments that have been
+    approved; 3. collect the payment files as a whole; 4. add the warnings.
     """
     month = _Month(payout, view.postings)
     orders_of_person: dict[Foedselsnummer, list[Order]] = defaultdict(list)
@@ -160,37 +160,37 @@ def settle(payout: Payout, pays: Sequence[Pay], view: PayrollView) -> Settlement
     for pay in pays:
         orders = orders_of_person.get(pay.skyldner, [])
         recorded = month.recorded_of(pay.skyldner)
-        taken = {order.trekkid: month.taken(order.trekkid) for order in orders}
+        withheld = {order.trekkid: month.withheld(order.trekkid) for order in orders}
         if recorded or view.is_known_file:
-            kept = _released(recorded, payout, month)
-            lines += kept
-            varsler += [varsel for each in kept for varsel in each.varsler]
-            varsler += differences_of(pay, orders, recorded, taken, payout)
+            repeated = _released(recorded, payout, month)
+            lines += repeated
+            varsler += [varsel for each in repeated for varsel in each.varsler]
+            varsler += differences_from_record(pay, orders, recorded, withheld, payout)
             continue
-        deductions = deductions_of(pay, orders, taken, payout.utbetalingsdato, payout.rules)
+        deductions = deductions_of(pay, orders, withheld, payout.utbetalingsdato, payout.rules)
         if len({each.order.trekkpliktig for each in deductions}) > 1 and not payout.trekkpliktig:
             ambiguous.append(pay.line)
-        made = [_posted(each, pay, payout, view, month) for each in deductions]
-        made.sort(key=lambda each: each.trekkid)
-        lines += made
-        new += made
-        varsler += [varsel for each in made for varsel in each.varsler]
+        added = [_new_posting(each, pay, payout, view, month) for each in deductions]
+        added.sort(key=lambda each: each.trekkid)
+        lines += added
+        new += added
+        varsler += [varsel for each in added for varsel in each.varsler]
     if ambiguous:
         raise SettingsError([_ambiguous(ambiguous)])
     released = [each for each in lines if month.is_released(each)]
-    varsler = held_back(lines, view) + varsler
+    varsler = held_payments(lines, view) + varsler
     in_files = month.whole_files(lines, new)
-    varsler += about_the_whole(payout, pays, view, lines, orders_of_person)
-    return Settlement(lines, new, released, in_files, varsler)
+    varsler += payout_varsler(payout, pays, view, lines, orders_of_person)
+    return PayoutDecision(lines, new, released, in_files, varsler)
 
 
 class _Month:
-    """The postings of the calendar month, and which of them are this payout's."""
+    """The postings of the calendar month, with those of this payout."""
 
     def __init__(self, payout: Payout, postings: Iterable[Postering]) -> None:
         self._own: dict[str, Postering] = {}
         self._own_by_person: dict[str, list[Postering]] = defaultdict(list)
-        self._taken: dict[str, Decimal] = defaultdict(lambda: ZERO)
+        self._withheld: dict[str, Decimal] = defaultdict(lambda: ZERO)
         self._last_number: dict[str, int] = defaultdict(int)
         for each in postings:
             if (each.utbetalingsdato, each.utbetaling) == (payout.utbetalingsdato, payout.name):
@@ -202,27 +202,27 @@ class _Month:
         for each in postings:
             former = self._own.get(each.trekkid)
             if former is not each and each.trekkbeloep and (former is None or each.recorded < former.recorded):
-                self._taken[each.trekkid] += each.beloep
+                self._withheld[each.trekkid] += each.beloep
 
     def recorded_of(self, skyldner: Foedselsnummer) -> list[Postering]:
-        """What this payout has recorded of the person, by trekkid."""
+        """This payout's recorded postings of the person, by trekkid."""
         return sorted(self._own_by_person.get(skyldner, []), key=lambda each: each.trekkid)
 
-    def taken(self, trekkid: str) -> Decimal:
-        """What the month withheld by an amount for the order, before this payout was recorded."""
-        return self._taken.get(trekkid, ZERO)
+    def withheld(self, trekkid: str) -> Decimal:
+        """What the month withheld as part of the order's monthly amount before this payout was recorded."""
+        return self._withheld.get(trekkid, ZERO)
 
     def next_number(self, trekkpliktig: str) -> int:
-        """Of the file of payments that this run adds."""
+        """The number of the payment file that this run adds."""
         return self._last_number[trekkpliktig] + 1
 
     def is_released(self, posting: Postering) -> bool:
-        """Whether it was recorded as held back, and is no longer."""
+        """Whether the posting was recorded as held, and is not any more."""
         former = self._own.get(posting.trekkid)
         return former is not None and former.betalingsoppdrag != posting.betalingsoppdrag
 
     def whole_files(self, lines: Iterable[Postering], new: Iterable[Postering]) -> list[Postering]:
-        """All postings of this payout that are in a file of payments together with one of the lines."""
+        """All postings of this payout that share a payment file with one of the lines."""
         files = {(each.trekkpliktig, each.betalingsoppdrag) for each in lines if each.betalingsoppdrag}
         every = self._own | {each.trekkid: each for each in lines} | {each.trekkid: each for each in new}
         return [each for each in every.values() if (each.trekkpliktig, each.betalingsoppdrag) in files]
@@ -237,7 +237,7 @@ def _released(recorded: list[Postering], payout: Payout, month: _Month) -> list[
     ]
 
 
-def _posted(deduction: Deduction, pay: Pay, payout: Payout, view: PayrollView, month: _Month) -> Postering:
+def _new_posting(deduction: Deduction, pay: Pay, payout: Payout, view: PayrollView, month: _Month) -> Postering:
     order = deduction.order
     last = view.last_payments.get(order.trekkid)
     is_payable = last is None or last.payee == order.payee or order.trekkid in payout.accepted
