@@ -39,10 +39,10 @@ class SignalOffsets:
         self._firsts: list[tuple[int, str]] = []
         """A heap of the first offset of each trekkpliktig that waits; some entries may be outdated."""
 
-    def seen(self, trekkpliktig: str, offset: int, *, ours: bool) -> None:
+    def register(self, trekkpliktig: str, offset: int, *, is_served: bool) -> None:
         """Register a wake-up. One that names nobody we serve is processed at once."""
         self.next_offset = max(self.next_offset, offset + 1)
-        if not ours:
+        if not is_served:
             return
         offsets = self._waiting.setdefault(trekkpliktig, [])
         offsets.append(offset)
@@ -161,9 +161,9 @@ class Intake:
         """Receive a signal. One that cannot be understood is counted and skipped, so that it does not stop the lane."""
         signals = self._committer.signals
         try:
-            asked = decode_signal(trekkpliktig, value)
+            signal = decode_signal(trekkpliktig, value)
         except InvalidSignalError as error:
-            signals.seen("", offset, ours=False)
+            signals.register("", offset, is_served=False)
             self._observer.signal_taken(self._lane, "invalid")
             # Neither key nor value is logged: a signal that is written wrongly may contain a national id.
             _log.warning("a signal is skipped", lane=self._lane, offset=offset, reason=str(error))
@@ -172,18 +172,18 @@ class Intake:
             signals.hold(offset)
             self._held.append(_Held(offset, trekkpliktig, value=value))
             self._observer.signal_taken(self._lane, "forwarded")
-        elif isinstance(asked, WakeUp):
-            ours = self._schedule.notify(trekkpliktig, hint=asked.notification is not None)
-            signals.seen(trekkpliktig, offset, ours=ours)
-            if ours and asked.notification is not None:
+        elif isinstance(signal, WakeUp):
+            is_served = self._schedule.notify(trekkpliktig, hint=signal.notification is not None)
+            signals.register(trekkpliktig, offset, is_served=is_served)
+            if is_served and signal.notification is not None:
                 self._notified.add(trekkpliktig)
             self._observer.signal_taken(self._lane, "wake_up" if trekkpliktig in self._options.served else "foreign")
         else:
             signals.hold(offset)
-            if asked.kind == RELEASE:
-                self._releasing.receive(trekkpliktig, offset, asked)
+            if signal.kind == RELEASE:
+                self._releasing.receive(trekkpliktig, offset, signal)
             else:
-                self._held.append(_Held(offset, trekkpliktig, asked))
+                self._held.append(_Held(offset, trekkpliktig, signal))
             self._observer.signal_taken(self._lane, "request")
 
     def is_notified(self, trekkpliktig: str) -> bool:
@@ -213,7 +213,7 @@ class Intake:
         forgotten: set[str] = set()
         disturbed: set[str] = set()
         completed: list[tuple[str, OperatorRequest]] = []
-        asked: set[tuple[str, OperatorRequest]] = set()
+        seen: set[tuple[str, OperatorRequest]] = set()
         for trekkpliktig, (ids, reason) in self._failed.items():
             left, gone = without(self._committer.position_of(trekkpliktig), ids)
             positions[trekkpliktig] = left
@@ -225,11 +225,11 @@ class Intake:
                 owner = lane_of(held.trekkpliktig, self._options.lanes)
                 records.append(self._records.of_signal(owner, held.trekkpliktig, held.value))
                 continue
-            if (held.trekkpliktig, held.request) in asked or self._committer.is_completed(
+            if (held.trekkpliktig, held.request) in seen or self._committer.is_completed(
                 held.trekkpliktig, held.request
             ):
                 continue
-            asked.add((held.trekkpliktig, held.request))
+            seen.add((held.trekkpliktig, held.request))
             before = positions.get(held.trekkpliktig) or self._committer.position_of(held.trekkpliktig)
             is_served = held.trekkpliktig in self._options.served
             state = self._committer.state.get(held.trekkpliktig)

@@ -73,7 +73,7 @@ class Quarantine:
         return element
 
 
-class _OpenRelease:
+class _PendingRelease:
     """A release that is not completed yet. A second signal for it adds an offset."""
 
     def __init__(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
@@ -106,117 +106,119 @@ class Releasing:
         self._source = source
         self._options = options
         self._understand = understand
-        self._open: list[_OpenRelease] = []
+        self._pending: list[_PendingRelease] = []
 
     def receive(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
         """Receive a request whose signal is held by the caller."""
         if self._committer.is_completed(trekkpliktig, request):
             self._committer.signals.release([offset])
             return
-        for each in self._open:
+        for each in self._pending:
             if (each.trekkpliktig, each.request) == (trekkpliktig, request):
                 each.offsets.append(offset)
                 return
-        asked = _OpenRelease(trekkpliktig, offset, request)
-        self._open.append(asked)
+        pending = _PendingRelease(trekkpliktig, offset, request)
+        self._pending.append(pending)
         if self._understand is None:
-            asked.failure = "nothing can be released here"
+            pending.failure = "nothing can be released here"
             return
-        asked.under_way = 1
+        pending.under_way = 1
         self._calls.request(
-            lambda done: self._understood(asked, done), self._understand, trekkpliktig, request.record or ""
+            lambda done: self._understood(pending, done), self._understand, trekkpliktig, request.record or ""
         )
 
     def commit(self) -> None:
         """Publish the releases that can be decided. Raises as `Committer.write`; then the next turn tries again."""
-        for asked in list(self._open):
-            if asked.under_way == 0 and not self._request_versions(asked):
-                self._complete(asked)
-                self._open.remove(asked)
+        for pending in list(self._pending):
+            if pending.under_way == 0 and not self._request_versions(pending):
+                self._complete(pending)
+                self._pending.remove(pending)
 
-    def _understood(self, asked: _OpenRelease, done: Future[Any]) -> None:
-        asked.under_way -= 1
+    def _understood(self, pending: _PendingRelease, done: Future[Any]) -> None:
+        pending.under_way -= 1
         error = done.exception()
         if error is None:
-            asked.element = done.result()
+            pending.element = done.result()
         else:
-            self._fail(asked, error)
+            self._fail(pending, error)
 
-    def _request_versions(self, asked: _OpenRelease) -> bool:
+    def _request_versions(self, pending: _PendingRelease) -> bool:
         """Fetch the versions that are needed by the present state, which may have changed. False if none is needed."""
-        if asked.element is None or asked.failure is not None:
+        if pending.element is None or pending.failure is not None:
             return False
-        wanted = [each for each in needed_versions(self._state(asked), [asked.element]) if each not in asked.versions]
-        asked.under_way = len(wanted)
+        wanted = [
+            each for each in needed_versions(self._state(pending), [pending.element]) if each not in pending.versions
+        ]
+        pending.under_way = len(wanted)
         for each in wanted:
             self._calls.request(
-                lambda done, each=each: self._fetched(asked, each, done),  # type: ignore[misc]  # its default binds it
+                lambda done, each=each: self._fetched(pending, each, done),  # type: ignore[misc]  # its default binds it
                 self._source.fetch_trekkpaalegg,
-                asked.trekkpliktig,
+                pending.trekkpliktig,
                 *each,
             )
         return bool(wanted)
 
-    def _fetched(self, asked: _OpenRelease, wanted: tuple[str, int], done: Future[Any]) -> None:
-        asked.under_way -= 1
+    def _fetched(self, pending: _PendingRelease, wanted: tuple[str, int], done: Future[Any]) -> None:
+        pending.under_way -= 1
         error = done.exception()
         if isinstance(error, RetryableError):
-            asked.versions[wanted] = Failed(str(error))
+            pending.versions[wanted] = Failed(str(error))
         elif error is not None:
-            self._fail(asked, error)
+            self._fail(pending, error)
         else:
-            asked.versions[wanted] = done.result()
+            pending.versions[wanted] = done.result()
 
-    def _fail(self, asked: _OpenRelease, error: BaseException) -> None:
-        asked.failure = str(error) if isinstance(error, TrekkpaaleggError) else f"it broke: {type(error).__name__}"
+    def _fail(self, pending: _PendingRelease, error: BaseException) -> None:
+        pending.failure = str(error) if isinstance(error, TrekkpaaleggError) else f"it broke: {type(error).__name__}"
         if not isinstance(error, TrekkpaaleggError):  # unexpected, but no reason to keep the others from being served
-            _log.error("release broke", lane=self._lane, trekkpliktig=asked.trekkpliktig, exc_info=error)
+            _log.error("release broke", lane=self._lane, trekkpliktig=pending.trekkpliktig, exc_info=error)
 
-    def _complete(self, asked: _OpenRelease) -> None:
+    def _complete(self, pending: _PendingRelease) -> None:
         """Publish the decision and the result in one transaction."""
-        trekkpliktig, state = asked.trekkpliktig, self._committer.state.get(asked.trekkpliktig)
+        trekkpliktig, state = pending.trekkpliktig, self._committer.state.get(pending.trekkpliktig)
         position = self._committer.position_of(trekkpliktig)
         try:
-            detection, records = self._decide(asked)
+            detection, records = self._decide(pending)
         except RejectedTrekkpaaleggError as error:
-            asked.failure = str(error)
-        if asked.failure is not None:
-            result = RequestResult(asked.request, "failed", asked.failure)
+            pending.failure = str(error)
+        if pending.failure is not None:
+            result = RequestResult(pending.request, "failed", pending.failure)
             records = self._records.of_decision(self._lane, trekkpliktig, RequestDecision(position, (result,)), state)
-            self._committer.write(records, {}, (), asked.offsets)
-            self._committer.mark_completed([(trekkpliktig, asked.request)])
+            self._committer.write(records, {}, (), pending.offsets)
+            self._committer.mark_completed([(trekkpliktig, pending.request)])
             return
-        result = _done(asked.request, detection)
+        result = _done(pending.request, detection)
         records += self._records.of_position(self._lane, trekkpliktig, position, [result])
-        self._committer.write(records, {}, (), asked.offsets, {trekkpliktig: detection})
-        self._committer.mark_completed([(trekkpliktig, asked.request)])
+        self._committer.write(records, {}, (), pending.offsets, {trekkpliktig: detection})
+        self._committer.mark_completed([(trekkpliktig, pending.request)])
         _log.info(
             "released",
             lane=self._lane,
             trekkpliktig=trekkpliktig,
-            record=asked.request.record,
-            request=asked.request.id,
+            record=pending.request.record,
+            request=pending.request.id,
         )
 
-    def _decide(self, asked: _OpenRelease) -> tuple[Detection, list[Record]]:
-        state = self._state(asked)
+    def _decide(self, pending: _PendingRelease) -> tuple[Detection, list[Record]]:
+        state = self._state(pending)
         nothing = Detection(state.position.position)
-        if asked.element is None or asked.failure is not None:
+        if pending.element is None or pending.failure is not None:
             return nothing, []
         options = self._options
-        context = Context(asked.trekkpliktig, options.served, Origin.RELEASE, options.now(), moves_position=False)
-        detection = release(state, asked.element, asked.versions, context, correction=asked.request.correction)
+        context = Context(pending.trekkpliktig, options.served, Origin.RELEASE, options.now(), moves_position=False)
+        detection = release(state, pending.element, pending.versions, context, correction=pending.request.correction)
         if detection.stopped is not None:
             reason = detection.stopped.reason
-            asked.failure = f"a version before it cannot be fetched now ({reason}); try again later"
+            pending.failure = f"a version before it cannot be fetched now ({reason}); try again later"
             return nothing, []
         try:
             return detection, self._records.of_detection(self._lane, state, context, detection)
         except UnencodableError as error:
             raise error.cause from error
 
-    def _state(self, asked: _OpenRelease) -> TrekkpliktigState:
-        return self._committer.state.of(asked.trekkpliktig)
+    def _state(self, pending: _PendingRelease) -> TrekkpliktigState:
+        return self._committer.state.of(pending.trekkpliktig)
 
 
 def _done(request: OperatorRequest, detection: Detection) -> RequestResult:

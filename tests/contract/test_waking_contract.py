@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SECRET = "s" * 40
 WAYS = {"poll": "poll", "push": "notification", "pull": "notification"}
-"""Ways to learn of a change, and what is told of a version that was found so."""
+"""Ways to learn of a change, and the origin of a version found in that way."""
 
 POLL_SECONDS, HARDLY = 0.05, 1e6
 RANDOM = Random("events")
@@ -50,7 +50,7 @@ class Signals:
 
 
 class Stage:
-    """Two employers of one world, the lane that serves them, and Altinn, which tells of changes in the way chosen."""
+    """Two trekkpliktige, the lane that serves them, and Altinn, which announces changes in the chosen way."""
 
     def __init__(self, world: Any, lane: LaneStage, feed: Any, port: int) -> None:
         self.world = world
@@ -66,7 +66,7 @@ class Stage:
         self.lane.start(Schedule(POLL_SECONDS if way == "poll" else HARDLY, lambda: 1.0))
 
     def tell(self, trekkpliktig: str, times: int = 1) -> None:
-        """Altinn tells that something happened, in so many equal events; who polls is told nothing."""
+        """Altinn announces in this many equal events that something happened; polling alone learns nothing."""
         event = dialog_event(RANDOM, "https://altinn.example.test", trekkpliktig, "1", UPDATED, NOW)
         for _ in range(times):
             if self.way == "push":

@@ -219,7 +219,7 @@ def test_bulk_calls_have_all_threads_again_when_they_may():
 
     pool = CallPool(3, bulk_max)
     bulk = [pool.submit(gate.wait, 30, kind=Kind.BULK) for gate in gates]
-    until(lambda: len(asked) == len(gates), 30, "every call but one has had its turn in vain")
+    until(lambda: len(asked) == len(gates), 30, "every call but one has had a turn without effect")
     allowed[0] = 3
     gates[0].set()
     assert bulk[0].result(30)

@@ -89,8 +89,8 @@ def test_nothing_to_write_makes_no_transaction(desk):
 
 def test_signal_offset_moves_with_the_end_of_its_reading_even_when_nothing_else_does(desk):
     desk.committer.commit([], [desk.reading(ONE)])
-    desk.committer.signals.seen(ONE, 0, ours=True)
-    desk.committer.signals.seen(TWO, 1, ours=True)
+    desk.committer.signals.register(ONE, 0, is_served=True)
+    desk.committer.signals.register(TWO, 1, is_served=True)
     begun_before = desk.reading(ONE, begun_at=0)
     desk.committer.commit([], [begun_before])
     assert desk.kafka.signal_offset(0) == 0
@@ -105,7 +105,7 @@ def test_signal_offset_moves_with_the_end_of_its_reading_even_when_nothing_else_
 def test_signal_offset_alone_waits_a_while_for_something_to_share_a_transaction_with(desk):
     """Else each notified change would be two transactions, and the next change would wait behind the second."""
     desk.committer.commit([], [desk.reading(ONE)])
-    desk.committer.signals.seen(ONE, 0, ours=True)
+    desk.committer.signals.register(ONE, 0, is_served=True)
     desk.source.create(ONE)
     desk.committer.commit([desk.reading(ONE)], [])
     desk.seconds += OFFSET_WAIT_SECONDS / 2
@@ -120,7 +120,7 @@ def test_signal_offset_alone_waits_a_while_for_something_to_share_a_transaction_
 def test_a_waiting_signal_offset_is_committed_at_once_on_request(desk):
     desk.source.create(ONE)
     desk.committer.commit([desk.reading(ONE)], [])
-    desk.committer.signals.seen("999999999", 0, ours=False)
+    desk.committer.signals.register("999999999", 0, is_served=False)
     desk.committer.commit([], [])
     assert desk.kafka.signal_offset(0) == 0
     desk.committer.commit_offset()
@@ -132,7 +132,7 @@ def test_a_waiting_signal_offset_is_committed_at_once_on_request(desk):
 @pytest.mark.parametrize(("fault", "error"), [(Fault.ABORTED, AbortedError), (Fault.COMMIT_LOST, OutcomeUnknownError)])
 def test_wake_up_stays_open_if_the_end_of_its_reading_is_not_committed(desk, fault, error):
     """Else another's transaction would move the offset over it, and a crash before it is read again would lose it."""
-    desk.committer.signals.seen(ONE, 0, ours=True)
+    desk.committer.signals.register(ONE, 0, is_served=True)
     desk.kafka.fail(fault)
     with pytest.raises(error):
         desk.committer.commit([], [desk.reading(ONE, begun_at=1)])
@@ -147,7 +147,7 @@ def test_signal_offset_continues_from_where_the_lane_was_acquired_and_is_written
     desk.source.create(ONE)
     desk.committer.commit([desk.reading(ONE, begun_at=7)], [])
     assert desk.kafka.signal_offset(0) == 7
-    desk.committer.signals.seen("999999999", 7, ours=False)
+    desk.committer.signals.register("999999999", 7, is_served=False)
     desk.seconds += OFFSET_WAIT_SECONDS
     desk.committer.commit([], [])
     desk.committer.commit([], [])
@@ -155,7 +155,7 @@ def test_signal_offset_continues_from_where_the_lane_was_acquired_and_is_written
 
 
 def test_signal_offset_of_an_aborted_transaction_is_committed_with_the_next(desk):
-    desk.committer.signals.seen("999999999", 0, ours=False)
+    desk.committer.signals.register("999999999", 0, is_served=False)
     desk.kafka.fail(Fault.ABORTED)
     with pytest.raises(AbortedError):
         desk.committer.commit([], [])

@@ -60,7 +60,7 @@ def of(newest, **changes):
     return OrderState(newest, content_hash(version(newest)), CONTENT_HASH_VERSION, **changes)
 
 
-# What is asked for by number
+# Versions fetched by number
 
 
 def test_versions_of_one_order_in_one_page_want_only_what_is_between_them():

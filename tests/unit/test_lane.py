@@ -34,7 +34,7 @@ def test_every_page_is_read_and_its_versions_published_in_the_order_of_the_sourc
         assert stage.versjoner() == [event(version) for version in made]
         assert stage.gjeldende() == stage.versjoner()
         assert stage.position(ONE) == made[-1].sekvensnummer
-        assert [question.cursor for question in stage.source.questions] == [0, 2, 4, 5]
+        assert [call.cursor for call in stage.source.calls] == [0, 2, 4, 5]
 
 
 def test_events_and_position_are_in_one_transaction(stage):
@@ -52,15 +52,15 @@ def test_reading_again_begins_below_the_position_and_publishes_nothing_twice():
         for _ in range(5):
             stage.source.create(ONE)
         stage.start()
-        stage.source.questions.clear()
+        stage.source.calls.clear()
         stage.read()
-        assert stage.source.questions[0].cursor == 3
+        assert stage.source.calls[0].cursor == 3
         assert len(stage.versjoner()) == 5
 
 
 def test_version_that_becomes_visible_late_is_found_in_the_overlap(stage):
     hidden = msgspec.structs.replace(stage.source.create(THREE), trekkid="late", trekkpliktig=ONE)
-    stage.source.put(hidden, visible=False)
+    stage.source.add(hidden, visible=False)
     seen = stage.source.create(ONE)
     stage.start()
     assert names(stage.versjoner()) == [(seen.trekkid, 1)]
@@ -214,10 +214,10 @@ def test_pages_that_wait_are_bounded():
         starting = threading.Thread(target=stage.start)
         starting.start()
         assert gate.reached.wait(10)
-        stage.wait_until(lambda: len([q for q in stage.source.questions if q.operation == "list"]) >= 3)
+        stage.wait_until(lambda: len([call for call in stage.source.calls if call.operation == "list"]) >= 3)
         stage.lane.signal(ONE, 0)  # another turn of the loop, which would ask for a page too many
         stage.lane.signal("nobody", 1)
-        assert len([q for q in stage.source.questions if q.operation == "list"]) == 3
+        assert len([call for call in stage.source.calls if call.operation == "list"]) == 3
         gate.opened.set()
         starting.join(10)
         assert len(stage.versjoner()) == 12

@@ -49,14 +49,14 @@ class Histories(RuleBasedStateMachine):
         """A version that becomes visible late, after versions with higher numbers."""
         newest = self.newest(order)
         made = self.stage.source.change(order)
-        self.stage.source.put(made, visible=False)
+        self.stage.source.add(made, visible=False)
         assert made.trekkversjon == newest.trekkversjon + 1
         return (order, made.trekkversjon)
 
     @rule(target=hidden, trekkpliktig=st.sampled_from(EMPLOYERS))
     def create_out_of_sight(self, trekkpliktig):
         made = self.stage.source.create(trekkpliktig)
-        self.stage.source.put(made, visible=False)
+        self.stage.source.add(made, visible=False)
         return (made.trekkid, 1)
 
     @rule(version=hidden)
@@ -76,7 +76,7 @@ class Histories(RuleBasedStateMachine):
         """The status of a version that may be published already changes, and nothing else."""
         newest = self.newest(order)
         if newest.trekkstatus is Trekkstatus.AKTIV:
-            self.stage.source.put(msgspec.structs.replace(newest, trekkstatus=Trekkstatus.AVSLUTTET))
+            self.stage.source.add(msgspec.structs.replace(newest, trekkstatus=Trekkstatus.AVSLUTTET))
 
     @rule(trekkpliktig=st.sampled_from(EMPLOYERS))
     def plant(self, trekkpliktig):
@@ -171,7 +171,7 @@ class Histories(RuleBasedStateMachine):
         )
 
     def revive(self):
-        """What ended the lane, or a reading, is what was asked for, and nothing that nobody foresaw."""
+        """The lane and its readings ended by requested faults only, not by unexpected ones."""
         while self.stage.has_ended:
             assert isinstance(self.stage.error, OutcomeUnknownError | LaneFencedError), self.stage.error
             self.stage.start()

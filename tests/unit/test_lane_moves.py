@@ -35,7 +35,7 @@ def test_last_version_of_an_order_that_is_no_longer_listed_is_published():
         first = stage.source.create(ONE)
         other = stage.source.create(ONE)
         stage.start()
-        last = stage.source.put(
+        last = stage.source.add(
             msgspec.structs.replace(first, trekkversjon=2, sekvensnummer=99, trekkstatus=Trekkstatus.AVSLUTTET),
             listed_for="nobody",
         )
@@ -49,7 +49,7 @@ def test_last_version_of_an_order_that_is_no_longer_listed_is_published():
 def test_order_listed_here_that_names_another_of_ours_is_left_to_the_lane_of_that_one():
     with LaneStage([TWO], served=[ONE]) as stage:
         order = stage.source.create(ONE)
-        stage.source.put(msgspec.structs.replace(order), listed_for=TWO)
+        stage.source.add(msgspec.structs.replace(order), listed_for=TWO)
         stage.start()
         assert stage.versjoner() == []
         assert stage.position(TWO) == order.sekvensnummer

@@ -77,7 +77,7 @@ def test_the_next_owner_polls_after_the_committed_cursor(stage, feed):
 
 
 def test_the_cursor_waits_for_a_reading_that_began_after_its_events(stage, feed):
-    """The reading under way may have passed by what they tell of."""
+    """The present reading may be past the change that they announce."""
     stage.start()
     stage.stop()
     gate = stage.through = GatedSource(stage.source, lambda asked: asked.trekkpliktig == ONE and stage.signals > 0)
@@ -146,7 +146,7 @@ def test_a_feed_that_fails_for_one_keeps_nobody_from_being_read_or_notified(stag
     stage.read(ONE)
     assert event(made[0]) in stage.versjoner()
     assert stage.error is None
-    assert len(asked_for(feed, ONE)) == 1, "it is asked for again only after a pause"
+    assert len(asked_for(feed, ONE)) == 1, "it is polled again only after a pause"
 
 
 def test_age_of_the_oldest_poll_is_reported_by_class(stage, feed):
@@ -185,7 +185,7 @@ def test_an_unknown_cursor_costs_one_reading(stage, feed):
 
 def test_one_suspended_by_an_operator_is_not_polled_until_resumed(stage, feed):
     stage.start()
-    stage.ask(ONE, SUSPEND, "suspend")
+    stage.request(ONE, SUSPEND, "suspend")
     wait_until_asked(stage, feed, TWO, 3)
     before = len(asked_for(feed, ONE))
     created = stage.source.create(ONE)
@@ -193,7 +193,7 @@ def test_one_suspended_by_an_operator_is_not_polled_until_resumed(stage, feed):
     wait_until_asked(stage, feed, TWO, 10)
     assert len(asked_for(feed, ONE)) == before
     assert stage.versjoner() == []
-    stage.ask(ONE, RESUME, "resume")
+    stage.request(ONE, RESUME, "resume")
     stage.wait_until(lambda: cursor(stage, ONE).after == told)
     assert [(each.trekkid, each.trekkversjon) for each in stage.versjoner()] == [(created.trekkid, 1)]
 

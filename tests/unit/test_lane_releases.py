@@ -41,8 +41,8 @@ def changed(version):
     return msgspec.structs.replace(version, saksnummer="CHANGED/1")
 
 
-def ask(stage, name="request", **more):
-    result = stage.ask(ONE, "release", name, record="3/17", **more)
+def request(stage, name="request", **more):
+    result = stage.request(ONE, "release", name, record="3/17", **more)
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == stage.signals)
     return result
 
@@ -51,11 +51,11 @@ def test_correction_is_published_once_and_named_in_the_answer(stage):
     order = stage.source.create(ONE)
     says(stage, changed(order))
     stage.start()
-    refused = ask(stage, "without")
+    refused = request(stage, "without")
     assert (refused.outcome, "--correction" in refused.detail) == ("failed", True)
-    done = ask(stage, "with", correction=True)
+    done = request(stage, "with", correction=True)
     assert (done.outcome, done.request.published, done.detail) == ("done", 1, f"{order.trekkid}/1")
-    again = ask(stage, "again", correction=True)
+    again = request(stage, "again", correction=True)
     assert (again.outcome, "same content" in again.detail) == ("failed", True)
     corrected = event(changed(order), "release", correction=1)
     assert stage.versjoner() == [event(order), corrected]
@@ -68,7 +68,7 @@ def test_versions_before_it_are_fetched_by_number_and_published_in_their_turn(st
     stage.start()
     second, third = stage.source.change(order.trekkid), stage.source.change(order.trekkid)
     said[0] = third
-    assert ask(stage).detail == f"{order.trekkid}/2, {order.trekkid}/3"
+    assert request(stage).detail == f"{order.trekkid}/2, {order.trekkid}/3"
     assert [each.trekkversjon for each in stage.versjoner()] == [1, second.trekkversjon, third.trekkversjon]
     stage.read()
     assert len(stage.versjoner()) == 3
@@ -85,7 +85,7 @@ def test_versions_before_it_are_fetched_by_number_and_published_in_their_turn(st
 def test_a_release_that_cannot_be_read_fails_with_a_reason_and_stops_nobody(stage, error, told):
     says(stage, error)
     stage.start()
-    result = ask(stage)
+    result = request(stage)
     assert (result.outcome, told in result.detail) == ("failed", True)
     made = stage.source.create(ONE)
     stage.read()
@@ -99,13 +99,13 @@ def test_refusal_of_an_earlier_version_is_the_reason_of_the_failure(stage):
     stage.source.change(order.trekkid)
     said[0] = stage.source.change(order.trekkid)
     stage.source.fail(SuspendedError("403"), times=None, operation="version")
-    assert (ask(stage).outcome, stage.results()["request"].detail) == ("failed", "403")
+    assert (request(stage).outcome, stage.results()["request"].detail) == ("failed", "403")
     assert len(stage.versjoner()) == 1
 
 
 def test_nothing_is_released_where_nothing_can_be_read(stage):
     stage.start()
-    assert ask(stage).outcome == "failed"
+    assert request(stage).outcome == "failed"
 
 
 def test_release_whose_transaction_was_aborted_is_tried_again(stage):
@@ -113,7 +113,7 @@ def test_release_whose_transaction_was_aborted_is_tried_again(stage):
     says(stage, changed(order))
     stage.start()
     stage.kafka.fail(Fault.ABORTED)
-    assert ask(stage, correction=True).outcome == "done"
+    assert request(stage, correction=True).outcome == "done"
     assert len(stage.versjoner()) == 2
 
 
@@ -132,7 +132,7 @@ def test_signal_is_open_until_the_result_is_committed_and_goes_to_the_next_owner
     offset = stage.signal(ONE, request)
     assert reached.wait(10)
     stage.read()
-    assert (stage.kafka.signal_offset(0) or 0) <= offset, "what came later does not take it with it"
+    assert (stage.kafka.signal_offset(0) or 0) <= offset, "a later signal does not complete it"
     stage.stop()
     gate.set()
     assert stage.results() == {}

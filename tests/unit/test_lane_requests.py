@@ -27,13 +27,13 @@ def stage():
 
 def test_backfill_reads_from_the_start_and_reports_what_it_published(stage):
     first = stage.source.create(ONE)
-    late = stage.source.put(msgspec.structs.replace(first, trekkid="late", sekvensnummer=2), visible=False)
+    late = stage.source.add(msgspec.structs.replace(first, trekkid="late", sekvensnummer=2), visible=False)
     stage.source.create(ONE)
     stage.start()
     stage.source.reveal(late.trekkid, 1)
     stage.read(ONE)
     assert event(late) not in stage.versjoner()
-    result = stage.ask(ONE, "backfill")
+    result = stage.request(ONE, "backfill")
     assert (result.outcome, result.request.published, result.request.orders_read) == ("done", 1, 3)
     assert stage.versjoner().count(event(late, "backfill")) == 1
     assert event(first) in stage.versjoner()
@@ -86,7 +86,7 @@ def test_progress_of_a_long_reading_is_committed_chunk_by_chunk():
         for _ in range(35):
             stage.source.create(ONE)
         stage.start()
-        assert stage.ask(ONE, "backfill").request.orders_read == 35
+        assert stage.request(ONE, "backfill").request.orders_read == 35
         told = [request.orders_read for request in stage.requests_recorded()]
         assert len(set(told)) > 2
         assert told == sorted(told)
@@ -94,12 +94,12 @@ def test_progress_of_a_long_reading_is_committed_chunk_by_chunk():
 
 def test_suspended_one_is_not_read_by_anyone_until_it_is_resumed(stage):
     stage.start()
-    assert stage.ask(ONE, "suspend", "s").outcome == "done"
+    assert stage.request(ONE, "suspend", "s").outcome == "done"
     order = stage.source.create(ONE)
     stage.signal(ONE)
     stage.read(TWO)
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == stage.signals)
-    assert stage.ask(ONE, "backfill", "b").outcome == "refused"
+    assert stage.request(ONE, "backfill", "b").outcome == "refused"
     before = stage.journal.ended[ONE]
     stage.trekkpliktige = [TWO]
     stage.start()  # a new owner, which serves the other alone
@@ -107,7 +107,7 @@ def test_suspended_one_is_not_read_by_anyone_until_it_is_resumed(stage):
     stage.read(TWO)
     assert stage.lane.schedule.classes(0.0)[0]["suspended_by_operator"] == 1
     assert (stage.journal.ended[ONE], stage.versjoner()) == (before, [])
-    stage.ask(ONE, "resume", "r")
+    stage.request(ONE, "resume", "r")
     stage.wait_until(lambda: stage.versjoner() == [event(order)])
     assert stage.versjoner() == [event(order)]
 
@@ -115,26 +115,26 @@ def test_suspended_one_is_not_read_by_anyone_until_it_is_resumed(stage):
 def test_position_is_set_and_all_is_forgotten_while_the_lane_continues(stage):
     first, second = stage.source.create(ONE), stage.source.create(ONE)
     stage.start()
-    stage.ask(ONE, "set", "s", position=0)
+    stage.request(ONE, "set", "s", position=0)
     stage.wait_until(lambda: stage.position(ONE) == second.sekvensnummer)
     assert stage.versjoner() == [event(first), event(second)]
-    assert stage.ask(ONE, "forget", "f").request.orders_read == 2
+    assert stage.request(ONE, "forget", "f").request.orders_read == 2
     stage.wait_until(lambda: len(stage.versjoner()) == 4)
     assert stage.versjoner() == [event(first), event(second)] * 2
 
 
 def test_forgetting_during_a_reading_breaks_that_off():
-    """What the reading had found out was by what is known no more."""
+    """The decisions of the reading were based on a state that is gone."""
     with LaneStage([ONE], maks_antall=1) as stage:
         orders = [stage.source.create(ONE) for _ in range(3)]
         stage.start()
         stage.stop()
         gate = stage.through = GatedSource(stage.source, lambda asked: asked.cursor == 1 and stage.signals > 1)
         stage.start()
-        stage.ask(ONE, "set", "s", position=0)
+        stage.request(ONE, "set", "s", position=0)
         stage.signal(ONE, encode_request(OperatorRequest("b", "backfill", 1)))
         assert gate.reached.wait(10)
-        stage.ask(ONE, "forget", "f")
+        stage.request(ONE, "forget", "f")
         gate.opened.set()
         stage.wait_until(lambda: "b" in stage.results() and stage.position(ONE) == orders[-1].sekvensnummer)
         assert [each.trekkid for each in stage.versjoner()] == [each.trekkid for each in orders] * 2
@@ -143,17 +143,17 @@ def test_forgetting_during_a_reading_breaks_that_off():
 def test_request_in_an_aborted_transaction_is_done_by_the_next(stage):
     stage.start()
     stage.kafka.fail(Fault.ABORTED)
-    assert stage.ask(ONE, "suspend").outcome == "done"
+    assert stage.request(ONE, "suspend").outcome == "done"
     assert stage.error is None
 
 
 def test_request_that_cannot_be_fulfilled_fails_with_a_reason(stage):
     stage.start()
     stage.source.fail(SuspendedError("403"), trekkpliktig=ONE, times=None)
-    refused = stage.ask(ONE, "backfill", "a")
+    refused = stage.request(ONE, "backfill", "a")
     assert (refused.outcome, refused.detail) == ("failed", "403")
     stage.wait_until(lambda: not stage.kafka.state(0).of(ONE).position.requests)
-    assert stage.ask(THREE, "backfill", "b").outcome == "refused"
+    assert stage.request(THREE, "backfill", "b").outcome == "refused"
 
 
 def test_request_waits_while_its_reading_may_still_succeed(stage):

@@ -52,7 +52,7 @@ def test_signal_is_not_processed_while_its_reading_continues():
 
 
 def test_signal_that_comes_during_a_reading_waits_for_one_that_begins_after_it(stage):
-    """The reading under way may have passed by what the signal tells of."""
+    """The present reading may be past the change that the signal announces."""
     gate = stage.through = GatedSource(stage.source, lambda _: not gate.opened.is_set())
     starting = threading.Thread(target=stage.start)
     starting.start()

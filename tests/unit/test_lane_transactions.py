@@ -120,11 +120,11 @@ def test_lane_that_cannot_be_acquired_fails_and_reads_nothing(stage):
     stage.kafka.is_reachable = False
     stage.start()
     assert isinstance(stage.error, RetryableError)
-    assert stage.source.questions == []
+    assert stage.source.calls == []
 
 
 def test_loop_turns_also_while_nothing_happens_and_says_when_it_has_ended(stage):
-    """A loop that stands still is what `/livez` looks for; a source that is away is not."""
+    """`/livez` reports a loop that has stalled, not a source that is unavailable."""
     stage.source.fail(RetryableError("the source is away"), times=None)
     stage.start()
     turns = stage.turns.count
@@ -181,9 +181,9 @@ def test_broken_element_is_quarantined_once_while_its_page_continues(stage):
 def test_changed_content_is_quarantined_and_the_switch_to_avsluttet_published_as_a_correction(stage):
     one, two = stage.source.create(ONE), stage.source.create(ONE)
     stage.start()
-    stage.source.put(msgspec.structs.replace(one, trekkstatus=Trekkstatus.AVSLUTTET))
+    stage.source.add(msgspec.structs.replace(one, trekkstatus=Trekkstatus.AVSLUTTET))
     periode = msgspec.structs.replace(two.trekkstoerrelse_for_periode[0], trekkbeloep=Decimal(1))
-    stage.source.put(msgspec.structs.replace(two, trekkstoerrelse_for_periode=(periode,)))
+    stage.source.add(msgspec.structs.replace(two, trekkstoerrelse_for_periode=(periode,)))
     stage.read()
     stage.read()
     assert stage.versjoner() == [event(one), event(two), event(one, correction=1)]
@@ -210,7 +210,7 @@ def test_missing_version_that_turns_up_is_published_late_by_the_daily_comparison
 def test_daily_comparison_finds_what_became_visible_below_the_overlap():
     with LaneStage([ONE], overlap_sekvensnummer=1, maks_antall=2) as stage:
         hidden = msgspec.structs.replace(stage.source.create(THREE), trekkid="late", trekkpliktig=ONE)
-        stage.source.put(hidden, visible=False)
+        stage.source.add(hidden, visible=False)
         made = [stage.source.create(ONE) for _ in range(5)]
         stage.start()
         stage.source.reveal("late", 1)
@@ -222,9 +222,9 @@ def test_daily_comparison_finds_what_became_visible_below_the_overlap():
         assert stage.versjoner()[5:] == [Event("late", 1, "reconcile", late=False, correction=None)]
         assert stage.kafka.state(0).of(ONE).position.reconciled_at == stage.now
         assert stage.position(ONE) == made[-1].sekvensnummer
-        stage.source.questions.clear()
+        stage.source.calls.clear()
         stage.read()
-        assert stage.source.questions[0].cursor == made[-1].sekvensnummer - 1
+        assert stage.source.calls[0].cursor == made[-1].sekvensnummer - 1
 
 
 def test_comparison_that_fails_is_not_remembered_as_done():
@@ -243,7 +243,7 @@ def test_orders_that_the_source_no_longer_lists_are_counted_by_the_comparison(st
         stage.source.create(ONE)
     gone = stage.source.create(ONE)
     stage.start()
-    stage.source.put(msgspec.structs.replace(gone), listed_for=THREE)
+    stage.source.add(msgspec.structs.replace(gone), listed_for=THREE)
     stage.read()
     assert stage.journal.vanished[ONE] == 0
     stage.now += DAY
@@ -268,7 +268,7 @@ def test_position_ahead_of_the_source_is_reported_and_lowered(stage):
 
 
 def test_empty_answer_at_a_known_position_leads_to_a_full_comparison():
-    """The source's numbers have begun anew: nothing is above the position, nor is the order at it still there."""
+    """The source has started its numbers again: nothing is above the position, and the order at it is gone."""
     with LaneStage([ONE], overlap_sekvensnummer=2) as stage:
         for _ in range(9):
             stage.source.create(ONE)
@@ -283,13 +283,13 @@ def test_empty_answer_at_a_known_position_leads_to_a_full_comparison():
 def test_employer_with_nothing_is_read_once_not_compared_again_and_again(stage):
     stage.start()
     stage.read()
-    assert [question.cursor for question in stage.source.questions] == [0, 0]
+    assert [call.cursor for call in stage.source.calls] == [0, 0]
 
 
 def test_without_overlap_an_empty_answer_says_nothing():
     with LaneStage([ONE], overlap_sekvensnummer=0) as stage:
         made = stage.source.create(ONE)
         stage.start()
-        stage.source.questions.clear()
+        stage.source.calls.clear()
         stage.read()
-        assert [question.cursor for question in stage.source.questions] == [made.sekvensnummer]
+        assert [call.cursor for call in stage.source.calls] == [made.sekvensnummer]

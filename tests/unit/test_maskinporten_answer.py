@@ -116,7 +116,7 @@ def test_a_refusal_that_cannot_be_read_is_tried_again(body: bytes) -> None:
     ],
 )
 def test_a_wrong_clock_is_reported_with_its_deviation(description: str, date: str, words: str) -> None:
-    """The answer's `Date` tells it; setting the clock right is all that is to be done, so it is tried again."""
+    """The `Date` header shows it. Only the clock has to be set, so it is retried."""
     body = json.dumps({"error": "invalid_grant", "error_description": description}).encode()
     with pytest.raises(RetryableError, match=words):
         read_token(HttpResponse(400, httpx.Headers({"date": date}), body), NOW)

@@ -140,7 +140,7 @@ def ready_of(size, *, urgent=False):
 
 
 def test_ends_of_readings_wait_for_company_save_where_one_is_urgent():
-    """One that was told of again during its reading is read anew only when that has ended."""
+    """One that is notified again during its reading is read again only after that has ended."""
     polled, urgent = begin(), begin()
     urgent.urgent = True
     assert ends_wait_seconds([polled], others=1) == ENDS_WAIT_SECONDS_MAX
@@ -181,6 +181,6 @@ def test_transaction_holds_less_of_what_is_not_urgent_while_urgent_readings_come
     [(True, NOW, False, True), (False, NOW, False, False), (True, NOW, True, False), (True, None, False, False)],
 )
 def test_reading_that_is_waited_for_is_urgent_unless_it_is_long(waited_for, reconciled_at, full, urgent):
-    """The first reading of an employer is a back-fill, whoever told of it, and so is one of everything."""
+    """The first reading of a trekkpliktig is a back-fill, even if it was notified, and so is a full one."""
     reading = Reading(ONE, Origin.NOTIFICATION, 0, 0, full=full)
     assert is_urgent(reading, TrekkpliktigPosition(5, reconciled_at), is_waited_for=waited_for) == urgent

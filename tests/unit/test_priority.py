@@ -115,7 +115,7 @@ def test_lane_without_a_turn_publishes_what_is_urgent_and_the_rest_when_it_has_o
             assert choose(stage.priority, others, ready_of())
         rest = stage.source.create(TWO)
         stage.lane.set_trekkpliktige([ONE, TWO])
-        stage.wait_until(lambda: sum(asked.trekkpliktig == TWO for asked in stage.source.questions) == 2)
+        stage.wait_until(lambda: sum(call.trekkpliktig == TWO for call in stage.source.calls) == 2)
         urgent = stage.source.create(ONE)
         stage.read(ONE)
         assert [each.trekkid for each in stage.versjoner()] == [urgent.trekkid]

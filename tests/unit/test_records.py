@@ -137,7 +137,7 @@ def test_several_that_do_not_fit_are_each_quarantined():
 
 
 def test_correction_that_does_not_fit_is_quarantined_once():
-    """Its content differs from what was published, so without memory of it each reading would quarantine it anew."""
+    """Its content differs from what was published: without its hash, each reading would quarantine it again."""
     state = TrekkpliktigState()
     state.remember_all(detect(state, [version()], {}, CONTEXT).orders)
     ended = version(trekkstatus=Trekkstatus.AVSLUTTET, ukjente_felter=LARGE)

@@ -36,7 +36,7 @@ def state_of(trekkversjon, *, missing=(), amount=100):
 
 
 def released(state, element, versions=None, *, correction=False):
-    """What was decided, and what stands then."""
+    """The decision, and the state after it."""
     found = release(state, element, versions or {}, CONTEXT, correction=correction)
     state.remember_all(found.orders)
     assert found.position == 7

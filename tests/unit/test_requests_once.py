@@ -36,7 +36,7 @@ def test_suspension_that_arrives_again_after_a_resume_has_no_effect(stage):
     send(stage, SUSPEND)
     assert not is_suspended(stage)
     send(stage, encode_request(OperatorRequest("suspend", "suspend", 8)))
-    assert is_suspended(stage), "asked for anew, under whatever id, it is another request"
+    assert is_suspended(stage), "requested again, even with the same id, it is another request"
 
 
 def test_all_three_at_once_are_two_requests(stage):
@@ -58,13 +58,13 @@ def test_position_that_was_set_is_not_set_again(stage):
     back = encode_request(OperatorRequest("set", "set", 7, 0))
     send(stage, back)
     stage.wait_until(lambda: stage.position(ONE) == order.sekvensnummer)
-    asked = len(stage.source.questions)
+    asked = len(stage.source.calls)
     send(stage, back)
-    assert (stage.position(ONE), len(stage.source.questions)) == (order.sekvensnummer, asked)
+    assert (stage.position(ONE), len(stage.source.calls)) == (order.sekvensnummer, asked)
 
 
 def test_backfill_that_was_done_is_not_done_again(stage):
-    assert stage.ask(ONE, "backfill", "b").outcome == "done"
+    assert stage.request(ONE, "backfill", "b").outcome == "done"
     before = stage.journal.ended[ONE]
     send(stage, encode_request(OperatorRequest("b", "backfill", stage.now)))
     stage.read(TWO)
@@ -73,7 +73,7 @@ def test_backfill_that_was_done_is_not_done_again(stage):
 
 
 def test_release_that_was_completed_is_not_tried_again(stage):
-    result = stage.ask(ONE, "release", "r", record="3/17")
+    result = stage.request(ONE, "release", "r", record="3/17")
     send(stage, encode_request(OperatorRequest("r", "release", stage.now, record="3/17")))
     assert (result.outcome, stage.kafka.state(0).completed.has(ONE, result.request)) == ("failed", True)
 

@@ -106,7 +106,7 @@ def test_any_record_is_decoded_or_invalid(key, value):
 
 
 def test_schema_is_what_is_read(request):
-    """`schemas/signal.schema.json` tells others what to write; change it together with `SignalDocument`."""
+    """`schemas/signal.schema.json` documents the format for others; change it together with `SignalDocument`."""
     path = request.config.rootpath / "schemas" / "signal.schema.json"
     written = json.loads(path.read_text(encoding="utf-8"))
     assert written["$defs"] == msgspec.json.schema(SignalDocument)["$defs"]

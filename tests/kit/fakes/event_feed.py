@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 class FakeEventFeed:
-    """Implements `EventFeed`. Remembers who was asked for; `refusals` are raised for a trekkpliktig until cleared."""
+    """Implements `EventFeed`. It remembers its calls; `refusals` are raised for a trekkpliktig until cleared."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._events: list[Event] = []
         self.refusals: dict[str, TrekkpaaleggError] = {}
         self.pulls: list[tuple[str, str]] = []
-        """Whom was asked for, and after which id."""
+        """The calls: trekkpliktig, and the id after which events were requested."""
 
     def publish(self, event: Event) -> None:
-        """Something happened."""
+        """Publish an event."""
         with self._lock:
             self._events.append(event)
 
     def forget(self) -> None:
-        """No event and no id is known any more."""
+        """Forget all events and their ids."""
         with self._lock:
             self._events.clear()
 
     def pull(self, trekkpliktig: str, cursor: EventCursor, served: Container[str]) -> Pulled:
-        """As the port says."""
+        """See the port."""
         with self._lock:
             self.pulls.append((trekkpliktig, cursor.after))
             if trekkpliktig in self.refusals:

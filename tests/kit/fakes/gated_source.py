@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 WAIT_SECONDS_MAX = 10.0
 
 
-class Asked(NamedTuple):
-    """A question on its way to the source."""
+class HeldCall(NamedTuple):
+    """A call on its way to the source."""
 
     operation: Operation
     trekkpliktig: str
@@ -24,30 +24,30 @@ class Asked(NamedTuple):
 
 
 class GatedSource:
-    """Holds back the questions that `holds` says, until `opened` is set; `reached` is set when one stands there."""
+    """Holds calls for which `holds` is true until `opened` is set; `reached` is set when one is held."""
 
-    def __init__(self, source: FakeSource, holds: Callable[[Asked], bool]) -> None:
+    def __init__(self, source: FakeSource, holds: Callable[[HeldCall], bool]) -> None:
         self.source = source
         self.opened = threading.Event()
         self.reached = threading.Event()
         self._holds = holds
 
     def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
-        """As the port says."""
-        self._pass(Asked("list", trekkpliktig, cursor))
+        """See the port."""
+        self._pass(HeldCall("list", trekkpliktig, cursor))
         return self.source.fetch_page(trekkpliktig, cursor)
 
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
-        """As the port says."""
-        self._pass(Asked("version", trekkpliktig))
+        """See the port."""
+        self._pass(HeldCall("version", trekkpliktig))
         return self.source.fetch_trekkpaalegg(trekkpliktig, trekkid, trekkversjon)
 
     def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
-        """As the port says."""
+        """See the port."""
         return self.source.preparation(trekkpliktig)
 
-    def _pass(self, asked: Asked) -> None:
-        if self._holds(asked):
+    def _pass(self, call: HeldCall) -> None:
+        if self._holds(call):
             self.reached.set()
             if not self.opened.wait(WAIT_SECONDS_MAX):
                 raise TimeoutError("the gate was never opened")

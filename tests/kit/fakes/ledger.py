@@ -28,15 +28,15 @@ class LedgerFault(enum.Enum):
     """What a transaction can meet."""
 
     CUT = "cut"
-    """The connection is lost before the commit: nothing stands."""
+    """The connection is lost before the commit: nothing is committed."""
     ANSWER_LOST = "answer_lost"
-    """The connection is lost in the commit: all stands, but nobody is told."""
+    """The connection is lost in the commit: everything is committed, but nobody learns that."""
     REFUSED = "refused"
     """The database refuses, for good."""
 
 
 class FakeTables(msgspec.Struct):
-    """What stands in the ledger."""
+    """What is committed in the ledger."""
 
     newest: dict[str, StoredVersion] = {}
     """The rows of `trekkpaalegg`, with their periods."""
@@ -79,7 +79,7 @@ class FakeDatabase:
         self._claimed -= set(partitions)
 
     def commit(self, transaction: FakeTransaction) -> None:
-        """Make the transaction's changes stand, unless a fault comes before."""
+        """Commit the transaction's changes, unless a fault comes first."""
         fault = self._faults.pop(0) if self._faults else None
         if fault is LedgerFault.CUT:
             raise RetryableError("the connection to the fake ledger was cut before the commit: try again")
@@ -178,7 +178,7 @@ class FakeTransaction:
         self._tables.undecodable.pop(message.coordinates, None)
 
     def apply_to(self, tables: FakeTables) -> None:
-        """Make the same changes there, where other transactions may have changed other rows meanwhile."""
+        """Apply the same changes to the present rows, some of which other transactions may have changed."""
         for name in tables.__struct_fields__:
             target, before, after = (getattr(each, name) for each in (tables, self._before, self._tables))
             for key in before.keys() - after.keys():

@@ -1,7 +1,7 @@
 """A `Membership` of a group in memory, without Kafka: it assigns lanes to workers and delivers signals.
 
-It keeps the promises of the port (the same contract suite runs on it and on the real membership): lanes are shared out
-evenly, one is given only after its former owner was told that it is taken, and signals are delivered from the first
+It keeps the promises of the port (the same contract suite runs on it and on the real membership): lanes are shared
+evenly, one is assigned only after its former owner learned that it is revoked, and signals come from the first
 open offset. It refuses on demand.
 """
 
@@ -66,7 +66,7 @@ class FakeGroup:
     def put_out(self, membership: FakeMembership) -> None:
         """Take a member's lanes from it without its knowing, as when its session ended while it slept.
 
-        It is told at its next poll but one, so that it has time to believe in vain; then it joins again.
+        It learns that at its next poll but one, and meanwhile believes that it is a member; then it joins again.
         """
         with self.changed:
             self._members.remove(membership)
@@ -78,7 +78,7 @@ class FakeGroup:
     # What the memberships call.
 
     def join(self, membership: FakeMembership) -> None:
-        """Count the member in; lanes are shared out anew."""
+        """Add the member; lanes are assigned again."""
         with self.changed:
             self._put_out.discard(membership)
             self._members.append(membership)
@@ -189,7 +189,7 @@ class FakeMembership:
         self._fatal = error
 
     def _hand_over(self) -> bool:
-        """Let go of what others are to have, then take what is free and ours. True when something changed hands."""
+        """Release lanes assigned to others, then acquire free ones of ours. True if a lane changed hands."""
         if self._group.is_put_out(self):
             self._polls_put_out += 1
             if self._polls_put_out == 1:

@@ -1,7 +1,7 @@
 """`LanePublisher`s on topics in memory, without Kafka: transactions commit, abort or fail as a test says.
 
 They keep the promises of the port (the same contract suite runs on them and on the real publisher): each transaction
-is kept with its outcome, a take fences the former owner and ends what it left open, and the state that a take returns
+is kept with its outcome, `acquire` fences the former owner and ends what it left open, and the state that it returns
 is read back from the committed records of `…-positions` by the real decoding. They fail on demand.
 """
 
@@ -28,7 +28,7 @@ RECORD_BYTES_MAX = 1_000_000
 
 
 class Outcome(enum.Enum):
-    """What became of a transaction."""
+    """How a transaction ended."""
 
     OPEN = "open"
     COMMITTED = "committed"
@@ -36,20 +36,20 @@ class Outcome(enum.Enum):
 
 
 class Fault(enum.Enum):
-    """What a transaction can meet."""
+    """How a transaction can fail."""
 
     ABORTED = "aborted"
-    """It is rolled back, and its owner is told so."""
+    """It is rolled back, and its owner learns that."""
     ANSWER_LOST = "answer_lost"
-    """It is committed, but its owner is never told."""
+    """It is committed, but its owner never learns that."""
     COMMIT_LOST = "commit_lost"
-    """It is rolled back, but its owner is never told."""
+    """It is rolled back, but its owner never learns that."""
     FENCED = "fenced"
-    """Another instance takes the lane before it is committed."""
+    """Another instance acquires the lane before it is committed."""
 
 
 class Written(NamedTuple):
-    """One record as it stands in its partition."""
+    """One record in its partition."""
 
     topic: str
     partition: int
@@ -85,7 +85,7 @@ class FakeKafka:
         self._faults: list[tuple[int | None, Fault]] = []
 
     def publisher(self, lane: int = 0) -> FakeLanePublisher:
-        """A publisher of this lane, which has not taken it yet."""
+        """A publisher of this lane, which has not acquired it yet."""
         return FakeLanePublisher(self, lane)
 
     def fail(self, fault: Fault, lane: int | None = None) -> None:
@@ -125,7 +125,7 @@ class FakeKafka:
             return offsets[-1] if offsets else None
 
     def state(self, lane: int) -> LaneState:
-        """The state that stands in `…-positions` for this lane, read back."""
+        """The state of this lane in `…-positions`, read back."""
         positions = self.committed(self.topics.positions)
         return lane_state_of((each.key, each.value) for each in positions if each.partition == lane)
 
@@ -198,14 +198,14 @@ class FakeLanePublisher:
         self._epoch: int | None = None
 
     def acquire(self, is_stopping: Callable[[], bool] = lambda: False) -> LaneState:
-        """As the port says."""
+        """See the port."""
         if is_stopping():
             raise RetryableError(f"lane {self._lane} is not acquired any more")
         self._epoch = self._kafka.fence(self._lane)
         return self._kafka.state(self._lane)
 
     def publish(self, records: Sequence[Record], signal_offset: int) -> None:
-        """As the port says."""
+        """See the port."""
         if self._epoch is None:
             raise OutcomeUnknownError(f"lane {self._lane} has no producer: it must be acquired first")
         try:
@@ -218,5 +218,5 @@ class FakeLanePublisher:
         """See `LanePublisher.check`: here a commit never hangs."""
 
     def close(self) -> None:
-        """As the port says."""
+        """See the port."""
         self._epoch = None

@@ -1,7 +1,7 @@
 """A `TrekkpaaleggSource` in memory, without a network, with orders that tests create.
 
 It keeps the promises of the port (the same contract suite runs on it and on the real adapter), remembers every
-question, and fails on demand.
+call, and fails on demand.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _BETALINGSMOTTAKER = "971648198"
 
 
 class SourceCall(msgspec.Struct, frozen=True):
-    """One question as it was asked: `cursor` for a page, `trekkid` and `trekkversjon` for a version."""
+    """One call: `cursor` for a page, `trekkid` and `trekkversjon` for a version."""
 
     operation: Operation
     trekkpliktig: str
@@ -63,11 +63,11 @@ class _Listed(msgspec.Struct, frozen=True):
 
 
 class FakeSource:
-    """Every order of every trekkpliktig, and what was asked. Safe for several threads."""
+    """The orders of every trekkpliktig, and the calls. Safe for several threads."""
 
     def __init__(self, *, maks_antall: int = 2500) -> None:
         self.maks_antall = maks_antall
-        self.questions: list[SourceCall] = []
+        self.calls: list[SourceCall] = []
         self.unprepared: set[str] = set()
         self.prepared: list[str] = []
         self._lock = threading.RLock()
@@ -80,13 +80,13 @@ class FakeSource:
         self._sekvensnummer = 0
         self._random = Random("fake source")
 
-    # Orders, as Skatteetaten's own people would make them.
+    # Orders, as Skatteetaten would create them.
 
     def create(self, trekkpliktig: str, **changes: Any) -> Trekkpaalegg:  # any field of Trekkpaalegg
-        """Version 1 of a new order; `changes` are fields that stand instead of the invented ones."""
+        """Version 1 of a new order; `changes` replace invented fields."""
         with self._lock:
             order = make_trekkpaalegg(trekkpliktig, self._random, sekvensnummer=self._sekvensnummer + 1)
-            return self.put(msgspec.structs.replace(order, **changes))
+            return self.add(msgspec.structs.replace(order, **changes))
 
     def change(self, trekkid: str, **changes: Any) -> Trekkpaalegg:  # as create
         """The next version of an order, with the next sekvensnummer of all unless `changes` say otherwise."""
@@ -98,10 +98,10 @@ class FakeSource:
                 "opprettet": newest.opprettet + 1_000_000,
                 **changes,
             }
-            return self.put(msgspec.structs.replace(newest, **following))
+            return self.add(msgspec.structs.replace(newest, **following))
 
-    def put(self, trekkpaalegg: Trekkpaalegg, *, listed_for: str | None = None, visible: bool = True) -> Trekkpaalegg:
-        """One version as it stands; given again it is replaced. `listed_for` puts the order in another list."""
+    def add(self, trekkpaalegg: Trekkpaalegg, *, listed_for: str | None = None, visible: bool = True) -> Trekkpaalegg:
+        """Add or replace one version. `listed_for` puts the order in the list of another trekkpliktig."""
         with self._lock:
             trekkid, trekkversjon = trekkpaalegg.trekkid, trekkpaalegg.trekkversjon
             self._versions.setdefault(trekkid, {})[trekkversjon] = trekkpaalegg
@@ -162,7 +162,7 @@ class FakeSource:
     def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
         """As the port says."""
         with self._lock:
-            self.questions.append(SourceCall("list", trekkpliktig, cursor=cursor))
+            self.calls.append(SourceCall("list", trekkpliktig, cursor=cursor))
             error = self._strike("list", trekkpliktig)
             if error is not None:
                 raise error
@@ -174,7 +174,7 @@ class FakeSource:
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
         """As the port says."""
         with self._lock:
-            self.questions.append(SourceCall("version", trekkpliktig, trekkid=trekkid, trekkversjon=trekkversjon))
+            self.calls.append(SourceCall("version", trekkpliktig, trekkid=trekkid, trekkversjon=trekkversjon))
             error = self._strike("version", trekkpliktig)
             if isinstance(error, RetryableError):
                 return Failed(str(error))

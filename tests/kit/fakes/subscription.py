@@ -21,7 +21,7 @@ _PAUSE_SECONDS = 0.002
 
 
 class FakeTopic:
-    """Messages by partition. After those of each `write` stands a mark without a message, as after a transaction."""
+    """Messages by partition. After those of each `write` comes an offset without a message, as after a transaction."""
 
     def __init__(self, name: str = "test-versjoner", partitions: int = 2) -> None:
         self.name = name

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LaneJournal(NullObserver):
-    """Keeps what lanes tell. Safe for several threads."""
+    """Keeps what lanes report. Safe for several threads."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -68,7 +68,7 @@ class LaneJournal(NullObserver):
             self.unannounced_count += versions
 
     def lane_left(self, lane: int) -> None:  # noqa: ARG002 - as above
-        """Wake whoever waits for a reading that will never end."""
+        """Wake tests that wait for a reading that will never end."""
         with self.changed:
             self.lanes_left += 1
             self.changed.notify_all()

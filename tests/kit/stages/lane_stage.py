@@ -1,6 +1,6 @@
 """One running lane on a source and topics in memory, with real threads.
 
-Readings are asked for by signals, and waited for with a deadline; the clock stands still until it is moved.
+Readings are requested by signals, and waited for with a deadline; the clock does not move by itself.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class LaneStage:
     """Lane 0 of `lanes`, started and stopped again and again on the same source and topics.
 
     `served` are all that the application serves, `trekkpliktige` those of them in this lane. A lane that is started
-    while `through` is set reads from that instead of the source. It asks `feed`, where there is one, all the time.
+    while `through` is set reads from that instead of the source. If there is a `feed`, it polls it all the time.
     """
 
     def __init__(  # a test names those that it minds
@@ -163,9 +163,9 @@ class LaneStage:
         self._pull_pool.shutdown()
 
     def start(self, schedule: Schedule | None = None) -> None:
-        """A new owner takes the lane, and reads all of its trekkpliktige once. Returns when these readings have ended.
+        """A new owner acquires the lane and reads all its trekkpliktige once. Returns when these readings have ended.
 
-        Signals of before that are not done with come as ones that name nobody: tests that mind send their own.
+        Earlier signals that are not processed arrive as signals that name nobody; tests that need others send them.
         """
         self.stop()
         self.error = None
@@ -202,7 +202,7 @@ class LaneStage:
             self.signal(trekkpliktig)
         self.wait_until(lambda: self.journal.ended >= expected)
 
-    def ask(
+    def request(
         self,
         trekkpliktig: str,
         kind: str,
@@ -212,7 +212,7 @@ class LaneStage:
         record: str | None = None,
         correction: bool = False,
     ) -> RequestResult:
-        """Ask for this as an operator does; the first result to the request called `name`, once it has come."""
+        """Send an operator request; returns the first result of the request called `name`."""
         self.signal(
             trekkpliktig,
             encode_request(OperatorRequest(name, kind, self.now, position, record=record, correction=correction)),
@@ -221,7 +221,7 @@ class LaneStage:
         return self.results()[name]
 
     def results(self) -> dict[str, RequestResult]:
-        """Every result that was ever given, by the request's id; of several the first."""
+        """Every result so far, by the id of its request; of several the first."""
         results: dict[str, RequestResult] = {}
         for value in self._position_values():
             for result in decode_results(value):
@@ -229,7 +229,7 @@ class LaneStage:
         return results
 
     def requests_recorded(self) -> list[OperatorRequest]:
-        """Every request as it stood in any record, in their order."""
+        """Every request in every record, in order."""
         return [
             request for value in self._position_values() for request in decode_trekkpliktig_position(value).requests
         ]
