@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from producer.errors import SuspendedError
-from producer.source.auth.tokens import HeldTokens, held_token
+from producer.source.auth.tokens import TokenCache, held_token
 from producer.source.http import exchange
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.retry import retry_after_seconds
@@ -144,11 +144,8 @@ _LIFE_SECONDS_MAX: Final = 24 * 3600.0
 _TOKEN: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
 
-class AltinnTokens:
-    """Implements `AccessTokens`. Safe for several threads. `maskinporten` provides tokens with Altinn's scope.
-
-    `base_url` is Altinn's platform.
-    """
+class AltinnTokens(TokenCache):
+    """Tokens from Altinn, exchanged for those of `maskinporten` with Altinn's scope. `base_url` is the platform."""
 
     def __init__(
         self,
@@ -159,34 +156,14 @@ class AltinnTokens:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(monotonic)
         self._http = http
         self._address = f"{base_url.rstrip('/')}{_PATH}"
         self._maskinporten = maskinporten
         self._clock = clock
-        self._monotonic = monotonic
-        self._held = HeldTokens(self._fetch, monotonic)
 
-    def token_for(self, trekkpliktig: str) -> str:
-        """A token that is valid for long enough to make a call.
-
-        Raises `RetryableError`, `SuspendedError` (this trekkpliktig cannot be served) or `FatalError`.
-        """
-        return self._held.token_for(trekkpliktig)
-
-    def has_for(self, trekkpliktig: str) -> bool:
-        """Whether such a token is held."""
-        return self._held.has_for(trekkpliktig)
-
-    def renew(self, trekkpliktig: str, refused: str) -> str:
-        """A token other than `refused`. Raises as `token_for`."""
-        self._held.drop(trekkpliktig, refused)
-        return self.token_for(trekkpliktig)
-
-    def tokens_held(self) -> int:
-        """The number of tokens in memory."""
-        return len(self._held)
-
-    def _fetch(self, trekkpliktig: str) -> HeldToken:
+    def fetch(self, trekkpliktig: str) -> HeldToken:
+        """See `TokenCache.fetch`."""
         token = self._maskinporten.token_for(trekkpliktig)
         asked_at = self._monotonic()
         answer = self._exchange(token)

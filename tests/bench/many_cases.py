@@ -22,7 +22,7 @@ from producer.publish.topics import PARTITIONS_DEFAULT
 from producer.settings.kafka import kafka_properties
 from producer.settings.model import load_settings
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
-from producer.source.auth.tokens import HeldToken, HeldTokens
+from producer.source.auth.tokens import HeldToken, TokenCache
 from sandbox.skatteetaten.generate import trekkpliktige
 from tests.kit.processes import OutsideProcess
 from trekkpaalegg.kafka.partitioning import lane_of
@@ -76,6 +76,11 @@ def run_many_case(case: ManyCase, kafka_brokers: str) -> Measures:
     return Measures(case.name, case.size, notified(case.size, case.orders, kafka_brokers))
 
 
+class _Tokens(TokenCache):
+    def fetch(self, trekkpliktig: str) -> HeldToken:
+        return HeldToken(trekkpliktig + "x" * TOKEN_CHARACTERS, 1e12)
+
+
 def _employers_held(case: ManyCase, brokers: str) -> dict[str, float]:  # noqa: ARG001 - as the other cases
     """The list, the schedules, the state and a token of each, as a service of one process holds them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -96,13 +101,13 @@ def _employers_held(case: ManyCase, brokers: str) -> dict[str, float]:  # noqa: 
         for name in served:
             lane = lane_of(name, PARTITIONS_DEFAULT)
             schedules[lane].notify(name)
-            schedules[lane].take(2.0)
+            schedules[lane].start_next(2.0)
             schedules[lane].succeeded(name, 2.0)
             states[lane].ensure(name)
         steps = cpu_seconds() - step_at
         gc.collect()
         without_tokens = resident_bytes()
-        tokens = HeldTokens(lambda name: HeldToken(name + "x" * TOKEN_CHARACTERS, 1e12))
+        tokens = _Tokens()
         for name in served:
             tokens.token_for(name)
         gc.collect()

@@ -6,7 +6,7 @@ import pytest
 
 from producer.settings.model import load_settings
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
-from producer.source.auth.tokens import HeldToken, HeldTokens
+from producer.source.auth.tokens import HeldToken, TokenCache
 from trekkpaalegg.errors import SettingsError
 from trekkpaalegg.kafka.partitioning import lane_of
 
@@ -33,11 +33,12 @@ def test_lanes_share_out_all_employers_and_follow_the_list(tmp_path, monkeypatch
 def test_tokens_are_fetched_when_needed_reused_while_they_live_and_bounded():
     fetched, now = [], [0.0]
 
-    def fetch(name):
-        fetched.append(name)
-        return HeldToken(name, now[0] + 100.0)
+    class Tokens(TokenCache):
+        def fetch(self, name):
+            fetched.append(name)
+            return HeldToken(name, now[0] + 100.0)
 
-    tokens = HeldTokens(fetch, lambda: now[0], tokens_max=3)
+    tokens = Tokens(lambda: now[0], tokens_max=3)
     for name in ("a", "b", "c", "a", "c"):
         assert tokens.token_for(name) == name
     assert fetched == ["a", "b", "c"]

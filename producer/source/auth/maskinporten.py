@@ -18,7 +18,7 @@ import structlog
 from producer.errors import SuspendedError
 from producer.observe.port import NullObserver
 from producer.source.auth.grant import grant_claims, sign_grant
-from producer.source.auth.tokens import HeldTokens, held_token
+from producer.source.auth.tokens import TokenCache, held_token
 from producer.source.http import exchange, seconds_ahead
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 from trekkpaalegg.retry import retry_after_seconds
@@ -199,11 +199,11 @@ _ANSWER_BYTES_MAX: Final = 256 * 1024
 _log = structlog.get_logger(__name__)
 
 
-class MaskinportenTokens:
-    """The tokens of every trekkpliktig. Safe for several threads: at most one fetches for a trekkpliktig, others wait.
+class MaskinportenTokens(TokenCache):
+    """Tokens from Maskinporten. `external_ref_of` returns the externalRef of a system user, if one is configured.
 
-    `external_ref_of` returns the externalRef of a trekkpliktig's system user, if one is configured. Tokens are held in
-    memory only, and only while they are valid.
+    `SuspendedError` means that the trekkpliktig has not granted the right, `FatalError` that the client, its key or its
+    settings are wrong.
     """
 
     def __init__(  # noqa: PLR0913  # a client's registration has so many parts
@@ -220,6 +220,7 @@ class MaskinportenTokens:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(monotonic)
         self._http = http
         self._well_known = well_known
         self._key = key
@@ -229,31 +230,9 @@ class MaskinportenTokens:
         self._external_ref_of = external_ref_of
         self._observer = observer or NullObserver()
         self._clock = clock
-        self._monotonic = monotonic
-        self._held = HeldTokens(self._fetch, monotonic)
 
-    def token_for(self, trekkpliktig: str) -> str:
-        """A token that is valid for long enough to make a call.
-
-        Raises `RetryableError`, `SuspendedError` (this trekkpliktig has not granted the right) or `FatalError` (the
-        client, its key or its settings are wrong).
-        """
-        return self._held.token_for(trekkpliktig)
-
-    def has_for(self, trekkpliktig: str) -> bool:
-        """Whether such a token is held."""
-        return self._held.has_for(trekkpliktig)
-
-    def renew(self, trekkpliktig: str, refused: str) -> str:
-        """A token other than `refused`; another thread's newer one will do. Raises as `token_for`."""
-        self._held.drop(trekkpliktig, refused)
-        return self.token_for(trekkpliktig)
-
-    def tokens_held(self) -> int:
-        """The number of tokens in memory."""
-        return len(self._held)
-
-    def _fetch(self, trekkpliktig: str) -> HeldToken:
+    def fetch(self, trekkpliktig: str) -> HeldToken:
+        """See `TokenCache.fetch`."""
         outcome = "retry"
         try:
             asked_at = self._monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final
 
@@ -37,24 +38,22 @@ def held_token(text: str, life_seconds: float, asked_at: float) -> HeldToken:
     return HeldToken(text, asked_at + life_seconds - min(_MARGIN_SECONDS, life_seconds * _MARGIN_SHARE))
 
 
-class HeldTokens:
-    """The tokens of every trekkpliktig, in memory only, `tokens_max` at most. Safe for several threads.
+class TokenCache(ABC):
+    """A token for each trekkpliktig, in memory only, `tokens_max` at most. Safe for several threads.
 
-    `fetch` returns a new token or raises.
+    Operations raise what `fetch` raises, also in threads that wait for another's call.
     """
 
-    def __init__(
-        self,
-        fetch: Callable[[str], HeldToken],
-        monotonic: Callable[[], float] = time.monotonic,
-        tokens_max: int = TOKENS_MAX,
-    ) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, tokens_max: int = TOKENS_MAX) -> None:
         self._tokens_max = tokens_max
-        self._fetch = fetch
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._held: dict[str, HeldToken] = {}
         self._under_way: dict[str, Future[str]] = {}
+
+    @abstractmethod
+    def fetch(self, trekkpliktig: str) -> HeldToken:
+        """Fetch a new token. Raises `RetryableError`, `SuspendedError` (this trekkpliktig) or `FatalError`."""
 
     def __len__(self) -> int:
         with self._lock:
@@ -66,7 +65,7 @@ class HeldTokens:
             return self._live(trekkpliktig) is not None
 
     def token_for(self, trekkpliktig: str) -> str:
-        """A token that is valid for long enough to make a call. Raises what `fetch` raises, in waiting threads too."""
+        """A token that is valid for long enough to make a call."""
         with self._lock:
             held = self._live(trekkpliktig)
             if held is not None:
@@ -77,7 +76,7 @@ class HeldTokens:
         if others is not None:
             return _wait_for(others)
         try:
-            held = self._fetch(trekkpliktig)
+            held = self.fetch(trekkpliktig)
         except BaseException as error:
             with self._lock:
                 del self._under_way[trekkpliktig]
@@ -89,12 +88,13 @@ class HeldTokens:
         ours.set_result(held.text)
         return held.text
 
-    def drop(self, trekkpliktig: str, refused: str) -> None:
-        """Forget a token that was refused; a newer one stays."""
+    def renew(self, trekkpliktig: str, refused: str) -> str:
+        """A token other than `refused`, which is dropped; a newer one from another thread will do."""
         with self._lock:
             held = self._held.get(trekkpliktig)
             if held is not None and held.text == refused:
                 del self._held[trekkpliktig]
+        return self.token_for(trekkpliktig)
 
     def _live(self, trekkpliktig: str) -> HeldToken | None:
         held = self._held.get(trekkpliktig)
