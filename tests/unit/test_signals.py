@@ -99,7 +99,7 @@ def test_every_signal_below_first_open_was_followed_by_a_whole_reading(steps):
     signals, begun, open_signals, offset = SignalOffsets(0), {}, [], 0
     for step, trekkpliktig in steps:
         if step in {"signal", "foreign"}:
-            signals.register(trekkpliktig, offset, ours=step == "signal")
+            signals.register(trekkpliktig, offset, is_served=step == "signal")
             if step == "signal":
                 open_signals.append((trekkpliktig, offset))
             offset += 1
