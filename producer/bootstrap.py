@@ -1,15 +1,17 @@
-"""From settings to adapters: the only place that builds them. Nothing here runs until it is called."""
+"""Building adapters from settings, for the service and for commands: the only place that builds them."""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 import schemas
-from producer.admin.acls import operations_needed
+from producer.admin.acls import AclAdmin, operations_needed
+from producer.admin.doctor import Adapters
 from producer.admin.kafka import KafkaAdmin
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
@@ -25,8 +27,10 @@ from producer.notifications.subscriptions import SubscriptionKeeper, Subscriptio
 from producer.observe.port import NullObserver
 from producer.publish.availability import ExplainedPublisher, find_standstill
 from producer.publish.kafka import KafkaLanePublisher
+from producer.publish.quarantine_log import read_one, read_quarantine
 from producer.publish.recovery.recover import single_broker_warnings
 from producer.publish.signal_log import SignalLog
+from producer.publish.state import read_lane_state
 from producer.publish.topics import Topics, durability_warnings, start_faults
 from producer.settings.kafka import kafka_properties
 from producer.source.auth.grant import load_client_key
@@ -36,27 +40,31 @@ from producer.source.http import open_http_client
 from producer.source.polling import PollingSource
 from trekkpaalegg.errors import FatalError, RefusedError, SettingsError
 from trekkpaalegg.kafka.clients import create_producer
+from trekkpaalegg.kafka.reader import Follower
 from trekkpaalegg.kafka.renewal import client_made_later
 from trekkpaalegg.registry import SchemaRegistry
 from trekkpaalegg.retry import short_retry
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     import httpx
     from confluent_kafka import Producer
 
+    from producer.domain.state import LaneState
     from producer.group.port import Membership
     from producer.notifications.port import EventFeed
     from producer.observe.port import Observer
     from producer.publish.kafka import ConnectionLog, MakeProducer
     from producer.publish.port import LanePublisher
+    from producer.publish.quarantine_log import QuarantinedRecord
     from producer.settings.model import Settings
     from producer.settings.trekkpliktige import ServedTrekkpliktige
     from producer.source.port import TrekkpaaleggSource
     from trekkpaalegg.errors import TrekkpaaleggError
     from trekkpaalegg.http import HttpServer
+    from trekkpaalegg.trekkpliktige import Trekkpliktig
 
 RECORD_OVERHEAD_BYTES = 4096
 """Kept free below a topic's limit for what headers and framing add to a value."""
@@ -97,10 +105,40 @@ def find_cluster(settings: Settings) -> FoundCluster:
     return FoundCluster(lanes, min(smallest, BATCH_BYTES_MAX), tuple(warnings))
 
 
+def build_admin(settings: Settings, role: str = "producer") -> KafkaAdmin:
+    """The client that administers topics. `role`: whose rights it needs, as `acls apply` names them."""
+    return KafkaAdmin(kafka_properties(settings), role=role)
+
+
+def build_acl_admin(settings: Settings) -> AclAdmin:
+    """The client that administers rights on Kafka."""
+    return AclAdmin(kafka_properties(settings))
+
+
+def build_follower(settings: Settings, topics: Iterable[str]) -> Follower:
+    """Reads what is committed to the topics from now on; to be closed."""
+    return Follower(kafka_properties(settings), list(topics), "end", role="producer")
+
+
+def read_state(settings: Settings, lane: int) -> LaneState:
+    """The committed state of a lane, as `read_lane_state`."""
+    return read_lane_state(kafka_properties(settings), Topics.of(settings.topic_prefix).positions, lane)
+
+
+def read_quarantined(settings: Settings, lanes: int) -> Iterator[QuarantinedRecord]:
+    """Every record of the quarantine, as `read_quarantine`."""
+    return read_quarantine(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, lanes)
+
+
+def read_quarantined_one(settings: Settings, partition: int, offset: int) -> QuarantinedRecord:
+    """One record of the quarantine, as `read_one`."""
+    return read_one(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, partition, offset)
+
+
 def group_members(settings: Settings, *, but_us: bool = False) -> int:
     """How many workers of the application are live now; without the one of our own instance id, where `but_us`."""
     instance_id = settings.instance_id if but_us else None
-    return KafkaAdmin(kafka_properties(settings)).group_members(settings.application_id, but=instance_id)
+    return build_admin(settings).group_members(settings.application_id, but=instance_id)
 
 
 def build_source(
@@ -143,16 +181,18 @@ def build_receiver(settings: Settings, served: Container[str], signals: SignalLo
     )
 
 
-def build_subscription_keeper(
-    settings: Settings, http: httpx.Client, external_ref_of: Callable[[str], str | None]
-) -> SubscriptionKeeper:
-    """What keeps the subscriptions at Altinn that lead to our receiver. Raises `SettingsError` as `build_source`."""
+@contextmanager
+def open_subscription_keeper(
+    settings: Settings, external_ref_of: Callable[[str], str | None], stopping: threading.Event
+) -> Iterator[SubscriptionKeeper]:
+    """Keeps the subscriptions at Altinn that lead to our receiver. Raises `SettingsError` as `build_source`."""
     secret = settings.webhook_secret
-    return SubscriptionKeeper(
-        Subscriptions(build_altinn_client(settings, http, external_ref_of)),
-        settings.webhook_url or "",
-        secret.get_secret_value() if secret else "",
-    )
+    with open_http_client(settings.max_concurrent_calls, stopping) as http:
+        yield SubscriptionKeeper(
+            Subscriptions(build_altinn_client(settings, http, external_ref_of)),
+            settings.webhook_url or "",
+            secret.get_secret_value() if secret else "",
+        )
 
 
 def build_event_feed(settings: Settings, http: httpx.Client, external_ref_of: Callable[[str], str | None]) -> EventFeed:
@@ -177,22 +217,27 @@ def build_altinn_client(
     return AltinnClient(http, settings.altinn_url, tokens, max_concurrent_calls=settings.max_concurrent_calls)
 
 
+def build_well_known(settings: Settings, http: httpx.Client) -> WellKnown:
+    """Maskinporten's addresses."""
+    return WellKnown(
+        http,
+        settings.maskinporten_well_known_url,
+        issuer=settings.maskinporten_issuer,
+        token_endpoint=settings.maskinporten_token_endpoint,
+    )
+
+
 def _maskinporten_tokens(
     settings: Settings,
     http: httpx.Client,
     scope: str,
     external_ref_of: Callable[[str], str | None],
     observer: Observer,
+    well_known: WellKnown | None = None,
 ) -> MaskinportenTokens:
-    well_known = WellKnown(
-        http,
-        settings.maskinporten_well_known_url,
-        issuer=settings.maskinporten_issuer,
-        token_endpoint=settings.maskinporten_token_endpoint,
-    )
     return MaskinportenTokens(
         http,
-        well_known,
+        well_known or build_well_known(settings, http),
         load_client_key(settings.maskinporten_client_jwk.get_secret_value()),
         client_id=settings.maskinporten_client_id,
         scope=scope,
@@ -200,6 +245,34 @@ def _maskinporten_tokens(
         external_ref_of=external_ref_of,
         observer=observer,
     )
+
+
+@contextmanager
+def doctor_adapters(settings: Settings) -> Iterator[Adapters]:
+    """What `doctor` checks the dependencies with."""
+    with open_http_client(1) as http:
+
+        def tokens(well_known: WellKnown, trekkpliktig: Trekkpliktig) -> MaskinportenTokens:
+            scope, reference = settings.maskinporten_scopes, _reference_of(trekkpliktig)
+            return _maskinporten_tokens(settings, http, scope, reference, NullObserver(), well_known)
+
+        def altinn(trekkpliktig: Trekkpliktig) -> AltinnClient:
+            return build_altinn_client(settings, http, _reference_of(trekkpliktig))
+
+        yield Adapters(
+            well_known=lambda: build_well_known(settings, http),
+            tokens=tokens,
+            source=lambda tokens: SkatteetatenClient(http, settings.api_url, tokens),
+            subscriptions=lambda trekkpliktig: Subscriptions(altinn(trekkpliktig)),
+            event_feed=lambda trekkpliktig: AltinnEventFeed(altinn(trekkpliktig), page_events=1, pages_max=1),
+            kafka_admin=lambda: build_admin(settings),
+            single_broker_warnings=lambda: single_broker_warnings(kafka_properties(settings)),
+            registry=lambda: build_registry(settings),
+        )
+
+
+def _reference_of(trekkpliktig: Trekkpliktig) -> Callable[[str], str | None]:
+    return {trekkpliktig.organisasjonsnummer: trekkpliktig.external_ref}.get
 
 
 def build_records(settings: Settings, batch_bytes_max: int) -> RecordBuilder:

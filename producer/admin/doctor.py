@@ -1,28 +1,19 @@
-"""`doctor`: checks every dependency in turn, and reports what was tried, what was found and what to do."""
+"""Diagnosis of every dependency of the producer, for `doctor`: what was tried, what came back, what to do."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
-from rich.table import Table
 
 import schemas
-from producer import bootstrap
 from producer.admin.acls import operations_needed
-from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import NO_EVENT
-from producer.notifications.feed import AltinnEventFeed
 from producer.notifications.subscriptions import Subscriptions, ours_of
-from producer.publish.recovery.recover import single_broker_warnings
 from producer.publish.topics import Topics, differences, durability_warnings, start_faults, wanted_topics
-from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import TrekkpliktigeList
 from producer.source.auth.grant import load_client_key
-from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
-from producer.source.client import SkatteetatenClient
-from producer.source.http import open_http_client
 from schemas.compatibility import differences_between_all
 from trekkpaalegg.errors import FatalError, SettingsError, TrekkpaaleggError
 from trekkpaalegg.kafka.properties_file import has_brokers
@@ -30,10 +21,12 @@ from trekkpaalegg.kafka.properties_file import has_brokers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import httpx
-
+    from producer.admin.kafka import KafkaAdmin
+    from producer.notifications.port import EventFeed
     from producer.settings.model import Settings
-    from trekkpaalegg.cli import Output
+    from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
+    from producer.source.client import SkatteetatenClient
+    from trekkpaalegg.registry import SchemaRegistry
     from trekkpaalegg.trekkpliktige import Trekkpliktig
 
 Verdict = Literal["ok", "failed", "skipped"]
@@ -50,32 +43,35 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class _SkippedError(Exception):
-    """The check cannot be made, because an earlier one has failed or a setting is not given."""
+    """It cannot be tried, because an earlier check failed or a setting is missing."""
 
 
-def run_doctor(settings: Settings, faults: list[str], output: Output) -> None:
-    """Make all checks and print their findings. Raises `FatalError` when one has failed.
+class Adapters(NamedTuple):
+    """What the checks use. Each is built when it is called; building may raise `SettingsError`."""
 
-    `settings` are those that can be used, `faults` what is wrong with the others.
-    """
-    with open_http_client(1) as http:
-        examination = _Examination(settings, faults, http)
-        findings = [examination.run(name, tried, check) for name, tried, check in examination.steps()]
-    _print(findings, output)
-    failed = [each.name for each in findings if each.verdict == "failed"]
-    if failed:
-        raise FatalError(
-            f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}; see what to do beside each"
-        )
+    well_known: Callable[[], WellKnown]
+    tokens: Callable[[WellKnown, Trekkpliktig], MaskinportenTokens]
+    source: Callable[[MaskinportenTokens], SkatteetatenClient]
+    subscriptions: Callable[[Trekkpliktig], Subscriptions]
+    event_feed: Callable[[Trekkpliktig], EventFeed]
+    kafka_admin: Callable[[], KafkaAdmin]
+    single_broker_warnings: Callable[[], list[str]]
+    registry: Callable[[], SchemaRegistry]
+
+
+def examine(settings: Settings, faults: list[str], adapters: Adapters) -> list[Finding]:
+    """Check everything. `settings` are those that can be used, `faults` what is wrong with the others."""
+    examination = _Examination(settings, faults, adapters)
+    return [examination.check(name, tried, check) for name, tried, check in examination.steps()]
 
 
 class _Examination:
-    """The checks. Each returns what was found, or raises what is wrong."""
+    """The checks. Each returns what it found, or raises what is wrong."""
 
-    def __init__(self, settings: Settings, faults: list[str], http: httpx.Client) -> None:
+    def __init__(self, settings: Settings, faults: list[str], adapters: Adapters) -> None:
         self._settings = settings
         self._faults = faults
-        self._http = http
+        self._adapters = adapters
         self._tokens: MaskinportenTokens | None = None
         self._kafka_answers = False
 
@@ -89,13 +85,13 @@ class _Examination:
             ("token", f"ask Maskinporten for a token ({settings.authentication})", self._check_token),
             ("API", f"list one order at {settings.api_url or 'TREKKPAALEGG_API_URL'}", self._check_api),
             *([altinn] if settings.webhook_url or settings.source == "notification" else []),
-            ("Kafka", f"ask {settings.kafka_brokers or 'the brokers'} who is there", self._check_kafka),
+            ("Kafka", f"ask {settings.kafka_brokers or 'the brokers'} for its members", self._check_kafka),
             ("topics", f"compare {topics.versjoner} and the four others", self._check_topics),
             ("registry", f"ask {settings.kafka_schema_registry or 'none'}", self._check_registry),
             ("schemas", "compare with every released version", _check_schemas),
         ]
 
-    def run(self, name: str, tried: str, check: Callable[[], str]) -> Finding:
+    def check(self, name: str, tried: str, check: Callable[[], str]) -> Finding:
         try:
             return Finding(name, "ok", tried, check())
         except _SkippedError as reason:
@@ -125,17 +121,8 @@ class _Examination:
         jwk = settings.maskinporten_client_jwk.get_secret_value()
         if first is None or not jwk or not settings.maskinporten_client_id:
             raise _SkippedError("needs a client id, a key and a trekkpliktig")
-        issuer, endpoint = settings.maskinporten_issuer, settings.maskinporten_token_endpoint
-        well_known = WellKnown(self._http, settings.maskinporten_well_known_url, issuer=issuer, token_endpoint=endpoint)
-        tokens = MaskinportenTokens(
-            self._http,
-            well_known,
-            load_client_key(jwk),
-            client_id=settings.maskinporten_client_id,
-            scope=settings.maskinporten_scopes,
-            authentication=settings.authentication,
-            external_ref_of={first.organisasjonsnummer: first.external_ref}.get,
-        )
+        well_known = self._adapters.well_known()
+        tokens = self._adapters.tokens(well_known, first)
         tokens.token_for(first.organisasjonsnummer)
         self._tokens = tokens
         return f"{well_known.issuer().token_endpoint} gave a token that acts for {first.organisasjonsnummer}"
@@ -144,27 +131,25 @@ class _Examination:
         first = self._first_trekkpliktig()
         if self._tokens is None or first is None or not self._settings.api_url:
             raise _SkippedError("needs a token and TREKKPAALEGG_API_URL")
-        client = SkatteetatenClient(self._http, self._settings.api_url, self._tokens)
-        answer = client.fetch_list(first.organisasjonsnummer, 0, 1)
+        answer = self._adapters.source(self._tokens).fetch_list(first.organisasjonsnummer, 0, 1)
         try:
             elements = json.loads(answer.body or b"[]")
         except ValueError:
             elements = None
         if not isinstance(elements, list):
-            raise FatalError(f"HTTP {answer.status}, but not a list of orders; look whether the address is right")
+            raise FatalError(f"HTTP {answer.status}, but not a list of orders; check the address")
         return f"HTTP {answer.status} with {len(elements)} orders for {first.organisasjonsnummer}"
 
     def _check_altinn(self) -> str:
-        """Subscriptions if Altinn calls us, events if we pull them; of the first trekkpliktig alone."""
+        """Subscriptions if Altinn pushes events, events if we pull them; of the first trekkpliktig only."""
         settings, first = self._settings, self._first_trekkpliktig()
         if self._tokens is None or first is None:
             raise _SkippedError("needs a token of Maskinporten")
         number = first.organisasjonsnummer
-        client = bootstrap.build_altinn_client(settings, self._http, {number: first.external_ref}.get)
         if settings.notification_transport == "pull":
-            AltinnEventFeed(client, page_events=1, pages_max=1).pull(number, NO_EVENT, {number})
+            self._adapters.event_feed(first).pull(number, NO_EVENT, {number})
             return f"it lists events about {number}"
-        found = ours_of(number, settings.webhook_url or "", Subscriptions(client).all_of(number))
+        found = ours_of(number, settings.webhook_url or "", self._adapters.subscriptions(first).all_of(number))
         if not any(each.validated for each in found):
             raise FatalError(
                 f"it answers, but has {'not validated its' if found else 'no'} subscription of {number} to "
@@ -173,10 +158,9 @@ class _Examination:
         return f"a validated subscription of {number} to {settings.webhook_url}"
 
     def _check_kafka(self) -> str:
-        properties = kafka_properties(self._settings)
-        if not has_brokers(properties):
+        if not self._settings.kafka_brokers and not has_brokers(self._settings.kafka_file_properties):
             raise _SkippedError("no brokers given")
-        brokers = KafkaAdmin(properties).broker_addresses()
+        brokers = self._adapters.kafka_admin().broker_addresses()
         self._kafka_answers = True
         return f"{len(brokers)} brokers: {', '.join(brokers)}"
 
@@ -185,8 +169,7 @@ class _Examination:
             raise _SkippedError("needs Kafka")
         prefix = self._settings.topic_prefix
         names = Topics.of(prefix)
-        properties = kafka_properties(self._settings)
-        admin = KafkaAdmin(properties)
+        admin = self._adapters.kafka_admin()
         found = admin.describe(names, operations_needed(names))
         lanes = admin.lane_count(names.positions) if names.positions in found else None
         faults = start_faults(prefix, found, lanes)
@@ -195,7 +178,7 @@ class _Examination:
         partitions = lanes or 0
         odd = differences(wanted_topics(prefix, partitions=partitions), found)
         told = "".join(f"\n{each.topic}: {each.what} is {each.found}, by default {each.wanted}" for each in odd)
-        warnings = durability_warnings(found, len(admin.broker_addresses())) + single_broker_warnings(properties)
+        warnings = durability_warnings(found, len(admin.broker_addresses())) + self._adapters.single_broker_warnings()
         told += "".join(f"\nwarning: {each}" for each in warnings)
         workers = admin.group_members(self._settings.application_id)
         return f"all five, {lanes} lanes, {workers} workers running{told}"
@@ -205,12 +188,12 @@ class _Examination:
         if settings.kafka_schema_registry is None:
             return "none given: events are written in single-object encoding"
         faults = []
-        with bootstrap.build_registry(settings) as registry:
+        with self._adapters.registry() as registry:
             for subject, name in Topics.of(settings.topic_prefix).subjects.items():
                 faults += [f"{subject}: {sentence}" for sentence in registry.check(subject, schemas.load(name))]
         if faults:
             raise SettingsError(faults)
-        return "it answers, and takes the schemas"
+        return "it answers, and the schemas are compatible"
 
     def _first_trekkpliktig(self) -> Trekkpliktig | None:
         if not self._settings.trekkpliktige and self._settings.trekkpliktige_file is None:
@@ -229,25 +212,13 @@ def _check_schemas() -> str:
 
 
 _TODO = {
-    "token": "look at the MASKINPORTEN_* settings, and at what the client may do at Maskinporten",
-    "API": "look at TREKKPAALEGG_API_URL, and whether the trekkpliktig has given the right in Altinn",
-    "Altinn": "look at TREKKPAALEGG_ALTINN_URL and _SCOPES, and at what the client may do at Maskinporten",
-    "Kafka": "look at the KAFKA_* settings and the network",
-    "topics": "look at the rights of this Kafka user",
-    "registry": "look at KAFKA_SCHEMA_REGISTRY, its user and password",
+    "token": "check the MASKINPORTEN_* settings, and the scopes of the client at Maskinporten",
+    "API": "check TREKKPAALEGG_API_URL, and that the trekkpliktig has granted access in Altinn",
+    "Altinn": "check TREKKPAALEGG_ALTINN_URL and _SCOPES, and the scopes of the client at Maskinporten",
+    "Kafka": "check the KAFKA_* settings and the network",
+    "topics": "check the rights of this Kafka user",
+    "registry": "check KAFKA_SCHEMA_REGISTRY, its user and password",
     "schemas": "reinstall the program",
     "key": "give the client's private key as a JWK",
     "settings": "correct the settings",
 }
-
-
-def _print(findings: list[Finding], output: Output) -> None:
-    if output.as_json:
-        output.json([msgspec.to_builtins(each) for each in findings])
-        return
-    table = Table("", "check", "tried", "found", "what to do", show_lines=True)
-    for each in findings:
-        table.add_row(
-            {"ok": "✓", "failed": "✗", "skipped": "-"}[each.verdict], each.name, each.tried, each.found, each.todo
-        )
-    output.table(table)

@@ -10,9 +10,9 @@ import msgspec
 import typer
 from rich.table import Table
 
-from producer.admin.acls import CONSUMER_COMMANDS, AclAdmin, admin_acls, compare, consumer_acls, producer_acls
+from producer import bootstrap
+from producer.admin.acls import CONSUMER_COMMANDS, admin_acls, compare, consumer_acls, producer_acls
 from producer.cli import output
-from producer.settings.kafka import kafka_properties
 from producer.settings.model import load_settings
 from trekkpaalegg.cli import AsJson, EnvFile, Output
 from trekkpaalegg.errors import FatalError, SettingsError
@@ -111,7 +111,7 @@ def apply_acls(settings: Settings, output: Output, principals: Principals, *, dr
     if not principals.all:
         raise SettingsError(["--producer-principal, --consumer-principal, --admin-principal: give at least one"])
     wanted = wanted_acls(settings, principals)
-    admin = AclAdmin(kafka_properties(settings))
+    admin = bootstrap.build_acl_admin(settings)
     comparison = compare(wanted, admin.of(principals.all))
     if not dry_run:
         admin.grant(comparison.missing)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.admin.doctor import run_doctor
 from producer.cli import PROGRAM, example, output, settings_of
 from producer.cli.acls import app as acls_app
+from producer.cli.doctor import run_doctor
 from producer.cli.position import forget_position, set_position, show_position
 from producer.cli.quarantine import list_quarantine, release_quarantine, show_quarantine
 from producer.cli.requests import change_suspension

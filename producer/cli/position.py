@@ -10,9 +10,6 @@ from rich.table import Table
 from producer import bootstrap
 from producer.cli.requests import ask, new_request, refuse_others, require_numbers
 from producer.domain.requests import FORGET, SET
-from producer.publish.state import read_lane_state
-from producer.publish.topics import Topics
-from producer.settings.kafka import kafka_properties
 
 if TYPE_CHECKING:
     from producer.domain.state import TrekkpliktigState
@@ -23,13 +20,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def show_position(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
-    """Print what stands in `…-positions`, for those named or for all. Needs no lane: it only reads."""
+    """Print the content of `…-positions` for those named, or for all. It only reads, and needs no lane."""
     found = bootstrap.find_cluster(settings)
-    positions = Topics.of(settings.topic_prefix).positions
     rows = [
         _row(trekkpliktig, lane, state)
         for lane in range(found.lanes)
-        for trekkpliktig, state in read_lane_state(kafka_properties(settings), positions, lane)
+        for trekkpliktig, state in bootstrap.read_state(settings, lane)
         if not trekkpliktige or trekkpliktig in trekkpliktige
     ]
     rows.sort(key=lambda row: str(row["trekkpliktig"]))

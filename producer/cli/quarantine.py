@@ -11,9 +11,6 @@ from rich.table import Table
 from producer import bootstrap
 from producer.cli.requests import ask, new_request
 from producer.domain.requests import RELEASE
-from producer.publish.quarantine_log import read_one, read_quarantine
-from producer.publish.topics import Topics
-from producer.settings.kafka import kafka_properties
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
@@ -27,8 +24,7 @@ _ID = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
 def list_quarantine(settings: Settings, output: Output) -> None:
     """Print every record without what may be personal in it."""
     found = bootstrap.find_cluster(settings)
-    topic = Topics.of(settings.topic_prefix).quarantine
-    records = list(read_quarantine(kafka_properties(settings), topic, found.lanes))
+    records = list(bootstrap.read_quarantined(settings, found.lanes))
     records.sort(key=lambda record: record.rejected_at)
     rows = [
         {
@@ -85,4 +81,4 @@ def _read(settings: Settings, record_id: str) -> QuarantinedRecord:
     partition, offset = int(match[1]), int(match[2])
     if partition >= found.lanes:
         raise SettingsError([f"{record_id}: the quarantine has partitions 0 to {found.lanes - 1}"])
-    return read_one(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, partition, offset)
+    return bootstrap.read_quarantined_one(settings, partition, offset)

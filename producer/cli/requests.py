@@ -16,14 +16,11 @@ from producer.domain.requests import NEED_THE_SOURCE, SUSPEND, OperatorRequest
 from producer.encode.signal import encode_request
 from producer.encode.state import decode_results, decode_trekkpliktig_position
 from producer.observe.port import NullObserver
-from producer.publish.signal_log import SignalLog
 from producer.publish.topics import Topics
 from producer.service import NullWatch, Service
-from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import TrekkpliktigeList
 from trekkpaalegg.cli import STOP_SECONDS_MAX, progress_bar
 from trekkpaalegg.errors import FatalError, SettingsError
-from trekkpaalegg.kafka.reader import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -77,11 +74,11 @@ def ask(
     alone. A request outlives whoever asked: it is a signal until it stands in `…-positions`, and then until it is done.
     """
     bootstrap.find_cluster(settings)
-    topics, properties = Topics.of(settings.topic_prefix), kafka_properties(settings)
-    with Follower(properties, [topics.positions], "end", role="producer") as tail, versions_bar() as progress:
+    positions = Topics.of(settings.topic_prefix).positions
+    with bootstrap.build_follower(settings, [positions]) as tail, versions_bar() as progress:
         waiting = _Waiting(request, trekkpliktige, progress)
         with _Errand(settings, frozenset(waiting.left) if request.kind in NEED_THE_SOURCE else frozenset()) as errand:
-            with SignalLog(lambda: properties, topics.signals) as signals:
+            with bootstrap.build_signal_log(settings) as signals:
                 signals.store((each, encode_request(request)) for each in sorted(waiting.left))
             told_at = time.monotonic()
             while waiting.left:

@@ -15,11 +15,9 @@ from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
 from producer.publish.topics import Topics
 from producer.service import NullWatch, Service
-from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.cli import run_interruptible
 from trekkpaalegg.errors import FatalError, SettingsError
-from trekkpaalegg.kafka.reader import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -135,8 +133,7 @@ def run_reconcile(settings: Settings, output: Output) -> None:
     wanted = frozenset(ServedTrekkpliktige(TrekkpliktigeList(settings, output.note)))
     topics = Topics.of(settings.topic_prefix)
     bootstrap.find_cluster(settings)
-    watched = (topics.versjoner, topics.quarantine)
-    with Follower(kafka_properties(settings), watched, "end", role="producer") as tail:
+    with bootstrap.build_follower(settings, (topics.versjoner, topics.quarantine)) as tail:
         differences: list[dict[str, object]] = []
 
         def watch(wait_seconds: float = 0.0) -> None:

@@ -15,11 +15,7 @@ from rich.table import Table
 from producer import bootstrap
 from producer.errors import SuspendedError
 from producer.notifications.address import shown
-from producer.publish.state import read_lane_state
-from producer.publish.topics import Topics
-from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
-from producer.source.http import open_http_client
 from trekkpaalegg.cli import progress_bar, run_interruptible
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, TrekkpaaleggError
 from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS
@@ -174,9 +170,7 @@ def _chosen(served: ServedTrekkpliktige, trekkpliktige: list[str]) -> list[str]:
 def _former(settings: Settings, served: ServedTrekkpliktige) -> list[str]:
     """Those of whom something was published once, and who are no longer in the list: what is known stands in Kafka."""
     found = bootstrap.find_cluster(settings)
-    positions = Topics.of(settings.topic_prefix).positions
-    properties = kafka_properties(settings)
-    known = [name for lane in range(found.lanes) for name, _ in read_lane_state(properties, positions, lane)]
+    known = [name for lane in range(found.lanes) for name, _ in bootstrap.read_state(settings, lane)]
     return sorted(name for name in known if name not in served)
 
 
@@ -190,8 +184,7 @@ def _run(
 ) -> None:
     stopping = threading.Event()
     results: Results = {}
-    with open_http_client(settings.max_concurrent_calls, stopping) as http:
-        keeper = bootstrap.build_subscription_keeper(settings, http, served.external_ref_of)
+    with bootstrap.open_subscription_keeper(settings, served.external_ref_of, stopping) as keeper:
         many = Many(settings.max_concurrent_calls, stopping)
 
         def body() -> None:

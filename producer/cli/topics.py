@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from producer.admin.kafka import KafkaAdmin
+from producer import bootstrap
 from producer.publish.topics import (
     DAY_MS,
     FOR_EVER,
@@ -18,10 +18,10 @@ from producer.publish.topics import (
     lanes_fault,
     wanted_topics,
 )
-from producer.settings.kafka import kafka_properties
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 
 if TYPE_CHECKING:
+    from producer.admin.kafka import KafkaAdmin
     from producer.publish.topics import Difference, Topic
     from producer.settings.model import Settings
     from trekkpaalegg.cli import Output
@@ -60,7 +60,7 @@ def apply_topics(
         history_retention_ms=parse_retention(history_retention),
     )
     names = Topics.of(settings.topic_prefix)
-    admin = KafkaAdmin(kafka_properties(settings), role="admin")
+    admin = bootstrap.build_admin(settings, role="admin")
     found = admin.describe(names, {names.positions: ["READ"] if dry_run else ["READ", "WRITE"]})
     recorded = admin.lane_count(names.positions) if names.positions in found else None
     fault = lanes_fault(settings.topic_prefix, partitions, found, recorded)
