@@ -77,9 +77,9 @@ def observing(settings: Settings, report: Callable[..., None]) -> Iterator[Obser
     Raises `SettingsError` when the port cannot be opened.
     """
     if settings.consumer_http_port is None:
-        from consumers.observe.port import NullObserver
+        from consumers.observe.port import Observer
 
-        yield NullObserver()
+        yield Observer()
         return
     from consumers.observe.health import ConsumerHealth
     from consumers.observe.prometheus import PrometheusObserver

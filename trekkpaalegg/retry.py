@@ -9,7 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from tenacity import (
     RetryCallState,
@@ -125,8 +125,8 @@ class Service(Enum):
     """The receiver of a webhook forwarder."""
 
 
-class CallObserver(Protocol):
-    """Follows calls to services; must neither block nor raise."""
+class CallObserver:
+    """Follows calls to services. Subclasses override; they must neither block nor raise."""
 
     def call_begins(self, service: Service) -> None:
         """It is called, which may take its time. One call at a time to each service."""

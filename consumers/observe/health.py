@@ -1,4 +1,4 @@
-"""What the loop, Kafka and the ledger last showed in, what is missing, how far behind and since when out."""
+"""The health of a consumer: whether its loop has stalled, what is missing, how far it is behind and since when."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.observe.port import OF_THE_LEDGER_CONSUMER
+from consumers.observe.port import LEDGER_CONSUMER_SERVICES
 from trekkpaalegg.kafka.health import NO_BROKER
 from trekkpaalegg.kafka.subscription import Look
 from trekkpaalegg.retry import Service
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 LOOP_SECONDS_MAX = 90.0
-"""A loop that has not turned for so long is stuck. Longer than any single call that it makes."""
+"""A loop that has made no progress for so long has stalled. Longer than any single call that it makes."""
 
 LEDGER_SECONDS_MAX = 15.0
-"""A ledger that takes longer over one call, without refusing it, is out of reach for all that is known."""
+"""A ledger that takes longer for a call, without refusing it, counts as out of reach."""
 
 _DATABASES = (Service.LEDGER, Service.STATE)
 
 
 class _Call(msgspec.Struct):
-    """A call under way: since when, and why it failed last."""
+    """A call in progress: since when, and why its last attempt failed."""
 
     since: float
     reason: str | None = None
 
 
 class ConsumerHealth:
-    """How a consumer stands, which needs `others`. Any thread may call any method; `monotonic` gives seconds.
+    """The health of a consumer that calls `services`. Any thread may call any method; `monotonic` gives seconds.
 
-    Alive means that the loop turns, whatever does not answer. Ready means that Kafka, group, registry and ledger are
-    in order just now. Caught up means that at some time since the start the ledger had come to where each partition
-    ended when this member first saw its end; it stays so.
+    Alive means that the loop makes progress, even if a service does not answer. Ready means that Kafka, group, registry
+    and ledger are in order right now. Caught up means that since the start the ledger has once reached the end that
+    each partition had when this member first saw it; it stays so.
     """
 
     def __init__(
-        self, monotonic: Callable[[], float] = time.monotonic, others: Sequence[Service] = OF_THE_LEDGER_CONSUMER
+        self, monotonic: Callable[[], float] = time.monotonic, services: Sequence[Service] = LEDGER_CONSUMER_SERVICES
     ) -> None:
-        self.others = tuple(others)
+        self.services = tuple(services)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._beat: float | None = None
@@ -96,7 +96,7 @@ class ConsumerHealth:
             self._calls[service] = _Call(self._monotonic())
 
     def call_failed(self, service: Service, reason: str) -> None:
-        """See `Observer`. It is a beat too: who waits between two attempts is alive."""
+        """See `Observer`. It counts as a beat: a loop that waits between two attempts is alive."""
         with self._lock:
             self._calls.setdefault(service, _Call(self._monotonic())).reason = reason
             if self._beat is not None and service is not Service.LEDGER:
@@ -109,7 +109,7 @@ class ConsumerHealth:
 
     @property
     def look(self) -> Look:
-        """What Kafka looked like last."""
+        """Kafka as this member last saw it."""
         with self._lock:
             return self._look or Look()
 
@@ -120,7 +120,7 @@ class ConsumerHealth:
             return self._caught_up
 
     def stuck(self) -> dict[str, float]:
-        """Loops that have stopped turning, and for how many seconds."""
+        """Loops that have stalled, and for how many seconds."""
         with self._lock:
             silent = 0.0 if self._beat is None else self._monotonic() - self._beat
         return {"worker": round(silent, 1)} if silent > LOOP_SECONDS_MAX else {}
@@ -136,7 +136,7 @@ class ConsumerHealth:
                 elif service in _DATABASES and now - call.since > LEDGER_SECONDS_MAX:
                     found[service.value] = f"has not answered for {now - call.since:.0f} s"
             if self._look is None:
-                database = next(service.value for service in self.others if service in _DATABASES)
+                database = next(service.value for service in self.services if service in _DATABASES)
                 found.setdefault("start", f"{database} and Kafka have not been reached yet")
             elif self._unreachable_since is not None:
                 found.setdefault(Service.KAFKA.value, NO_BROKER)
@@ -145,33 +145,33 @@ class ConsumerHealth:
             return found
 
     def behind(self) -> dict[int, int]:
-        """For each partition of this member how many offsets the ledger is behind its end, where that is known."""
+        """The lag of the ledger behind the end of each partition of this member, in offsets, if known."""
         with self._lock:
-            return {} if self._look is None else self._lags(self._look, told=True)
+            return {} if self._look is None else self._lags(self._look, with_zero=True)
 
     def stalled_seconds(self) -> float:
-        """For how long the ledger has been behind without moving; 0 when it is not behind."""
+        """How long the ledger has been behind without moving; 0 if it is not behind."""
         with self._lock:
             if self._look is None or not self._lags(self._look):
                 return 0.0
             return self._monotonic() - self._moved
 
     def waiting_seconds(self) -> dict[Service, float]:
-        """For how long each has been waited for; 0 for what is not."""
+        """How long each service has been waited for; 0 if it is not."""
         now = self._monotonic()
         with self._lock:
             waiting = {service: now - call.since for service, call in self._calls.items()}
             if self._unreachable_since is not None:
                 waiting[Service.KAFKA] = max(waiting.get(Service.KAFKA, 0.0), now - self._unreachable_since)
-        return {service: waiting.get(service, 0.0) for service in self.others}
+        return {service: waiting.get(service, 0.0) for service in self.services}
 
-    def _lags(self, look: Look, *, told: bool = False) -> dict[int, int]:
-        """Partitions that are behind; with `told` those too that are not."""
+    def _lags(self, look: Look, *, with_zero: bool = False) -> dict[int, int]:
+        """Lag by partition, of those behind; with `with_zero` also of those not behind."""
         found = {
             partition: max(look.ends[partition] - self._offsets[partition], 0)
             for partition in look.partitions & look.ends.keys() & self._offsets.keys()
         }
-        return found if told else {partition: behind for partition, behind in found.items() if behind}
+        return found if with_zero else {partition: behind for partition, behind in found.items() if behind}
 
     def _is_short_of(self, look: Look, targets: Mapping[int, int]) -> bool:
         return any(

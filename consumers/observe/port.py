@@ -1,13 +1,12 @@
-"""What a consumer reports about itself while it runs."""
+"""The port through which a consumer reports what it does, to metrics and health."""
 
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from trekkpaalegg.exactly_once.worker import NullObserver as NullWorkerObserver
 from trekkpaalegg.exactly_once.worker import Observer as WorkerObserver
 from trekkpaalegg.retry import Service
 
@@ -19,10 +18,10 @@ _LATE, _CORRECTION = attrgetter("late"), attrgetter("correction")
 
 
 def applied_of(events: int, undecodable: int, changes: Changes, newest_at: float | None) -> Applied:
-    """The numbers of a batch of so many events, and messages that are none.
+    """The outcome of a batch of so many events and undecodable messages.
 
-    A version that comes together with its correction enters as a correction. In a ledger without history a version
-    enters when it becomes the newest of its order.
+    A version that arrives together with its correction counts as a correction. In a ledger without history a version
+    is new if it becomes the newest of its order.
     """
     late = sum(map(_LATE, changes.inserted))
     at_once = sum(map(bool, map(_CORRECTION, changes.inserted)))
@@ -34,16 +33,16 @@ def applied_of(events: int, undecodable: int, changes: Changes, newest_at: float
     return Applied(new, late, correction, conflict, max(known, 0), undecodable, newest_at)
 
 
-OF_THE_LEDGER_CONSUMER = (Service.KAFKA, Service.REGISTRY, Service.LEDGER)
-OF_A_FORWARDER = (Service.KAFKA, Service.REGISTRY, Service.STATE, Service.RECEIVER)
+LEDGER_CONSUMER_SERVICES = (Service.KAFKA, Service.REGISTRY, Service.LEDGER)
+FORWARDER_SERVICES = (Service.KAFKA, Service.REGISTRY, Service.STATE, Service.RECEIVER)
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """What became of the messages of a batch that stands in the ledger.
+    """The outcome of a batch that is committed to the ledger.
 
-    `new`, `late` and `correction` are versions that entered it, `conflict` such as contradict it without being marked
-    as corrections, `known` all that it had already, or something newer. `newest_at` is when the batch's last message
-    was written to Kafka, in seconds since 1970, where that is known.
+    `new`, `late` and `correction` count versions that were added, `conflict` those that contradict the ledger without
+    being marked as corrections, `known` those that it already had, or something newer. `newest_at` is when the batch's
+    last message was written to Kafka, in seconds since 1970, if that is known.
     """
 
     new: int = 0
@@ -55,21 +54,11 @@ class Applied(msgspec.Struct, frozen=True):
     newest_at: float | None = None
 
 
-class Observer(WorkerObserver, Protocol):
-    """What a ledger consumer reports. Called by any thread; must neither block nor raise."""
+class Observer(WorkerObserver):
+    """What a ledger consumer reports. Called by any thread; must neither block nor raise. Subclasses override."""
 
     def ended(self) -> None:
-        """The loop has ended as it should; no more beats follow."""
+        """The loop has ended normally; no more beats follow."""
 
     def applied(self, applied: Applied) -> None:
         """A batch is committed to the ledger."""
-
-
-class NullObserver(NullWorkerObserver):
-    """Ignores everything."""
-
-    def ended(self) -> None:
-        """Ignore."""
-
-    def applied(self, applied: Applied) -> None:
-        """Ignore."""

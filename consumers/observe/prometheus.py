@@ -1,51 +1,38 @@
-"""What the `Observer` is told in, figures for Prometheus and what health addresses ask for out.
-
-No label holds an employer, let alone a person.
-"""
+"""Prometheus metrics and health of a consumer. No label holds an employer, let alone a person."""
 
 from __future__ import annotations
 
-import time
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from consumers.observe.port import Observer
+from trekkpaalegg.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from prometheus_client.core import GaugeMetricFamily
 
     from consumers.observe.health import ConsumerHealth
     from consumers.observe.port import Applied
     from trekkpaalegg.kafka.subscription import Look
     from trekkpaalegg.retry import Service
 
-DISTRIBUTION = "trekkpaalegg-stream"
 OUTCOMES = ("new", "late", "correction", "conflict", "known")
 _BATCH_BUCKETS_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60)
 _PREFIX = "trekkpaalegg_consumer_"
 
 
-class HealthObserver:
-    """What the `Observer` of every consumer does alike; a scraper gets its `exposition`.
-
-    It has a registry of its own, whose names begin with `prefix`; `reader` is what comes behind the topic, in words.
-    """
+class HealthObserver(Metrics):
+    """Counts and passes on to `health` what every consumer reports. `reader` names what follows the topic, in words."""
 
     def __init__(self, health: ConsumerHealth, prefix: str, reader: str) -> None:
-        self._prefix = prefix
+        super().__init__(prefix)
         self.health = health
-        self.registry = CollectorRegistry()
-        self.registry.register(HealthCollector(health, prefix, reader))
-        ProcessCollector(registry=self.registry)
-        self._failures = self._counter("failures", "Calls that failed in passing, by what was called.", "other")
-        for service in health.others:
+        self._reader = reader
+        self._failures = self.counter("failures", "Calls that failed temporarily, by service.", "service")
+        for service in health.services:
             self._failures.labels(service.value)
-
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        self.collect_at_scrape(self._health_gauges)
 
     def beat(self) -> None:
         """See `Observer`."""
@@ -68,31 +55,54 @@ class HealthObserver:
         """See `Observer`."""
         self.health.call_ended(service)
 
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(f"{self._prefix}{name}", documentation, labels, registry=self.registry)
+    def _health_gauges(self) -> Iterator[GaugeMetricFamily]:
+        health, reader = self.health, self._reader
+        look = health.look
+        yield self.labelled_gauge(
+            "lag",
+            f"Offsets that {reader} is behind the end of a partition.",
+            "partition",
+            {str(partition): lag for partition, lag in sorted(health.behind().items())},
+        )
+        yield self.labelled_gauge(
+            "waiting_seconds",
+            "How long it has been waiting for a service that does not answer, by service.",
+            "service",
+            {service.value: seconds for service, seconds in health.waiting_seconds().items()},
+        )
+        yield from self.gauges(
+            {
+                "stalled_seconds": (
+                    f"How long {reader} has been behind without moving.",
+                    health.stalled_seconds(),
+                ),
+                "partitions": ("Partitions assigned to this process.", len(look.partitions)),
+                "topic_partitions": ("Partitions of the topic, 0 while unknown.", look.partition_count),
+                "caught_up": (
+                    f"1 once {reader} has reached the end that the topic had at the start.",
+                    health.is_caught_up,
+                ),
+            }
+        )
+        yield from self.health_gauges(health)
 
 
-class PrometheusObserver(HealthObserver):
+class PrometheusObserver(HealthObserver, Observer):
     """The `Observer` of a ledger's consumer."""
 
     def __init__(self, health: ConsumerHealth) -> None:
         super().__init__(health, _PREFIX, "the ledger")
-        self._events = self._counter("events", "Events applied to the ledger, by what became of them.", "outcome")
-        self._messages_undecodable = self._counter("undecodable", "Messages put aside as they cannot be decoded.")
-        self._undecodable = self._gauge("undecodable_messages", "Undecodable messages that lie in the ledger now.")
-        self._undecodable_max = self._gauge(
-            "undecodable_messages_max", "With more of them in the ledger it ends itself."
-        )
-        self._newest = self._gauge(
+        self._events = self.counter("events", "Events applied to the ledger, by outcome.", "outcome")
+        self._messages_undecodable = self.counter("undecodable", "Messages set aside because they cannot be decoded.")
+        self._undecodable = self.gauge("undecodable_messages", "Undecodable messages that the ledger holds.")
+        self._undecodable_max = self.gauge("undecodable_messages_max", "The consumer exits if the ledger holds more.")
+        self._newest = self.gauge(
             "newest_applied_timestamp_seconds", "When the newest message in the ledger was written to Kafka."
         )
-        self._batch_seconds = Histogram(
-            f"{_PREFIX}batch_seconds",
-            "Time to write a batch to the ledger, with what was waited for.",
-            registry=self.registry,
-            buckets=_BATCH_BUCKETS_SECONDS,
+        self._batch_seconds = self.histogram(
+            "batch_seconds", "Time to write a batch to the ledger, waiting included.", _BATCH_BUCKETS_SECONDS
         )
-        self._overtaken = self._counter("overtaken", "Batches not written, as another moved the ledger's offsets.")
+        self._overtaken = self.counter("overtaken", "Batches not written, as another had moved the ledger's offsets.")
         for outcome in OUTCOMES:
             self._events.labels(outcome)
 
@@ -124,66 +134,3 @@ class PrometheusObserver(HealthObserver):
         """See `Observer`."""
         self._undecodable.set(count)
         self._undecodable_max.set(limit)
-
-    def _gauge(self, name: str, documentation: str) -> Gauge:
-        return Gauge(f"{_PREFIX}{name}", documentation, registry=self.registry)
-
-
-class HealthCollector(Collector):
-    """Gauges, made when scraped: what is waited for goes on to age while nothing is told.
-
-    Their names begin with `prefix`; `reader` is what comes behind the topic, in words.
-    """
-
-    def __init__(self, health: ConsumerHealth, prefix: str, reader: str) -> None:
-        self._health = health
-        self._prefix = prefix
-        self._reader = reader
-
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing: names are known when they are collected."""
-        return iter(())
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges as of now."""
-        look, health = self._health.look, self._health
-        lag = self._family("lag", f"Offsets that {self._reader} is behind the end of a partition.", "partition")
-        for partition, behind in sorted(health.behind().items()):
-            lag.add_metric([str(partition)], behind)
-        what = "For how long it has been waited for, by what does not answer."
-        waiting = self._family("waiting_seconds", what, "other")
-        for service, seconds in health.waiting_seconds().items():
-            waiting.add_metric([service.value], seconds)
-        yield lag
-        yield waiting
-        values = {
-            "stalled_seconds": (
-                f"For how long {self._reader} has been behind and not moved.",
-                health.stalled_seconds(),
-            ),
-            "partitions": ("Partitions that this process reads.", len(look.partitions)),
-            "topic_partitions": ("Partitions that the topic has, 0 while unknown.", look.partition_count),
-            "ready": ("1 while nothing is missing, as /readyz tells.", not health.missing()),
-            "stuck_loops": ("Loops that have stopped turning, as /livez tells.", len(health.stuck())),
-            "clock_timestamp_seconds": ("What this process takes for the time.", time.time()),
-            "caught_up": (
-                f"1 once {self._reader} had come to where the topic ended at the start.",
-                health.is_caught_up,
-            ),
-        }
-        for name, (documentation, value) in values.items():
-            yield GaugeMetricFamily(f"{self._prefix}{name}", documentation, value=float(value))
-        build = self._family("build_info", "Always 1; the version of the program is a label.", "version")
-        build.add_metric([program_version()], 1)
-        yield build
-
-    def _family(self, name: str, documentation: str, label: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"{self._prefix}{name}", documentation, labels=[label])
-
-
-def program_version() -> str:
-    """Version of the installed package; `unknown` where the folder was copied out and runs without."""
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "unknown"

@@ -5,23 +5,22 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
-
 from consumers.observe.health import ConsumerHealth
-from consumers.observe.port import OF_A_FORWARDER
+from consumers.observe.port import FORWARDER_SERVICES
 from consumers.observe.prometheus import HealthObserver
 from consumers.webhook.delivery import ResultKind
 from consumers.webhook.store import StateCounts
+from trekkpaalegg.retry import CallObserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from prometheus_client.core import GaugeMetricFamily
+
     from trekkpaalegg.kafka.subscription import Look
-    from trekkpaalegg.retry import Service
 
 
-class ForwarderObserver:
+class ForwarderObserver(CallObserver):
     """What the forwarder reports about itself; this class ignores it.
 
     Called by one thread; must neither block nor raise. No argument contains a value from an event.
@@ -51,21 +50,12 @@ class ForwarderObserver:
     def counts(self, counts: StateCounts, parked_max: int) -> None:
         """How many events the state holds; the forwarder stops when more than `parked_max` are parked."""
 
-    def call_begins(self, service: Service) -> None:
-        """See `trekkpaalegg.retry.CallObserver`."""
-
-    def call_failed(self, service: Service, reason: str) -> None:
-        """See `trekkpaalegg.retry.CallObserver`."""
-
-    def call_ended(self, service: Service) -> None:
-        """See `trekkpaalegg.retry.CallObserver`."""
-
 
 class ForwarderHealth(ConsumerHealth):
     """See `ConsumerHealth`. Caught up: everything that the topic held at the start was delivered or parked once."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(monotonic, OF_A_FORWARDER)
+        super().__init__(monotonic, FORWARDER_SERVICES)
         self._delivered = False
 
     @property
@@ -88,11 +78,12 @@ class PrometheusForwarderObserver(HealthObserver, ForwarderObserver):
 
     def __init__(self, health: ForwarderHealth, now: Callable[[], float] = time.time) -> None:
         super().__init__(health, _PREFIX, "what is read")
-        self._state_gauges = _StateGauges(now)
-        self.registry.register(self._state_gauges)
-        self._read = self._counter("read", "Messages read from Kafka and stored until they are delivered.")
-        self._attempts = self._counter("attempts", "Attempts to deliver an event, by result.", "outcome")
-        self._undecodable = self._counter("undecodable", "Messages parked because they cannot be decoded.")
+        self._now = now
+        self._state = (StateCounts(), 0)
+        self.collect_at_scrape(self._state_gauges)
+        self._read = self.counter("read", "Messages read from Kafka and stored until they are delivered.")
+        self._attempts = self.counter("attempts", "Attempts to deliver an event, by result.", "outcome")
+        self._undecodable = self.counter("undecodable", "Messages parked because they cannot be decoded.")
         for kind in ResultKind:
             self._attempts.labels(kind.value)
 
@@ -118,37 +109,23 @@ class PrometheusForwarderObserver(HealthObserver, ForwarderObserver):
 
     def counts(self, counts: StateCounts, parked_max: int) -> None:
         """See `ForwarderObserver`."""
-        self._state_gauges.set(counts, parked_max)
-
-
-class _StateGauges(Collector):
-    """Gauges computed at every scrape, so that the age of waiting events grows between two reports."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._state = (StateCounts(), 0)
-
-    def set(self, counts: StateCounts, parked_max: int) -> None:
         self._state = (counts, parked_max)
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        return iter(())
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def _state_gauges(self) -> Iterator[GaugeMetricFamily]:
         counts, parked_max = self._state
-        values = {
-            "waiting_events": ("Events that are waiting to be delivered.", counts.waiting),
-            "oldest_waiting_seconds": ("Age of the oldest event that is waiting.", self._age(counts.waiting_since)),
-            "parked_events": ("Events that are parked.", counts.parked),
-            "parked_events_max": ("The forwarder stops when more events are parked.", parked_max),
-            "oldest_parked_seconds": (
-                "How long the oldest parked event has been parked.",
-                self._age(counts.parked_since),
-            ),
-            "events_behind_parked": ("Events that wait behind a parked one of their order.", counts.behind),
-        }
-        for name, (documentation, value) in values.items():
-            yield GaugeMetricFamily(f"{_PREFIX}{name}", documentation, value=float(value))
+        return self.gauges(
+            {
+                "waiting_events": ("Events that are waiting to be delivered.", counts.waiting),
+                "oldest_waiting_seconds": ("Age of the oldest event that is waiting.", self._age(counts.waiting_since)),
+                "parked_events": ("Events that are parked.", counts.parked),
+                "parked_events_max": ("The forwarder stops when more events are parked.", parked_max),
+                "oldest_parked_seconds": (
+                    "How long the oldest parked event has been parked.",
+                    self._age(counts.parked_since),
+                ),
+                "events_behind_parked": ("Events that wait behind a parked one of their order.", counts.behind),
+            }
+        )
 
     def _age(self, since: float | None) -> float:
         return 0.0 if since is None else max(self._now() - since, 0.0)

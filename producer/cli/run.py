@@ -12,7 +12,7 @@ import structlog
 
 from producer import bootstrap
 from producer.observe.health import Health
-from producer.observe.prometheus import ProcessFigures, PrometheusObserver
+from producer.observe.prometheus import PrometheusObserver
 from producer.service import Service
 from trekkpaalegg.cli import STOP_SECONDS_MAX, ExitCode, run_interruptible, stopped_by_signals
 from trekkpaalegg.http import HealthServer
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from producer.settings.model import Settings
 
 LOOP_SECONDS_MAX = 90.0
-"""A loop that has not turned for so long is stuck. Longer than any single call it makes."""
+"""A loop that has made no progress for so long has stalled. Longer than any single call that it makes."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Pulse:
-    """Tells `Health` which loops turn, and whether the lanes that the group gave us have been taken."""
+    """Reports to `Health` which loops are running, and whether all lanes assigned to this process are acquired."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -67,13 +67,8 @@ def run_service(settings: Settings) -> ExitCode:
         watchdog.start()
 
     observer, health = PrometheusObserver(), Health()
-    observer.registry.register(
-        ProcessFigures(
-            health,
-            settings.poll_interval_seconds,
-            pull_interval_seconds=settings.pull_interval_seconds if settings.pulls else None,
-        )
-    )
+    pull_interval_seconds = settings.pull_interval_seconds if settings.pulls else None
+    observer.observe_process(health, settings.poll_interval_seconds, pull_interval_seconds)
     host, port = settings.http_host, settings.http_port
     with (
         stopped_by_signals(on_signal) as stopping,

@@ -164,27 +164,27 @@ class Intake:
             signal = decode_signal(trekkpliktig, value)
         except InvalidSignalError as error:
             signals.register("", offset, is_served=False)
-            self._observer.signal_taken(self._lane, "invalid")
+            self._observer.signal_received(self._lane, "invalid")
             # Neither key nor value is logged: a signal that is written wrongly may contain a national id.
             _log.warning("a signal is skipped", lane=self._lane, offset=offset, reason=str(error))
             return
         if lane_of(trekkpliktig, self._options.lanes) != self._lane:
             signals.hold(offset)
             self._held.append(_Held(offset, trekkpliktig, value=value))
-            self._observer.signal_taken(self._lane, "forwarded")
+            self._observer.signal_received(self._lane, "forwarded")
         elif isinstance(signal, WakeUp):
             is_served = self._schedule.notify(trekkpliktig, hint=signal.notification is not None)
             signals.register(trekkpliktig, offset, is_served=is_served)
             if is_served and signal.notification is not None:
                 self._notified.add(trekkpliktig)
-            self._observer.signal_taken(self._lane, "wake_up" if trekkpliktig in self._options.served else "foreign")
+            self._observer.signal_received(self._lane, "wake_up" if trekkpliktig in self._options.served else "foreign")
         else:
             signals.hold(offset)
             if signal.kind == RELEASE:
                 self._releasing.receive(trekkpliktig, offset, signal)
             else:
                 self._held.append(_Held(offset, trekkpliktig, signal))
-            self._observer.signal_taken(self._lane, "request")
+            self._observer.signal_received(self._lane, "request")
 
     def is_notified(self, trekkpliktig: str) -> bool:
         """Whether the next reading is due to a notification, not just a bare wake-up."""

@@ -31,7 +31,7 @@ from producer.lane.reading import (
     vanished_of,
 )
 from producer.lane.releasing import Releasing
-from producer.observe.port import LaneFigures
+from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ if TYPE_CHECKING:
     from producer.source.port import TrekkpaaleggSource
 
 
-def figures_of(
+def metrics_of(
     schedule: Schedule, state: LaneState, now: float, oldest_pull_seconds: dict[str, float] | None = None
-) -> LaneFigures:
-    """The figures at `now`, in monotonic seconds."""
+) -> LaneMetrics:
+    """The lane's metrics at `now`, in monotonic seconds."""
     counts, oldest = schedule.classes(now)
-    return LaneFigures(
+    return LaneMetrics(
         trekkpliktige=counts,
         oldest_read_seconds=oldest,
         orders=sum(len(each) for _, each in state),
@@ -65,12 +65,12 @@ def figures_of(
     )
 
 
-FIGURES_INTERVAL_SECONDS = 5.0
-FIGURES_SHARE_MAX = 0.005
+METRICS_INTERVAL_SECONDS = 5.0
+METRICS_SHARE_MAX = 0.005
 
 
-class Telling:
-    """Tells one lane's figures. Used by the lane's thread only."""
+class MetricsReport:
+    """Reports one lane's metrics to the observer. Used by the lane's thread only."""
 
     def __init__(self, lane: int, observer: Observer) -> None:
         self._lane = lane
@@ -78,13 +78,13 @@ class Telling:
         self._due = 0.0
 
     def turn(self, schedule: Schedule, state: LaneState, pulling: Pulling) -> None:
-        """Tell them, if it is time."""
+        """Report them, if it is time."""
         now = time.monotonic()
         if now < self._due:
             return
-        self._observer.figures(self._lane, figures_of(schedule, state, now, pulling.oldest_seconds(now)))
+        self._observer.lane_metrics(self._lane, metrics_of(schedule, state, now, pulling.oldest_seconds(now)))
         # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
-        self._due = now + max(FIGURES_INTERVAL_SECONDS, (time.monotonic() - now) / FIGURES_SHARE_MAX)
+        self._due = now + max(METRICS_INTERVAL_SECONDS, (time.monotonic() - now) / METRICS_SHARE_MAX)
 
 
 _WAIT_SECONDS_MAX = 0.5
@@ -145,7 +145,7 @@ class Lane:
         self._elements_per_page = 0.0
         self._priority = parts.priority
         self._stopping = threading.Event()
-        self._telling = Telling(number, parts.observer)
+        self._metrics = MetricsReport(number, parts.observer)
 
     def stop(self) -> None:
         """Request that the loop ends after the current transaction. Any thread may call it."""
@@ -171,7 +171,7 @@ class Lane:
             self._committer.acquire(first_signal_offset, self._stopping.is_set)
             orders = sum(len(state) for _, state in self._committer.state)
             _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=orders)
-            self._observer.lane_taken(self.number, len(self.schedule), orders)
+            self._observer.lane_acquired(self.number, len(self.schedule), orders)
             self._intake.begin()
             self._pulling.update_list()
             while not self._stopping.is_set() and not self._is_done:
@@ -182,7 +182,7 @@ class Lane:
                 self._calls.run_callbacks(self._wait_seconds())
                 self._commit_signals()
                 self._publish()
-                self._telling.turn(self.schedule, self._committer.state, self._pulling)
+                self._metrics.turn(self.schedule, self._committer.state, self._pulling)
             if self._is_done:
                 with contextlib.suppress(AbortedError):
                     self._committer.commit_offset()
@@ -191,7 +191,7 @@ class Lane:
                 reading.dropped = True
             self._committer.close()
             self._watch.ended()
-            self._observer.lane_left(self.number)
+            self._observer.lane_released(self.number)
 
     @property
     def _is_done(self) -> bool:

@@ -1,8 +1,8 @@
-"""What the producer tells about itself while it runs; metrics, and the commands that show progress, listen."""
+"""The port through which the producer reports what it does, to metrics and to commands that show progress."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from producer.detect.detect import Detection
 
 
-class LaneFigures(msgspec.Struct, frozen=True):
-    """Standing figures of one lane; classes are those of the schedule. Ages are in seconds.
+class LaneMetrics(msgspec.Struct, frozen=True):
+    """The current state of one lane, in numbers. Classes are those of the schedule.
 
-    `oldest_read_seconds` is, per class, how long ago the one that has waited longest was last read to its end;
-    `oldest_pull_seconds` the same of the last answer of Altinn, where Altinn is asked.
+    `oldest_read_seconds` is, per class, how long ago the trekkpliktig that has waited longest was last read completely;
+    `oldest_pull_seconds` how long ago Altinn last answered for the one that has waited longest, if Altinn is polled.
     """
 
     trekkpliktige: dict[str, int]
@@ -25,99 +25,54 @@ class LaneFigures(msgspec.Struct, frozen=True):
     oldest_pull_seconds: dict[str, float] = {}
 
 
-class Observer(Protocol):
-    """Told by any thread; must neither block nor raise. No argument holds a national id."""
+class Observer:
+    """Called by any thread; must neither block nor raise. No argument holds a national id. Subclasses override."""
 
     def call_finished(self, operation: str, status: str, seconds: float) -> None:
-        """One HTTP call of the API ended: `list` or `version`, and its status code or a word for what went wrong."""
+        """A call to the API ended: `list` or `version`, and its status code or a word for what went wrong."""
 
     def token_fetched(self, outcome: str) -> None:
-        """A token was asked for: `ok`, `retry`, `suspended` or `fatal`."""
+        """A token was requested: `ok`, `retry`, `suspended` or `fatal`."""
 
     def notification_received(self, outcome: str) -> None:
-        """A call told of a change, or was to; what came of it: `wake_up`, `double` or what `Receiver` says.
+        """A notification was received: `wake_up`, `double` or another outcome of `Receiver`.
 
-        Where Altinn is asked: what came of each event, or of a call that failed: `pull_failed` or `pull_refused`.
+        If Altinn is polled: the outcome of each event, or of a call that failed: `pull_failed` or `pull_refused`.
         """
 
     def lanes_found(self, lanes: int) -> None:
-        """So many lanes the application has, shared among its processes."""
+        """The number of lanes that the processes of the application share."""
 
-    def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:
-        """This process owns the lane now, and has read back what is known of so many."""
+    def lane_acquired(self, lane: int, trekkpliktige: int, orders: int) -> None:
+        """This process owns the lane, and has read back the state of so many trekkpliktige and orders."""
 
-    def lane_left(self, lane: int) -> None:
+    def lane_released(self, lane: int) -> None:
         """This process no longer owns the lane."""
 
     def transaction_finished(self, outcome: str, seconds: float) -> None:
         """A transaction was `committed`, `aborted`, `fenced`, or its outcome is `unknown`."""
 
     def records_recovered(self, kind: str, records: int) -> None:
-        """Kafka had left out markers of a transaction: so many records were `hanging`, or written as it stood in part.
-
-        The latter are `incomplete`.
-        """
+        """So many records were `hanging` and aborted, or written as the last transaction was `incomplete`."""
 
     def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:
-        """What was detected stands in Kafka."""
+        """What was detected is committed to Kafka."""
 
     def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:
-        """A reading ended well (None) or not; `vanished` orders were known and did not come in a full one."""
+        """A reading ended with success (None) or an error; `vanished` known orders were missing from a full one."""
 
     def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
-        """The source's highest sekvensnummer is below what was published: its numbers may have begun anew."""
+        """The source's highest sekvensnummer is below what was published: it may have been reset."""
 
-    def signal_taken(self, lane: int, kind: str) -> None:
-        """A signal came: `wake_up`, `request`, `forwarded` to its lane, `foreign` (nobody of ours) or `invalid`."""
-
-    def unannounced(self, versions: int) -> None:
-        """So many versions were published that polling found, and that no signal had told of."""
-
-    def figures(self, lane: int, figures: LaneFigures) -> None:
-        """Standing figures, every few seconds."""
-
-
-class NullObserver:
-    """Listens to nothing."""
-
-    def call_finished(self, operation: str, status: str, seconds: float) -> None:
-        """Ignore."""
-
-    def token_fetched(self, outcome: str) -> None:
-        """Ignore."""
-
-    def notification_received(self, outcome: str) -> None:
-        """Ignore."""
-
-    def lanes_found(self, lanes: int) -> None:
-        """Ignore."""
-
-    def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:
-        """Ignore."""
-
-    def lane_left(self, lane: int) -> None:
-        """Ignore."""
-
-    def transaction_finished(self, outcome: str, seconds: float) -> None:
-        """Ignore."""
-
-    def records_recovered(self, kind: str, records: int) -> None:
-        """Ignore."""
-
-    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:
-        """Ignore."""
-
-    def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:
-        """Ignore."""
-
-    def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
-        """Ignore."""
-
-    def signal_taken(self, lane: int, kind: str) -> None:
-        """Ignore."""
+    def signal_received(self, lane: int, kind: str) -> None:
+        """A signal: `wake_up`, `request`, `forwarded` to its lane, `foreign` (for nobody served) or `invalid`."""
 
     def unannounced(self, versions: int) -> None:
-        """Ignore."""
+        """Polling found so many versions, now published, without a notification."""
 
-    def figures(self, lane: int, figures: LaneFigures) -> None:
-        """Ignore."""
+    def lane_metrics(self, lane: int, metrics: LaneMetrics) -> None:
+        """The current state of a lane, every few seconds."""
+
+
+class NullObserver(Observer):
+    """Ignores everything."""

@@ -5,88 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
 from operator import attrgetter
-from typing import TYPE_CHECKING, Protocol
-
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
-from prometheus_client import Counter as CounterMetric
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from typing import TYPE_CHECKING
 
 from producer.domain.trekkpaalegg import Origin, RejectionReason
 from producer.domain.warnings import warnings_of
 from producer.errors import SuspendedError
+from producer.observe.port import Observer
 from trekkpaalegg.errors import FatalError, RetryableError
+from trekkpaalegg.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client import Counter as CounterMetric
+    from prometheus_client.core import GaugeMetricFamily
 
     from producer.detect.detect import Detection
-    from producer.observe.port import LaneFigures
-
-
-DISTRIBUTION = "trekkpaalegg-stream"
-
-
-class Health(Protocol):
-    """See `producer.observe.http.Health`."""
-
-    def stuck(self) -> Mapping[str, float]:
-        """Loops that have stopped turning."""
-
-    def missing(self) -> Mapping[str, str]:
-        """What keeps the process from being ready."""
-
-
-class ProcessFigures(Collector):
-    """Gauges, made when scraped. `now` gives seconds since 1970; `pull_interval_seconds` is None where nobody pulls."""
-
-    def __init__(
-        self,
-        health: Health,
-        poll_interval_seconds: float,
-        now: Callable[[], float] = time.time,
-        *,
-        pull_interval_seconds: float | None = None,
-    ) -> None:
-        self._health = health
-        self._poll_interval_seconds = poll_interval_seconds
-        self._pull_interval_seconds = pull_interval_seconds
-        self._now = now
-
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing: names are known when they are collected."""
-        return iter(())
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges as of now."""
-        figures = {
-            "ready": ("1 while nothing is missing, as /readyz tells.", not self._health.missing()),
-            "stuck_loops": ("Loops that have stopped turning, as /livez tells.", len(self._health.stuck())),
-            "poll_interval_seconds": ("How often each employer is to be read.", self._poll_interval_seconds),
-            "clock_timestamp_seconds": ("What this process takes for the time.", self._now()),
-        }
-        if self._pull_interval_seconds is not None:
-            figures["pull_interval_seconds"] = (
-                "How often Altinn is to be asked for each employer.",
-                self._pull_interval_seconds,
-            )
-        for name, (documentation, value) in figures.items():
-            yield GaugeMetricFamily(f"trekkpaalegg_{name}", documentation, value=float(value))
-        build = GaugeMetricFamily(
-            "trekkpaalegg_build_info", "Always 1; the version of the program is a label.", labels=["version"]
-        )
-        build.add_metric([program_version()], 1)
-        yield build
-
-
-def program_version() -> str:
-    """Version of the installed package; `unknown` where it was not installed."""
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "unknown"
+    from producer.observe.port import LaneMetrics
+    from trekkpaalegg.http import Health
 
 
 CLASSES = ("healthy", "failing", "suspended", "suspended_by_operator")
@@ -102,70 +39,67 @@ _OPPRETTET = attrgetter("trekkpaalegg.opprettet")
 """Of every publication, and there are millions: `_value_` is what `value` looks up at length."""
 
 
-class PrometheusObserver:
-    """An `Observer` with a registry of its own; `exposition` is what a scraper gets.
-
-    `monotonic` and `now` give seconds and are there for tests to turn.
-    """
+class PrometheusObserver(Metrics, Observer):
+    """The `Observer` that counts. `monotonic` and `now` give seconds; tests pass clocks of their own."""
 
     def __init__(
         self, *, monotonic: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
     ) -> None:
+        super().__init__("trekkpaalegg_")
         self._now = now
-        self.registry = CollectorRegistry()
-        self._standing = _StandingFigures(monotonic)
-        self.registry.register(self._standing)
-        ProcessCollector(registry=self.registry)
-        self._calls = self._counter("calls", "Calls to the API, by operation and HTTP status.", "operation", "status")
-        self._call_seconds = Histogram(
-            "trekkpaalegg_call_seconds",
-            "Time of a call to the API.",
-            ("operation",),
-            registry=self.registry,
-            buckets=_CALL_BUCKETS_SECONDS,
+        self._lanes = _Lanes(monotonic)
+        self.collect_at_scrape(lambda: self._lanes.gauges(self))
+        self._calls = self.counter("calls", "Calls to the API, by operation and HTTP status.", "operation", "status")
+        self._call_seconds = self.histogram(
+            "call_seconds", "Duration of a call to the API.", _CALL_BUCKETS_SECONDS, "operation"
         )
-        self._tokens = self._counter("tokens", "Tokens asked for at Maskinporten, by outcome.", "outcome")
-        self._notifications = self._counter("notifications", "What tells of changes, by what came of it.", "outcome")
-        self._transactions = self._counter("transactions", "Kafka transactions, by outcome.", "outcome")
-        self._transaction_seconds = Histogram(
-            "trekkpaalegg_transaction_seconds",
-            "Time from begin to the answer of commit.",
-            registry=self.registry,
-            buckets=_TRANSACTION_BUCKETS_SECONDS,
+        self._tokens = self.counter("tokens", "Tokens requested from Maskinporten, by outcome.", "outcome")
+        self._notifications = self.counter(
+            "notifications", "Notifications of changes, and pulls for them, by outcome.", "outcome"
         )
-        self._recovered = self._counter(
+        self._transactions = self.counter("transactions", "Kafka transactions, by outcome.", "outcome")
+        self._transaction_seconds = self.histogram(
+            "transaction_seconds", "Time from begin to the answer of the commit.", _TRANSACTION_BUCKETS_SECONDS
+        )
+        self._recovered = self.counter(
             "recovered_records",
             "Records of hanging transactions aborted, or written to repair a lane, by kind.",
             "kind",
         )
-        self._events = self._counter("events", "Events committed, by what led to them.", "origin")
-        self._late = self._counter("late_events", "Older versions that came late.")
-        self._corrections = self._counter("corrections", "Corrections of versions published before.")
-        self._delay_seconds = Histogram(
-            "trekkpaalegg_delay_seconds",
-            "Lag: from opprettet to committed, of the oldest newest version in each batch.",
-            registry=self.registry,
-            buckets=_DELAY_BUCKETS_SECONDS,
+        self._events = self.counter("events", "Events committed, by origin.", "origin")
+        self._late = self.counter("late_events", "Older versions that were published late.")
+        self._corrections = self.counter("corrections", "Corrections of versions published before.")
+        self._delay_seconds = self.histogram(
+            "delay_seconds",
+            "Lag from opprettet to committed, of the oldest current version in each batch.",
+            _DELAY_BUCKETS_SECONDS,
         )
-        self._quarantined = self._counter("quarantined", "Records put in quarantine, by reason.", "reason")
-        self._gaps = self._counter("gap_versions", "Versions that the list had passed over, by what became.", "outcome")
-        self._changed = self._counter("changed_content", "Versions whose content the source has changed.")
-        self._version_jumps = self._counter("version_jumps", "Version numbers too far ahead to be believed.")
-        self._foreign = self._counter("foreign", "Orders naming another employer than asked for.", "handling")
-        self._checked = self._counter("checked", "Published versions looked at for warnings; a sample of big batches.")
-        self._warnings = self._counter("warnings", "Oddities in the versions looked at, by kind.", "kind")
-        self._readings = self._counter("readings", "Readings of an employer, by outcome.", "outcome")
-        self._vanished = self._counter("vanished_orders", "Known orders that a full reading did not show.")
-        self._signals = self._counter("signals", "Signals that came to a lane, by kind.", "kind")
-        self._unannounced = self._counter(
-            "unannounced_changes", "Versions that polling found and published, and that no signal had told of."
+        self._quarantined = self.counter("quarantined", "Records put in quarantine, by reason.", "reason")
+        self._gaps = self.counter("gap_versions", "Versions that the list had skipped, by outcome.", "outcome")
+        self._changed = self.counter("changed_content", "Versions whose content the source changed after publication.")
+        self._version_jumps = self.counter("version_jumps", "Version numbers too far ahead to be plausible.")
+        self._foreign = self.counter("foreign", "Orders that name another employer than requested.", "handling")
+        self._checked = self.counter("checked", "Published versions checked for warnings; a sample of large batches.")
+        self._warnings = self.counter("warnings", "Oddities in the versions checked, by kind.", "kind")
+        self._readings = self.counter("readings", "Readings of an employer, by outcome.", "outcome")
+        self._vanished = self.counter("vanished_orders", "Known orders that a full reading did not show.")
+        self._signals = self.counter("signals", "Signals that a lane received, by kind.", "kind")
+        self._unannounced = self.counter(
+            "unannounced_changes", "Versions that polling found and published without a notification."
         )
-        self._positions_ahead = self._counter("positions_ahead", "Positions found above all that the source has.")
+        self._positions_ahead = self.counter("positions_ahead", "Positions found above the source's sekvensnummer.")
         self._begin_at_zero()
 
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def observe_process(
+        self, health: Health, poll_interval_seconds: float, pull_interval_seconds: float | None = None
+    ) -> None:
+        """Add health and intervals of the process; `pull_interval_seconds` is None if Altinn is not polled."""
+        intervals = {"poll_interval_seconds": ("How often each employer is to be read.", poll_interval_seconds)}
+        if pull_interval_seconds is not None:
+            documentation = "How often Altinn is to be asked for each employer."
+            intervals["pull_interval_seconds"] = (documentation, pull_interval_seconds)
+        self.collect_at_scrape(lambda: self.gauges(intervals))
+        self.collect_at_scrape(lambda: self.health_gauges(health, self._now))
 
     def _begin_at_zero(self) -> None:
         """A series that appears with its first event hides that event from Prometheus' `increase`."""
@@ -199,15 +133,15 @@ class PrometheusObserver:
 
     def lanes_found(self, lanes: int) -> None:
         """See `Observer`."""
-        self._standing.found(lanes)
+        self._lanes.application_lanes = lanes
 
-    def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:  # noqa: ARG002  figures() tells them anew
+    def lane_acquired(self, lane: int, trekkpliktige: int, orders: int) -> None:  # noqa: ARG002  lane_metrics() reports them
         """See `Observer`."""
-        self._standing.take(lane)
+        self._lanes.acquire(lane)
 
-    def lane_left(self, lane: int) -> None:
+    def lane_released(self, lane: int) -> None:
         """See `Observer`."""
-        self._standing.leave(lane)
+        self._lanes.release(lane)
 
     def transaction_finished(self, outcome: str, seconds: float) -> None:
         """See `Observer`."""
@@ -253,7 +187,7 @@ class PrometheusObserver:
         """See `Observer`."""
         self._positions_ahead.inc()
 
-    def signal_taken(self, lane: int, kind: str) -> None:  # noqa: ARG002  lanes are no labels
+    def signal_received(self, lane: int, kind: str) -> None:  # noqa: ARG002  lanes are no labels
         """See `Observer`."""
         self._signals.labels(kind).inc()
 
@@ -261,12 +195,9 @@ class PrometheusObserver:
         """See `Observer`."""
         self._unannounced.inc(versions)
 
-    def figures(self, lane: int, figures: LaneFigures) -> None:
+    def lane_metrics(self, lane: int, metrics: LaneMetrics) -> None:
         """See `Observer`."""
-        self._standing.put(lane, figures)
-
-    def _counter(self, name: str, documentation: str, *labels: str) -> CounterMetric:
-        return CounterMetric(f"trekkpaalegg_{name}", documentation, labels, registry=self.registry)
+        self._lanes.update(lane, metrics)
 
 
 def _reading_outcome(error: BaseException | None) -> str:
@@ -278,78 +209,73 @@ def _reading_outcome(error: BaseException | None) -> str:
     return "unexpected"
 
 
-class _StandingFigures(Collector):
-    """Gauges, made when scraped from what the lanes told last: an age grows on while its lane is silent."""
+class _Lanes:
+    """What the lanes reported last; an age goes on growing while its lane is silent. Safe for several threads."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._lanes: dict[int, tuple[float, LaneFigures] | None] = {}
-        self._lane_count = 0
+        self._lanes: dict[int, tuple[float, LaneMetrics] | None] = {}
+        self.application_lanes = 0
 
-    def found(self, lanes: int) -> None:
-        self._lane_count = lanes
-
-    def take(self, lane: int) -> None:
+    def acquire(self, lane: int) -> None:
         with self._lock:
             self._lanes[lane] = None
 
-    def leave(self, lane: int) -> None:
+    def release(self, lane: int) -> None:
         with self._lock:
             self._lanes.pop(lane, None)
 
-    def put(self, lane: int, figures: LaneFigures) -> None:
+    def update(self, lane: int, metrics: LaneMetrics) -> None:
         with self._lock:
             if lane in self._lanes:
-                self._lanes[lane] = (self._monotonic(), figures)
+                self._lanes[lane] = (self._monotonic(), metrics)
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        return iter(())
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def gauges(self, metrics: Metrics) -> Iterator[GaugeMetricFamily]:
         with self._lock:
             owned = len(self._lanes)
-            told = [each for each in self._lanes.values() if each is not None]
+            reports = [each for each in self._lanes.values() if each is not None]
         now = self._monotonic()
-        yield GaugeMetricFamily("trekkpaalegg_lanes", "Lanes that this process owns.", value=owned)
-        yield GaugeMetricFamily(
-            "trekkpaalegg_application_lanes",
-            "Lanes that all processes of the application share, 0 while unknown.",
-            value=self._lane_count,
+        lanes = [each for _, each in reports]
+        yield from metrics.gauges(
+            {
+                "lanes": ("Lanes that this process owns.", owned),
+                "application_lanes": (
+                    "Lanes that all processes of the application share, 0 while unknown.",
+                    self.application_lanes,
+                ),
+                "orders": ("Orders remembered.", sum(each.orders for each in lanes)),
+                "missing_versions": (
+                    "Versions that were skipped, as the source did not return them.",
+                    sum(each.versions_missing for each in lanes),
+                ),
+                "position": ("Highest sekvensnummer published.", max((each.position_max for each in lanes), default=0)),
+            }
         )
-        counts = GaugeMetricFamily("trekkpaalegg_trekkpliktige", "Employers read for, by class.", labels=["class"])
-        ages = GaugeMetricFamily(
-            "trekkpaalegg_oldest_reading_age_seconds",
+        yield metrics.labelled_gauge(
+            "trekkpliktige",
+            "Employers read for, by class.",
+            "class",
+            {name: sum(each.trekkpliktige.get(name, 0) for each in lanes) for name in CLASSES},
+        )
+        yield metrics.labelled_gauge(
+            "oldest_reading_age_seconds",
             "Age of the last successful reading of the employer that has waited longest, by class.",
-            labels=["class"],
+            "class",
+            _oldest((now - at, each.oldest_read_seconds) for at, each in reports),
         )
-        pulls = GaugeMetricFamily(
-            "trekkpaalegg_oldest_pull_age_seconds",
-            "Age of Altinn's last answer for the employer that has waited longest, by class; where Altinn is asked.",
-            labels=["class"],
+        yield metrics.labelled_gauge(
+            "oldest_pull_age_seconds",
+            "Age of Altinn's last answer for the employer that has waited longest, by class; if Altinn is polled.",
+            "class",
+            _oldest((now - at, each.oldest_pull_seconds) for at, each in reports),
         )
-        for name in CLASSES:
-            counts.add_metric([name], sum(figures.trekkpliktige.get(name, 0) for _, figures in told))
-        _add_oldest(ages, [(now - told_at, figures.oldest_read_seconds) for told_at, figures in told])
-        _add_oldest(pulls, [(now - told_at, figures.oldest_pull_seconds) for told_at, figures in told])
-        yield counts
-        yield ages
-        yield pulls
-        sums = {
-            "orders": ("Orders remembered.", sum(figures.orders for _, figures in told)),
-            "missing_versions": ("Versions published around.", sum(figures.versions_missing for _, figures in told)),
-            "position": (
-                "Highest sekvensnummer published.",
-                max((figures.position_max for _, figures in told), default=0),
-            ),
-        }
-        for name, (documentation, value) in sums.items():
-            yield GaugeMetricFamily(f"trekkpaalegg_{name}", documentation, value=value)
 
 
-def _add_oldest(family: GaugeMetricFamily, told: Iterable[tuple[float, dict[str, float]]]) -> None:
-    """Per class the greatest age of all lanes; each was told so many seconds ago."""
-    for name in CLASSES:
-        found = [ages[name] + ago for ago, ages in told if name in ages]
-        if found:
-            family.add_metric([name], max(found))
+def _oldest(reports: Iterable[tuple[float, dict[str, float]]]) -> dict[str, float]:
+    """Per class the greatest age of all lanes; each was reported so many seconds ago."""
+    found: dict[str, float] = {}
+    for ago, ages in reports:
+        for name, age in ages.items():
+            found[name] = max(found.get(name, 0.0), age + ago)
+    return found

@@ -69,8 +69,8 @@ class _Told(PrometheusObserver):
         self.versions = 0
         self._lock = threading.Lock()
 
-    def lane_taken(self, lane: int, trekkpliktige: int, orders: int) -> None:
-        super().lane_taken(lane, trekkpliktige, orders)
+    def lane_acquired(self, lane: int, trekkpliktige: int, orders: int) -> None:
+        super().lane_acquired(lane, trekkpliktige, orders)
         self.stopwatch.touch()
 
     def transaction_finished(self, outcome: str, seconds: float) -> None:

@@ -134,13 +134,13 @@ def test_a_ledger_that_is_away_makes_it_unready_not_dead_and_is_waited_for_from_
         own.stop()
         health.until(lambda: health.misses("ledger"), "it misses the ledger though nothing comes")
         assert health.is_alive()
-        assert health.metric('failures_total{other="ledger"}') > 0
-        assert health.metric('waiting_seconds{other="ledger"}') > 0
+        assert health.metric('failures_total{service="ledger"}') > 0
+        assert health.metric('waiting_seconds{service="ledger"}') > 0
         own.start()
         stage.topics.write(STREAM[50:])
         health.until(stage.is_applied, "all is applied")
         health.until(health.is_ready, "it is ready again")
-        assert health.metric('waiting_seconds{other="ledger"}') < 10
+        assert health.metric('waiting_seconds{service="ledger"}') < 10
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0, process.last_lines()
 
@@ -159,10 +159,10 @@ def test_a_kafka_that_is_away_makes_it_unready_not_dead_and_is_waited_for_from_t
     proxy.go_down()
     health.until(lambda: health.misses("kafka"), "it misses Kafka though nothing comes")
     assert health.is_alive()
-    assert health.metric('waiting_seconds{other="kafka"}') > 0
+    assert health.metric('waiting_seconds{service="kafka"}') > 0
     proxy.come_up()
     health.until(health.is_ready, "it is ready again")
-    assert health.metric('waiting_seconds{other="kafka"}') == 0
+    assert health.metric('waiting_seconds{service="kafka"}') == 0
 
 
 def test_a_registry_that_is_away_makes_it_unready_not_dead_and_shows_as_lag(stage: LedgerStage) -> None:
@@ -234,7 +234,7 @@ def test_a_forwarder_misses_state_and_receiver_while_they_are_away_and_tells_wha
         health.until(lambda: health.misses("receiver"), "it misses the receiver")
         health.until(lambda: health.metric("waiting_events") == len(LATER), "it counts those that wait")
         assert health.metric("oldest_waiting_seconds") > 0
-        assert health.metric('waiting_seconds{other="receiver"}') > 0
+        assert health.metric('waiting_seconds{service="receiver"}') > 0
         receiver.make_trouble(422, trekkid=LATER[0].trekkpaalegg.trekkid)
         receiver.start()
         health.until(health.is_ready, "it is ready again")

@@ -14,8 +14,8 @@ from consumers.observe.health import ConsumerHealth
 from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
 from consumers.webhook.observe import ForwarderHealth, PrometheusForwarderObserver
 from producer.observe.health import Health
-from producer.observe.port import LaneFigures
-from producer.observe.prometheus import CLASSES, ProcessFigures
+from producer.observe.port import LaneMetrics
+from producer.observe.prometheus import CLASSES
 from producer.observe.prometheus import PrometheusObserver as ProducerObserver
 from trekkpaalegg.kafka.subscription import Look
 from trekkpaalegg.retry import Service
@@ -43,10 +43,10 @@ def exposition_of(side: str) -> str:
     """What a scraper gets of a process that has told everything once."""
     if side == "producer":
         observer = ProducerObserver()
-        observer.registry.register(ProcessFigures(Health(), 300, pull_interval_seconds=30))
-        observer.lane_taken(0, 1, 1)
+        observer.observe_process(Health(), 300, 30)
+        observer.lane_acquired(0, 1, 1)
         ages = dict.fromkeys(CLASSES, 1.0)
-        observer.figures(0, LaneFigures(dict.fromkeys(CLASSES, 1), ages, 1, 0, 1, ages))
+        observer.lane_metrics(0, LaneMetrics(dict.fromkeys(CLASSES, 1), ages, 1, 0, 1, ages))
         for status in ("200", "429", "503", "failed", "404", "410", "400"):
             observer.call_finished("list", status, 1)
         return observer.exposition().decode()

@@ -80,7 +80,7 @@ def test_all_events_are_told_with_what_became_of_them_and_it_has_caught_up() -> 
 def test_a_kafka_that_is_silent_at_the_start_is_waited_for_where_that_is_wanted() -> None:
     with Observed(silent=2) as observed:
         until(lambda: observed.value("caught_up") == 1)
-    assert observed.value("failures_total", other="kafka") == 2
+    assert observed.value("failures_total", service="kafka") == 2
 
 
 def test_a_ledger_that_is_away_shows_though_nothing_comes_and_so_does_a_retry_elsewhere() -> None:
@@ -97,7 +97,7 @@ def test_a_ledger_that_is_away_shows_though_nothing_comes_and_so_does_a_retry_el
             return first
 
     with Observed(Counted()) as observed:
-        until(lambda: observed.value("failures_total", other="ledger") == 2)
+        until(lambda: observed.value("failures_total", service="ledger") == 2)
         until(lambda: observed.value("undecodable_messages") == 0)
         until(lambda: observed.observer.health.missing() == {})
 
@@ -109,4 +109,4 @@ def test_trouble_in_a_batch_is_counted_and_its_end_told() -> None:
     with observed:
         until(lambda: observed.value("caught_up") == 1)
         assert observed.observer.health.missing() == {}
-    assert observed.value("failures_total", other="ledger") == 2
+    assert observed.value("failures_total", service="ledger") == 2

@@ -153,8 +153,8 @@ def test_age_of_the_oldest_poll_is_reported_by_class(stage, feed):
     feed.refusals[ONE] = SuspendedError("Altinn refuses")
     stage.start()
     wait_until_asked(stage, feed, TWO)
-    until(lambda: stage.journal.told and "suspended" in stage.journal.told[-1].oldest_pull_seconds, 60)
-    assert stage.journal.told[-1].oldest_pull_seconds.keys() == {"healthy", "suspended"}
+    until(lambda: stage.journal.metrics and "suspended" in stage.journal.metrics[-1].oldest_pull_seconds, 60)
+    assert stage.journal.metrics[-1].oldest_pull_seconds.keys() == {"healthy", "suspended"}
 
 
 def test_what_is_no_news_moves_the_cursor_with_the_next_reading_and_makes_none(stage, feed):

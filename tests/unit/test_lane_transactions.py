@@ -134,9 +134,9 @@ def test_loop_turns_also_while_nothing_happens_and_says_when_it_has_ended(stage)
     assert stage.turns.have_ended
 
 
-def test_figures_are_reported_at_the_first_turn_of_the_loop(stage):
+def test_metrics_are_reported_at_the_first_turn_of_the_loop(stage):
     stage.start()
-    assert [figures.trekkpliktige["healthy"] for figures in stage.journal.told] == [1]
+    assert [metrics.trekkpliktige["healthy"] for metrics in stage.journal.metrics] == [1]
 
 
 def test_lane_lets_go_of_its_publisher_and_is_left_when_it_ends(stage):

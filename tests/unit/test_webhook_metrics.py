@@ -53,11 +53,11 @@ def test_what_fails_is_missing_and_waited_for_until_it_answers(
         clock.seconds += LOOP_SECONDS_MAX
     assert observer.health.missing() == {service.value: "no answer"}
     assert observer.health.stuck() == {}, "who waits between two attempts is alive"
-    assert value(observer, "waiting_seconds", other=service.value) == 3 * LOOP_SECONDS_MAX
-    assert (value(observer, "failures_total", other=service.value), value(observer, "ready")) == (3, 0)
+    assert value(observer, "waiting_seconds", service=service.value) == 3 * LOOP_SECONDS_MAX
+    assert (value(observer, "failures_total", service=service.value), value(observer, "ready")) == (3, 0)
     observer.call_ended(service)
     assert (observer.health.missing(), value(observer, "ready")) == ({}, 1)
-    assert value(observer, "waiting_seconds", other=service.value) == 0
+    assert value(observer, "waiting_seconds", service=service.value) == 0
 
 
 def test_a_state_that_does_not_answer_is_missing_before_it_refuses(

@@ -83,8 +83,8 @@ class Store(Protocol[TransactionT_co]):
         """Close the connections."""
 
 
-class Observer(CallObserver, Protocol):
-    """Called by any thread; must neither block nor raise. No argument holds a value from an event."""
+class Observer(CallObserver):
+    """Called by any thread; must neither block nor raise. Subclasses override. No argument holds event content."""
 
     def beat(self) -> None:
         """The loop has gone round, or waits and knows that it does."""
@@ -260,7 +260,7 @@ class Worker(Generic[TransactionT, R]):
         self._being_written: tuple[Future[R], DecodedBatch] | None = None
         self._reported = (time.monotonic(), 0)
         self._queried: tuple[float, Future[int] | None] = (time.monotonic(), None)
-        self._observer = observer = observer or NullObserver()
+        self._observer = observer = observer or Observer()
         self._call = ServiceRetry(stopping, report, observer).call
         self._connection_policy = ConnectionPolicy(report, observer)
         self.report = report
@@ -459,34 +459,3 @@ class Worker(Generic[TransactionT, R]):
         if self.tally.events != events:
             rate = round((self.tally.events - events) / seconds)
             self.report("applied", events=self.tally.events, events_per_second=rate, lag=subscription.lag())
-
-
-class NullObserver:
-    """Ignores everything."""
-
-    def beat(self) -> None:
-        """Ignore."""
-
-    def looked(self, look: Look) -> None:
-        """Ignore."""
-
-    def offsets_committed(self, next_offsets: Mapping[int, int]) -> None:
-        """Ignore."""
-
-    def batch_written(self, seconds: float) -> None:
-        """Ignore."""
-
-    def overtaken(self) -> None:
-        """Ignore."""
-
-    def undecodable(self, count: int, limit: int) -> None:
-        """Ignore."""
-
-    def call_begins(self, service: Service) -> None:
-        """Ignore."""
-
-    def call_failed(self, service: Service, reason: str) -> None:
-        """Ignore."""
-
-    def call_ended(self, service: Service) -> None:
-        """Ignore."""

@@ -10,7 +10,7 @@ from producer.observe.port import NullObserver
 
 if TYPE_CHECKING:
     from producer.detect.detect import Detection
-    from producer.observe.port import LaneFigures
+    from producer.observe.port import LaneMetrics
 
 
 class LaneJournal(NullObserver):
@@ -22,7 +22,7 @@ class LaneJournal(NullObserver):
         self.errors: dict[str, BaseException | None] = {}
         self.vanished: dict[str, int] = {}
         self.detections: list[Detection] = []
-        self.told: list[LaneFigures] = []
+        self.metrics: list[LaneMetrics] = []
         self.positions_ahead: list[tuple[str, int, int]] = []
         self.lanes_left = 0
         self.signals: Counter[str] = Counter()
@@ -42,10 +42,10 @@ class LaneJournal(NullObserver):
             self.vanished[trekkpliktig] = vanished
             self.changed.notify_all()
 
-    def figures(self, lane: int, figures: LaneFigures) -> None:  # noqa: ARG002 - as above
-        """Keep the figures."""
+    def lane_metrics(self, lane: int, metrics: LaneMetrics) -> None:  # noqa: ARG002 - as above
+        """Keep the metrics."""
         with self.changed:
-            self.told.append(figures)
+            self.metrics.append(metrics)
 
     def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
         """Keep the warning."""
@@ -57,7 +57,7 @@ class LaneJournal(NullObserver):
         with self.changed:
             self.notifications[outcome] += 1
 
-    def signal_taken(self, lane: int, kind: str) -> None:  # noqa: ARG002 - as above
+    def signal_received(self, lane: int, kind: str) -> None:  # noqa: ARG002 - as above
         """Count it."""
         with self.changed:
             self.signals[kind] += 1
@@ -67,7 +67,7 @@ class LaneJournal(NullObserver):
         with self.changed:
             self.unannounced_count += versions
 
-    def lane_left(self, lane: int) -> None:  # noqa: ARG002 - as above
+    def lane_released(self, lane: int) -> None:  # noqa: ARG002 - as above
         """Wake tests that wait for a reading that will never end."""
         with self.changed:
             self.lanes_left += 1
