@@ -1,6 +1,6 @@
-"""A Kafka that says that it has no broker makes librdkafka forget them all; every client goes on all the same.
+"""A Kafka that answers that it has no broker makes librdkafka forget them all; every client goes on all the same.
 
-It says so at its end, for a moment; here it is made to say so until the client under test has had to be made anew.
+It answers so for a moment when it stops; here it does until the client under test has been replaced.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ pytestmark = pytest.mark.kafka
 SECONDS_MAX = 60.0
 HIDDEN_SECONDS = 2.0
 TOLD_SECONDS = 5.0
-"""librdkafka tells of itself every two seconds, and it must have told twice."""
+"""librdkafka reports statistics every two seconds, and must have reported twice."""
 
 
 class Reader(Protocol):
-    """One of the clients that must go on."""
+    """One of the clients that must go on reading."""
 
     def turn(self) -> None:
         """Work for a moment."""
@@ -45,7 +45,7 @@ class Reader(Protocol):
 
     @property
     def times_made(self) -> int:
-        """How many clients of librdkafka's it has had."""
+        """How many librdkafka clients it has created."""
 
     def close(self) -> None:
         """Leave Kafka."""
@@ -68,7 +68,7 @@ class OwnerOfNothing:
 
 
 class MemberOfPayroll:
-    """A ledger's subscription, made anew as its worker does."""
+    """A ledger's subscription, replaced as its worker does."""
 
     def __init__(self, properties: dict[str, str], topic: str) -> None:
         self._make = lambda: Subscription(properties, topic, topic, OwnerOfNothing())
@@ -89,7 +89,7 @@ class MemberOfPayroll:
 
 
 class Worker:
-    """A producer's membership, whose topic of signals it is."""
+    """A producer's membership, with the topic as its signals."""
 
     def __init__(self, properties: dict[str, str], topic: str) -> None:
         self.times_made = 0
@@ -111,7 +111,7 @@ class Worker:
 
 
 class Viewer:
-    """Whoever reads a topic without a group, and its clients counted."""
+    """A reader without a group, and the clients that it has created."""
 
     def __init__(self, read: Callable[[], list[Any]], close: Callable[[], None], made: list[Consumer]) -> None:
         self._read = read
@@ -169,7 +169,7 @@ def reader(
     found.close()
 
 
-def test_one_that_has_forgotten_every_broker_is_made_anew_and_misses_nothing(
+def test_a_client_that_has_forgotten_every_broker_is_replaced_and_misses_nothing(
     proxy: KafkaProxy, topic: str, reader: Reader
 ) -> None:
     writer = Producer({"bootstrap.servers": proxy.bootstrap_servers, "log_level": 0})

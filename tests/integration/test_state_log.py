@@ -1,4 +1,4 @@
-"""Reading the state back while Kafka falls silent: an error, and never a part taken for the whole."""
+"""Reading a lane's state while Kafka stops answering: an error, never a part taken for the whole."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 import schemas
+from producer.admin.kafka import KafkaAdmin
 from producer.domain.trekkpaalegg import Origin, Publication, Trekkpaalegg
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from producer.encode.event import EventEncoder
@@ -24,7 +24,7 @@ from sandbox.skatteetaten.generate import generate_versions, trekkpliktige
 from sandbox.skatteetaten.wire import PLAIN
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.incoming import Coordinates, IncomingEvent
-from trekkpaalegg.kafka.clients import create_admin_client, create_producer
+from trekkpaalegg.kafka.clients import create_producer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -233,14 +233,9 @@ class EventTopics:
 
 def _create_topics(bootstrap_servers: str, prefix: str, partitions: int) -> None:
     topics = Topics.of(prefix)
-    admin = create_admin_client({"bootstrap.servers": bootstrap_servers})
-    new = [
-        NewTopic(each.name, num_partitions=partitions, replication_factor=each.replication, config=each.config)
-        for each in wanted_topics(prefix, partitions=partitions)
-        if each.name in {topics.versjoner, topics.gjeldende}
-    ]
-    for created in admin.create_topics(new).values():
-        created.result(_CALL_SECONDS_MAX)
+    wanted = wanted_topics(prefix, partitions=partitions)
+    events = [each for each in wanted if each.name in {topics.versjoner, topics.gjeldende}]
+    KafkaAdmin({"bootstrap.servers": bootstrap_servers}).create(events)
 
 
 def _registered(registry_url: str, topics: Iterable[str]) -> dict[str, EventEncoder]:

@@ -71,6 +71,7 @@ class Admin:
         *,
         right: Right | None = None,
         expected: Collection[int] = frozenset(),
+        seconds_max: float | None = None,
     ) -> T:
         """What the call returns; it waits for futures by `result`.
 
@@ -81,7 +82,7 @@ class Admin:
         def translated(error: KafkaError) -> TrekkpaaleggError:
             return translate(error, what, self.properties, self._reason, right=right, role=self.role)
 
-        return self._call(lambda: call(self._client), translated, expected)
+        return self._call(lambda: call(self._client), translated, expected, seconds_max)
 
     def result(self, future: Future[T]) -> T:
         """What the future gives. Raises `KafkaException`, and `RetryableError` when it is given up."""
@@ -92,11 +93,15 @@ class Admin:
                 if self._gives_up():
                     raise RetryableError("Kafka has not answered before the wait was given up") from None
 
-    def metadata(self, topic: str | None = None) -> Any:  # noqa: ANN401  confluent-kafka's has no types
-        """The cluster's id, brokers and topics, or one topic; that it is unknown is an error in there."""
+    def metadata(self, topic: str | None = None, *, seconds_max: float | None = None) -> Any:  # noqa: ANN401  confluent-kafka's has no types
+        """The cluster's id, brokers and topics, or one topic; that it is unknown is an error in there.
+
+        `seconds_max` takes the place of the client's.
+        """
         what, named = ("asking for the topics", ()) if topic is None else (f"{topic} cannot be read", (topic,))
-        timeout = min(_METADATA_SECONDS, self._seconds_max)
-        return self.call(what, lambda client: client.list_topics(*named, timeout=timeout))
+        limit = self._seconds_max if seconds_max is None else seconds_max
+        timeout = min(_METADATA_SECONDS, limit)
+        return self.call(what, lambda client: client.list_topics(*named, timeout=timeout), seconds_max=limit)
 
     def partitions(self, *topics: str) -> list[Partition]:
         """Every partition of these topics. Raises `UnknownTopicError` also."""
@@ -182,7 +187,9 @@ class Admin:
         call: Callable[[], T],
         translated: Callable[[KafkaError], TrekkpaaleggError],
         expected: Collection[int] = frozenset(),
+        seconds_max: float | None = None,
     ) -> T:
+        limit = self._seconds_max if seconds_max is None else seconds_max
         # Not by `Retry`, which would have every failed attempt translated: that may open a connection.
         began = time.monotonic()
         while True:
@@ -195,7 +202,7 @@ class Admin:
                 self._client.poll(0)  # librdkafka reports its reasons within
                 seconds = time.monotonic() - began
                 is_refused = self._reason.is_refusal or failed.code() in LOGIN_REFUSED
-                is_late = seconds > self._seconds_max or (is_refused and seconds > REFUSED_SECONDS_MAX)
+                is_late = seconds > limit or (is_refused and seconds > REFUSED_SECONDS_MAX)
                 if is_late or self._gives_up() or not (is_refused or is_transient(failed)):
                     raise translated(failed) from error
             if self._on_silence is not None:

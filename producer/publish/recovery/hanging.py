@@ -47,16 +47,16 @@ def find_hanging(
 ) -> Found:
     """The lane's records in hanging transactions. Call it only while the lane has no transaction open.
 
-    More may be found behind these once they have ended. Every request to Kafka times out after
+    More may be found behind these once they have ended. The first request to Kafka times out after
     `answer_seconds_max`. Raises `RetryableError` if Kafka does not answer, or if open transactions of other lanes hide
     ours for too long, `RefusedError` if we may not read a topic.
     """
     with as_retryable():
-        return _find(Admin(properties, seconds_max=answer_seconds_max), properties, topics, lane)
+        return _find(Admin(properties), properties, topics, lane, answer_seconds_max)
 
 
-def _find(admin: Admin, properties: Mapping[str, str], topics: Topics, lane: int) -> Found:
-    places, lanes = _places(admin, topics, lane)
+def _find(admin: Admin, properties: Mapping[str, str], topics: Topics, lane: int, answer_seconds_max: float) -> Found:
+    places, lanes = _places(admin, topics, lane, answer_seconds_max)
     found = Found({}, {}, lanes)
     written = admin.ends(places, IsolationLevel.READ_UNCOMMITTED)
     since: dict[tuple[Partition, int], float] = {}
@@ -95,9 +95,9 @@ def _read_open(
             yield from messages
 
 
-def _places(admin: Admin, topics: Topics, lane: int) -> tuple[list[Partition], int]:
+def _places(admin: Admin, topics: Topics, lane: int, answer_seconds_max: float) -> tuple[list[Partition], int]:
     """All partitions that the lane writes events and state to, and the number of lanes."""
-    found = admin.metadata().topics
+    found = admin.metadata(seconds_max=answer_seconds_max).topics
     written = (topics.versjoner, topics.gjeldende, topics.quarantine, topics.positions)
     for topic in written:
         if topic not in found or not found[topic].partitions:
