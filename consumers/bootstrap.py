@@ -8,8 +8,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from consumers.settings.model import kafka_properties
 from trekkpaalegg.errors import SettingsError
+from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

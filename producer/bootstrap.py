@@ -32,7 +32,6 @@ from producer.publish.recovery.recover import single_broker_warnings
 from producer.publish.signal_log import SignalLog
 from producer.publish.state import read_lane_state
 from producer.publish.topics import Topics, durability_warnings, start_faults
-from producer.settings.kafka import kafka_properties
 from producer.source.auth.grant import load_client_key
 from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
 from producer.source.client import SkatteetatenClient
@@ -40,8 +39,8 @@ from producer.source.http import open_http_client
 from producer.source.polling import PollingSource
 from trekkpaalegg.errors import FatalError, RefusedError, SettingsError
 from trekkpaalegg.kafka.clients import create_producer
+from trekkpaalegg.kafka.properties import kafka_properties, tolerate_renewal
 from trekkpaalegg.kafka.reader import Follower
-from trekkpaalegg.kafka.renewal import client_made_later
 from trekkpaalegg.registry import SchemaRegistry
 from trekkpaalegg.retry import short_retry
 
@@ -328,7 +327,7 @@ def _later(make_producer: MakeProducer) -> MakeProducer:
     """As `make_producer`, but for a lane that is taken again."""
 
     def make(properties: dict[str, Any], /, *, logger: ConnectionLog) -> Producer:
-        with client_made_later():
+        with tolerate_renewal():
             return make_producer(properties, logger=logger)
 
     return make

@@ -21,7 +21,7 @@ from producer.lane.reading import LaneOptions
 from producer.lane.schedule import OnRequestSchedule, RoundSchedule, Schedule
 from producer.settings.trekkpliktige import AllTrekkpliktige, ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.errors import FatalError, RetryableError
-from trekkpaalegg.kafka.renewal import client_made_later
+from trekkpaalegg.kafka.properties import tolerate_renewal
 
 if TYPE_CHECKING:
     import threading
@@ -232,7 +232,7 @@ class Service:
         while not self._stopping.is_set():
             self._watch.beat(WORKER_BEAT)
             try:
-                with client_made_later() if has_waited else nullcontext():
+                with tolerate_renewal() if has_waited else nullcontext():
                     return find()
             except RetryableError as error:
                 if self._is_command:
@@ -269,7 +269,7 @@ class Service:
         """The limits of the topics and the registry's ids, found again if a lane starts later than the others."""
         now = time.monotonic()
         if self._found is None or now - self._found_at > FOUND_SECONDS_MAX:
-            with client_made_later():
+            with tolerate_renewal():
                 found = bootstrap.find_cluster(self._settings)
             self._found, self._found_at = (found, bootstrap.build_records(self._settings, found.batch_bytes_max)), now
         return self._found

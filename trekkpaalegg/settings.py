@@ -22,8 +22,7 @@ from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from trekkpaalegg.errors import SettingsError
-from trekkpaalegg.kafka.properties_file import has_brokers, read_properties
-from trekkpaalegg.kafka.security import security_faults
+from trekkpaalegg.kafka.properties import has_brokers, read_properties, security_faults
 from trekkpaalegg.trekkpliktige import TrekkpliktigeRead, parse_trekkpliktige, read_trekkpliktige
 
 if TYPE_CHECKING:
@@ -149,6 +148,11 @@ class KafkaSettings(Settings):
 
     kafka_file_properties: Mapping[str, str] = Field(default_factory=dict, repr=False)
     """The content of `KAFKA_PROPERTIES_FILE`; not in repr, because it may hold passwords."""
+
+    @property
+    def client_id(self) -> str:
+        """The name of the program in the brokers' logs and metrics."""
+        return "trekkpaalegg"
 
     @property
     def tls_files(self) -> dict[str, Path | None]:

@@ -15,9 +15,10 @@ from consumers.bootstrap import decoding, ledger_url, topic_of
 from consumers.cli import PROGRAM, LedgerUrl, note, write
 from consumers.ledger.address import address_of
 from consumers.replay.replay import Replay, ReplayOptions, Stream
-from consumers.settings.model import kafka_properties, load_settings
+from consumers.settings.model import load_settings
 from trekkpaalegg.cli import EnvFile, ExitCode, progress_bar, rare_garbage_collection, stopped_by_signals
 from trekkpaalegg.errors import SettingsError, StoppedError
+from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from typing import Self

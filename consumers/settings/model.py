@@ -7,9 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
-from trekkpaalegg.errors import RefusedError, SettingsError
-from trekkpaalegg.kafka.properties_file import has_brokers, read_properties
-from trekkpaalegg.kafka.security import PROTOCOL, renewed, security_faults, security_protocol
+from trekkpaalegg.errors import SettingsError
 from trekkpaalegg.settings import (
     PREFIX,
     KafkaName,
@@ -67,6 +65,11 @@ class Settings(KafkaSettings):
     forward_secret: SecretStr | None = None
     consumer_http_port: Port | None = None
 
+    @property
+    def client_id(self) -> str:
+        """See `KafkaSettings`."""
+        return "trekkpaalegg-consumer"
+
 
 SETTING_NAMES = setting_names(Settings)
 """Every environment variable that is used, and its field."""
@@ -85,36 +88,3 @@ def load_settings(env_file: Path | None, environ: Mapping[str, str], *, needs_ka
     if faults:
         raise SettingsError(faults)
     return settings
-
-
-def kafka_properties(settings: Settings) -> dict[str, str]:
-    """What a Kafka client that is made now starts from: the brokers, TLS from the nais names, SASL, the user's own.
-
-    The user's win over ours here. What a client needs for the guarantee it sets itself, after these. Of the user's file
-    `sasl.*` and `ssl.*` are read anew, so that a corrected password needs no restart; all else stays as at the start.
-
-    Raises `RefusedError` when the file is no longer as it should be.
-    """
-    properties: dict[str, str] = {"client.id": "trekkpaalegg-consumer"}
-    own = _own(settings)
-    if settings.kafka_brokers and not has_brokers(own):
-        properties["bootstrap.servers"] = settings.kafka_brokers
-    files = {name: str(path) for name, path in settings.tls_files.items() if path is not None}
-    protocol = security_protocol(own, has_files=bool(files))
-    if protocol is not None:
-        properties[PROTOCOL] = protocol
-    return properties | files | own
-
-
-def _own(settings: Settings) -> dict[str, str]:
-    started = dict(settings.kafka_file_properties)
-    if settings.kafka_properties_file is None:
-        return started
-    try:
-        now = renewed(started, read_properties(settings.kafka_properties_file))
-        faults = security_faults(now, has_files=settings.has_tls_files)
-    except SettingsError as error:
-        raise RefusedError("; ".join(error.faults)) from error
-    if faults:
-        raise RefusedError("; ".join(faults))
-    return now

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from consumers.bootstrap import topic_of
-from consumers.settings.model import kafka_properties
 from consumers.stream.readable import Seen, Undecodable, document_of, line_of
 from trekkpaalegg.errors import UndecodableError
+from trekkpaalegg.kafka.properties import kafka_properties
 from trekkpaalegg.kafka.reader import Follower
 from trekkpaalegg.retry import Retry
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from consumers.bootstrap import schema_source
-from consumers.settings.model import kafka_properties
 from consumers.verify.again import SecondReading
 from consumers.verify.events import PlainValues
 from consumers.verify.findings import Proof, masked
 from consumers.verify.ledger import LedgerProof
 from consumers.verify.topics import TopicReading
+from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from consumers.settings.model import Settings

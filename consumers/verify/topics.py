@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Self
 import fastavro
 
 import schemas
-from consumers.settings.model import kafka_properties
 from consumers.verify.event_topics import EventTopics
 from consumers.verify.events import SINGLE_OBJECT_MARKER, SINGLE_OBJECT_PREFIX_BYTES
 from consumers.verify.findings import POSITIONS, Check, Difference
 from consumers.verify.history import complete, shown
 from consumers.verify.reading import CommittedReader
 from trekkpaalegg.errors import FatalError, UnknownTopicError
+from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from consumers.bootstrap import decoding, health_server
-from consumers.settings.model import kafka_properties
 from consumers.webhook.cloudevent import event_message
 from consumers.webhook.delivery import ANSWER_SECONDS, ReceiverClient, SenderPool, Signer, address_fault, shown
 from consumers.webhook.forward import Forwarder, Limits
@@ -22,6 +21,7 @@ from consumers.webhook.observe import (
 from consumers.webhook.opening import ForwarderLock, open_store, state_address
 from trekkpaalegg.errors import KafkaSettingsError, RefusedError, RetryableError, SettingsError
 from trekkpaalegg.incoming import Partition
+from trekkpaalegg.kafka.properties import kafka_properties
 from trekkpaalegg.kafka.reader import Follower
 from trekkpaalegg.retry import Service, ServiceRetry
 

@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no
 from producer.publish.topics import Topics
 from trekkpaalegg.errors import FatalError, RefusedError
 from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
-from trekkpaalegg.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID, Right
+from trekkpaalegg.kafka.errors import GROUP, TOPIC, TRANSACTIONAL_ID, Right
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

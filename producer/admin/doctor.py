@@ -16,7 +16,7 @@ from producer.settings.trekkpliktige import TrekkpliktigeList
 from producer.source.auth.grant import load_client_key
 from schemas.compatibility import differences_between_all
 from trekkpaalegg.errors import FatalError, SettingsError, TrekkpaaleggError
-from trekkpaalegg.kafka.properties_file import has_brokers
+from trekkpaalegg.kafka.properties import has_brokers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from producer.publish.topics import Topic
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 from trekkpaalegg.kafka.clients import DISCARDED, create_producer
-from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
+from trekkpaalegg.kafka.errors import GROUP, TOPIC, Right, not_permitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

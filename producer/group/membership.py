@@ -12,11 +12,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from producer.errors import LaneFencedError
 from producer.group.port import Signal
 from trekkpaalegg.errors import FatalError, KafkaSettingsError, RetryableError, TrekkpaaleggError
-from trekkpaalegg.kafka.bounded import UnansweredError, bounded
-from trekkpaalegg.kafka.clients import create_consumer
+from trekkpaalegg.kafka.clients import UnansweredError, call_bounded, create_consumer
+from trekkpaalegg.kafka.errors import GROUP, TOPIC, Right, not_permitted
 from trekkpaalegg.kafka.health import ALL_FORGOTTEN, MemberHealth
-from trekkpaalegg.kafka.renewal import Renewal
-from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
+from trekkpaalegg.kafka.properties import RenewableProperties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +43,7 @@ def protocol(name: str) -> dict[str, str]:
 def leave(consumer: Consumer) -> None:
     """Leave the group, within seconds: Kafka may owe an answer, for which librdkafka would wait for ever."""
     with contextlib.suppress(UnansweredError):
-        bounded(consumer.close, LEAVE_SECONDS_MAX)
+        call_bounded(consumer.close, LEAVE_SECONDS_MAX)
 
 
 def put_out(error: KafkaError) -> FatalError:
@@ -92,7 +91,7 @@ class KafkaMembership:
         on_trouble: Callable[[TrekkpaaleggError | None], None] = lambda _: None,
     ) -> None:
         self._health = MemberHealth()
-        self._renewal = Renewal(read_properties)
+        self._properties = RenewableProperties(read_properties)
         self._instance_id = instance_id
         self._application_id = application_id
         self._signals = signals
@@ -110,7 +109,7 @@ class KafkaMembership:
         self._held: set[int] = set()
 
     def _connect(self) -> Consumer:
-        properties = self._renewal.take()
+        properties = self._properties.load()
         settings: dict[str, Any] = {
             **protocol(properties.get("group.protocol", "classic")),
             **properties,
@@ -196,7 +195,7 @@ class KafkaMembership:
             self._consumer.committed([TopicPartition(self._signals, 0)], timeout=_LOOK_SECONDS_MAX)
         except KafkaException as error:
             self._tell(self._meaning(error.args[0]))
-            if self._health.reason.is_refusal and self._renewal.is_due():
+            if self._health.reason.is_refusal and self._properties.have_changed():
                 self._renew("certificates or password have changed: connecting anew")
             return
         self._health.reason.clear()
@@ -204,10 +203,10 @@ class KafkaMembership:
 
     def _meaning(self, error: KafkaError) -> TrekkpaaleggError:
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return not_permitted([Right("READ", GROUP, self._application_id)], self._renewal.properties)
+            return not_permitted([Right("READ", GROUP, self._application_id)], self._properties.loaded)
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            return not_permitted([Right("READ", TOPIC, self._signals)], self._renewal.properties)
-        cause = self._health.reason.cause(self._renewal.properties) if self._health.reason.is_refusal else None
+            return not_permitted([Right("READ", TOPIC, self._signals)], self._properties.loaded)
+        cause = self._health.reason.cause(self._properties.loaded) if self._health.reason.is_refusal else None
         return RetryableError(f"no Kafka broker can be used: {cause or error.name()}")
 
     def _tell(self, trouble: TrekkpaaleggError | None) -> None:
@@ -249,7 +248,7 @@ class KafkaMembership:
         """
         consumer, place = self._consumer, TopicPartition(self._signals, lane, first_open_offset)
         try:
-            bounded(lambda: consumer.commit(offsets=[place], asynchronous=False), _CONFIRM_SECONDS_MAX)
+            call_bounded(lambda: consumer.commit(offsets=[place], asynchronous=False), _CONFIRM_SECONDS_MAX)
         except (KafkaException, UnansweredError) as error:
             reason = error.args[0].name() if error.args else "no answer"
             _log.warning("the group does not confirm a lane", lane=lane, reason=reason)

@@ -11,10 +11,9 @@ from producer.errors import AbortedError, LaneFencedError, OutcomeUnknownError
 from producer.publish.recovery.recover import LaneRecovery
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 from trekkpaalegg.errors import RefusedError, RetryableError, TrekkpaaleggError
-from trekkpaalegg.kafka.bounded import UnansweredError, bounded
-from trekkpaalegg.kafka.clients import LOG, create_producer
+from trekkpaalegg.kafka.clients import LOG, UnansweredError, call_bounded, create_producer
 from trekkpaalegg.kafka.diagnosis import LastReason
-from trekkpaalegg.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID, Right, not_permitted
+from trekkpaalegg.kafka.errors import GROUP, TOPIC, TRANSACTIONAL_ID, Right, not_permitted
 
 if TYPE_CHECKING:
     import logging
@@ -266,7 +265,7 @@ class KafkaLanePublisher:
         assert producer is not None  # noqa: S101 - publish() checked it
         metadata = self._group_metadata()
         try:
-            bounded(lambda: producer.send_offsets_to_transaction(signal, metadata), OFFSETS_SECONDS_MAX)
+            call_bounded(lambda: producer.send_offsets_to_transaction(signal, metadata), OFFSETS_SECONDS_MAX)
         except UnansweredError as error:
             raise OutcomeUnknownError(
                 f"transaction of lane {self._lane}: the coordinator of the group has not answered for "

@@ -13,9 +13,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from trekkpaalegg.errors import KafkaSettingsError, RetryableError
 from trekkpaalegg.kafka.clients import create_producer
+from trekkpaalegg.kafka.errors import TOPIC, Right, not_permitted
 from trekkpaalegg.kafka.health import ALL_FORGOTTEN, ClientHealth
-from trekkpaalegg.kafka.renewal import Renewal
-from trekkpaalegg.kafka.rights import TOPIC, Right, not_permitted
+from trekkpaalegg.kafka.properties import RenewableProperties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -39,7 +39,7 @@ class SignalLog:
 
     def __init__(self, read_properties: Callable[[], Mapping[str, str]], topic: str) -> None:
         self._topic = topic
-        self._renewal = Renewal(read_properties)
+        self._properties = RenewableProperties(read_properties)
         self._health = ClientHealth()
         self._producer = self._connect()
         self._producing = threading.Lock()
@@ -53,7 +53,7 @@ class SignalLog:
                 "linger.ms": "0",
                 "queue.buffering.max.messages": "1000000",
                 "delivery.timeout.ms": str(int(STORED_SECONDS_MAX * 1000)),
-                **self._renewal.take(),
+                **self._properties.load(),
                 "acks": "all",
                 "enable.idempotence": "true",
                 "partitioner": "murmur2_random",
@@ -112,7 +112,7 @@ class SignalLog:
                 self._replace_client(ALL_FORGOTTEN)
             if self._health.reason.is_refusal and time.monotonic() - checked_at > _CHECK_PAUSE_SECONDS:
                 checked_at = time.monotonic()
-                if self._renewal.is_due():
+                if self._properties.have_changed():
                     self._replace_client("certificates or password have changed: connecting again")
         _end(self._producer)
 
@@ -131,7 +131,7 @@ class SignalLog:
 
     def _translated(self, error: KafkaError) -> RetryableError:
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            return not_permitted([Right("WRITE", TOPIC, self._topic)], self._renewal.properties)
+            return not_permitted([Right("WRITE", TOPIC, self._topic)], self._properties.loaded)
         return self._failure(error.name())
 
     def _failure(self, reason: str) -> RetryableError:

@@ -106,6 +106,11 @@ class Settings(KafkaSettings, SourceSettings):
     """What is unusual about the settings without being wrong."""
 
     @property
+    def client_id(self) -> str:
+        """See `KafkaSettings`."""
+        return self.application_id
+
+    @property
     def receives(self) -> bool:
         """Whether the service receives events that Altinn pushes."""
         return self.source == "notification" and self.notification_transport == "push"

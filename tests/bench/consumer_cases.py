@@ -19,10 +19,11 @@ from consumers.payout.gross_file import read_pay
 from consumers.payout.pain001 import Pain001Version
 from consumers.payout.report import json_of
 from consumers.replay.replay import Replay, ReplayOptions, Stream
-from consumers.settings.model import kafka_properties, load_settings
+from consumers.settings.model import load_settings
 from consumers.verify.proof import ProofOptions, prove
 from trekkpaalegg.cli import rare_garbage_collection
 from trekkpaalegg.decode import Decoder
+from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from consumer_stage import Stage

@@ -24,8 +24,8 @@ from producer.observe.port import NullObserver
 from producer.publish.kafka import producer_properties
 from producer.publish.signal_log import SignalLog
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
-from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
+from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from producer.settings.model import Settings

@@ -27,9 +27,9 @@ from producer_stage import Arrivals, lanes_of, metric, start_producer, until
 from producer.admin.kafka import KafkaAdmin
 from producer.notifications.event import ORGANISATION, RESOURCE
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
-from producer.settings.kafka import kafka_properties
 from sandbox.servers.server import free_port
 from tests.kit.processes import OutsideProcess
+from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

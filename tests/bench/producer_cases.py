@@ -19,10 +19,10 @@ from producer.observe.prometheus import PrometheusObserver
 from producer.publish.kafka import producer_properties
 from producer.publish.topics import Topics, wanted_topics
 from producer.service import NullWatch, Service
-from producer.settings.kafka import kafka_properties
 from producer.settings.model import load_settings
 from sandbox.skatteetaten.generate import trekkpliktige
 from tests.kit.processes import OutsideProcess
+from trekkpaalegg.kafka.properties import kafka_properties
 from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:

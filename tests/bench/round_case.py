@@ -25,10 +25,10 @@ from producer.observe.port import NullObserver
 from producer.publish.state import state_records
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from producer.service import NullWatch, Service
-from producer.settings.kafka import kafka_properties
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from tests.kit.processes import OutsideProcess
 from trekkpaalegg.kafka.partitioning import lane_of
+from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from producer.settings.model import Settings

@@ -19,7 +19,6 @@ import producer.cli.main
 from consumers.webhook.delivery import new_secret
 from producer.admin.acls import admin_acls, consumer_acls, producer_acls
 from producer.publish.signal_log import SignalLog
-from producer.settings.kafka import kafka_properties
 from producer.settings.model import load_settings
 from sandbox.control.world import OutsideWorld
 from sandbox.demo.producer import PRODUCER as PRODUCER_PROGRAM
@@ -27,7 +26,8 @@ from tests.kit.forking import ForkedProcess
 from tests.kit.payroll_receiver import PayrollReceiver
 from tests.kit.servers.secured_kafka import SecuredKafka
 from trekkpaalegg.errors import RetryableError
-from trekkpaalegg.kafka.rights import GROUP, TOPIC, TRANSACTIONAL_ID
+from trekkpaalegg.kafka.errors import GROUP, TOPIC, TRANSACTIONAL_ID
+from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from producer.admin.acls import Acl, admin_acls, compare, consumer_acls, produce
 from producer.cli.acls import EXAMPLE, acl_table
 from producer.cli.main import run_command
 from producer.settings.model import Settings
-from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
+from trekkpaalegg.kafka.errors import GROUP, TOPIC, Right, not_permitted
 
 
 def test_the_document_tells_what_the_code_grants() -> None:

@@ -9,10 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from producer.settings.kafka import kafka_properties
 from producer.settings.model import ALL_NEEDS, SETTING_NAMES, load_settings
 from trekkpaalegg.errors import SettingsError
-from trekkpaalegg.kafka.properties_file import REFUSED_PROPERTIES, parse_properties
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -206,51 +204,10 @@ def test_the_list_and_the_file_of_trekkpliktige_exclude_each_other(tmp_path: Pat
     assert "give one of the two" in faults[0]
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED_PROPERTIES))
-def test_a_property_that_the_guarantee_rests_on_is_refused(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "kafka.properties"
-    path.write_text(f"linger.ms=5\n{name}=x\nnonsense\nlinger.ms=6\n")
-    faults = faults_of({**GOOD, "KAFKA_PROPERTIES_FILE": str(path)})
-    assert [fault.partition(": ")[2] for fault in faults] == [
-        f"line 2: {name} is set by the program, for exactly-once; remove it",
-        "line 3 is not of the form key=value",
-        "line 4: linger.ms is given twice",
-    ]
-
-
-def test_own_properties_are_merged_over_those_of_the_platform(tmp_path: Path) -> None:
-    ca = tmp_path / "ca.pem"
-    ca.write_text("-")
-    path = tmp_path / "kafka.properties"
-    path.write_text("# tuned\nlinger.ms = 50\nsasl.password=a=b\n")
-    settings = load_settings(None, {**GOOD, "KAFKA_CA_PATH": str(ca), "KAFKA_PROPERTIES_FILE": str(path)})
-    assert kafka_properties(settings) == {
-        "client.id": "trekkpaalegg-producer",
-        "bootstrap.servers": "127.0.0.1:9092",
-        "security.protocol": "ssl",
-        "ssl.ca.location": str(ca),
-        "linger.ms": "50",
-        "sasl.password": "a=b",
-    }
-    assert "a=b" not in repr(settings)
-
-
-def test_brokers_may_stand_in_the_properties_file(tmp_path: Path) -> None:
-    path = tmp_path / "kafka.properties"
-    path.write_text("bootstrap.servers=elsewhere:9092\n")
-    environ = {"KAFKA_PROPERTIES_FILE": str(path)}
-    settings = load_settings(None, environ, needs=frozenset({"kafka"}))
-    assert kafka_properties(settings)["bootstrap.servers"] == "elsewhere:9092"
-
-
 def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
     (tmp_path / "c.pem").write_text("-")
     faults = faults_of({**GOOD, "KAFKA_CERTIFICATE_PATH": str(tmp_path / "c.pem")})
     assert faults == ["KAFKA_CERTIFICATE_PATH and KAFKA_PRIVATE_KEY_PATH: give both or neither"]
-
-
-def test_properties_keep_equals_signs_in_values() -> None:
-    assert parse_properties("a = b = c\n!x\n\n", "file") == {"a": "b = c"}
 
 
 def test_all_needs_are_the_default() -> None:

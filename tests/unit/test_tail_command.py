@@ -10,14 +10,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from consumers.cli import PROGRAM
 from consumers.cli.main import run_command
-from consumers.settings.model import (
-    KNOWN_NAMES,
-    PRODUCER_SETTINGS,
-    SETTING_NAMES,
-    Settings,
-    kafka_properties,
-    load_settings,
-)
+from consumers.settings.model import KNOWN_NAMES, PRODUCER_SETTINGS, SETTING_NAMES, load_settings
 from producer.settings.model import SECRET_FILE_NAMES
 from producer.settings.model import SETTING_NAMES as PRODUCERS_NAMES
 from trekkpaalegg.cli import ExitCode, ending_of
@@ -120,21 +113,6 @@ def test_environment_wins_over_the_file_given_which_wins_over_the_one_beside(tmp
     assert faults(GOOD, tmp_path / "missing.env") == [
         f"{tmp_path / 'missing.env'}: cannot be read (FileNotFoundError); give a readable UTF-8 file"
     ]
-
-
-def test_own_properties_may_name_the_brokers_and_are_in_no_repr(tmp_path: Path) -> None:
-    own = tmp_path / "own.properties"
-    own.write_text("# ours\nbootstrap.servers = kafka:9093\nsasl.password=hush\n", encoding="utf-8")
-    settings = load_settings(None, {"KAFKA_PROPERTIES_FILE": str(own)})
-    assert kafka_properties(settings)["bootstrap.servers"] == "kafka:9093"
-    assert kafka_properties(settings)["sasl.password"] == "hush"
-    assert "hush" not in repr(settings)
-
-
-def test_certificates_turn_tls_on() -> None:
-    settings = Settings(kafka_brokers="a:1", kafka_ca_path=__file__)
-    assert kafka_properties(settings)["security.protocol"] == "ssl"
-    assert "security.protocol" not in kafka_properties(Settings(kafka_brokers="a:1"))
 
 
 @pytest.mark.parametrize(

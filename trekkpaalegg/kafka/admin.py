@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from trekkpaalegg.errors import TrekkpaaleggError
-    from trekkpaalegg.kafka.rights import Right
+    from trekkpaalegg.kafka.errors import Right
 
 CALL_SECONDS_MAX = 10.0
 REFUSED_SECONDS_MAX = 2.0

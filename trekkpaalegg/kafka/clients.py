@@ -2,11 +2,14 @@
 
 librdkafka prints to stderr by default. Here its lines go to the logger `librdkafka`, which writes nothing until the
 program configures logging.
+
+Some calls of librdkafka wait for an answer of Kafka's for ever: `call_bounded` gives up in time.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Producer
@@ -64,3 +67,30 @@ def _create(
         return make(settings, logger=logger)
     except KafkaException as error:
         raise KafkaSettingsError([f"the Kafka settings cannot be used: {error.args[0].str()}"]) from error
+
+
+class UnansweredError(Exception):
+    """The call has not returned in time, and may never."""
+
+
+def call_bounded(call: Callable[[], object], seconds_max: float, *, name: str = "bounded-call") -> None:
+    """Make the call in a thread of that name, and raise what it raises.
+
+    Raises `UnansweredError` when it has not returned in time. The thread is left behind, and what the call holds lives
+    on with it until it does return.
+    """
+    raised: list[BaseException] = []
+    returned = threading.Event()
+
+    def body() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            raised.append(error)
+        returned.set()
+
+    threading.Thread(target=body, name=name, daemon=True).start()
+    if not returned.wait(seconds_max):
+        raise UnansweredError
+    if raised:
+        raise raised[0]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import KafkaError
 
 from trekkpaalegg.errors import FatalError, FencedError, RefusedError, RetryableError, SettingsError, UnknownTopicError
-from trekkpaalegg.kafka.rights import GROUP, TOPIC, Right, not_permitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from trekkpaalegg.errors import TrekkpaaleggError
     from trekkpaalegg.kafka.diagnosis import LastReason
@@ -65,6 +64,33 @@ NOT_AUTHORIZED = frozenset(
     }
 )
 _SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
+
+
+TOPIC, GROUP, TRANSACTIONAL_ID = "topic", "group", "transactional id"
+
+
+class Right(NamedTuple):
+    """An operation, as `WRITE`, on a resource of that kind and name."""
+
+    operation: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} on {self.kind} {self.name}"
+
+
+def not_permitted(rights: Iterable[Right], properties: Mapping[str, str], *, role: str = "producer") -> RefusedError:
+    """The error for a client with these properties that lacks these rights. `role`: who has them in `acls apply`."""
+    user = properties.get("sasl.username")
+    certificate = properties.get("ssl.certificate.location")
+    principal = f"User:{user}" if user else "User:…"
+    who = principal if user else f"the owner of {certificate}" if certificate else "this client"
+    named = ", ".join(str(right) for right in dict.fromkeys(rights))
+    return RefusedError(
+        f"Kafka does not permit {who}: {named}; "
+        f"grant it: `trekkpaalegg-producer acls apply --{role}-principal {principal}`"
+    )
 
 
 @contextmanager
