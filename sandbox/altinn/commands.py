@@ -1,4 +1,4 @@
-"""Commands of the control address in, changes of the simulated Altinn out."""
+"""The control commands of the simulated Altinn, such as an event that a test makes up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events and subscriptions in, what to push when out: the retry ladder, and doubles, disorder and losses by chance.
+"""When the simulated Altinn pushes which event: with its retries, and losses, doubles and disorder by chance.
 
 Pure: time comes in, chance from a seed.
 """

@@ -1,4 +1,4 @@
-"""What happened in, the events that can be asked for out, in the order in which they were registered."""
+"""The events of the simulated Altinn, in the order in which they were registered, for callers that pull them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP in, tokens, subscriptions, events and problem details out: the thin starlette skin of the simulated Altinn."""
+"""The HTTP interface of the simulated Altinn: tokens, subscriptions, events and problem details."""
 
 from __future__ import annotations
 

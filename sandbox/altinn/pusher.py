@@ -1,4 +1,4 @@
-"""Deliveries that are due in, HTTP requests to the subscribers out, by threads of its own; how each went goes back."""
+"""Push events to their subscribers over HTTP, from threads of its own, and record how each delivery went."""
 
 from __future__ import annotations
 

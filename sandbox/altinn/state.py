@@ -1,4 +1,4 @@
-"""Subscriptions and events in, what stands and what is to be pushed out: the whole state of the simulated Altinn.
+"""The state of the simulated Altinn: subscriptions, events, and the deliveries that are due.
 
 Pure but for its lock: time comes from an injected clock, chance from a seed. Every method may be called from any
 thread.

@@ -1,4 +1,4 @@
-"""A party, its scopes and a life in, a signed Altinn token out; and the token of a text that somebody shows."""
+"""Altinn tokens: issue a signed one to a party with scopes, and look up one that a caller presents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder in; out come the secrets of `docker-compose.yml` as files in it, those that are missing made anew."""
+"""The command `secrets`: create the secrets of `docker-compose.yml` that are missing from a folder."""
 
 from __future__ import annotations
 

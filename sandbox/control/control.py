@@ -1,4 +1,4 @@
-"""JSON commands in, changes of the simulated world out: the control address.
+"""The control address: commands as JSON over HTTP that change the simulated world while it runs.
 
 `POST /control/<command>` with a JSON object of the command's arguments answers a JSON value; `GET /control` lists the
 commands with their arguments. A wrong command is answered with 400 or 404 and one sentence.

@@ -1,4 +1,4 @@
-"""The commands of the control address in, the paths and schemas of its OpenAPI document out.
+"""The OpenAPI document of the control address, made from its commands.
 
 `python -m sandbox.control.document FILE` writes them into the document and keeps what was written there by hand: all
 that is neither a path of a command nor a schema, and the commands' summaries.

@@ -1,4 +1,4 @@
-"""The command `demo`: sizes come in, a story told with real output and an exit code go out."""
+"""The command `demo`: tell the story with real output, and fail if one of its claims does not hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stage whose topics are full comes in; payroll's part of the story is played on it, figures go out."""
+"""Payroll's part of the story: the topics are applied to a ledger, paid out from, replayed and verified."""
 
 from __future__ import annotations
 

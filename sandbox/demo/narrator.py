@@ -1,4 +1,4 @@
-"""What happens comes in; a story of 80 columns goes out, in colours on a terminal and plain elsewhere."""
+"""Print the story in 80 columns, with colours on a terminal and plain elsewhere."""
 
 from __future__ import annotations
 

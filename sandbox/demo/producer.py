@@ -1,4 +1,4 @@
-"""Settings and a command line in, the producer as a child process out, to kill, pause, stop and wait for."""
+"""The producer as a child process that can be killed, paused, stopped and waited for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing in; out go the servers, the simulated world, and the real programs as children that all end with the demo."""
+"""The servers, the simulated world and the programs of the demo; all of them end with it."""
 
 from __future__ import annotations
 

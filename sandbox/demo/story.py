@@ -1,4 +1,4 @@
-"""A stage comes in; the story is played on it step by step, and what was measured goes out."""
+"""The steps of the story up to the topics, and what was measured in each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stage with a producer that polls comes in; the same change is polled and told of by Altinn, both latencies go out.
+"""The part of the story that replaces polling by Altinn's notifications, and compares how soon a change is published.
 
 The change is made to one order of each employer, once in either way. Latency is from the change at Skatteetaten to the
 event as a plain consumer has read it, `read_committed`.

@@ -1,4 +1,4 @@
-"""The topic of events in; what has been committed to it so far out, counted by a plain consumer."""
+"""Count what has been committed to the topic of events, by a plain consumer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers and lines in, text for people out. Pure."""
+"""Numbers, durations and tables as text for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP in, tokens and documented errors out: the thin starlette skin of the simulated Maskinporten."""
+"""The HTTP interface of the simulated Maskinporten: its metadata, tokens and documented errors."""
 
 from __future__ import annotations
 

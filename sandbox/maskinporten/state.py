@@ -1,4 +1,4 @@
-"""Clients, system users and scripted errors in, tokens out: the whole state of the simulated Maskinporten.
+"""The state of the simulated Maskinporten: clients, system users, scripted errors and issued tokens.
 
 Pure but for its lock: time comes from an injected clock, chance from a seed. Every method may
 be called from any thread.

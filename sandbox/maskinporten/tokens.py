@@ -1,4 +1,4 @@
-"""Tokens minted and looked up: what the simulated Maskinporten hands out and the simulated APIs believe."""
+"""The access tokens that the simulated Maskinporten issues and the simulated APIs accept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder in, the PEM files of an authority and of what it has signed out, made anew each time and worth nothing else.
+"""A certificate authority for tests, and the certificates it signs, as PEM files that are created each time.
 
 ::
 

@@ -1,4 +1,4 @@
-"""An ASGI application in, a listening server out: uvicorn in a thread, started and stopped at will."""
+"""Serve an ASGI application by uvicorn in a thread that can be stopped and started again on the same port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker, embedded: a data folder and extra properties come in, a bootstrap address goes out."""
+"""A real Apache Kafka broker as a child process, with any properties, to start, stop, kill and pause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL, embedded: a data folder comes in, the address of an empty database goes out."""
+"""A real PostgreSQL with an empty database as a child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One server as a child process: a command comes in; out goes a process that never outlives the one that started it."""
+"""A server as a child process that never outlives the process that started it."""
 
 from __future__ import annotations
 

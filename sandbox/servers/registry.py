@@ -1,4 +1,4 @@
-"""A real schema registry (Apicurio), embedded: a data folder comes in, the address of its Confluent API goes out."""
+"""A real schema registry (Apicurio) with Confluent's API as a child process."""
 
 from __future__ import annotations
 

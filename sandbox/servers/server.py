@@ -1,4 +1,4 @@
-"""What all embedded servers share: a data folder comes in; out goes a server to start, stop, kill and pause."""
+"""What all embedded servers share: data folder, ports, and to start, stop, kill, pause and resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request in, an answer out: what the API says, and how the connection is treated.
+"""How the simulated API answers a request: status, headers, body, and what happens to the connection.
 
 The rules are those of Skatteetaten's page of the trekkpålegg API: errors KB-001 to KB-009, both parameters or
 neither, fraSekvensnummer exclusive, the organisation from the token.

@@ -1,4 +1,4 @@
-"""A status, a code and a message in, the error body and its content type out: every shape the documentation shows."""
+"""Error bodies of the simulated API, in every shape that the documentation shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing in, Skatteetaten's nineteen official example versions out, and bodies of other kinds that its page shows."""
+"""Skatteetaten's nineteen official example versions, and the bodies of other kinds that its page shows."""
 
 from __future__ import annotations
 

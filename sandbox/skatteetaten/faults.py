@@ -1,4 +1,4 @@
-"""A call in, the faults that strike it out: scripted one by one, or by chance from a seed."""
+"""Faults of the simulated API: scripted one by one, or by chance from a seed."""
 
 from __future__ import annotations
 

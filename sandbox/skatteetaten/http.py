@@ -1,4 +1,4 @@
-"""HTTP in, answers out: the thin ASGI skin of the simulated Skatteetaten, which also breaks connections on demand.
+"""The HTTP interface of the simulated Skatteetaten, which also breaks connections on demand.
 
 Plain ASGI rather than routes: a page of a back-fill should cost one join, and a broken connection needs the transport,
 which `sandbox.servers.http` puts in the scope's state.

@@ -1,4 +1,4 @@
-"""A file and an order book in; out goes a book that outlives its process: what is made from now on is in the file.
+"""A file that keeps the order book over restarts: everything made from now on is appended to it.
 
 The simulated world begins from its seed each time. Without the file, a version that was made later, and published,
 would be unknown to it after a restart, and its sekvensnummer would be given to another.

@@ -1,4 +1,4 @@
-"""Versions in, pages and single versions out: what the simulated Skatteetaten knows of every order.
+"""The orders that the simulated Skatteetaten holds, as pages of newest versions and as single versions.
 
 Kept for speed: each employer's list holds its newest visible versions sorted by sekvensnummer, each with its JSON
 text ready, so that a page is a search and a slice.

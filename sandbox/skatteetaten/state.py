@@ -1,4 +1,4 @@
-"""Orders made and changed by hand, and calls remembered: the whole state of the simulated Skatteetaten.
+"""The state of the simulated Skatteetaten: orders made and changed by hand, and the calls it has received.
 
 Pure but for its lock: time comes from an injected clock, chance from a seed. Every method may
 be called from any thread.

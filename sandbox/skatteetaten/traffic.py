@@ -1,4 +1,4 @@
-"""A simulated Skatteetaten in; out go, one step at a time, the new orders and new versions of an ordinary day."""
+"""The new orders and new versions of an ordinary day at the simulated Skatteetaten, one step at a time."""
 
 from __future__ import annotations
 

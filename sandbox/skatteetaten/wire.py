@@ -1,4 +1,4 @@
-"""From an order in wire names to its JSON text, written in any of the legal ways the real API may write it."""
+"""The JSON text of an order, in any of the legal shapes in which the real API may write it."""
 
 from __future__ import annotations
 

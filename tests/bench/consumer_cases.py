@@ -1,4 +1,4 @@
-"""The consumers' cases: a name and a stage in, figures out. Each runs in a fresh process, for its memory."""
+"""The consumers' cases. Each runs in a fresh process, so that its memory can be measured."""
 
 from __future__ import annotations
 

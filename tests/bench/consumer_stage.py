@@ -1,4 +1,4 @@
-"""Servers in, a stage for the consumers' cases out: topics full of events, a ledger that has applied them, gross pay.
+"""What the consumers' cases need: topics full of events, a ledger that has applied them, and gross pay.
 
 Nothing of this counts in any case. Most orders have one period, every fourth several; every person has one order.
 """

@@ -1,4 +1,4 @@
-"""A piece of work in; out comes what it cost: wall time, CPU seconds of this process with all its threads, memory."""
+"""Measure what a piece of work costs: wall time, CPU seconds of this process with all its threads, memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A topic full of events in, the same rows as a ledger's out, and nothing else: what ledgers are measured against.
+"""A raw loop that writes the rows of a ledger and does nothing else: what ledgers are measured against.
 
 Messages are consumed read_committed, decoded by fastavro and copied, one transaction for each batch. No offsets, no
 version guard, no headers, no types of our own, no second attempt.

@@ -1,4 +1,4 @@
-"""A stage in; ledgers filled from its topics and what that cost out, by the raw loop and by the real consumer."""
+"""Fill ledgers from the topics of a stage, by the raw loop and by the real consumer, and measure both."""
 
 from __future__ import annotations
 

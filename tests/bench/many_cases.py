@@ -1,4 +1,4 @@
-"""Cases of many employers and of what wakes them: a name, a size and a running Kafka in; measures out."""
+"""The cases with many employers, and of what wakes their readings."""
 
 from __future__ import annotations
 

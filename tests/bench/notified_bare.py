@@ -1,4 +1,4 @@
-"""What any notified change costs here: a loop that knows nothing but to read and to write, beside the producer's own.
+"""The least that a notified change can cost here: a loop that only reads and writes, beside the producer's own.
 
 One thread a lane, as the producer has: a signal is consumed, one page of its employer is read by HTTP, and what came
 is written to the same three topics with the signal's offset, in one transaction. Nothing is detected, encoded or

@@ -1,4 +1,4 @@
-"""Changes at the source, and the calls that tell of them, in; how long until each event could be read committed out.
+"""The cases of notifications: how long after a change at the source its event can be read committed.
 
 The rate is kept whatever the producer does: a call that hangs holds back no other. The clock starts when the change
 stands at the source and its call is about to be made, and ends when a consumer that reads committed has the event.

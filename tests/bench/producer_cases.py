@@ -1,4 +1,4 @@
-"""The producer's cases: a name, a size and a running Kafka in; figures out. Each runs in a fresh process."""
+"""The producer's cases. Each runs in a fresh process."""
 
 from __future__ import annotations
 

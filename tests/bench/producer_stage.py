@@ -1,4 +1,4 @@
-"""A running Kafka and the simulated world in; producers that run as their own processes, and what they did, out."""
+"""Producers in processes of their own on a running Kafka and a simulated world, and what they did."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages in memory in, committed events in one topic out, and nothing else: what the back-fill is measured against.
+"""A raw loop that commits pages from memory to one topic and does nothing else: what the back-fill is measured against.
 
 Decoding goes straight into structs with the true types, encoding to Avro by fastavro or by the compiled encoder, then
 every event is produced with the contract's headers, one transaction a page. No check, no state, no second topic.

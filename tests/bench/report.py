@@ -1,4 +1,4 @@
-"""Figures of the cases in, tables or JSON out."""
+"""Print the figures of the cases as tables or JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A round of employers with nothing new: a size and a running Kafka in, its time against the physical bound out.
+"""The case of a round of employers with nothing new: its time against what the calls alone take.
 
 Everyone is known already: their positions are written to Kafka beforehand, as a round of before would have. Each needs
 a token of its own. The bound is what five calls at a time take at the answer time that was measured on the simulator

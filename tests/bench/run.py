@@ -1,4 +1,4 @@
-"""Cases to run in, a table of what each cost out: back-fill and ledgers measured against raw loops, in one run.
+"""Measure back-fill and ledgers against raw loops, in one run.
 
 Nothing here fails for being slow: figures are for people to compare, by the ratios within one run. CPU seconds are
 those of the producer's or consumer's process alone; Kafka, PostgreSQL and the simulated API have their own processes.

@@ -1,4 +1,4 @@
-"""Pushed events in, a memory of them out: the simplest subscriber there is, with trouble on demand."""
+"""A subscriber that remembers the events pushed to it, and answers with errors on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A seed in, a synthetic stream of events out: in memory, or in the event topics of a prefix as a producer writes it.
+"""A synthetic stream of events from a seed, in memory or in the event topics of a prefix, as a producer writes it.
 
 For tests of consumers and measurements: late versions, corrections and holes come as often as is asked for, and
 nothing of the producer but its encoder is needed.

@@ -1,4 +1,4 @@
-"""Versions in wire names in, orders as payroll sees them out, or a ledger that holds them: without Kafka, for tests."""
+"""Orders as payroll sees them, or a ledger that holds them, made from versions in wire names without Kafka."""
 
 from __future__ import annotations
 

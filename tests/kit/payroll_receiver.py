@@ -1,4 +1,4 @@
-"""Webhooks in, what a payroll system makes of them out: signatures checked, events remembered, trouble on demand."""
+"""A payroll system that receives webhooks: it checks signatures, remembers events, and fails on demand."""
 
 from __future__ import annotations
 

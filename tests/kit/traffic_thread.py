@@ -1,4 +1,4 @@
-"""A simulated outside world in; out go new orders and new versions, from a thread of its own, while a test goes on."""
+"""New orders and new versions at the simulated world, from a thread of its own while a test goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting with a deadline, a clock that stands until it is turned, and progress that nobody watches.
+"""Wait for a condition until a deadline; a clock that tests set; progress that nobody sees.
 
 A deadline is for what never comes. On a machine that is busy with other things all that comes takes longer.
 """

@@ -1,4 +1,4 @@
-"""A folder in, one run of `docker-compose.yml` of its own out: its ports, secrets, volumes and containers."""
+"""One run of `docker-compose.yml` with ports, secrets, volumes and containers of its own."""
 
 from __future__ import annotations
 

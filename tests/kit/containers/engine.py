@@ -1,4 +1,4 @@
-"""The Docker engine that the environment names: a question comes in; out goes what is wrong with it, in plain words."""
+"""Whether a Docker engine answers and has an image, and its errors in plain words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images containers are made of: a setting's value comes in, or nothing; the name of an image goes out."""
+"""The images that containers are made of, and the environment variables that name others."""
 
 from __future__ import annotations
 

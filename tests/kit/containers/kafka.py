@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker in a container: extra properties come in, a bootstrap address goes out."""
+"""A real Apache Kafka broker in a container, with any properties."""
 
 from __future__ import annotations
 

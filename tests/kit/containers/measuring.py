@@ -1,4 +1,4 @@
-"""Built images in, a table out: how large each is, and how soon after `docker run` a container of it answers.
+"""Measure how large the built images are, and how soon after `docker run` a container answers.
 
 Times are medians of three runs, in seconds.
 

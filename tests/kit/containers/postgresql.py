@@ -1,4 +1,4 @@
-"""A real PostgreSQL in a container: nothing comes in, the address of an empty database goes out."""
+"""A real PostgreSQL with an empty database in a container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real schema registry (Apicurio) in a container: nothing comes in, the address of its Confluent API goes out."""
+"""A real schema registry (Apicurio) with Confluent's API in a container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all servers in containers share: a testcontainers container comes in; out goes a server to start, stop and kill.
+"""What all servers in containers share: to start, stop, kill, pause and resume them.
 
 The words are those of `sandbox.servers.server.EmbeddedServer`, so that a test runs on either.
 """

@@ -1,4 +1,4 @@
-"""A label comes in; the containers that bear it are gone soon after the process that started this one has ended.
+"""Remove the containers with a label soon after the process that started this one has ended.
 
 This process waits for the end of its standard input, of which only the parent has the other end. So containers end
 with the tests that started them, also after kill -9, and no image such as testcontainers' Ryuk need be had for it.

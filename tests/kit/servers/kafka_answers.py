@@ -1,4 +1,4 @@
-"""Bytes of Kafka's protocol in, an answer out that a broker gives at moments that no test can wait for.
+"""Answers that a broker gives at moments that no test can wait for, as bytes of Kafka's protocol.
 
 One without any broker, as the last of a cluster gives when it shuts down; one to a request to write markers that says
 that all are written, though none is. Source of the layouts: Kafka's protocol guide, of those versions that Kafka and

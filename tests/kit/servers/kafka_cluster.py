@@ -1,4 +1,4 @@
-"""A number of nodes comes in, a real Kafka cluster of so many goes out, each node to kill, stop, pause and start."""
+"""A real Kafka cluster, with nodes to start, stop, kill and pause one by one."""
 
 from __future__ import annotations
 

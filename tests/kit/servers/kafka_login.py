@@ -1,4 +1,4 @@
-"""A secured Kafka and a user in, the files by which a program comes in as that user out: to be spoiled and renewed."""
+"""The files with which a program logs in to a secured Kafka, to be spoiled and renewed."""
 
 from __future__ import annotations
 

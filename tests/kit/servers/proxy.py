@@ -1,4 +1,4 @@
-"""Connections to a Kafka broker in, the same bytes out at the broker and back, save what is lost or late on the way.
+"""A proxy before a Kafka broker that loses, delays or replaces what passes through it.
 
 To be the broker's advertised listener, so that all traffic of all clients passes it::
 

@@ -1,4 +1,4 @@
-"""A real registry's address in; out goes one with TLS and basic authentication before it, as platforms have it."""
+"""TLS and basic authentication before a real registry, as platforms have it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real broker with locked doors: a data folder comes in; out go listeners with TLS, certificates, users and rights.
+"""A real broker with listeners for TLS, client certificates and SCRAM, with users and ACLs.
 
 ::
 

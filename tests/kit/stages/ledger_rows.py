@@ -1,4 +1,4 @@
-"""A ledger's URL in, its rows out, read and changed by hand: for tests of what stands in a ledger."""
+"""Read and change the rows of a ledger by hand."""
 
 from __future__ import annotations
 

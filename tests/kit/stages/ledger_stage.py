@@ -1,4 +1,4 @@
-"""A broker and a ledger's URL in, a stage out: synthetic event topics, consumers as child processes, and the proof."""
+"""Synthetic event topics, consumers as child processes, and the proof that the ledger is equal to the topics."""
 
 from __future__ import annotations
 

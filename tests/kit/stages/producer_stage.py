@@ -1,4 +1,4 @@
-"""A broker and the simulated outside world in, a stage out: topics, producers as child processes, and the proof."""
+"""The topics of a prefix, producers as child processes, and the proof that the topics are equal to the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broker, a stream and a ledger's URL in, a stage for replays out: commands run in this process, rows, the proof."""
+"""A stream, a ledger, and the commands of the consumers run in this process: for tests of replays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A URL in, a live ledger out, and replay targets beside it, with orders to write to each: for tests of the swap."""
+"""A live ledger and replay targets beside it, with orders to write to each: for tests of the swap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A group in memory in, one worker running on it out, with tasks that do as they are told: for tests of the worker."""
+"""One worker of a group in memory, with tasks that do as they are told."""
 
 from __future__ import annotations
 
