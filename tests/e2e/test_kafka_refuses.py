@@ -18,8 +18,7 @@ from confluent_kafka.admin import AclOperation, ResourcePatternType, ResourceTyp
 
 from producer.admin.acls import consumer_acls, producer_acls
 from tests.kit.processes import ConsumerProcess
-from tests.kit.servers.kafka_login import KafkaLogin, password_of
-from tests.kit.servers.secured_kafka import SecuredKafka
+from tests.kit.servers.secured_kafka import KafkaLogin, SecuredKafka, password_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from producer.admin.acls import Acl
     from sandbox.demo.producer import ProducerProcess
-    from tests.kit.servers.kafka_login import Way
+    from tests.kit.servers.secured_kafka import Way
 
 pytestmark = pytest.mark.kafka
 DEADLINE_SECONDS = 180.0

@@ -22,7 +22,7 @@ from tests.integration.proved_ledger import (
     stage_on,
     url_of_no_ledger,
 )
-from tests.kit.stages.ledger_rows import by_hand, every_row
+from tests.kit.stages.ledger_stage import by_hand, every_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

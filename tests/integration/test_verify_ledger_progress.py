@@ -18,7 +18,7 @@ from tests.integration.proved_ledger import (
     stage_on,
     url_of_no_ledger,
 )
-from tests.kit.stages.ledger_rows import by_hand
+from tests.kit.stages.ledger_stage import by_hand
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 
@@ -25,6 +25,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from producer.domain.trekkpaalegg import Publication
+
+
+def every_row(url: str, table: sa.Table) -> list[sa.Row[Any]]:
+    """All of them, by key."""
+    engine = open_engine(url, read_only=True)
+    with engine.connect() as connection:
+        return list(connection.execute(sa.select(table).order_by(*table.primary_key.columns)))
+
+
+def by_hand(url: str, *statements: sa.Executable) -> int:
+    """Change the ledger as a person with a database tool would; how many rows were changed."""
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        return sum(connection.execute(statement).rowcount for statement in statements)
+
 
 END_SECONDS_MAX = 60.0
 TRAFFIC_INTERVAL_SECONDS = 0.01

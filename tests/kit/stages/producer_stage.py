@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
-from typing import TYPE_CHECKING, Any
+import threading
+from random import Random
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -17,17 +19,18 @@ from sandbox.demo.proof import (
     FAULTS_SHOWN_MAX,
     bodies_of_source,
     faults_of,
+    properties_of,
     read_committed,
     read_published,
     versions_of_source,
 )
 from sandbox.servers.process import print_last_lines
 from sandbox.servers.server import free_port
-from tests.kit.arrivals import Arrivals
 from tests.kit.processes import ForkedProducer
-from tests.kit.traffic_thread import TrafficThread
 from tests.kit.waiting import until
 from trekkpaalegg.decode import Decoder
+from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.kafka.reader import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +39,77 @@ if TYPE_CHECKING:
     from sandbox.control.world import OutsideWorld
     from sandbox.demo.proof import Published
     from sandbox.servers.kafka import EmbeddedKafka
+
+
+_WAIT_SECONDS = 0.02
+
+
+class Arrivals:
+    """What has arrived in one topic of events, for waiting: each call reads what is new, and decodes none of it.
+
+    While Kafka does not answer, nothing new has arrived.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._topic = topic
+        self._follower: Follower | None = None
+        self._found: set[tuple[str, int]] = set()
+
+    def identities(self) -> set[tuple[str, int]]:
+        """(trekkid, trekkversjon) of all that was seen until now; what was committed a moment ago may be missing."""
+        if self._follower is None:
+            try:
+                self._follower = Follower(properties_of(self._bootstrap_servers), [self._topic], "beginning")
+            except RetryableError:
+                return self._found
+        while messages := self._follower.poll(_WAIT_SECONDS):
+            for message in messages:
+                headers: Any = dict(message.headers() or [])  # a consumer gives bytes, whatever its type says
+                trekkid, trekkversjon = headers["ce_id"].decode().split("/")[:2]
+                self._found.add((trekkid, int(trekkversjon)))
+        return self._found
+
+    def close(self) -> None:
+        """Disconnect from Kafka."""
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
+
+
+_NEW_SHARE = 0.3
+"""So many of what is made are new orders; the others are new versions."""
+
+
+class TrafficThread:
+    """New orders and versions made in a thread of its own, as fast as `interval_seconds` says, from a seed."""
+
+    def __init__(self, outside: OutsideWorld, employers: Sequence[str], seed: object, interval_seconds: float) -> None:
+        self._skatteetaten = outside.skatteetaten
+        self._employers = employers
+        self._random = Random(f"traffic {seed}")
+        self._interval_seconds = interval_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+        self._orders: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_seconds):
+            if not self._orders or self._random.random() < _NEW_SHARE:
+                self._orders.append(self._skatteetaten.create(self._random.choice(self._employers)).trekkid)
+                continue
+            trekkid = self._random.choice(self._orders)
+            for _ in range(self._random.choice((1, 1, 1, 2, 3))):
+                self._skatteetaten.change(trekkid)
+
 
 LANES = 3
 ONCE_SECONDS_MAX = 60.0
@@ -211,7 +285,7 @@ class ProducerStage:
         """(trekkid, trekkversjon) of what has been seen in the topic until now: for waiting, as it costs little."""
         if self._arrivals is None:
             self._arrivals = Arrivals(self.kafka.bootstrap_servers, self.topics.versjoner)
-        return self._arrivals.look()
+        return self._arrivals.identities()
 
     def gjeldende(self) -> list[Published]:
         """All events of `…-gjeldende` that compaction has left."""

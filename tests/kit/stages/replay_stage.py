@@ -15,7 +15,7 @@ from consumers.ledger import tables
 from consumers.settings.model import load_settings
 from consumers.verify.proof import ProofOptions, prove
 from tests.kit.event_stream import EventTopics
-from tests.kit.stages.ledger_rows import by_hand, every_row
+from tests.kit.stages.ledger_stage import by_hand, every_row
 from tests.kit.waiting import Unseen
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import msgspec
 from consumers.ledger.opening import open_ledger
 from consumers.ledger.port import Changes
 from consumers.replay.replay import open_replay_target
-from tests.kit.stages.ledger_rows import by_hand, every_row
+from tests.kit.stages.ledger_stage import by_hand, every_row
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.incoming import Advance, Coordinates, IncomingEvent, Partition, UndecodableMessage
