@@ -1,1 +1,1 @@
-"""What the outside sees of a running consumer: metrics and health addresses."""
+"""Metrics and health of a running consumer."""

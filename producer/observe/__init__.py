@@ -1,1 +1,1 @@
-"""What the outside sees of a running producer: metrics, logs, health addresses."""
+"""Metrics and health of a running producer."""

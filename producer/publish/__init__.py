@@ -1,1 +1,1 @@
-"""From events to Kafka, one transaction at a time."""
+"""Publishes to Kafka: the lane's transactional producer, its state in `…-positions`, and the topics of signals."""

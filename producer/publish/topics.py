@@ -1,4 +1,4 @@
-"""A prefix and a few choices in, the five topics as they should be out; and how those found differ from them. Pure."""
+"""The five topics as they should be configured, and how the topics of a cluster differ from that. Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Topics(NamedTuple):
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """One topic as wanted or as found. `config` holds the values in force, as Kafka writes them."""
+    """A topic as wanted or as found. `config` holds the effective values, as Kafka formats them."""
 
     name: str
     partitions: int
@@ -53,7 +53,7 @@ class Topic(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """What is otherwise than wanted in one topic. `found` is None where there is nothing to find."""
+    """A property of a topic that differs from what is wanted. `found` is None if it is missing."""
 
     topic: str
     what: str
@@ -70,8 +70,8 @@ def wanted_topics(
 ) -> tuple[Topic, ...]:
     """The five topics, `partitions` each. In `…-positions` and `…-signals` that is the number of lanes.
 
-    `history_retention_ms` is how long `…-versjoner` keeps an event. `retention.bytes` is set too, as a broker's own
-    default for it would cut a history that is to last.
+    `history_retention_ms` is how long `…-versjoner` keeps an event. `retention.bytes` is set too, as a broker's default
+    for it would delete a part of the history earlier.
     """
     names = Topics.of(prefix)
     configs = {
@@ -89,32 +89,34 @@ def _kept(retention_ms: int) -> dict[str, str]:
 
 
 def differences(wanted: tuple[Topic, ...], found: Mapping[str, Topic]) -> list[Difference]:
-    """Every topic that is missing and everything that is otherwise than wanted, in the order of `wanted`.
+    """Topics that are missing and properties that differ, in the order of `wanted`.
 
-    Replication is compared only where a number was asked for.
+    Replication is compared only if a number is wanted.
     """
-    told = []
+    found_differences = []
     for topic in wanted:
         there = found.get(topic.name)
         if there is None:
-            told.append(Difference(topic.name, "topic", "present", None))
+            found_differences.append(Difference(topic.name, "topic", "present", None))
             continue
         if there.partitions != topic.partitions:
-            told.append(Difference(topic.name, "partitions", str(topic.partitions), str(there.partitions)))
+            found_differences.append(Difference(topic.name, "partitions", str(topic.partitions), str(there.partitions)))
         if topic.replication not in {REPLICATION_OF_THE_BROKER, there.replication}:
-            told.append(Difference(topic.name, "replication", str(topic.replication), str(there.replication)))
-        told += [
+            found_differences.append(
+                Difference(topic.name, "replication", str(topic.replication), str(there.replication))
+            )
+        found_differences += [
             Difference(topic.name, name, value, there.config.get(name))
             for name, value in topic.config.items()
             if there.config.get(name) != value
         ]
-    return told
+    return found_differences
 
 
 def durability_warnings(found: Mapping[str, Topic], brokers: int) -> list[str]:
-    """What would be lost or stand still with one broker of several; a sentence for each kind, and none for one broker.
+    """What would be lost or stop if one of several brokers fails; a sentence for each kind, none for a single broker.
 
-    Three replicas of which two must have a record: then one broker may die, or be restarted, and all goes on.
+    With three replicas of which two must have a record, any one broker may fail or restart without an effect.
     """
     if brokers < 2:  # noqa: PLR2004 - one alone has nothing to replicate to
         return []
@@ -122,29 +124,29 @@ def durability_warnings(found: Mapping[str, Topic], brokers: int) -> list[str]:
     few = [name for name, topic in found.items() if topic.replication < min(brokers, REPLICATION_WANTED)]
     unsure = [name for name in found if name not in few and in_sync[name] < IN_SYNC_WANTED]
     strict = [name for name, topic in found.items() if name not in few and in_sync[name] >= topic.replication]
-    told = []
+    warnings = []
     if few:
-        told.append(
+        warnings.append(
             f"{', '.join(few)}: fewer than {min(brokers, REPLICATION_WANTED)} replicas on {brokers} brokers, so that "
             "the end of one may stop the stream or lose records; create with --replication 3, or reassign the replicas"
         )
     if unsure:
-        told.append(
+        warnings.append(
             f"{', '.join(unsure)}: min.insync.replicas is 1, so that a record may be lost with one broker; set it to 2"
         )
     if strict:
-        told.append(
+        warnings.append(
             f"{', '.join(strict)}: min.insync.replicas is as large as the replication, so that the stream stands still "
             "while any broker is down; set it to one less"
         )
-    return told
+    return warnings
 
 
 def start_faults(prefix: str, found: Mapping[str, Topic], lanes: int | None) -> list[str]:
-    """Why the service must not start on these topics; a sentence each, and none when it may.
+    """Why the service must not start with these topics; a sentence each, none if it may.
 
-    `lanes` is the number of lanes recorded in `…-positions`, None when there is none. Another number of partitions
-    would send employers to lanes that know nothing of them; a compacted history or a cut-off state loses data.
+    `lanes` is the number of lanes recorded in `…-positions`, None if there is none. Another number of partitions would
+    assign employers to lanes without their state; a compacted history or a truncated state loses data.
     """
     names = Topics.of(prefix)
     missing = [name for name in names if name not in found]
@@ -167,18 +169,18 @@ def start_faults(prefix: str, found: Mapping[str, Topic], lanes: int | None) -> 
 
 
 def lanes_fault(prefix: str, partitions: int, found: Mapping[str, Topic], lanes: int | None) -> str | None:
-    """Why topics of `partitions` partitions must not be made beside those found; None when they may.
+    """Why topics with `partitions` partitions must not be created beside those found; None if they may.
 
-    The number of lanes is settled by what was recorded, else by whichever of `…-positions` and `…-signals` exists.
+    The recorded number of lanes decides, else the existing one of `…-positions` and `…-signals`.
     """
     names = Topics.of(prefix)
     both = (names.positions, names.signals)
     counts = {found[name].partitions for name in both if name in found}
-    settled = counts if lanes is None else counts | {lanes}
-    if len(settled) > 1:
-        told = ", ".join(f"{name} has {found[name].partitions} partitions" for name in both if name in found)
+    lane_counts = counts if lanes is None else counts | {lanes}
+    if len(lane_counts) > 1:
+        listed = ", ".join(f"{name} has {found[name].partitions} partitions" for name in both if name in found)
         recorded = "none is recorded" if lanes is None else f"{lanes} are recorded"
-        return f"the number of lanes is not one: {told}, {recorded}; restore the topics, or take another prefix"
-    if settled and settled != {partitions} and not all(name in found for name in both):
-        return f"the number of lanes is {settled.pop()} already; give it as --partitions"
+        return f"the number of lanes is not one: {listed}, {recorded}; restore the topics, or take another prefix"
+    if lane_counts and lane_counts != {partitions} and not all(name in found for name in both):
+        return f"the number of lanes is {lane_counts.pop()} already; give it as --partitions"
     return None

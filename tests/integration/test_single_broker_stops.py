@@ -1,4 +1,4 @@
-"""A lone broker is stopped and started while lanes publish: nothing is lost or doubled, and nothing hangs."""
+"""A single broker is stopped and started while lanes publish: nothing is lost or doubled, and nothing is hanging."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ hand_over = pytest.mark.parametrize("hands_over", ["true", "false"])
 
 
 class Publishing:
-    """A lane that publishes one version of its only order after another, and is taken anew after every failure."""
+    """A lane that publishes one version of its only order after another, and is acquired again after every failure."""
 
     def __init__(self, properties: dict[str, str], lane: int, member: KafkaMembership, ending: threading.Event) -> None:
         self.name = NAMES[lane]
