@@ -54,13 +54,15 @@ class Reader(Protocol):
 class OwnerOfNothing:
     """Has read nothing, and has nothing under way."""
 
+    lost_offset_advice = "never mind"
+
     def next_offsets(self, _topic: str, partitions: Collection[int]) -> dict[int, int]:
         return dict.fromkeys(partitions, 0)
 
     def hand_over(self, _topic: str, _partitions: Collection[int]) -> None:
         return
 
-    def tell(self, _event: str, **_details: object) -> None:
+    def report(self, _event: str, **_details: object) -> None:
         return
 
     def is_stopping(self) -> bool:

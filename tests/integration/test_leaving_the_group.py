@@ -23,10 +23,12 @@ TOPIC = "leaving"
 
 
 class Owner:
-    """Has read nothing yet, and keeps what it is told."""
+    """Has read nothing yet, and keeps what is reported."""
+
+    lost_offset_advice = "never mind"
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.handed_over: list[int] = []
 
     def next_offsets(self, _topic: str, partitions: Collection[int]) -> dict[int, int]:
@@ -35,8 +37,8 @@ class Owner:
     def hand_over(self, _topic: str, partitions: Collection[int]) -> None:
         self.handed_over += partitions
 
-    def tell(self, event: str, **_details: object) -> None:
-        self.told.append(event)
+    def report(self, event: str, **_details: object) -> None:
+        self.reported.append(event)
 
     def is_stopping(self) -> bool:
         return False
@@ -73,7 +75,7 @@ def test_a_member_whose_commit_is_not_answered_leaves_in_time_and_is_closed_once
         began = time.monotonic()
         subscription.close()
         assert time.monotonic() - began < LEAVE_SECONDS_MAX + 5, "far less than librdkafka would wait"
-        assert (owner.handed_over, owner.told) == ([0], ["left without an answer of Kafka's"])
+        assert (owner.handed_over, owner.reported) == ([0], ["left without an answer of Kafka's"])
         assert leaving(), "librdkafka waits for the answer: the reason for all this"
     finally:
         broker.resume()
@@ -86,4 +88,4 @@ def test_a_member_that_kafka_answers_leaves_at_once(broker: EmbeddedKafka, leavi
     subscription = Subscription({"bootstrap.servers": broker.bootstrap_servers}, TOPIC, "leavers", owner)
     until(lambda: subscription.read(1, 0.2).messages, 30)
     subscription.close()
-    assert (owner.handed_over, owner.told, leaving()) == ([0], [], False)
+    assert (owner.handed_over, owner.reported, leaving()) == ([0], [], False)
