@@ -22,7 +22,7 @@ _TREKKPLIKTIG = re.compile(r"[0-9]{9}", re.ASCII)
 
 
 class SignalDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The value of a signal. Fields that are not known are passed over; a higher `v` is not understood.
+    """The value of a signal. Unknown fields are ignored; a higher `v` is not understood.
 
     `id` is the request's, or the notification's. `asked_at` is in microseconds since 1970. `position` goes with `set`,
     `record` (partition/offset in the quarantine) and `correction` with `release`.

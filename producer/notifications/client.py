@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 UNAUTHORIZED: Final = 401
 NOT_FOUND: Final = 404
-_CLIENT_ERRORS: Final = range(400, 500)
-_PASSING: Final = frozenset({408, 421, 425, 429})
 _HINTS: Final = {
     400: "it finds the request invalid: is TREKKPAALEGG_WEBHOOK_URL a URL that it can reach, by https?",
     401: "the token is not accepted: has this trekkpliktig given the right to its system user or delegation?",
@@ -45,7 +43,7 @@ _HINTS: Final = {
 
 def refusal_of(answer: HttpResponse, operation: str, now_seconds: float) -> TrekkpaaleggError:
     """`SuspendedError` if Altinn refuses this trekkpliktig, `RetryableError` if it is busy or broken."""
-    if answer.status in _CLIENT_ERRORS and answer.status not in _PASSING:
+    if answer.is_refusal:
         hint = _HINTS.get(answer.status)
         return SuspendedError(
             f"Altinn refuses to {operation} with HTTP {answer.status}" + (f"; {hint}" if hint else "")

@@ -40,8 +40,6 @@ NOT_FOUND: Final = 404
 GONE: Final = 410
 _ABOUT_ONE_VERSION: Final = frozenset({400, 414, 422})
 """A fault in the request for one version is not a reason to stop serving the trekkpliktig."""
-_CLIENT_ERRORS: Final = range(400, 500)
-_PASSING: Final = frozenset({408, 421, 425, 429})
 _KODE: Final = re.compile(r"[A-Z0-9-]{1,20}")
 _DIGITS_OF_A_PERSON: Final = re.compile(r"\d{9}")
 _HINTS: Final = {
@@ -72,7 +70,7 @@ def refusal_of(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
     redirects to a page for people.
     """
     described = _described(answer)
-    if answer.status in _CLIENT_ERRORS and answer.status not in _PASSING:
+    if answer.is_refusal:
         hint = _HINTS.get(answer.status)
         return SuspendedError(f"the API refuses with {described}" + (f": {hint}" if hint else ""))
     return RetryableError(

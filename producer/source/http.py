@@ -24,6 +24,9 @@ import msgspec
 
 from trekkpaalegg.errors import RetryableError
 
+_CLIENT_ERRORS: Final = range(400, 500)
+_TRANSIENT: Final = frozenset({408, 421, 425, 429})
+
 
 class HttpResponse(msgspec.Struct, frozen=True):
     """A response of any status, its body complete and decompressed. Header names are case-insensitive."""
@@ -31,6 +34,11 @@ class HttpResponse(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the server refuses the request for good: a 4xx status, except those that ask to try again later."""
+        return self.status in _CLIENT_ERRORS and self.status not in _TRANSIENT
 
     @property
     def content_type(self) -> str:
