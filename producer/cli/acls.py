@@ -1,4 +1,4 @@
-"""`acls`: principals in; the least rights that each needs out, as a table, or granted on Kafka."""
+"""`acls list|apply`: the least rights that each principal needs on Kafka, printed or granted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PRINCIPAL = re.compile(r"[A-Za-z]+:\S.*")
 
 
 class Principals(msgspec.Struct, frozen=True):
-    """Who is to have the rights of each role, as Kafka names them: `User:name`."""
+    """The principals of each role, as Kafka names them: `User:name`."""
 
     producer: tuple[str, ...] = ()
     consumer: tuple[str, ...] = ()
@@ -34,12 +34,12 @@ class Principals(msgspec.Struct, frozen=True):
 
     @property
     def all(self) -> list[str]:
-        """Each of them once."""
+        """All principals, each once."""
         return list(dict.fromkeys((*self.producer, *self.consumer, *self.admin)))
 
 
 EXAMPLE = Principals(("User:producer",), ("User:consumer",), ("User:admin",))
-"""Whom `acls list` tells of where nobody is named."""
+"""The principals that `acls list` shows if none is named."""
 
 
 _Producer = Annotated[list[str] | None, typer.Option(help="Who runs the producer, as User:name; may be given again.")]
@@ -63,7 +63,7 @@ def _list(
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Tell the least rights that each needs, and what fails without them. Kafka is not asked."""
+    """Print the least rights that each principal needs, and what fails without them. Does not connect to Kafka."""
     principals = _principals(producer_principal, consumer_principal, admin_principal, consumer_command)
     list_acls(load_settings(env_file, os.environ, needs=frozenset()), output(as_json=as_json), principals)
 
@@ -75,11 +75,11 @@ def _apply(
     consumer_principal: _Consumer = None,
     admin_principal: _Admin = None,
     consumer_command: _Commands = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be granted; change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be granted; change nothing.")] = False,
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Grant what is missing, tell what is beyond it. Run it as one who may alter the cluster."""
+    """Grant missing rights, and report those beyond what is needed. Needs ALTER on the cluster."""
     principals = _principals(producer_principal, consumer_principal, admin_principal, consumer_command)
     settings = load_settings(env_file, os.environ, needs=frozenset({"kafka"}))
     apply_acls(settings, output(as_json=as_json), principals, dry_run=dry_run)
@@ -94,18 +94,18 @@ def _principals(
 
 
 def list_acls(settings: Settings, output: Output, principals: Principals) -> None:
-    """Tell the rights that these principals need. Kafka is not asked. Raises `SettingsError` for a wrong name."""
+    """Print the rights that these principals need. Raises `SettingsError` for a name of the wrong form."""
     _check(principals)
     if not principals.all:
         principals = msgspec.structs.replace(EXAMPLE, consumer_commands=principals.consumer_commands)
-    _tell(output, [(each, "needed") for each in wanted_acls(settings, principals)])
+    _print(output, [(each, "needed") for each in wanted_acls(settings, principals)])
 
 
 def apply_acls(settings: Settings, output: Output, principals: Principals, *, dry_run: bool) -> None:
-    """Grant what is missing; take nothing away. Done again it changes nothing.
+    """Grant missing rights, and revoke none. Running it again changes nothing.
 
-    Raises `SettingsError` for a wrong name or none, and `FatalError` when a principal is denied something, as that
-    overrules what is granted.
+    Raises `SettingsError` for a name of the wrong form or none at all, and `FatalError` if a principal is denied a
+    right by name, because a denial overrules what is granted.
     """
     _check(principals)
     if not principals.all:
@@ -117,7 +117,7 @@ def apply_acls(settings: Settings, output: Output, principals: Principals, *, dr
         admin.grant(comparison.missing)
     missing = {each.identity for each in comparison.missing}
     done = "would be granted" if dry_run else "granted"
-    _tell(
+    _print(
         output,
         [
             *((each, done if each.identity in missing else "was granted") for each in wanted),
@@ -160,7 +160,7 @@ def acl_table(settings: Settings, principals: Principals) -> str:
 
 def _check(principals: Principals) -> None:
     faults = [
-        f"{name}: no name of a principal; give it as Kafka does, such as User:payroll"
+        f"{name}: not the name of a principal; give it as Kafka does, such as User:payroll"
         for name in principals.all
         if not _PRINCIPAL.fullmatch(name)
     ]
@@ -173,7 +173,7 @@ def _check(principals: Principals) -> None:
         raise SettingsError(faults)
 
 
-def _tell(output: Output, told: list[tuple[Acl, str]]) -> None:
+def _print(output: Output, told: list[tuple[Acl, str]]) -> None:
     if output.as_json:
         output.json([_document(acl, state) for acl, state in told])
         return

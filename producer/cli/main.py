@@ -1,4 +1,4 @@
-"""The command line of the producer: commands, options and exit codes."""
+"""The program `trekkpaalegg-producer`: its commands and their options."""
 
 from __future__ import annotations
 
@@ -48,10 +48,12 @@ def subscriptions_apply(
     trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="Also remove those of trekkpliktige that Kafka knows and the list no longer."),
+        typer.Option(
+            "--prune", help="Also remove those of trekkpliktige that are in the state on Kafka but not in the list."
+        ),
     ] = False,
     wait_seconds: Annotated[
-        float, typer.Option(min=0, help="How long to wait for Altinn to validate what was made.")
+        float, typer.Option(min=0, help="How long to wait for Altinn to validate new subscriptions.")
     ] = VALIDATION_SECONDS,
     as_json: AsJson = False,
     env_file: EnvFile = None,
@@ -82,15 +84,15 @@ def subscriptions_delete(
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Remove the subscriptions that lead to our receiver; polling goes on."""
+    """Remove the subscriptions that lead to our receiver. Polling continues."""
     settings = settings_of(env_file, _ALTINN)
     whose = ", ".join(trekkpliktig) if trekkpliktig else "every trekkpliktig of the list"
-    confirm(f"Remove the subscriptions of {whose}? Nothing will be notified any more.", yes=yes)
+    confirm(f"Remove the subscriptions of {whose}? Altinn will send no more events.", yes=yes)
     delete_subscriptions(settings, output(as_json=as_json), trekkpliktig or [])
 
 
 RecordId = Annotated[str, typer.Argument(metavar="ID", help="partition/offset, as `quarantine list` shows it.")]
-OrAll = Annotated[list[str] | None, typer.Option(help="This one; may be given again. `all` are all of the settings.")]
+OrAll = Annotated[list[str] | None, typer.Option(help="Only this one; may be given again. `all`: all of the settings.")]
 
 app = make_program(
     PROGRAM,
@@ -119,13 +121,13 @@ app.add_typer(acls_app, name="acls")
 
 @app.command(epilog=example("run"))
 def run(*, env_file: EnvFile = None) -> int:
-    """Publish new versions for ever: the service. SIGTERM ends it cleanly within ten seconds."""
+    """Run the service, which publishes new versions until SIGTERM stops it, cleanly and within ten seconds."""
     return run_service(settings_of(env_file, ALL_NEEDS | {"receiver"}))
 
 
 @app.command(epilog=example("once --json"))
 def once(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
-    """Read every trekkpliktig once and publish what is new; fails unless every one was read to its end."""
+    """Read every trekkpliktig once and publish what is new. Fails unless every one was read to its end."""
     run_once(settings_of(env_file, ALL_NEEDS), output(as_json=as_json))
 
 
@@ -136,25 +138,25 @@ def backfill(
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Read again from the start and publish what is missing. Workers that run do it, else this command itself."""
+    """Read again from the start and publish what is missing. Running workers do it, or else this command."""
     run_backfill(settings_of(env_file, ALL_NEEDS), output(as_json=as_json), trekkpliktig or [])
 
 
 @app.command(epilog=example("reconcile --json"))
 def reconcile(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
-    """Compare all that the source has with what was published, publish what is missing, print the differences."""
+    """Compare the full lists of the source with what was published, publish what is missing, print differences."""
     run_reconcile(settings_of(env_file, ALL_NEEDS), output(as_json=as_json))
 
 
 @app.command(epilog=example("suspend --trekkpliktig 314159265"))
 def suspend(*, trekkpliktig: OrAll = None, as_json: AsJson = False, env_file: EnvFile = None) -> None:
-    """Read these no more until they are resumed, whatever starts or moves meanwhile."""
+    """Stop reading these until they are resumed. Restarts and moved lanes do not end it."""
     change_suspension(settings_of(env_file, _KAFKA), output(as_json=as_json), SUSPEND, trekkpliktig or [])
 
 
 @app.command(epilog=example("resume --trekkpliktig all"))
 def resume(*, trekkpliktig: OrAll = None, as_json: AsJson = False, env_file: EnvFile = None) -> None:
-    """Read these again, beginning at once where they were left."""
+    """Start reading these again at once, from where reading stopped."""
     change_suspension(settings_of(env_file, _KAFKA), output(as_json=as_json), RESUME, trekkpliktig or [])
 
 
@@ -177,9 +179,10 @@ def position_set(
     yes: Yes = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Make the next reading begin elsewhere. Nothing is published twice by it."""
+    """Start the next reading at another sekvensnummer. Nothing is published twice."""
     confirm(
-        f"Set the position of {trekkpliktig} to {position}? Versions below it wait for the next comparison.", yes=yes
+        f"Set the position of {trekkpliktig} to {position}? Versions below it are read by the next full comparison.",
+        yes=yes,
     )
     set_position(settings_of(env_file, _KAFKA), output(), trekkpliktig, position)
 
@@ -191,14 +194,14 @@ def position_forget(
     yes: Yes = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Drop all that is known of a trekkpliktig, so that all is published anew."""
+    """Drop the state of a trekkpliktig, so that every version is published again."""
     confirm(f"Forget {trekkpliktig}? Every version of its orders will be published a second time.", yes=yes)
     forget_position(settings_of(env_file, _KAFKA), output(), trekkpliktig)
 
 
 @quarantine_app.command("list", epilog=example("quarantine list --json"))
 def quarantine_list(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
-    """List what could not be understood, without anything personal."""
+    """List the records that could not be understood, without personal data."""
     list_quarantine(settings_of(env_file, _KAFKA), output(as_json=as_json))
 
 
@@ -213,20 +216,20 @@ def quarantine_release(
     record_id: RecordId,
     *,
     correction: Annotated[
-        bool, typer.Option("--correction", help="Publish other content of a version that was published before.")
+        bool, typer.Option("--correction", help="Publish changed content of a version that is published already.")
     ] = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Try one record again, and publish it if it can be understood now. No worker may run."""
+    """Process one record again, and publish it if it can be understood now."""
     release_quarantine(settings_of(env_file, ALL_NEEDS), output(), record_id, correction=correction)
 
 
 @topics_app.command("apply", epilog=example("topics apply --partitions 12 --history-retention 400d"))
 def topics_apply(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")] = False,
     partitions: Annotated[
-        int, typer.Option(min=1, help="Of each topic; for ever, since it is the number of lanes.")
+        int, typer.Option(min=1, help="Of each topic. This is the number of lanes, and cannot be changed later.")
     ] = PARTITIONS_DEFAULT,
     replication: Annotated[
         int, typer.Option(min=-1, help="Copies of each partition; -1 is the broker's default.")
@@ -237,7 +240,7 @@ def topics_apply(
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Create the topics that are missing, record the number of lanes, tell what is otherwise than wanted."""
+    """Create missing topics, record the number of lanes, and report what differs from what is wanted."""
     apply_topics(
         settings_of(env_file, _KAFKA),
         output(as_json=as_json),
@@ -250,7 +253,7 @@ def topics_apply(
 
 @schemas_app.command("check", epilog=example("schemas check --json"))
 def schemas_check(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
-    """Check the schemas against every released version, and every registered one where a registry is given."""
+    """Check the schemas against every released version, and every registered one if a registry is given."""
     check_schemas(settings_of(env_file, frozenset()), output(as_json=as_json))
 
 
@@ -262,8 +265,8 @@ def schemas_register(*, as_json: AsJson = False, env_file: EnvFile = None) -> No
 
 @app.command(epilog=example("doctor --env-file production.env"))
 def doctor(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
-    """Try every dependency in turn: what was tried, what came back, what to do."""
-    # It tells all that fails itself, in words.
+    """Check every dependency in turn: what was tried, what was found, what to do."""
+    # The findings report every failure; log entries would repeat them.
     logging.getLogger().setLevel(logging.CRITICAL)
     settings, faults = read_settings(env_file, os.environ)
     run_doctor(settings, faults, output(as_json=as_json))

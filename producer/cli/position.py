@@ -1,4 +1,4 @@
-"""`position show|set|forget`: how far each trekkpliktig has been published, and an operator's word on it."""
+"""`position show|set|forget`: how far each trekkpliktig has been published, and changes of it by an operator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from producer import bootstrap
-from producer.cli.requests import ask, new_request, refuse_others, require_numbers
+from producer.cli.requests import new_request, perform_request, require_done, require_numbers
 from producer.domain.requests import FORGET, SET
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def show_position(settings: Settings, output: Output, trekkpliktige: list[str]) 
         output.json(rows)
         return
     table = Table(
-        "trekkpliktig", "lane", "position", "last compared", "orders", "versions missing", "suspended", "asked"
+        "trekkpliktig", "lane", "position", "last compared", "orders", "versions missing", "suspended", "requests"
     )
     for row in rows:
         shown = row | {"reconciled_at": row["reconciled_at"] or "never", "suspended_at": row["suspended_at"] or "no"}
@@ -60,16 +60,16 @@ def _instant(microseconds: int | None) -> str | None:
 
 
 def set_position(settings: Settings, output: Output, trekkpliktig: str, position: int) -> None:
-    """Make the next reading begin at this sekvensnummer. What was published is still known, so nothing comes twice."""
+    """Start the next reading at this sekvensnummer. Published versions stay known, so nothing is published twice."""
     require_numbers([trekkpliktig])
-    refuse_others(ask(settings, output, new_request(SET, position), [trekkpliktig]))
+    require_done(perform_request(settings, output, new_request(SET, position), [trekkpliktig]))
     output.line(f"{trekkpliktig}: the position is {position}")
 
 
 def forget_position(settings: Settings, output: Output, trekkpliktig: str) -> None:
-    """Drop all that is known of a trekkpliktig: every version of its orders will be published anew."""
+    """Drop the state of a trekkpliktig: every version of its orders will be published again."""
     require_numbers([trekkpliktig])
-    results = ask(settings, output, new_request(FORGET), [trekkpliktig])
-    refuse_others(results)
+    results = perform_request(settings, output, new_request(FORGET), [trekkpliktig])
+    require_done(results)
     orders = results[trekkpliktig].request.orders_read
-    output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all will be published anew")
+    output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all will be published again")

@@ -1,4 +1,4 @@
-"""`quarantine list|show|release`: what could not be understood, one of it raw, and another try with it."""
+"""`quarantine list|show|release`: list rejected records, print the raw bytes of one, or process it again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from producer import bootstrap
-from producer.cli.requests import ask, new_request
+from producer.cli.requests import new_request, perform_request
 from producer.domain.requests import RELEASE
 from trekkpaalegg.errors import FatalError, SettingsError
 
@@ -22,7 +22,7 @@ _ID = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
 
 
 def list_quarantine(settings: Settings, output: Output) -> None:
-    """Print every record without what may be personal in it."""
+    """Print every record, without anything that may be personal."""
     found = bootstrap.find_cluster(settings)
     records = list(bootstrap.read_quarantined(settings, found.lanes))
     records.sort(key=lambda record: record.rejected_at)
@@ -49,7 +49,7 @@ def list_quarantine(settings: Settings, output: Output) -> None:
 
 
 def show_quarantine(settings: Settings, output: Output, record_id: str) -> None:
-    """Print the raw bytes of one record as they are. They may hold personal data: mind where they go."""
+    """Print the raw bytes of one record as they are. They may hold personal data."""
     record = _read(settings, record_id)
     output.note(f"{record.reason} at {record.field_path or 'the whole'}: {record.detail}")
     if record.raw_truncated:
@@ -60,14 +60,14 @@ def show_quarantine(settings: Settings, output: Output, record_id: str) -> None:
 
 
 def release_quarantine(settings: Settings, output: Output, record_id: str, *, correction: bool) -> None:
-    """Have a record tried again, and what it says published if it can be understood now.
+    """Have a record processed again, and published if it can be understood now.
 
-    The worker that owns the lane does it; where none runs, this process takes the lanes. Raises `FatalError` when it
-    still cannot be understood, when there is nothing to publish, and when versions before it cannot be fetched now.
+    The worker that owns the lane does it; if none runs, this process acquires the lanes. Raises `FatalError` if the
+    record still cannot be understood, if there is nothing to publish, or if versions before it cannot be fetched now.
     """
     record = _read(settings, record_id)
     request = new_request(RELEASE, record=record.id, correction=correction)
-    result = ask(settings, output, request, [record.trekkpliktig])[record.trekkpliktig]
+    result = perform_request(settings, output, request, [record.trekkpliktig])[record.trekkpliktig]
     if result.outcome != "done":
         raise FatalError(f"{record.id} is not released: {result.detail}")
     output.line(f"{record.id} released; published: {result.detail or 'nothing: it was left to another lane'}")

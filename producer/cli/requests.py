@@ -1,4 +1,4 @@
-"""Operator requests: sent to the lanes, followed until they are answered; `suspend` and `resume` are two of them."""
+"""Operator requests: send them to the lanes and wait for the results. The commands `suspend` and `resume`."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 
 POLL_SECONDS = 0.1
-WORKERS_LOOKED_AT_SECONDS = 3.0
-TOLD_SECONDS = 30.0
+WORKERS_CHECKED_SECONDS = 3.0
+REPORT_SECONDS = 30.0
 _NUMBER = re.compile(r"[0-9]{9}", re.ASCII)
 
 
 def new_request(
     kind: str, position: int | None = None, *, record: str | None = None, correction: bool = False
 ) -> OperatorRequest:
-    """A request under an id of its own."""
-    asked_at = bootstrap.now_microseconds()
-    return OperatorRequest(uuid.uuid4().hex, kind, asked_at, position, record=record, correction=correction)
+    """A request with a new id."""
+    requested_at = bootstrap.now_microseconds()
+    return OperatorRequest(uuid.uuid4().hex, kind, requested_at, position, record=record, correction=correction)
 
 
 class _VersionsColumn(ProgressColumn):
@@ -61,49 +61,52 @@ def versions_bar() -> Progress:
     return progress_bar(_VersionsColumn())
 
 
-def ask(
+def perform_request(
     settings: Settings,
     output: Output,
     request: OperatorRequest,
     trekkpliktige: Iterable[str],
     watch: Callable[[], None] = lambda: None,
 ) -> dict[str, RequestResult]:
-    """Have the request done for each trekkpliktig, and wait for the results; `watch` is called at every turn.
+    """Have the lanes perform the request for each trekkpliktig, and wait for the results.
 
-    The workers that run do it. Where none runs, this process takes the lanes itself and does what was asked, and that
-    alone. A request outlives whoever asked: it is a signal until it stands in `…-positions`, and then until it is done.
+    Running workers perform it. If none runs, this process acquires the lanes and performs the request and nothing else.
+    A request survives the command that sent it: it is a signal until it is recorded in `…-positions`, where it stays
+    until it is done. `watch` is called after each poll.
     """
     bootstrap.find_cluster(settings)
     positions = Topics.of(settings.topic_prefix).positions
     with bootstrap.build_follower(settings, [positions]) as tail, versions_bar() as progress:
         waiting = _Waiting(request, trekkpliktige, progress)
-        with _Errand(settings, frozenset(waiting.left) if request.kind in NEED_THE_SOURCE else frozenset()) as errand:
+        with _OwnWorker(
+            settings, frozenset(waiting.left) if request.kind in NEED_THE_SOURCE else frozenset()
+        ) as worker:
             with bootstrap.build_signal_log(settings) as signals:
                 signals.store((each, encode_request(request)) for each in sorted(waiting.left))
-            told_at = time.monotonic()
+            reported_at = time.monotonic()
             while waiting.left:
-                errand.see_to()
+                worker.start_if_needed()
                 messages = tail.poll(POLL_SECONDS)
                 for message in messages:
-                    waiting.take(message)
+                    waiting.receive(message)
                 watch()
                 if messages:
-                    told_at = time.monotonic()
-                elif time.monotonic() - told_at > TOLD_SECONDS:
-                    told_at = time.monotonic()
-                    output.note(f"{len(waiting.left)} of {waiting.total} trekkpliktige still to come")
+                    reported_at = time.monotonic()
+                elif time.monotonic() - reported_at > REPORT_SECONDS:
+                    reported_at = time.monotonic()
+                    output.note(f"{len(waiting.left)} of {waiting.total} trekkpliktige are not done yet")
     return waiting.results
 
 
 def require_numbers(names: Iterable[str]) -> None:
-    """Raise `SettingsError` unless all are organisation numbers. What else is given may be anything: not repeated."""
+    """Raise `SettingsError` unless all are organisation numbers. Others are not quoted: they may be national ids."""
     wrong = sum(_NUMBER.fullmatch(name) is None for name in names)
     if wrong:
-        raise SettingsError([f"{wrong} given as organisation number is not one: it has 9 digits"])
+        raise SettingsError([f"{wrong} of the organisation numbers given do not have 9 digits"])
 
 
-def refuse_others(results: dict[str, RequestResult]) -> None:
-    """Raise `FatalError` that names those for which it was not done."""
+def require_done(results: dict[str, RequestResult]) -> None:
+    """Raise `FatalError` unless the request was done for all."""
     failed = {name: result for name, result in results.items() if result.outcome != "done"}
     if failed:
         name, result = next(iter(failed.items()))
@@ -111,7 +114,7 @@ def refuse_others(results: dict[str, RequestResult]) -> None:
 
 
 class _Waiting:
-    """What is known of the requests on their way."""
+    """The trekkpliktige whose results have not come yet, and the results of the others."""
 
     def __init__(self, request: OperatorRequest, trekkpliktige: Iterable[str], progress: Progress) -> None:
         self.left = set(trekkpliktige)
@@ -123,8 +126,8 @@ class _Waiting:
         self._progress = progress
         self._task = progress.add_task("trekkpliktige", total=self.total, versions=0)
 
-    def take(self, message: Message) -> None:
-        """A record of `…-positions`."""
+    def receive(self, message: Message) -> None:
+        """Note what a record of `…-positions` says of the request."""
         trekkpliktig, value = (message.key() or b"").decode(errors="replace"), message.value()
         if trekkpliktig not in self.left or value is None:
             return
@@ -144,8 +147,8 @@ class _Waiting:
         self._progress.update(self._task, versions=self._versions_total)
 
 
-class _Errand:
-    """A worker of our own, from when no other is found to run until the end."""
+class _OwnWorker:
+    """A worker in this process, started if no other worker runs, and stopped at the end."""
 
     def __init__(self, settings: Settings, to_read: frozenset[str]) -> None:
         self._settings = settings
@@ -153,7 +156,7 @@ class _Errand:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        self._looked_at = float("-inf")
+        self._checked_at = float("-inf")
 
     def __enter__(self) -> Self:
         return self
@@ -163,14 +166,14 @@ class _Errand:
         if self._thread is not None:
             self._thread.join(STOP_SECONDS_MAX)
 
-    def see_to(self) -> None:
-        """Begin when nobody else works on the lanes. Raises what the worker ended with."""
+    def start_if_needed(self) -> None:
+        """Start the worker if no other one runs. Raises what the worker has ended with."""
         if self._error is not None:
             raise self._error
         now = time.monotonic()
-        if self._thread is not None or now - self._looked_at < WORKERS_LOOKED_AT_SECONDS:
+        if self._thread is not None or now - self._checked_at < WORKERS_CHECKED_SECONDS:
             return
-        self._looked_at = now
+        self._checked_at = now
         if bootstrap.group_members(self._settings) == 0:
             service = Service(self._settings, NullObserver(), NullWatch(), self._stopping, errand=self._to_read)
             self._thread = threading.Thread(target=self._run, args=(service,), name="errand", daemon=True)
@@ -179,7 +182,7 @@ class _Errand:
     def _run(self, service: Service) -> None:
         try:
             service.run()
-        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits, which raises it
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
             self._error = error
 
 
@@ -187,20 +190,20 @@ ALL = "all"
 
 
 def change_suspension(settings: Settings, output: Output, kind: str, trekkpliktige: list[str]) -> None:
-    """Suspend or resume those named; `all` are all of the settings. Raises `FatalError` unless done for every one."""
+    """Suspend or resume those named, or `all` of the settings. Raises `FatalError` unless it was done for all."""
     wanted = _named(settings, output, trekkpliktige)
-    results = ask(settings, output, new_request(kind), wanted)
+    results = perform_request(settings, output, new_request(kind), wanted)
     word = "suspended" if kind == SUSPEND else "resumed"
     if output.as_json:
         output.json({name: {"outcome": each.outcome, "detail": each.detail} for name, each in sorted(results.items())})
     else:
         output.line(f"{sum(each.outcome == 'done' for each in results.values())} trekkpliktige {word}")
-    refuse_others(results)
+    require_done(results)
 
 
 def _named(settings: Settings, output: Output, trekkpliktige: list[str]) -> set[str]:
     if not trekkpliktige:
-        raise SettingsError([f"--trekkpliktig: give an organisation number, several times if you like, or {ALL}"])
+        raise SettingsError([f"--trekkpliktig: give organisation numbers, each with an option of its own, or {ALL}"])
     require_numbers(name for name in trekkpliktige if name != ALL)
     if ALL not in trekkpliktige:
         return set(trekkpliktige)

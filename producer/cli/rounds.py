@@ -1,4 +1,4 @@
-"""`once`, `backfill` and `reconcile`: read every employer, show progress, and report what came of it."""
+"""`once`, `backfill` and `reconcile`: read every trekkpliktig, show progress and print the outcome."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from producer import bootstrap
-from producer.cli.requests import ask, new_request, versions_bar
+from producer.cli.requests import new_request, perform_request, versions_bar
 from producer.domain.requests import BACKFILL, RECONCILE
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class RoundCounts(NullObserver):
-    """Counts what a round did, and moves the bar."""
+    """Counts what a round does, and advances the progress bar."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress
@@ -80,16 +80,16 @@ def run_once(settings: Settings, output: Output) -> None:
         "known_but_not_listed": journal.vanished_count,
         "positions_lowered": journal.positions_lowered,
     }
-    tell_round(output, counts, failed)
+    print_round(output, counts, failed)
 
 
-def tell_round(
+def print_round(
     output: Output,
     counts: dict[str, int],
     failed: dict[str, str],
     differences: list[dict[str, object]] | None = None,
 ) -> None:
-    """Print what a round did. Raises `FatalError` when some were not read to their end."""
+    """Print what a round did. Raises `FatalError` unless all were read to their end."""
     if output.as_json:
         output.json({**counts, "failed": failed} | ({} if differences is None else {"differences": differences}))
     else:
@@ -108,7 +108,7 @@ def tell_round(
 
 DIFFERENCES_SHOWN_MAX = 100_000
 ENDS_SECONDS_MAX = 30.0
-"""An open transaction of another lane hides what follows it for 15 s at most."""
+"""How long to wait for the last rows. An open transaction of another lane hides what follows it for at most 15 s."""
 
 _ORIGIN = "origin"
 _ORIGINS = frozenset({b"reconcile", b"gapfill"})
@@ -116,13 +116,15 @@ _COLUMNS = ("trekkpliktig", "trekkid", "trekkversjon", "difference")
 
 
 def run_backfill(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
-    """Read all, or those named, from 0 and publish what is missing. Raises `FatalError` unless read to their end."""
+    """Read all, or those named, from 0 and publish what is missing. Raises `FatalError` unless all were read."""
     served = ServedTrekkpliktige(TrekkpliktigeList(settings, output.note))
     unknown = sum(name not in served for name in trekkpliktige)
     if unknown:
-        raise SettingsError([f"--trekkpliktig: {unknown} given is not among the trekkpliktige of the settings"])
+        raise SettingsError(
+            [f"--trekkpliktig: {unknown} of those given are not among the trekkpliktige of the settings"]
+        )
     wanted = frozenset(trekkpliktige) or frozenset(served)
-    _tell(output, ask(settings, output, new_request(BACKFILL), wanted))
+    _print(output, perform_request(settings, output, new_request(BACKFILL), wanted))
 
 
 def run_reconcile(settings: Settings, output: Output) -> None:
@@ -140,15 +142,15 @@ def run_reconcile(settings: Settings, output: Output) -> None:
             if len(differences) < DIFFERENCES_SHOWN_MAX:
                 differences.extend(_differences(tail.poll(wait_seconds), topics.quarantine))
 
-        results = ask(settings, output, new_request(RECONCILE), wanted, watch)
+        results = perform_request(settings, output, new_request(RECONCILE), wanted, watch)
         ends, deadline = tail.admin.ends(tail.positions), time.monotonic() + ENDS_SECONDS_MAX
         while not tail.has_reached(ends) and time.monotonic() < deadline:
             watch(0.1)
-    _tell(output, results, _compared(differences))
+    _print(output, results, _compared(differences))
 
 
 def _differences(messages: Iterable[Message], quarantine: str) -> Iterator[dict[str, object]]:
-    """What events and quarantined records that comparisons, or holes they found, have led to are about."""
+    """A row for each event and quarantined record that a comparison, or a gap that it found, has led to."""
     for message in messages:
         headers: dict[str, bytes] = dict(message.headers() or [])  # type: ignore[arg-type]  # a consumer gives pairs with bytes
         if headers.get("ce_origin") not in _ORIGINS:
@@ -172,13 +174,13 @@ def _difference(trekkpliktig: str, trekkid: str | None, trekkversjon: int | None
 
 
 def _compared(differences: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Without what polling found meanwhile: a hole that it filled in an order of which no comparison says anything."""
+    """The rows without gaps that ordinary polling has filled meanwhile, in orders that no comparison mentions."""
     compared = {each["trekkid"] for each in differences if each.get(_ORIGIN) == b"reconcile"}
     kept = [each for each in differences if each.get(_ORIGIN) != b"gapfill" or each["trekkid"] in compared]
     return [{name: value for name, value in each.items() if name != _ORIGIN} for each in kept]
 
 
-def _tell(
+def _print(
     output: Output, results: dict[str, RequestResult], differences: list[dict[str, object]] | None = None
 ) -> None:
     failed = {name: each.detail for name, each in sorted(results.items()) if each.outcome != "done"}
@@ -195,4 +197,4 @@ def _tell(
         for each in differences:
             table.add_row(*(str(each[column] or "?") for column in _COLUMNS))
         output.table(table)
-    tell_round(output, counts, failed, differences)
+    print_round(output, counts, failed, differences)

@@ -1,4 +1,4 @@
-"""`run`: the service, from its start until a signal ends it."""
+"""`run`: the service, from its start until a signal stops it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from producer.settings.model import Settings
 
 LOOP_SECONDS_MAX = 90.0
-"""A loop that has made no progress for so long has stalled. Longer than any single call that it makes."""
+"""After this time without a beat a loop has stalled. Longer than any single call that it makes."""
 
 _log = structlog.get_logger(__name__)
 
 
-class Pulse:
-    """Reports to `Health` which loops are running, and whether all lanes assigned to this process are acquired."""
+class ServiceWatch:
+    """Reports to `Health` which loops run, and whether the assigned lanes have been acquired."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -56,12 +56,12 @@ class Pulse:
 
 
 def run_service(settings: Settings) -> ExitCode:
-    """Publish until SIGTERM or Ctrl-C. Raises `LaneFencedError` and `FatalError` when nothing more can be done."""
+    """Publish until SIGTERM or Ctrl-C. Raises `FatalError` if it cannot go on."""
     configure_logs(level="INFO")
 
     def on_signal(number: int) -> None:
         _log.info("stopping", signal=signal.Signals(number).name)
-        # A commit that hangs blocks its thread in librdkafka, so the process is ended from outside it.
+        # A commit that hangs blocks its thread in librdkafka, so a timer ends the process.
         watchdog = threading.Timer(STOP_SECONDS_MAX, _end_now)
         watchdog.daemon = True
         watchdog.start()
@@ -75,7 +75,7 @@ def run_service(settings: Settings) -> ExitCode:
         HealthServer(health, observer.exposition, host=host, port=port, setting="TREKKPAALEGG_HTTP_PORT") as server,
     ):
         _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
-        service = Service(settings, observer, Pulse(health), stopping)
+        service = Service(settings, observer, ServiceWatch(health), stopping)
         with _receiving(settings, service.served, observer):
             run_interruptible(service.run, stopping)
     _log.info("stopped")
@@ -84,7 +84,7 @@ def run_service(settings: Settings) -> ExitCode:
 
 @contextmanager
 def _receiving(settings: Settings, served: Container[str], observer: Observer) -> Iterator[None]:
-    """Take calls that tell of changes, where the settings want it. Raises `SettingsError` when the port is taken."""
+    """Run the receiver of notifications if the settings ask for it. Raises `SettingsError` if its port is in use."""
     if not settings.receives:
         yield
         return
@@ -97,5 +97,5 @@ def _receiving(settings: Settings, served: Container[str], observer: Observer) -
 
 
 def _end_now() -> None:
-    _log.error("a transaction did not end in time: left to the next fence")
+    _log.error("a transaction did not end in time; the next owner of the lane aborts it by fencing")
     os._exit(ExitCode.STOPPED)

@@ -1,4 +1,4 @@
-"""`subscriptions apply`, `list` and `delete`: one Altinn subscription for each employer."""
+"""`subscriptions apply|list|delete`: one Altinn subscription for each trekkpliktig."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from producer.notifications.address import shown
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.cli import progress_bar, run_interruptible
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, TrekkpaaleggError
-from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS
+from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS, is_digits
 from trekkpaalegg.retry import short_retry
 
 if TYPE_CHECKING:
@@ -30,20 +30,19 @@ if TYPE_CHECKING:
 
 
 UNANSWERED_IN_A_ROW_MAX = 25
-"""So many passing failures with no success between them, and the other side is taken to be down: no one else is tried.
-"""
+"""After this many transient failures in a row Altinn is considered down, and the remaining ones are not tried."""
 
 Result = TypeVar("Result")
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """It could not be done for this one."""
+    """It could not be done for this trekkpliktig."""
 
     error: TrekkpaaleggError
 
 
-class Many:
-    """Runs operations for many trekkpliktige. Passing failures are tried again a few times, in seconds."""
+class Batch:
+    """Runs an operation for many trekkpliktige. Transient failures are retried a few times, within seconds."""
 
     def __init__(self, at_once: int, stopping: threading.Event) -> None:
         self._at_once = at_once
@@ -53,15 +52,15 @@ class Many:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether a signal to end has come."""
+        """Whether a signal to stop has come."""
         return self._stopping.is_set()
 
     def pause(self, seconds: float) -> None:
-        """Wait, no longer than until a signal to end."""
+        """Wait, or until a signal to stop comes."""
         self._stopping.wait(seconds)
 
     def each(self, what: str, names: Sequence[str], operation: Callable[[str], Result]) -> dict[str, Result | Failure]:
-        """The result or failure of each name, in their order. Raises what strikes all, `FatalError` for one."""
+        """The result or failure of each name, in their order. Raises what concerns all, such as `FatalError`."""
         self._unanswered = 0
         with progress_bar() as progress, ThreadPoolExecutor(self._at_once, thread_name_prefix="many") as pool:
             task = progress.add_task(what, total=len(names))
@@ -83,7 +82,7 @@ class Many:
         with self._lock:
             is_down = self._unanswered >= UNANSWERED_IN_A_ROW_MAX
         if is_down or self.is_stopping:
-            return Failure(RetryableError("not tried: those before it got no answer"))
+            return Failure(RetryableError("not tried: Altinn did not answer the calls before it"))
         try:
             result = short_retry(self._stopping)(operation, name)
         except SuspendedError as error:
@@ -101,15 +100,15 @@ class Many:
 
 
 VALIDATION_SECONDS = 30.0
-"""How long `apply` waits for Altinn to have tried the address; it takes a second, and a failed attempt ten more."""
+"""How long `apply` waits for Altinn to call the address: that takes a second, and ten more after a failure."""
 
 ROWS_SHOWN_MAX = 500
-"""Of a table for people."""
+"""In a table; JSON has all."""
 
 _PAUSE_SECONDS = 0.5
 _PAUSE_SECONDS_MAX = 5.0
 _NAMES_SHOWN_MAX = 20
-_STANDING = ("made", "renewed", "unchanged")
+_KEPT = ("made", "renewed", "unchanged")
 _UNTRIED = "not validated: Altinn got no 2xx from the address, and sends no events there"
 
 Results = dict[str, "Applied | Failure"]
@@ -118,44 +117,39 @@ Results = dict[str, "Applied | Failure"]
 def apply_subscriptions(
     settings: Settings, output: Output, trekkpliktige: list[str], *, prune: bool, wait_seconds: float
 ) -> None:
-    """See that one stands for each, validated; with `prune` also that none stands for those no longer in the list.
+    """Make sure that each has one validated subscription; with `prune` also that former trekkpliktige have none.
 
-    `wait_seconds` is how long Altinn has for the validation.
-
-    Raises `FatalError` that names those for whom it could not be done; all others are served.
+    `wait_seconds`: how long to wait for Altinn's validation. Raises `FatalError`, which names those for whom it could
+    not be done, after all others have been done.
     """
     served = ServedTrekkpliktige(TrekkpliktigeList(settings, output.note))
     names = _chosen(served, trekkpliktige)
 
-    def work(keeper: SubscriptionKeeper, many: Many) -> Results:
-        results = many.each("subscriptions", names, keeper.apply)
-        _await_validation(keeper, many, results, wait_seconds)
+    def work(keeper: SubscriptionKeeper, batch: Batch) -> Results:
+        results = batch.each("subscriptions", names, keeper.apply)
+        _await_validation(keeper, batch, results, wait_seconds)
         if prune:
-            results |= many.each("former trekkpliktige", _former(settings, served), keeper.remove)
+            results |= batch.each("former trekkpliktige", _former(settings, served), keeper.remove)
         return results
 
     _run(settings, output, served, work, must_be_valid=True)
 
 
 def list_subscriptions(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
-    """Show what stands for each. Raises as `apply_subscriptions`, save for what is not validated."""
+    """Print the subscription of each. Raises as `apply_subscriptions`, but not for one that is not validated."""
     served = ServedTrekkpliktige(TrekkpliktigeList(settings, output.note))
     names = _chosen(served, trekkpliktige)
-    _run(settings, output, served, lambda keeper, many: many.each("subscriptions", names, keeper.found))
+    _run(settings, output, served, lambda keeper, batch: batch.each("subscriptions", names, keeper.found))
 
 
 def delete_subscriptions(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
-    """Remove those of all in the list, or of those named, who need not be in it. Raises as `list_subscriptions`."""
+    """Remove those of all in the list, or of those named, in the list or not. Raises as `list_subscriptions`."""
     served = ServedTrekkpliktige(TrekkpliktigeList(settings, output.note))
-    wrong = [name for name in trekkpliktige if not (name.isascii() and name.isdigit() and _has_nine(name))]
+    wrong = [name for name in trekkpliktige if not is_digits(name, ORGANISASJONSNUMMER_DIGITS)]
     if wrong:
-        raise SettingsError([f"--trekkpliktig: {len(wrong)} of those given are no organisation numbers of nine digits"])
+        raise SettingsError([f"--trekkpliktig: {len(wrong)} of those given do not have nine digits"])
     names = trekkpliktige or list(served)
-    _run(settings, output, served, lambda keeper, many: many.each("subscriptions", names, keeper.remove))
-
-
-def _has_nine(name: str) -> bool:
-    return len(name) == ORGANISASJONSNUMMER_DIGITS
+    _run(settings, output, served, lambda keeper, batch: batch.each("subscriptions", names, keeper.remove))
 
 
 def _chosen(served: ServedTrekkpliktige, trekkpliktige: list[str]) -> list[str]:
@@ -168,7 +162,7 @@ def _chosen(served: ServedTrekkpliktige, trekkpliktige: list[str]) -> list[str]:
 
 
 def _former(settings: Settings, served: ServedTrekkpliktige) -> list[str]:
-    """Those of whom something was published once, and who are no longer in the list: what is known stands in Kafka."""
+    """Those who are in the state on Kafka, because something of theirs was published, and no longer in the list."""
     found = bootstrap.find_cluster(settings)
     known = [name for lane in range(found.lanes) for name, _ in bootstrap.read_state(settings, lane)]
     return sorted(name for name in known if name not in served)
@@ -178,44 +172,44 @@ def _run(
     settings: Settings,
     output: Output,
     served: ServedTrekkpliktige,
-    work: Callable[[SubscriptionKeeper, Many], Results],
+    work: Callable[[SubscriptionKeeper, Batch], Results],
     *,
     must_be_valid: bool = False,
 ) -> None:
     stopping = threading.Event()
     results: Results = {}
     with bootstrap.open_subscription_keeper(settings, served.external_ref_of, stopping) as keeper:
-        many = Many(settings.max_concurrent_calls, stopping)
+        batch = Batch(settings.max_concurrent_calls, stopping)
 
         def body() -> None:
-            results.update(work(keeper, many))
+            results.update(work(keeper, batch))
 
         run_interruptible(body, stopping)
-    _tell(output, results)
+    _print(output, results)
     bad = [name for name, result in results.items() if isinstance(result, Failure)]
     if must_be_valid:
-        bad += [name for name, result in results.items() if _is_wanting(result)]
+        bad += [name for name, result in results.items() if _is_invalid(result)]
     if bad:
         named = ", ".join(bad[:_NAMES_SHOWN_MAX])
         more = f" and {len(bad) - _NAMES_SHOWN_MAX} more" if len(bad) > _NAMES_SHOWN_MAX else ""
         raise FatalError(f"{len(bad)} of {len(results)} trekkpliktige are not as they should be: {named}{more}")
 
 
-def _await_validation(keeper: SubscriptionKeeper, many: Many, results: Results, wait_seconds: float) -> None:
-    """Look at those again that Altinn has yet to try, for a while, and keep how they stand at the end."""
+def _await_validation(keeper: SubscriptionKeeper, batch: Batch, results: Results, wait_seconds: float) -> None:
+    """Refresh those that Altinn has not called yet, until it has or the time is up."""
     deadline, pause = time.monotonic() + wait_seconds, _PAUSE_SECONDS
-    while (waiting := [name for name, result in results.items() if _is_untried(result)]) and not many.is_stopping:
+    while (waiting := [name for name, result in results.items() if _is_untried(result)]) and not batch.is_stopping:
         if time.monotonic() > deadline:
             return
-        many.pause(pause)
+        batch.pause(pause)
         pause = min(2 * pause, _PAUSE_SECONDS_MAX)
 
         before = {name: applied for name, applied in results.items() if not isinstance(applied, Failure)}
-        look = partial(_look_again, keeper, before)
-        results.update(many.each("validation", waiting, look))
+        refresh = partial(_refreshed, keeper, before)
+        results.update(batch.each("validation", waiting, refresh))
 
 
-def _look_again(keeper: SubscriptionKeeper, before: dict[str, Applied], name: str) -> Applied:
+def _refreshed(keeper: SubscriptionKeeper, before: dict[str, Applied], name: str) -> Applied:
     return keeper.refreshed(name, before[name])
 
 
@@ -223,12 +217,12 @@ def _is_untried(result: Applied | Failure) -> bool:
     return not isinstance(result, Failure) and bool(result.standing) and not result.is_validated
 
 
-def _is_wanting(result: Applied | Failure) -> bool:
-    """Whether one should stand that Altinn sends events to, and does not."""
-    return not isinstance(result, Failure) and result.done in _STANDING and not result.is_validated
+def _is_invalid(result: Applied | Failure) -> bool:
+    """Whether it should be valid, and is not."""
+    return not isinstance(result, Failure) and result.done in _KEPT and not result.is_validated
 
 
-def _tell(output: Output, results: Results) -> None:
+def _print(output: Output, results: Results) -> None:
     rows = [_row(name, result) for name, result in results.items()]
     if output.as_json:
         output.json(rows)
@@ -246,7 +240,7 @@ def _tell(output: Output, results: Results) -> None:
 
 
 def _row(name: str, result: Applied | Failure) -> dict[str, object]:
-    """What is told of one; its address without the secret."""
+    """The row of one trekkpliktig; its address without the secret."""
     if isinstance(result, Failure):
         return {
             "trekkpliktig": name,
@@ -258,7 +252,7 @@ def _row(name: str, result: Applied | Failure) -> dict[str, object]:
         }
     remark = f"{result.removed} removed" if result.removed else ""
     if len(result.standing) > 1:
-        remark = f"{len(result.standing)} stand: apply removes all but one"
+        remark = f"{len(result.standing)} subscriptions: `apply` removes all but one"
     if _is_untried(result):
         remark = _UNTRIED
     standing = next(iter(result.standing), None)

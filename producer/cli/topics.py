@@ -1,4 +1,4 @@
-"""`topics apply`: the topics as wanted in, what was created and what is otherwise out."""
+"""`topics apply`: create missing topics, record the number of lanes, and report differences."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from producer.settings.model import Settings
     from trekkpaalegg.cli import Output
 
-SEEN_SECONDS_MAX = 20.0
+VISIBLE_SECONDS_MAX = 20.0
 _PAUSE_SECONDS = 0.2
 _RETENTION = re.compile(r"([1-9][0-9]{0,4})d")
 _PERSONAL_DATA = (
@@ -50,8 +50,8 @@ def apply_topics(
 ) -> None:
     """Create the topics that are missing and record the number of lanes; change nothing that exists.
 
-    Steps: 1. compare; 2. refuse another number of lanes than there is; 3. create; 4. record the number of lanes;
-    5. tell. Raises `FatalError` when what exists is otherwise than wanted.
+    Steps: 1. compare; 2. refuse to change the number of lanes; 3. create; 4. record the number of lanes;
+    5. report. Raises `FatalError` if an existing topic differs from what is wanted.
     """
     wanted = wanted_topics(
         settings.topic_prefix,
@@ -74,7 +74,7 @@ def apply_topics(
             recorded = found[names.positions].partitions
             admin.record_lane_count(names.positions, recorded)
     left = [each for each in differences(wanted, found) if each.found is not None]
-    _tell(output, wanted, {topic.name for topic in missing}, left, lanes=recorded, dry_run=dry_run)
+    _print(output, wanted, {topic.name for topic in missing}, left, lanes=recorded, dry_run=dry_run)
     for warning in durability_warnings(found, len(admin.broker_addresses())):
         output.note(f"warning: {warning}")
     output.note(
@@ -86,15 +86,15 @@ def apply_topics(
     )
     if left:
         raise FatalError(
-            "topics are otherwise than wanted and were left so: "
+            "topics differ from what is wanted and were not changed: "
             + "; ".join(f"{each.topic} has {each.what} {each.found}, wanted {each.wanted}" for each in left)
-            + "; change them with Kafka's own tools, or give options that fit"
+            + "; change them with Kafka's own tools, or give options that match"
         )
 
 
 def _await_topics(admin: KafkaAdmin, names: Topics) -> dict[str, Topic]:
-    """The topics as soon as the cluster shows all of them, which may be a moment after they were created."""
-    deadline = time.monotonic() + SEEN_SECONDS_MAX
+    """The topics, once the cluster shows all of them: that may be a moment after they were created."""
+    deadline = time.monotonic() + VISIBLE_SECONDS_MAX
     while True:
         found = admin.describe(names)
         missing = [name for name in names if name not in found]
@@ -105,7 +105,7 @@ def _await_topics(admin: KafkaAdmin, names: Topics) -> dict[str, Topic]:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _tell(
+def _print(
     output: Output,
     wanted: tuple[Topic, ...],
     missing: set[str],
@@ -136,14 +136,14 @@ def _tell(
         kept = "newest per key" if retention is None else _days(int(retention))
         table.add_row(topic.name, str(topic.partitions), topic.config["cleanup.policy"], kept, states[topic.name])
     output.table(table)
-    output.line(f"lanes: {lanes if lanes is not None else 'none recorded yet'}")
+    output.line(f"lanes: {lanes if lanes is not None else 'not recorded yet'}")
 
 
 def _state(name: str, missing: set[str], left: list[Difference], *, dry_run: bool) -> str:
     if name in missing:
         return "would be created" if dry_run else "created"
-    told = [f"{each.what} is {each.found}" for each in left if each.topic == name]
-    return f"differs: {', '.join(told)}" if told else "as wanted"
+    found = [f"{each.what} is {each.found}" for each in left if each.topic == name]
+    return f"differs: {', '.join(found)}" if found else "as wanted"
 
 
 def _days(retention_ms: int) -> str:

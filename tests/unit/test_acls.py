@@ -60,7 +60,7 @@ def test_a_missing_right_is_told_with_who_lacks_it_and_no_secret(properties: dic
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("list", "--consumer-principal", "payroll"), "payroll: no name of a principal"),
+        (("list", "--consumer-principal", "payroll"), "payroll: not the name of a principal"),
         (("list", "--consumer-command", "payout"), "--consumer-command payout: there is none that asks Kafka"),
         (("apply",), "give at least one"),
     ],
