@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from producer import bootstrap
-from producer.group.slots import Places
+from producer.group.slots import WorkerSlots
 from producer.group.worker import ALONE_TRIES_MAX, TIMES, Worker
 from producer.lane.calls import CallPool
 from producer.lane.lane import Lane, LaneParts
@@ -127,7 +127,7 @@ class Service:
         self._list_checked_at = 0.0
         self._found: tuple[bootstrap.FoundCluster, RecordBuilder] | None = None
         self._found_at = 0.0
-        self._places = Places(
+        self._slots = WorkerSlots(
             None if self._is_command else settings.workers,
             partial(bootstrap.group_members, settings),
             lambda: watch.beat(WORKER_BEAT),
@@ -156,7 +156,7 @@ class Service:
         if found.warnings:
             _log.warning("the topics are less safe than they can be", reason="; ".join(found.warnings))
         try:
-            while self._places.await_room() and self._work(found).is_surplus:
+            while self._slots.await_slot() and self._work(found).is_surplus:
                 self._watch.ready("lanes", None)
         finally:
             # Also if nobody has stopped us: it interrupts calls in progress, for which the process would wait.
@@ -177,7 +177,7 @@ class Service:
             alone=self._once,
             times=msgspec.structs.replace(TIMES, tries_max=ALONE_TRIES_MAX if self._is_command else None),
             waits=self._report_waiting,
-            may_work=self._places.may_work,
+            may_work=self._slots.may_work,
         )
         try:
             worker.run()

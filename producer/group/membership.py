@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -13,8 +12,9 @@ from producer.errors import LaneFencedError
 from producer.group.port import Signal
 from trekkpaalegg.errors import FatalError, KafkaSettingsError, RetryableError, TrekkpaaleggError
 from trekkpaalegg.kafka.clients import UnansweredError, call_bounded, create_consumer
-from trekkpaalegg.kafka.errors import GROUP, TOPIC, Right, not_permitted
+from trekkpaalegg.kafka.errors import GROUP, TOPIC, Right, is_instance_conflict, not_permitted
 from trekkpaalegg.kafka.health import ALL_FORGOTTEN, MemberHealth
+from trekkpaalegg.kafka.member import leave, member_settings
 from trekkpaalegg.kafka.properties import RenewableProperties
 
 if TYPE_CHECKING:
@@ -23,32 +23,9 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 
-SESSION_TIMEOUT_SECONDS = 10.0
-LEAVE_SECONDS_MAX = 3.0
-_SAME_INSTANCE = (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
-
-
-def protocol(name: str) -> dict[str, str]:
-    """The settings of this `group.protocol`."""
-    if name == "consumer":
-        return {"group.protocol": "consumer", "group.remote.assignor": "uniform"}
-    return {
-        "group.protocol": "classic",
-        "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": str(int(SESSION_TIMEOUT_SECONDS * 1000)),
-        "heartbeat.interval.ms": "3000",
-    }
-
-
-def leave(consumer: Consumer) -> None:
-    """Leave the group, within seconds: Kafka may owe an answer, for which librdkafka would wait for ever."""
-    with contextlib.suppress(UnansweredError):
-        call_bounded(consumer.close, LEAVE_SECONDS_MAX)
-
-
 def put_out(error: KafkaError) -> FatalError:
     """What a consumer that has failed for good means. It says so once, as `_FATAL` with the cause in its text alone."""
-    if any(error.code() == code or KafkaError(code).str() in error.str() for code in _SAME_INSTANCE):
+    if is_instance_conflict(error):
         return LaneFencedError(
             "another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own; "
             "if there is none, the group's broker has failed and took us for two: start it again"
@@ -66,11 +43,7 @@ _log = structlog.get_logger(__name__)
 
 
 class KafkaMembership:
-    """The classic protocol, cooperative: lanes that stay are not touched by a hand-over.
-
-    Classic and not KIP-848's: after a kill the new protocol took 45 s to give the lanes out again, and it refuses a
-    static id that is still in use; `group.protocol` in the user's properties chooses it all the same. `instance_id`
-    makes membership static, so that a quick restart moves nothing.
+    """The group's member on a real Kafka; see `trekkpaalegg.kafka.member` for the protocol.
 
     Offsets are read uncommitted: a transaction that a killed owner left open hides the committed ones until the fence
     or its timeout ends it, and the fence comes only after the lane was given. The offset that stood before it is an
@@ -109,18 +82,12 @@ class KafkaMembership:
         self._held: set[int] = set()
 
     def _connect(self) -> Consumer:
-        properties = self._properties.load()
-        settings: dict[str, Any] = {
-            **protocol(properties.get("group.protocol", "classic")),
-            **properties,
-            "group.id": self._application_id,
-            "enable.auto.commit": "false",
+        settings = {
+            **member_settings(self._properties.load(), self._application_id, self._instance_id),
             "auto.offset.reset": "earliest",
             "isolation.level": "read_uncommitted",
             **self._health.callbacks(),
         }
-        if self._instance_id:
-            settings["group.instance.id"] = self._instance_id
         return create_consumer(settings)
 
     def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:

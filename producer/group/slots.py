@@ -1,9 +1,10 @@
-"""How many workers there are and may be in; whether this one joins them, and whether it may work as one of them, out.
+"""Worker slots: how many workers may share the calls to the source, and whether this one may join and work.
 
-So many workers share the calls that the source allows, each a fixed share of them; one more would be too many. Who
-finds no room waits in reserve, out of the group. Two that find the last place free at once both join, and then look
-again, as members: whoever looks last sees the other, so at most one of them may stay, and whoever sees too many leaves
-before it has made a call. That needs no order among them and no memory: it holds whoever comes, goes or is killed.
+Each worker has a fixed share of the calls that the source allows, so one more worker would be too many. A worker that
+finds no free slot waits in reserve, outside the group. Two workers that find the last slot free at once both join, and
+then count again, as members: the one that counts last sees the other, so at most one of them may stay, and a worker
+that sees too many leaves before it has made a call. That needs neither an order among workers nor a memory, and holds
+whichever of them comes, goes or is killed.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ PAUSE_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
-class Places:
-    """`most` is how many may work, None for any number.
+class WorkerSlots:
+    """The slots of one application. `most` is how many workers may work, None for any number.
 
-    `count_members` tells how many are in the group; `but_us`: without the place of our own instance id. `jitter`
-    gives numbers from 0 to 1: those who left together do not come back together.
+    `count_members` counts the members of the group, with `but_us` without the one of our own instance id. `jitter`
+    returns numbers from 0 to 1, so that workers that left together do not come back together.
     """
 
     def __init__(
@@ -46,10 +47,10 @@ class Places:
         self._jitter = jitter
         self._has_left = False
 
-    def await_room(self) -> bool:
-        """Wait while as many work as may; False when told to stop before.
+    def await_slot(self) -> bool:
+        """Wait until a slot is free; False when told to stop before.
 
-        In reserve counts as ready: a roll-out that starts the new before it stops the old must go on.
+        A worker in reserve counts as ready: a roll-out that starts new pods before it stops old ones must go on.
         """
         if self._has_left:
             self._pause()
@@ -65,9 +66,9 @@ class Places:
         return False
 
     def may_work(self) -> bool:
-        """Whether there is room for all that are members, us among them. Raises `RetryableError` when none can tell.
+        """Whether there is a slot for every member, us among them. Raises `RetryableError` when Kafka does not say.
 
-        To be asked only once the group has confirmed a lane of ours: then every other member sees us.
+        Call it only once the group has confirmed a lane of ours: then every other member sees us.
         """
         if self._most is None or self._count_members(but_us=False) <= self._most:
             return True
@@ -76,5 +77,5 @@ class Places:
         return False
 
     def _pause(self) -> None:
-        """Half of the usual pause to one and a half."""
+        """Wait between half of the usual pause and one and a half of it."""
         self._stopping.wait(PAUSE_SECONDS * (0.5 + self._jitter()))

@@ -227,7 +227,7 @@ class Worker:
         owned.start_at = now + min(doubled, times.restart_pause_seconds_max)
 
     def _admit(self, owned: _Owned) -> bool:
-        """Whether this worker may work at all. Asked as a member that all others see: see `Places.may_work`."""
+        """Whether this worker may work at all. Asked as a member that all others see: see `WorkerSlots.may_work`."""
         if self._is_admitted or self.is_surplus:
             return self._is_admitted
         try:

@@ -12,7 +12,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from sandbox.servers.kafka import EmbeddedKafka
 from tests.kit.waiting import until
-from trekkpaalegg.kafka.subscription import LEAVE_SECONDS_MAX, Subscription
+from trekkpaalegg.kafka.member import LEAVE_SECONDS_MAX
+from trekkpaalegg.kafka.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

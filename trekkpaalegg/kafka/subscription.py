@@ -7,8 +7,7 @@ never read.
 from __future__ import annotations
 
 import contextlib
-import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from confluent_kafka import (
@@ -27,6 +26,7 @@ from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.errors import UNKNOWN_TOPIC, is_transient, translate_reading
 from trekkpaalegg.kafka.health import ALL_FORGOTTEN, MemberHealth
+from trekkpaalegg.kafka.member import CLASSIC, leave, member_settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -107,40 +107,6 @@ class BatchSource(Protocol):
         """Leave."""
 
 
-SESSION_SECONDS = 10
-LEAVE_SECONDS_MAX = 3.0
-
-
-def member_settings(properties: Mapping[str, str], group_id: str) -> dict[str, Any]:
-    """Of a client that is told itself where to read, and reads what was committed."""
-    return {
-        "session.timeout.ms": SESSION_SECONDS * 1000,
-        "fetch.wait.max.ms": 100,
-        "queued.max.messages.kbytes": 32 * 1024,
-        **properties,
-        "group.id": group_id,
-        "group.protocol": "classic",
-        "partition.assignment.strategy": "cooperative-sticky",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "isolation.level": "read_committed",
-        "auto.offset.reset": "error",
-        "enable.partition.eof": True,
-    }
-
-
-def leave(consumer: Consumer, seconds_max: float = LEAVE_SECONDS_MAX) -> bool:
-    """Whether it was closed in time. If not, it closes by itself once Kafka answers again, or ends with the process.
-
-    librdkafka closes no member before each of its commits of offsets was answered, however long no answer comes: of a
-    broker that is down, or refuses us since. Its callbacks may be called from another thread meanwhile.
-    """
-    closing = threading.Thread(target=consumer.close, name="leaving", daemon=True)
-    closing.start()
-    closing.join(seconds_max)
-    return not closing.is_alive()
-
-
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - codes of librdkafka's own begin so
 _OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001 - as above
 
@@ -167,9 +133,16 @@ class Subscription:
         self._positions: dict[int, int] = {}
         self._placed: set[int] = set()
         self._is_leaving = False
-        settings = member_settings(properties, group_id) | self._health.callbacks()
-        if instance_id:
-            settings["group.instance.id"] = instance_id
+        settings = {
+            "fetch.wait.max.ms": 100,
+            "queued.max.messages.kbytes": 32 * 1024,
+            **member_settings(dict(properties) | CLASSIC, group_id, instance_id),
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            **self._health.callbacks(),
+        }
         self._admin().partitions(topic)
         self._consumer = create_consumer(settings)
         callbacks = {"on_assign": self._assigned, "on_revoke": self._revoked, "on_lost": self._lost}

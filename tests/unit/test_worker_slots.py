@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.group.slots import Places
+from producer.group.slots import WorkerSlots
 from tests.kit.fakes.membership import FakeGroup
 from tests.kit.stages.worker_hall import WorkerHall
 from tests.kit.waiting import until
 from trekkpaalegg.errors import RetryableError
 
 
-def places(most, count, stopping=None, beat=lambda: None):
-    return Places(most, count, beat, stopping or threading.Event(), lambda: -0.5)
+def slots(most, count, stopping=None, beat=lambda: None):
+    return WorkerSlots(most, count, beat, stopping or threading.Event(), lambda: -0.5)
 
 
 def test_without_a_number_nobody_is_counted():
-    alone = places(None, lambda **_: pytest.fail("nobody asks"))
-    assert (alone.await_room(), alone.may_work()) == (True, True)
+    alone = slots(None, lambda **_: pytest.fail("nobody asks"))
+    assert (alone.await_slot(), alone.may_work()) == (True, True)
 
 
 def test_room_is_waited_for_and_a_group_that_does_not_answer_is_no_room():
@@ -35,13 +35,13 @@ def test_room_is_waited_for_and_a_group_that_does_not_answer_is_no_room():
             raise answer
         return answer
 
-    assert places(5, count, beat=lambda: beats.append(1)).await_room()
+    assert slots(5, count, beat=lambda: beats.append(1)).await_slot()
     assert (answers, len(beats)) == ([], 4)
 
 
 def test_order_to_stop_ends_the_wait():
     stopping = threading.Event()
-    assert not places(1, lambda **_: stopping.set() or 1, stopping).await_room()
+    assert not slots(1, lambda **_: stopping.set() or 1, stopping).await_slot()
 
 
 def test_member_that_cannot_be_told_how_many_there_are_may_not_work_yet():
@@ -49,7 +49,7 @@ def test_member_that_cannot_be_told_how_many_there_are_may_not_work_yet():
         raise RetryableError("no answer")
 
     with pytest.raises(RetryableError):
-        places(2, count).may_work()
+        slots(2, count).may_work()
 
 
 class Many:
@@ -59,7 +59,7 @@ class Many:
         self.members: set[int] = set()
         self.working: set[int] = set()
         self.found_room: set[int] = set()
-        self.places = [places(most, lambda **_: len(self.members)) for _ in range(workers)]
+        self.slots = [slots(most, lambda **_: len(self.members)) for _ in range(workers)]
         self._most = most
 
     def act(self, worker: int) -> None:
@@ -67,7 +67,7 @@ class Many:
         if worker in self.working:
             return
         if worker in self.members:
-            if self.places[worker].may_work():
+            if self.slots[worker].may_work():
                 self.working.add(worker)
             else:
                 self.members.discard(worker)
@@ -97,13 +97,13 @@ def test_never_more_work_than_may_in_whatever_order_they_come_and_go(most, steps
 
 @pytest.mark.parametrize("most", [1, 2, 4])
 @pytest.mark.parametrize("seed", range(10))
-def test_places_are_filled_in_the_end(most, seed):
+def test_slots_are_filled_in_the_end(most, seed):
     many, chosen = Many(7, most), Random(seed)
     for _ in range(2000):
         many.act(chosen.randrange(7))
         if len(many.working) == most:
             return
-    pytest.fail("some places stay empty")
+    pytest.fail("some slots stay empty")
 
 
 def test_worker_that_is_one_too_many_ends_without_having_worked():
