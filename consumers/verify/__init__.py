@@ -1,1 +1,1 @@
-"""Topics, ledger and source in, the proof that they agree out: named checks with every difference."""
+"""`verify`: checks that topics, ledger and source agree. It decodes, compares and judges by code of its own."""

@@ -1,8 +1,8 @@
-"""The content of a version in a form that topic, ledger and source share, so that it can be compared.
+"""The content of a version in one form for topic, ledger and source, so that it can be compared.
 
-Sums of such numbers compare a whole ledger with a topic without keeping either. What they show as different is then
-compared field by field. Nothing here is shared with the code that writes the ledger, so that an error of that is not
-made twice.
+Sums of hashes of this form compare a whole ledger with a topic without keeping either in memory. Orders whose sums
+differ are then compared field by field. Nothing here is shared with the code that writes the ledger, which could
+contain the error that the proof is to find.
 
 Rules of the wire: Skatteetaten, "API for trekkpålegg", and the names in `schemas/README.md`.
 """
@@ -51,27 +51,53 @@ Period = tuple[str, str | None, int | None, int | None, frozenset[tuple[str, str
 
 
 class Content(NamedTuple):
-    """What one version says. `order` is as `ORDER_FIELDS`, with microseconds since 1970 for the moment."""
+    """The content of one version. `order` is as `ORDER_FIELDS`; `opprettet` is in microseconds since 1970."""
 
     order: tuple[Any, ...]
     periods: tuple[Period, ...]
 
     def order_number(self) -> int:
-        """Of all but the periods."""
+        """A hash of everything but the periods."""
         return hash(self.order)
 
     def periods_number(self) -> int:
-        """Of the periods with their places: the sum of `period_number`."""
+        """A hash of the periods with their positions: the sum of `period_number`."""
         trekkid = self.order[0]
         return sum([period_number(trekkid, nummer, each) for nummer, each in enumerate(self.periods, 1)])
 
     def row_number(self, *, late: bool) -> int:
-        """Of a row of the history."""
+        """A hash of the row of the history."""
         return hash((self.order, self.periods, late))
 
 
+Version = tuple[int, int]
+"""trekkversjon and correction."""
+
+
+class PublishedOrder(msgspec.Struct):
+    """One order as the topic has it. Of several messages of the same version and correction, the first counts."""
+
+    versions: dict[Version, tuple[Content, bool]] = {}
+    """By version, the content and whether it was marked late."""
+
+    def add(self, content: Content, correction: int, *, late: bool) -> None:
+        """Add the content of one message."""
+        self.versions.setdefault((content.order[1], correction), (content, late))
+
+    def newest(self) -> Content:
+        """The newest version with its last correction."""
+        return self.versions[max(self.versions)][0]
+
+    def history(self) -> dict[Version, tuple[Content, bool]]:
+        """The expected rows of the history: the last correction of each version."""
+        last: dict[int, int] = {}
+        for version, correction in self.versions:
+            last[version] = max(last.get(version, 0), correction)
+        return {version: each for version, each in self.versions.items() if last[version[0]] == version[1]}
+
+
 class UnreadableRowError(ValueError):
-    """A row of the ledger holds what no version can hold."""
+    """A row of the ledger contains a value that no version can have; the message names the field."""
 
 
 class _StoredPeriod(msgspec.Struct):
@@ -87,17 +113,17 @@ _STORED_FIELDS = msgspec.json.Decoder(dict[str, str])
 
 
 def period_number(trekkid: str, nummer: int, period: Period) -> int:
-    """Of one row of the newest version's periods; `nummer` is its place, from 1."""
+    """A hash of one row of the newest version's periods; `nummer` is its position, from 1."""
     return hash((trekkid, nummer, period))
 
 
 def place_number(trekkversjon: int, correction: int, *, replaced: bool) -> int:
-    """Of where a version stands: in the history, or among what was replaced."""
+    """A hash of the table that a version is in: the history, or what corrections replaced."""
     return hash((trekkversjon, correction, replaced, "place"))
 
 
 def content_of_fields(fields: dict[str, Any], correction: int) -> Content:
-    """From the plain fields of an event's value."""
+    """The content of an event's value, from its plain fields."""
     payment = fields["betalingsinformasjon"]
     order = (
         fields["trekkid"],
@@ -129,7 +155,7 @@ def content_of_fields(fields: dict[str, Any], correction: int) -> Content:
 
 
 def order_of_row(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a database's row of any driver
-    """From the first columns of a row of `trekkpaalegg` or of the history. Raises `UnreadableRowError`."""
+    """The order in a row of `trekkpaalegg` or of the history. Raises `UnreadableRowError`."""
     trekkid, version, sekvensnummer, opprettet, *texts = row[:14]
     saksnummer, trekkpliktig, skyldner, status, mottaker, kidnummer, kontonummer, of_payment, own, correction = texts
     return (
@@ -151,7 +177,7 @@ def order_of_row(row: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a database's ro
 
 
 def content_of_row(row: Any) -> tuple[Content, bool]:  # noqa: ANN401 - as above
-    """From a row of the history or of what was replaced: the content, and whether it came late.
+    """The content of a row of the history or of what was replaced, and whether it was marked late.
 
     Raises `UnreadableRowError`.
     """
@@ -173,19 +199,19 @@ def content_of_row(row: Any) -> tuple[Content, bool]:  # noqa: ANN401 - as above
 
 
 def period_of_row(row: Any) -> tuple[str, int, Period]:  # noqa: ANN401 - as above
-    """From a row of `trekkstoerrelse_for_periode`: trekkid, nummer and the period. Raises `UnreadableRowError`."""
+    """trekkid, nummer and period of a row of `trekkstoerrelse_for_periode`. Raises `UnreadableRowError`."""
     trekkid, nummer, startdato, sluttdato, beloep, prosent, own = row
     period = (_iso(startdato), _iso(sluttdato), hundredths(beloep), hundredths(prosent), _stored_pairs(own))
     return trekkid, nummer, period  # type: ignore[return-value] # a start is never null
 
 
 def differing(expected: tuple[Any, ...], found: tuple[Any, ...], names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of what is not equal."""
+    """The names of the fields that are not equal."""
     return tuple([name for name, one, other in zip(names, expected, found, strict=True) if one != other])
 
 
 def differing_periods(expected: tuple[Period, ...], found: tuple[Period, ...]) -> tuple[str, ...]:
-    """As `differing`, of lists of periods: `trekkstoerrelse_for_periode[1].trekkbeloep`, numbered from 1."""
+    """As `differing`, for lists of periods: `trekkstoerrelse_for_periode[1].trekkbeloep`, numbered from 1."""
     name = "trekkstoerrelse_for_periode"
     if len(expected) != len(found):
         return (name,)
@@ -223,7 +249,7 @@ def _unscaled(digits: bytes | None) -> int | None:
 
 @lru_cache(maxsize=65_536)
 def hundredths(amount: Decimal | str | None) -> int | None:
-    """An amount or a percentage as a whole number. Raises `UnreadableRowError` for what has more than two decimals."""
+    """An amount or a percentage in hundredths. Raises `UnreadableRowError` if it has more than two decimals."""
     if amount is None:
         return None
     try:
@@ -241,7 +267,7 @@ def _iso(day: date | str | None) -> str | None:
 
 
 def micros_of(moment: datetime | str) -> int:
-    """Microseconds since 1970, UTC where no zone is told. Raises `UnreadableRowError` for a text that is no moment."""
+    """Microseconds since 1970; UTC if no time zone is given. Raises `UnreadableRowError` for an invalid text."""
     try:
         instant = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     except ValueError as error:
@@ -262,11 +288,11 @@ _ORDER = frozenset(
 
 
 class UnreadableElementError(ValueError):
-    """What the source sent is no version that we understand; says which field, and never its value."""
+    """The source sent an element that is not a version as we know it; names the field, never its value."""
 
 
 def content_of_element(element: Mapping[str, Any]) -> Content:
-    """From wire names and JSON's values, numbers with a fraction as `Decimal`. Raises `UnreadableElementError`."""
+    """The content of an element of the API, with fractions as `Decimal`. Raises `UnreadableElementError`."""
     name = "$"
     try:
         unknown = {key: element[key] for key in element.keys() - _ORDER}
@@ -311,8 +337,8 @@ def content_of_element(element: Mapping[str, Any]) -> Content:
         raise UnreadableElementError(f"{name} ({type(error).__name__})") from None
 
 
-def comparable(content: Content) -> Content:
-    """What the topic has, in the form that `content_of_element` gives: its JSON texts rewritten in one way."""
+def normalised(content: Content) -> Content:
+    """Content from the topic in the form that `content_of_element` returns: its JSON texts in canonical form."""
     *first, of_payment, own, _ = content.order
     periods = tuple((*each[:4], _rewritten(each[4])) for each in content.periods)
     return Content((*first, _rewritten(of_payment), _rewritten(own), 0), periods)
@@ -337,7 +363,7 @@ def _canonical(values: Mapping[str, Any]) -> frozenset[tuple[str, str]] | None:
 
 
 def _rewritten(pairs: frozenset[tuple[str, str]] | None) -> frozenset[tuple[str, str]] | None:
-    """The same with each JSON text in canonical form; a text that is no JSON stays."""
+    """The pairs with each JSON text in canonical form; other texts are unchanged."""
     if pairs is None:
         return None
     rewritten = []

@@ -1,8 +1,7 @@
-"""What the checks need of one Kafka message, decoded by code of their own.
+"""Decoding Kafka messages for the checks, independently of the consumers' decoder, which is itself being checked.
 
-Plain means without logical types: microseconds, days and unscaled bytes, which are had in half the time. Only where a
-value is compared with something that is no Avro does it become more. The decoder of the consumers is not used, so that
-an error of that is not made twice.
+Plain values are without logical types: microseconds, days and unscaled bytes. They take half the time to decode, and
+are converted only where they are compared with values that are not Avro.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import fastavro
 
 import schemas
 from consumers.verify.findings import HEADERS, MASKED, Check, Difference
-from consumers.verify.history import Message, shown
+from consumers.verify.history import TopicMessage, shown
 from trekkpaalegg.errors import FatalError, UndecodableError
 
 if TYPE_CHECKING:
@@ -34,26 +33,26 @@ _EVENT = "trekkpaalegg_versjon"
 _HEAD = frozenset({"trekkid", "trekkversjon", "sekvensnummer", "trekkpliktig", "skyldner"})
 
 
-class _Reading(NamedTuple):
+class _ValueSchema(NamedTuple):
     prefix_bytes: int
     head: Any
-    """The writer's schema up to its last field of the head: what follows is left unread."""
+    """The writer's schema up to the last field of the head; the rest of the value is not decoded."""
     written: Any
     wanted: Any
-    """The current schema, None where it was written with that one."""
+    """The current schema; None if the value was written with it."""
 
 
 class PlainValues:
-    """Reads values of the event topics in both wire formats; remembers each schema that it has met."""
+    """Decodes values of the event topics in both wire formats; keeps each schema that it has seen."""
 
     def __init__(self, schema_source: SchemaSource | None = None) -> None:
         self._schema_source = schema_source
-        self._readings: dict[bytes, _Reading] = {}
+        self._readings: dict[bytes, _ValueSchema] = {}
 
     def head(self, value: bytes) -> dict[str, Any]:
-        """The fields from the first to the last of those that headers repeat, and skyldner.
+        """The fields up to the last one that headers repeat, and skyldner.
 
-        Raises as `fields`; bytes that are damaged further back are not noticed.
+        Raises as `fields`; damage in the rest of the value is not detected.
         """
         reading = self._reading(value)
         return _read(value, reading.prefix_bytes, reading.head, None)
@@ -61,17 +60,17 @@ class PlainValues:
     def fields(self, value: bytes) -> dict[str, Any]:
         """All fields of the current schema.
 
-        Raises `UndecodableError` for bytes that hold no such record, `FatalError` for a Confluent id without a
-        registry to ask, and whatever the schema source raises.
+        Raises `UndecodableError` for bytes that are not such a record, `FatalError` for a Confluent id if no registry
+        is set, and what the schema source raises.
         """
         reading = self._reading(value)
         return _read(value, reading.prefix_bytes, reading.written, reading.wanted)
 
     def body(self, value: bytes) -> bytes:
-        """The bytes behind what names the schema: both topics hold the same, whatever ids their subjects have."""
+        """The bytes after the schema's identifier: equal in both topics, whatever the ids of their subjects."""
         return value[self._reading(value).prefix_bytes :]
 
-    def _reading(self, value: bytes) -> _Reading:
+    def _reading(self, value: bytes) -> _ValueSchema:
         length = CONFLUENT_PREFIX_BYTES if value[:1] == CONFLUENT_MARKER else SINGLE_OBJECT_PREFIX_BYTES
         prefix = value[:length]
         reading = self._readings.get(prefix)
@@ -79,7 +78,7 @@ class PlainValues:
             reading = self._readings[prefix] = self._learn(prefix)
         return reading
 
-    def _learn(self, prefix: bytes) -> _Reading:
+    def _learn(self, prefix: bytes) -> _ValueSchema:
         if len(prefix) == CONFLUENT_PREFIX_BYTES and prefix.startswith(CONFLUENT_MARKER):
             text = self._fetch(int.from_bytes(prefix[len(CONFLUENT_MARKER) :], "big"))
         elif len(prefix) == SINGLE_OBJECT_PREFIX_BYTES and prefix.startswith(SINGLE_OBJECT_MARKER):
@@ -100,7 +99,7 @@ class PlainValues:
         return self._schema_source.fetch_schema(schema_id)
 
 
-def _reading_of(text: str, prefix_bytes: int) -> _Reading:
+def _reading_of(text: str, prefix_bytes: int) -> _ValueSchema:
     current = schemas.load(_EVENT)
     try:
         declared = json.loads(text, object_hook=_without_logical_type)
@@ -115,7 +114,7 @@ def _reading_of(text: str, prefix_bytes: int) -> _Reading:
     wanted = None
     if schemas.parse(_EVENT, text).fingerprint != current.fingerprint:
         wanted = fastavro.parse_schema(json.loads(current.canonical_json, object_hook=_without_logical_type))
-    return _Reading(prefix_bytes, head, written, wanted)
+    return _ValueSchema(prefix_bytes, head, written, wanted)
 
 
 def _without_logical_type(declared: dict[str, Any]) -> dict[str, Any]:
@@ -137,20 +136,20 @@ _MARKS = {None: False, b"false": False, b"true": True}
 
 
 class EventReader:
-    """Reads the messages of one event topic. What cannot be read is a difference, and no event."""
+    """Decodes the messages of one event topic. A message that cannot be decoded is a difference, not an event."""
 
     def __init__(self, topic: str, values: PlainValues, *, whole: bool = False) -> None:
         self.topic = topic
         self.check = Check(HEADERS, "events")
         self.fields: dict[str, Any] = {}
-        """Plain fields of the value that was read last: all of them if `whole`, else the first ones."""
+        """Plain fields of the last decoded value: all if `whole`, else those of the head."""
         self.national: set[str] = set()
-        """Keys, as text, that hold a national id."""
+        """Keys, as text, that contain a national id."""
         self._values = values
         self._fields_of = values.fields if whole else values.head
 
-    def read(self, found: KafkaMessage) -> Message | None:
-        """The event, its headers compared with its value; None where the value or the marks cannot be read.
+    def read(self, found: KafkaMessage) -> TopicMessage | None:
+        """The event, after comparing its headers with its value; None if it cannot be decoded.
 
         Raises what the schema source raises.
         """
@@ -177,12 +176,12 @@ class EventReader:
         if skyldner in key or skyldner in b"\n".join(headers.values()):
             self._add_national(found, key, headers, skyldner, version)
         digest = hash(self._values.body(value))
-        return Message(key, version, digest, found.partition() or 0, found.offset() or 0, late, correction)
+        return TopicMessage(key, version, digest, found.partition() or 0, found.offset() or 0, late, correction)
 
-    def read_plainly(self, found: KafkaMessage) -> Message | None:
-        """The event as if it had no marks, without a look at its headers, in a third of the time; None as for `read`.
+    def read_plainly(self, found: KafkaMessage) -> TopicMessage | None:
+        """The event without its headers, in a third of the time; None as for `read`.
 
-        Right only where its version is the one that follows the newest.
+        Valid only if its version is the one that follows the newest: late versions and corrections have headers.
         """
         key, value = found.key() or b"", found.value()
         try:
@@ -190,7 +189,7 @@ class EventReader:
         except UndecodableError:
             return None
         digest = hash(self._values.body(value or b""))
-        return Message(key, self.fields["trekkversjon"], digest, found.partition() or 0, found.offset() or 0)
+        return TopicMessage(key, self.fields["trekkversjon"], digest, found.partition() or 0, found.offset() or 0)
 
     def _add_national(
         self, found: KafkaMessage, key: bytes, headers: Mapping[str, bytes], skyldner: bytes, trekkversjon: int
@@ -214,7 +213,7 @@ class EventReader:
 
 
 def marks_of_message(found: KafkaMessage) -> tuple[bool, int | None]:
-    """Whether it is late, and which correction it is. Raises `UndecodableError` for marks of another form."""
+    """Whether the message is marked late, and its correction number. Raises `UndecodableError` for invalid headers."""
     return _marks(_headers(found))
 
 
@@ -245,5 +244,5 @@ def _marks(headers: Mapping[str, bytes]) -> tuple[bool, int | None]:
     if correction is None or correction == b"0":
         return _MARKS[late], None
     if not correction.isdigit():
-        raise UndecodableError("the header ce_correction is no number")
+        raise UndecodableError("the header ce_correction is not a number")
     return _MARKS[late], int(correction)

@@ -1,11 +1,11 @@
-"""What a proof has found: named checks, how much each has looked at, and every difference exactly. Pure.
+"""The findings of a proof: named checks, how much each has examined, and every difference. Pure.
 
-No difference holds a value of an event; a trekkid that holds a national id is masked before it is shown.
+No difference contains a value of an event; a trekkid that contains a national id is masked before it is shown.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -31,27 +31,37 @@ SOURCE_NEWEST = "source_newest"
 SOURCE_VERSIONS = "source_versions"
 
 PROMISES = {
-    ONCE: "each (trekkid, trekkversjon) stands once in versjoner",
+    ONCE: "each (trekkid, trekkversjon) is in versjoner exactly once",
     ORDER: "versions of an order rise, in one partition",
-    COMPLETE: "no version is missing, save those known to be missing at the source",
-    CORRECTIONS: "corrections 1..n of a version each stand once, after it",
-    GJELDENDE: "gjeldende holds the newest of versjoner, the same bytes, never an older one after a newer",
-    HEADERS: "headers and keys agree with values; no key holds a national id",
-    POSITIONS: "what positions says is published stands in versjoner",
-    LEDGER_OFFSETS: "the ledger's offsets lie within the topic",
+    COMPLETE: "no version is missing, except those known to be missing at the source",
+    CORRECTIONS: "corrections 1..n of a version follow it, each exactly once",
+    GJELDENDE: "gjeldende has the newest version of versjoner, with equal bytes, and never an older one after a newer",
+    HEADERS: "headers and keys agree with values; no key contains a national id",
+    POSITIONS: "every version that positions lists as published is in versjoner",
+    LEDGER_OFFSETS: "the ledger's offsets are within the topic",
     LEDGER_HISTORY: "the ledger's history equals the topic, field by field",
     LEDGER_NEWEST: "the ledger's newest version of each order is the topic's",
     LEDGER_PERIODS: "the ledger's periods are those of the newest versions",
     LEDGER_REPLACED: "the ledger keeps what corrections replaced",
-    LEDGER_CONFLICTS: "no event came into the ledger with other content than the same version before",
+    LEDGER_CONFLICTS: "no event reached the ledger with content that contradicts the same version",
     SOURCE_NEWEST: "the newest version of each order is the source's, field by field",
     SOURCE_VERSIONS: "every version is the source's, field by field",
 }
-"""Every check by name, in the order in which they are shown, and what holds where it is good."""
+"""Every check by name, in the order of display, and the promise that it verifies."""
+
+
+class Progress(Protocol):
+    """Receives the progress of a proof."""
+
+    def expect(self, messages: int) -> None:
+        """This number of further messages will be read."""
+
+    def advance(self, messages: int) -> None:
+        """This number of further messages has been read."""
 
 
 class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that is not as promised. `place` is topic/partition/offset where one message is meant."""
+    """One violation of a promise. `place` is topic/partition/offset if it concerns one message."""
 
     what: str
     trekkid: str | None = None
@@ -62,7 +72,7 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Check(msgspec.Struct):
-    """One check: how many messages, orders or rows it has examined, what it found, and what else is worth saying."""
+    """One check: how many messages, orders or rows it has examined, the differences, and further notes."""
 
     name: str
     unit: str
@@ -72,16 +82,16 @@ class Check(msgspec.Struct):
 
     @property
     def ok(self) -> bool:
-        """Whether it holds."""
+        """Whether there is no difference."""
         return not self.differences
 
     def add(self, difference: Difference) -> None:
-        """One more difference."""
+        """Add a difference."""
         self.differences.append(difference)
 
 
 class Proof(msgspec.Struct):
-    """All checks that were made, in their order, and how long it took."""
+    """All checks, in order, and how long they took."""
 
     checks: list[Check]
     events: int = 0
@@ -90,12 +100,12 @@ class Proof(msgspec.Struct):
 
     @property
     def ok(self) -> bool:
-        """Whether all hold."""
+        """Whether all checks hold."""
         return all(check.ok for check in self.checks)
 
 
 def masked(checks: Iterable[Check], national: Collection[str]) -> None:
-    """Mask those trekkid in all differences, which hold a national id."""
+    """Mask the trekkid in `national`, which contain a national id, in all differences."""
     if not national:
         return
     for check in checks:

@@ -1,6 +1,6 @@
-"""The checks of the two event topics: which versions each order has, in which order, and the newest. Pure.
+"""The checks of the two event topics: the versions of each order, their sequence, and the newest. Pure.
 
-Of each order only the newest version is kept, and what is irregular: nothing grows with the number of versions.
+Only the newest version of each order is kept, and irregularities, so that memory does not grow with the versions.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """One message as the checks need it. `correction` is None for what is no correction; `digest` is of its bytes."""
+class TopicMessage(msgspec.Struct, frozen=True, gc=False):
+    """The parts of a message that the checks need. `digest` is a hash of its bytes."""
 
     key: bytes
     trekkversjon: int
@@ -29,14 +29,14 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Irregular(msgspec.Struct):
-    """What one order has besides versions that rise by one."""
+    """Everything about one order besides versions that rise by one."""
 
     holes: list[tuple[int, int]] = []
-    """Runs of versions below the newest that have not come, both ends included, rising."""
+    """Ranges of missing versions below the newest, both ends included, rising."""
     ahead: set[int] = set()
-    """Late versions above the newest: right only if a newer one follows."""
+    """Late versions above the newest: correct only if a newer one follows."""
     corrections: dict[int, list[int]] = {}
-    """By trekkversjon, the numbers of its corrections as they came."""
+    """By trekkversjon, the numbers of its corrections in their sequence in the topic."""
 
 
 class History:
@@ -46,9 +46,9 @@ class History:
         self.topic = topic
         self.places: dict[bytes, int] = {}
         self.newest = array("q")
-        """The newest version that is not marked late; 0 for none."""
+        """The newest version that is not marked late; 0 if there is none."""
         self.digest = array("q")
-        """Of the newest version, in its last correction."""
+        """The digest of the newest version with its last correction."""
         self.partition = array("i")
         self.irregular: dict[int, Irregular] = {}
         self.once = Check(ONCE, "events")
@@ -56,8 +56,8 @@ class History:
         self.corrections = Check(CORRECTIONS, "corrections")
         self.events = 0
 
-    def take(self, message: Message) -> bool:
-        """One message, in the order of its partition. False if the same version (or correction) has come before."""
+    def add(self, message: TopicMessage) -> bool:
+        """Add a message, in the order of its partition. False if the same version or correction is known already."""
         self.events += 1
         place = self.places.get(message.key)
         if place is None:
@@ -65,29 +65,29 @@ class History:
         elif self.partition[place] != message.partition:
             self.order.add(self._difference(message, f"the order began in partition {self.partition[place]}"))
         if message.correction is not None:
-            return self._take_correction(place, message, message.correction)
+            return self._add_correction(place, message, message.correction)
         if message.trekkversjon == self.newest[place] + 1 and not message.late and place not in self.irregular:
             self.newest[place] = message.trekkversjon
             self.digest[place] = message.digest
             return True
-        return self._take_irregular(place, message)
+        return self._add_irregular(place, message)
 
-    def is_next(self, message: Message) -> bool:
-        """Whether the version is the one that should come next of an order without anything irregular."""
+    def is_next(self, message: TopicMessage) -> bool:
+        """Whether the version is the next one of an order without irregularities."""
         place = self.places.get(message.key)
         if place is None:
             return message.trekkversjon == 1
         return message.trekkversjon == self.newest[place] + 1 and place not in self.irregular
 
     def has(self, place: int, trekkversjon: int) -> bool:
-        """Whether the version has come."""
+        """Whether the version is in the topic."""
         found = self.irregular.get(place)
         if trekkversjon > self.newest[place]:
             return found is not None and trekkversjon in found.ahead
         return trekkversjon >= 1 and not (found and any(first <= trekkversjon <= last for first, last in found.holes))
 
     def holes(self) -> Iterator[tuple[bytes, int]]:
-        """Every version below the newest of its order that has not come: key and trekkversjon."""
+        """Key and trekkversjon of every missing version below the newest of its order."""
         if not self.irregular:
             return
         with_holes = {place for place, found in self.irregular.items() if found.holes}
@@ -98,32 +98,32 @@ class History:
                         yield key, trekkversjon
 
     def left_over(self) -> list[Difference]:
-        """What only shows at the end: late versions that nothing newer followed, and corrections with gaps."""
+        """Differences that appear only at the end: late versions that no newer one follows."""
         found = []
         keys = {place: key for key, place in self.places.items() if place in self.irregular}
         for place, key in keys.items():
             irregular, trekkid = self.irregular[place], shown(key)
             found += [
-                Difference("marked late, and no newer version stands after it", trekkid, trekkversjon)
+                Difference("marked late, and no newer version follows", trekkid, trekkversjon)
                 for trekkversjon in sorted(irregular.ahead)
             ]
         return found
 
-    def _begin(self, message: Message) -> int:
+    def _begin(self, message: TopicMessage) -> int:
         place = self.places[message.key] = len(self.newest)
         self.newest.append(0)
         self.digest.append(0)
         self.partition.append(message.partition)
         return place
 
-    def _take_irregular(self, place: int, message: Message) -> bool:
+    def _add_irregular(self, place: int, message: TopicMessage) -> bool:
         irregular = self.irregular.setdefault(place, Irregular())
         version, newest = message.trekkversjon, self.newest[place]
         if version < 1:
             self.order.add(self._difference(message, "versions are numbered from 1"))
             return False
         if self.has(place, version):
-            self.once.add(self._difference(message, "stands here once more"))
+            self.once.add(self._difference(message, "appears here again"))
             return False
         if message.late and version > newest:
             irregular.ahead.add(version)
@@ -134,31 +134,31 @@ class History:
         else:
             irregular.holes = _filled(irregular.holes, version)
             if not message.late:
-                self.order.add(self._difference(message, f"comes after version {newest} and is not marked late"))
+                self.order.add(self._difference(message, f"follows version {newest} and is not marked late"))
         return True
 
-    def _take_correction(self, place: int, message: Message, number: int) -> bool:
+    def _add_correction(self, place: int, message: TopicMessage, number: int) -> bool:
         self.corrections.examined += 1
         irregular = self.irregular.setdefault(place, Irregular())
         numbers = irregular.corrections.setdefault(message.trekkversjon, [])
         if number in numbers:
-            self.corrections.add(self._difference(message, "this correction stands here once more"))
+            self.corrections.add(self._difference(message, "this correction appears here again"))
             return False
         if not self.has(place, message.trekkversjon):
-            self.corrections.add(self._difference(message, "comes before the version that it corrects"))
+            self.corrections.add(self._difference(message, "precedes the version that it corrects"))
         elif number != len(numbers) + 1:
-            self.corrections.add(self._difference(message, f"comes where correction {len(numbers) + 1} should"))
+            self.corrections.add(self._difference(message, f"is where correction {len(numbers) + 1} should be"))
         numbers.append(number)
         if message.trekkversjon == self.newest[place] and number == max(numbers):
             self.digest[place] = message.digest
         return True
 
-    def _difference(self, message: Message, what: str) -> Difference:
+    def _difference(self, message: TopicMessage, what: str) -> Difference:
         return difference_of(self.topic, message, what)
 
 
 def complete(history: History, is_known: Callable[[bytes, int], bool]) -> Check:
-    """The check that nothing is missing; `is_known` tells by key and trekkversjon what the source does not give."""
+    """The check that no version is missing. `is_known`, by key and trekkversjon: known to be missing at the source."""
     check = Check(COMPLETE, "orders", len(history.places))
     at_source = 0
     for key, trekkversjon in history.holes():
@@ -173,8 +173,8 @@ def complete(history: History, is_known: Callable[[bytes, int], bool]) -> Check:
     return check
 
 
-def difference_of(topic: str, message: Message, what: str) -> Difference:
-    """A difference about one message."""
+def difference_of(topic: str, message: TopicMessage, what: str) -> Difference:
+    """A difference that concerns one message."""
     return Difference(
         what,
         shown(message.key),
@@ -185,12 +185,12 @@ def difference_of(topic: str, message: Message, what: str) -> Difference:
 
 
 def shown(key: bytes) -> str:
-    """A key as text, whatever its bytes are."""
+    """A key as text, even if it is not UTF-8."""
     return key.decode(errors="backslashreplace")
 
 
 def _without(first: int, last: int, present: set[int]) -> list[tuple[int, int]]:
-    """The runs from `first` to `last` without what is present."""
+    """The ranges from `first` to `last` without the versions in `present`."""
     runs, start = [], first
     for each in sorted(number for number in present if first <= number <= last):
         if start < each:
@@ -209,7 +209,7 @@ def _filled(holes: list[tuple[int, int]], version: int) -> list[tuple[int, int]]
 
 
 class Surplus(msgspec.Struct, frozen=True):
-    """An order of `…-gjeldende` that `…-versjoner` has not."""
+    """An order of `…-gjeldende` that is not in `…-versjoner`."""
 
     trekkversjon: int
     correction: int
@@ -217,7 +217,7 @@ class Surplus(msgspec.Struct, frozen=True):
 
 
 class Current:
-    """The last message of each key. Compaction may have taken former ones, never the last."""
+    """The last message of each key in `…-gjeldende`. Compaction removes earlier messages, never the last."""
 
     def __init__(self, topic: str, history: History) -> None:
         self.topic = topic
@@ -229,8 +229,8 @@ class Current:
         self.events = 0
         self._stepped: list[Difference] = []
 
-    def take(self, message: Message) -> None:
-        """One message, in the order of its partition."""
+    def add(self, message: TopicMessage) -> None:
+        """Add a message, in the order of its partition."""
         self.events += 1
         place = self._history.places.get(message.key)
         correction = message.correction or 0
@@ -250,13 +250,13 @@ class Current:
         self._version[place] = message.trekkversjon
         self._digest[place] = message.digest
 
-    def is_forward(self, message: Message) -> bool:
-        """Whether the version is newer than what stood there."""
+    def is_forward(self, message: TopicMessage) -> bool:
+        """Whether the version is newer than the last one of its key."""
         place = self._history.places.get(message.key)
         return place is not None and (place >= len(self._version) or message.trekkversjon > self._version[place])
 
     def check(self) -> Check:
-        """Compare with the history as it stands now."""
+        """Compare with the history as far as it has been read."""
         history = self._history
         self.grow()
         check = Check(GJELDENDE, "orders", len(history.places), [*self._stepped])
@@ -271,7 +271,7 @@ class Current:
         return check
 
     def grow(self) -> None:
-        """Make room for the orders that the history has by now; some may have stood here before they stood there."""
+        """Allocate the orders that the history has by now, some of which may have been found here first."""
         missing = [0] * (len(self._history.newest) - len(self._version))
         self._version.extend(missing)
         self._digest.extend(missing)
@@ -281,11 +281,11 @@ class Current:
             if surplus.correction:
                 self._correction[place] = surplus.correction
 
-    def _step(self, message: Message, version: int, correction: int) -> None:
+    def _step(self, message: TopicMessage, version: int, correction: int) -> None:
         if message.late:
-            self._stepped.append(difference_of(self.topic, message, "marked late, and yet in gjeldende"))
+            self._stepped.append(difference_of(self.topic, message, "marked late, but in gjeldende"))
         if (message.trekkversjon, message.correction or 0) <= (version, correction):
-            what = f"comes after version {version}{f', correction {correction}' if correction else ''} in gjeldende"
+            what = f"follows version {version}{f', correction {correction}' if correction else ''} in gjeldende"
             self._stepped.append(difference_of(self.topic, message, what))
 
 
@@ -299,5 +299,5 @@ def _difference(key: bytes, version: int, newest: int, correction: int) -> Diffe
         what = f"gjeldende ends at version {version}, versjoner {f'at {newest}' if newest else 'has none'}"
         return Difference(what, trekkid, version)
     return Difference(
-        "gjeldende holds other bytes than versjoner", trekkid, version, correction or None, fields=("value",)
+        "gjeldende and versjoner have different bytes", trekkid, version, correction or None, fields=("value",)
     )

@@ -1,11 +1,11 @@
 """The checks of a ledger against the topic that filled it.
 
-One number is the sum over all rows of the history and of what was replaced, the other that over the newest version
-and its periods. Sums do not depend on the order of rows, so neither side need be sorted or kept.
+Each order has two sums of hashes: one over its rows of the history and of what was replaced, one over its newest
+version and periods. Sums do not depend on the order of rows, so neither side has to be sorted or kept in memory.
 
-The ledger's offsets and rows are taken at one moment, and the topic counts up to those offsets, so that a consumer at
-work does no harm. First sums of all rows are compared; orders whose sums differ are then read again from both, at one
-later moment, and compared field by field.
+The ledger's offsets and rows are read in one snapshot, and the topic is compared up to these offsets, so that a running
+consumer causes no differences. Orders whose sums differ are then read again from both sides, in one later snapshot, and
+compared field by field.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from consumers.verify.content import (
     ORDER_FIELDS,
     Content,
     Period,
+    PublishedOrder,
     UnreadableRowError,
+    Version,
     content_of_fields,
     content_of_row,
     differing,
@@ -46,42 +48,17 @@ from consumers.verify.findings import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from consumers.verify.again import SecondReading
-    from consumers.verify.event_topics import Progress
-    from consumers.verify.history import History, Message
+    from consumers.verify.findings import Progress
+    from consumers.verify.history import History, TopicMessage
+    from consumers.verify.reading import OrderReader
 
 
 Found = tuple[str, Difference]
-"""Name of the check, and what it found."""
-
-Version = tuple[int, int]
-"""trekkversjon and correction."""
+"""Name of the check, and the difference."""
 
 
-class Wanted(msgspec.Struct):
-    """One order as the topic has it, filled message by message. Of equal (version, correction) the first counts."""
-
-    versions: dict[Version, tuple[Content, bool]] = {}
-    """By version the content, and whether it came late."""
-
-    def take(self, content: Content, correction: int, *, late: bool) -> None:
-        """One message."""
-        self.versions.setdefault((content.order[1], correction), (content, late))
-
-    def newest(self) -> Content:
-        """The newest version in its last correction."""
-        return self.versions[max(self.versions)][0]
-
-    def history(self) -> dict[Version, tuple[Content, bool]]:
-        """What must stand in the history: of each version the last correction."""
-        last: dict[int, int] = {}
-        for version, correction in self.versions:
-            last[version] = max(last.get(version, 0), correction)
-        return {version: each for version, each in self.versions.items() if last[version[0]] == version[1]}
-
-
-class Stored(msgspec.Struct):
-    """One order as the ledger has it: rows as the database gave them."""
+class StoredOrder(msgspec.Struct):
+    """One order as the ledger has it: rows as the database returned them."""
 
     newest: list[Any] = []
     periods: list[Any] = []
@@ -89,8 +66,10 @@ class Stored(msgspec.Struct):
     replaced: list[Any] = []
 
 
-def differences_of(trekkid: str, wanted: Wanted | None, stored: Stored, *, history: bool) -> Iterator[Found]:
-    """Every difference of one order; `wanted` is None where the topic has no such order."""
+def differences_of(
+    trekkid: str, wanted: PublishedOrder | None, stored: StoredOrder, *, history: bool
+) -> Iterator[Found]:
+    """Every difference of one order; `wanted` is None if the topic does not have it."""
     newest = wanted.newest() if wanted else None
     yield from _of_newest(trekkid, newest, stored.newest)
     yield from _of_periods(trekkid, newest, stored.periods)
@@ -106,7 +85,7 @@ def differences_of(trekkid: str, wanted: Wanted | None, stored: Stored, *, histo
 def _of_newest(trekkid: str, wanted: Content | None, rows: list[Any]) -> Iterator[Found]:
     if wanted is None:
         for row in rows:
-            yield LEDGER_NEWEST, Difference("in the ledger and not in the topic", trekkid, row[1])
+            yield LEDGER_NEWEST, Difference("in the ledger, but not in the topic", trekkid, row[1])
         return
     version, correction = wanted.order[1], wanted.order[-1] or None
     if not rows:
@@ -117,7 +96,7 @@ def _of_newest(trekkid: str, wanted: Content | None, rows: list[Any]) -> Iterato
     except UnreadableRowError as error:
         fields = (str(error),)
     if fields:
-        yield LEDGER_NEWEST, Difference("otherwise than in the topic", trekkid, version, correction, fields)
+        yield LEDGER_NEWEST, Difference("differs from the topic", trekkid, version, correction, fields)
 
 
 def _of_periods(trekkid: str, wanted: Content | None, rows: list[Any]) -> Iterator[Found]:
@@ -134,7 +113,7 @@ def _of_periods(trekkid: str, wanted: Content | None, rows: list[Any]) -> Iterat
         if nummer not in found:
             yield LEDGER_PERIODS, Difference("missing from the ledger", trekkid, version, fields=(name,))
         elif nummer not in periods:
-            yield LEDGER_PERIODS, Difference("in the ledger and not in the topic", trekkid, version, fields=(name,))
+            yield LEDGER_PERIODS, Difference("in the ledger, but not in the topic", trekkid, version, fields=(name,))
         else:
             there = found[nummer]
             fields = (
@@ -145,13 +124,13 @@ def _of_periods(trekkid: str, wanted: Content | None, rows: list[Any]) -> Iterat
                 )
             )
             if fields:
-                yield LEDGER_PERIODS, Difference("otherwise than in the topic", trekkid, version, fields=fields)
+                yield LEDGER_PERIODS, Difference("differs from the topic", trekkid, version, fields=fields)
 
 
 def _of_versions(
     check: str, trekkid: str, wanted: dict[Version, tuple[Content, bool]], rows: Iterable[Any]
 ) -> Iterator[Found]:
-    """Rows of the history are known by their trekkversjon alone: their correction is a field that may differ."""
+    """Rows of the history are identified by trekkversjon alone; their correction is a field that may differ."""
     by_version: dict[Any, Version] = {
         (version[0] if check == LEDGER_HISTORY else version): version for version in wanted
     }
@@ -159,12 +138,12 @@ def _of_versions(
     for row in rows:
         version: Version | None = by_version.get(row[1] if check == LEDGER_HISTORY else (row[1], row[13]))
         if version is None:
-            yield check, Difference("in the ledger and not in the topic", trekkid, row[1], row[13] or None)
+            yield check, Difference("in the ledger, but not in the topic", trekkid, row[1], row[13] or None)
             continue
         seen.add(version)
         fields = _fields(*wanted[version], row)
         if fields:
-            yield check, Difference("otherwise than in the topic", trekkid, version[0], version[1] or None, fields)
+            yield check, Difference("differs from the topic", trekkid, version[0], version[1] or None, fields)
     for trekkversjon, correction in sorted(wanted.keys() - seen):
         yield check, Difference("missing from the ledger", trekkid, trekkversjon, correction or None)
 
@@ -182,7 +161,7 @@ _UNREADABLE = 1
 
 
 class Sums:
-    """By trekkid the two numbers."""
+    """The two sums of each order."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
@@ -193,7 +172,7 @@ class Sums:
         return len(self._places)
 
     def place_of(self, trekkid: str) -> int:
-        """Where the order's numbers stand; a new order has zeros."""
+        """The index of the order's sums; a new order has zeros."""
         place = self._places.get(trekkid)
         if place is None:
             place = self._places[trekkid] = len(self._places)
@@ -202,7 +181,7 @@ class Sums:
         return place
 
     def add_to_history(self, place: int, number: int) -> None:
-        """One more row, or with a negative number one less."""
+        """Add the hash of a row, or subtract it if negative."""
         self._history[place] = (self._history[place] + number) & MASK
 
     def add_to_newest(self, place: int, number: int) -> None:
@@ -210,11 +189,11 @@ class Sums:
         self._newest[place] = (self._newest[place] + number) & MASK
 
     def set_newest(self, place: int, number: int) -> None:
-        """Another version is the newest."""
+        """Replace the sum: another version is the newest."""
         self._newest[place] = number & MASK
 
     def differing(self, other: Sums, *, history: bool) -> set[str]:
-        """The orders whose numbers are not the same in both; those of the history count only if wanted."""
+        """The orders whose sums differ; those of the history are compared only if wanted."""
         found = {trekkid for trekkid in other._places if trekkid not in self._places}
         for trekkid, place in self._places.items():
             there = other._places.get(trekkid)
@@ -228,28 +207,28 @@ class Sums:
 
 
 class ExpectedSums(Sums):
-    """What the sums of a ledger must be, that has taken these versions."""
+    """The sums that a ledger must have after applying these versions."""
 
     def __init__(self) -> None:
         super().__init__()
         self._newest_version = array("q")
         self._newest_correction: dict[int, int] = {}
         self._corrections: dict[tuple[int, int], int] = {}
-        """By place and trekkversjon the highest correction so far, where there is any."""
+        """By place and trekkversjon, the highest correction so far, if there is one."""
 
-    def take(self, content: Content, correction: int, *, late: bool, has_original: bool = True) -> None:
-        """One version, or one correction, that comes for the first time. Whichever order they come in, the end is one.
+    def add(self, content: Content, correction: int, *, late: bool, has_original: bool = True) -> None:
+        """Add a new version or correction. The sums do not depend on the sequence.
 
-        `has_original` says of a correction whether the version itself has come before.
+        `has_original`: for a correction, whether the version itself was added before.
         """
         trekkid, version = content.order[0], content.order[1]
         place = self.place_of(trekkid)
         where = self._where(place, version, correction, has_original=has_original)
         self.add_to_history(place, content.row_number(late=late) + where)
-        self.take_newest(content, correction)
+        self.add_newest(content, correction)
 
-    def take_newest(self, content: Content, correction: int) -> None:
-        """One version or correction for a ledger that keeps no history: it counts if it is the newest."""
+    def add_newest(self, content: Content, correction: int) -> None:
+        """Add a version or correction for a ledger without history: it counts only if it is the newest."""
         place, version = self.place_of(content.order[0]), content.order[1]
         if place == len(self._newest_version):
             self._newest_version.append(0)
@@ -261,7 +240,7 @@ class ExpectedSums(Sums):
             self.set_newest(place, content.order_number() + content.periods_number())
 
     def _where(self, place: int, version: int, correction: int, *, has_original: bool) -> int:
-        """Where this one comes to stand, and where that goes which it replaces."""
+        """The hash of the table that this version enters, and of the move of the version that it replaces."""
         highest = self._corrections.get((place, version)) if self._corrections else None
         if highest is None:
             if correction == 0:
@@ -277,9 +256,9 @@ class ExpectedSums(Sums):
 
 
 def sums_of_ledger(inspection: Inspection, advance: Callable[[int], object]) -> Sums:
-    """The sums of a ledger's rows; `advance` is told how many more rows have been read.
+    """The sums of a ledger's rows; `advance` is called with the number of rows read.
 
-    A row that cannot be understood makes the numbers of its order other than any topic's.
+    An unreadable row makes its order's sums differ from those of any topic.
     """
     sums = Sums()
     for table, replaced in ((tables.trekkpaalegg_versjon, False), (tables.trekkpaalegg_versjon_replaced, True)):
@@ -313,7 +292,7 @@ def _number(number_of: Callable[[Any], int], row: Any) -> int:  # noqa: ANN401 -
 
 
 ORDERS_EXPLAINED_MAX = 20_000
-"""How many orders are compared field by field; of further ones only that they differ is told."""
+"""How many orders are compared field by field; further ones are only reported as different."""
 
 _TABLES = {
     LEDGER_HISTORY: (tables.trekkpaalegg_versjon, "history"),
@@ -324,14 +303,14 @@ _TABLES = {
 
 
 class LedgerProof:
-    """One ledger against the topics of one prefix: `read_ledger`, then all messages, then `checks`.
+    """Compares one ledger with the topics: call `read_ledger`, then add all messages, then call `checks`.
 
-    Raises as `Inspection`, as `CommittedReader` and as the schema source.
+    Raises what `Inspection`, `CommittedReader` and the schema source raise.
     """
 
-    def __init__(self, url: str, prefix: str, second: SecondReading, progress: Progress) -> None:
+    def __init__(self, url: str, prefix: str, order_reader: OrderReader, progress: Progress) -> None:
         self._url = url
-        self._second = second
+        self._order_reader = order_reader
         self._progress = progress
         self._versjoner, self._gjeldende = f"{prefix}-versjoner", f"{prefix}-gjeldende"
         self._offsets: dict[tuple[str, int], int] = {}
@@ -348,11 +327,11 @@ class LedgerProof:
 
     @property
     def reads_versjoner(self) -> bool:
-        """Whether events of `…-versjoner` are in the ledger: after a replay of the current state it goes on there."""
+        """Whether events of `…-versjoner` are in the ledger: it continues there after a replay of the state."""
         return self.keeps_history or any(topic == self._versjoner for topic, _ in self._offsets)
 
     def read_ledger(self) -> None:
-        """Take the ledger's offsets, and the sums of all its rows, at one moment; before the topics are read."""
+        """Read the ledger's offsets and the sums of its rows in one snapshot, before the topics are read."""
         with Inspection(self._url) as inspection:
             self._offsets = dict(inspection.offsets.items())
             self._rows = {name: inspection.count(table) for name, (table, _) in _TABLES.items()}
@@ -361,30 +340,30 @@ class LedgerProof:
             for rows in inspection.rows(tables.trekkpaalegg_conflict):
                 for topic, partition, offset, trekkid, trekkversjon, *_ in rows:
                     place = f"{topic}/{partition}/{offset}"
-                    what = "came with other content than the same version before"
+                    what = "arrived with content that contradicts the same version"
                     self._conflicts.add(Difference(what, trekkid, trekkversjon, place=place))
                     self._conflicts.examined += 1
 
-    def on_version(self, history: History, message: Message, fields: dict[str, Any], is_first: bool) -> None:  # noqa: FBT001 - a callback's
-        """One message of `…-versjoner`, which `history` has taken; whether that version comes for the first time."""
+    def on_version(self, history: History, message: TopicMessage, fields: dict[str, Any], is_first: bool) -> None:  # noqa: FBT001 - a callback's
+        """Add a message of `…-versjoner`, which is in `history`; `is_first`: the version is new."""
         if self._is_ahead(self._versjoner, message) or not is_first:
             return
         correction = message.correction or 0
         content = content_of_fields(fields, correction)
         if not self.keeps_history:
-            self._expected.take_newest(content, correction)
+            self._expected.add_newest(content, correction)
             return
         has_original = correction == 0 or history.has(history.places[message.key], message.trekkversjon)
-        self._expected.take(content, correction, late=message.late, has_original=has_original)
+        self._expected.add(content, correction, late=message.late, has_original=has_original)
 
-    def on_current(self, message: Message, fields: dict[str, Any]) -> None:
-        """One message of `…-gjeldende`."""
+    def on_current(self, message: TopicMessage, fields: dict[str, Any]) -> None:
+        """Add a message of `…-gjeldende`."""
         if not self._is_ahead(self._gjeldende, message):
             correction = message.correction or 0
-            self._expected.take_newest(content_of_fields(fields, correction), correction)
+            self._expected.add_newest(content_of_fields(fields, correction), correction)
 
     def checks(self, ends: Mapping[str, Mapping[int, int]]) -> list[Check]:
-        """Compare. `ends` are how far each topic has been read."""
+        """Compare. `ends`: how far each topic has been read."""
         offsets = self._check_offsets(ends)
         names = [name for name in _TABLES if self.keeps_history or name in {LEDGER_NEWEST, LEDGER_PERIODS}]
         checks = {name: Check(name, "rows", self._rows.get(name, 0)) for name in names}
@@ -393,11 +372,11 @@ class LedgerProof:
             self._explain(suspects, checks)
         return [offsets, *checks.values(), self._conflicts]
 
-    def _is_ahead(self, topic: str, message: Message) -> bool:
-        """Whether the ledger has not come to the message yet."""
+    def _is_ahead(self, topic: str, message: TopicMessage) -> bool:
+        """Whether the ledger has not reached the message yet."""
         if message.offset < self._offsets.get((topic, message.partition), 0):
             return False
-        # A ledger that goes on in versjoner after a replay of the current state never moves on in gjeldende.
+        # After a replay of the current state a ledger continues in versjoner, and its offsets in gjeldende stay.
         if topic == self._versjoner or not self.reads_versjoner:
             self._behind += 1
         return True
@@ -409,7 +388,9 @@ class LedgerProof:
             if topic not in ends:
                 check.add(Difference("the ledger was filled from a topic of another prefix", place=place))
             elif partition not in ends[topic]:
-                check.add(Difference("the ledger has an offset, and the topic no such partition", place=place))
+                check.add(
+                    Difference("the ledger has an offset of a partition that the topic does not have", place=place)
+                )
             elif offset > ends[topic][partition]:
                 check.add(
                     Difference(
@@ -425,9 +406,9 @@ class LedgerProof:
         return check
 
     def _explain(self, suspects: set[str], checks: dict[str, Check]) -> None:
-        """Compare these orders field by field, as they are at one moment from now on."""
+        """Compare these orders field by field, in one snapshot of the ledger."""
         some = set(sorted(suspects)[:ORDERS_EXPLAINED_MAX])
-        stored: dict[str, Stored] = {trekkid: Stored() for trekkid in some}
+        stored: dict[str, StoredOrder] = {trekkid: StoredOrder() for trekkid in some}
         with Inspection(self._url) as inspection:
             offsets = inspection.offsets
             for name in checks:
@@ -435,12 +416,12 @@ class LedgerProof:
                 for rows in inspection.rows(table, some):
                     for row in rows:
                         getattr(stored[row[0]], attribute).append(row)
-        wanted: dict[str, Wanted] = {}
+        wanted: dict[str, PublishedOrder] = {}
         for filled_from in sorted({topic for topic, _ in offsets} & {self._versjoner, self._gjeldende}):
             limits = {partition: offset for (topic, partition), offset in offsets.items() if topic == filled_from}
-            for trekkid, found in self._second.read(filled_from, some, limits).items():
+            for trekkid, found in self._order_reader.read(filled_from, some, limits).items():
                 for version, each in found.versions.items():
-                    wanted.setdefault(trekkid, Wanted()).versions.setdefault(version, each)
+                    wanted.setdefault(trekkid, PublishedOrder()).versions.setdefault(version, each)
         for trekkid in sorted(some):
             for name, difference in differences_of(
                 trekkid, wanted.get(trekkid), stored[trekkid], history=self.keeps_history

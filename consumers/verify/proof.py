@@ -1,4 +1,4 @@
-"""What is to be proven in, all checks out: topics first, then the ledger and the source where they are asked for."""
+"""Running all checks: the topics, and the ledger and the source if they are to be compared."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from consumers.bootstrap import schema_source
-from consumers.verify.again import SecondReading
 from consumers.verify.events import PlainValues
 from consumers.verify.findings import Proof, masked
 from consumers.verify.ledger import LedgerProof
+from consumers.verify.reading import OrderReader
 from consumers.verify.topics import TopicReading
 from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from consumers.settings.model import Settings
-    from consumers.verify.event_topics import OnVersion, Progress
-    from consumers.verify.history import History, Message
+    from consumers.verify.findings import Progress
+    from consumers.verify.history import History, TopicMessage
     from consumers.verify.source import SourceAccess  # noqa: TC004 - msgspec reads annotations only when it decodes
+    from consumers.verify.topics import OnVersion
 
 
 class ProofOptions(msgspec.Struct, frozen=True):
-    """What to compare besides the topics with themselves. `ledger_url`, `source` None: not compared."""
+    """What to compare besides the topics. `ledger_url` and `source`: None if they are not compared."""
 
     ledger_url: str | None = None
     source: SourceAccess | None = None
@@ -33,36 +34,36 @@ class ProofOptions(msgspec.Struct, frozen=True):
 
 
 def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proof:
-    """Make every check that was asked for. Changes nothing anywhere.
+    """Run the requested checks. Changes nothing.
 
-    Raises `FatalError`, `RetryableError` or `SettingsError` where something cannot be read: never a check that holds
-    because nothing was there.
+    Raises `FatalError`, `RetryableError` or `SettingsError` if something cannot be read: no check holds because there
+    was nothing to examine.
 
-    Steps: 1. take what may only fall behind the topics: source and ledger; 2. read the topics to their ends;
-    3. compare.
+    Steps: 1. read source and ledger, which are never ahead of what the topics will have; 2. read the topics to their
+    ends; 3. compare.
     """
     began = time.monotonic()
     with ExitStack() as opened:
         values = PlainValues(opened.enter_context(schema_source(settings)))
         properties = kafka_properties(settings)
-        second = SecondReading(properties, values, progress)
+        order_reader = OrderReader(properties, values, progress)
         prefix = settings.topic_prefix
         source = ledger = None
         if options.source is not None:
-            from consumers.verify.source import Source  # noqa: PLC0415 - needs the packages of an extra
+            from consumers.verify.source import SourceClient  # noqa: PLC0415 - needs the packages of an extra
             from consumers.verify.source_proof import SourceProof  # noqa: PLC0415 - as above
 
-            client = opened.enter_context(Source(options.source))
+            client = opened.enter_context(SourceClient(options.source))
             source = SourceProof(
                 client,
                 options.source.trekkpliktige,
                 f"{prefix}-versjoner",
-                second,
+                order_reader,
                 every_version=options.every_version,
             )
             source.read_source()
         if options.ledger_url is not None:
-            ledger = LedgerProof(options.ledger_url, prefix, second, progress)
+            ledger = LedgerProof(options.ledger_url, prefix, order_reader, progress)
             ledger.read_ledger()
         reading = opened.enter_context(
             TopicReading(
@@ -92,8 +93,8 @@ def _both(one: OnVersion | None, other: OnVersion | None) -> OnVersion | None:
     if one is None or other is None:
         return one or other
 
-    def tell(history: History, message: Message, fields: dict[str, Any], is_first: bool) -> None:  # noqa: FBT001 - a callback's
+    def call_both(history: History, message: TopicMessage, fields: dict[str, Any], is_first: bool) -> None:  # noqa: FBT001 - a callback's
         one(history, message, fields, is_first)
         other(history, message, fields, is_first)
 
-    return tell
+    return call_both

@@ -1,6 +1,6 @@
-"""Reads one topic for `verify`: batch by batch, `read_committed`, up to given ends.
+"""Reading committed messages of one topic, up to given ends, in batches.
 
-The end of a partition is that of the last transaction that has ended when it is asked for: nothing before it is open.
+The end of a partition is where its last completed transaction ends: no transaction before it is open.
 """
 
 from __future__ import annotations
@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import IsolationLevel
 
+from consumers.verify.content import PublishedOrder, content_of_fields
+from consumers.verify.events import marks_of_message
+from trekkpaalegg.errors import UndecodableError
 from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.reader import RangeReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from confluent_kafka import Message
+
+    from consumers.verify.events import PlainValues
+    from consumers.verify.findings import Progress
 
 STALLED_SECONDS_MAX = 60.0
 
@@ -69,3 +75,43 @@ class CommittedReader:
     def _ends(self, isolation: IsolationLevel) -> dict[int, int]:
         found = self._admin.ends(self._admin.partitions(self.topic), isolation)
         return {each.partition: end for each, end in found.items()}
+
+
+class OrderReader:
+    """Reads all messages of some orders, for a comparison field by field.
+
+    Raises what `CommittedReader` and the schema source raise.
+    """
+
+    def __init__(self, properties: Mapping[str, str], values: PlainValues, progress: Progress) -> None:
+        self._properties = properties
+        self._values = values
+        self._progress = progress
+
+    def read(
+        self, topic: str, orders: Collection[str], limits: Mapping[int, int] | None = None
+    ) -> dict[str, PublishedOrder]:
+        """The topic's messages of these orders, by trekkid, up to `limits` (by partition) or its end.
+
+        Messages that cannot be decoded are skipped: the check of headers reports them.
+        """
+        wanted: dict[str, PublishedOrder] = {}
+        keys = {trekkid.encode() for trekkid in orders}
+        with CommittedReader(self._properties, topic) as reader:
+            ends = reader.ends()
+            if limits is not None:
+                ends = {partition: min(end, limits.get(partition, 0)) for partition, end in ends.items()}
+            self._progress.expect(sum(max(0, end - reader.begins[partition]) for partition, end in ends.items()))
+            for found in reader.read_to(ends):
+                for message in found:
+                    if message.key() not in keys:
+                        continue
+                    try:
+                        late, correction = marks_of_message(message)
+                        fields = self._values.fields(message.value() or b"")
+                    except UndecodableError:
+                        continue
+                    order = wanted.setdefault(fields["trekkid"], PublishedOrder())
+                    order.add(content_of_fields(fields, correction or 0), correction or 0, late=late)
+                self._progress.advance(len(found))
+        return wanted

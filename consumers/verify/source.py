@@ -1,9 +1,6 @@
-"""The source as the proof reads it: its own settings, tokens, calls and pages.
+"""A client of the API for `verify --api`, written independently of the producer's, which is being checked.
 
-The names are the producer's, so that one file of settings serves both; only `verify --api` asks for them here.
-
-Written apart from the producer's client, so that an error of that is not made twice. An answer that is none is an
-error, and never an empty list.
+The settings are the producer's, so that one file serves both. An invalid answer is an error, never an empty list.
 """
 
 from __future__ import annotations
@@ -46,7 +43,7 @@ _ALGORITHM_DEFAULT = "RS256"
 
 
 class SigningKey(msgspec.Struct, frozen=True):
-    """A private key, how to sign with it, and the header that names it."""
+    """A private key, its algorithm, and the header that identifies it."""
 
     private_key: Any
     algorithm: str
@@ -104,8 +101,8 @@ Element = dict[str, Any]
 """One version in wire names; numbers with a fraction are `Decimal`."""
 
 
-class Source:
-    """The API. Safe for several threads; at most five calls are under way at a time. Use as a context.
+class SourceClient:
+    """A client of the API. Safe for several threads; at most five calls are in progress. Use it as a context.
 
     Both operations raise `RetryableError` when the source does not answer well after several attempts, and
     `FatalError` when it refuses.
@@ -121,7 +118,7 @@ class Source:
         self._tokens: dict[str, tuple[str, float]] = {}
 
     def orders(self, trekkpliktig: str) -> list[Element]:
-        """The newest version of every order, read page by page until one brings nothing newer."""
+        """The newest version of every order, read page by page until a page contains nothing newer."""
         found: list[Element] = []
         cursor = 0
         maks_antall = self._settings.maks_antall
@@ -132,13 +129,13 @@ class Source:
             highest = max(numbers, default=cursor)
             if highest <= cursor:
                 if len(page) >= maks_antall or any(number < cursor for number in numbers):
-                    raise FatalError("its list does not come to an end: fraSekvensnummer seems to be ignored")
+                    raise FatalError("its list does not end: fraSekvensnummer seems to be ignored")
                 return found
             found += page
             cursor = highest
 
     def version(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Element | None:
-        """One version by number; None where the source says that there is none."""
+        """One version by number; None if the source answers that it does not exist."""
         segment = quote(trekkid, safe="") if trekkid.strip(".") else trekkid.replace(".", "%2E")
         address = f"{self._settings.api_url}/{segment}/{trekkversjon}"
         return self._get(trekkpliktig, address, _element, may_be_gone=True)
@@ -195,13 +192,13 @@ class Source:
         try:
             token, until = str(answer["access_token"]), asked + float(answer["expires_in"]) * _MARGIN_SHARE
         except (KeyError, TypeError, ValueError) as error:
-            raise FatalError("Maskinporten's answer holds no token") from error
+            raise FatalError("Maskinporten's answer contains no token") from error
         with self._lock:
             self._tokens[trekkpliktig] = (token, until)
         return token
 
     def _claims(self, issuer: str, trekkpliktig: str) -> dict[str, Any]:
-        """Of a grant, and no others. Source: Digdir, "Maskinporten: JWT grant" and "API for system users"."""
+        """The claims of a grant, and no others. Source: Digdir, "Maskinporten: JWT grant" and "API for system users"."""
         settings, now = self._settings, int(time.time())
         claims: dict[str, Any] = {
             "aud": issuer,
@@ -231,7 +228,7 @@ class Source:
                     raise _refusal("Maskinporten's well-known address answers", response)
                 described = _json(response)
                 if not isinstance(described, dict) or not {"issuer", "token_endpoint"} <= described.keys():
-                    raise FatalError("Maskinporten's well-known address tells neither issuer nor token endpoint")
+                    raise FatalError("Maskinporten's well-known document lacks issuer or token endpoint")
                 issuer, endpoint = issuer or described["issuer"], endpoint or described["token_endpoint"]
             self._issuer = (str(issuer), str(endpoint))
         return self._issuer
@@ -240,10 +237,10 @@ class Source:
         try:
             response = self._http.request(method, address, **given)
         except (httpx.RequestError, httpx.InvalidURL) as error:
-            raise RetryableError(f"no whole answer came ({type(error).__name__})") from error
+            raise RetryableError(f"no complete answer ({type(error).__name__})") from error
         announced = {"content-length", "transfer-encoding"} & set(response.headers)
         if response.status_code == _OK and not response.content and not announced:
-            raise RetryableError("an empty answer whose end was not announced came: it may have been cut off")
+            raise RetryableError("an empty answer without an announced length: it may have been cut off")
         return response
 
 
@@ -260,7 +257,7 @@ def _json(response: httpx.Response) -> Any:  # noqa: ANN401 - JSON may be anythi
         return json.loads(response.content, parse_float=Decimal)
     except (ValueError, RecursionError):
         # Not chained: the error may show a part of the body.
-        raise RetryableError("the answer is no JSON, or was cut off") from None
+        raise RetryableError("the answer is not JSON, or was cut off") from None
 
 
 def _element(response: httpx.Response) -> Element | None:
@@ -268,7 +265,7 @@ def _element(response: httpx.Response) -> Element | None:
         return None
     element = _json(response)
     if not isinstance(element, dict) or "trekkid" not in element:
-        raise RetryableError("the answer is no trekkpålegg")
+        raise RetryableError("the answer is not a trekkpålegg")
     return element
 
 
@@ -277,7 +274,7 @@ def _elements(response: httpx.Response) -> list[Element]:
         return []
     page = _json(response)
     if not isinstance(page, list) or not all(isinstance(each, dict) for each in page):
-        raise RetryableError("the answer is no list of trekkpålegg")
+        raise RetryableError("the answer is not a list of trekkpålegg")
     if page and not any("trekkid" in each or "sekvensnummer" in each for each in page):
-        raise RetryableError("the answer holds another API's objects")
+        raise RetryableError("the answer contains objects of another API")
     return page

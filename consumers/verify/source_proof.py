@@ -1,7 +1,7 @@
-"""The source and the topic in, every difference between them out.
+"""The checks of the topic against the source.
 
-The source is listed first, then the topic is read; orders that differ are then looked at again in both, since one may
-have changed in between, and count only when they differ in the same way once more.
+The source is listed first, then the topic is read. Orders that differ are then read again from both, because one may
+have changed in between; they count only if they differ again in the same way.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from consumers.verify.content import (
     ORDER_FIELDS,
     Content,
     UnreadableElementError,
-    comparable,
     content_of_element,
     content_of_fields,
     differing,
     differing_periods,
+    normalised,
 )
 from consumers.verify.findings import SOURCE_NEWEST, SOURCE_VERSIONS, Check, Difference
 from trekkpaalegg.errors import TrekkpaaleggError
@@ -26,18 +26,18 @@ from trekkpaalegg.errors import TrekkpaaleggError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from consumers.verify.again import SecondReading
-    from consumers.verify.history import History, Message
-    from consumers.verify.source import Element, Source
+    from consumers.verify.history import History, TopicMessage
+    from consumers.verify.reading import OrderReader
+    from consumers.verify.source import Element, SourceClient
 
-LOOKS_MAX = 5
-LOOK_PAUSE_SECONDS = 2.0
-"""What the source has just made has so long to come to the topic before it counts as a difference."""
+COMPARISONS_MAX = 5
+COMPARISON_PAUSE_SECONDS = 2.0
+"""How long a new version of the source has to reach the topic before it counts as a difference."""
 _ENDED = "avsluttet"
 
 
 class _Newest(NamedTuple):
-    """What one side has as newest. `owner` is the trekkpliktig, `number` tells the content, None: not understood."""
+    """The newest version on one side. `owner`: trekkpliktig; `number`: hash of the content, None if unreadable."""
 
     owner: str
     trekkversjon: int
@@ -47,44 +47,44 @@ class _Newest(NamedTuple):
 
 
 class SourceProof:
-    """The source against the topic: `read_source`, then all messages, then `checks`.
+    """Compares the source with the topic: call `read_source`, then add all messages, then call `checks`.
 
-    An employer that cannot be read is a difference, never an empty list. `is_known` tells by key and trekkversjon
-    what is known to be missing.
+    An employer that cannot be read is a difference, never an empty list. `is_known`, by key and trekkversjon: known to
+    be missing.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: SourceClient,
         trekkpliktige: Iterable[str],
         topic: str,
-        second: SecondReading,
+        order_reader: OrderReader,
         *,
         every_version: bool = False,
     ) -> None:
         self._source = source
         self._trekkpliktige = list(trekkpliktige)
         self._topic = topic
-        self._second = second
+        self._order_reader = order_reader
         self._every_version = every_version
         self._listed: dict[str, _Newest] = {}
         self._published: dict[str, _Newest] = {}
         self._versions: dict[tuple[str, int], tuple[int, int]] = {}
-        """By trekkid and trekkversjon the correction and the number of the content, with `every_version`."""
+        """With `every_version`: correction and hash of the content, by trekkid and trekkversjon."""
         self._unread: dict[str, str] = {}
-        """By trekkpliktig why it could not be read."""
+        """By trekkpliktig, why it could not be read."""
 
     def read_source(self) -> None:
         """List every order of every trekkpliktig."""
         self._listed = self._list(self._trekkpliktige)
 
-    def on_version(self, _history: History, message: Message, fields: dict[str, Any], _is_first: bool) -> None:  # noqa: FBT001 - a callback's
-        """One message of `…-versjoner`."""
+    def on_version(self, _history: History, message: TopicMessage, fields: dict[str, Any], _is_first: bool) -> None:  # noqa: FBT001 - a callback's
+        """Add a message of `…-versjoner`."""
         trekkid, version, correction = fields["trekkid"], message.trekkversjon, message.correction or 0
         known = self._published.get(trekkid)
         is_newest = known is None or (version, correction) >= (known.trekkversjon, known.correction)
         if is_newest or self._every_version:
-            content = comparable(content_of_fields(fields, 0))
+            content = normalised(content_of_fields(fields, 0))
             number = hash(content)
             if is_newest:
                 owner, status = fields["trekkpliktig"], fields["trekkstatus"]
@@ -93,15 +93,15 @@ class SourceProof:
                 self._versions[trekkid, version] = (correction, number)
 
     def checks(self, is_known: Callable[[bytes, int], bool]) -> list[Check]:
-        """Compare. The topic must have been read."""
+        """Compare, after the topic has been read."""
         check = Check(SOURCE_NEWEST, "orders", len(self._listed))
         suspects = self._differing(self._listed.keys() | self._published.keys())
-        self._look_again(suspects, check, is_known)
+        self._compare_again(suspects, check, is_known)
         for trekkpliktig, reason in sorted(self._unread.items()):
             check.add(Difference(f"the orders of trekkpliktig {trekkpliktig} could not be read: {reason}"))
         foreign = sum(each.owner not in self._trekkpliktige for each in self._published.values())
         if foreign:
-            check.notes.append(f"{foreign} orders of trekkpliktige that were not asked for are not compared")
+            check.notes.append(f"{foreign} orders of other trekkpliktige are not compared")
         return [check, self._compare_every_version()] if self._every_version else [check]
 
     def _list(self, trekkpliktige: Iterable[str]) -> dict[str, _Newest]:
@@ -127,7 +127,7 @@ class SourceProof:
             return str(error)
 
     def _differing(self, orders: Iterable[str]) -> set[str]:
-        """Those whose newest versions are not the same."""
+        """The orders whose newest versions differ."""
         found = set()
         for trekkid in orders:
             here, there = self._published.get(trekkid), self._listed.get(trekkid)
@@ -141,18 +141,18 @@ class SourceProof:
     def _is_read(self, trekkpliktig: str) -> bool:
         return trekkpliktig in self._trekkpliktige and trekkpliktig not in self._unread
 
-    def _look_again(self, suspects: set[str], check: Check, is_known: Callable[[bytes, int], bool]) -> None:
+    def _compare_again(self, suspects: set[str], check: Check, is_known: Callable[[bytes, int], bool]) -> None:
         known_missing = unlisted = 0
-        for look in range(1, LOOKS_MAX + 1):
+        for comparison in range(1, COMPARISONS_MAX + 1):
             if not suspects:
                 break
-            time.sleep(LOOK_PAUSE_SECONDS)
+            time.sleep(COMPARISON_PAUSE_SECONDS)
             before = {each: (self._published.get(each), self._listed.get(each)) for each in suspects}
             contents = self._refresh(suspects)
             changed = set()
             for trekkid in sorted(self._differing(suspects)):
                 here, there = self._published.get(trekkid), self._listed.get(trekkid)
-                if look < LOOKS_MAX and (here, there) != before[trekkid]:
+                if comparison < COMPARISONS_MAX and (here, there) != before[trekkid]:
                     changed.add(trekkid)
                 elif there is not None and is_known(trekkid.encode(), there.trekkversjon):
                     known_missing += 1
@@ -164,13 +164,13 @@ class SourceProof:
         if known_missing:
             check.notes.append(f"{known_missing} newest versions are known to be missing")
         if unlisted:
-            check.notes.append(f"{unlisted} ended orders are no longer given by the source: not compared")
+            check.notes.append(f"{unlisted} ended orders are no longer at the source: not compared")
 
     def _refresh(self, suspects: set[str]) -> dict[str, tuple[Content | None, Content | None]]:
-        """Look at these orders anew, the source first; their contents, the topic's and the source's."""
+        """Read these orders again, the source first. Returns their contents in the topic and at the source."""
         owners = {side[each].owner for side in (self._listed, self._published) for each in suspects if each in side}
         listed = self._list(sorted(owners & set(self._trekkpliktige)))
-        published = self._second.read(self._topic, suspects)
+        published = self._order_reader.read(self._topic, suspects)
         contents: dict[str, tuple[Content | None, Content | None]] = {}
         for trekkid in suspects:
             self._published.pop(trekkid, None)
@@ -178,7 +178,7 @@ class SourceProof:
             here = None
             if trekkid in published:
                 newest = published[trekkid].newest()
-                here = comparable(newest)
+                here = normalised(newest)
                 self._published[trekkid] = _Newest(
                     here.order[5], here.order[1], hash(here), here.order[7], newest.order[-1]
                 )
@@ -186,14 +186,14 @@ class SourceProof:
             if trekkid in listed:
                 self._listed[trekkid] = listed[trekkid]
             elif here is not None and self._is_read(here.order[5]):
-                self._ask_by_number(trekkid, here)
+                self._fetch_by_number(trekkid, here)
             if trekkid in self._listed:
                 there = self._content_at_source(trekkid, self._listed[trekkid])
             contents[trekkid] = (here, there)
         return contents
 
-    def _ask_by_number(self, trekkid: str, here: Content) -> None:
-        """An order that is in no list may still be had by number."""
+    def _fetch_by_number(self, trekkid: str, here: Content) -> None:
+        """An order that is not listed may still be available by number."""
         try:
             element = self._source.version(here.order[5], trekkid, here.order[1])
         except TrekkpaaleggError as error:
@@ -203,7 +203,7 @@ class SourceProof:
             self._listed[trekkid] = _newest_of(here.order[5], element)[1]
 
     def _content_at_source(self, trekkid: str, newest: _Newest) -> Content | None:
-        """The content behind a number of the list, to tell which fields differ; None where it cannot be had."""
+        """The content of a listed version, to find the fields that differ; None if it is not available."""
         try:
             element = self._source.version(newest.owner, trekkid, newest.trekkversjon)
             return None if element is None else content_of_element(element)
@@ -213,19 +213,19 @@ class SourceProof:
     def _difference(self, trekkid: str, contents: dict[str, tuple[Content | None, Content | None]]) -> Difference:
         here, there = self._published.get(trekkid), self._listed.get(trekkid)
         if there is None:
-            return Difference("in the topic and not at the source", trekkid, here.trekkversjon if here else None)
+            return Difference("in the topic, but not at the source", trekkid, here.trekkversjon if here else None)
         if here is None:
-            return Difference("at the source and not in the topic", trekkid, there.trekkversjon)
+            return Difference("at the source, but not in the topic", trekkid, there.trekkversjon)
         if here.trekkversjon != there.trekkversjon:
             what = f"the source is at version {there.trekkversjon}, the topic at {here.trekkversjon}"
             return Difference(what, trekkid, max(here.trekkversjon, there.trekkversjon))
         if there.number is None:
-            return Difference("the source's version cannot be understood", trekkid, there.trekkversjon)
+            return Difference("the source's version cannot be read", trekkid, there.trekkversjon)
         fields = _fields(*contents.get(trekkid, (None, None)))
-        return Difference("otherwise than at the source", trekkid, here.trekkversjon, here.correction or None, fields)
+        return Difference("differs from the source", trekkid, here.trekkversjon, here.correction or None, fields)
 
     def _compare_every_version(self) -> Check:
-        """Every version but the newest, which is compared already, by number."""
+        """Compare every version except the newest, which has been compared already."""
         check = Check(SOURCE_VERSIONS, "versions")
         wanted = [
             (trekkid, version)
@@ -241,12 +241,12 @@ class SourceProof:
                 elif answer is None:
                     gone += 1
                 elif hash(answer) != self._versions[trekkid, version][1]:
-                    again = self._second.read(self._topic, [trekkid]).get(trekkid)
+                    again = self._order_reader.read(self._topic, [trekkid]).get(trekkid)
                     here = {} if again is None else {key[0]: each[0] for key, each in sorted(again.versions.items())}
-                    fields = _fields(comparable(here[version]) if version in here else None, answer)
-                    check.add(Difference("otherwise than at the source", trekkid, version, fields=fields))
+                    fields = _fields(normalised(here[version]) if version in here else None, answer)
+                    check.add(Difference("differs from the source", trekkid, version, fields=fields))
         if gone:
-            check.notes.append(f"{gone} older versions are no longer given by the source: not compared")
+            check.notes.append(f"{gone} older versions are no longer at the source: not compared")
         return check
 
     def _compare_one(self, version: tuple[str, int]) -> Content | Difference | None:
@@ -255,7 +255,7 @@ class SourceProof:
             element = self._source.version(self._listed[trekkid].owner, trekkid, trekkversjon)
             return None if element is None else content_of_element(element)
         except UnreadableElementError:
-            return Difference("the source's version cannot be understood", trekkid, trekkversjon)
+            return Difference("the source's version cannot be read", trekkid, trekkversjon)
         except TrekkpaaleggError as error:
             return Difference(f"could not be read: {error}", trekkid, trekkversjon)
 

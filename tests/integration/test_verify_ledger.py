@@ -88,7 +88,7 @@ def test_a_row_that_was_edited_by_hand_is_found_with_its_field(stage: Stage, fil
     if table is tables.trekkstoerrelse_for_periode:
         field, value = "startdato", sa.func.date("2001-02-03") if filled.startswith("sqlite") else "2001-02-03"
     assert by_hand(filled, sa.update(table).where(at(table, row)).values({field: value})) == 1
-    assert found(stage.prove(filled)) == expected(table, row, "otherwise than in the topic", field)
+    assert found(stage.prove(filled)) == expected(table, row, "differs from the topic", field)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
@@ -104,7 +104,7 @@ def test_a_surplus_row_is_found(stage: Stage, filled: str, table: sa.Table) -> N
     values = dict(row._mapping) | {"trekkid": "77"}  # noqa: SLF001 - public by SQLAlchemy's documentation
     by_hand(filled, sa.insert(table).values(values))
     ((what, trekkid, _, _),) = found(stage.prove(filled))[CHECK_OF[table.name]]
-    assert (what, trekkid) == ("in the ledger and not in the topic", "77")
+    assert (what, trekkid) == ("in the ledger, but not in the topic", "77")
 
 
 @pytest.mark.parametrize(
@@ -168,6 +168,6 @@ def test_a_conflict_that_the_ledger_has_recorded_is_told(stage: Stage, filled: s
     by_hand(filled, sa.insert(tables.trekkpaalegg_conflict).values(values))
     proof = stage.prove(filled)
     (check,) = [check for check in proof.checks if check.name == "ledger_conflicts"]
-    what = "came with other content than the same version before"
+    what = "arrived with content that contradicts the same version"
     place = f"{stage.prefix}-versjoner/0/3"
     assert check.differences == [Difference(what, row.trekkid, row.trekkversjon, place=place)]

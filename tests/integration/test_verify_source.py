@@ -103,7 +103,7 @@ def test_short_pages_bring_the_same(stage: Stage) -> None:
 
 def test_an_order_that_is_not_in_the_topic_is_found(stage: Stage) -> None:
     made = stage.skatteetaten.create(stage.employers[0])
-    assert check_of(stage.prove()).differences == [Difference("at the source and not in the topic", made.trekkid, 1)]
+    assert check_of(stage.prove()).differences == [Difference("at the source, but not in the topic", made.trekkid, 1)]
 
 
 def test_a_version_that_is_not_in_the_topic_is_found(stage: Stage) -> None:
@@ -129,7 +129,7 @@ def test_an_old_version_that_is_other_at_the_source_is_found_when_every_version_
     trekkid = next(each for each in stage.orders if stage.newest(each) > 2)
     stage.skatteetaten.rewrite(trekkid, 1, {"saksnummer": "X"})
     assert stage.prove().ok
-    difference = Difference("otherwise than at the source", trekkid, 1, fields=("saksnummer",))
+    difference = Difference("differs from the source", trekkid, 1, fields=("saksnummer",))
     assert check_of(stage.prove(every_version=True), "source_versions").differences == [difference]
 
 
@@ -140,8 +140,8 @@ def test_an_order_that_the_source_does_not_have_is_found_unless_it_has_ended(sta
     for each in (running, ended):
         stage.skatteetaten.book.remove(each.trekkid)
     check = check_of(stage.prove())
-    assert check.differences == [Difference("in the topic and not at the source", running.trekkid, 1)]
-    assert check.notes == ["1 ended orders are no longer given by the source: not compared"]
+    assert check.differences == [Difference("in the topic, but not at the source", running.trekkid, 1)]
+    assert check.notes == ["1 ended orders are no longer at the source: not compared"]
 
 
 def test_an_employer_that_cannot_be_read_is_a_difference_and_no_empty_list(stage: Stage) -> None:

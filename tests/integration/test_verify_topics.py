@@ -102,7 +102,7 @@ def test_a_dropped_last_event_is_found(stage: Stage) -> None:
     newest, there = len(ITS), len(ITS) - 1
     assert failing(stage.prove()) == {
         "gjeldende": [Difference(f"gjeldende ends at version {newest}, versjoner at {there}", ORDER, newest)],
-        "positions": [Difference(f"published as positions say, and versjoner end at {there}", ORDER, newest)],
+        "positions": [Difference(f"published according to positions, but versjoner ends at {there}", ORDER, newest)],
     }
 
 
@@ -110,16 +110,18 @@ def test_an_order_dropped_from_both_topics_is_found_by_the_positions(stage: Stag
     stage.write(*OTHERS)
     stage.write_positions(states_of(STREAM))
     found = failing(stage.prove())
-    assert found == {"positions": [Difference("published as positions say, and not in versjoner", ORDER, len(ITS))]}
+    assert found == {
+        "positions": [Difference("published according to positions, but not in versjoner", ORDER, len(ITS))]
+    }
 
 
 @pytest.mark.parametrize("with_headers", [True, False])
 def test_a_swapped_pair_is_found(stage: Stage, *, with_headers: bool) -> None:
-    second = msgspec.structs.replace(ITS[1], current=False)
-    stage.write(*OTHERS, ITS[0], ITS[2], second, *ITS[3:])
+    order_reader = msgspec.structs.replace(ITS[1], current=False)
+    stage.write(*OTHERS, ITS[0], ITS[2], order_reader, *ITS[3:])
     (difference,) = failing(stage.prove(with_headers=with_headers))["order"]
     assert (difference.trekkid, difference.trekkversjon) == (ORDER, 2)
-    assert difference.what == "comes after version 3 and is not marked late"
+    assert difference.what == "follows version 3 and is not marked late"
 
 
 def test_a_changed_amount_in_gjeldende_is_found(stage: Stage) -> None:
@@ -127,7 +129,7 @@ def test_a_changed_amount_in_gjeldende_is_found(stage: Stage) -> None:
     stage.write(ITS[-1], gjeldende=False)
     stage.write_to(stage.gjeldende, with_amount(ITS[-1], 17))
     assert failing(stage.prove()) == {
-        "gjeldende": [Difference("gjeldende holds other bytes than versjoner", ORDER, len(ITS), fields=("value",))]
+        "gjeldende": [Difference("gjeldende and versjoner have different bytes", ORDER, len(ITS), fields=("value",))]
     }
 
 
@@ -136,7 +138,7 @@ def test_an_older_version_after_a_newer_in_gjeldende_is_found(stage: Stage, *, w
     stage.write(*STREAM)
     stage.write_to(stage.gjeldende, ITS[0])
     step, end = failing(stage.prove(with_headers=with_headers))["gjeldende"]
-    assert step.what == f"comes after version {len(ITS)} in gjeldende"
+    assert step.what == f"follows version {len(ITS)} in gjeldende"
     assert (end.what, end.trekkid) == (f"gjeldende ends at version 1, versjoner at {len(ITS)}", ORDER)
 
 
@@ -158,7 +160,7 @@ def test_keys_too_many_and_too_few_in_gjeldende_are_found(stage: Stage, *, with_
 def test_a_version_marked_late_that_nothing_newer_follows_is_found(stage: Stage) -> None:
     stage.write(*OTHERS, *ITS[:-1], msgspec.structs.replace(ITS[-1], late=True, current=False))
     assert failing(stage.prove()) == {
-        "complete": [Difference("marked late, and no newer version stands after it", ORDER, len(ITS))]
+        "complete": [Difference("marked late, and no newer version follows", ORDER, len(ITS))]
     }
 
 
@@ -172,9 +174,9 @@ def test_corrections_that_are_doubled_skipped_or_too_early_are_found(stage: Stag
     stage.write(corrected(ITS[0], 1), corrected(ITS[0], 1), corrected(ITS[0], 3))
     found = [(each.trekkversjon, each.correction, each.what) for each in failing(stage.prove())["corrections"]]
     assert sorted(found) == [
-        (1, 1, "this correction stands here once more"),
-        (1, 3, "comes where correction 2 should"),
-        (2, 1, "comes before the version that it corrects"),
+        (1, 1, "this correction appears here again"),
+        (1, 3, "is where correction 2 should be"),
+        (2, 1, "precedes the version that it corrects"),
     ]
 
 
@@ -182,9 +184,9 @@ def test_headers_that_disagree_with_the_value_are_found(stage: Stage) -> None:
     stage.write(*OTHERS)
     stage.write_to(stage.versjoner, ITS[0], ce_sekvensnummer=b"1", ce_trekkpliktig=None)
     stage.write_to(stage.gjeldende, ITS[0], ce_id=b"other/1")
-    first, second = failing(stage.prove())["headers"]
+    first, order_reader = failing(stage.prove())["headers"]
     assert (first.fields, first.trekkid) == (("ce_sekvensnummer", "ce_trekkpliktig"), ORDER)
-    assert second.fields == ("ce_id",)
+    assert order_reader.fields == ("ce_id",)
 
 
 def test_a_national_id_in_a_key_is_found_and_shown_nowhere(stage: Stage) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.verify.topics import KnownMissing
+from consumers.verify.positions import KnownMissing
 from producer.domain.state import NO_EVENT, EventCursor, OrderState, TrekkpliktigPosition
 from producer.encode import state
 from producer.publish.state import event_cursor_record, lane_state_of, state_records
@@ -57,5 +57,5 @@ def test_a_cursor_without_a_value_is_none():
 
 def test_the_proof_of_consumers_passes_it_by():
     known = KnownMissing()
-    known.take(*pairs(event_cursor_record(TOPIC, LANE, ONE, CURSOR))[0])
+    known.add(*pairs(event_cursor_record(TOPIC, LANE, ONE, CURSOR))[0])
     assert known.records == 0

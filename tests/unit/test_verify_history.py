@@ -14,27 +14,27 @@ from consumers.verify.content import (
     Content,
     UnreadableElementError,
     UnreadableRowError,
-    comparable,
     content_of_element,
     hundredths,
     micros_of,
+    normalised,
 )
 from consumers.verify.findings import PROMISES, Check, Difference, Proof, masked
-from consumers.verify.history import Current, History, Message, complete
+from consumers.verify.history import Current, History, TopicMessage, complete
 from consumers.verify.ledger import ExpectedSums
-from consumers.verify.topics import KnownMissing
+from consumers.verify.positions import KnownMissing
 from producer.domain.state import OrderState
 from producer.encode.state import encode_order_state
 
 
-def message(version: int, *, late: bool = False, correction: int | None = None, partition: int = 0) -> Message:
-    return Message(b"a", version, hash((version, correction)), partition, version, late, correction)
+def message(version: int, *, late: bool = False, correction: int | None = None, partition: int = 0) -> TopicMessage:
+    return TopicMessage(b"a", version, hash((version, correction)), partition, version, late, correction)
 
 
-def taken(*messages: Message) -> History:
+def taken(*messages: TopicMessage) -> History:
     history = History("t")
     for each in messages:
-        history.take(each)
+        history.add(each)
     return history
 
 
@@ -62,7 +62,7 @@ def said(history: History) -> list[tuple[str, int | None]]:
         ([message(1, correction=1), message(1)], [("corrections", 1)]),
     ],
 )
-def test_histories_are_judged(messages: list[Message], expected: list[tuple[str, int]]) -> None:
+def test_histories_are_judged(messages: list[TopicMessage], expected: list[tuple[str, int]]) -> None:
     assert said(taken(*messages)) == expected
 
 
@@ -74,25 +74,25 @@ def test_the_newest_counts_in_its_last_correction() -> None:
 def test_an_order_that_stands_in_gjeldende_before_it_stands_in_versjoner_is_settled_when_it_comes() -> None:
     history = History("v")
     current = Current("g", history)
-    current.take(message(1))
+    current.add(message(1))
     assert [each.what for each in current.check().differences] == ["in gjeldende and not in versjoner"]
-    history.take(message(1))
+    history.add(message(1))
     assert current.check().ok
-    history.take(message(2))
+    history.add(message(2))
     assert not current.check().ok
-    current.take(message(2))
+    current.add(message(2))
     assert current.check().ok
 
 
 def test_a_hole_is_known_as_long_as_one_trekkpliktig_says_so() -> None:
     known = KnownMissing()
-    known.take(b"310000003", b"a position, which is not looked into")
-    known.take(b"310000003/a/b", encode_order_state(OrderState(9, bytes(8), 1, ((2, 4), (7, 7)))))
-    known.take(b"314150260/a/b", encode_order_state(OrderState(9, bytes(8), 1)))
+    known.add(b"310000003", b"a position, which is not looked into")
+    known.add(b"310000003/a/b", encode_order_state(OrderState(9, bytes(8), 1, ((2, 4), (7, 7)))))
+    known.add(b"314150260/a/b", encode_order_state(OrderState(9, bytes(8), 1)))
     assert [version for version in range(1, 10) if known.has(b"a/b", version)] == [2, 3, 4, 7]
-    known.take(b"310000003/a/b", encode_order_state(OrderState(9, bytes(8), 1, ((7, 7),))))
+    known.add(b"310000003/a/b", encode_order_state(OrderState(9, bytes(8), 1, ((7, 7),))))
     assert [version for version in range(1, 10) if known.has(b"a/b", version)] == [7]
-    known.take(b"310000003/a/b", None)
+    known.add(b"310000003/a/b", None)
     assert not known.has(b"a/b", 7)
 
 
@@ -106,7 +106,7 @@ def test_sums_do_not_depend_on_the_order_of_versions_and_corrections() -> None:
     for order in Random(1).sample(list(itertools.permutations(events)), 60):
         sums, seen = ExpectedSums(), set()
         for version, correction in order:
-            sums.take(content(version, f"{correction}"), correction, late=False, has_original=(version, 0) in seen)
+            sums.add(content(version, f"{correction}"), correction, late=False, has_original=(version, 0) in seen)
             seen.add((version, correction))
         if expected is None:
             expected = sums
@@ -114,7 +114,7 @@ def test_sums_do_not_depend_on_the_order_of_versions_and_corrections() -> None:
     assert expected is not None
     less = ExpectedSums()
     for version, correction in events[:-1]:
-        less.take(content(version, f"{correction}"), correction, late=False)
+        less.add(content(version, f"{correction}"), correction, late=False)
     assert expected.differing(less, history=True) == {"a"}
 
 
@@ -146,7 +146,7 @@ def test_an_element_is_understood_by_the_rules_of_the_wire() -> None:
     assert found.order[7] == "ukjent"
     assert found.order[12] == frozenset({("trekkstatus", '"ny"')})
     assert found.periods == (("2026-01-02", None, 500, None, frozenset({("trekkbeloep.x", "1")})),)
-    assert comparable(found) == found
+    assert normalised(found) == found
 
 
 @pytest.mark.parametrize("name", ["trekkid", "opprettet", "betalingsinformasjon", "trekkstoerrelseForPeriode"])
