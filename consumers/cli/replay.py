@@ -1,4 +1,4 @@
-"""`replay`: a ledger's URL in, the ledger rebuilt from the topic and swapped in out, with progress."""
+"""`replay`: rebuild a ledger from the topic and swap it in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trekkpaalegg.kafka.properties import kafka_properties
 if TYPE_CHECKING:
     from typing import Self
 
-    from consumers.replay.replay import Outcome
+    from consumers.replay.replay import ReplayOutcome
 
 _PHASES = frozenset({"comparing", "swapping"})
 _QUIET = _PHASES | {"partitions assigned", "partitions given up"}
@@ -41,23 +41,25 @@ def replay(  # noqa: PLR0913 - one parameter for each option
         str,
         typer.Option(
             "--from",
-            help="`beginning`, or a time, in UTC unless it says otherwise: 2026-11-01T00:00Z. From a time on it mends"
-            " a copy of the live ledger.",
+            help="`beginning`, or a time (UTC by default) such as 2026-11-01T00:00Z, from which a copy of the live"
+            " ledger is corrected.",
             metavar="beginning|TIME",
         ),
     ] = "beginning",
     newest_only: Annotated[
-        bool, typer.Option("--newest-only", help="The current state alone, from …-gjeldende: fast, no history.")
+        bool, typer.Option("--newest-only", help="Only the current state, from …-gjeldende: fast, no history.")
     ] = False,
-    swap: Annotated[bool, typer.Option("--swap/--compare", help="Swap it in, or only say what differs.")] = True,
+    swap: Annotated[
+        bool, typer.Option("--swap/--compare", help="Swap the new ledger in, or only show what differs.")
+    ] = True,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="Go on though the topic no longer has all that the ledger needs.")
+        bool, typer.Option("--accept-loss", help="Continue although the topic has lost messages that the ledger needs.")
     ] = False,
     undecodable_max: Annotated[
         int, typer.Option(min=0, help="Stop when more messages than this cannot be decoded.")
     ] = UNDECODABLE_MAX_DEFAULT,
     batch_max: Annotated[
-        int, typer.Option(min=1, help="Messages in one SQL transaction, at most.")
+        int, typer.Option(min=1, help="Maximum number of messages in one SQL transaction.")
     ] = BATCH_RECORDS_MAX,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     env_file: EnvFile = None,
@@ -72,19 +74,19 @@ def replay(  # noqa: PLR0913 - one parameter for each option
         raise SettingsError(["--from: gjeldende has no history to begin in; leave --newest-only or --from"])
     options = ReplayOptions(begins, newest_only, undecodable_max, swap, accept_loss, batch_max)
     url = ledger_url(ledger, settings)
-    address_of(url)  # so that a wrong one is told before Kafka is asked
+    address_of(url)  # to report a wrong URL before Kafka is contacted
     topics = topic_of(settings, newest_only=False), topic_of(settings, newest_only=True)
     with (
         stopped_by_signals() as stopping,
         rare_garbage_collection(),
-        _Watch() as watch,
+        _Progress() as watch,
         decoding(settings) as decoder,
     ):
         begun = Replay(Stream(kafka_properties(settings), *topics), decoder, options, stopping, watch)
         try:
             outcome = begun.run(url)
         except StoppedError:
-            note("the live ledger is as it was; started again with the same options the replay goes on where it was")
+            note("the live ledger is unchanged; a replay with the same options continues this one")
             raise
     if as_json:
         write(msgspec.json.encode(outcome).decode() + "\n")
@@ -107,9 +109,9 @@ def moment_of(text: str, now: datetime) -> datetime | None:
     return moment
 
 
-def text_of(outcome: Outcome, *, history: bool) -> str:
+def text_of(outcome: ReplayOutcome, *, history: bool) -> str:
     """What happened, in lines. `history`: whether there is any in what was replayed. Pure."""
-    lines = [f"{outcome.events} events replayed{', going on where one was interrupted' if outcome.continued else ''}"]
+    lines = [f"{outcome.events} events replayed{', continuing an interrupted one' if outcome.continued else ''}"]
     lines += [f"LOST: {loss}" for loss in outcome.losses]
     if outcome.undecodable:
         lines.append(f"{outcome.undecodable} could not be decoded; `{PROGRAM} retry` tries them again")
@@ -120,17 +122,17 @@ def text_of(outcome: Outcome, *, history: bool) -> str:
     ]
     lines += [f"  {line}" for line in outcome.differences.shown]
     if not outcome.differences:
-        lines.append("the live ledger was equal to it in every row that was replayed")
+        lines.append("the live ledger was equal in every replayed row")
     for offsets, place in ((outcome.live_ahead, "ahead of it"), (outcome.live_behind, "behind it")):
         if offsets:
-            lines.append(f"the live ledger was {offsets} offsets {place} then, which may be all that differs")
+            lines.append(f"the live ledger was {offsets} offsets {place} then, which may explain all differences")
     if not history:
         lines.append("newest versions only: the replayed ledger has no history")
-    lines.append("swapped in" if outcome.swapped else "not swapped in: the live ledger is as it was")
+    lines.append("swapped in" if outcome.swapped else "not swapped in: the live ledger is unchanged")
     return "\n".join(lines) + "\n"
 
 
-class _Watch:
+class _Progress:
     """The progress bar of a replay, and notes on stderr."""
 
     def __init__(self) -> None:
@@ -142,7 +144,7 @@ class _Watch:
     def begin(self, *, continued: bool) -> None:
         """See `ReplayWatch`."""
         if continued:
-            note("going on with a replay that was interrupted")
+            note("continuing a replay that was interrupted")
 
     def expect(self, offsets: int) -> None:
         """See `ReplayWatch`."""
@@ -154,7 +156,7 @@ class _Watch:
         speed = self._bar.tasks[0].speed
         self._bar.update(self._task, advance=offsets, rate="…" if speed is None else f"{speed:.0f}")
 
-    def tell(self, event: str, **details: object) -> None:
+    def report(self, event: str, **details: object) -> None:
         """See `ReplayWatch`."""
         if event in _PHASES:
             self._bar.update(self._task, description=event)

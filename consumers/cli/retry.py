@@ -1,4 +1,4 @@
-"""`retry`: a ledger's URL in, the messages that could not be decoded tried again, and what remains told out."""
+"""`retry`: decode and apply the messages again that could not be decoded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def retry(
     ledger: LedgerUrl = None,
     env_file: EnvFile = None,
 ) -> int:
-    """Try all messages again that could not be decoded, and apply those that now can be. 1 when some remain."""
+    """Decode undecodable messages again, and apply those that now can be. Exit code 1 if some remain."""
     settings = load_settings(env_file, os.environ)
     url = ledger_url(ledger, settings)
     with decoding(settings) as decoder:

@@ -1,4 +1,4 @@
-"""`run`: a ledger's URL in, events applied to it until told to stop out, and what happens told on stderr."""
+"""`run`: apply events to a ledger until a signal ends it."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def run(
     *,
     ledger: LedgerUrl = None,
     newest_only: Annotated[
-        bool, typer.Option("--newest-only", help="No history: read …-gjeldende, keep only newest versions.")
+        bool, typer.Option("--newest-only", help="Only the newest versions, from …-gjeldende: no history.")
     ] = False,
     until_end: Annotated[
-        bool, typer.Option("--until-end", help="End when all is applied that was committed at the start.")
+        bool, typer.Option("--until-end", help="End when everything committed at the start is applied.")
     ] = False,
     undecodable_max: Annotated[
-        int, typer.Option(min=0, help="Stop when the ledger holds more messages that could not be decoded.")
+        int, typer.Option(min=0, help="Stop when the ledger has more undecodable messages.")
     ] = UNDECODABLE_MAX_DEFAULT,
     batch_max: Annotated[
-        int, typer.Option(min=1, help="Messages in one SQL transaction, at most.")
+        int, typer.Option(min=1, help="Maximum number of messages in one SQL transaction.")
     ] = BATCH_RECORDS_MAX,
     env_file: EnvFile = None,
 ) -> int:
-    """Apply events to a ledger, each once, for ever. Several may share the work on one ledger; SIGTERM ends it."""
+    """Apply events to a ledger exactly once, until SIGTERM. Several processes may share the work on one ledger."""
     settings = load_settings(env_file, os.environ)
     url = ledger_url(ledger, settings)
     configure_logs()

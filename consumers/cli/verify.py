@@ -1,4 +1,4 @@
-"""`verify`: a ledger or the source in, if wanted; every check with its differences out, for people or as JSON."""
+"""`verify`: check topics, ledger and source against each other, and print the differences."""
 
 from __future__ import annotations
 
@@ -39,25 +39,26 @@ def verify(
     ledger: Annotated[
         str | None,
         typer.Option(
-            help="Compare this ledger too: postgresql://… or sqlite:///…; else TREKKPAALEGG_LEDGER, if set.",
+            help="Compare this ledger too: postgresql://… or sqlite:///…; default: TREKKPAALEGG_LEDGER.",
             metavar="URL",
             show_default=False,
         ),
     ] = None,
-    topics_only: Annotated[bool, typer.Option("--topics-only", help="No ledger, even if one is set.")] = False,
-    api: Annotated[bool, typer.Option("--api", help="Compare with the source too: the newest versions.")] = False,
+    topics_only: Annotated[bool, typer.Option("--topics-only", help="Compare no ledger, even if one is set.")] = False,
+    api: Annotated[bool, typer.Option("--api", help="Compare the newest versions with the source too.")] = False,
     every_version: Annotated[
-        bool, typer.Option("--every-version", help="With --api: every version too, by number; slow.")
+        bool, typer.Option("--every-version", help="With --api: compare every version by number; slow.")
     ] = False,
     headers: Annotated[
-        bool, typer.Option("--headers/--no-headers", help="Compare every header with the value; costs half the time.")
+        bool,
+        typer.Option("--headers/--no-headers", help="Compare every header with its value; takes half of the time."),
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every difference.")] = False,
     env_file: EnvFile = None,
 ) -> int:
-    """Prove it: every version once in the topic, none missing, in order; gjeldende, ledger and source equal.
+    """Check that every version is in the topic exactly once and in order, and that gjeldende, ledger and source agree.
 
-    Ends with 0 if all checks hold, with 1 and the exact differences if not.
+    Exit code 0 if all checks hold, else 1 with the exact differences.
     """
     if topics_only and (ledger is not None or api):
         raise SettingsError(["--topics-only: give it without --ledger and --api"])
@@ -103,7 +104,7 @@ def _load_source_access(env_file: Path | None) -> SourceAccess:
 
 
 def document_of(proof: Proof) -> dict[str, Any]:
-    """What `--json` prints. Pure."""
+    """The document that `--json` prints. Pure."""
     return {
         "ok": proof.ok,
         "events": proof.events,
@@ -124,7 +125,7 @@ def document_of(proof: Proof) -> dict[str, Any]:
 
 
 def line_of(difference: Difference) -> str:
-    """A difference for people: which version, what, which fields, where. Pure."""
+    """A difference for people: version, text, fields and place. Pure."""
     named = difference.trekkid or ""
     if difference.trekkversjon is not None:
         named += f"/{difference.trekkversjon}"

@@ -1,1 +1,1 @@
-"""Replay: a ledger rebuilt from the topic beside itself, compared, and swapped in."""
+"""`replay`: rebuilds a ledger from the topic beside the live one, compares the two, and swaps the new one in."""

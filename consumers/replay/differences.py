@@ -1,4 +1,4 @@
-"""Two sets of the same tables in one database in, where their rows differ out; no value but that of keys is told."""
+"""Comparing two sets of the same tables in one database. Only values of keys are shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEWEST = (tables.trekkpaalegg, tables.trekkstoerrelse_for_periode)
 def find_differences(
     connection: Connection, live_schema: str, fresh_schema: str, shown_max: int, *, newest_only: bool
 ) -> Differences:
-    """Compare the replayed tables of two schemas row by row, by key; the offsets, which do differ, are left out."""
+    """Compare the replayed tables of two schemas row by row, by key, except the offsets, which always differ."""
     counts: list[TableDifference] = []
     shown: list[str] = []
     for table in NEWEST if newest_only else tables.REPLAYED:
@@ -43,13 +43,13 @@ def find_differences(
 
 
 def _first(connection: Connection, query: sa.Select[Any], shown_max: int) -> list[tuple[Any, ...]]:
-    """The first rows, each after the number of all."""
+    """The first rows, each preceded by the number of all rows."""
     ordered = query.order_by(*_key_of(query)).limit(max(shown_max, 1))
     return [tuple(row) for row in connection.execute(ordered)]
 
 
 def _key_of(query: sa.Select[Any]) -> list[Any]:
-    """What to order by, so that the same differences are told in the same order each time."""
+    """The columns to order by, so that the output is reproducible."""
     return [column for column in query.selected_columns if getattr(column, "primary_key", False)]
 
 
@@ -74,7 +74,7 @@ def _changed(live: sa.FromClause, fresh: sa.FromClause) -> sa.Select[Any]:
 
 
 def _comparable(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """PostgreSQL compares no JSON; as text it does, and ours is written in one form only."""
+    """PostgreSQL cannot compare JSON, only its text, which we always write in the same form."""
     return sa.cast(column, sa.Text) if isinstance(column.type, sa.JSON) else column
 
 

@@ -1,6 +1,6 @@
-"""Replay on PostgreSQL: a schema beside the live one is filled, compared, and swapped in.
+"""Replay on PostgreSQL, in a schema beside the live one.
 
-What is known to be ours is marked by the comment on its schema.
+A comment on the schema identifies it as ours.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
 _FORMER_MARK = "tables of a trekkpaalegg ledger from before its last replay; may be dropped"
 
-# The offsets come first: every transaction of a live consumer begins with them, so that it waits for the swap, or the
-# swap for it, before either holds anything else.
+# The offsets come first, because every transaction of a live consumer begins with them: so consumer and swap wait for
+# each other before either holds another lock.
 _IN_LOCK_ORDER = sorted(tables.REPLAYED, key=lambda table: table is not tables.ledger_offset)
 
 
 def swap_schemas(
     connection: psycopg.Connection, live: str, fresh: str, former: str, *, lock_seconds_max: float
 ) -> None:
-    """Move the live replayed tables to `former` and the fresh ones to `live`; drop what is left of `fresh`.
+    """Move the live tables to the schema `former` and the fresh ones to `live`; drop the rest of `fresh`.
 
-    Steps: 1. let the planner know the fresh tables; 2. lock out everybody; 3. refuse what cannot be taken along;
-    4. rights and undecodable messages; 5. the tables. The connection commits by itself. Raises psycopg's errors, and
-    `FatalError`.
+    Steps: 1. analyse the fresh tables for the planner; 2. lock the live ones; 3. refuse what a swap would break;
+    4. copy rights and undecodable messages; 5. move the tables. The connection is in autocommit mode. Raises psycopg's
+    errors, and `FatalError`.
     """
     for table in tables.REPLAYED:
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(fresh, table.name)))
@@ -57,7 +57,7 @@ def swap_schemas(
         require_swappable(connection, live)
         _copy_rights(connection, live, fresh)
         _merge_undecodable(connection, live, fresh)
-        _make_room(connection, former)
+        _create_former_schema(connection, former)
         for table in tables.REPLAYED:
             for source, target in ((live, former), (fresh, live)):
                 connection.execute(
@@ -80,7 +80,7 @@ def _require_same_version(connection: psycopg.Connection, live: str, fresh: str)
 
 
 def require_swappable(connection: psycopg.Connection, live: str) -> None:
-    """Raise `FatalError` for what a swap would fail on, so that it is known before hours of replay."""
+    """Raise `FatalError` for what would make a swap fail, before hours of replay."""
     names = [table.name for table in tables.REPLAYED]
     allowed = connection.execute(
         "SELECT has_database_privilege(current_database(), 'CREATE'), bool_and(pg_has_role(relowner, 'USAGE'))"
@@ -91,7 +91,7 @@ def require_swappable(connection: psycopg.Connection, live: str) -> None:
         raise FatalError(
             "a replay makes schemas and moves tables: grant CREATE on the database, and run it as the tables' owner"
         )
-    # Views hold on to the table itself, not to its name: they would go on showing the former rows.
+    # A view refers to the table itself, not to its name: it would continue to show the former rows.
     views = connection.execute(
         "SELECT DISTINCT v.oid::regclass::text FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid"
         " JOIN pg_class v ON v.oid = r.ev_class JOIN pg_class t ON t.oid = d.refobjid"
@@ -101,13 +101,13 @@ def require_swappable(connection: psycopg.Connection, live: str) -> None:
     ).fetchall()
     if views:
         raise FatalError(
-            f"views would go on showing the former tables: drop {', '.join(name for (name,) in views)}, run the replay"
-            " again, which goes on where it was, and make them anew"
+            f"views would continue to show the former tables: drop {', '.join(name for (name,) in views)}, run the"
+            " replay again, which continues this one, and create them again"
         )
 
 
 def _copy_rights(connection: psycopg.Connection, live: str, fresh: str) -> None:
-    """Who may read or write a live table may do so to the one that takes its place, and it has the same owner."""
+    """Give the fresh tables the owners and privileges of the live ones."""
     for table in tables.REPLAYED:
         there, new = (f"{_quoted(schema)}.{_quoted(table.name)}" for schema in (live, fresh))
         rights = connection.execute(
@@ -149,14 +149,14 @@ def _merge_undecodable(connection: psycopg.Connection, live: str, fresh: str) ->
     )
 
 
-def _make_room(connection: psycopg.Connection, former: str) -> None:
-    """An empty schema for the former tables; those of the swap before are dropped."""
+def _create_former_schema(connection: psycopg.Connection, former: str) -> None:
+    """Create an empty schema for the former tables; those of the previous swap are dropped."""
     found = connection.execute(
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", (former,)
     ).fetchone()
     if found is not None and found != (_FORMER_MARK,):
         raise FatalError(
-            f"the schema {former} is there and is no replay's: rename it, so that the swap can use the name"
+            f"the schema {former} exists and is not a replay's: rename it, so that the swap can use the name"
         )
     connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(former)))
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(former)))
@@ -173,7 +173,7 @@ _NAME_BYTES_MAX = 63
 _MARK = "replay of a trekkpaalegg ledger, not yet swapped in; its plan: "
 
 _PLACE = sql.SQL("INSERT INTO {} (next_offset, topic, partition) VALUES (%s, %s, %s)")
-# Periods of an order whose newest row was deleted by hand would be in the way of its right ones.
+# Periods without a newest row, which somebody deleted by hand, would conflict with the correct ones.
 _FORGET_ORPHANS = sql.SQL("DELETE FROM {1} p WHERE NOT EXISTS (SELECT FROM {0} n WHERE n.trekkid = p.trekkid)")
 _MOVE_BACK = sql.SQL("UPDATE {} SET next_offset = least(next_offset, %s) WHERE topic = %s AND partition = %s")
 
@@ -186,10 +186,10 @@ def open_postgresql_target(
     copy: bool,
     lock_seconds_max: float = 5.0,
 ) -> PostgresqlReplayTarget:
-    """See `open_replay_target`. The swap waits for others for `lock_seconds_max` at most: live consumers queue behind.
+    """See `open_replay_target`. The swap waits for locks at most `lock_seconds_max`: consumers queue behind it.
 
-    Steps: 1. the live ledger must be up to date; 2. lock, for as long as the connection lives; 3. take up what the
-    same plan left, or drop it and make all anew.
+    Steps: 1. migrate the live ledger; 2. lock it against other replays while the connection lives; 3. continue the
+    schema of an equal plan, or drop it and create a new one.
     """
     prepare(address)
     live = address.schema()
@@ -214,7 +214,7 @@ def open_postgresql_target(
 
 
 class PostgresqlReplayTarget:
-    """See the port. `holding` is the connection whose lock keeps other replays out."""
+    """See the port. The connection `holding` has the lock that keeps other replays out."""
 
     def __init__(
         self,
@@ -241,7 +241,7 @@ class PostgresqlReplayTarget:
             return find_differences(isolated, self._live, self._fresh, shown_max, newest_only=newest_only)
 
     def swap(self) -> None:
-        """See the port. Raises `RetryableError` when others use the live ledger for so long; it may be called again."""
+        """See the port. Raises `RetryableError` if the locks are not granted in time; it may be called again."""
         self.ledger.close()
         with translating(self._address.place):
             swap_schemas(
@@ -267,14 +267,14 @@ class PostgresqlReplayTarget:
 def _beside(schema: str, ending: str) -> str:
     name = schema + ending
     if len(name.encode()) > _NAME_BYTES_MAX:
-        raise FatalError(f"the schema's name {schema} is too long for a replay beside it: rename it to be shorter")
+        raise FatalError(f"the schema's name {schema} is too long for a replay beside it: give it a shorter name")
     return name
 
 
 def _left_by(connection: psycopg.Connection, schema: str) -> str | None:
-    """The plan that an unfinished replay left in the schema; None where there is none to continue.
+    """The plan of the unfinished replay in the schema; None if there is none to continue.
 
-    Raises `FatalError` when the schema is nobody's whom we know.
+    Raises `FatalError` if the schema is not a replay's.
     """
     found = connection.execute(
         "SELECT obj_description(n.oid, 'pg_namespace'),"
@@ -290,7 +290,7 @@ def _left_by(connection: psycopg.Connection, schema: str) -> str | None:
         return str(comment.removeprefix(_MARK))
     if not has_version and not empty:
         raise FatalError(
-            f"the schema {schema} is there and is no replay's: rename it, so that a replay can be made there"
+            f"the schema {schema} exists and is not a replay's: rename it, so that a replay can use the name"
         )
     return None
 
@@ -298,7 +298,7 @@ def _left_by(connection: psycopg.Connection, schema: str) -> str | None:
 def _begin(
     connection: psycopg.Connection, live: str, fresh: str, plan: str, begins: Mapping[Partition, int], *, copy: bool
 ) -> None:
-    """Copy, place and mark, in one transaction: what has no mark is never continued."""
+    """Copy the tables, set the offsets and mark the schema in one transaction: only a marked one is continued."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         for table in tables.REPLAYED if copy else ():

@@ -1,10 +1,10 @@
-"""Replay: a ledger rebuilt from the topic beside the live one, compared with it, and swapped in.
+"""Rebuilding a ledger from the topic: filling a fresh one, comparing it with the live one, and swapping it in.
 
-A topic that has lost messages gives a ledger without their orders, and nobody would be withheld for them any more: the
-most dangerous thing that a replay can do. So it is found before anything is read.
+The greatest danger of a replay is a topic that has lost messages: the ledger would lack their orders, and nothing would
+be withheld for them any more. So losses are detected before anything is read.
 
-The live consumer goes on meanwhile, and reads its offsets anew after the swap. For the moment until it does, the ledger
-may lack the last events that it had.
+The live consumer keeps running, and reads its offsets again after the swap. Until then the ledger may lack the last
+events that it had before.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
     from trekkpaalegg.decode import Decoder
 
     class ReplayWatch(Protocol):
-        """Who is told how far a replay has come."""
+        """Receives the progress of a replay."""
 
         def begin(self, *, continued: bool) -> None:
-            """It begins; whether an interrupted replay is taken up."""
+            """The replay begins; `continued`: it continues an interrupted one."""
 
         def expect(self, offsets: int) -> None:
-            """So many more offsets are to be read."""
+            """This number of further offsets will be read."""
 
         def advance(self, offsets: int) -> None:
-            """So many more are in the fresh ledger."""
+            """This number of further offsets was applied to the fresh ledger."""
 
-        def tell(self, event: str, **details: object) -> None:
-            """Something that people may want to know."""
+        def report(self, event: str, **details: object) -> None:
+            """An event that an operator may want to know."""
 
 
 def missing_of(extent: Extent, next_offsets: Mapping[int, int]) -> dict[int, int]:
-    """By partition, the first offset that is still there, where reading was to begin before it."""
+    """By partition, the topic's first offset, if it is beyond the offset at which reading was to begin."""
     return {partition: begin for partition, begin in extent.begins.items() if next_offsets.get(partition, 0) < begin}
 
 
@@ -66,11 +66,11 @@ def losses_of(
     *,
     copied: bool,
 ) -> list[str]:
-    """Every loss, a line each.
+    """Every loss, as a line of text.
 
-    `extents` are those of the topics that the ledger can have been filled from, taken after `live`, its offsets.
-    `next_offsets` say where `read_topic` is going to be read. With `copied` what the live ledger has is kept, whatever
-    has become of the topic since.
+    `extents`: those of the topics that the ledger may have been filled from, read after its offsets (`live`).
+    `next_offsets`: where reading of `read_topic` begins. With `copied` the content of the live ledger is kept, whatever
+    the topic has lost since.
     """
     found = [
         f"{read_topic}/{partition} begins at offset {begin}, and is to be read from {next_offsets.get(partition, 0)}:"
@@ -87,7 +87,7 @@ def losses_of(
         if offset > end:
             found.append(
                 f"the live ledger has come to offset {offset} of {topic}/{partition}, which ends at {end}: the topic"
-                " was made anew, or has lost its last messages"
+                " was created again, or has lost its last messages"
             )
     return found
 
@@ -95,13 +95,13 @@ def losses_of(
 def open_replay_target(
     url: str, plan: str, begins: Mapping[Partition, int] | None = None, *, copy: bool = False
 ) -> ReplayTarget:
-    """Make a fresh ledger beside the one at this URL, or take up that of an interrupted replay with the same plan.
+    """Create a fresh ledger beside the one at this URL, or continue that of an interrupted replay with the same plan.
 
-    `plan` says what is replayed and how (topic, from when), so that only its like is continued; what another plan left
-    is dropped. `copy` begins with a copy of the live tables, offsets included, as they stand at one moment.
-    `begins` are the offsets that a fresh ledger begins with; those of a copy they move back, never forward, so that
-    what the live one has not read is read. A replay that is continued goes on where it was.
-    Raises as `open_ledger`, and `FatalError` while another replay of the same ledger is running.
+    `plan` identifies what is replayed (topic, start time): only a replay with an equal plan is continued, and the
+    remains of others are dropped. With `copy` the ledger starts as a copy of the live tables, offsets included, in one
+    snapshot. `begins` are the first offsets of a fresh ledger; the offsets of a copy are moved back to them, never
+    forward, so that nothing is skipped. A continued replay goes on from its own offsets.
+    Raises what `open_ledger` raises, and `FatalError` while another replay of the ledger is running.
     """
     address = address_of(url)
     if isinstance(address, PostgresqlAddress):
@@ -113,19 +113,19 @@ T = TypeVar("T")
 
 _CLOSE_SECONDS_MAX = 1.0
 _STOP_SECONDS_MAX = 7.0
-"""How long a call to the database may take after the word to stop: within the ten seconds that platforms wait."""
+"""How long a call to the database may take after a request to stop: platforms kill a process after ten seconds."""
 
 _WAIT_SECONDS = 0.2
 _GONE = (
-    "the connection was lost, and what the replay had filled is not there any more: it was being swapped in and stands,"
-    " or another replay has taken its place. `trekkpaalegg-consumer verify` tells whether the ledger is right"
+    "the connection was lost, and the ledger that the replay had filled is gone: either the swap was completed, or"
+    " another replay has replaced it. `trekkpaalegg-consumer verify` shows whether the ledger is correct"
 )
 
 
 class FreshLedger:
-    """The target of one replay, and the one thread in which everything touches a ledger. Close it.
+    """The target of one replay, with the thread in which all calls to ledgers are made. Close it.
 
-    Raises as `open_replay_target` when made. `stopping` ends retries, and soon every wait.
+    Raises what `open_replay_target` raises. Setting `stopping` ends retries, and soon every wait.
     """
 
     def __init__(
@@ -134,14 +134,14 @@ class FreshLedger:
         plan: str,
         begins: Mapping[Partition, int],
         stopping: threading.Event,
-        tell: Callable[..., None],
+        report: Callable[..., None],
         *,
         copy: bool,
     ) -> None:
         self._url = url
         self._plan = plan
         self._stopping = stopping
-        self._retry = Retry(stopping=stopping, report=tell)
+        self._retry = Retry(stopping=stopping, report=report)
         self.thread = StoreThread()
         self._target: ReplayTarget | None = None
         try:
@@ -150,41 +150,41 @@ class FreshLedger:
             self.close()
             raise
         self.continued = target.continued
-        """Whether an earlier replay of the same plan had begun it."""
+        """Whether an earlier replay with the same plan began it."""
 
     def call(self, call: Callable[[], T]) -> T:
         """The result of the call, retried while it fails temporarily. Raises `StoppedError`."""
-        self.see_whether_stopped()
+        self.raise_if_stopped()
         return self._result(lambda: self._retry(call))
 
     def with_target(self, call: Callable[[ReplayTarget], T]) -> T:
-        """As `call`, each time with a target opened anew: the lock that it holds goes with its connection.
+        """As `call`; each retry opens the target again, because its lock ends with its connection.
 
-        Raises `FatalError` when what was filled is no longer there.
+        Raises `FatalError` if the fresh ledger no longer exists.
         """
 
         def attempt() -> T:
             if self._target is None:
-                self._target = self._opened_again()
+                self._target = self._reopen()
             try:
                 return call(self._target)
             except RetryableError:
-                self._leave()
+                self._close_target()
                 raise
 
         return self.call(attempt)
 
-    def see_whether_stopped(self) -> None:
-        """Raises `StoppedError` once the word to stop has come."""
+    def raise_if_stopped(self) -> None:
+        """Raise `StoppedError` if `stopping` is set."""
         if self._stopping.is_set():
             raise StoppedError
 
     def close(self) -> None:
-        """Close the connections; what was committed can be continued."""
-        self.thread.submit(self._leave)
+        """Close the connections; a replay can be continued from what was committed."""
+        self.thread.submit(self._close_target)
         self.thread.close(_CLOSE_SECONDS_MAX)
 
-    def _opened_again(self) -> ReplayTarget:
+    def _reopen(self) -> ReplayTarget:
         target = open_replay_target(self._url, self._plan)
         if not target.continued:
             target.drop()
@@ -192,13 +192,13 @@ class FreshLedger:
             raise FatalError(_GONE)
         return target
 
-    def _leave(self) -> None:
+    def _close_target(self) -> None:
         if self._target is not None:
             self._target.close()
             self._target = None
 
     def _result(self, call: Callable[[], T]) -> T:
-        """In the thread. Raises `StoppedError` when it takes too long after the word to stop."""
+        """Make the call in the thread. Raises `StoppedError` if it takes too long after `stopping` was set."""
         future = self.thread.submit(call)
         stopped_at: float | None = None
         while not future.done():
@@ -217,11 +217,11 @@ DIFFERENCES_SHOWN_MAX = 20
 
 
 class ReplayOptions(msgspec.Struct, frozen=True):
-    """From when (None: the beginning), and what: with `newest_only` the current state from `…-gjeldende`.
+    """The start time (None: the beginning), and the topic: with `newest_only` the current state from `…-gjeldende`.
 
-    From a time on it begins with a copy of the live ledger, in which what was published since then replaces what stands
-    otherwise; rows that no such event speaks of stay. `accept_loss`: swap in also what lacks deleted messages.
-    `batch_records_max`: messages in one SQL transaction.
+    With a start time the replay begins with a copy of the live ledger, in which events published since then replace
+    rows that differ; rows without such an event are kept. `accept_loss`: swap even if messages were deleted from the
+    topic. `batch_records_max`: messages in one SQL transaction.
     """
 
     start: datetime | None = None
@@ -232,11 +232,11 @@ class ReplayOptions(msgspec.Struct, frozen=True):
     batch_records_max: int = BATCH_RECORDS_MAX
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What a replay did.
+class ReplayOutcome(msgspec.Struct, frozen=True):
+    """The result of a replay.
 
-    `live_ahead` and `live_behind` are in offsets, as of the comparison: what came meanwhile are differences too. Both
-    are None where the live ledger is filled from another topic.
+    `live_ahead` and `live_behind`: offsets between the live and the fresh ledger at the time of the comparison, which
+    cause differences too. Both are None if the live ledger is filled from another topic.
     """
 
     events: int
@@ -250,22 +250,22 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """Where events are read: Kafka by these properties, and the names of both topics."""
+    """The Kafka properties, and the names of both event topics."""
 
     properties: dict[str, str]
     versjoner: str
     gjeldende: str
 
 
-class _Live(msgspec.Struct, frozen=True):
-    """The live ledger as of one moment."""
+class _LiveState(msgspec.Struct, frozen=True):
+    """Offsets and conflicts of the live ledger, in one snapshot."""
 
     offsets: dict[Partition, int]
     conflicts: frozenset[Coordinates]
 
 
 class Replay:
-    """One replay. `stopping` set, it ends soon, before the swap or after it."""
+    """One replay. Setting `stopping` ends it soon, before or after the swap."""
 
     def __init__(
         self, stream: Stream, decoder: Decoder, options: ReplayOptions, stopping: threading.Event, watch: ReplayWatch
@@ -279,8 +279,8 @@ class Replay:
         self._extents = TopicExtents(stream.properties, stopping)
         self._events = self._undecodable = 0
 
-    def run(self, url: str) -> Outcome:
-        """Rebuild the ledger at this URL, compare, swap. A ledger that is not there yet is made.
+    def run(self, url: str) -> ReplayOutcome:
+        """Rebuild the ledger at this URL, compare, and swap. A ledger that does not exist is created.
 
         Raises as `open_replay_target`, `Worker.run` and `TopicExtents`; `FatalError` when the topic lacks what the
         ledger needs; and `StoppedError` when `stopping` was set before the swap: started again with the same options
@@ -290,7 +290,7 @@ class Replay:
             begins = self._begins()
             plan = self._plan(self._extents.extent_of(self._topic).cluster)
             copy = self._options.start is not None
-            fresh = FreshLedger(url, plan, begins, self._stopping, self._watch.tell, copy=copy)
+            fresh = FreshLedger(url, plan, begins, self._stopping, self._watch.report, copy=copy)
             try:
                 self._watch.begin(continued=fresh.continued)
                 return self._fill_and_swap(fresh, url)
@@ -301,41 +301,41 @@ class Replay:
                 raise StoppedError from error
             raise
 
-    def _fill_and_swap(self, fresh: FreshLedger, url: str) -> Outcome:
+    def _fill_and_swap(self, fresh: FreshLedger, url: str) -> ReplayOutcome:
         """Steps: 1. refuse to lose orders; 2. fill; 3. compare; 4. swap.
 
-        What has come meanwhile is filled in once more before the comparison, and after it, as both may take long.
+        Filling and comparing may take long, so events that arrived meanwhile are applied after each of them.
         """
         options = self._options
-        live = fresh.call(lambda: _look_at(url))
+        live = fresh.call(lambda: _live_state(url))
         losses = self._find_losses(fresh, live)
         rewriting = None if options.start is None else Rewriting(live.offsets, live.conflicts)
         self._fill(fresh, rewriting)
         self._fill(fresh, rewriting)
-        self._watch.tell("comparing")
-        ahead, behind = self._compare_offsets(fresh, fresh.call(lambda: _look_at(url)).offsets)
+        self._watch.report("comparing")
+        ahead, behind = self._compare_offsets(fresh, fresh.call(lambda: _live_state(url)).offsets)
         differences = fresh.with_target(
             lambda target: target.differences(DIFFERENCES_SHOWN_MAX, newest_only=options.newest_only)
         )
         if options.swap:
-            self._watch.tell("swapping")
+            self._watch.report("swapping")
             self._fill(fresh, rewriting)
             fresh.with_target(lambda target: target.swap())
         else:
             fresh.with_target(lambda target: target.drop())
-        return Outcome(
+        return ReplayOutcome(
             self._events, self._undecodable, fresh.continued, losses, ahead, behind, differences, swapped=options.swap
         )
 
     def _plan(self, cluster: str) -> str:
-        """What is replayed and how: only the like of it is continued."""
+        """The identity of this replay: only a replay with an equal plan is continued."""
         begins = "the beginning" if self._options.start is None else self._options.start.astimezone(UTC).isoformat()
         return f"{self._topic} of Kafka {cluster} from {begins}"
 
     def _begins(self) -> dict[Partition, int]:
-        """Where a fresh ledger begins, and, built from the current state, where its live consumer goes on.
+        """The first offsets of a fresh ledger; for one of the current state, where its consumer will continue.
 
-        The ends of `…-versjoner` are taken before `…-gjeldende` is read: what comes meanwhile is read twice, not never.
+        The ends of `…-versjoner` are read before `…-gjeldende`: events between the two are applied twice, not skipped.
         """
         start, versjoner = self._options.start, self._stream.versjoner
         if start is not None:
@@ -346,10 +346,10 @@ class Replay:
             return {Partition(versjoner, partition): end for partition, end in ends.items()}
         return {}
 
-    def _find_losses(self, fresh: FreshLedger, live: _Live) -> list[str]:
-        """What would be lost, told; and reading is placed where the topic begins. Raises `FatalError` unless accepted.
+    def _find_losses(self, fresh: FreshLedger, live: _LiveState) -> list[str]:
+        """Report losses, and move the offsets to the topic's beginning. Raises `FatalError` if losses are not accepted.
 
-        A fresh ledger that was not begun earlier is then dropped; one that was is left, to be continued.
+        A fresh ledger that this replay created is then dropped; one that it continues is kept.
         """
         wanted = {self._topic}
         if self._options.newest_only:
@@ -357,7 +357,7 @@ class Replay:
         wanted |= {topic for topic, _ in live.offsets} & {self._stream.versjoner, self._stream.gjeldende}
         extents = {topic: self._extents.extent_of(topic) for topic in wanted}
         extent = extents[self._topic]
-        reached = self._reached(fresh, extent)
+        reached = self._next_offsets(fresh, extent)
         losses = losses_of(self._topic, extents, reached, live.offsets, copied=self._options.start is not None)
         if losses and not self._options.accept_loss:
             if not fresh.continued:
@@ -369,7 +369,7 @@ class Replay:
                 " `--accept-loss`"
             )
         for loss in losses:
-            self._watch.tell("a loss is accepted", loss=loss)
+            self._watch.report("a loss is accepted", loss=loss)
         missing = missing_of(extent, reached)
         if missing:
             moves = {
@@ -378,14 +378,14 @@ class Replay:
             fresh.with_target(lambda target: _move(target, moves))
         return losses
 
-    def _reached(self, fresh: FreshLedger, extent: Extent) -> dict[int, int]:
+    def _next_offsets(self, fresh: FreshLedger, extent: Extent) -> dict[int, int]:
         return fresh.with_target(lambda target: target.ledger.next_offsets(self._topic, extent.ends.keys()))
 
     def _fill(self, fresh: FreshLedger, rewriting: Rewriting | None) -> None:
-        """Apply all that is committed now. Raises `StoppedError`, and as `Worker.run`."""
+        """Apply everything that is committed now. Raises `StoppedError`, and what `Worker.run` raises."""
         options = self._options
         extent = self._extents.extent_of(self._topic)
-        reached = self._reached(fresh, extent)
+        reached = self._next_offsets(fresh, extent)
         ahead = sum(max(end - reached[partition], 0) for partition, end in extent.ends.items())
         if not ahead:
             return
@@ -401,7 +401,7 @@ class Replay:
             fresh.thread,
             self._decoder,
             self._stopping,
-            self._watch.tell,
+            self._watch.report,
             worker_options,
             newest_only=options.newest_only,
             rewriting=rewriting,
@@ -409,25 +409,25 @@ class Replay:
         worker.run(lambda owner: WholeTopic(self._stream.properties, self._topic, owner, self._watch.advance))
         self._events += worker.tally.events
         self._undecodable += worker.tally.undecodable
-        fresh.see_whether_stopped()
+        fresh.raise_if_stopped()
 
     def _compare_offsets(self, fresh: FreshLedger, live: Mapping[Partition, int]) -> tuple[int | None, int | None]:
-        """How many offsets the live ledger is ahead and behind."""
+        """How many offsets the live ledger is ahead, and behind."""
         if {topic for topic, _ in live} - {self._topic}:
             return None, None
-        reached = self._reached(fresh, self._extents.extent_of(self._topic))
+        reached = self._next_offsets(fresh, self._extents.extent_of(self._topic))
         gaps = [live.get(Partition(self._topic, partition), 0) - offset for partition, offset in reached.items()]
         return sum(max(gap, 0) for gap in gaps), sum(max(-gap, 0) for gap in gaps)
 
 
-def _look_at(url: str) -> _Live:
+def _live_state(url: str) -> _LiveState:
     with Inspection(url) as inspection:
         conflicts = [
             Coordinates(topic, partition, offset)
             for rows in inspection.rows(tables.trekkpaalegg_conflict)
             for topic, partition, offset, *_ in rows
         ]
-        return _Live(inspection.offsets, frozenset(conflicts))
+        return _LiveState(inspection.offsets, frozenset(conflicts))
 
 
 def _move(target: ReplayTarget, moves: Mapping[Partition, Advance]) -> None:

@@ -1,6 +1,6 @@
-"""A replay on SQLite: a file beside the live one in, its rows in the live one's place out.
+"""Replay on SQLite, in a file beside the live one.
 
-A third file, `….replay-lock`, keeps a second replay out; it is empty and stays.
+A third file, `….replay-lock`, keeps a second replay out; it is empty and is not deleted.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 FRESH = ".replay"
 _LOCK = ".replay-lock"
 _BESIDES = ("-wal", "-shm", "-journal")
-"""Endings of what SQLite keeps beside a file."""
+"""Suffixes of the files that SQLite keeps beside a database."""
 
 _PLACE = 'INSERT INTO main.ledger_offset (next_offset, topic, "partition") VALUES (?, ?, ?)'
-# Periods of an order whose newest row was deleted by hand would be in the way of its right ones.
+# Periods without a newest row, which somebody deleted by hand, would conflict with the correct ones.
 _FORGET_ORPHANS = (
     "DELETE FROM main.trekkstoerrelse_for_periode WHERE trekkid NOT IN (SELECT trekkid FROM main.trekkpaalegg)"
 )
@@ -46,8 +46,8 @@ def open_sqlite_target(
 ) -> SqliteReplayTarget:
     """See `open_replay_target`.
 
-    Steps: 1. the live ledger must be up to date; 2. lock, for as long as the connection lives; 3. take up what the
-    same plan left, or delete it and make all anew.
+    Steps: 1. migrate the live ledger; 2. lock it against other replays while the connection lives; 3. continue the
+    file of an equal plan, or delete it and create a new one.
     """
     prepare(address)
     fresh = address.beside(FRESH)
@@ -65,7 +65,7 @@ def open_sqlite_target(
 
 
 class SqliteReplayTarget:
-    """See the port. `holding` is the connection whose lock keeps other replays out."""
+    """See the port. The connection `holding` has the lock that keeps other replays out."""
 
     def __init__(
         self, address: SqliteAddress, holding: sqlite3.Connection, ledger: SqliteLedger, *, continued: bool
@@ -84,7 +84,7 @@ class SqliteReplayTarget:
             return find_differences(connection, "main", "beside", shown_max, newest_only=newest_only)
 
     def swap(self) -> None:
-        """See the port. The live consumer waits meanwhile; the former rows are gone afterwards."""
+        """See the port. The live consumer waits meanwhile; the former rows are deleted."""
         self.ledger.close()
         with closing(self._address.connect()) as connection, translating(self._address.place):
             _attach(connection, self._fresh)
@@ -97,7 +97,7 @@ class SqliteReplayTarget:
                 connection.execute(f"{_copying(tables.undecodable_message)} WHERE true ON CONFLICT DO NOTHING")
                 connection.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):  # the first error is the one to tell
+                with suppress(sqlite3.Error):  # the first error is the one to report
                     connection.execute("ROLLBACK")
                 raise
         _delete(self._fresh)
@@ -114,7 +114,7 @@ class SqliteReplayTarget:
 
 
 def _lock(address: SqliteAddress) -> sqlite3.Connection:
-    """A connection that keeps a file of its own locked until it is closed, or its process has ended."""
+    """A connection that keeps the lock file locked until it is closed or its process ends."""
     lock = address.beside(_LOCK)
     with translating(lock.place), ExitStack() as opened:
         connection = sqlite3.connect(lock.path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -132,16 +132,18 @@ def _lock(address: SqliteAddress) -> sqlite3.Connection:
 
 
 def _left_by(fresh: SqliteAddress) -> str | None:
-    """The plan that an unfinished replay left in the file; None where there is none to continue.
+    """The plan of the unfinished replay in the file; None if there is none to continue.
 
-    Raises `FatalError` when the file is nobody's whom we know.
+    Raises `FatalError` if the file is not a replay's.
     """
     if not fresh.path.exists():
         return None
     with translating(fresh.place), closing(fresh.connect()) as connection:
         there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if there and VERSION_TABLE not in there:
-            raise FatalError(f"{fresh.place}: it is there and is no replay's: rename it, so that a replay can be made")
+            raise FatalError(
+                f"{fresh.place}: it exists and is not a replay's: rename it, so that a replay can use the name"
+            )
         if "replay_plan" not in there:
             return None
         row = connection.execute("SELECT plan FROM replay_plan").fetchone()
@@ -151,7 +153,7 @@ def _left_by(fresh: SqliteAddress) -> str | None:
 def _begin(
     live: SqliteAddress, fresh: SqliteAddress, plan: str, begins: Mapping[Partition, int], *, copy: bool
 ) -> None:
-    """Copy, place and mark, in one transaction: what has no mark is never continued."""
+    """Copy the tables, set the offsets and mark the file in one transaction: only a marked one is continued."""
     with translating(fresh.place), closing(fresh.connect()) as connection:
         _attach(connection, live)
         connection.execute("BEGIN IMMEDIATE")
@@ -166,7 +168,7 @@ def _begin(
 
 
 def _attach(connection: sqlite3.Connection, other: SqliteAddress) -> None:
-    """Under the name `beside`, read-only: else a transaction for writing would lock that file too."""
+    """Attach a database as `beside`, read-only: otherwise a write transaction would lock that file too."""
     connection.execute("ATTACH ? AS beside", (f"file:{quote(str(other.path))}?mode=ro",))
 
 

@@ -1,4 +1,4 @@
-"""What a replay needs of the place it builds in: a fresh ledger, a comparison with the live one, and the swap."""
+"""The port of a replay: a fresh ledger beside the live one, their comparison, and the swap."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ class Differences(msgspec.Struct, frozen=True):
     """What differs between the live and the fresh ledger."""
 
     counts: tuple[TableDifference, ...]
-    """One for each table that differs at all."""
+    """One for each table that differs."""
     shown: tuple[str, ...]
-    """The first of them, a line each: table, key and names of columns, no value but the key's."""
+    """The first differences, as lines: table, key and names of columns; no values except the key."""
 
     def __bool__(self) -> bool:
         return bool(self.counts)
 
 
 class ReplayTarget(Protocol):
-    """A fresh ledger beside the live one. Held by one process; used by one thread.
+    """A fresh ledger beside the live one, locked by one process and used by one thread.
 
-    Its tables and offsets are complete in themselves: a replay that was interrupted goes on where its offsets stand.
-    The live ledger may be written meanwhile, by consumers that know nothing of this.
+    It has its own tables and offsets, so that an interrupted replay continues from them. Consumers may write to the
+    live ledger meanwhile.
 
-    Every method raises `RetryableError` when the database is out of reach, busy or cut off, and `FatalError`, which
-    says what to do, when it refuses. After either, close it; what was committed to the fresh ledger stands.
+    Every method raises `RetryableError` if the database is unreachable, busy or disconnects, and `FatalError`, which
+    says what to do, if it refuses. Close the target after either; what was committed to the fresh ledger is kept.
     """
 
     ledger: Ledger
-    """The fresh one. Its id is its own, not the live one's."""
+    """The fresh ledger, with an id of its own."""
     continued: bool
-    """Whether it is that of an earlier replay with the same plan, which did not come to its end."""
+    """Whether an earlier, interrupted replay with the same plan created it."""
 
     def differences(self, shown_max: int, *, newest_only: bool = False) -> Differences:
-        """Compare all replayed tables but the offsets, or only the newest versions and their periods."""
+        """Compare all replayed tables except the offsets, or only the newest versions and their periods."""
 
     def swap(self) -> None:
-        """Put the fresh ledger's replayed tables in the live one's place, in one transaction, and drop the rest of it.
+        """Replace the live tables by the fresh ones in one transaction, and drop the rest of the fresh ledger.
 
-        Undecodable messages are added to the live ones; `postering` and the ledger's id stay. A live consumer's next
-        claim then fits the new offsets or raises `OvertakenError`. The target can only be closed afterwards.
+        Undecodable messages are added to the live ones; `postering` and the ledger's id are kept. The next claim of a
+        live consumer then matches the new offsets, or raises `OvertakenError`. Close the target afterwards.
         """
 
     def drop(self) -> None:
-        """Give the replay up and leave nothing of it. The target can only be closed afterwards."""
+        """Abandon the replay and delete the fresh ledger. Afterwards the target can only be closed."""
 
     def close(self) -> None:
-        """Close the connections. A fresh ledger that was neither swapped in nor dropped can be continued."""
+        """Close the connections. A fresh ledger that was neither swapped nor dropped can be continued."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Extent(msgspec.Struct, frozen=True):
-    """What a topic holds, by partition: the first offset that is still there, and the one after the last committed."""
+    """The offsets of a topic, by partition: the first one, and the one after the last committed message."""
 
     begins: dict[int, int]
     ends: dict[int, int]
@@ -31,7 +31,7 @@ class Extent(msgspec.Struct, frozen=True):
 
 
 class TopicExtents:
-    """Asks Kafka what topics hold, and stops waiting for it soon after `stopping` was set.
+    """Requests the extents of topics from Kafka, and stops waiting soon after `stopping` was set.
 
     Every method raises `FatalError` when there is no such topic, `RefusedError` when Kafka refuses a login or a right,
     `RetryableError` when it does not answer for `seconds_max`, and `StoppedError` when `stopping` was set meanwhile.
@@ -45,8 +45,8 @@ class TopicExtents:
         self._stopping = stopping
 
     def extent_of(self, topic: str) -> Extent:
-        """What the topic holds now."""
-        with self._asking() as admin:
+        """The topic's extent now."""
+        with self._calling() as admin:
             partitions = admin.partitions(topic)
             begins, ends = admin.begins(partitions), admin.ends(partitions)
             cluster = str(admin.metadata(topic).cluster_id)
@@ -54,11 +54,11 @@ class TopicExtents:
 
     def offsets_at(self, topic: str, milliseconds: int) -> dict[int, int]:
         """For every partition the offset of the first message at or after that time (since 1970), or its end."""
-        with self._asking() as admin:
+        with self._calling() as admin:
             return _by_number(admin.offsets_since(admin.ends(admin.partitions(topic)), milliseconds))
 
     @contextmanager
-    def _asking(self) -> Iterator[Admin]:
+    def _calling(self) -> Iterator[Admin]:
         try:
             yield Admin(
                 self._properties, role="consumer", seconds_max=self._seconds_max, gives_up=self._stopping.is_set

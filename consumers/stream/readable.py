@@ -1,4 +1,4 @@
-"""One event in, a line for people or a JSON document out, with no national id in either. Pure."""
+"""Events as lines for people or as JSON documents, with national ids masked. Pure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 _SHORT_MASK = "***"
 _TREKKID_LENGTH_MIN = 9
 _FIXED_LENGTH = 39
-"""What the columns of a line take beside trekkid and what is withheld."""
+"""The width of a line's columns, except trekkid and the amounts."""
 
 _SIZE_LENGTH = 30
-"""What is kept of a narrow line for what is withheld, before trekkid is cut."""
+"""The width reserved for the amounts in a narrow terminal, before trekkid is cut."""
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """One event as it was read: where it stands, its CloudEvents headers, and what it says."""
+class ReadableEvent(msgspec.Struct, frozen=True):
+    """One event: its position in the topic, its CloudEvents headers, and its content."""
 
     topic: str
     partition: int
@@ -34,8 +34,8 @@ class Seen(msgspec.Struct, frozen=True):
     event: TrekkpaaleggVersjon
 
 
-class Undecodable(msgspec.Struct, frozen=True):
-    """One message that holds no event that we can read: where it stands, and why."""
+class UndecodableRecord(msgspec.Struct, frozen=True):
+    """One message that cannot be decoded: its position in the topic, and the reason."""
 
     topic: str
     partition: int
@@ -48,38 +48,38 @@ def masked(text: str) -> str:
     return "".join(each if each.isprintable() else "�" for each in mask_national_ids(text))
 
 
-def line_of(seen: Seen | Undecodable, width: int | None = None) -> str:
-    """One line: trekkpliktig, trekkid, version, status, skyldner (masked), how it came to be, what is withheld.
+def line_of(record: ReadableEvent | UndecodableRecord, width: int | None = None) -> str:
+    """One line: trekkpliktig, trekkid, version, status, skyldner (masked), origin, amounts.
 
-    With a `width`, trekkid is cut to fit, then the end; without, nothing is.
+    With a `width`, first trekkid and then the end of the line are cut to fit.
     """
-    if isinstance(seen, Undecodable):
-        return _cut(f"undecodable {seen.topic}/{seen.partition}/{seen.offset}: {masked(seen.reason)}", width)
-    event = seen.event
+    if isinstance(record, UndecodableRecord):
+        return _cut(f"undecodable {record.topic}/{record.partition}/{record.offset}: {masked(record.reason)}", width)
+    event = record.event
     trekkid = masked(event.trekkid)
     if width is not None:
         trekkid = _cut(trekkid, max(_TREKKID_LENGTH_MIN, width - _FIXED_LENGTH - _SIZE_LENGTH))
     return _cut(
         f"{masked(event.trekkpliktig):9} {trekkid:{_TREKKID_LENGTH_MIN}} v{event.trekkversjon:<2} "
-        f"{event.trekkstatus:9} {_SHORT_MASK} {_origin(seen.headers):9} {_size(event)}",
+        f"{event.trekkstatus:9} {_SHORT_MASK} {_origin(record.headers):9} {_size(event)}",
         width,
     )
 
 
-def document_of(seen: Seen | Undecodable) -> dict[str, Any]:
-    """What `--json` prints of it: decimals and dates as text, every field by its name in the schema."""
-    place = {"topic": seen.topic, "partition": seen.partition, "offset": seen.offset}
-    if isinstance(seen, Undecodable):
-        return {**place, "undecodable": masked(seen.reason)}
-    event = seen.event
-    # Its own type would show its digits here: a JSON encoder takes a str for what it holds.
+def document_of(record: ReadableEvent | UndecodableRecord) -> dict[str, Any]:
+    """The document that `--json` prints: decimals and dates as text, fields by their names in the schema."""
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    if isinstance(record, UndecodableRecord):
+        return {**place, "undecodable": masked(record.reason)}
+    event = record.event
+    # Foedselsnummer is a str, which a JSON encoder would write with its digits.
     plain = msgspec.to_builtins(msgspec.structs.replace(event, skyldner=MASK))
     plain["opprettet"] = event.opprettet.isoformat().replace("+00:00", "Z")
     accounts = plain["betalingsinformasjon"]
-    kept = {name: accounts[name] for name in ("kidnummer", "kontonummer")}
+    unmasked = {name: accounts[name] for name in ("kidnummer", "kontonummer")}
     document = _masked_through(plain)
-    document["betalingsinformasjon"] |= kept
-    headers = {name: masked(text) for name, text in seen.headers.items() if name.startswith("ce_")}
+    document["betalingsinformasjon"] |= unmasked
+    headers = {name: masked(text) for name, text in record.headers.items() if name.startswith("ce_")}
     return {**place, "headers": headers, "event": document}
 
 
@@ -103,7 +103,7 @@ def _origin(headers: Mapping[str, str]) -> str:
 
 
 def _size(event: TrekkpaaleggVersjon) -> str:
-    """What is withheld, over all periods: `2026-02-01: 12 % → 0 % until 2026-06-30`."""
+    """The amounts of all periods: `2026-02-01: 12 % → 0 % until 2026-06-30`."""
     periods = sorted(event.trekkstoerrelse_for_periode, key=lambda periode: periode.startdato)
     if not periods:
         return "no period"
@@ -120,7 +120,7 @@ def _size_of(periode: TrekkstoerrelseForPeriode) -> str:
 
 
 def _plain(number: Decimal) -> str:
-    """5000 and 12.5 rather than 5000.00 and 12.50; 99.50 stays when it is no whole number."""
+    """`5000` instead of `5000.00`; `99.50` is unchanged."""
     return format(number, "f").removesuffix(".00")
 
 

@@ -1,1 +1,1 @@
-"""`tail`: events as they come, readable, with national ids masked."""
+"""`tail`: shows events as they arrive, with national ids masked."""

@@ -1,4 +1,4 @@
-"""A selection in, the events that fit it out, one line each, as they come from `<prefix>-versjoner`."""
+"""Showing events of `<prefix>-versjoner` as they arrive, filtered, one line each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from consumers.bootstrap import topic_of
-from consumers.stream.readable import Seen, Undecodable, document_of, line_of
+from consumers.stream.readable import ReadableEvent, UndecodableRecord, document_of, line_of
 from trekkpaalegg.errors import UndecodableError
 from trekkpaalegg.kafka.properties import kafka_properties
 from trekkpaalegg.kafka.reader import Follower
@@ -27,14 +27,14 @@ _RETRY = Retry(attempts_max=5, first_pause_seconds_max=1.0)
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which events to show; an empty set lets every one through."""
+    """Which events to show; an empty set matches every event."""
 
     trekkpliktig: frozenset[str] = frozenset()
     trekkid: frozenset[str] = frozenset()
     trekkstatus: frozenset[str] = frozenset()
 
-    def takes(self, event: TrekkpaaleggVersjon) -> bool:
-        """Whether the event fits."""
+    def matches(self, event: TrekkpaaleggVersjon) -> bool:
+        """Whether the event is to be shown."""
         return (
             (not self.trekkpliktig or event.trekkpliktig in self.trekkpliktig)
             and (not self.trekkid or event.trekkid in self.trekkid)
@@ -43,7 +43,7 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class TailOptions(msgspec.Struct, frozen=True):
-    """Where to begin, what to show and when to end; without `events_max` and `until_end` it never ends by itself."""
+    """Where to begin, what to show and when to end; without `events_max` and `until_end` only a signal ends it."""
 
     selection: Selection = Selection()
     from_beginning: bool = False
@@ -52,12 +52,12 @@ class TailOptions(msgspec.Struct, frozen=True):
 
     @property
     def has_goal(self) -> bool:
-        """Whether it ends by itself."""
+        """Whether it ends without a signal."""
         return self.until_end or self.events_max is not None
 
 
-class Tally(msgspec.Struct):
-    """What has been read so far."""
+class TailTally(msgspec.Struct):
+    """How many messages were read, shown, and not decoded."""
 
     read: int = 0
     shown: int = 0
@@ -69,13 +69,13 @@ class Tally(msgspec.Struct):
 
 
 class Screen(Protocol):
-    """Where the events go."""
+    """Displays events."""
 
-    def show(self, seen: Seen | Undecodable) -> None:
-        """Print one."""
+    def show(self, record: ReadableEvent | UndecodableRecord) -> None:
+        """Show an event."""
 
     def note(self, text: str) -> None:
-        """Print a remark that is no event."""
+        """Show a note that is not an event."""
 
 
 class LineScreen:
@@ -94,19 +94,19 @@ class LineScreen:
         self._as_json = as_json
         self._width = width
 
-    def show(self, seen: Seen | Undecodable) -> None:
+    def show(self, record: ReadableEvent | UndecodableRecord) -> None:
         """See `Screen`."""
         if self._as_json:
-            self._write(json.dumps(document_of(seen), ensure_ascii=False) + "\n")
+            self._write(json.dumps(document_of(record), ensure_ascii=False) + "\n")
         else:
-            self._write(line_of(seen, self._width) + "\n")
+            self._write(line_of(record, self._width) + "\n")
 
     def note(self, text: str) -> None:
         """See `Screen`."""
         self._write_note(text)
 
 
-def tail(settings: Settings, decoder: Decoder, options: TailOptions, screen: Screen, tally: Tally) -> None:
+def tail(settings: Settings, decoder: Decoder, options: TailOptions, screen: Screen, tally: TailTally) -> None:
     """Show what fits until there is no more to show by the options; `tally` counts along.
 
     Raises `FatalError` when the topic cannot be read or a registry is needed and not set, `RetryableError` when Kafka
@@ -132,28 +132,28 @@ def tail(settings: Settings, decoder: Decoder, options: TailOptions, screen: Scr
                     break
 
 
-def _is_done(options: TailOptions, follower: Follower, tally: Tally) -> bool:
+def _is_done(options: TailOptions, follower: Follower, tally: TailTally) -> bool:
     return tally.shown == options.events_max or (options.until_end and follower.has_reached_first_ends)
 
 
-def _show(seen: Seen | Undecodable, options: TailOptions, screen: Screen, tally: Tally) -> None:
+def _show(record: ReadableEvent | UndecodableRecord, options: TailOptions, screen: Screen, tally: TailTally) -> None:
     tally.read += 1
-    if isinstance(seen, Undecodable):
+    if isinstance(record, UndecodableRecord):
         tally.undecodable += 1
-        screen.show(seen)
-    elif options.selection.takes(seen.event):
+        screen.show(record)
+    elif options.selection.matches(record.event):
         tally.shown += 1
-        screen.show(seen)
+        screen.show(record)
 
 
-def _decoded(message: Message, topic: str, decoder: Decoder) -> Seen | Undecodable:
+def _decoded(message: Message, topic: str, decoder: Decoder) -> ReadableEvent | UndecodableRecord:
     """The event, or why there is none. Raises as `tail`, after several attempts at a silent registry."""
     partition, offset = message.partition() or 0, message.offset() or 0
     try:
         event = _RETRY(decoder.decode_trekkpaalegg_versjon, message.value())
     except UndecodableError as error:
-        return Undecodable(topic, partition, offset, str(error))
-    return Seen(topic, partition, offset, _headers(message), event)
+        return UndecodableRecord(topic, partition, offset, str(error))
+    return ReadableEvent(topic, partition, offset, _headers(message), event)
 
 
 def _headers(message: Message) -> dict[str, str]:

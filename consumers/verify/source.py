@@ -198,7 +198,7 @@ class SourceClient:
         return token
 
     def _claims(self, issuer: str, trekkpliktig: str) -> dict[str, Any]:
-        """The claims of a grant, and no others. Source: Digdir, "Maskinporten: JWT grant" and "API for system users"."""
+        """The claims of a grant. Source: Digdir, "Maskinporten: JWT grant" and "API for system users"."""
         settings, now = self._settings, int(time.time())
         claims: dict[str, Any] = {
             "aud": issuer,

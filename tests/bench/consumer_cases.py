@@ -132,7 +132,7 @@ class _Unseen:
     def advance(self, messages: int) -> None:
         pass
 
-    def tell(self, event: str, **details: object) -> None:
+    def report(self, event: str, **details: object) -> None:
         pass
 
 

@@ -29,7 +29,7 @@ SLOWLY = ("--batch-max", "4")
 """So small that a replay can be met in the middle."""
 
 MIDDLE = 40
-GOES_ON = "going on with a replay that was interrupted"
+GOES_ON = "continuing a replay that was interrupted"
 END_SECONDS_MAX = 60.0
 
 
@@ -106,7 +106,7 @@ def test_an_interrupted_replay_leaves_the_live_ledger_and_goes_on_the_next_time(
     stopped.send_signal(sign)
     code, told = end_of(stopped)
     assert code == 4, told
-    assert "started again with the same options the replay goes on where it was" in told
+    assert "a replay with the same options continues this one" in told
     assert GOES_ON not in told
     killed = begin_and_meet(stage)
     killed.pause()

@@ -97,7 +97,7 @@ def test_a_topic_that_ends_before_the_live_ledger_is_refused(place: ReplayStage)
     place.by_hand(sa.update(offset).where(offset.c.partition == 0).values(next_offset=9_000))
     code, told = refused(place)
     assert (code, "the live ledger has come to offset 9000" in told) == (1, True)
-    assert "the topic was made anew" in told
+    assert "the topic was created again" in told
     assert place.outcome("--from", "2020-01-01")["losses"] == []
     assert place.faults() == {}
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from consumers.cli.main import run_command
 from consumers.ledger import tables
 from consumers.ledger.opening import open_engine
-from consumers.replay.replay import Outcome, Replay, ReplayOptions, Stream
+from consumers.replay.replay import Replay, ReplayOptions, ReplayOutcome, Stream
 from consumers.replay.topic import TopicExtents
 from sandbox.servers.server import free_port
 from tests.kit.event_stream import ROUGH, EventTopics, make_stream
@@ -59,7 +59,7 @@ class Watch:
         if self._stop_at is not None and self.advanced >= self._stop_at:
             self.stopping.set()
 
-    def tell(self, event: str, **_details: object) -> None:
+    def report(self, event: str, **_details: object) -> None:
         self.told.append(event)
         if event == self._stop_when_told:
             self.stopping.set()
@@ -72,7 +72,7 @@ class Place:
         self.topics = topics
         self.url = url
 
-    def replay(self, watch: Watch, **options: Any) -> Outcome:
+    def replay(self, watch: Watch, **options: Any) -> ReplayOutcome:
         names = self.topics.topics
         stream = Stream({"bootstrap.servers": self.topics.bootstrap_servers}, names.versjoner, names.gjeldende)
         chosen = ReplayOptions(batch_records_max=BATCH, **options)
@@ -152,7 +152,7 @@ def test_a_swap_that_others_hold_up_is_tried_again_and_can_be_stopped(on_postgre
     place = on_postgresql
     watch = Watch()
     before = place.everything()
-    ended: list[BaseException | Outcome] = []
+    ended: list[BaseException | ReplayOutcome] = []
 
     def work() -> None:
         try:

@@ -10,7 +10,7 @@ import pytest
 from consumers.apply.decide import Rewriting, decide
 from consumers.cli.replay import moment_of, text_of
 from consumers.ledger.port import StoredVersion
-from consumers.replay.replay import Outcome, losses_of, missing_of
+from consumers.replay.replay import ReplayOutcome, losses_of, missing_of
 from consumers.replay.target import Differences, TableDifference
 from consumers.replay.topic import Extent
 from tests.kit.event_stream import incoming_of, make_stream
@@ -22,7 +22,7 @@ CURRENT = "orders-gjeldende"
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 WHOLE = Extent({0: 0, 1: 0}, {0: 100, 1: 50}, "cluster")
 CUT = Extent({0: 30, 1: 0}, {0: 100, 1: 50}, "cluster")
-SAME = Outcome(7, 0, False, [], 0, 0, Differences((), ()), swapped=True)
+SAME = ReplayOutcome(7, 0, False, [], 0, 0, Differences((), ()), swapped=True)
 
 
 def losses(extent: Extent, next_offsets: dict[int, int], live: dict[tuple[str, int], int], **how: bool) -> list[str]:
@@ -97,20 +97,20 @@ def test_other_times_are_refused(text: str) -> None:
 
 def test_an_outcome_is_told_in_lines() -> None:
     assert text_of(SAME, history=True) == (
-        "7 events replayed\nthe live ledger was equal to it in every row that was replayed\nswapped in\n"
+        "7 events replayed\nthe live ledger was equal in every replayed row\nswapped in\n"
     )
     differing = Differences((TableDifference("trekkpaalegg", 1, 2, 3),), ("trekkpaalegg (trekkid 4): differs in x",))
     told = text_of(
-        Outcome(9, 2, True, ["orders/0 begins at 5"], 3, 4, differing, swapped=False), history=False
+        ReplayOutcome(9, 2, True, ["orders/0 begins at 5"], 3, 4, differing, swapped=False), history=False
     ).splitlines()
     assert told == [
-        "9 events replayed, going on where one was interrupted",
+        "9 events replayed, continuing an interrupted one",
         "LOST: orders/0 begins at 5",
         "2 could not be decoded; `trekkpaalegg-consumer retry` tries them again",
         "trekkpaalegg: 1 rows only in the live ledger, 2 only in the replayed one, 3 differ",
         "  trekkpaalegg (trekkid 4): differs in x",
-        "the live ledger was 3 offsets ahead of it then, which may be all that differs",
-        "the live ledger was 4 offsets behind it then, which may be all that differs",
+        "the live ledger was 3 offsets ahead of it then, which may explain all differences",
+        "the live ledger was 4 offsets behind it then, which may explain all differences",
         "newest versions only: the replayed ledger has no history",
-        "not swapped in: the live ledger is as it was",
+        "not swapped in: the live ledger is unchanged",
     ]

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.stream.readable import Seen, Undecodable, document_of, line_of, masked
-from consumers.tail.tail import LineScreen, Selection, TailOptions, Tally
+from consumers.stream.readable import ReadableEvent, UndecodableRecord, document_of, line_of, masked
+from consumers.tail.tail import LineScreen, Selection, TailOptions, TailTally
 from trekkpaalegg.event import Betalingsinformasjon, TrekkpaaleggVersjon, TrekkstoerrelseForPeriode
 from trekkpaalegg.identifiers import Foedselsnummer
 
@@ -36,8 +36,8 @@ EVENT = TrekkpaaleggVersjon(
 UUID = "0b5c7c1e-6a9f-4c22-a3c1-123456789012"
 
 
-def seen(event: TrekkpaaleggVersjon = EVENT, **headers: str) -> Seen:
-    return Seen("t-versjoner", 3, 17, {"ce_origin": "poll", **headers}, event)
+def seen(event: TrekkpaaleggVersjon = EVENT, **headers: str) -> ReadableEvent:
+    return ReadableEvent("t-versjoner", 3, 17, {"ce_origin": "poll", **headers}, event)
 
 
 def test_line_tells_who_what_and_how_much() -> None:
@@ -77,7 +77,7 @@ def test_line_without_a_width_is_whole() -> None:
 
 
 def test_undecodable_line_tells_where_it_stands() -> None:
-    line = line_of(Undecodable("t-versjoner", 3, 17, f"bytes of {PERSON}"))
+    line = line_of(UndecodableRecord("t-versjoner", 3, 17, f"bytes of {PERSON}"))
     assert line == "undecodable t-versjoner/3/17: bytes of ***********"
 
 
@@ -138,22 +138,22 @@ def test_last_group_of_a_uuid_is_no_national_id() -> None:
     ],
 )
 def test_selection_takes_what_fits_every_filter(selection: Selection, *, fits: bool) -> None:
-    assert selection.takes(EVENT) is fits
+    assert selection.matches(EVENT) is fits
 
 
 def test_json_screen_writes_an_object_a_line() -> None:
     written: list[str] = []
     screen = LineScreen(written.append, written.append, as_json=True)
     screen.show(seen())
-    screen.show(Undecodable("t-versjoner", 3, 18, "cut off"))
+    screen.show(UndecodableRecord("t-versjoner", 3, 18, "cut off"))
     assert [json.loads(line)["offset"] for line in written] == [17, 18]
     assert all(line.endswith("}\n") for line in written)
     assert json.loads(written[1])["undecodable"] == "cut off"
 
 
 def test_tally_tells_of_what_could_not_be_decoded_only_when_there_was_any() -> None:
-    assert str(Tally(read=5, shown=2)) == "2 shown of 5 read"
-    assert str(Tally(read=5, shown=2, undecodable=1)) == "2 shown of 5 read; 1 could not be decoded"
+    assert str(TailTally(read=5, shown=2)) == "2 shown of 5 read"
+    assert str(TailTally(read=5, shown=2, undecodable=1)) == "2 shown of 5 read; 1 could not be decoded"
 
 
 def test_only_a_number_or_the_end_is_a_goal() -> None:
