@@ -9,7 +9,9 @@ import uuid
 from functools import cache
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 import structlog
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
@@ -18,17 +20,19 @@ from sandbox.servers.kafka import EmbeddedKafka
 from sandbox.servers.postgresql import EmbeddedPostgresql
 from sandbox.servers.registry import EmbeddedRegistry
 from tests.kit.containers.engine import trouble_of_engine, trouble_of_image
+from tests.kit.servers.mariadb import EmbeddedMariadb
 from tests.kit.servers.shared import SharedServers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
     from tests.kit.containers.images import Image
 
-DEBIAN_PACKAGES = {"kcat": "kcat", "promtool": "prometheus"}
+DEBIAN_PACKAGES = {"kcat": "kcat", "mariadbd": "mariadb-server-core", "promtool": "prometheus"}
 """Programs that tests use and Python packages do not bring, and the Debian package of each."""
 
 NO_DOCKER = "no Docker: "
@@ -177,7 +181,7 @@ def program() -> Callable[[str], str]:
     """Path of a program of `DEBIAN_PACKAGES`; without it the test is skipped and the end tells so, in CI it fails."""
 
     def find(name: str) -> str:
-        path = shutil.which(name)
+        path = shutil.which(name) or shutil.which(name, path="/usr/sbin")
         if path is None:
             reason = f"{name} is not installed; on Debian and Ubuntu: sudo apt-get install {DEBIAN_PACKAGES[name]}"
             if os.environ.get("CI"):
@@ -186,6 +190,31 @@ def program() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def mariadb(program: Callable[[str], str]) -> Iterator[EmbeddedMariadb]:
+    """MariaDB with nothing in it; each test creates a database of its own."""
+    with EmbeddedMariadb(program("mariadbd")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    """SQLAlchemy's engine, as a vendor makes it, on an empty database of each kind."""
+    name = f"own_{uuid.uuid4().hex[:12]}"
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'own.db'}"
+    elif request.param == "mariadb":
+        url = request.getfixturevalue("mariadb").create_database(name)
+    else:
+        server: EmbeddedPostgresql = request.getfixturevalue("postgresql")
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        url = f"{server.url.replace('postgresql:', 'postgresql+psycopg:')}?options=-csearch_path%3D{name}"
+    engine = sa.create_engine(url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture(autouse=True)

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 DOCUMENTS = (
     "README.md",
+    "docs/exactly-once.md",
     "producer/DESIGN.md",
     "producer/notifications/README.md",
     "consumers/README.md",
     "consumers/ledger/README.md",
     "consumers/payout/README.md",
+    "consumers/samples/python/README.md",
     "consumers/webhook/README.md",
     "sandbox/altinn/README.md",
     "sandbox/CONTAINERS.md",

@@ -1,1 +1,32 @@
-"""x."""
+"""Handle each event exactly once: your own writes and Kafka's offsets commit in one SQL transaction.
+
+`ExactlyOnce` is the way in; `docs/exactly-once.md` explains it. Importing this package imports neither Kafka's client
+nor SQLAlchemy, until a name is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trekkpaalegg.exactly_once.consumer import ExactlyOnce
+    from trekkpaalegg.exactly_once.retry import RetryOutcome
+    from trekkpaalegg.exactly_once.store import StoreTables, define_tables
+    from trekkpaalegg.exactly_once.worker import Tally
+
+__all__ = ["ExactlyOnce", "RetryOutcome", "StoreTables", "Tally", "define_tables"]
+
+_MODULES = {
+    "ExactlyOnce": "consumer",
+    "RetryOutcome": "retry",
+    "StoreTables": "store",
+    "Tally": "worker",
+    "define_tables": "store",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the names above
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

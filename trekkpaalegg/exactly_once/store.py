@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from sqlalchemy.engine import Connection, Dialect, Engine
+    from sqlalchemy.engine import Connection, Dialect, Engine, RootTransaction
 
     from trekkpaalegg.incoming import Advance, Partition
 
@@ -190,7 +190,9 @@ READ_ONLY = "trekkpaalegg_read_only"
 class SqlStore:
     """Offsets and undecodable messages in one database. Used by one thread.
 
-    `translating` turns the database's errors into `RetryableError` and `FatalError`.
+    `translating` turns the database's errors into `RetryableError` and `FatalError`. `verifies`: read the offsets again
+    before the commit, which finds a handler that has ended the transaction, or has swallowed an error with which the
+    database rolled it back. Code that does neither saves a round trip without it.
     """
 
     def __init__(
@@ -199,8 +201,10 @@ class SqlStore:
         tables: StoreTables,
         *,
         translating: Callable[[], AbstractContextManager[None]] = retrying_transient_errors,
+        verifies: bool = True,
     ) -> None:
         self._engine = engine
+        self._verifies = verifies
         self._tables = tables
         self.translating = translating
 
@@ -243,12 +247,14 @@ class SqlStore:
             connection = self._engine.connect()
         try:
             with self.translating():
-                connection.begin()
+                begun = connection.begin()
             transaction = SqlTransaction(connection, self._tables, self.translating)
             transaction.move(advances)
             yield transaction
+            if self._verifies:
+                transaction.verify(begun, advances)
             with self.translating():
-                connection.commit()
+                begun.commit()
         except BaseException:
             try:
                 connection.rollback()
@@ -284,6 +290,11 @@ class SqlStore:
 _PROBE = {"topic": "?", "partition": -1, "next_offset": 0}
 """`?` is in no name of a topic."""
 
+_ENDED = (
+    "the handler has ended the transaction, or has caught a database error after which it was rolled back: let database"
+    " errors through, or catch them around `connection.begin_nested()`, and call neither commit nor rollback"
+)
+
 _UNDECODABLE = ("topic", "partition", "offset", "key", "value", "headers", "reason")
 
 
@@ -302,18 +313,27 @@ class SqlTransaction:
 
         Rows are locked in one order, so that two transactions cannot wait for each other.
         """
-        lost = []
-        with self._translating():
-            for (topic, partition), advance in sorted(advances.items()):
-                at = {"at_topic": topic, "at_partition": partition}
-                offsets = self._tables.offsets
-                moved = self.connection.execute(
-                    _moving(offsets), {**at, "before": advance.before, "after": advance.after}
-                ).rowcount
-                if moved != 1 and not (advance.before == 0 and self._move_first(topic, partition, advance.after)):
-                    lost.append(f"{topic}/{partition}")
-        if lost:
-            raise OvertakenError(f"the stored offsets of {', '.join(lost)} have been moved by another")
+        offsets = self._tables.offsets
+        for (topic, partition), advance in sorted(advances.items()):
+            move = {"at_topic": topic, "at_partition": partition, "before": advance.before, "after": advance.after}
+            with self._translating():
+                is_moved = self.connection.execute(_moving(offsets), move).rowcount == 1 or (
+                    advance.before == 0 and self._move_first(topic, partition, advance.after)
+                )
+            if not is_moved:
+                raise OvertakenError(f"the stored offset of {topic}/{partition} has been moved by another")
+
+    def verify(self, begun: RootTransaction, advances: Mapping[Partition, Advance]) -> None:
+        """Raise `FatalError` if the transaction has ended, or the offsets are not moved any more."""
+        if not begun.is_active:
+            raise FatalError(_ENDED)
+        columns = self._tables.offsets.c
+        for (topic, partition), advance in advances.items():
+            at = sa.select(columns.next_offset).where(columns.topic == topic, columns.partition == partition)
+            with self._translating():
+                stored = self.connection.scalar(at)
+            if stored != advance.after:
+                raise FatalError(_ENDED)
 
     def _move_first(self, topic: str, partition: int, after: int) -> bool:
         """Insert the partition's row. False when it is there: the transaction can then only be rolled back."""
