@@ -55,6 +55,11 @@ def mask_national_ids(text: str) -> str:
     return _NATIONAL_ID.sub(MASK, text)
 
 
+def mask_for_display(text: str) -> str:
+    """The text with national ids masked, and without control characters, which a terminal would interpret."""
+    return "".join(each if each.isprintable() else "�" for each in mask_national_ids(text))
+
+
 def is_digits(text: str, length: int) -> bool:
     """Whether the text is exactly `length` ASCII digits."""
     return len(text) == length and text.isascii() and text.isdigit()

@@ -12,7 +12,6 @@ import typer
 
 from consumers.cli import PROGRAM, note, write
 from consumers.settings.model import load_settings
-from consumers.stream.readable import masked
 from consumers.webhook.delivery import new_secret
 from consumers.webhook.forward import Limits
 from consumers.webhook.opening import open_store, state_address
@@ -21,6 +20,7 @@ from consumers.webhook.service import Options, observing
 from consumers.webhook.service import forward as forward_events
 from trekkpaalegg.cli import EnvFile, ExitCode, Yes, confirm, stopped_by_signals
 from trekkpaalegg.errors import SettingsError, StoppedError
+from trekkpaalegg.identifiers import mask_for_display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,11 +171,11 @@ def _document(each: Parked) -> dict[str, Any]:
     return {
         "at": _place(each.coordinates),
         "topic": each.coordinates.topic,
-        "trekkid": masked(each.order),
-        "id": masked(each.event_id),
+        "trekkid": mask_for_display(each.order),
+        "id": mask_for_display(each.event_id),
         "parked": datetime.fromtimestamp(each.parked_seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "failures": each.failures,
-        "reason": masked(each.reason),
+        "reason": mask_for_display(each.reason),
         "behind": each.queued,
     }
 

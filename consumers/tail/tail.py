@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from consumers.bootstrap import topic_of
-from consumers.stream.readable import ReadableEvent, UndecodableRecord, document_of, line_of
+from consumers.tail.readable import ReadableEvent, UndecodableRecord, document_of, line_of
 from trekkpaalegg.errors import UndecodableError
 from trekkpaalegg.kafka.properties import kafka_properties
 from trekkpaalegg.kafka.reader import Follower

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
-from consumers.stream.readable import masked
 from consumers.webhook.cloudevent import request_for
 from consumers.webhook.delivery import DeliveryResult, ResultKind
 from consumers.webhook.observe import ForwarderObserver
 from consumers.webhook.schedule import Complete, Park, Retry, RetryPolicy, Schedule, Stop, decide
 from consumers.webhook.store import StateUpdate
 from trekkpaalegg.errors import FatalError, RetryableError, UndecodableError
+from trekkpaalegg.identifiers import mask_for_display
 from trekkpaalegg.retry import Service, ServiceRetry
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Forwarder:
             request = request_for(self._decoder.decode_trekkpaalegg_versjon(message.value), message.headers)
         except UndecodableError as error:
             self._observer.undecodable()
-            return DeliveryResult(ResultKind.REFUSED, f"it cannot be decoded: {masked(str(error))}")
+            return DeliveryResult(ResultKind.REFUSED, f"it cannot be decoded: {mask_for_display(str(error))}")
         except RetryableError as error:
             self._observer.call_failed(Service.REGISTRY, str(error))
             return DeliveryResult(ResultKind.UNAVAILABLE, str(error))
@@ -223,7 +223,9 @@ class Forwarder:
                 if hold_until_seconds is None:
                     self._schedule.retry(pending, later)
                     pause = later.due_seconds - now
-                    self._note(f"{masked(pending.order)}: {reason}; attempt {later.tries + 1} in {pause:.0f} s")
+                    self._note(
+                        f"{mask_for_display(pending.order)}: {reason}; attempt {later.tries + 1} in {pause:.0f} s"
+                    )
                     return
                 if not self._schedule.outages:
                     self._note(f"{reason}; all events wait until it is back")
@@ -231,7 +233,9 @@ class Forwarder:
             case Park(pending, reason):
                 self._schedule.park(pending)
                 self.tally.parked += 1
-                self._note(f"{masked(pending.order)}: {reason}. Parked; later events of this order wait behind it")
+                self._note(
+                    f"{mask_for_display(pending.order)}: {reason}. Parked; later events of this order wait behind it"
+                )
                 self._refusal = self._too_many_parked()
             case Stop(pending, reason):
                 self._schedule.retry(pending, pending)

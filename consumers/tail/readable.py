@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trekkpaalegg.event import TrekkpaaleggVersjon
-from trekkpaalegg.identifiers import MASK, mask_national_ids
+from trekkpaalegg.identifiers import MASK, mask_for_display
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -43,24 +43,21 @@ class UndecodableRecord(msgspec.Struct, frozen=True):
     reason: str
 
 
-def masked(text: str) -> str:
-    """The text with national ids masked, and without control characters, which a terminal would act upon."""
-    return "".join(each if each.isprintable() else "�" for each in mask_national_ids(text))
-
-
 def line_of(record: ReadableEvent | UndecodableRecord, width: int | None = None) -> str:
     """One line: trekkpliktig, trekkid, version, status, skyldner (masked), origin, amounts.
 
     With a `width`, first trekkid and then the end of the line are cut to fit.
     """
     if isinstance(record, UndecodableRecord):
-        return _cut(f"undecodable {record.topic}/{record.partition}/{record.offset}: {masked(record.reason)}", width)
+        return _cut(
+            f"undecodable {record.topic}/{record.partition}/{record.offset}: {mask_for_display(record.reason)}", width
+        )
     event = record.event
-    trekkid = masked(event.trekkid)
+    trekkid = mask_for_display(event.trekkid)
     if width is not None:
         trekkid = _cut(trekkid, max(_TREKKID_LENGTH_MIN, width - _FIXED_LENGTH - _SIZE_LENGTH))
     return _cut(
-        f"{masked(event.trekkpliktig):9} {trekkid:{_TREKKID_LENGTH_MIN}} v{event.trekkversjon:<2} "
+        f"{mask_for_display(event.trekkpliktig):9} {trekkid:{_TREKKID_LENGTH_MIN}} v{event.trekkversjon:<2} "
         f"{event.trekkstatus:9} {_SHORT_MASK} {_origin(record.headers):9} {_size(event)}",
         width,
     )
@@ -70,7 +67,7 @@ def document_of(record: ReadableEvent | UndecodableRecord) -> dict[str, Any]:
     """The document that `--json` prints: decimals and dates as text, fields by their names in the schema."""
     place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     if isinstance(record, UndecodableRecord):
-        return {**place, "undecodable": masked(record.reason)}
+        return {**place, "undecodable": mask_for_display(record.reason)}
     event = record.event
     # Foedselsnummer is a str, which a JSON encoder would write with its digits.
     plain = msgspec.to_builtins(msgspec.structs.replace(event, skyldner=MASK))
@@ -79,16 +76,16 @@ def document_of(record: ReadableEvent | UndecodableRecord) -> dict[str, Any]:
     unmasked = {name: accounts[name] for name in ("kidnummer", "kontonummer")}
     document = _masked_through(plain)
     document["betalingsinformasjon"] |= unmasked
-    headers = {name: masked(text) for name, text in record.headers.items() if name.startswith("ce_")}
+    headers = {name: mask_for_display(text) for name, text in record.headers.items() if name.startswith("ce_")}
     return {**place, "headers": headers, "event": document}
 
 
 def _masked_through(value: Any) -> Any:  # noqa: ANN401  # JSON both ways
     match value:
         case str():
-            return masked(value)
+            return mask_for_display(value)
         case dict():
-            return {masked(name): _masked_through(each) for name, each in value.items()}
+            return {mask_for_display(name): _masked_through(each) for name, each in value.items()}
         case list() | tuple():
             return [_masked_through(each) for each in value]
         case _:
@@ -98,8 +95,8 @@ def _masked_through(value: Any) -> Any:  # noqa: ANN401  # JSON both ways
 def _origin(headers: Mapping[str, str]) -> str:
     correction = headers.get("ce_correction")
     if correction is not None:
-        return masked(f"correct.{correction}")
-    return "late" if headers.get("ce_late") == "true" else masked(headers.get("ce_origin", "?"))
+        return mask_for_display(f"correct.{correction}")
+    return "late" if headers.get("ce_late") == "true" else mask_for_display(headers.get("ce_origin", "?"))
 
 
 def _size(event: TrekkpaaleggVersjon) -> str:
