@@ -1,4 +1,4 @@
-"""Membership in the consumer group on `…-signals`, in which each partition is a lane."""
+"""The member of the consumer group on `…-signals`, in which each partition is a lane."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 
-def put_out(error: KafkaError) -> FatalError:
-    """What a consumer that has failed for good means. It says so once, as `_FATAL` with the cause in its text alone."""
+def translate_end(error: KafkaError) -> FatalError:
+    """The error to raise for a consumer that has failed for good."""
     if is_instance_conflict(error):
         return LaneFencedError(
             "another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own; "
@@ -36,8 +36,8 @@ def put_out(error: KafkaError) -> FatalError:
 _CALL_SECONDS_MAX = 2.0
 _CONFIRM_SECONDS_MAX = 10.0
 _SIGNALS_AT_ONCE_MAX = 500
-_LOOK_SECONDS_MAX = 1.0
-_LOOK_PAUSE_SECONDS = 2.0
+_CHECK_SECONDS_MAX = 1.0
+_CHECK_PAUSE_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -46,12 +46,12 @@ class KafkaMembership:
     """The group's member on a real Kafka; see `trekkpaalegg.kafka.member` for the protocol.
 
     Offsets are read uncommitted: a transaction that a killed owner left open hides the committed ones until the fence
-    or its timeout ends it, and the fence comes only after the lane was given. The offset that stood before it is an
-    older one, so signals may come twice, which is harmless.
+    or its timeout ends it, and the fence comes only after the lane was given. The offset before it is older,
+    so signals may come twice, which is harmless.
 
-    `on_trouble` is told within `poll` of what keeps us from working with the group, in words, and None when it has
-    passed. librdkafka goes on by itself when a right was granted, or the password at Kafka was made ours; certificates
-    and passwords it takes only when a client is made, so one is made anew when a connection is refused and
+    `on_trouble` is called within `poll` with what keeps us from working with the group, and with None when it has
+    passed. librdkafka goes on by itself when a right was granted, or Kafka was given our password. It reads our
+    certificates and password only when a client is created, so the client is replaced when a connection is refused and
     `read_properties`, or files that they name, have changed.
     """
 
@@ -70,15 +70,15 @@ class KafkaMembership:
         self._signals = signals
         self._on_trouble = on_trouble
         self._trouble: TrekkpaaleggError | None = None
-        self._look_at = 0.0
+        self._check_at = 0.0
         self._metadata: object = None
         self._metadata_of: int | None = None
-        """The rebalance that it stands for; None when one has come since."""
+        """The rebalance after which it was read; None when another one has begun since."""
         self._consumer = self._connect()
-        self._given: Callable[[dict[int, int]], None] | None = None
-        self._taken: Callable[[set[int]], None] | None = None
+        self._assigned: Callable[[dict[int, int]], None] | None = None
+        self._revoked: Callable[[set[int]], None] | None = None
         self._new: dict[int, TopicPartition] = {}
-        """Lanes that the group gave us, and whose offsets are still to be asked for."""
+        """Lanes that the group has assigned to us, and whose offsets are not read yet."""
         self._held: set[int] = set()
 
     def _connect(self) -> Consumer:
@@ -92,7 +92,7 @@ class KafkaMembership:
 
     def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:
         """See `Membership.join`."""
-        self._given, self._taken = given, taken
+        self._assigned, self._revoked = given, taken
         self._subscribe()
 
     def _subscribe(self) -> None:
@@ -110,26 +110,26 @@ class KafkaMembership:
                 key = (message.key() or b"").decode(errors="replace")
                 signals.append(Signal(message.partition() or 0, message.offset() or 0, key, message.value()))
             elif error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - librdkafka's local codes begin so
-                self._take_end(put_out(error))
+                self._end_or_join_again(translate_end(error))
                 return signals
             else:
-                self._take_error(error)
+                self._handle_error(error)
             message = self._poll(0.0) if len(signals) < _SIGNALS_AT_ONCE_MAX else None
         if self._health.has_forgotten_brokers:
-            self._renew(ALL_FORGOTTEN)
+            self._try_to_replace_client(ALL_FORGOTTEN)
         if self._health.is_connected is not False:
-            self._take_metadata()
-            self._give_new()
-        if self._is_in_doubt() and time.monotonic() >= self._look_at:
-            self._look()
-            self._look_at = time.monotonic() + _LOOK_PAUSE_SECONDS
+            self._refresh_metadata()
+            self._assign_new()
+        if self._is_in_doubt() and time.monotonic() >= self._check_at:
+            self._check_access()
+            self._check_at = time.monotonic() + _CHECK_PAUSE_SECONDS
         return signals
 
-    def _take_metadata(self) -> None:
-        """How the group knows us. Asked for when that may have changed, while Kafka answers.
+    def _refresh_metadata(self) -> None:
+        """Read how the group knows us, when that may have changed and while Kafka answers.
 
         The call holds Python's interpreter until librdkafka's own thread has answered. Seen with 2.16.0: while all
-        brokers went it never did, and the whole process stood still.
+        brokers went away it never did, and the whole process was blocked.
         """
         if self._metadata_of != self._health.rebalances:
             self._metadata = self._consumer.consumer_group_metadata()
@@ -142,33 +142,33 @@ class KafkaMembership:
         is_gone = self._health.are_all_down or self._health.is_connected is False
         return is_gone or self._health.reason.is_refusal or self._trouble is not None
 
-    def _take_end(self, error: FatalError) -> None:
-        """The consumer can do no more. Raises it, unless the fence is likely of our own making."""
+    def _end_or_join_again(self, error: FatalError) -> None:
+        """Join again if the fence is probably self-inflicted, or raise the error."""
         if not isinstance(error, LaneFencedError) or not self._health.is_fence_self_inflicted():
             raise error
         self._health.joined_again()
         _log.warning("fenced after the coordinator of the group was away: joining again", reason=str(error))
-        self._connect_anew()
+        self._replace_client()
 
-    def _take_error(self, error: KafkaError) -> None:
+    def _handle_error(self, error: KafkaError) -> None:
         if error.code() in {KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED}:
-            self._tell(self._meaning(error))
+            self._report_trouble(self._translated(error))
         else:
             _log.warning("the group cannot be polled now", reason=error.name())
 
-    def _look(self) -> None:
-        """Whether the group can be worked with now: its offset is asked for, which takes all that working takes."""
+    def _check_access(self) -> None:
+        """Check whether the group can be worked with now: reading an offset needs the same connection and rights."""
         try:
-            self._consumer.committed([TopicPartition(self._signals, 0)], timeout=_LOOK_SECONDS_MAX)
+            self._consumer.committed([TopicPartition(self._signals, 0)], timeout=_CHECK_SECONDS_MAX)
         except KafkaException as error:
-            self._tell(self._meaning(error.args[0]))
+            self._report_trouble(self._translated(error.args[0]))
             if self._health.reason.is_refusal and self._properties.have_changed():
-                self._renew("certificates or password have changed: connecting anew")
+                self._try_to_replace_client("certificates or password have changed: connecting again")
             return
         self._health.reason.clear()
-        self._tell(None)
+        self._report_trouble(None)
 
-    def _meaning(self, error: KafkaError) -> TrekkpaaleggError:
+    def _translated(self, error: KafkaError) -> TrekkpaaleggError:
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return not_permitted([Right("READ", GROUP, self._application_id)], self._properties.loaded)
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -176,28 +176,28 @@ class KafkaMembership:
         cause = self._health.reason.cause(self._properties.loaded) if self._health.reason.is_refusal else None
         return RetryableError(f"no Kafka broker can be used: {cause or error.name()}")
 
-    def _tell(self, trouble: TrekkpaaleggError | None) -> None:
+    def _report_trouble(self, trouble: TrekkpaaleggError | None) -> None:
         before, self._trouble = self._trouble, trouble
         if str(before) != str(trouble):
             self._on_trouble(trouble)
 
-    def _renew(self, why: str) -> None:
-        """With the certificates or the password that are there now, unless they cannot be used yet."""
+    def _try_to_replace_client(self, why: str) -> None:
+        """Connect with the present certificates and password, unless they cannot be used yet."""
         _log.info(why)
         try:
-            self._connect_anew()
+            self._replace_client()
         except KafkaSettingsError as error:
             _log.warning("certificates or password cannot be used yet", reason=str(error))
 
-    def _connect_anew(self) -> None:
-        """As they say now. The lanes are given up, and come back with the new connection.
+    def _replace_client(self) -> None:
+        """Replace the client by a new one. The lanes are revoked, and are assigned again once it has joined.
 
-        By ourselves, as a consumer that was fenced no longer says so: a lane that stayed would be confirmed by a member
-        that has not joined yet, which is fenced for it.
+        They are revoked here, because a consumer that was fenced no longer reports it: a lane that we kept would be
+        confirmed by a member that has not joined yet, which is fenced for it.
         """
         former, self._consumer = self._consumer, self._connect()
         self._metadata_of = None
-        self._let_go({*self._new, *self._held})
+        self._revoke({*self._new, *self._held})
         leave(former)
         self._health.replaced()
         self._subscribe()
@@ -206,12 +206,12 @@ class KafkaMembership:
         try:
             return self._consumer.poll(timeout_seconds)
         except KafkaException as error:
-            raise put_out(error.args[0]) from error
+            raise translate_end(error.args[0]) from error
 
     def confirm(self, lane: int, first_open_offset: int) -> bool:
-        """See `Membership.confirm`. A commit of the offset that stands anyway: a member put out is refused.
+        """See `Membership.confirm`. Commits the offset that is stored already, which is refused to a former member.
 
-        Bounded from outside, as librdkafka waits for as long as a broker that is down, or refuses us, owes an answer.
+        Limited from outside, because librdkafka waits without limit for a broker that is down, or refuses us.
         """
         consumer, place = self._consumer, TopicPartition(self._signals, lane, first_open_offset)
         try:
@@ -229,8 +229,8 @@ class KafkaMembership:
     def metadata(self) -> object:
         """See `Membership.metadata`.
 
-        What stood at the last poll after a change: asked for from another thread while one polls, confluent-kafka
-        2.16 never answers. A membership that has changed since makes the transaction fail, which is what it is for.
+        It was read at the last poll after a change: read from another thread during a poll, confluent-kafka 2.16 never
+        returns. If the membership has changed since, the transaction fails, which is the purpose of the metadata.
         """
         return self._metadata
 
@@ -251,30 +251,30 @@ class KafkaMembership:
             self._metadata_of = None
             self._new |= {each.partition: each for each in partitions}
 
-    def _give_new(self) -> None:
-        """Hand over the lanes that have come, once their offsets are known; else at another poll.
+    def _assign_new(self) -> None:
+        """Assign the new lanes once their offsets are known; otherwise at a later poll.
 
-        Not done while the group hands them over: what is raised there ends the poll, and with it the process.
+        Not done within the rebalance: an error raised there ends the poll, and with it the process.
         """
-        if not self._new or self._given is None:
+        if not self._new or self._assigned is None:
             return
         try:
             committed = self._consumer.committed(list(self._new.values()), timeout=_CALL_SECONDS_MAX)
         except KafkaException as error:
-            _log.warning("the offsets of new lanes cannot be had now", lanes=sorted(self._new), reason=str(error))
+            _log.warning("the offsets of new lanes cannot be read now", lanes=sorted(self._new), reason=str(error))
             return
         self._new = {}
         self._held |= {each.partition for each in committed}
-        self._given({each.partition: max(each.offset, 0) for each in committed})
+        self._assigned({each.partition: max(each.offset, 0) for each in committed})
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """A former consumer that leaves late has no say: its lanes may have come back with its successor."""
+        """Ignores a former consumer that leaves late: its lanes may be assigned to its successor already."""
         if consumer is self._consumer:
-            self._let_go({each.partition for each in partitions})
+            self._revoke({each.partition for each in partitions})
 
-    def _let_go(self, lanes: set[int]) -> None:
+    def _revoke(self, lanes: set[int]) -> None:
         for lane in lanes:
             self._new.pop(lane, None)
         self._held -= lanes
-        if self._taken is not None:
-            self._taken(lanes)
+        if self._revoked is not None:
+            self._revoked(lanes)

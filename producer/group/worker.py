@@ -1,4 +1,4 @@
-"""The worker: joins the group, opens and closes lanes as they are given and taken, and tends those that ended."""
+"""The worker: joins the group, starts and stops lanes as they are assigned and revoked, and restarts failed ones."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ALONE_SECONDS_MAX = 15.0
 """How long a worker that was killed may still count as one: a session of 10 s, and the hand-over after it."""
 
 ALONE_TRIES_MAX = 4
-"""How often a command that is waited for starts a lane again; with the pauses, some fifteen seconds."""
+"""How often a command starts a lane again; with the pauses, some fifteen seconds."""
 
 FENCES_MAX = 2
-"""How often a lane may be fenced, without having settled in between, although the group says that it is ours."""
+"""How often a lane may be fenced, without `settled_seconds` in between, although the group says that it is ours."""
 
 _DOUBLINGS_MAX = 10
 
@@ -34,8 +34,8 @@ _log = structlog.get_logger(__name__)
 class WorkerTimes(msgspec.Struct, frozen=True):
     """How long a worker waits.
 
-    A lane that has worked for `settled_seconds` begins anew with short pauses. `fenced_grace_seconds` is how long the
-    group may take to tell a fenced worker that its lane went to another; longer than a session. `tries_max` is how
+    A lane that has worked for `settled_seconds` starts over with short pauses. `fenced_grace_seconds` is how long the
+    group may take to report to a fenced worker that its lane went to another; longer than a session. `tries_max` is how
     often in a row a lane may fail, None for ever.
     """
 
@@ -53,7 +53,7 @@ TIMES = WorkerTimes()
 
 
 class LaneTask(Protocol):
-    """What is done in one lane, in a thread of its own."""
+    """The work in one lane, in a thread of its own."""
 
     def run(self, first_signal_offset: int) -> None:
         """Take the lane and work until stopped or done."""
@@ -66,7 +66,7 @@ class LaneTask(Protocol):
 
     @property
     def first_open_signal(self) -> int:
-        """Offset of the first signal that is not done with."""
+        """Offset of the first signal that is not handled yet."""
 
 
 class _Owned(msgspec.Struct):
@@ -129,7 +129,7 @@ class Worker:
     def run(self) -> None:
         """Raises `LaneFencedError` or `FatalError` when a lane can do no more; all others are closed first."""
         begun = time.monotonic()
-        self._membership.join(self._given, self._taken)
+        self._membership.join(self._assigned, self._revoked)
         try:
             while not (self._stopping.is_set() or self.is_surplus or len(self.lanes_done) == self._lanes_max):
                 self._beat()
@@ -146,9 +146,9 @@ class Worker:
                     elif owned is not None:
                         owned.missed_signals = True
                 for lane, owned in list(self._owned.items()):
-                    self._tend(lane, owned)
+                    self._supervise(lane, owned)
         finally:
-            self._taken(set(self._owned))
+            self._revoked(set(self._owned))
 
     def _has_all_lanes(self) -> bool:
         return len(self._owned) == self._lanes_max
@@ -165,13 +165,13 @@ class Worker:
         """Leave the group."""
         self._membership.leave()
 
-    def _given(self, lanes: dict[int, int]) -> None:
+    def _assigned(self, lanes: dict[int, int]) -> None:
         for lane, first_signal_offset in lanes.items():
             self._owned[lane] = _Owned(first_signal_offset, start_at=0.0)
         if lanes:
-            _log.info("lanes given", lanes=sorted(lanes))
+            _log.info("lanes assigned", lanes=sorted(lanes))
 
-    def _taken(self, lanes: set[int]) -> None:
+    def _revoked(self, lanes: set[int]) -> None:
         """Close the lanes side by side; each ends the transaction under way first."""
         closing = [(lane, self._owned.pop(lane)) for lane in sorted(lanes) if lane in self._owned]
         self._is_admitted = self._is_admitted and bool(self._owned)
@@ -187,10 +187,10 @@ class Worker:
                 if owned.thread.is_alive():
                     _log.warning("a lane did not end in time: its transaction is left to the next fence", lane=lane)
         if closing:
-            _log.info("lanes left", lanes=sorted(lanes))
+            _log.info("lanes revoked", lanes=sorted(lanes))
 
-    def _tend(self, lane: int, owned: _Owned) -> None:
-        """Start a lane that waits, and see to one that has ended."""
+    def _supervise(self, lane: int, owned: _Owned) -> None:
+        """Start a lane that waits, and handle one that has ended."""
         if owned.thread is not None and not owned.thread.is_alive():
             if owned.task is not None:
                 owned.first_signal_offset = max(owned.first_signal_offset, owned.task.first_open_signal)
@@ -199,12 +199,12 @@ class Worker:
                 owned.is_done = True
                 self.lanes_done.add(lane)
             else:
-                self._see_to(lane, owned, owned.error)
+                self._handle_failure(lane, owned, owned.error)
         if owned.thread is None and not owned.is_done and time.monotonic() >= owned.start_at:
             self._start(lane, owned)
 
-    def _see_to(self, lane: int, owned: _Owned, error: BaseException) -> None:
-        """What becomes of a lane that ended with an error: started again, or the end of the process."""
+    def _handle_failure(self, lane: int, owned: _Owned, error: BaseException) -> None:
+        """Start a lane that ended with an error again, after a pause, or raise what ends the process."""
         owned.error, owned.missed_signals = None, True
         owned.waits_for = str(error)
         times, now = self._times, time.monotonic()
@@ -268,7 +268,7 @@ class Worker:
         try:
             task = self._make_task(lane)
         except RetryableError as error:
-            self._see_to(lane, owned, error)
+            self._handle_failure(lane, owned, error)
             return
         owned.task = task
 

@@ -66,7 +66,7 @@ def lanes_of(process: ProducerProcess) -> int:
     for entry in process.log_entries():
         if entry["event"] == "lane acquired":
             owned.add(entry["lane"])
-        elif entry["event"] == "lanes left":
+        elif entry["event"] == "lanes revoked":
             owned -= set(entry["lanes"])
     return len(owned)
 

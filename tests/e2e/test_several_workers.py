@@ -24,7 +24,7 @@ def fences(process: Any) -> list[str]:
 
 def moves(process: Any) -> list[tuple[str, list[int]]]:
     """The lanes that came to a worker and went from it, in order."""
-    wanted = ("lanes given", "lanes left")
+    wanted = ("lanes assigned", "lanes revoked")
     return [(entry["event"], entry["lanes"]) for entry in process.log_entries() if entry["event"] in wanted]
 
 

@@ -53,7 +53,7 @@ def test_a_signal_ends_a_round_that_is_not_done_with_the_code_for_that(stage: An
     stage.prove()
 
 
-@pytest.mark.parametrize("moment", ["lanes given", "lane acquired"])
+@pytest.mark.parametrize("moment", ["lanes assigned", "lane acquired"])
 def test_a_signal_ends_the_service_while_kafka_is_silent(own_kafka: Any, make_stage: Any, moment: str) -> None:
     """A commit may hang then, so it is left to the next fence: exit 4, or 0 if none was under way."""
     stage = make_stage(own_kafka)

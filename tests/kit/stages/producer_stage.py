@@ -242,7 +242,7 @@ class ProducerStage:
             match entry["event"]:
                 case "lane acquired":
                     owned.add(entry["lane"])
-                case "lanes left":
+                case "lanes revoked":
                     owned -= set(entry["lanes"])
                 case "lane ended":
                     owned.discard(entry["lane"])
