@@ -1,4 +1,4 @@
-"""One message in, the event with its marks and where it stands out. Pure, save for what the decoder asks a registry."""
+"""Decodes a Kafka message into an event, its marks and coordinates. Pure, unless the decoder needs a registry."""
 
 from __future__ import annotations
 

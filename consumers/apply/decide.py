@@ -1,4 +1,4 @@
-"""What the ledger has and a batch of events in, what the batch changes out. Pure.
+"""Decides what a batch of events changes in the ledger: new versions, conflicts, the newest of each order. Pure.
 
 The result does not depend on the order in which events come, nor on how they are cut into batches or how often they
 come again, for each (trekkid, trekkversjon, correction) that has one content. Where it has several, the first one

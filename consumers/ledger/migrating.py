@@ -120,7 +120,7 @@ def prepare(address: Address) -> str:
     return identity
 
 
-def look(address: Address) -> str:
+def inspect_schema(address: Address) -> str:
     """The id of the ledger that is there. Needs no right to write.
 
     Raises `FatalError` when there is none, or one of another version of this program; and as `translating`.

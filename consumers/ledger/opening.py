@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from consumers.ledger import tables
 from consumers.ledger.address import PostgresqlAddress, address_of, make_engine
-from consumers.ledger.migrating import look, prepare
+from consumers.ledger.migrating import inspect_schema, prepare
 from consumers.ledger.postgresql import PostgresqlLedger
 from consumers.ledger.sqlite import SqliteLedger
 from consumers.ledger.translation import translating
@@ -46,13 +46,13 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
     around what is run on it. Raises as `open_ledger`, and `FatalError` where there is no ledger of this version.
     """
     address = address_of(url)
-    look(address)
+    inspect_schema(address)
     return make_engine(address, read_only=read_only)
 
 
 def ledger_id(url: str) -> str:
     """Identity of the ledger that is there. Raises as `open_engine`."""
-    return look(address_of(url))
+    return inspect_schema(address_of(url))
 
 
 ROWS_A_FETCH = 5_000

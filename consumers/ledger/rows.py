@@ -1,4 +1,4 @@
-"""Events in, rows of the tables out, and back. Pure; the order of the fields is that of `tables.py`.
+"""Converts events to rows of the ledger's tables, and back. Pure; the order of the fields is that of `tables.py`.
 
 Moments, dates and decimals stay Python's own; each database's adapter turns them into what it stores.
 """

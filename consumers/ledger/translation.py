@@ -1,4 +1,4 @@
-"""An error of a database driver in, the consumers' own error that says what to do out.
+"""Translates errors of the database drivers into the project's own, which say what to do.
 
 The foreign error is chained, save where it may show values of a row.
 """
@@ -58,25 +58,25 @@ def translating(place: str = "the ledger") -> Iterator[None]:
         yield
     except (psycopg.Error, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
         raised = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig else error
-        told = _told(raised, place)
+        translated = _translate(raised, place)
         if _may_show_values(raised):
-            raise told from None
-        raise told from raised
+            raise translated from None
+        raise translated from raised
 
 
-def _told(error: BaseException, place: str) -> TrekkpaaleggError:
+def _translate(error: BaseException, place: str) -> TrekkpaaleggError:
     match error:
         case psycopg.Error():
-            return _told_by_postgresql(error, place)
+            return _translate_postgresql(error, place)
         case sqlite3.Error():
-            return _told_by_sqlite(error, place)
+            return _translate_sqlite(error, place)
     return FatalError(f"{place}: {type(error).__name__}: see whether it is a ledger of this version")
 
 
-def _told_by_postgresql(error: psycopg.Error, place: str) -> TrekkpaaleggError:
+def _translate_postgresql(error: psycopg.Error, place: str) -> TrekkpaaleggError:
     state = error.sqlstate
     if state is None:
-        return _told_of_connection(error, place)
+        return _translate_connection(error, place)
     if state in _REFUSALS:
         return FatalError(f"{place}: {_REFUSALS[state]} ({state}{_subject(error)})")
     if state.startswith(TRANSIENT_STATES):
@@ -91,7 +91,7 @@ def _told_by_postgresql(error: psycopg.Error, place: str) -> TrekkpaaleggError:
     return FatalError(f"{place}: {type(error).__name__} ({state}{_subject(error)}): see the database's own log")
 
 
-def _told_of_connection(error: psycopg.Error, place: str) -> TrekkpaaleggError:
+def _translate_connection(error: psycopg.Error, place: str) -> TrekkpaaleggError:
     text = str(error)
     if isinstance(error, psycopg.DataError):
         # A NUL in a text, which psycopg finds before the server does.
@@ -105,7 +105,7 @@ def _told_of_connection(error: psycopg.Error, place: str) -> TrekkpaaleggError:
     return FatalError(f"{place}: {type(error).__name__}: report it")
 
 
-def _told_by_sqlite(error: sqlite3.Error, place: str) -> TrekkpaaleggError:
+def _translate_sqlite(error: sqlite3.Error, place: str) -> TrekkpaaleggError:
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & SQLITE_PRIMARY
     if primary in TRANSIENT_SQLITE_CODES:

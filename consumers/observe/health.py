@@ -10,7 +10,7 @@ import msgspec
 
 from consumers.observe.port import LEDGER_CONSUMER_SERVICES
 from trekkpaalegg.kafka.health import NO_BROKER
-from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.kafka.subscription import ClientStatus
 from trekkpaalegg.retry import Service
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ConsumerHealth:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._beat: float | None = None
-        self._look: Look | None = None
+        self._status: ClientStatus | None = None
         self._unreachable_since: float | None = None
         self._offsets: dict[int, int] = {}
         self._targets: dict[int, int] = {}
@@ -65,23 +65,23 @@ class ConsumerHealth:
         with self._lock:
             self._beat = None
 
-    def looked(self, look: Look) -> None:
+    def client_checked(self, status: ClientStatus) -> None:
         """See `Observer`."""
         now = self._monotonic()
         with self._lock:
-            self._beat, self._look = now, look
-            if look.is_reachable:
+            self._beat, self._status = now, status
+            if status.is_reachable:
                 self._unreachable_since = None
             elif self._unreachable_since is None:
                 self._unreachable_since = now
-            for partition in self._offsets.keys() - look.partitions:
+            for partition in self._offsets.keys() - status.partitions:
                 del self._offsets[partition]
                 self._targets.pop(partition, None)
-            for partition in look.partitions & look.ends.keys():
-                self._targets.setdefault(partition, look.ends[partition])
-            if not self._lags(look):
+            for partition in status.partitions & status.ends.keys():
+                self._targets.setdefault(partition, status.ends[partition])
+            if not self._lags(status):
                 self._moved = now
-            if look.is_member and not self._is_short_of(look, self._targets):
+            if status.is_member and not self._is_short_of(status, self._targets):
                 self._caught_up = True
 
     def offsets_committed(self, next_offsets: Mapping[int, int]) -> None:
@@ -108,10 +108,10 @@ class ConsumerHealth:
             self._calls.pop(service, None)
 
     @property
-    def look(self) -> Look:
+    def client_status(self) -> ClientStatus:
         """Kafka as this member last saw it."""
         with self._lock:
-            return self._look or Look()
+            return self._status or ClientStatus()
 
     @property
     def is_caught_up(self) -> bool:
@@ -135,24 +135,24 @@ class ConsumerHealth:
                     found[service.value] = call.reason
                 elif service in _DATABASES and now - call.since > LEDGER_SECONDS_MAX:
                     found[service.value] = f"has not answered for {now - call.since:.0f} s"
-            if self._look is None:
+            if self._status is None:
                 database = next(service.value for service in self.services if service in _DATABASES)
                 found.setdefault("start", f"{database} and Kafka have not been reached yet")
             elif self._unreachable_since is not None:
                 found.setdefault(Service.KAFKA.value, NO_BROKER)
-            elif not self._look.is_member:
+            elif not self._status.is_member:
                 found["partitions"] = "the group has not given out the partitions yet"
             return found
 
     def behind(self) -> dict[int, int]:
         """The lag of the ledger behind the end of each partition of this member, in offsets, if known."""
         with self._lock:
-            return {} if self._look is None else self._lags(self._look, with_zero=True)
+            return {} if self._status is None else self._lags(self._status, with_zero=True)
 
     def stalled_seconds(self) -> float:
         """How long the ledger has been behind without moving; 0 if it is not behind."""
         with self._lock:
-            if self._look is None or not self._lags(self._look):
+            if self._status is None or not self._lags(self._status):
                 return 0.0
             return self._monotonic() - self._moved
 
@@ -165,16 +165,16 @@ class ConsumerHealth:
                 waiting[Service.KAFKA] = max(waiting.get(Service.KAFKA, 0.0), now - self._unreachable_since)
         return {service: waiting.get(service, 0.0) for service in self.services}
 
-    def _lags(self, look: Look, *, with_zero: bool = False) -> dict[int, int]:
+    def _lags(self, status: ClientStatus, *, with_zero: bool = False) -> dict[int, int]:
         """Lag by partition, of those behind; with `with_zero` also of those not behind."""
         found = {
-            partition: max(look.ends[partition] - self._offsets[partition], 0)
-            for partition in look.partitions & look.ends.keys() & self._offsets.keys()
+            partition: max(status.ends[partition] - self._offsets[partition], 0)
+            for partition in status.partitions & status.ends.keys() & self._offsets.keys()
         }
         return found if with_zero else {partition: behind for partition, behind in found.items() if behind}
 
-    def _is_short_of(self, look: Look, targets: Mapping[int, int]) -> bool:
+    def _is_short_of(self, status: ClientStatus, targets: Mapping[int, int]) -> bool:
         return any(
             partition not in targets or self._offsets.get(partition, -1) < targets[partition]
-            for partition in look.partitions
+            for partition in status.partitions
         )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from consumers.observe.health import ConsumerHealth
     from consumers.observe.port import Applied
-    from trekkpaalegg.kafka.subscription import Look
+    from trekkpaalegg.kafka.subscription import ClientStatus
     from trekkpaalegg.retry import Service
 
 OUTCOMES = ("new", "late", "correction", "conflict", "known")
@@ -38,9 +38,9 @@ class HealthObserver(Metrics):
         """See `Observer`."""
         self.health.beat()
 
-    def looked(self, look: Look) -> None:
+    def client_checked(self, status: ClientStatus) -> None:
         """See `Observer`."""
-        self.health.looked(look)
+        self.health.client_checked(status)
 
     def call_begins(self, service: Service) -> None:
         """See `Observer`."""
@@ -57,7 +57,7 @@ class HealthObserver(Metrics):
 
     def _health_gauges(self) -> Iterator[GaugeMetricFamily]:
         health, reader = self.health, self._reader
-        look = health.look
+        status = health.client_status
         yield self.labelled_gauge(
             "lag",
             f"Offsets that {reader} is behind the end of a partition.",
@@ -76,8 +76,8 @@ class HealthObserver(Metrics):
                     f"How long {reader} has been behind without moving.",
                     health.stalled_seconds(),
                 ),
-                "partitions": ("Partitions assigned to this process.", len(look.partitions)),
-                "topic_partitions": ("Partitions of the topic, 0 while unknown.", look.partition_count),
+                "partitions": ("Partitions assigned to this process.", len(status.partitions)),
+                "topic_partitions": ("Partitions of the topic, 0 while unknown.", status.partition_count),
                 "caught_up": (
                     f"1 once {reader} has reached the end that the topic had at the start.",
                     health.is_caught_up,

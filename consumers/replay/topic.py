@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping
 
-    from trekkpaalegg.kafka.subscription import Look, Owner
+    from trekkpaalegg.kafka.subscription import ClientStatus, Owner
 
 
 class Extent(msgspec.Struct, frozen=True):
@@ -106,9 +106,9 @@ class WholeTopic:
         """The offset after the last message of every partition, open transactions included."""
         return _by_number(self._follower.admin.ends(self._follower.positions, IsolationLevel.READ_UNCOMMITTED))
 
-    def look(self) -> Look:
+    def client_status(self) -> ClientStatus:
         """Kafka as librdkafka reported it last, within `read`. Every partition is this reader's."""
-        return self._follower.look()
+        return self._follower.client_status()
 
     def lag(self) -> int:
         """How many offsets are still ahead, as far as is known without asking Kafka."""

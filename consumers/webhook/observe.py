@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import GaugeMetricFamily
 
-    from trekkpaalegg.kafka.subscription import Look
+    from trekkpaalegg.kafka.subscription import ClientStatus
 
 
 class ForwarderObserver(CallObserver):
@@ -29,7 +29,7 @@ class ForwarderObserver(CallObserver):
     def beat(self) -> None:
         """The loop is alive: it has completed a pass, or is waiting for something it knows of."""
 
-    def looked(self, look: Look) -> None:
+    def client_checked(self, status: ClientStatus) -> None:
         """The state of Kafka as seen from here, at every read."""
 
     def stored_to(self, next_offsets: Mapping[int, int]) -> None:

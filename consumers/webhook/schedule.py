@@ -111,7 +111,7 @@ class Schedule:
     def retry(self, pending: PendingEvent, later: PendingEvent) -> None:
         """The receiver answered, but did not accept: the event is sent again as `later` says, and its order waits."""
         self._outages = 0
-        self._put_back(pending, later)
+        self._requeue(pending, later)
 
     def hold(self, pending: PendingEvent, later: PendingEvent, until_seconds: float, now_seconds: float) -> None:
         """The receiver was unavailable: as `retry`, and nothing at all is sent before `until_seconds`.
@@ -121,7 +121,7 @@ class Schedule:
         if now_seconds >= self._held_until_seconds:
             self._outages += 1
         self._held_until_seconds = max(self._held_until_seconds, until_seconds)
-        self._put_back(pending, later)
+        self._requeue(pending, later)
 
     def park(self, pending: PendingEvent) -> None:
         """The event was parked: its order is blocked, and the order's later events stay in the store."""
@@ -140,7 +140,7 @@ class Schedule:
         del self._in_flight[pending.order]
         return self._queues[pending.order]
 
-    def _put_back(self, pending: PendingEvent, later: PendingEvent) -> None:
+    def _requeue(self, pending: PendingEvent, later: PendingEvent) -> None:
         self._finish(pending)[0] = later
         self._push(later)
 

@@ -110,7 +110,7 @@ class _TopicSource:
         # The forwarder has stored what it got before: otherwise it would not ask for more.
         self._observer.stored_to({each.partition: offset for each, offset in follower.positions.items()})
         messages = follower.poll(seconds_max)
-        self._observer.looked(follower.look())
+        self._observer.client_checked(follower.client_status())
         return [event_message(each) for each in messages]
 
     def _is_temporary(self, error: RetryableError | KafkaSettingsError) -> bool:
@@ -148,19 +148,19 @@ def forward(
     waits = settings.consumer_http_port is not None and not options.until_end
     retry = ServiceRetry(stopping, partial(_note_event, note), observer)
 
-    def ask(call: Callable[[], _T]) -> _T:
+    def with_retry(call: Callable[[], _T]) -> _T:
         return retry.call(Service.STATE, call) if waits else call()
 
     try:
         with (
             decoding(settings) as decoder,
-            closing(ask(lambda: open_store(address, make=True))) as store,
-            ask(lambda: ForwarderLock(address)),
+            closing(with_retry(lambda: open_store(address, make=True))) as store,
+            with_retry(lambda: ForwarderLock(address)),
         ):
-            ask(store.claim_ownership)
-            forwarder = ask(lambda: Forwarder(store, decoder, options.limits, note, stopping, observer))
+            with_retry(store.claim_ownership)
+            forwarder = with_retry(lambda: Forwarder(store, decoder, options.limits, note, stopping, observer))
             with (
-                closing(_topic(settings, options, store, note, observer, ask, waits=waits)) as source,
+                closing(_topic(settings, options, store, note, observer, with_retry, waits=waits)) as source,
                 SenderPool(
                     ReceiverClient(url, signer, answer_seconds=options.answer_seconds), options.limits.concurrency_max
                 ) as senders,
@@ -182,7 +182,7 @@ def _topic(
     store: Store,
     note: Callable[[str], None],
     observer: ForwarderObserver,
-    ask: Callable[[Callable[[], dict[int, int]]], dict[int, int]],
+    with_retry: Callable[[Callable[[], dict[int, int]]], dict[int, int]],
     *,
     waits: bool,
 ) -> _TopicSource:
@@ -192,7 +192,10 @@ def _topic(
         return Follower(
             kafka_properties(settings) | _READ_AHEAD,
             [topic],
-            {Partition(topic, number): offset for number, offset in ask(lambda: store.next_offsets(topic)).items()},
+            {
+                Partition(topic, number): offset
+                for number, offset in with_retry(lambda: store.next_offsets(topic)).items()
+            },
             waits_for_open=options.until_end,
             on_silence=lambda: note("Kafka does not answer; reading goes on when it does"),
         )

@@ -80,7 +80,7 @@ class AltinnCommands:
         self, trekkpliktig: str, kind: str = SEEN, trekkid: str = "0", fields: Fields | None = None
     ) -> Fields:
         """An event of any kind, pushed to who subscribes to it, and there to be pulled. A field of null is left out."""
-        return self._state.tell(trekkpliktig, trekkid, kind, fields)
+        return self._state.emit_event(trekkpliktig, trekkid, kind, fields)
 
     def altinn_push(self, address: str, body: str, headers: dict[str, str] | None = None) -> int:
         """Push any text to any address at once; the status that came back."""

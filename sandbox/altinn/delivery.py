@@ -89,7 +89,7 @@ class Deliveries:
             self.counts["doubled"] += 1
             self._push(delivery, now + delay + self._random.uniform(0, weather.disorder_seconds))
 
-    def take_due(self, now: float) -> Delivery | None:
+    def pop_due(self, now: float) -> Delivery | None:
         """The next one to push, which leaves the waiting; None if none is due."""
         if self.is_paused or not self._waiting or self._waiting[0][0] > now:
             return None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE: Final = "application/json; charset=utf-8"
 _THREADS: Final = 8
 _WAIT_SECONDS_MAX: Final = 60.0
-_LOOK_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.2
 
 
 class Pusher:
@@ -61,9 +61,9 @@ class Pusher:
         state, free = self._state, threading.Semaphore(_THREADS)
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandbox-altinn-push")
         while not self._stopping:
-            if not free.acquire(timeout=_LOOK_SECONDS):
+            if not free.acquire(timeout=_POLL_SECONDS):
                 continue
-            delivery = state.take_due()
+            delivery = state.pop_due()
             if delivery is not None:
                 pool.submit(self._deliver, delivery, free)
                 continue
@@ -80,7 +80,7 @@ class Pusher:
             accepted = self._is_accepted(delivery)
         finally:
             free.release()
-            self._state.settle(delivery, accepted=accepted)
+            self._state.record_outcome(delivery, accepted=accepted)
 
     def _is_accepted(self, delivery: Delivery) -> bool:
         http = self._http

@@ -120,9 +120,9 @@ class Altinn:
             if not self.behaviour.notifications or not version.trekkid:
                 return
             kind = CREATED if version.trekkversjon == 1 else UPDATED
-            self.tell(version.owner, version.trekkid, kind)
+            self.emit_event(version.owner, version.trekkid, kind)
 
-    def tell(self, trekkpliktig: str, trekkid: str, kind: str, fields: dict[str, Any] | None = None) -> Event:
+    def emit_event(self, trekkpliktig: str, trekkid: str, kind: str, fields: dict[str, Any] | None = None) -> Event:
         """An event of this kind, with `fields` instead of what it would say, goes out and can be pulled."""
         with self.lock:
             now = self.clock()
@@ -182,12 +182,12 @@ class Altinn:
 
     # Pushing
 
-    def take_due(self) -> Delivery | None:
+    def pop_due(self) -> Delivery | None:
         """The next delivery to make now."""
         with self.lock:
-            return self.deliveries.take_due(self.clock())
+            return self.deliveries.pop_due(self.clock())
 
-    def settle(self, delivery: Delivery, *, accepted: bool) -> None:
+    def record_outcome(self, delivery: Delivery, *, accepted: bool) -> None:
         """How a delivery went."""
         with self.changed:
             subscription = self.subscriptions.get(delivery.subscription_id)

@@ -115,7 +115,7 @@ def _below(data_folder: Path | None, name: str) -> Path | None:
 FAILED = 1
 STOPPED_BEFORE_READY = 4
 
-_LOOK_INTERVAL_SECONDS = 1.0
+_POLL_INTERVAL_SECONDS = 1.0
 
 
 def up(  # noqa: PLR0913 - one parameter for each option
@@ -184,7 +184,7 @@ def _watch(everything: EmbeddedEverything) -> NoReturn:
         for server in everything.servers:
             if not server.is_running():
                 raise ServerStartError(f"{server.name} has ended by itself. Its last lines:\n{server.last_lines()}")
-        time.sleep(_LOOK_INTERVAL_SECONDS)
+        time.sleep(_POLL_INTERVAL_SECONDS)
 
 
 def _rendered(environment: Mapping[str, str], *, as_json: bool) -> str:

@@ -43,7 +43,7 @@ def demo(
         # Once only, and no part of the story's time.
         fetch_kafka()
         fetch_registry()
-        _tell(Narrator(), story.Sizes(seed, backfill_orders))
+        _run_story(Narrator(), story.Sizes(seed, backfill_orders))
     except KeyboardInterrupt:
         print("trekkpaalegg-sandbox: stopped before the story ended; nothing is left running", file=sys.stderr)
         raise typer.Exit(STOPPED) from None
@@ -52,7 +52,7 @@ def demo(
         raise typer.Exit(FAILED) from error
 
 
-def _tell(narrator: Narrator, sizes: story.Sizes) -> None:
+def _run_story(narrator: Narrator, sizes: story.Sizes) -> None:
     narrator.title(
         "The trekkpålegg stream",
         "From Skatteetaten's API to payroll, by the real programs on this machine. Orders and people are synthetic. "

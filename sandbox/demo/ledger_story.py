@@ -23,7 +23,7 @@ BATCH_RECORDS = 250
 
 KILLED_AT = 0.3
 ROWS_SHOWN = 5
-_LOOK_SECONDS = 0.01
+_POLL_SECONDS = 0.01
 _LOOKS_MAX = 6000
 
 
@@ -124,10 +124,10 @@ def _run(play: Play, *arguments: str) -> Ended:
 
 def _wait_for_versions(play: Play, wanted: int, consumer: Program) -> None:
     for _ in range(_LOOKS_MAX):
-        consumer.see_to()
+        consumer.check_running()
         if _versions(play) >= wanted:
             return
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _versions(play: Play) -> int:

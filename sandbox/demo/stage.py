@@ -66,18 +66,18 @@ class Program:
         """Process id."""
         return self._process.pid
 
-    def told(self) -> str:
+    def stderr_text(self) -> str:
         """What it has said on stderr so far."""
         return self._errors.read_text(encoding="utf-8", errors="replace") if self._errors.exists() else ""
 
-    def said(self) -> str:
+    def stdout_text(self) -> str:
         """What it has said on stdout so far."""
         return self._process.log_file.read_text(encoding="utf-8", errors="replace")
 
-    def see_to(self) -> None:
+    def check_running(self) -> None:
         """Raises `ClaimError` with its last words when it has ended by itself."""
         if not self._process.is_running():
-            last = self.told().splitlines()[-1:] or ["and said nothing"]
+            last = self.stderr_text().splitlines()[-1:] or ["and said nothing"]
             raise ClaimError(f"the program has ended by itself: {last[0]}")
         self._note_memory()
 
@@ -87,13 +87,13 @@ class Program:
             code = self._process.wait(seconds_max)
         except TimeoutError as error:
             raise ClaimError(f"a program has not ended within {seconds_max:g} s") from error
-        return Ended(code, self.said(), self.told())
+        return Ended(code, self.stdout_text(), self.stderr_text())
 
     def wait_for_words(self, words: str) -> None:
         """Wait until it has said this on stderr. Raises `ClaimError` when it does not."""
         deadline = time.monotonic() + START_SECONDS_MAX
-        while words not in self.told():
-            self.see_to()
+        while words not in self.stderr_text():
+            self.check_running()
             if time.monotonic() > deadline:
                 raise ClaimError(f"the program has not said {words!r} within {START_SECONDS_MAX:g} s")
             time.sleep(0.02)

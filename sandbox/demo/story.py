@@ -77,7 +77,7 @@ def first_orders(play: Play, sizes: Sizes) -> Program:
     narrator.command("trekkpaalegg-producer run &")
     producer = stage.start("producer", "run")
     with narrator.waiting("the first orders are on their way"):
-        watch.wait_for(wanted, producer.see_to)
+        watch.wait_for(wanted, producer.check_running)
     narrator.claim(
         f"{grouped(len(wanted))} versions of {len(stage.trekkpliktige)} employers are in Kafka, older ones too",
         holds=watch.counts.keys() == wanted,
@@ -114,7 +114,7 @@ def changed_twice(play: Play, producer: Program) -> None:
         ]
     narrator.event(f"order {CHANGED_TREKKID} changes twice within a millisecond; polls are a second apart")
     first, second = [(each.trekkid, each.trekkversjon) for each in made]
-    watch.wait_for({first, second}, producer.see_to)
+    watch.wait_for({first, second}, producer.check_running)
     narrator.output(viewer.wait().said)
     origins = [watch.origins[each] for each in (first, second)]
     narrator.claim(
@@ -134,7 +134,7 @@ def malformed(play: Play, producer: Program) -> None:
         after = skatteetaten.create(employer)
     narrator.event("a record with both an amount and a percentage stands between two good ones")
     around = {(each.trekkid, each.trekkversjon) for each in (before, after)}
-    watch.wait_for(around, producer.see_to)
+    watch.wait_for(around, producer.check_running)
     narrator.claim("the page went on: the orders before and after it came", holds=around <= watch.counts.keys())
     narrator.command("trekkpaalegg-producer quarantine list --json")
     said = stage.run("producer", "quarantine", "list", "--json").said
@@ -158,16 +158,16 @@ def killed_in_the_middle(play: Play, producer: Program, sizes: Sizes) -> Program
         f"{EMPLOYERS} more employers join with {grouped(sizes.backfill_orders)} orders in "
         f"{grouped(len(backfill))} versions: the producer sees its list change and begins to read."
     )
-    with narrator.progress("versions", len(backfill)) as tell:
+    with narrator.progress("versions", len(backfill)) as report_progress:
         stage.serve(joining)
-        watch.wait_for(backfill, producer.see_to, tell, enough=1)
+        watch.wait_for(backfill, producer.check_running, report_progress, enough=1)
         begun = time.monotonic()
         for part in KILLED_AT:
-            watch.wait_for(backfill, producer.see_to, tell, enough=int(len(backfill) * part))
+            watch.wait_for(backfill, producer.check_running, report_progress, enough=int(len(backfill) * part))
             producer.kill()
             killed = time.monotonic()
             narrator.event(f"kill -KILL {producer.pid}")
-            watch.look_until_quiet(_QUIET_SECONDS)
+            watch.count_until_quiet(_QUIET_SECONDS)
             before = len(backfill & watch.counts.keys())
             narrator.claim(
                 f"in the middle: {grouped(before)} of {grouped(len(backfill))} versions are committed",
@@ -177,11 +177,11 @@ def killed_in_the_middle(play: Play, producer: Program, sizes: Sizes) -> Program
             figures.memory_bytes = max(figures.memory_bytes, producer.memory_bytes)
             restarted = time.monotonic()
             producer = stage.start("producer", "run")
-            watch.wait_for(backfill, producer.see_to, tell, enough=before + 1)
+            watch.wait_for(backfill, producer.check_running, report_progress, enough=before + 1)
             figures.restart_seconds.append(time.monotonic() - restarted)
             figures.down_seconds += time.monotonic() - killed
             narrator.say(f"started again; {seconds_text(figures.restart_seconds[-1])} later it publishes on")
-        watch.wait_for(backfill, producer.see_to, tell)
+        watch.wait_for(backfill, producer.check_running, report_progress)
     figures.backfill_versions, figures.backfill_seconds = len(backfill), time.monotonic() - begun
     narrator.claim(
         f"all {grouped(len(backfill))} have come, after {counted(figures.kills, 'kill')}",

@@ -35,7 +35,7 @@ _CHANGE: dict[str, object] = {
 _APART_SECONDS = 0.1
 """Between two changes, so that they fall at different moments between two polls."""
 
-_LOOK_SECONDS = 0.004
+_POLL_SECONDS = 0.004
 """So fine is the measure of latency."""
 
 _QUIET_SECONDS = 0.3
@@ -67,7 +67,7 @@ def swapped(play: Play, producer: Program) -> Program:
     narrator.event(f"an order of each of the {len(orders)} employers changes; polls are a second apart")
     polled = _change(play, producer, orders)
     positions_hold = [_have_positions(play, polled)]
-    producer = _told_from_now_on(play, producer)
+    producer = _switch_to_notifications(play, producer)
     narrator.event("the same orders change again in the same way; Altinn calls twice for each")
     stage.outside.altinn.deliveries.weather = _DOUBLED
     told = _change(play, producer, orders)
@@ -85,7 +85,7 @@ def swapped(play: Play, producer: Program) -> Program:
     return producer
 
 
-def _told_from_now_on(play: Play, producer: Program) -> Program:
+def _switch_to_notifications(play: Play, producer: Program) -> Program:
     """Every setting as before save one, and Altinn is asked to call."""
     stage, narrator = play.stage, play.narrator
     ended, seconds = producer.stop()
@@ -113,7 +113,7 @@ def _compare(play: Play, polled: Changed, told: Changed) -> None:
     wanted = CALLS_FOR_EACH * told.number
     with narrator.waiting("Altinn calls once more"):
         _wait(None, lambda: altinn.summary()["push"].get("delivered", 0) >= wanted, f"Altinn called {wanted} times")
-        watch.look_until_quiet(_QUIET_SECONDS)
+        watch.count_until_quiet(_QUIET_SECONDS)
     origins = (polled.origins, told.origins)
     narrator.claim(
         "the first by polling, the second by notification: no poll came in between",
@@ -140,7 +140,7 @@ def _change(play: Play, producer: Program, orders: list[str]) -> Changed:
         changed_at = time.monotonic()
         made.append((skatteetaten.change(trekkid, _CHANGE), changed_at))
         while time.monotonic() < changed_at + _APART_SECONDS:
-            watch.look(_LOOK_SECONDS)
+            watch.count_new(_POLL_SECONDS)
     versions = [version for version, _ in made]
     identities = [(each.trekkid, each.trekkversjon) for each in versions]
     with play.narrator.waiting("the changes are on their way"):
@@ -151,7 +151,7 @@ def _change(play: Play, producer: Program, orders: list[str]) -> Changed:
 
 
 def _have_come(watch: Watch, identities: list[tuple[str, int]]) -> bool:
-    watch.look(_LOOK_SECONDS)
+    watch.count_new(_POLL_SECONDS)
     return all(each in watch.counts for each in identities)
 
 
@@ -200,7 +200,7 @@ def _wait(producer: Program | None, condition: Callable[[], bool], what: str) ->
     deadline = time.monotonic() + _WAIT_SECONDS_MAX
     while not condition():
         if producer is not None:
-            producer.see_to()
+            producer.check_running()
         if time.monotonic() > deadline:
             raise ClaimError(f"not within {_WAIT_SECONDS_MAX:g} s: {what}")
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)

@@ -42,7 +42,7 @@ class Watch:
         self._follower.close()
         self._registry.close()
 
-    def look(self, seconds_max: float = 0.02) -> int:
+    def count_new(self, seconds_max: float = 0.02) -> int:
         """Count what has come since; how many events that were."""
         messages = self._follower.poll(seconds_max)
         for message in messages:
@@ -51,35 +51,35 @@ class Watch:
             self._count(event, dict(headers).get("ce_origin"))
         return len(messages)
 
-    def look_until_quiet(self, quiet_seconds: float) -> None:
+    def count_until_quiet(self, quiet_seconds: float) -> None:
         """Count until nothing has come for so long."""
         deadline = time.monotonic() + quiet_seconds
         while time.monotonic() < deadline:
-            if self.look():
+            if self.count_new():
                 deadline = time.monotonic() + quiet_seconds
 
     def wait_for(
         self,
         wanted: set[Identity],
-        see_to: Callable[[], None],
-        tell: Callable[[int], None] = lambda _: None,
+        check_running: Callable[[], None],
+        report_progress: Callable[[int], None] = lambda _: None,
         *,
         enough: int | None = None,
     ) -> int:
         """Count until all that is wanted has come, or `enough` of it; how much of it has.
 
-        `see_to` is called again and again and may raise, `tell` is given how much has come. Raises `ClaimError` when
-        nothing at all has come for a minute.
+        `check_running` is called again and again and may raise, `report_progress` is given how much has come. Raises
+        `ClaimError` when nothing at all has come for a minute.
         """
         enough = len(wanted) if enough is None else enough
         deadline = time.monotonic() + WAIT_SECONDS_MAX
         left = wanted - self.counts.keys()
         while len(wanted) - len(left) < enough:
-            see_to()
-            if self.look():
+            check_running()
+            if self.count_new():
                 deadline = time.monotonic() + WAIT_SECONDS_MAX
                 left = wanted - self.counts.keys()
-                tell(len(wanted) - len(left))
+                report_progress(len(wanted) - len(left))
             elif time.monotonic() > deadline:
                 raise ClaimError(f"nothing came for {WAIT_SECONDS_MAX:g} s, and {named(left)} are missing")
         return len(wanted) - len(left)

@@ -80,7 +80,7 @@ class RealWorld:
         return trekkpliktig
 
     def tell(self, trekkpliktig: str, kind: str = UPDATED, **fields: Any) -> str:
-        return self.outside.altinn.tell(trekkpliktig, "1", kind, fields)["id"]
+        return self.outside.altinn.emit_event(trekkpliktig, "1", kind, fields)["id"]
 
     def forget(self) -> None:
         self.outside.altinn.log.forget()

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from consumers.ledger import tables
 from consumers.ledger.address import SqliteAddress, make_engine
-from consumers.ledger.migrating import look, prepare
+from consumers.ledger.migrating import inspect_schema, prepare
 from consumers.ledger.opening import open_ledger
 from consumers.ledger.port import Changes
 from consumers.ledger.sqlite import SqliteLedger
@@ -202,7 +202,7 @@ def test_a_missing_folder_and_a_folder_in_place_of_a_file_are_told(tmp_path: Pat
 )
 def test_a_file_that_is_no_database_is_told_and_left_alone(address: SqliteAddress, content: bytes) -> None:
     address.path.write_bytes(content)
-    for opening in (prepare, look):
+    for opening in (prepare, inspect_schema):
         with pytest.raises(FatalError, match=r"it is no SQLite database|it is damaged"):
             opening(address)
     assert address.path.read_bytes() == content

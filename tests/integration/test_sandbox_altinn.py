@@ -209,8 +209,8 @@ def pull(http, **query):
 
 
 def test_events_are_pulled_page_by_page(world, http):
-    told = [world.altinn.tell(EMPLOYER, str(number), UPDATED)["id"] for number in range(5)]
-    world.altinn.tell(OTHER, "9", UPDATED)
+    told = [world.altinn.emit_event(EMPLOYER, str(number), UPDATED)["id"] for number in range(5)]
+    world.altinn.emit_event(OTHER, "9", UPDATED)
     first = pull(http, size=3)
     assert [event["id"] for event in first.json()] == told[:3]
     following = parse_qs(urlsplit(first.headers["next"]).query)
@@ -224,8 +224,8 @@ def test_events_are_pulled_page_by_page(world, http):
 
 def test_who_asks_for_all_gets_only_its_own_and_goes_on_all_the_same(world, http):
     """Pages are cut before they are filtered: one that holds only others' events is empty and has a next."""
-    world.altinn.tell(OTHER, "9", UPDATED)
-    mine = world.altinn.tell(EMPLOYER, "1", UPDATED)["id"]
+    world.altinn.emit_event(OTHER, "9", UPDATED)
+    mine = world.altinn.emit_event(EMPLOYER, "1", UPDATED)["id"]
     answer = http.get("/events", params={"resource": RESOURCE, "after": "0", "size": 1})
     assert answer.json() == []
     after = parse_qs(urlsplit(answer.headers["next"]).query)["after"][0]
@@ -234,7 +234,7 @@ def test_who_asks_for_all_gets_only_its_own_and_goes_on_all_the_same(world, http
 
 
 def test_young_events_are_withheld_and_pages_may_be_short(world, http):
-    world.altinn.tell(EMPLOYER, "1", UPDATED)
+    world.altinn.emit_event(EMPLOYER, "1", UPDATED)
     world.altinn.behaviour = Behaviour(withhold_seconds=30, next_when_empty=False)
     answer = pull(http)
     assert answer.json() == []

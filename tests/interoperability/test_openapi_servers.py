@@ -20,7 +20,7 @@ from sandbox.altinn.state import SCOPE as ALTINN_SCOPE
 from sandbox.control.world import OutsideWorld
 from sandbox.maskinporten.tokens import Token
 from trekkpaalegg.http import HealthServer
-from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.kafka.subscription import ClientStatus
 from trekkpaalegg.retry import Service
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def test_health_addresses_of_the_consumers(try_out: Any) -> None:
     health = ConsumerHealth(lambda: next(monotonic))
     with health_server(ConsumerObserver(health), "127.0.0.1", 0) as server:
         address = f"http://127.0.0.1:{server.port}"
-        health.looked(Look(is_reachable=True, is_member=True))
+        health.client_checked(ClientStatus(is_reachable=True, is_member=True))
         met = try_out("openapi-consumer.yaml", address, but=("negative_data_rejection",))
         assert set.union(*met.values()) == {200}
         monotonic = itertools.repeat(LOOP_SECONDS_MAX + 1)

@@ -17,7 +17,7 @@ from producer.observe.health import Health
 from producer.observe.port import LaneMetrics
 from producer.observe.prometheus import CLASSES
 from producer.observe.prometheus import PrometheusObserver as ProducerObserver
-from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.kafka.subscription import ClientStatus
 from trekkpaalegg.retry import Service
 
 SIDES = ("producer", "consumers")
@@ -52,7 +52,9 @@ def exposition_of(side: str) -> str:
         return observer.exposition().decode()
     consumer = ConsumerObserver(ConsumerHealth())
     consumer.offsets_committed({0: 0})
-    consumer.looked(Look(partitions=frozenset({0}), ends={0: 1}, partition_count=1, is_reachable=True, is_member=True))
+    consumer.client_checked(
+        ClientStatus(partitions=frozenset({0}), ends={0: 1}, partition_count=1, is_reachable=True, is_member=True)
+    )
     consumer.call_failed(Service.LEDGER, "no answer")
     forwarder = PrometheusForwarderObserver(ForwarderHealth())
     return consumer.exposition().decode() + forwarder.exposition().decode()

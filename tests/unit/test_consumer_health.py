@@ -8,7 +8,7 @@ import pytest
 
 from consumers.observe.health import LEDGER_SECONDS_MAX, LOOP_SECONDS_MAX, NO_BROKER, ConsumerHealth
 from tests.kit.waiting import TurnedClock
-from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.kafka.subscription import ClientStatus
 from trekkpaalegg.retry import Service
 
 
@@ -22,10 +22,10 @@ def health(clock: TurnedClock) -> ConsumerHealth:
     return ConsumerHealth(clock)
 
 
-def look(ends: dict[int, int] | None = None, **changes: Any) -> Look:
+def status(ends: dict[int, int] | None = None, **changes: Any) -> ClientStatus:
     ends = {0: 10, 1: 10} if ends is None else ends
     given = {"partitions": frozenset({0, 1}), "ends": ends, "partition_count": 2}
-    return Look(**{**given, "is_reachable": True, "is_member": True, **changes})
+    return ClientStatus(**{**given, "is_reachable": True, "is_member": True, **changes})
 
 
 def test_it_is_alive_until_its_loop_has_not_turned_for_long(health: ConsumerHealth, clock: TurnedClock) -> None:
@@ -36,7 +36,7 @@ def test_it_is_alive_until_its_loop_has_not_turned_for_long(health: ConsumerHeal
     assert health.stuck() == {}
     clock.seconds += 1
     assert health.stuck() == {"worker": LOOP_SECONDS_MAX + 1}
-    health.looked(look())
+    health.client_checked(status())
     assert health.stuck() == {}
     clock.seconds += LOOP_SECONDS_MAX + 1
     health.ended()
@@ -59,18 +59,18 @@ def test_it_says_what_is_missing_until_it_is_there(health: ConsumerHealth) -> No
     health.call_failed(Service.LEDGER, "out of reach")
     assert health.missing()["ledger"] == "out of reach"
     health.call_ended(Service.LEDGER)
-    health.looked(look(is_reachable=False, is_member=False))
+    health.client_checked(status(is_reachable=False, is_member=False))
     assert health.missing() == {"kafka": NO_BROKER}
-    health.looked(look(is_member=False))
+    health.client_checked(status(is_member=False))
     assert health.missing().keys() == {"partitions"}
-    health.looked(look())
+    health.client_checked(status())
     assert health.missing() == {}
 
 
 def test_a_ledger_that_takes_long_over_a_call_is_missing_without_having_failed(
     health: ConsumerHealth, clock: TurnedClock
 ) -> None:
-    health.looked(look())
+    health.client_checked(status())
     health.call_begins(Service.LEDGER)
     clock.seconds += LEDGER_SECONDS_MAX
     assert health.missing() == {}
@@ -82,44 +82,44 @@ def test_a_ledger_that_takes_long_over_a_call_is_missing_without_having_failed(
 
 
 def test_a_silent_kafka_is_waited_for_since_it_was_silent(health: ConsumerHealth, clock: TurnedClock) -> None:
-    health.looked(look())
+    health.client_checked(status())
     clock.seconds += 50
     assert health.waiting_seconds()[Service.KAFKA] == 0
-    health.looked(look(is_reachable=False))
+    health.client_checked(status(is_reachable=False))
     clock.seconds += 30
-    health.looked(look(is_reachable=False))
+    health.client_checked(status(is_reachable=False))
     assert health.waiting_seconds()[Service.KAFKA] == 30
-    health.looked(look())
+    health.client_checked(status())
     assert health.waiting_seconds()[Service.KAFKA] == 0
 
 
 def test_it_has_caught_up_once_the_ledger_has_come_to_the_ends_first_seen_and_stays_so(health: ConsumerHealth) -> None:
     health.offsets_committed({0: 0, 1: 10})
-    health.looked(look({0: 4}))
+    health.client_checked(status({0: 4}))
     health.offsets_committed({0: 4})
-    health.looked(look({0: 9}))
+    health.client_checked(status({0: 9}))
     assert not health.is_caught_up, "the end of partition 1 is not known yet"
-    health.looked(look({0: 9, 1: 10}, is_member=False))
+    health.client_checked(status({0: 9, 1: 10}, is_member=False))
     assert not health.is_caught_up
-    health.looked(look({0: 9, 1: 10}))
+    health.client_checked(status({0: 9, 1: 10}))
     assert health.is_caught_up
-    health.looked(look({0: 90, 1: 100}))
+    health.client_checked(status({0: 90, 1: 100}))
     assert health.is_caught_up
 
 
 def test_a_member_without_partitions_has_nothing_to_catch_up_with(health: ConsumerHealth) -> None:
-    health.looked(look({}, partitions=frozenset()))
+    health.client_checked(status({}, partitions=frozenset()))
     assert health.is_caught_up
     assert (health.missing(), health.behind()) == ({}, {})
 
 
 def test_behind_is_told_by_partition_and_only_of_its_own(health: ConsumerHealth) -> None:
     health.offsets_committed({0: 3, 1: 10, 2: 0})
-    health.looked(look({0: 10, 1: 10, 2: 50}))
+    health.client_checked(status({0: 10, 1: 10, 2: 50}))
     assert health.behind() == {0: 7, 1: 0}
-    health.looked(look({0: 12, 1: 10}, partitions=frozenset({1})))
+    health.client_checked(status({0: 12, 1: 10}, partitions=frozenset({1})))
     assert health.behind() == {1: 0}
-    health.looked(look({0: 12, 1: 10}))
+    health.client_checked(status({0: 12, 1: 10}))
     assert health.behind() == {1: 0}, "where the ledger stands in a partition given up is not known any more"
 
 
@@ -127,13 +127,13 @@ def test_it_is_stalled_since_the_ledger_moved_last_while_there_is_more(
     health: ConsumerHealth, clock: TurnedClock
 ) -> None:
     health.offsets_committed({0: 10, 1: 10})
-    health.looked(look())
+    health.client_checked(status())
     clock.seconds += 100
     assert health.stalled_seconds() == 0
-    health.looked(look())
-    health.looked(look({0: 20, 1: 10}))
+    health.client_checked(status())
+    health.client_checked(status({0: 20, 1: 10}))
     clock.seconds += 30
-    health.looked(look({0: 20, 1: 10}))
+    health.client_checked(status({0: 20, 1: 10}))
     assert health.stalled_seconds() == 30
     health.offsets_committed({0: 15})
     assert health.stalled_seconds() == 0

@@ -7,7 +7,7 @@ from consumers.observe.health import ConsumerHealth
 from consumers.observe.port import Applied, Observer, applied_of
 from consumers.observe.prometheus import PrometheusObserver
 from tests.kit.event_stream import incoming_of, make_stream
-from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.kafka.subscription import ClientStatus
 from trekkpaalegg.retry import Service
 
 FIRST, SECOND, THIRD = incoming_of(make_stream(1, 4))[:3]
@@ -61,8 +61,8 @@ def test_batches_are_counted_by_outcome() -> None:
 def test_gauges_show_kafka_as_last_seen() -> None:
     made = observer()
     made.offsets_committed({0: 3, 1: 10})
-    made.looked(
-        Look(
+    made.client_checked(
+        ClientStatus(
             partitions=frozenset({0, 1}),
             ends={0: 10, 1: 10, 2: 4},
             partition_count=6,
@@ -73,7 +73,7 @@ def test_gauges_show_kafka_as_last_seen() -> None:
     assert [value(made, "lag", partition=each) for each in "012"] == [7, 0, None]
     assert (value(made, "partitions"), value(made, "topic_partitions"), value(made, "caught_up")) == (2, 6, 0)
     made.offsets_committed({0: 10})
-    made.looked(made.health.look)
+    made.client_checked(made.health.client_status)
     assert (value(made, "caught_up"), value(made, "lag", partition="0")) == (1, 0)
     assert 'trekkpaalegg_consumer_build_info{version="' in made.exposition().decode()
 

@@ -25,7 +25,7 @@ def delivery(number: int = 1, *, is_validation: bool = False) -> Delivery:
 
 def drained(deliveries: Deliveries, now: float = 1e12) -> list[str]:
     taken = []
-    while (each := deliveries.take_due(now)) is not None:
+    while (each := deliveries.pop_due(now)) is not None:
         taken.append(each.event["id"])
     return taken
 
@@ -44,9 +44,9 @@ def subscribed(altinn: Altinn, party: str = EMPLOYER, **filters: str) -> Subscri
     subject = f"urn:altinn:organization:identifier-no:{party}"
     wanted = {"endPoint": ADDRESS, "resourceFilter": RESOURCE, "subjectFilter": subject, **filters}
     subscription = altinn.subscribe(party, wanted)
-    validation = altinn.take_due()
+    validation = altinn.pop_due()
     assert validation is not None
-    altinn.settle(validation, accepted=True)
+    altinn.record_outcome(validation, accepted=True)
     return subscription
 
 
@@ -57,7 +57,7 @@ def test_the_ladder_is_the_documented_one_and_then_the_event_is_dropped() -> Non
     while (pause := deliveries.wait_seconds(now)) is not None:
         waits.append(pause)
         now += pause
-        taken = deliveries.take_due(now)
+        taken = deliveries.pop_due(now)
         assert taken is not None
         deliveries.failed(taken, now)
     assert waits == [0, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200, 43_200]
@@ -98,7 +98,7 @@ def test_paused_deliveries_wait() -> None:
     deliveries = Deliveries(Random(0))
     deliveries.add(delivery(), 0.0)
     deliveries.is_paused = True
-    assert deliveries.take_due(1e9) is None
+    assert deliveries.pop_due(1e9) is None
     assert deliveries.wait_seconds(1e9) is None
     deliveries.is_paused = False
     assert drained(deliveries) == ["1"]
@@ -117,23 +117,23 @@ def test_the_same_subscription_again_is_the_one_that_stands_validated_anew(altin
 
 def test_only_what_is_validated_and_fits_is_pushed(altinn: Altinn) -> None:
     altinn.subscribe(EMPLOYER, {"endPoint": ADDRESS, "resourceFilter": RESOURCE, "subjectFilter": SUBJECT})
-    altinn.tell(EMPLOYER, "1", CREATED)
-    assert altinn.take_due().is_validation
-    assert altinn.take_due() is None
+    altinn.emit_event(EMPLOYER, "1", CREATED)
+    assert altinn.pop_due().is_validation
+    assert altinn.pop_due() is None
     subscribed(altinn)
-    altinn.tell(OTHER, "1", CREATED)
-    altinn.tell(EMPLOYER, "1", CREATED, {"resource": "urn:altinn:resource:another"})
-    assert altinn.take_due() is None
-    told = altinn.tell(EMPLOYER, "1", UPDATED)
-    assert altinn.take_due().event == told
+    altinn.emit_event(OTHER, "1", CREATED)
+    altinn.emit_event(EMPLOYER, "1", CREATED, {"resource": "urn:altinn:resource:another"})
+    assert altinn.pop_due() is None
+    told = altinn.emit_event(EMPLOYER, "1", UPDATED)
+    assert altinn.pop_due().event == told
 
 
 def test_a_dropped_subscription_gets_nothing_more(altinn: Altinn) -> None:
     subscription = subscribed(altinn)
-    altinn.tell(EMPLOYER, "1", CREATED)
+    altinn.emit_event(EMPLOYER, "1", CREATED)
     altinn.unsubscribe(subscription.id)
-    altinn.tell(EMPLOYER, "1", UPDATED)
-    assert altinn.take_due() is None
+    altinn.emit_event(EMPLOYER, "1", UPDATED)
+    assert altinn.pop_due() is None
     with pytest.raises(KeyError):
         altinn.unsubscribe(subscription.id)
 
@@ -145,14 +145,14 @@ def test_a_new_version_tells_of_whom_and_not_of_what(altinn: Altinn, clock: Turn
     order = skatteetaten.create(EMPLOYER)
     skatteetaten.change(order.trekkid, visible=False)
     skatteetaten.reveal(order.trekkid, 2)
-    first, second = altinn.take_due().event, altinn.take_due().event
+    first, second = altinn.pop_due().event, altinn.pop_due().event
     assert (first["type"], second["type"]) == (CREATED, UPDATED)
     assert first["subject"] == second["subject"] == SUBJECT
     assert first["resourceinstance"] == second["resourceinstance"] != order.trekkid
     assert "data" not in first
     altinn.behaviour = Behaviour(notifications=False)
     skatteetaten.change(order.trekkid)
-    assert altinn.take_due() is None
+    assert altinn.pop_due() is None
 
 
 def test_the_log_goes_on_after_an_id_and_begins_anew_after_one_that_it_does_not_know() -> None:

@@ -13,11 +13,11 @@ from consumers.webhook.observe import (
 )
 from consumers.webhook.store import StateCounts
 from tests.kit.waiting import TurnedClock
-from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.kafka.subscription import ClientStatus
 from trekkpaalegg.retry import Service
 
 NOW = 1_795_000_000.0
-AT_END = Look(partitions=frozenset({0}), ends={0: 10}, partition_count=1, is_reachable=True, is_member=True)
+AT_END = ClientStatus(partitions=frozenset({0}), ends={0: 10}, partition_count=1, is_reachable=True, is_member=True)
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def value(observer: PrometheusForwarderObserver, name: str, **labels: str) -> fl
 
 def test_it_misses_state_and_kafka_until_they_were_reached(observer: PrometheusForwarderObserver) -> None:
     assert observer.health.missing() == {"start": "state and Kafka have not been reached yet"}
-    observer.looked(AT_END)
+    observer.client_checked(AT_END)
     assert observer.health.missing() == {}
-    observer.looked(Look(partitions=frozenset({0}), is_member=True))
+    observer.client_checked(ClientStatus(partitions=frozenset({0}), is_member=True))
     assert observer.health.missing() == {"kafka": NO_BROKER}
 
 
@@ -47,7 +47,7 @@ def test_what_fails_is_missing_and_waited_for_until_it_answers(
     observer: PrometheusForwarderObserver, clock: TurnedClock, service: Service
 ) -> None:
     observer.beat()
-    observer.looked(AT_END)
+    observer.client_checked(AT_END)
     for _ in range(3):
         observer.call_failed(service, "no answer")
         clock.seconds += LOOP_SECONDS_MAX
@@ -63,7 +63,7 @@ def test_what_fails_is_missing_and_waited_for_until_it_answers(
 def test_a_state_that_does_not_answer_is_missing_before_it_refuses(
     observer: PrometheusForwarderObserver, clock: TurnedClock
 ) -> None:
-    observer.looked(AT_END)
+    observer.client_checked(AT_END)
     observer.call_begins(Service.STATE)
     clock.seconds += LEDGER_SECONDS_MAX + 1
     assert "state" in observer.health.missing()
@@ -73,11 +73,11 @@ def test_it_has_caught_up_once_all_is_read_and_nothing_waits_and_stays_so(
     observer: PrometheusForwarderObserver,
 ) -> None:
     health = observer.health
-    observer.looked(AT_END)
+    observer.client_checked(AT_END)
     observer.pending(0)
     assert not health.is_caught_up, "not all is read"
     observer.stored_to({0: 10})
-    observer.looked(AT_END)
+    observer.client_checked(AT_END)
     observer.pending(2)
     assert not health.is_caught_up, "two are to be delivered"
     observer.pending(0)
@@ -87,7 +87,7 @@ def test_it_has_caught_up_once_all_is_read_and_nothing_waits_and_stays_so(
 
 def test_lag_is_what_is_not_read(observer: PrometheusForwarderObserver, clock: TurnedClock) -> None:
     observer.stored_to({0: 4})
-    observer.looked(AT_END)
+    observer.client_checked(AT_END)
     clock.seconds += 60
     assert (value(observer, "lag", partition="0"), value(observer, "stalled_seconds")) == (6, 60)
 
@@ -117,7 +117,7 @@ def test_what_waits_goes_on_to_age_while_nothing_is_told(
 def test_who_serves_no_health_listens_to_nothing() -> None:
     nobody: ForwarderObserver = ForwarderObserver()
     nobody.beat()
-    nobody.looked(AT_END)
+    nobody.client_checked(AT_END)
     nobody.stored_to({0: 1})
     nobody.stored(1)
     nobody.attempted(ResultKind.GONE)

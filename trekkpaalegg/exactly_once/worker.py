@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from trekkpaalegg.decode import Decoder
     from trekkpaalegg.errors import TrekkpaaleggError
-    from trekkpaalegg.kafka.subscription import BatchSource, Look, Owner
+    from trekkpaalegg.kafka.subscription import BatchSource, ClientStatus, Owner
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -89,7 +89,7 @@ class Observer(CallObserver):
     def beat(self) -> None:
         """The loop has gone round, or waits and knows that it does."""
 
-    def looked(self, look: Look) -> None:
+    def client_checked(self, status: ClientStatus) -> None:
         """The state of the Kafka client, each time that the loop goes round."""
 
     def offsets_committed(self, next_offsets: Mapping[int, int]) -> None:
@@ -337,7 +337,7 @@ class Worker(Generic[TransactionT, R]):
                 self._being_written = (self._store_thread.submit(partial(self._write, batch)), batch)
             elif ends is not None and self._has_reached(subscription.topic, ends):
                 return
-            self._observer.looked(subscription.look())
+            self._observer.client_checked(subscription.client_status())
             self._query_idle_store()
             self._report_status(subscription)
         self._finish_writing(subscription)

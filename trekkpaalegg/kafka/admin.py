@@ -159,7 +159,7 @@ class Admin:
         found: dict[Partition, int] = {}
         failed = ""
 
-        def ask() -> None:
+        def list_offsets() -> None:
             nonlocal failed
             left = {TopicPartition(*each): spec for each, spec in wanted.items() if each not in found}
             if not left:
@@ -176,7 +176,7 @@ class Admin:
                 failed, failure = min(failures, key=lambda each: is_transient(each[1].args[0]))
                 raise failure
 
-        self._call(ask, lambda error: self._reading_error(error, failed))
+        self._call(list_offsets, lambda error: self._reading_error(error, failed))
         return found
 
     def _reading_error(self, error: KafkaError, topic: str) -> TrekkpaaleggError:

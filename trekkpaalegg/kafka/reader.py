@@ -18,7 +18,7 @@ from trekkpaalegg.kafka.clients import create_consumer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import END_OF_PARTITION, OUT_OF_RANGE, ends_reading, translate_reading
 from trekkpaalegg.kafka.health import ALL_FORGOTTEN, ClientHealth
-from trekkpaalegg.kafka.subscription import Look
+from trekkpaalegg.kafka.subscription import ClientStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -236,10 +236,10 @@ class Follower:
         """Whether everything was returned that was committed at the start; see `waits_for_open`."""
         return self.has_reached(self.first_ends)
 
-    def look(self) -> Look:
+    def client_status(self) -> ClientStatus:
         """Kafka as librdkafka reported it last, within `poll`; of the first topic. Every partition is this reader's."""
         partitions = frozenset(each.partition for each in self._positions)
-        return Look(
+        return ClientStatus(
             partitions=partitions,
             ends=self.health.ends,
             partition_count=len(partitions),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trekkpaalegg.errors import TrekkpaaleggError
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
+class ClientStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Kafka as a member of the group sees it.
 
     `partitions` are this member's, `ends` the ends of at least those of them whose end is known yet, `partition_count`
@@ -94,7 +94,7 @@ class BatchSource(Protocol):
     def ends(self) -> dict[int, int]:
         """The offset after the last committed message of every partition."""
 
-    def look(self) -> Look:
+    def client_status(self) -> ClientStatus:
         """Kafka as it looks from here, without asking it."""
 
     def lag(self) -> int:
@@ -220,10 +220,10 @@ class Subscription:
         found = admin.ends(admin.partitions(self.topic), IsolationLevel.READ_UNCOMMITTED)
         return {each.partition: end for each, end in found.items()}
 
-    def look(self) -> Look:
+    def client_status(self) -> ClientStatus:
         """What librdkafka told last; it does so every two seconds, within `read`."""
         health = self._health
-        return Look(
+        return ClientStatus(
             partitions=frozenset(self._positions),
             ends=health.ends,
             partition_count=health.partition_count,
@@ -260,7 +260,9 @@ class Subscription:
                 self._owner.report("left without an answer of Kafka's", topic=self.topic)
 
     def _admin(self) -> Admin:
-        return Admin(self._properties, role="consumer", gives_up=self._owner.is_stopping, on_silence=self._tell_silence)
+        return Admin(
+            self._properties, role="consumer", gives_up=self._owner.is_stopping, on_silence=self._report_no_answer
+        )
 
     def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         partitions = [each.partition for each in assigned]
@@ -323,9 +325,9 @@ class Subscription:
         """Report once that no broker is connected any more."""
         is_silent, self._was_silent = self._health.are_all_down and not self._was_silent, self._health.are_all_down
         if is_silent:
-            self._tell_silence()
+            self._report_no_answer()
 
-    def _tell_silence(self) -> None:
+    def _report_no_answer(self) -> None:
         words = "Kafka does not answer; reading goes on when it does"
         self._owner.report(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 

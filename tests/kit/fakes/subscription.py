@@ -9,7 +9,7 @@ from confluent_kafka import Message
 
 from tests.kit.event_stream import event_encoder
 from trekkpaalegg.incoming import Advance, Partition
-from trekkpaalegg.kafka.subscription import Batch, Look
+from trekkpaalegg.kafka.subscription import Batch, ClientStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -96,9 +96,9 @@ class FakeSubscription:
         """See `Subscription`."""
         return self._topic.ends()
 
-    def look(self) -> Look:
+    def client_status(self) -> ClientStatus:
         """See `Subscription`."""
-        return Look(
+        return ClientStatus(
             partitions=frozenset(self._positions),
             ends=self._topic.ends(),
             partition_count=len(self._topic.messages),
