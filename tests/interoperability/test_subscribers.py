@@ -9,6 +9,7 @@ from collections import Counter
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import fastavro
 import httpx
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 EVENT_SCHEMA = HERE.parents[1] / "schemas" / "trekkpaalegg_versjon.avsc"
 SUBSCRIBER = "PayrollSubscriber"
+SAMPLE = HERE.parents[1] / "consumers" / "samples" / "java"
 COMPILER = "org.eclipse.jdt:ecj:3.46.0"
-DESERIALIZER = "io.apicurio:apicurio-registry-avro-serde-kafka:3.1.7"
 SECONDS_MAX = 120
 NOT_WRITTEN = {("signals", "signal"), ("positions", "eventCursor")}
 """What only a notification or an operator request to a running worker brings."""
@@ -192,17 +193,23 @@ def test_kcat_reads_every_event_once(program: Any, stream: Any, decode: Any) -> 
     assert_every_event_once(stream, list(read(stream.topics.versjoner)), list(read(stream.topics.gjeldende)))
 
 
+def dependency_of_the_sample() -> str:
+    """The only dependency that the sample's pom names, by its Maven coordinates."""
+    (dependency,) = ET.parse(SAMPLE / "pom.xml").iterfind("{*}dependencies/{*}dependency")  # noqa: S314 - a file of ours
+    return ":".join(dependency.findtext(f"{{*}}{part}") or "" for part in ("groupId", "artifactId", "version"))
+
+
 @pytest.fixture(scope="module")
 def java_class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The subscriber, compiled, and what it needs from Maven Central. Eclipse's compiler is a jar: no JDK is needed."""
     checksums = HERE / "java.sha256"
-    jars = fetch_jars("payroll-subscriber-3.1.7", DESERIALIZER, checksums)
+    jars = fetch_jars("payroll-subscriber-3.1.7", dependency_of_the_sample(), checksums)
     (compiler,) = fetch_jars("ecj-3.46.0", COMPILER, checksums)
     class_path = os.pathsep.join(map(str, jars))
     classes = tmp_path_factory.mktemp("classes")
     options = ["-21", "-encoding", "UTF-8", "-proc:none", "-cp", class_path, "-d", str(classes)]
     compiled = subprocess.run(
-        [JAVA, "-jar", str(compiler), *options, str(HERE / f"{SUBSCRIBER}.java")],
+        [JAVA, "-jar", str(compiler), *options, str(SAMPLE / "src/main/java" / f"{SUBSCRIBER}.java")],
         capture_output=True,
         text=True,
         check=False,

@@ -22,6 +22,7 @@ DOCUMENTS = (
     "consumers/README.md",
     "consumers/ledger/README.md",
     "consumers/payout/README.md",
+    "consumers/samples/java/README.md",
     "consumers/samples/python/README.md",
     "consumers/webhook/README.md",
     "sandbox/altinn/README.md",

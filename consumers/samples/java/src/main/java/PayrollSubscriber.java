@@ -29,10 +29,10 @@ import org.apache.kafka.common.serialization.Deserializer;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
 /**
- * A subscriber that knows nothing of the stream's code: Apache Kafka's client, Apicurio's Avro deserializer, a registry.
+ * Prints every event of the given topics, from beginning to end, as one JSON object a line.
  *
- * <p>Arguments: brokers; where schemas are had, the address of the registry's own API, or a schema file for events in
- * single-object encoding; and topics. It reads each topic from beginning to end and prints one JSON object per event.
+ * <p>Arguments: the brokers; the address of the schema registry's own API or, for events in single-object encoding, a
+ * schema file; and the topics. It uses Apache Kafka's client and Apicurio's Avro deserializer.
  */
 public final class PayrollSubscriber {
     private static final Conversions.DecimalConversion DECIMAL = new Conversions.DecimalConversion();
@@ -54,7 +54,7 @@ public final class PayrollSubscriber {
             Map<TopicPartition, Long> ends = consumer.endOffsets(partitions);
             while (ends.entrySet().stream().anyMatch(end -> consumer.position(end.getKey()) < end.getValue())) {
                 for (ConsumerRecord<String, GenericRecord> record : consumer.poll(Duration.ofMillis(200))) {
-                    System.out.println(json.writeValueAsString(told(record)));
+                    System.out.println(json.writeValueAsString(describe(record)));
                 }
             }
         }
@@ -88,22 +88,22 @@ public final class PayrollSubscriber {
         return deserializer;
     }
 
-    private static Map<String, Object> told(ConsumerRecord<String, GenericRecord> record) {
+    private static Map<String, Object> describe(ConsumerRecord<String, GenericRecord> record) {
         Map<String, String> headers = new LinkedHashMap<>();
         for (Header header : record.headers()) {
             headers.put(header.key(), new String(header.value(), StandardCharsets.UTF_8));
         }
-        Map<String, Object> told = new LinkedHashMap<>();
-        told.put("topic", record.topic());
-        told.put("key", record.key());
-        told.put("partition", record.partition());
-        told.put("offset", record.offset());
-        told.put("headers", headers);
-        told.put("event", plain(record.value(), record.value().getSchema()));
-        return told;
+        Map<String, Object> described = new LinkedHashMap<>();
+        described.put("topic", record.topic());
+        described.put("key", record.key());
+        described.put("partition", record.partition());
+        described.put("offset", record.offset());
+        described.put("headers", headers);
+        described.put("event", plain(record.value(), record.value().getSchema()));
+        return described;
     }
 
-    /** A value as JSON can hold it: decimals as text, dates and instants as ISO 8601 has them. */
+    /** An Avro value as JSON: decimals as text, dates and instants in ISO 8601. */
     private static Object plain(Object value, Schema schema) {
         if (value == null) {
             return null;
