@@ -204,5 +204,5 @@ def test_what_is_no_replays_is_left_alone(stage: SwapStage, tmp_path: Path) -> N
             sa.schema.CreateSchema(f"{stage.schema}_replay"),
             sa.text(f"CREATE TABLE {stage.schema}_replay.accounts (amount int)"),
         )
-    with pytest.raises(FatalError, match="is there and is no replay's: rename it"):
+    with pytest.raises(FatalError, match="exists and is not a replay's: rename it"):
         stage.target()
