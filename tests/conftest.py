@@ -46,13 +46,15 @@ HEAVY_FILES = ("test_three_brokers", "test_demo")
 LONGEST_FILES = (
     "test_compose",
     *HEAVY_FILES,
-    "test_compose_trouble",
+    "test_bench",
     "test_kafka_refuses",
-    "test_random_kills",
-    "test_kafka_doors",
-    "test_kafka_rights",
+    "test_compose_trouble",
     "test_scale_out",
+    "test_kafka_rights",
+    "test_kafka_doors",
+    "test_random_kills",
     "test_transaction_steps",
+    "test_replay_alive",
     "test_ledger_servers",
 )
 """They take a minute or more each."""

@@ -27,6 +27,8 @@ from sandbox.servers.registry import EmbeddedRegistry
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+_HEAP_MEGABYTES = 1024
+
 Server = TypeVar("Server", EmbeddedKafka, EmbeddedRegistry, EmbeddedPostgresql)
 
 
@@ -47,9 +49,7 @@ class SharedServers:
         """The server of this class, started if it is the first request. Raises `ServerStartError`."""
         with self._locks[kind]:
             if kind not in self._servers:
-                self._servers[kind] = (
-                    kind(port=requested_port(self._owner, kind)) if self._owner else kind().__enter__()
-                )
+                self._servers[kind] = self._started(kind) if self._owner is None else referred_to(self._owner, kind)
             server = self._servers[kind]
         assert isinstance(server, kind)
         return server
@@ -75,6 +75,11 @@ class SharedServers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @staticmethod
+    def _started(kind: type[Server]) -> Server:
+        # A run makes some thousand partitions, and nobody deletes them.
+        return (kind(heap_megabytes=_HEAP_MEGABYTES) if kind is EmbeddedKafka else kind()).__enter__()
+
     def _accept(self, listener: Listener) -> None:
         with contextlib.suppress(OSError):  # the listener was closed
             while True:
@@ -88,11 +93,11 @@ class SharedServers:
                 connection.send(error)
 
 
-def requested_port(owner: str, kind: type) -> int:
-    """Port of the server of this class, from the process that starts it. Raises what was raised there."""
+def referred_to(owner: str, kind: type[Server]) -> Server:
+    """A reference to the server of this class that another process starts. Raises what was raised there."""
     with Client(owner) as connection:
         connection.send(kind)
         answer = connection.recv()
     if isinstance(answer, Exception):
         raise answer
-    return int(answer)
+    return kind(port=answer)
