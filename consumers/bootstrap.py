@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from consumers.ledger.port import Ledger
-    from consumers.observe.port import Observer
+    from consumers.observe.port import LedgerObserver
     from consumers.observe.prometheus import HealthObserver
     from consumers.settings.model import Settings
     from trekkpaalegg.decode import Decoder
@@ -71,20 +71,20 @@ def decoding(settings: Settings) -> Iterator[Decoder]:
 
 
 @contextmanager
-def observing(settings: Settings, report: Callable[..., None]) -> Iterator[Observer]:
+def observing(settings: Settings, report: Callable[..., None]) -> Iterator[LedgerObserver]:
     """An observer that serves health and metrics if the settings give a port for it; the port is reported.
 
     Raises `SettingsError` when the port cannot be opened.
     """
     if settings.consumer_http_port is None:
-        from consumers.observe.port import Observer
+        from consumers.observe.port import LedgerObserver
 
-        yield Observer()
+        yield LedgerObserver()
         return
     from consumers.observe.health import ConsumerHealth
-    from consumers.observe.prometheus import PrometheusObserver
+    from consumers.observe.prometheus import PrometheusLedgerObserver
 
-    observer = PrometheusObserver(ConsumerHealth())
+    observer = PrometheusLedgerObserver(ConsumerHealth())
     with health_server(observer, settings.http_host, settings.consumer_http_port) as server:
         report("health is served", http_host=settings.http_host, http_port=server.port)
         yield observer

@@ -13,7 +13,7 @@ import structlog
 
 from producer import bootstrap
 from producer.group.slots import WorkerSlots
-from producer.group.worker import ALONE_TRIES_MAX, TIMES, Worker
+from producer.group.worker import ALONE_TRIES_MAX, TIMES, LaneWorker
 from producer.lane.calls import CallPool
 from producer.lane.lane import Lane, LaneParts
 from producer.lane.priority import TransactionPriority
@@ -45,7 +45,7 @@ WORKER_BEAT = "worker"
 _log = structlog.get_logger(__name__)
 
 
-class Watch(Protocol):
+class LoopObserver(Protocol):
     """Observes the loops of a service. Any thread may call it."""
 
     def beat(self, loop: str) -> None:
@@ -73,7 +73,7 @@ class BuildPublisher(Protocol):
         """See the class."""
 
 
-class NullWatch:
+class NullLoopObserver:
     """Watches nothing."""
 
     def beat(self, loop: str) -> None:
@@ -86,7 +86,7 @@ class NullWatch:
         """Ignore."""
 
 
-class Service:
+class ProducerService:
     """One worker and its lanes.
 
     With `once` it ends when every trekkpliktig has been read to its end. With `errand` it carries out operator requests
@@ -97,7 +97,7 @@ class Service:
         self,
         settings: Settings,
         observer: Observer,
-        watch: Watch,
+        watch: LoopObserver,
         stopping: threading.Event,
         *,
         once: bool = False,
@@ -147,7 +147,7 @@ class Service:
         return self._options.served
 
     def run(self) -> None:
-        """Run until stopped, or until the round is done. Raises what `Worker.run` raises."""
+        """Run until stopped, or until the round is done. Raises what `LaneWorker.run` raises."""
         found = self._await(lambda: bootstrap.find_cluster(self._settings))
         if found is None:
             return
@@ -165,10 +165,10 @@ class Service:
             if self._pull is not None:
                 self._pull.pool.shutdown(wait=False, cancel_futures=True)
 
-    def _work(self, found: bootstrap.FoundCluster) -> Worker:
+    def _work(self, found: bootstrap.FoundCluster) -> LaneWorker:
         """Join the group and work until stopped, done, or one worker too many; then leave the group."""
         membership = bootstrap.build_membership(self._settings, self._report_group_trouble)
-        worker = Worker(
+        worker = LaneWorker(
             membership,
             lambda lane: self._make_lane(lane, membership),
             found.lanes,
@@ -189,7 +189,7 @@ class Service:
     def _is_command(self) -> bool:
         return self._once or self._errand is not None
 
-    def _turn(self, lanes: int, membership: Membership, worker: Worker) -> None:
+    def _turn(self, lanes: int, membership: Membership, worker: LaneWorker) -> None:
         self._watch.beat(WORKER_BEAT)
         self._report_kafka(membership.trouble())
         waiting = [f"lane {lane}: {reason}" for lane, reason in worker.waiting_lanes().items()]
@@ -289,14 +289,14 @@ class _NoSource:
 
 
 def lane_name(lane: int) -> str:
-    """The name of a lane's loop in a `Watch`."""
+    """The name of a lane's loop in a `LoopObserver`."""
     return f"lane-{lane}"
 
 
 class _LaneWatch:
     """Watches one lane: it is ready from its first turn until it ends. `reason` is why it ended before, if it did."""
 
-    def __init__(self, watch: Watch, lane: int, reason: str | None = None) -> None:
+    def __init__(self, watch: LoopObserver, lane: int, reason: str | None = None) -> None:
         self._watch = watch
         self._name = lane_name(lane)
         self._is_ready = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consumers.apply.decide import Rewriting, decide, decide_newest, orders_of, versions_to_look_up
-from consumers.observe.port import Observer, applied_of
+from consumers.observe.port import LedgerObserver, applied_of
 from trekkpaalegg.exactly_once.retry import RetryOutcome, retry_undecodable
 from trekkpaalegg.exactly_once.worker import DecodedBatch, StoreThread, Worker, WorkerOptions
 
@@ -63,12 +63,12 @@ class LedgerWorker(Worker["LedgerTransaction", "Changes"]):
         stopping: threading.Event,
         report: Callable[..., None],
         options: WorkerOptions,
-        observer: Observer | None = None,
+        observer: LedgerObserver | None = None,
         *,
         newest_only: bool = False,
         rewriting: Rewriting | None = None,
     ) -> None:
-        self._ledger_observer = observer = observer or Observer()
+        self._ledger_observer = observer = observer or LedgerObserver()
         super().__init__(ledger, store_thread, decoder, stopping, report, options, observer)
         self._newest_only = newest_only
         self._rewriting = rewriting

@@ -18,7 +18,7 @@ from consumers.bootstrap import ledger_url
 from consumers.cli import PROGRAM, LedgerUrl, note, write
 from consumers.ledger.opening import open_engine
 from consumers.payout.deduction import Rounding, Rules
-from consumers.payout.execution import Request, execute_payout
+from consumers.payout.execution import PayoutRequest, execute_payout
 from consumers.payout.files import OutputFiles
 from consumers.payout.gross_file import read_pay
 from consumers.payout.pain001 import Pain001Version, Payer
@@ -74,13 +74,13 @@ def option_faults(options: PayoutOptions) -> list[str]:
     return faults
 
 
-def request_of(options: PayoutOptions) -> Request:
+def request_of(options: PayoutOptions) -> PayoutRequest:
     """The request that valid options describe."""
     assert options.date is not None  # noqa: S101 - checked by option_faults
     assert options.gross is not None  # noqa: S101 - as above
     day = date.fromisoformat(options.date)
     name, account, bic, organisation = options.payer
-    return Request(
+    return PayoutRequest(
         utbetalingsdato=day,
         name=options.name.strip(),
         gross=options.gross,
@@ -229,7 +229,7 @@ def _run(options: PayoutOptions, ledger: str | None, env_file: Path | None, *, a
         note(f"written: {path}")
 
 
-def _show(report: Report, pays: list[Pay], request: Request, *, as_json: bool) -> None:
+def _show(report: Report, pays: list[Pay], request: PayoutRequest, *, as_json: bool) -> None:
     if as_json:
         write(json_of(report))
     else:

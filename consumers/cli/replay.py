@@ -79,7 +79,7 @@ def replay(  # noqa: PLR0913 - one parameter for each option
     with (
         stopped_by_signals() as stopping,
         rare_garbage_collection(),
-        _Progress() as watch,
+        _ReplayProgress() as watch,
         decoding(settings) as decoder,
     ):
         begun = Replay(Stream(kafka_properties(settings), *topics), decoder, options, stopping, watch)
@@ -132,7 +132,7 @@ def text_of(outcome: ReplayOutcome, *, history: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-class _Progress:
+class _ReplayProgress:
     """The progress bar of a replay, and notes on stderr."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from trekkpaalegg.errors import SettingsError, StoppedError
 _ORGANISASJONSNUMMER = re.compile(r"[0-9]{9}")
 
 
-class Trekkstatus(Enum):
+class StatusOption(Enum):
     """The values of `--status`."""
 
     AKTIV = "aktiv"
@@ -37,7 +37,7 @@ def tail(  # noqa: PLR0913 - one parameter for each option
     *,
     trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this employer; may be repeated.")] = None,
     trekkid: Annotated[list[str] | None, typer.Option(help="Only this order; may be repeated.")] = None,
-    status: Annotated[list[Trekkstatus] | None, typer.Option(help="Only this status; may be repeated.")] = None,
+    status: Annotated[list[StatusOption] | None, typer.Option(help="Only this status; may be repeated.")] = None,
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="Show all events, not only new ones.")
     ] = False,

@@ -68,7 +68,7 @@ def verify(
     if ledger is None and settings.ledger is not None and not topics_only:
         ledger = settings.ledger.get_secret_value()
     options = ProofOptions(ledger, source, every_version, headers)
-    with rare_garbage_collection(), _Progress() as progress:
+    with rare_garbage_collection(), _ProofProgress() as progress:
         proof = prove(settings, options, progress)
     if as_json:
         write(msgspec.json.encode(document_of(proof)).decode() + "\n")
@@ -168,7 +168,7 @@ def _print_differences(console: Console, check: Check) -> None:
         console.print(f"  and {more} more; --json gives all", markup=False)
 
 
-class _Progress:
+class _ProofProgress:
     """The progress bar of a proof."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from trekkpaalegg.identifiers import mask_for_display
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from consumers.webhook.store import Parked, Store
+    from consumers.webhook.store import ForwarderStore, Parked
     from trekkpaalegg.incoming import Coordinates
 
 _EXAMPLE = f"Example: {PROGRAM} webhook"
@@ -149,7 +149,7 @@ def drop(
 
 
 @contextmanager
-def _opened(state: str | None) -> Iterator[Store]:
+def _opened(state: str | None) -> Iterator[ForwarderStore]:
     store = open_store(state_address(state), make=False)
     try:
         yield store

@@ -56,17 +56,17 @@ class ConsumerHealth:
         self._caught_up = False
 
     def beat(self) -> None:
-        """See `Observer`."""
+        """See `WorkerObserver`."""
         with self._lock:
             self._beat = self._monotonic()
 
     def ended(self) -> None:
-        """See `Observer`."""
+        """See `WorkerObserver`."""
         with self._lock:
             self._beat = None
 
     def client_checked(self, status: ClientStatus) -> None:
-        """See `Observer`."""
+        """See `WorkerObserver`."""
         now = self._monotonic()
         with self._lock:
             self._beat, self._status = now, status
@@ -85,25 +85,25 @@ class ConsumerHealth:
                 self._caught_up = True
 
     def offsets_committed(self, next_offsets: Mapping[int, int]) -> None:
-        """See `Observer`."""
+        """See `WorkerObserver`."""
         with self._lock:
             self._offsets |= next_offsets
             self._moved = self._monotonic()
 
     def call_begins(self, service: Service) -> None:
-        """See `Observer`."""
+        """See `WorkerObserver`."""
         with self._lock:
             self._calls[service] = _Call(self._monotonic())
 
     def call_failed(self, service: Service, reason: str) -> None:
-        """See `Observer`. It counts as a beat: a loop that waits between two attempts is alive."""
+        """See `WorkerObserver`. It counts as a beat: a loop that waits between two attempts is alive."""
         with self._lock:
             self._calls.setdefault(service, _Call(self._monotonic())).reason = reason
             if self._beat is not None and service is not Service.LEDGER:
                 self._beat = self._monotonic()
 
     def call_ended(self, service: Service) -> None:
-        """See `Observer`."""
+        """See `WorkerObserver`."""
         with self._lock:
             self._calls.pop(service, None)
 

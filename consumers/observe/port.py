@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trekkpaalegg.exactly_once.worker import Observer as WorkerObserver
+from trekkpaalegg.exactly_once.worker import WorkerObserver
 from trekkpaalegg.retry import Service
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Applied(msgspec.Struct, frozen=True):
     newest_at: float | None = None
 
 
-class Observer(WorkerObserver):
+class LedgerObserver(WorkerObserver):
     """What a ledger consumer reports. Called by any thread; must neither block nor raise. Subclasses override."""
 
     def ended(self) -> None:

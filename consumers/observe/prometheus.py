@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumers.observe.port import Observer
+from consumers.observe.port import LedgerObserver
 from trekkpaalegg.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -35,24 +35,24 @@ class HealthObserver(Metrics):
         self.collect_at_scrape(self._health_gauges)
 
     def beat(self) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         self.health.beat()
 
     def client_checked(self, status: ClientStatus) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         self.health.client_checked(status)
 
     def call_begins(self, service: Service) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         self.health.call_begins(service)
 
     def call_failed(self, service: Service, reason: str) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         self._failures.labels(service.value).inc()
         self.health.call_failed(service, reason)
 
     def call_ended(self, service: Service) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         self.health.call_ended(service)
 
     def _health_gauges(self) -> Iterator[GaugeMetricFamily]:
@@ -87,8 +87,8 @@ class HealthObserver(Metrics):
         yield from self.health_gauges(health)
 
 
-class PrometheusObserver(HealthObserver, Observer):
-    """The `Observer` of a ledger's consumer."""
+class PrometheusLedgerObserver(HealthObserver, LedgerObserver):
+    """The `LedgerObserver` of a ledger's consumer."""
 
     def __init__(self, health: ConsumerHealth) -> None:
         super().__init__(health, _PREFIX, "the ledger")
@@ -107,15 +107,15 @@ class PrometheusObserver(HealthObserver, Observer):
             self._events.labels(outcome)
 
     def ended(self) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         self.health.ended()
 
     def offsets_committed(self, next_offsets: Mapping[int, int]) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         self.health.offsets_committed(next_offsets)
 
     def applied(self, applied: Applied) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         for outcome in OUTCOMES:
             self._events.labels(outcome).inc(getattr(applied, outcome))
         self._messages_undecodable.inc(applied.undecodable)
@@ -123,14 +123,14 @@ class PrometheusObserver(HealthObserver, Observer):
             self._newest.set(applied.newest_at)
 
     def batch_written(self, seconds: float) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         self._batch_seconds.observe(seconds)
 
     def overtaken(self) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         self._overtaken.inc()
 
     def undecodable(self, count: int, limit: int) -> None:
-        """See `Observer`."""
+        """See `LedgerObserver`."""
         self._undecodable.set(count)
         self._undecodable_max.set(limit)

@@ -64,7 +64,7 @@ def summary_of(recorded: Recorded, day: date, name: str) -> str:
     )
 
 
-class Request(msgspec.Struct, frozen=True):
+class PayoutRequest(msgspec.Struct, frozen=True):
     """The payout to execute, and the files to write."""
 
     utbetalingsdato: date
@@ -79,7 +79,7 @@ class Request(msgspec.Struct, frozen=True):
     payer: Payer | None
 
 
-def execute_payout(engine: Engine, request: Request, pays: list[Pay]) -> tuple[Report, list[Path]]:
+def execute_payout(engine: Engine, request: PayoutRequest, pays: list[Pay]) -> tuple[Report, list[Path]]:
     """The report, and the files written. No file is written before the payout is recorded in the ledger.
 
     Steps: 1. read, decide and record in one transaction; 2. write the files; 3. make the report.
@@ -98,7 +98,7 @@ def execute_payout(engine: Engine, request: Request, pays: list[Pay]) -> tuple[R
     return report, written
 
 
-def _record(engine: Engine, request: Request, pays: list[Pay]) -> PayoutDecision:
+def _record(engine: Engine, request: PayoutRequest, pays: list[Pay]) -> PayoutDecision:
     digest = digest_of(pays, request.trekkpliktig)
     with payroll_transaction(engine, read_only=request.dry_run) as transaction:
         view = transaction.read(request.utbetalingsdato, request.name, request.trekkpliktig, digest)

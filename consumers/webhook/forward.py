@@ -12,7 +12,7 @@ import msgspec
 from consumers.webhook.cloudevent import request_for
 from consumers.webhook.delivery import DeliveryResult, ResultKind
 from consumers.webhook.observe import ForwarderObserver
-from consumers.webhook.schedule import Complete, Park, Retry, RetryPolicy, Schedule, Stop, decide
+from consumers.webhook.schedule import Complete, DeliverySchedule, Park, RetryLater, RetryPolicy, Stop, decide
 from consumers.webhook.store import StateUpdate
 from trekkpaalegg.errors import FatalError, RetryableError, UndecodableError
 from trekkpaalegg.identifiers import mask_for_display
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from consumers.webhook.cloudevent import EventMessage, WebhookRequest
     from consumers.webhook.schedule import Decision, PendingEvent
-    from consumers.webhook.store import Store
+    from consumers.webhook.store import ForwarderStore
     from trekkpaalegg.decode import Decoder
 
 _T = TypeVar("_T")
@@ -87,7 +87,7 @@ class Forwarder:
 
     def __init__(
         self,
-        store: Store,
+        store: ForwarderStore,
         decoder: Decoder,
         limits: Limits,
         note: Callable[[str], None],
@@ -101,7 +101,7 @@ class Forwarder:
         self._note = note
         self._stopping = stopping
         self._retry = ServiceRetry(stopping, self._note_event, self._observer)
-        self._schedule = Schedule(limits.concurrency_max, store.blocked())
+        self._schedule = DeliverySchedule(limits.concurrency_max, store.blocked())
         for pending in store.pending():
             self._schedule.add(pending)
         self._counted_at = float("-inf")
@@ -205,7 +205,7 @@ class Forwarder:
             return
         update = StateUpdate(
             [each.pending.sequence for each in decisions if isinstance(each, Complete)],
-            [(each.later, each.reason) for each in decisions if isinstance(each, Retry)],
+            [(each.later, each.reason) for each in decisions if isinstance(each, RetryLater)],
             [(each.pending.sequence, each.reason) for each in decisions if isinstance(each, Park)],
         )
         self._call_store(lambda: self._store.update(update, now))
@@ -219,7 +219,7 @@ class Forwarder:
                     self._note("the receiver accepts events again")
                 self._schedule.complete(pending)
                 self.tally.delivered += 1
-            case Retry(pending, later, reason, hold_until_seconds):
+            case RetryLater(pending, later, reason, hold_until_seconds):
                 if hold_until_seconds is None:
                     self._schedule.retry(pending, later)
                     pause = later.due_seconds - now

@@ -18,7 +18,7 @@ from sqlalchemy.pool import QueuePool
 from consumers.ledger.address import PostgresqlAddress, SqliteAddress, address_of
 from consumers.ledger.migrating import Steps, lock_schema
 from consumers.ledger.translation import translating
-from consumers.webhook.store import Store
+from consumers.webhook.store import ForwarderStore
 from consumers.webhook.tables import metadata
 from trekkpaalegg.errors import FatalError, SettingsError
 
@@ -41,7 +41,7 @@ class ForwarderLock:
 
     On PostgreSQL it is an advisory lock of a separate connection; on SQLite the lock on a second file, because the
     commands that inspect the state must be able to open the first. PostgreSQL loses the lock when it restarts; then
-    the token that `Store` checks in each transaction keeps a second forwarder from writing.
+    the token that `ForwarderStore` checks in each transaction keeps a second forwarder from writing.
     """
 
     def __init__(self, address: Address, *, seconds_max: float = LOCK_SECONDS_MAX) -> None:
@@ -182,7 +182,7 @@ def state_address(url: str | None) -> Address:
         raise SettingsError([f"--state: {fault}" for fault in faults]) from error
 
 
-def open_store(address: Address, *, make: bool) -> Store:
+def open_store(address: Address, *, make: bool) -> ForwarderStore:
     """Open the state. With `make` its tables, and on PostgreSQL their schema, are created or migrated first.
 
     Raises `FatalError` without `make` if there is no state or if an older version made it, and as `prepare` does.
@@ -196,7 +196,7 @@ def open_store(address: Address, *, make: bool) -> Store:
     except BaseException:
         engine.dispose()
         raise
-    return Store(address, engine)
+    return ForwarderStore(address, engine)
 
 
 def _guard_file(address: SqliteAddress, *, make: bool) -> None:

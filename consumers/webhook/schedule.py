@@ -33,7 +33,7 @@ class PendingEvent(msgspec.Struct, frozen=True):
     due_seconds: float = 0.0
 
 
-class Schedule:
+class DeliverySchedule:
     """Which events are pending and in flight, and which orders are blocked.
 
     `concurrency_max` limits the events in flight.
@@ -178,7 +178,7 @@ class Complete(msgspec.Struct, frozen=True):
     pending: PendingEvent
 
 
-class Retry(msgspec.Struct, frozen=True):
+class RetryLater(msgspec.Struct, frozen=True):
     """Send the event again as `later` says; nothing at all is sent before `hold_until_seconds`, if given."""
 
     pending: PendingEvent
@@ -201,7 +201,7 @@ class Stop(msgspec.Struct, frozen=True):
     reason: str
 
 
-Decision = Complete | Retry | Park | Stop
+Decision = Complete | RetryLater | Park | Stop
 
 
 def decide(
@@ -234,10 +234,10 @@ def decide(
             # outage again and again, the others must not wait for it as often.
             mine = pause if outages == 0 else min(pause, hold)
             later = msgspec.structs.replace(pending, tries=tries, due_seconds=now_seconds + mine)
-            return Retry(pending, later, result.reason, now_seconds + hold)
+            return RetryLater(pending, later, result.reason, now_seconds + hold)
         case ResultKind.FAILED:
             failures = pending.failures + 1
             if failures >= retry.attempts_max:
                 return Park(pending, f"{result.reason}, at the last of {failures} attempts")
             later = PendingEvent(pending.sequence, pending.order, tries, failures, now_seconds + pause)
-            return Retry(pending, later, result.reason)
+            return RetryLater(pending, later, result.reason)

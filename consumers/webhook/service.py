@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from consumers.ledger.address import Address
     from consumers.settings.model import Settings
     from consumers.webhook.cloudevent import EventMessage
-    from consumers.webhook.store import Store
+    from consumers.webhook.store import ForwarderStore
 
 _T = TypeVar("_T")
 
@@ -179,7 +179,7 @@ def forward(
 def _topic(
     settings: Settings,
     options: Options,
-    store: Store,
+    store: ForwarderStore,
     note: Callable[[str], None],
     observer: ForwarderObserver,
     with_retry: Callable[[Callable[[], dict[int, int]]], dict[int, int]],

@@ -87,7 +87,7 @@ class StateUpdate(msgspec.Struct):
     parked: list[tuple[int, str]] = []
 
 
-class Store:
+class ForwarderStore:
     """The state at one address, used by one thread. Every method raises `RetryableError` and `FatalError`.
 
     After `claim_ownership` a forwarder that owned the state before can no longer write.

@@ -17,7 +17,7 @@ from producer.encode.signal import encode_request
 from producer.encode.state import decode_results, decode_trekkpliktig_position
 from producer.observe.port import NullObserver
 from producer.publish.topics import Topics
-from producer.service import NullWatch, Service
+from producer.service import NullLoopObserver, ProducerService
 from producer.settings.trekkpliktige import TrekkpliktigeList
 from trekkpaalegg.cli import STOP_SECONDS_MAX, progress_bar
 from trekkpaalegg.errors import FatalError, SettingsError
@@ -175,11 +175,13 @@ class _OwnWorker:
             return
         self._checked_at = now
         if bootstrap.group_members(self._settings) == 0:
-            service = Service(self._settings, NullObserver(), NullWatch(), self._stopping, errand=self._to_read)
+            service = ProducerService(
+                self._settings, NullObserver(), NullLoopObserver(), self._stopping, errand=self._to_read
+            )
             self._thread = threading.Thread(target=self._run, args=(service,), name="errand", daemon=True)
             self._thread.start()
 
-    def _run(self, service: Service) -> None:
+    def _run(self, service: ProducerService) -> None:
         try:
             service.run()
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits

@@ -14,7 +14,7 @@ from producer.domain.requests import BACKFILL, RECONCILE
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
 from producer.publish.topics import Topics
-from producer.service import NullWatch, Service
+from producer.service import NullLoopObserver, ProducerService
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.cli import run_interruptible
 from trekkpaalegg.errors import FatalError, SettingsError
@@ -69,7 +69,7 @@ def run_once(settings: Settings, output: Output) -> None:
     with versions_bar() as progress:
         journal = RoundCounts(progress, total)
         stopping = threading.Event()
-        service = Service(settings, journal, NullWatch(), stopping, once=True)
+        service = ProducerService(settings, journal, NullLoopObserver(), stopping, once=True)
         run_interruptible(service.run, stopping)
     failed = {name: why for each in service.rounds.values() for name, why in each.failed_for_good.items()}
     counts = {

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from producer import bootstrap
-from producer.observe.health import Health
+from producer.observe.health import ProducerHealth
 from producer.observe.prometheus import PrometheusObserver
-from producer.service import Service
+from producer.service import ProducerService
 from trekkpaalegg.cli import STOP_SECONDS_MAX, ExitCode, run_interruptible, stopped_by_signals
 from trekkpaalegg.http import HealthServer
 from trekkpaalegg.logs import configure_logs
@@ -30,28 +30,28 @@ LOOP_SECONDS_MAX = 90.0
 _log = structlog.get_logger(__name__)
 
 
-class ServiceWatch:
-    """Reports to `Health` which loops run, and whether the assigned lanes have been acquired."""
+class HealthLoopObserver:
+    """Reports to `ProducerHealth` which loops run, and whether the assigned lanes have been acquired."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: ProducerHealth) -> None:
         self._health = health
         self._beats: dict[str, Callable[[], None]] = {}
         health.set_ready("start", "Kafka, topics and registry have not been reached yet")
 
     def beat(self, loop: str) -> None:
-        """See `producer.service.Watch`."""
+        """See `producer.service.LoopObserver`."""
         beat = self._beats.get(loop)
         if beat is None:
             beat = self._beats[loop] = self._health.heartbeat(loop, LOOP_SECONDS_MAX)
         beat()
 
     def ended(self, loop: str) -> None:
-        """See `producer.service.Watch`."""
+        """See `producer.service.LoopObserver`."""
         self._beats.pop(loop, None)
         self._health.unwatch(loop)
 
     def ready(self, what: str, missing: str | None) -> None:
-        """See `producer.service.Watch`."""
+        """See `producer.service.LoopObserver`."""
         self._health.set_ready(what, missing)
 
 
@@ -66,7 +66,7 @@ def run_service(settings: Settings) -> ExitCode:
         watchdog.daemon = True
         watchdog.start()
 
-    observer, health = PrometheusObserver(), Health()
+    observer, health = PrometheusObserver(), ProducerHealth()
     pull_interval_seconds = settings.pull_interval_seconds if settings.pulls else None
     observer.observe_process(health, settings.poll_interval_seconds, pull_interval_seconds)
     host, port = settings.http_host, settings.http_port
@@ -75,7 +75,7 @@ def run_service(settings: Settings) -> ExitCode:
         HealthServer(health, observer.exposition, host=host, port=port, setting="TREKKPAALEGG_HTTP_PORT") as server,
     ):
         _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
-        service = Service(settings, observer, ServiceWatch(health), stopping)
+        service = ProducerService(settings, observer, HealthLoopObserver(health), stopping)
         with _receiving(settings, service.served, observer):
             run_interruptible(service.run, stopping)
     _log.info("stopped")

@@ -24,7 +24,7 @@ from trekkpaalegg.retry import short_retry
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from producer.notifications.subscriptions import Applied, SubscriptionKeeper
+    from producer.notifications.subscriptions import SubscriptionKeeper, SubscriptionOutcome
     from producer.settings.model import Settings
     from trekkpaalegg.cli import Output
 
@@ -41,7 +41,7 @@ class Failure(msgspec.Struct, frozen=True):
     error: TrekkpaaleggError
 
 
-class Batch:
+class BatchRunner:
     """Runs an operation for many trekkpliktige. Transient failures are retried a few times, within seconds."""
 
     def __init__(self, at_once: int, stopping: threading.Event) -> None:
@@ -111,7 +111,7 @@ _NAMES_SHOWN_MAX = 20
 _KEPT = ("made", "renewed", "unchanged")
 _UNTRIED = "not validated: Altinn got no 2xx from the address, and sends no events there"
 
-Results = dict[str, "Applied | Failure"]
+Results = dict[str, "SubscriptionOutcome | Failure"]
 
 
 def apply_subscriptions(
@@ -125,7 +125,7 @@ def apply_subscriptions(
     served = ServedTrekkpliktige(TrekkpliktigeList(settings, output.note))
     names = _chosen(served, trekkpliktige)
 
-    def work(keeper: SubscriptionKeeper, batch: Batch) -> Results:
+    def work(keeper: SubscriptionKeeper, batch: BatchRunner) -> Results:
         results = batch.each("subscriptions", names, keeper.apply)
         _await_validation(keeper, batch, results, wait_seconds)
         if prune:
@@ -172,14 +172,14 @@ def _run(
     settings: Settings,
     output: Output,
     served: ServedTrekkpliktige,
-    work: Callable[[SubscriptionKeeper, Batch], Results],
+    work: Callable[[SubscriptionKeeper, BatchRunner], Results],
     *,
     must_be_valid: bool = False,
 ) -> None:
     stopping = threading.Event()
     results: Results = {}
     with bootstrap.open_subscription_keeper(settings, served.external_ref_of, stopping) as keeper:
-        batch = Batch(settings.max_concurrent_calls, stopping)
+        batch = BatchRunner(settings.max_concurrent_calls, stopping)
 
         def body() -> None:
             results.update(work(keeper, batch))
@@ -195,7 +195,7 @@ def _run(
         raise FatalError(f"{len(bad)} of {len(results)} trekkpliktige are not as they should be: {named}{more}")
 
 
-def _await_validation(keeper: SubscriptionKeeper, batch: Batch, results: Results, wait_seconds: float) -> None:
+def _await_validation(keeper: SubscriptionKeeper, batch: BatchRunner, results: Results, wait_seconds: float) -> None:
     """Refresh those that Altinn has not called yet, until it has or the time is up."""
     deadline, pause = time.monotonic() + wait_seconds, _PAUSE_SECONDS
     while (waiting := [name for name, result in results.items() if _is_untried(result)]) and not batch.is_stopping:
@@ -209,15 +209,15 @@ def _await_validation(keeper: SubscriptionKeeper, batch: Batch, results: Results
         results.update(batch.each("validation", waiting, refresh))
 
 
-def _refreshed(keeper: SubscriptionKeeper, before: dict[str, Applied], name: str) -> Applied:
+def _refreshed(keeper: SubscriptionKeeper, before: dict[str, SubscriptionOutcome], name: str) -> SubscriptionOutcome:
     return keeper.refreshed(name, before[name])
 
 
-def _is_untried(result: Applied | Failure) -> bool:
+def _is_untried(result: SubscriptionOutcome | Failure) -> bool:
     return not isinstance(result, Failure) and bool(result.standing) and not result.is_validated
 
 
-def _is_invalid(result: Applied | Failure) -> bool:
+def _is_invalid(result: SubscriptionOutcome | Failure) -> bool:
     """Whether it should be valid, and is not."""
     return not isinstance(result, Failure) and result.done in _KEPT and not result.is_validated
 
@@ -239,7 +239,7 @@ def _print(output: Output, results: Results) -> None:
     output.line(f"{len(rows)} trekkpliktige: {counts}; {sum(row['validated'] is True for row in rows)} validated")
 
 
-def _row(name: str, result: Applied | Failure) -> dict[str, object]:
+def _row(name: str, result: SubscriptionOutcome | Failure) -> dict[str, object]:
     """The row of one trekkpliktig; its address without the secret."""
     if isinstance(result, Failure):
         return {

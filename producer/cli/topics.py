@@ -22,7 +22,7 @@ from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 
 if TYPE_CHECKING:
     from producer.admin.kafka import KafkaAdmin
-    from producer.publish.topics import Difference, Topic
+    from producer.publish.topics import Topic, TopicDifference
     from producer.settings.model import Settings
     from trekkpaalegg.cli import Output
 
@@ -109,7 +109,7 @@ def _print(
     output: Output,
     wanted: tuple[Topic, ...],
     missing: set[str],
-    left: list[Difference],
+    left: list[TopicDifference],
     *,
     lanes: int | None,
     dry_run: bool,
@@ -139,7 +139,7 @@ def _print(
     output.line(f"lanes: {lanes if lanes is not None else 'not recorded yet'}")
 
 
-def _state(name: str, missing: set[str], left: list[Difference], *, dry_run: bool) -> str:
+def _state(name: str, missing: set[str], left: list[TopicDifference], *, dry_run: bool) -> str:
     if name in missing:
         return "would be created" if dry_run else "created"
     found = [f"{each.what} is {each.found}" for each in left if each.topic == name]

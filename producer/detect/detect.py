@@ -62,7 +62,7 @@ class Context(msgspec.Struct, frozen=True):
     moved: Container[str] = ()
 
 
-class Tally(msgspec.Struct):
+class DetectionCounts(msgspec.Struct):
     """Counts of one detection, for the metrics."""
 
     gaps_filled: int = 0
@@ -85,7 +85,7 @@ class Detection(msgspec.Struct):
     rejected: list[Rejected] = []
     orders: dict[bytes, OrderState] = {}
     stopped: Failed | None = None
-    tally: Tally = msgspec.field(default_factory=Tally)
+    tally: DetectionCounts = msgspec.field(default_factory=DetectionCounts)
 
     @property
     def changes_something(self) -> bool:

@@ -87,7 +87,7 @@ class _Owned(msgspec.Struct):
     """What kept it from being worked on last."""
 
 
-class Worker:
+class LaneWorker:
     """Runs until `stopping` is set, every one of `lanes_max` lanes is done, or nothing more can be done.
 
     `may_work` is asked when the group has confirmed the first lane, and again after none was ours; where it says no,

@@ -155,7 +155,7 @@ def _read_one(answer: HttpResponse) -> AltinnSubscription:
 Done = Literal["made", "renewed", "unchanged", "stands", "removed", "none"]
 
 
-class Applied(msgspec.Struct, frozen=True):
+class SubscriptionOutcome(msgspec.Struct, frozen=True):
     """What was done, and which subscriptions exist now; `removed` is how many were removed."""
 
     done: Done
@@ -179,7 +179,7 @@ class SubscriptionKeeper:
         self._base_url = base_url
         self._address = notification_address(base_url, secret)
 
-    def apply(self, trekkpliktig: str) -> Applied:
+    def apply(self, trekkpliktig: str) -> SubscriptionOutcome:
         """Make sure that there is exactly one. One that exists and is validated is left unchanged."""
         wanted = wanted_subscription(trekkpliktig, self._address)
         plan = plan_of(wanted, self._ours(trekkpliktig))
@@ -191,21 +191,21 @@ class SubscriptionKeeper:
         former = [each for each in plan.remove if each.id != standing.id]
         for each in former:
             self._subscriptions.remove(trekkpliktig, each)
-        return Applied(done, (standing,), len(former))
+        return SubscriptionOutcome(done, (standing,), len(former))
 
-    def found(self, trekkpliktig: str) -> Applied:
+    def found(self, trekkpliktig: str) -> SubscriptionOutcome:
         """The subscriptions that exist; changes nothing."""
         ours = tuple(self._ours(trekkpliktig))
-        return Applied("stands" if ours else "none", ours)
+        return SubscriptionOutcome("stands" if ours else "none", ours)
 
-    def remove(self, trekkpliktig: str) -> Applied:
+    def remove(self, trekkpliktig: str) -> SubscriptionOutcome:
         """Make sure that there is none."""
         ours = self._ours(trekkpliktig)
         for each in ours:
             self._subscriptions.remove(trekkpliktig, each)
-        return Applied("removed" if ours else "none", (), len(ours))
+        return SubscriptionOutcome("removed" if ours else "none", (), len(ours))
 
-    def refreshed(self, trekkpliktig: str, applied: Applied) -> Applied:
+    def refreshed(self, trekkpliktig: str, applied: SubscriptionOutcome) -> SubscriptionOutcome:
         """`applied` with the present state of its subscriptions, since validation takes Altinn a moment."""
         now = [self._subscriptions.get(trekkpliktig, each) for each in applied.standing]
         return msgspec.structs.replace(applied, standing=tuple(each for each in now if each is not None))

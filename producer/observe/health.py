@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Health:
+class ProducerHealth:
     """What `/livez` and `/readyz` report. Any thread may call any method.
 
     Alive means that no loop has stalled: a source or a Kafka that does not answer must not restart the process.

@@ -52,7 +52,7 @@ class Topic(msgspec.Struct, frozen=True):
     replication: int = REPLICATION_OF_THE_BROKER
 
 
-class Difference(msgspec.Struct, frozen=True):
+class TopicDifference(msgspec.Struct, frozen=True):
     """A property of a topic that differs from what is wanted. `found` is None if it is missing."""
 
     topic: str
@@ -88,7 +88,7 @@ def _kept(retention_ms: int) -> dict[str, str]:
     return {"cleanup.policy": "delete", "retention.ms": str(retention_ms), "retention.bytes": "-1"}
 
 
-def differences(wanted: tuple[Topic, ...], found: Mapping[str, Topic]) -> list[Difference]:
+def differences(wanted: tuple[Topic, ...], found: Mapping[str, Topic]) -> list[TopicDifference]:
     """Topics that are missing and properties that differ, in the order of `wanted`.
 
     Replication is compared only if a number is wanted.
@@ -97,16 +97,18 @@ def differences(wanted: tuple[Topic, ...], found: Mapping[str, Topic]) -> list[D
     for topic in wanted:
         there = found.get(topic.name)
         if there is None:
-            found_differences.append(Difference(topic.name, "topic", "present", None))
+            found_differences.append(TopicDifference(topic.name, "topic", "present", None))
             continue
         if there.partitions != topic.partitions:
-            found_differences.append(Difference(topic.name, "partitions", str(topic.partitions), str(there.partitions)))
+            found_differences.append(
+                TopicDifference(topic.name, "partitions", str(topic.partitions), str(there.partitions))
+            )
         if topic.replication not in {REPLICATION_OF_THE_BROKER, there.replication}:
             found_differences.append(
-                Difference(topic.name, "replication", str(topic.replication), str(there.replication))
+                TopicDifference(topic.name, "replication", str(topic.replication), str(there.replication))
             )
         found_differences += [
-            Difference(topic.name, name, value, there.config.get(name))
+            TopicDifference(topic.name, name, value, there.config.get(name))
             for name, value in topic.config.items()
             if there.config.get(name) != value
         ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from sandbox.altinn.state import Altinn, Subscription
+    from sandbox.altinn.state import Altinn, EventSubscription
     from sandbox.maskinporten.tokens import TokenStore
 
 _SUBSCRIPTIONS = "/events/api/v1/subscriptions"
@@ -159,7 +159,7 @@ class _Calls:
         headers = {} if seconds is None else {"retry-after": str(seconds)}
         return Response(fault.body, fault.status, headers)
 
-    def _owned(self, party: str, request: Request) -> Subscription:
+    def _owned(self, party: str, request: Request) -> EventSubscription:
         subscription = self._state.subscriptions.get(request.path_params["id"])
         if subscription is None:
             raise _Problem(404, "")

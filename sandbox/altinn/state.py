@@ -16,7 +16,7 @@ import msgspec
 
 from sandbox.altinn.delivery import Deliveries, Delivery
 from sandbox.altinn.event_log import CREATED, UPDATED, EventLog, dialog_event, validation_event
-from sandbox.altinn.tokens import AltinnTokens
+from sandbox.altinn.tokens import AltinnTokenIssuer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class ApiFault(msgspec.Struct, forbid_unknown_fields=True):
     body: str = ""
 
 
-class Subscription(msgspec.Struct, rename="camel"):
+class EventSubscription(msgspec.Struct, rename="camel"):
     """One subscription, its fields named as on the wire."""
 
     id: int
@@ -88,10 +88,10 @@ class Altinn:
         self.clock = clock
         self.base_url = base_url
         self.random = Random(f"altinn {seed}")
-        self.tokens = AltinnTokens(Random(f"altinn tokens {seed}"), clock)
+        self.tokens = AltinnTokenIssuer(Random(f"altinn tokens {seed}"), clock)
         self.log = EventLog()
         self.deliveries = Deliveries(Random(f"altinn weather {seed}"))
-        self.subscriptions: dict[int, Subscription] = {}
+        self.subscriptions: dict[int, EventSubscription] = {}
         self.refused: set[str] = set()
         self.faults: list[ApiFault] = []
         self.calls: Counter[tuple[str, int]] = Counter()
@@ -144,7 +144,7 @@ class Altinn:
 
     # Subscriptions
 
-    def subscribe(self, party: str, wanted: dict[str, Any]) -> Subscription:
+    def subscribe(self, party: str, wanted: dict[str, Any]) -> EventSubscription:
         """The subscription of this party with these filters, made if it is new; a validation event goes out anew."""
         with self.changed:
             filters = {name: wanted.get(f"{name}Filter") or None for name in ("resource", "subject", "type", "source")}
@@ -154,7 +154,7 @@ class Altinn:
             self._validate(subscription)
             return subscription
 
-    def of_party(self, party: str) -> list[Subscription]:
+    def of_party(self, party: str) -> list[EventSubscription]:
         """All subscriptions that this party has made."""
         with self.lock:
             numbers = self._by_consumer.get(f"/organisation/{party}", set())
@@ -220,8 +220,8 @@ class Altinn:
                 "validated": sum(each.validated for each in self.subscriptions.values()),
             }
 
-    def _made(self, consumer: str, end_point: str, filters: dict[str, str | None]) -> Subscription:
-        subscription = Subscription(
+    def _made(self, consumer: str, end_point: str, filters: dict[str, str | None]) -> EventSubscription:
+        subscription = EventSubscription(
             id=self._next_id,
             end_point=end_point,
             consumer=consumer,
@@ -238,19 +238,19 @@ class Altinn:
         self._by_consumer.setdefault(consumer, set()).add(subscription.id)
         return subscription
 
-    def _validate(self, subscription: Subscription) -> None:
+    def _validate(self, subscription: EventSubscription) -> None:
         event = validation_event(self.random, self.base_url, subscription.id)
         delivery = Delivery(subscription.id, subscription.end_point, event, is_validation=True)
         self.deliveries.add(delivery, self.clock())
         self.changed.notify_all()
 
 
-def _fits(subscription: Subscription, event: Event) -> bool:
+def _fits(subscription: EventSubscription, event: Event) -> bool:
     wanted = (subscription.resource_filter, subscription.type_filter, subscription.source_filter)
     told = (event.get("resource"), event.get("type"), event.get("source"))
     return all(one in (None, other) for one, other in zip(wanted, told, strict=True))
 
 
-def _same(known: Subscription, end_point: str, filters: dict[str, str | None]) -> bool:
+def _same(known: EventSubscription, end_point: str, filters: dict[str, str | None]) -> bool:
     stands = (known.end_point, known.resource_filter, known.subject_filter, known.type_filter, known.source_filter)
     return stands == (end_point, filters["resource"], filters["subject"], filters["type"], filters["source"])

@@ -22,7 +22,7 @@ class AltinnToken(msgspec.Struct, frozen=True):
     scopes: frozenset[str]
 
 
-class AltinnTokens:
+class AltinnTokenIssuer:
     """JSON Web Tokens, as Altinn gives them. Nothing is kept of them. `clock` gives seconds since 1970."""
 
     def __init__(self, random: Random, clock: Callable[[], float]) -> None:

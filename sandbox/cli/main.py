@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from sandbox.cli.secrets import make_secrets
-from sandbox.control.world import OutsideWorld, Place, read_client_key
+from sandbox.control.world import OutsideWorld, WorldOptions, read_client_key
 from sandbox.servers.server import LOOPBACK
 from sandbox.skatteetaten.journal import Journal
 from sandbox.skatteetaten.traffic import Traffic
@@ -70,7 +70,7 @@ def api(  # noqa: PLR0913  # one parameter for each option
         signal.signal(each, _end)
     try:
         key = None if client_key is None else read_client_key(client_key)
-        place = Place(host=host, called=called, client_id=client_id, client_key=key)
+        place = WorldOptions(host=host, called=called, client_id=client_id, client_key=key)
         world = OutsideWorld(
             seed=seed,
             api_port=api_port,

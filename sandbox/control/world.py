@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _PUBLIC_MEMBERS = ("kty", "n", "e", "kid")
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class WorldOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`host` is the address to listen on, `called` the name by which others reach it; both in URLs without a port.
 
     `client_id` and the public `client_key` (a JWK) are of the client that stands registered from the beginning.
@@ -77,7 +77,7 @@ def public_half(jwk: dict[str, Any]) -> dict[str, Any]:
     return {name: jwk[name] for name in _PUBLIC_MEMBERS}
 
 
-HERE = Place()
+HERE = WorldOptions()
 """This machine alone, with a client that is made up."""
 
 
@@ -100,7 +100,7 @@ class OutsideWorld:
         altinn_port: int = 0,
         control_port: int = 0,
         clock: Callable[[], float] = time.time,
-        place: Place = HERE,
+        place: WorldOptions = HERE,
     ) -> None:
         tokens = TokenStore(Random(f"tokens {seed}"), clock)
         self.skatteetaten = Skatteetaten(seed=seed, clock=clock)

@@ -56,7 +56,7 @@ SMALL_NODE = {
 """What a broker is told that is alone or one of few, and is to be ready soon again after a kill."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class QuorumNode(msgspec.Struct, frozen=True):
     """A node's place among the controllers that vote: its own number, and the controller port of each, by number."""
 
     node: int
@@ -78,13 +78,13 @@ class EmbeddedKafka(EmbeddedServer):
         *,
         properties: Mapping[str, str] | None = None,
         port: int = 0,
-        place: Place | None = None,
+        place: QuorumNode | None = None,
         heap_megabytes: int = _HEAP_MEGABYTES,
     ) -> None:
         super().__init__(data_folder)
         self._properties = dict(properties or {})
         self.port = port or free_port()
-        self._place = place or Place(1, {1: free_port()})
+        self._place = place or QuorumNode(1, {1: free_port()})
         self._heap_megabytes = heap_megabytes
 
     @property

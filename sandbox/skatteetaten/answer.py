@@ -38,7 +38,7 @@ class Request(msgspec.Struct, frozen=True):
     headers: dict[str, str]
 
 
-class Delivery(enum.Enum):
+class AnswerDelivery(enum.Enum):
     """What becomes of the answer on its way."""
 
     WHOLE = "whole"
@@ -56,7 +56,7 @@ class Answer(msgspec.Struct):
     status: int
     body: bytes = b""
     headers: dict[str, str] = {}
-    delivery: Delivery = Delivery.WHOLE
+    delivery: AnswerDelivery = AnswerDelivery.WHOLE
     delay_seconds: float = 0.0
     filler_bytes: int = 0
     supplier: str | None = None
@@ -95,7 +95,7 @@ def answer(state: Skatteetaten, tokens: TokenStore, request: Request) -> Answer:
         if korrelasjonsid is not None:
             result.headers = {**result.headers, "korrelasjonsid": korrelasjonsid}
         result.delay_seconds += state.behaviour.latency_seconds
-        outcome = str(result.status) if result.delivery is Delivery.WHOLE else result.delivery.value
+        outcome = str(result.status) if result.delivery is AnswerDelivery.WHOLE else result.delivery.value
         klientid = request.headers.get("klientid")
         state.remember(
             Call(operation, result.party, request.raw_path, request.query, outcome, korrelasjonsid, klientid)
@@ -115,7 +115,7 @@ def _decide(
         raise _Refusal(429, None, "For mange samtidige kall")
     for fault in state.faults.strike(operation, token.party):
         _apply(state, tokens, fault, request, result)
-    if result.delivery in (Delivery.RESET, Delivery.FILLER):
+    if result.delivery in (AnswerDelivery.RESET, AnswerDelivery.FILLER):
         return
     result.body = _content(state, operation, identity, token, request)
     result.headers = {"content-type": _JSON} if result.body else {}
@@ -158,11 +158,11 @@ def _apply(state: Skatteetaten, tokens: TokenStore, fault: Fault, request: Reque
             result.headers = {"content-type": fault.content_type}
             raise _Replaced
         case FaultKind.RESET:
-            result.delivery = Delivery.RESET
+            result.delivery = AnswerDelivery.RESET
         case FaultKind.TRUNCATED:
-            result.delivery = Delivery.TRUNCATED
+            result.delivery = AnswerDelivery.TRUNCATED
         case FaultKind.FILLER:
-            result.delivery, result.filler_bytes = Delivery.FILLER, fault.size_bytes
+            result.delivery, result.filler_bytes = AnswerDelivery.FILLER, fault.size_bytes
             result.headers = {"content-type": _JSON}
 
 

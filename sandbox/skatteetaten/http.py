@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from sandbox.skatteetaten.answer import Answer, Delivery, Request, answer
+from sandbox.skatteetaten.answer import Answer, AnswerDelivery, Request, answer
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -62,20 +62,20 @@ async def _is_gone_after(delay_seconds: float, receive: Receive) -> bool:
 async def _deliver(result: Answer, scope: Scope, receive: Receive, send: Send) -> None:
     transport: asyncio.Transport = scope["state"]["transport"]
     match result.delivery:
-        case Delivery.WHOLE:
+        case AnswerDelivery.WHOLE:
             await _start(result, len(result.body), send)
             await send({"type": "http.response.body", "body": result.body})
-        case Delivery.RESET:
+        case AnswerDelivery.RESET:
             # Without lingering the kernel sends RST instead of an orderly end.
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
             transport.abort()
             await receive()
-        case Delivery.TRUNCATED:
+        case AnswerDelivery.TRUNCATED:
             await _start(result, len(result.body), send)
             await send({"type": "http.response.body", "body": result.body[: len(result.body) // 2], "more_body": True})
             transport.close()
             await receive()
-        case Delivery.FILLER:
+        case AnswerDelivery.FILLER:
             await _start(result, None, send)
             await _fill(result.filler_bytes, transport, send)
 

@@ -24,7 +24,7 @@ from producer.domain.state import TrekkpliktigPosition
 from producer.observe.port import NullObserver
 from producer.publish.state import state_records
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
-from producer.service import NullWatch, Service
+from producer.service import NullLoopObserver, ProducerService
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from tests.kit.processes import OutsideProcess
 from trekkpaalegg.kafka.partitioning import lane_of
@@ -74,7 +74,7 @@ def idle_round(size: int, brokers: str) -> dict[str, float]:
         gc.collect()
         before = resident_bytes()
         calls, simulator_cpu = _Calls(), cpu_seconds_of(outside.pid)
-        service = Service(settings, calls, NullWatch(), threading.Event(), once=True)
+        service = ProducerService(settings, calls, NullLoopObserver(), threading.Event(), once=True)
         service.run()
         simulator_cpu = cpu_seconds_of(outside.pid) - simulator_cpu
         failed = [name for each in service.rounds.values() for name in each.failed_for_good]

@@ -22,7 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from producer import bootstrap
 from producer.observe.port import NullObserver
-from producer.service import NullWatch, Service
+from producer.service import NullLoopObserver, ProducerService
 from producer.settings.model import load_settings
 from trekkpaalegg.cli import ExitCode, ending_of
 from trekkpaalegg.logs import configure_logs
@@ -154,7 +154,9 @@ def main(transactions_before: int, faults: list[str]) -> int:
     )
     settings = load_settings(None, os.environ)
     try:
-        service = Service(settings, NullObserver(), NullWatch(), stopping, build_publisher=build_publisher)
+        service = ProducerService(
+            settings, NullObserver(), NullLoopObserver(), stopping, build_publisher=build_publisher
+        )
         with ExitStack() as receiving:
             if settings.receives:
                 signals = receiving.enter_context(bootstrap.build_signal_log(settings))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from producer.observe.health import Health
+from producer.observe.health import ProducerHealth
 from tests.kit.waiting import TurnedClock
 from trekkpaalegg.errors import SettingsError
 from trekkpaalegg.http import HealthServer
@@ -24,16 +24,16 @@ def clock() -> TurnedClock:
 
 
 @pytest.fixture
-def health(clock: TurnedClock) -> Health:
-    return Health(monotonic=clock)
+def health(clock: TurnedClock) -> ProducerHealth:
+    return ProducerHealth(monotonic=clock)
 
 
-def serving(health: Health, metrics: bytes = b"", *, port: int = 0) -> HealthServer:
+def serving(health: ProducerHealth, metrics: bytes = b"", *, port: int = 0) -> HealthServer:
     return HealthServer(health, lambda: metrics, host="127.0.0.1", port=port, setting="THE_PORT")
 
 
 @pytest.fixture
-def client(health: Health) -> Iterator[httpx.Client]:
+def client(health: ProducerHealth) -> Iterator[httpx.Client]:
     with (
         serving(health, b"trekkpaalegg_lanes 6.0\n") as server,
         httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as connected,
@@ -41,7 +41,7 @@ def client(health: Health) -> Iterator[httpx.Client]:
         yield connected
 
 
-def test_alive_as_long_as_every_loop_beats(client: httpx.Client, health: Health, clock: TurnedClock) -> None:
+def test_alive_as_long_as_every_loop_beats(client: httpx.Client, health: ProducerHealth, clock: TurnedClock) -> None:
     beat = health.heartbeat("lane 0", 30)
     clock.seconds += 30
     assert client.get("/livez").status_code == 200
@@ -52,14 +52,14 @@ def test_alive_as_long_as_every_loop_beats(client: httpx.Client, health: Health,
     assert client.get("/livez").json() == {"alive": True, "stuck_seconds": {}}
 
 
-def test_a_loop_that_has_ended_need_not_beat(client: httpx.Client, health: Health, clock: TurnedClock) -> None:
+def test_a_loop_that_has_ended_need_not_beat(client: httpx.Client, health: ProducerHealth, clock: TurnedClock) -> None:
     health.heartbeat("lane 0", 30)
     health.unwatch("lane 0")
     clock.seconds += 100
     assert client.get("/livez").status_code == 200
 
 
-def test_a_dependency_that_is_down_makes_it_unready_but_not_dead(client: httpx.Client, health: Health) -> None:
+def test_a_dependency_that_is_down_makes_it_unready_but_not_dead(client: httpx.Client, health: ProducerHealth) -> None:
     health.set_ready("kafka")
     assert client.get("/readyz").json() == {"ready": True, "missing": {}}
     health.set_ready("source", "no answer yet")
@@ -70,7 +70,7 @@ def test_a_dependency_that_is_down_makes_it_unready_but_not_dead(client: httpx.C
     assert client.get("/readyz").status_code == 200
 
 
-def test_caught_up_is_told_and_required_only_where_a_program_has_a_backlog(health: Health) -> None:
+def test_caught_up_is_told_and_required_only_where_a_program_has_a_backlog(health: ProducerHealth) -> None:
     caught_up = False
     with HealthServer(
         health, lambda: b"", host="127.0.0.1", port=0, setting="THE_PORT", is_caught_up=lambda: caught_up
@@ -93,7 +93,7 @@ def test_other_addresses_are_not_found(client: httpx.Client) -> None:
     assert client.get("/").status_code == 404
 
 
-def test_a_taken_port_is_a_fault_of_the_settings(health: Health) -> None:
+def test_a_taken_port_is_a_fault_of_the_settings(health: ProducerHealth) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = serving(health, port=port)
@@ -101,7 +101,7 @@ def test_a_taken_port_is_a_fault_of_the_settings(health: Health) -> None:
             server.start()
 
 
-def test_closing_frees_the_port_and_ends_the_thread(health: Health) -> None:
+def test_closing_frees_the_port_and_ends_the_thread(health: ProducerHealth) -> None:
     with serving(health) as server:
         port = server.port
     socket.create_server(("127.0.0.1", port), reuse_port=False).close()

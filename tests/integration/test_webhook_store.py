@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from consumers.webhook.store import Store
+    from consumers.webhook.store import ForwarderStore
 
 TOPIC = "test-versjoner"
 
@@ -37,7 +37,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(state: str) -> Iterator[Store]:
+def store(state: str) -> Iterator[ForwarderStore]:
     opened = open_store(state_address(state), make=True)
     opened.claim_ownership()
     yield opened
@@ -49,7 +49,7 @@ def message(offset: int, order: str = "10001", partition: int = 0) -> EventMessa
     return EventMessage(Coordinates(TOPIC, partition, offset), order, b"\x00value", headers)
 
 
-def test_what_is_taken_waits_in_order_and_moves_the_offset(store: Store) -> None:
+def test_what_is_taken_waits_in_order_and_moves_the_offset(store: ForwarderStore) -> None:
     taken = store.add([message(3), message(5, "10002"), message(0, partition=1), message(7)])
     assert [(each.sequence, each.order) for each in taken] == [(1, "10001"), (2, "10002"), (3, "10001"), (4, "10001")]
     assert store.next_offsets(TOPIC) == {0: 8, 1: 1}
@@ -58,14 +58,14 @@ def test_what_is_taken_waits_in_order_and_moves_the_offset(store: Store) -> None
     assert store.next_offsets("other") == {}
 
 
-def test_what_was_taken_before_is_passed_over(store: Store) -> None:
+def test_what_was_taken_before_is_passed_over(store: ForwarderStore) -> None:
     store.add([message(3), message(4)])
     assert store.add([message(3), message(4)]) == []
     assert [each.sequence for each in store.add([message(4), message(5)])] == [3]
     assert store.next_offsets(TOPIC) == {0: 6}
 
 
-def test_what_a_lost_answer_to_a_commit_left_behind_is_given_out_by_the_next_call(store: Store) -> None:
+def test_what_a_lost_answer_to_a_commit_left_behind_is_given_out_by_the_next_call(store: ForwarderStore) -> None:
     """It stands in the database, and whoever took it was told of a failure: nothing may wait there unseen."""
     unanswered = copy.copy(store)  # the same forwarder, as it was before the call
     stands = store.add([message(3), message(4)])
@@ -74,7 +74,7 @@ def test_what_a_lost_answer_to_a_commit_left_behind_is_given_out_by_the_next_cal
     assert len(unanswered.pending()) == 4
 
 
-def test_what_became_of_events_stands_after_a_restart(store: Store, state: str) -> None:
+def test_what_became_of_events_stands_after_a_restart(store: ForwarderStore, state: str) -> None:
     first, second, third = store.add([message(1, "a"), message(2, "b"), message(3, "c")])
     later = msgspec.structs.replace(second, tries=2, failures=1, due_seconds=1_700_000_000.25)
     update = StateUpdate([first.sequence], [(later, "500")], [(third.sequence, "422")])
@@ -91,7 +91,7 @@ def test_what_became_of_events_stands_after_a_restart(store: Store, state: str) 
     reopened.close()
 
 
-def test_what_stands_behind_a_parked_event_waits_until_it_is_released_or_dropped(store: Store) -> None:
+def test_what_stands_behind_a_parked_event_waits_until_it_is_released_or_dropped(store: ForwarderStore) -> None:
     first, second = store.add([message(1), message(2)])
     tried = PendingEvent(first.sequence, first.order, 5, 5, 1e9)
     store.update(StateUpdate(retried=[(tried, "500")]), 0.0)
@@ -110,7 +110,7 @@ def test_what_stands_behind_a_parked_event_waits_until_it_is_released_or_dropped
     assert [each.sequence for each in store.pending("10001")] == [2, 3]
 
 
-def test_how_many_wait_and_are_parked_and_since_when_is_told(store: Store) -> None:
+def test_how_many_wait_and_are_parked_and_since_when_is_told(store: ForwarderStore) -> None:
     assert store.counts() == StateCounts()
     begun = time.time()
     first, *_ = store.add([message(1), message(2), message(3, "10002"), message(4, "10003")])
@@ -121,7 +121,7 @@ def test_how_many_wait_and_are_parked_and_since_when_is_told(store: Store) -> No
     assert begun <= kept.waiting_since <= time.time()
 
 
-def test_one_that_was_overtaken_writes_no_more(store: Store, state: str) -> None:
+def test_one_that_was_overtaken_writes_no_more(store: ForwarderStore, state: str) -> None:
     other = open_store(state_address(state), make=True)
     other.claim_ownership()
     for write in (lambda: store.add([message(1)]), lambda: store.update(StateUpdate([1]), 0.0)):
@@ -131,7 +131,7 @@ def test_one_that_was_overtaken_writes_no_more(store: Store, state: str) -> None
     other.close()
 
 
-def test_one_forwarder_at_a_time_and_the_next_when_it_is_gone(store: Store, state: str) -> None:
+def test_one_forwarder_at_a_time_and_the_next_when_it_is_gone(store: ForwarderStore, state: str) -> None:
     address = state_address(state)
     with ForwarderLock(address):
         with pytest.raises(FatalError, match="another forwarder uses this state"):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from consumers.webhook.cloudevent import EventMessage
-    from consumers.webhook.store import Store
+    from consumers.webhook.store import ForwarderStore
     from producer.domain.trekkpaalegg import Publication
     from sandbox.servers.kafka import EmbeddedKafka
     from sandbox.servers.postgresql import EmbeddedPostgresql
@@ -74,7 +74,11 @@ def own_schema(postgresql: EmbeddedPostgresql) -> str:
 
 @contextmanager
 def forwarding(
-    kafka: EmbeddedKafka, topic: str, store: Store, receiver: PayrollReceiver, begin: Callable[[], None] = lambda: None
+    kafka: EmbeddedKafka,
+    topic: str,
+    store: ForwarderStore,
+    receiver: PayrollReceiver,
+    begin: Callable[[], None] = lambda: None,
 ) -> Iterator[threading.Thread]:
     """A forwarder that runs until all is delivered that there was when it began, which it must; `begin` is called."""
     store.claim_ownership()

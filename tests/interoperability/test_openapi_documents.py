@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from consumers.observe.health import ConsumerHealth
 from producer.notifications.receiver import ANSWERS, Gate, Receiver
-from producer.observe.health import Health
+from producer.observe.health import ProducerHealth
 from producer.observe.port import NullObserver
 from sandbox.altinn.http import altinn_app
 from sandbox.control.control import control_app
@@ -123,7 +123,7 @@ def served(routes: Iterable[Any]) -> set[tuple[str, str]]:
 
 
 def test_routes_of_the_producer_are_those_of_its_document(read_yaml: Any) -> None:
-    server = HealthServer(Health(), lambda: b"", host="127.0.0.1", port=0, setting="PORT")
+    server = HealthServer(ProducerHealth(), lambda: b"", host="127.0.0.1", port=0, setting="PORT")
     app: Any = server._server.config.app  # noqa: SLF001 - the server shows its application nowhere else
     assert served(app.routes) == told(read_yaml("openapi-producer.yaml"))
 

@@ -13,8 +13,8 @@ from schemathesis.generation import GenerationMode
 
 from consumers.bootstrap import health_server
 from consumers.observe.health import LOOP_SECONDS_MAX, ConsumerHealth
-from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
-from producer.observe.health import Health
+from consumers.observe.prometheus import PrometheusLedgerObserver
+from producer.observe.health import ProducerHealth
 from producer.observe.prometheus import PrometheusObserver
 from sandbox.altinn.state import SCOPE as ALTINN_SCOPE
 from sandbox.control.world import OutsideWorld
@@ -106,7 +106,7 @@ def try_out(read_yaml: Any) -> Callable[..., dict[str, set[int]]]:
 
 def test_health_addresses_of_the_producer(try_out: Any) -> None:
     """In order, and with a loop that has stopped and a dependency that is missing."""
-    health = Health()
+    health = ProducerHealth()
     with HealthServer(health, PrometheusObserver().exposition, host="127.0.0.1", port=0, setting="PORT") as server:
         address = f"http://127.0.0.1:{server.port}"
         assert set.union(*try_out("openapi-producer.yaml", address).values()) == {200}
@@ -120,7 +120,7 @@ def test_health_addresses_of_the_consumers(try_out: Any) -> None:
     """In order and caught up, and with a loop that has stopped and a ledger that is missing."""
     monotonic = itertools.repeat(0.0)
     health = ConsumerHealth(lambda: next(monotonic))
-    with health_server(ConsumerObserver(health), "127.0.0.1", 0) as server:
+    with health_server(PrometheusLedgerObserver(health), "127.0.0.1", 0) as server:
         address = f"http://127.0.0.1:{server.port}"
         health.client_checked(ClientStatus(is_reachable=True, is_member=True))
         met = try_out("openapi-consumer.yaml", address, but=("negative_data_rejection",))

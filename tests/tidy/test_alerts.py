@@ -11,12 +11,11 @@ import typer
 import yaml
 
 from consumers.observe.health import ConsumerHealth
-from consumers.observe.prometheus import PrometheusObserver as ConsumerObserver
+from consumers.observe.prometheus import PrometheusLedgerObserver
 from consumers.webhook.observe import ForwarderHealth, PrometheusForwarderObserver
-from producer.observe.health import Health
+from producer.observe.health import ProducerHealth
 from producer.observe.port import LaneMetrics
-from producer.observe.prometheus import CLASSES
-from producer.observe.prometheus import PrometheusObserver as ProducerObserver
+from producer.observe.prometheus import CLASSES, PrometheusObserver
 from trekkpaalegg.kafka.subscription import ClientStatus
 from trekkpaalegg.retry import Service
 
@@ -42,15 +41,15 @@ def rules_of(tree: Any, side: str) -> dict[str, dict[str, Any]]:
 def exposition_of(side: str) -> str:
     """What a scraper gets of a process that has told everything once."""
     if side == "producer":
-        observer = ProducerObserver()
-        observer.observe_process(Health(), 300, 30)
+        observer = PrometheusObserver()
+        observer.observe_process(ProducerHealth(), 300, 30)
         observer.lane_acquired(0, 1, 1)
         ages = dict.fromkeys(CLASSES, 1.0)
         observer.lane_metrics(0, LaneMetrics(dict.fromkeys(CLASSES, 1), ages, 1, 0, 1, ages))
         for status in ("200", "429", "503", "failed", "404", "410", "400"):
             observer.call_finished("list", status, 1)
         return observer.exposition().decode()
-    consumer = ConsumerObserver(ConsumerHealth())
+    consumer = PrometheusLedgerObserver(ConsumerHealth())
     consumer.offsets_committed({0: 0})
     consumer.client_checked(
         ClientStatus(partitions=frozenset({0}), ends={0: 1}, partition_count=1, is_reachable=True, is_member=True)

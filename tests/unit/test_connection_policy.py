@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consumers.observe.port import Observer
+from consumers.observe.port import LedgerObserver
 from trekkpaalegg.cli import ExitCode, ending_of
 from trekkpaalegg.errors import (
     DisplacedError,
@@ -26,7 +26,7 @@ class Door:
     def __init__(self) -> None:
         self.now = 100.0
         self.told: list[str] = []
-        self.policy = ConnectionPolicy(self.tell, Observer(), lambda: self.now)
+        self.policy = ConnectionPolicy(self.tell, LedgerObserver(), lambda: self.now)
 
     def tell(self, event: str, **details: Any) -> None:
         self.told.append(f"{event}: {details['reason']}" if details else event)

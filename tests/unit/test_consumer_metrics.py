@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from consumers.ledger.port import Changes
 from consumers.observe.health import ConsumerHealth
-from consumers.observe.port import Applied, Observer, applied_of
-from consumers.observe.prometheus import PrometheusObserver
+from consumers.observe.port import Applied, LedgerObserver, applied_of
+from consumers.observe.prometheus import PrometheusLedgerObserver
 from tests.kit.event_stream import incoming_of, make_stream
 from trekkpaalegg.kafka.subscription import ClientStatus
 from trekkpaalegg.retry import Service
@@ -13,12 +13,12 @@ from trekkpaalegg.retry import Service
 FIRST, SECOND, THIRD = incoming_of(make_stream(1, 4))[:3]
 
 
-def value(observer: PrometheusObserver, name: str, **labels: str) -> float | None:
+def value(observer: PrometheusLedgerObserver, name: str, **labels: str) -> float | None:
     return observer.registry.get_sample_value(f"trekkpaalegg_consumer_{name}", labels)
 
 
-def observer() -> PrometheusObserver:
-    return PrometheusObserver(ConsumerHealth())
+def observer() -> PrometheusLedgerObserver:
+    return PrometheusLedgerObserver(ConsumerHealth())
 
 
 def test_what_became_of_a_batch_adds_up_to_its_events() -> None:
@@ -79,7 +79,9 @@ def test_gauges_show_kafka_as_last_seen() -> None:
 
 
 def test_the_observer_counts_whatever_the_port_reports() -> None:
-    reported = {name for each in Observer.__mro__[:-1] for name in vars(each) if not name.startswith("_")}
+    reported = {name for each in LedgerObserver.__mro__[:-1] for name in vars(each) if not name.startswith("_")}
     assert reported
-    own = {name for each in PrometheusObserver.__mro__ if each not in Observer.__mro__ for name in vars(each)}
+    own = {
+        name for each in PrometheusLedgerObserver.__mro__ if each not in LedgerObserver.__mro__ for name in vars(each)
+    }
     assert reported <= own

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from consumers.apply.worker import LedgerWorker
 from consumers.observe.health import ConsumerHealth
-from consumers.observe.prometheus import PrometheusObserver
+from consumers.observe.prometheus import PrometheusLedgerObserver
 from tests.kit.event_stream import Roughness, make_stream
 from tests.kit.fakes.ledger import FakeDatabase, FakeLedger, LedgerFault
 from tests.kit.fakes.subscription import FakeSubscription, FakeTopic
@@ -26,7 +26,7 @@ class Observed:
 
     def __init__(self, ledger: FakeLedger | None = None, silent: int = 0) -> None:
         self.topic, self.database = FakeTopic(), FakeDatabase()
-        self.observer = PrometheusObserver(ConsumerHealth())
+        self.observer = PrometheusLedgerObserver(ConsumerHealth())
         self.stopping = threading.Event()
         self._silent = silent
         self._ledger_thread = StoreThread()

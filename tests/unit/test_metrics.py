@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from producer.detect.detect import Detection, Tally
+from producer.detect.detect import Detection, DetectionCounts
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
     Origin,
@@ -20,7 +20,7 @@ from producer.domain.trekkpaalegg import (
     TrekkstoerrelseForPeriode,
 )
 from producer.errors import SuspendedError
-from producer.observe.health import Health
+from producer.observe.health import ProducerHealth
 from producer.observe.port import LaneMetrics, Observer
 from producer.observe.prometheus import PrometheusObserver
 from tests.kit.waiting import TurnedClock
@@ -63,7 +63,7 @@ def test_events_are_counted_by_origin_and_records_by_reason() -> None:
         Publication(order("3"), Origin.GAPFILL, late=True, current=False),
         Publication(order("4"), Origin.RELEASE, correction=1),
     ]
-    tally = Tally(gaps_filled=1, gaps_missing=2, gaps_given_up=3, changed_content=4, foreign_left=5)
+    tally = DetectionCounts(gaps_filled=1, gaps_missing=2, gaps_given_up=3, changed_content=4, foreign_left=5)
     observer.published(0, "312345609", Detection(9, publications, [rejected, rejected], tally=tally))
     assert value(observer, "events_total", origin="poll") == 2
     assert value(observer, "events_total", origin="gapfill") == 1
@@ -223,7 +223,7 @@ def test_the_lanes_of_the_application_are_told_beside_those_of_the_process() -> 
 
 def test_health_and_settings_are_metrics_too() -> None:
     observer, clock = PrometheusObserver(now=lambda: NOW), TurnedClock()
-    health = Health(monotonic=clock)
+    health = ProducerHealth(monotonic=clock)
     observer.observe_process(health, 300, 30)
     health.heartbeat("lane-0", 90)
     assert (value(observer, "ready"), value(observer, "stuck_loops")) == (1, 0)

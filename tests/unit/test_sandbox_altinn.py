@@ -9,8 +9,8 @@ import pytest
 
 from sandbox.altinn.delivery import LADDER_SECONDS, Deliveries, Delivery, Weather
 from sandbox.altinn.event_log import CREATED, RESOURCE, UPDATED, EventLog
-from sandbox.altinn.state import Altinn, ApiFault, Behaviour, Subscription
-from sandbox.altinn.tokens import AltinnTokens
+from sandbox.altinn.state import Altinn, ApiFault, Behaviour, EventSubscription
+from sandbox.altinn.tokens import AltinnTokenIssuer
 from sandbox.skatteetaten.state import Skatteetaten
 from tests.kit.waiting import TurnedClock
 
@@ -40,7 +40,7 @@ def altinn(clock: TurnedClock) -> Altinn:
     return Altinn(clock=clock, base_url="https://altinn.example.no")
 
 
-def subscribed(altinn: Altinn, party: str = EMPLOYER, **filters: str) -> Subscription:
+def subscribed(altinn: Altinn, party: str = EMPLOYER, **filters: str) -> EventSubscription:
     subject = f"urn:altinn:organization:identifier-no:{party}"
     wanted = {"endPoint": ADDRESS, "resourceFilter": RESOURCE, "subjectFilter": subject, **filters}
     subscription = altinn.subscribe(party, wanted)
@@ -169,13 +169,13 @@ def test_the_log_goes_on_after_an_id_and_begins_anew_after_one_that_it_does_not_
 
 
 def test_tokens_are_jwts_that_end(clock: TurnedClock) -> None:
-    tokens = AltinnTokens(Random(0), clock)
+    tokens = AltinnTokenIssuer(Random(0), clock)
     text = tokens.mint(EMPLOYER, "a b", 60)
     assert jwt.decode(text, options={"verify_signature": False})["exp"] == int(clock.seconds) + 60
     assert tokens.find(text).party == EMPLOYER
     assert tokens.find(text).scopes == {"a", "b"}
     assert tokens.find(f"{text}x") is None
-    assert AltinnTokens(Random(1), clock).find(text) is None
+    assert AltinnTokenIssuer(Random(1), clock).find(text) is None
     clock.seconds += 60
     assert tokens.find(text) is None
     revoked = tokens.mint(EMPLOYER, "a", 60)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.control.world import OutsideWorld, Place, read_client_key
+from sandbox.control.world import OutsideWorld, WorldOptions, read_client_key
 from sandbox.skatteetaten.journal import Journal
 from sandbox.skatteetaten.state import Skatteetaten
 from sandbox.skatteetaten.traffic import Traffic
@@ -99,7 +99,7 @@ def test_the_clients_key_stays_with_the_client(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(json.dumps(KEY), encoding="utf-8")
     key = read_client_key(tmp_path / "key")
     assert key == KEY
-    outside = OutsideWorld(place=Place(called="outside", client_id="a-client", client_key=key))
+    outside = OutsideWorld(place=WorldOptions(called="outside", client_id="a-client", client_key=key))
     try:
         told = outside.environment(EMPLOYERS)
     finally:

@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from sandbox.skatteetaten.answer import Delivery
+from sandbox.skatteetaten.answer import AnswerDelivery
 from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultKind, Operation, rough_weather
 from tests.unit.skatteetaten_world import OURS, THEIRS, World
 
@@ -86,10 +86,10 @@ def test_broken_connections_are_told_by_the_delivery(world):
     world.state.add_fault(Fault(FaultKind.TRUNCATED))
     world.state.add_fault(Fault(FaultKind.FILLER, size_bytes=1000))
     reset, truncated, filler = world.ask(), world.ask(), world.ask()
-    assert (reset.delivery, reset.body) == (Delivery.RESET, b"")
-    assert truncated.delivery is Delivery.TRUNCATED
+    assert (reset.delivery, reset.body) == (AnswerDelivery.RESET, b"")
+    assert truncated.delivery is AnswerDelivery.TRUNCATED
     assert json.loads(truncated.body)
-    assert (filler.delivery, filler.filler_bytes) == (Delivery.FILLER, 1000)
+    assert (filler.delivery, filler.filler_bytes) == (AnswerDelivery.FILLER, 1000)
     assert world.state.summary()["calls"]["list"] == {"reset": 1, "truncated": 1, "filler": 1}
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from producer.publish.topics import (
     DAY_MS,
-    Difference,
     Topic,
+    TopicDifference,
     Topics,
     differences,
     durability_warnings,
@@ -53,11 +53,11 @@ def test_nothing_differs_where_all_is_as_wanted() -> None:
 def test_every_difference_is_told_in_the_order_of_the_topics() -> None:
     found = cluster(versjoner=None, gjeldende={"partitions": 4}, quarantine={"config": {"retention.ms": "1"}})
     assert differences(wanted_topics("t", partitions=3, replication=2), found)[:5] == [
-        Difference("t-versjoner", "topic", "present", None),
-        Difference("t-gjeldende", "partitions", "3", "4"),
-        Difference("t-gjeldende", "replication", "2", "1"),
-        Difference("t-quarantine", "replication", "2", "1"),
-        Difference("t-quarantine", "retention.ms", str(90 * DAY_MS), "1"),
+        TopicDifference("t-versjoner", "topic", "present", None),
+        TopicDifference("t-gjeldende", "partitions", "3", "4"),
+        TopicDifference("t-gjeldende", "replication", "2", "1"),
+        TopicDifference("t-quarantine", "replication", "2", "1"),
+        TopicDifference("t-quarantine", "retention.ms", str(90 * DAY_MS), "1"),
     ]
 
 

@@ -14,7 +14,16 @@ from consumers.webhook.delivery import (
     ResultKind,
     result_of,
 )
-from consumers.webhook.schedule import HOLD_SECONDS_MAX, Complete, Park, PendingEvent, Retry, RetryPolicy, Stop, decide
+from consumers.webhook.schedule import (
+    HOLD_SECONDS_MAX,
+    Complete,
+    Park,
+    PendingEvent,
+    RetryLater,
+    RetryPolicy,
+    Stop,
+    decide,
+)
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC).timestamp()
 POLICY = RetryPolicy()
@@ -58,7 +67,7 @@ def test_failures_are_tried_again_after_growing_pauses_and_parked_at_the_limit()
     pending, pauses = PendingEvent(1, "a"), []
     for _ in range(POLICY.attempts_max - 1):
         decision = decided(DeliveryResult(ResultKind.FAILED, "500"), pending)
-        assert isinstance(decision, Retry)
+        assert isinstance(decision, RetryLater)
         assert decision.hold_until_seconds is None, "others go on"
         pending = decision.later
         pauses.append(pending.due_seconds - 1000.0)
@@ -77,8 +86,8 @@ def test_pauses_stay_within_their_limits(tries: int, chance: float) -> None:
 def test_a_longer_pause_is_kept_when_asked_for_and_a_shorter_one_is_not() -> None:
     longer = decided(DeliveryResult(ResultKind.FAILED, "", 700.0))
     shorter = decided(DeliveryResult(ResultKind.FAILED, "", 1.0))
-    assert isinstance(longer, Retry)
-    assert isinstance(shorter, Retry)
+    assert isinstance(longer, RetryLater)
+    assert isinstance(shorter, RetryLater)
     assert (longer.later.due_seconds, shorter.later.due_seconds) == (1700.0, 1005.0)
 
 
@@ -86,7 +95,7 @@ def test_a_receiver_that_is_away_holds_all_and_parks_nothing() -> None:
     pending = PendingEvent(1, "a")
     for outages in range(1000):
         decision = decided(DeliveryResult(ResultKind.UNAVAILABLE, "503"), pending, outages=outages)
-        assert isinstance(decision, Retry)
+        assert isinstance(decision, RetryLater)
         assert decision.hold_until_seconds is not None
         assert decision.hold_until_seconds - 1000.0 <= HOLD_SECONDS_MAX
         if outages:
@@ -99,7 +108,7 @@ def test_one_event_that_alone_meets_an_absent_receiver_holds_the_others_up_less_
     pending, pauses = PendingEvent(1, "a"), []
     for _ in range(8):
         decision = decided(DeliveryResult(ResultKind.UNAVAILABLE, "503"), pending, outages=0)
-        assert isinstance(decision, Retry)
+        assert isinstance(decision, RetryLater)
         pending = decision.later
         pauses.append(pending.due_seconds - 1000.0)
         assert decision.hold_until_seconds == 1005.0

@@ -6,13 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.webhook.delivery import DeliveryResult, ResultKind
-from consumers.webhook.schedule import Complete, Park, PendingEvent, Retry, RetryPolicy, Schedule, Stop, decide
+from consumers.webhook.schedule import (
+    Complete,
+    DeliverySchedule,
+    Park,
+    PendingEvent,
+    RetryLater,
+    RetryPolicy,
+    Stop,
+    decide,
+)
 
 POLICY = RetryPolicy(attempts_max=3, first_pause_seconds=1.0, longest_pause_seconds=8.0)
 
 
 def test_one_of_an_order_at_a_time_and_others_meanwhile() -> None:
-    schedule = Schedule(4)
+    schedule = DeliverySchedule(4)
     for sequence, order in enumerate("aabac"):
         schedule.add(PendingEvent(sequence, order))
     assert [each.sequence for each in schedule.start_due(0)] == [0, 2, 4]
@@ -23,7 +32,7 @@ def test_one_of_an_order_at_a_time_and_others_meanwhile() -> None:
 
 
 def test_no_more_are_on_their_way_than_allowed() -> None:
-    schedule = Schedule(2)
+    schedule = DeliverySchedule(2)
     for sequence in range(5):
         schedule.add(PendingEvent(sequence, f"order {sequence}"))
     assert len(schedule.start_due(0)) == 2
@@ -32,7 +41,7 @@ def test_no_more_are_on_their_way_than_allowed() -> None:
 
 
 def test_an_order_waits_for_its_failed_event_and_others_do_not() -> None:
-    schedule = Schedule(4)
+    schedule = DeliverySchedule(4)
     for sequence, order in enumerate("aab"):
         schedule.add(PendingEvent(sequence, order))
     first, second = schedule.start_due(0)
@@ -44,7 +53,7 @@ def test_an_order_waits_for_its_failed_event_and_others_do_not() -> None:
 
 
 def test_a_parked_event_blocks_its_order_until_it_is_released() -> None:
-    schedule = Schedule(4)
+    schedule = DeliverySchedule(4)
     for sequence, order in enumerate("aab"):
         schedule.add(PendingEvent(sequence, order))
     first, second = schedule.start_due(0)
@@ -58,7 +67,7 @@ def test_a_parked_event_blocks_its_order_until_it_is_released() -> None:
 
 
 def test_while_the_receiver_is_away_all_wait_and_then_one_feels_its_way() -> None:
-    schedule = Schedule(4)
+    schedule = DeliverySchedule(4)
     for sequence in range(5):
         schedule.add(PendingEvent(sequence, f"order {sequence}"))
     for each in schedule.start_due(0):
@@ -98,7 +107,7 @@ class World:
         self.dropped: set[int] = set()
         self.arrived: list[PendingEvent] = []
         self.on_the_way: list[PendingEvent] = []
-        self.schedule = Schedule(concurrency_max)
+        self.schedule = DeliverySchedule(concurrency_max)
 
     def take_step(self, step: str, argument: object) -> None:
         match step:
@@ -150,10 +159,10 @@ class World:
                 del self.counts[pending.sequence]
                 self.delivered.setdefault(pending.order, []).append(pending.sequence)
                 self.schedule.complete(pending)
-            case Retry(_, later, _, None):
+            case RetryLater(_, later, _, None):
                 self.counts[pending.sequence] = later
                 self.schedule.retry(pending, later)
-            case Retry(_, later, _, until):
+            case RetryLater(_, later, _, until):
                 self.counts[pending.sequence] = later
                 self.schedule.hold(pending, later, until, self.now)
             case Park():
@@ -174,7 +183,7 @@ class World:
         """A crash: what was on its way may or may not have arrived; it is still kept."""
         self.on_the_way.clear()
         blocked = {self.counts[sequence].order for sequence in self.parked}
-        self.schedule = Schedule(self.concurrency_max, blocked)
+        self.schedule = DeliverySchedule(self.concurrency_max, blocked)
         for sequence in sorted(self.counts):
             self.schedule.add(self.counts[sequence])
 

@@ -83,7 +83,7 @@ class Store(Protocol[TransactionT_co]):
         """Close the connections."""
 
 
-class Observer(CallObserver):
+class WorkerObserver(CallObserver):
     """Called by any thread; must neither block nor raise. Subclasses override. No argument holds event content."""
 
     def beat(self) -> None:
@@ -249,7 +249,7 @@ class Worker(Generic[TransactionT, R]):
         stopping: threading.Event,
         report: Callable[..., None],
         options: WorkerOptions,
-        observer: Observer | None = None,
+        observer: WorkerObserver | None = None,
     ) -> None:
         self._store = store
         self._store_thread = store_thread
@@ -260,7 +260,7 @@ class Worker(Generic[TransactionT, R]):
         self._being_written: tuple[Future[R], DecodedBatch] | None = None
         self._reported = (time.monotonic(), 0)
         self._queried: tuple[float, Future[int] | None] = (time.monotonic(), None)
-        self._observer = observer = observer or Observer()
+        self._observer = observer = observer or WorkerObserver()
         self._call = ServiceRetry(stopping, report, observer).call
         self._connection_policy = ConnectionPolicy(report, observer)
         self.report = report

@@ -7,7 +7,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
-from sandbox.servers.kafka import EmbeddedKafka, Place
+from sandbox.servers.kafka import EmbeddedKafka, QuorumNode
 from sandbox.servers.server import free_port
 from trekkpaalegg.kafka.clients import create_admin_client
 
@@ -46,7 +46,7 @@ class KafkaCluster:
                 (folders or {}).get(node),
                 properties={**_replicated(nodes), **(properties or {}), **(own_properties or {}).get(node, {})},
                 port=(ports or {}).get(node, 0),
-                place=Place(node, controller_ports),
+                place=QuorumNode(node, controller_ports),
                 heap_megabytes=_HEAP_MEGABYTES,
             )
             for node in numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from producer.group.worker import Worker, WorkerTimes
+from producer.group.worker import LaneWorker, WorkerTimes
 from tests.kit.fakes.membership import FakeGroup
 from tests.kit.waiting import WAIT_SECONDS_MAX, until
 
@@ -95,8 +95,8 @@ class WorkerHall:
         self.error: BaseException | None = None
         self.beats = 0
         self.left_running: list[FakeLaneTask] = []
-        """Tasks that had not ended when `Worker.run` had."""
-        self.worker = Worker(
+        """Tasks that had not ended when `LaneWorker.run` had."""
+        self.worker = LaneWorker(
             self.membership,
             self._make,
             self.group.lanes,
