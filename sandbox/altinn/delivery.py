@@ -1,6 +1,6 @@
 """When the simulated Altinn pushes which event: with its retries, and losses, doubles and disorder by chance.
 
-Pure: time comes in, chance from a seed.
+Pure: the caller gives the time and the random numbers.
 """
 
 from __future__ import annotations

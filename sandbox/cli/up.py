@@ -47,7 +47,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 class EmbeddedEverything:
     """Kafka, registry, PostgreSQL and the simulated outside world, as a context manager; all end together.
 
-    `data_folder` keeps what the three servers hold; the outside world begins anew from its seed each time.
+    `data_folder` keeps what the three servers hold; the outside world starts from its seed each time.
     Raises `ServerStartError` or `FetchError` when a server cannot be had.
     """
 

@@ -35,7 +35,7 @@ FAULTS_SHOWN_MAX = 20
 
 
 class Published(msgspec.Struct, frozen=True):
-    """One event as it stands in a topic, in the order of its partition."""
+    """One event of a topic, in the order of its partition."""
 
     partition: int
     offset: int

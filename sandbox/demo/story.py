@@ -125,7 +125,7 @@ def changed_twice(play: Play, producer: Program) -> None:
 
 
 def malformed(play: Play, producer: Program) -> None:
-    """A record that cannot be understood stands in a page between two good ones."""
+    """A page holds a record that cannot be understood between two good ones."""
     stage, watch, narrator = play.stage, play.watch, play.narrator
     skatteetaten, employer = stage.outside.skatteetaten, stage.trekkpliktige[2]
     with skatteetaten.lock:
@@ -191,7 +191,7 @@ def killed_in_the_middle(play: Play, producer: Program, sizes: Sizes) -> Program
 
 
 def proof(play: Play, producer: Program) -> None:
-    """Stop, then read both topics anew and compare them with the source."""
+    """Stop, then read both topics from the start and compare them with the source."""
     stage, narrator, figures = play.stage, play.narrator, play.figures
     ended, figures.stop_seconds = producer.stop()
     figures.memory_bytes = max(figures.memory_bytes, producer.memory_bytes)

@@ -101,7 +101,7 @@ class Maskinporten:
             self.delegations.add((consumer_org, supplier))
 
     def script(self, error: ScriptedError) -> None:
-        """One more answer that stands instead of a token."""
+        """Queue an answer to give in place of a token."""
         with self.lock:
             self.scripted.append(error)
 

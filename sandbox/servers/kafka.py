@@ -53,7 +53,7 @@ SMALL_NODE = {
     "log.cleaner.dedupe.buffer.size": "16777216",
     "auto.create.topics.enable": "false",
 }
-"""What a broker is told that is alone or one of few, and is to be ready soon again after a kill."""
+"""Settings of a broker that is alone or one of few, and must be ready again soon after a kill."""
 
 
 class QuorumNode(msgspec.Struct, frozen=True):

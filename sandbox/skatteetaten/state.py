@@ -229,7 +229,7 @@ class Skatteetaten:
             self.counts[call.operation.value, call.outcome] += 1
 
     def forget_calls(self) -> None:
-        """Start counting anew."""
+        """Start counting from zero."""
         with self.lock:
             self.calls.clear()
             self.counts.clear()

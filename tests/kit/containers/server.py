@@ -160,7 +160,7 @@ class ContainerServer(ABC):
         trouble = trouble_of_image(self.image)
         if trouble is not None:
             raise EngineError(trouble)
-        # Its watchdog is an image that would have to be had, and that gets the engine's socket.
+        # Its watchdog is an image that would have to be pulled, and it is given the engine's socket.
         testcontainers_config.ryuk_disabled = True
         watch_over(f"{LABEL_SESSION_ID}={SESSION_ID}")
         with translated(f"{self.name} was made"):

@@ -100,7 +100,7 @@ class SecuredKafka(EmbeddedKafka):
         }
 
     def scram_properties(self, user: str, password: str) -> dict[str, str]:
-        """What a librdkafka client needs to come in by name and password."""
+        """Properties of a librdkafka client that logs in by name and password."""
         return {
             **self.tls_properties("SCRAM"),
             "sasl.mechanism": MECHANISM,
@@ -208,7 +208,7 @@ Way = Literal["certificate", "password"]
 
 
 class KafkaLogin:
-    """The files by which one program comes in: certificate and key, or properties with name and password."""
+    """The files with which one program logs in: certificate and key, or properties with name and password."""
 
     def __init__(self, kafka: SecuredKafka, principal: str, way: Way, folder: Path) -> None:
         self.kafka = kafka
