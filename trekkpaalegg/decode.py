@@ -235,7 +235,7 @@ SINGLE_OBJECT_PREFIX_BYTES = len(SINGLE_OBJECT_MARKER) + schemas.FINGERPRINT_BYT
 
 
 class SchemaSource(Protocol):
-    """Where the schema behind a Confluent id is had from."""
+    """A source of the schemas behind Confluent ids, such as a registry."""
 
     def fetch_schema(self, schema_id: int) -> str:
         """The schema's JSON text. Raises `UndecodableError` when there is no such id."""
@@ -251,7 +251,7 @@ class _Reading(NamedTuple):
 
 
 class Decoder:
-    """Decodes values. Remembers each schema that it has met; `schema_source` is asked for Confluent ids only."""
+    """Decodes values. Remembers each schema that it has used; `schema_source` is needed for Confluent ids only."""
 
     def __init__(self, schema_source: SchemaSource | None = None) -> None:
         self._schema_source = schema_source
@@ -261,7 +261,7 @@ class Decoder:
         """The event. Raises as `decode_record`, and `UndecodableError` for a record of another kind."""
         reading, begin = self._reading(value)
         if reading.read_event is not None and value is not None:
-            # What it does not read fastavro reads, or tells what is wrong with it.
+            # fastavro reads what this cannot, or says what is wrong with it.
             try:
                 return reading.read_event(value, begin)
             except Exception:  # noqa: BLE001, S110 - see above; foreign bytes make it raise many kinds

@@ -1,6 +1,6 @@
 """The event as a consumer works with it: one version of one trekkpålegg.
 
-Field names are those of `schemas/trekkpaalegg_versjon.avsc`; the glossary in `schemas/README.md` tells what they mean.
+Field names are those of `schemas/trekkpaalegg_versjon.avsc`; the glossary in `schemas/README.md` explains them.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Advance(msgspec.Struct, frozen=True):
 
 
 class Coordinates(msgspec.Struct, frozen=True, order=True, gc=False):
-    """Where a message stands in Kafka."""
+    """The place of a message in Kafka."""
 
     topic: str
     partition: int
@@ -44,7 +44,11 @@ class Coordinates(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 class IncomingEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event as it came: `late` and `correction` (0: none) are what its headers say."""
+    """One event as it was received. `late` and `correction` (0: none) are from its headers.
+
+    `late`: a version that was published after newer ones of its order. `correction`: which correction of the version
+    this is; a higher one replaces a lower one.
+    """
 
     coordinates: Coordinates
     event: TrekkpaaleggVersjon
@@ -58,7 +62,7 @@ class IncomingEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class UndecodableMessage(msgspec.Struct, frozen=True):
-    """One message that holds no event that we can read, with all that is needed to try again."""
+    """One message that could not be decoded, with everything that is needed to try again."""
 
     coordinates: Coordinates
     key: bytes | None
@@ -78,8 +82,8 @@ def marks_of(headers: Mapping[str, bytes | None]) -> tuple[bool, int]:
     return late == b"true", int(correction)
 
 
-def kept(event: TrekkpaaleggVersjon) -> TrekkpaaleggVersjon:
-    """The event, if a database can hold what it says.
+def storable(event: TrekkpaaleggVersjon) -> TrekkpaaleggVersjon:
+    """The event, if a database can store it.
 
     Raises `UndecodableError` for a text with a NUL character, which PostgreSQL refuses, and for a number with more
     digits than the schema's precision, which Avro's bytes may hold: either would stop the consumer for good.
@@ -87,7 +91,7 @@ def kept(event: TrekkpaaleggVersjon) -> TrekkpaaleggVersjon:
     payment = event.betalingsinformasjon
     texts = (event.trekkid, event.saksnummer or "", event.trekkpliktig, event.skyldner.reveal())
     if "\x00" in "".join((*texts, payment.betalingsmottaker, payment.kidnummer, payment.kontonummer)):
-        raise UndecodableError("a text of the event holds a NUL character, which no ledger can keep")
+        raise UndecodableError("a text of the event holds a NUL character, which databases cannot store")
     for periode in event.trekkstoerrelse_for_periode:
         beloep, prosent = periode.trekkbeloep, periode.trekkprosent
         if (beloep is not None and abs(beloep) >= _BELOEP_END) or (
@@ -100,24 +104,24 @@ def kept(event: TrekkpaaleggVersjon) -> TrekkpaaleggVersjon:
 def incoming_of(
     message: Message, topic: str, decode: Callable[[bytes | None], TrekkpaaleggVersjon]
 ) -> IncomingEvent | UndecodableMessage:
-    """The event that a message holds, or the message as it is when it holds none. Raises what else `decode` raises."""
+    """The event of a message, or the message itself if it cannot be decoded. Raises as `decode` otherwise."""
     coordinates = Coordinates(topic, message.partition() or 0, message.offset() or 0)
     value = message.value()
     headers: dict[str, bytes | None] = dict(message.headers() or ())  # type: ignore[arg-type]  # a consumer gives pairs
     try:
         late, correction = marks_of(headers)
-        return IncomingEvent(coordinates, kept(decode(value)), late, correction)
+        return IncomingEvent(coordinates, storable(decode(value)), late, correction)
     except UndecodableError as error:
         texts = {name: (content or b"").decode(errors="replace") for name, content in headers.items()}
         return UndecodableMessage(coordinates, message.key(), value, texts, str(error))
 
 
-def again(
+def decode_again(
     message: UndecodableMessage, decode: Callable[[bytes | None], TrekkpaaleggVersjon]
 ) -> IncomingEvent | UndecodableMessage:
-    """What a message that could not be decoded gives now. Raises what else `decode` raises."""
+    """Decode a stored message again: its event, or itself with the current reason. Raises as `decode` otherwise."""
     try:
         late, correction = marks_of({name: text.encode() for name, text in message.headers.items()})
-        return IncomingEvent(message.coordinates, kept(decode(message.value)), late, correction)
+        return IncomingEvent(message.coordinates, storable(decode(message.value)), late, correction)
     except UndecodableError as error:
         return msgspec.structs.replace(message, reason=str(error))

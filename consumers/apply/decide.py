@@ -2,7 +2,7 @@
 
 The result does not depend on the order in which events come, nor on how they are cut into batches or how often they
 come again, for each (trekkid, trekkversjon, correction) that has one content. Where it has several, the first one
-stands and each other is a conflict.
+is kept and every other is a conflict.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOTHING = (0, 0)
 
 
 class Rewriting(msgspec.Struct, frozen=True):
-    """What is taken for true where the ledger has the same version otherwise: events that the ledger has come past.
+    """Which events replace what the ledger says otherwise of the same version: those that it has passed already.
 
     `limits` are its offsets and `conflicts` the events that it has recorded as such, both as of one moment. A conflict
     came second and stays one, whichever of the two is read again; what lies beyond is applied as ever.

@@ -86,7 +86,7 @@ def _translate_postgresql(error: psycopg.Error, place: str) -> TrekkpaaleggError
     if isinstance(error, psycopg.DataError):
         return FatalError(
             f"{place}: a value does not fit into the ledger's tables ({state}{_subject(error)}): report it;"
-            " the offsets tell which messages it came from"
+            " the offsets show which messages it came from"
         )
     return FatalError(f"{place}: {type(error).__name__} ({state}{_subject(error)}): see the database's own log")
 
@@ -95,7 +95,7 @@ def _translate_connection(error: psycopg.Error, place: str) -> TrekkpaaleggError
     text = str(error)
     if isinstance(error, psycopg.DataError):
         # A NUL in a text, which psycopg finds before the server does.
-        return FatalError(f"{place}: a value cannot be written: report it; the offsets tell which messages it is from")
+        return FatalError(f"{place}: a value cannot be written: report it; the offsets show which messages it is from")
     if "server closed the connection" not in text:
         for words, advice in _CONNECTION_REFUSALS:
             if words in text:

@@ -1,4 +1,4 @@
-"""What no ledger can keep is undecodable: it is put aside with its bytes, and the stream goes on."""
+"""What databases cannot store is undecodable: it is kept with its bytes, and the stream goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.kit.event_stream import incoming_of, make_stream
 from trekkpaalegg.errors import UndecodableError
-from trekkpaalegg.incoming import kept
+from trekkpaalegg.incoming import storable
 
 EVENT = incoming_of(make_stream(1, 1))[0].event
 
@@ -20,21 +20,21 @@ def with_period(**changes: Decimal):
 
 
 def test_an_ordinary_event_is_kept() -> None:
-    assert kept(EVENT) is EVENT
+    assert storable(EVENT) is EVENT
     largest = with_period(trekkbeloep=Decimal("999999999999.99"), trekkprosent=Decimal("999.99"))
-    assert kept(largest) is largest
+    assert storable(largest) is largest
 
 
 @pytest.mark.parametrize("name", ["trekkid", "saksnummer", "trekkpliktig"])
 def test_a_nul_in_a_text_cannot_be_kept(name: str) -> None:
     with pytest.raises(UndecodableError, match="NUL"):
-        kept(msgspec.structs.replace(EVENT, **{name: "a\x00b"}))
+        storable(msgspec.structs.replace(EVENT, **{name: "a\x00b"}))
 
 
 def test_a_nul_in_the_payment_cannot_be_kept() -> None:
     payment = msgspec.structs.replace(EVENT.betalingsinformasjon, kidnummer="12\x00")
     with pytest.raises(UndecodableError, match="NUL"):
-        kept(msgspec.structs.replace(EVENT, betalingsinformasjon=payment))
+        storable(msgspec.structs.replace(EVENT, betalingsinformasjon=payment))
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_a_nul_in_the_payment_cannot_be_kept() -> None:
 )
 def test_a_number_of_too_many_digits_cannot_be_kept(changes: dict[str, Decimal]) -> None:
     with pytest.raises(UndecodableError, match="digits"):
-        kept(with_period(**changes))
+        storable(with_period(**changes))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from trekkpaalegg.exactly_once.worker import Transaction
-from trekkpaalegg.incoming import IncomingEvent, UndecodableMessage, again
+from trekkpaalegg.incoming import IncomingEvent, UndecodableMessage, decode_again
 from trekkpaalegg.retry import Retry
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def retry_undecodable(
     for start in range(0, len(messages), BATCH_MESSAGES_MAX):
         decoded = []
         for message in messages[start : start + BATCH_MESSAGES_MAX]:
-            found = _RETRY(again, message, decoder.decode_trekkpaalegg_versjon)
+            found = _RETRY(decode_again, message, decoder.decode_trekkpaalegg_versjon)
             if isinstance(found, IncomingEvent):
                 decoded.append((message, found))
             else:
