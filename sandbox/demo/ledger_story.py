@@ -71,14 +71,14 @@ def payout(play: Play) -> None:
     files = [f"{option} {stage.path(name)}" for option, name in (("--payments-csv", "payments.csv"),)]
     arguments = ["payout", "--date", PAYOUT_DATE, "--trekkpliktig", employer, "--gross", str(gross)]
     narrator.command(f"trekkpaalegg-consumer payout --date {PAYOUT_DATE} --trekkpliktig {employer} --gross gross.csv")
-    said = _run(play, *arguments, *" ".join(files).split()).said
+    said = _run(play, *arguments, *" ".join(files).split()).stdout
     lines = unframed(said).splitlines()
     narrator.output("\n".join(line for line in lines if line[:1].isdigit()), lines_max=ROWS_SHOWN)
     recorded = _posteringer(play)
     narrator.claim(
         f"{counted(recorded[0], 'posting')} stand in the ledger, {recorded[1]} kr in all", holds=recorded[0] > 0
     )
-    again = _run(play, *arguments).said
+    again = _run(play, *arguments).stdout
     narrator.claim(
         "asked again it says the same and withholds nothing twice",
         holds=again == said and _posteringer(play) == recorded,
@@ -91,7 +91,7 @@ def replayed(play: Play) -> None:
     narrator = play.narrator
     recorded = _posteringer(play)
     narrator.command("trekkpaalegg-consumer replay")
-    narrator.output(_run(play, "replay").said)
+    narrator.output(_run(play, "replay").stdout)
     narrator.claim("what payouts withheld is as it was", holds=_posteringer(play) == recorded)
 
 
@@ -100,7 +100,7 @@ def verified(play: Play) -> None:
     narrator = play.narrator
     narrator.command("trekkpaalegg-consumer verify --ledger $TREKKPAALEGG_LEDGER --api")
     ended = _run(play, "verify", "--ledger", play.stage.ledger_url, "--api", "--json")
-    proof: dict[str, Any] = json.loads(ended.said)
+    proof: dict[str, Any] = json.loads(ended.stdout)
     for check in proof["checks"]:
         narrator.claim(
             f"{check['name']}: {grouped(check['examined'])} {check['unit']}",

@@ -35,8 +35,8 @@ class Ended(NamedTuple):
     """A program that has ended: its exit code, and what it said on stdout and on stderr."""
 
     code: int
-    said: str
-    told: str
+    stdout: str
+    stderr: str
 
 
 class Program:
@@ -188,7 +188,7 @@ class Stage:
         """Run a program to its end, as `start` does. Raises `ClaimError` unless it succeeds."""
         ended = self.start(module, *arguments, notified=notified).wait()
         if ended.code != 0:
-            last = ended.told.splitlines()[-1:] or [""]
+            last = ended.stderr.splitlines()[-1:] or [""]
             raise ClaimError(f"{module} {' '.join(arguments)} ended with {ended.code}: {last[0]}")
         return ended
 

@@ -61,7 +61,7 @@ def prepare_topics(stage: Stage, narrator: Narrator) -> None:
     )
     stage.serve([stage.outside.load_examples()])
     narrator.command("trekkpaalegg-producer topics apply")
-    narrator.output(unframed(stage.run("producer", "topics", "apply").said))
+    narrator.output(unframed(stage.run("producer", "topics", "apply").stdout))
 
 
 def first_orders(play: Play, sizes: Sizes) -> Program:
@@ -115,7 +115,7 @@ def changed_twice(play: Play, producer: Program) -> None:
     narrator.event(f"order {CHANGED_TREKKID} changes twice within a millisecond; polls are a second apart")
     first, second = [(each.trekkid, each.trekkversjon) for each in made]
     watch.wait_for({first, second}, producer.check_running)
-    narrator.output(viewer.wait().said)
+    narrator.output(viewer.wait().stdout)
     origins = [watch.origins[each] for each in (first, second)]
     narrator.claim(
         f"both came, in order: version {first[1]} was in no list and was fetched by its number",
@@ -137,7 +137,7 @@ def malformed(play: Play, producer: Program) -> None:
     watch.wait_for(around, producer.check_running)
     narrator.claim("the page went on: the orders before and after it came", holds=around <= watch.counts.keys())
     narrator.command("trekkpaalegg-producer quarantine list --json")
-    said = stage.run("producer", "quarantine", "list", "--json").said
+    said = stage.run("producer", "quarantine", "list", "--json").stdout
     narrator.output(said)
     records = _records(json.loads(said))
     play.figures.quarantined = len(records)
@@ -242,7 +242,7 @@ def proof(play: Play, producer: Program) -> None:
 def _tail(play: Play, *options: str) -> list[str]:
     """Run the consumer to its end and show what it prints; the lines."""
     play.narrator.command(f"trekkpaalegg-consumer tail {' '.join(options)}")
-    said = play.stage.run("consumers", "tail", *options).said
+    said = play.stage.run("consumers", "tail", *options).stdout
     play.narrator.output(said)
     return said.splitlines()
 

@@ -71,7 +71,7 @@ def swapped(play: Play, producer: Program) -> Program:
     narrator.event("the same orders change again in the same way; Altinn calls twice for each")
     stage.outside.altinn.deliveries.weather = _DOUBLED
     told = _change(play, producer, orders)
-    narrator.output(viewer.wait().said)
+    narrator.output(viewer.wait().stdout)
     narrator.say("From change to event in Kafka; by default polls are 300 s apart, not one.")
     narrator.output(latencies_table([("polled, a second apart", polled.latencies), ("told of", told.latencies)]))
     figures.polled_seconds, figures.told_seconds = polled.latencies.median, told.latencies.median
@@ -96,7 +96,7 @@ def _switch_to_notifications(play: Play, producer: Program) -> Program:
     producer.wait_for_words("receiving notifications")
     narrator.command("trekkpaalegg-producer subscriptions apply")
     with narrator.waiting("subscribing"):
-        said = stage.run("producer", "subscriptions", "apply", notified=True).said
+        said = stage.run("producer", "subscriptions", "apply", notified=True).stdout
         _wait(producer, lambda: _all_are_read(stage), "every employer was read after the start")
     narrator.output(unframed(said).splitlines()[-1])
     validated = stage.outside.altinn.summary()["validated"]
