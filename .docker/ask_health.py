@@ -1,4 +1,4 @@
-"""Addresses on this machine in; exit code 0 out when each answers HTTP 200, else 1 and what the first other one said.
+"""Exits with 0 if each given address on this machine answers HTTP 200, otherwise with 1 and the first other answer.
 
 For the health checks of containers, which run every few seconds: it starts in hundredths of a second.
 

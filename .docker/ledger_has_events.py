@@ -1,4 +1,4 @@
-"""The ledger's URL in a file in; exit code 0 out when the PostgreSQL ledger holds an event, else 1 and why not.
+"""Exits with 0 if the PostgreSQL ledger whose URL is in a file has an event, otherwise with 1 and the reason.
 
 For the health check of the consumer in `docker-compose.yml`: a start has succeeded when events have come to its end.
 """

@@ -1,4 +1,4 @@
-"""Avro schemas: in comes the name or the fingerprint of a schema, out comes the schema, parsed and ready for use.
+"""The Avro schemas of this project, parsed and ready for use, by name or by fingerprint.
 
 `<name>.avsc` is the current schema, `history/<name>.<n>.avsc` are all that were ever released, the current one among
 them. Works from a checkout and from an installed package alike.

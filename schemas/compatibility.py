@@ -1,4 +1,4 @@
-"""Whether two schemas may live side by side: two schemas in, a list of plain sentences out, empty when they may.
+"""Compatibility of two schemas: every difference that would keep readers of one from reading the other, as a sentence.
 
 The rule is FULL (each reads what the other wrote), which over every pair of versions is FULL_TRANSITIVE, and stricter
 than Avro's where Avro would let a meaning change unseen:

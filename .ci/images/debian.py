@@ -1,4 +1,4 @@
-"""The machine's own apt source comes in; out goes a small Debian as an image, which all stand-ins are built on."""
+"""Builds a small Debian image from this machine's own apt source, as the base of all stand-ins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A simulated outside world in, one employer and a plain client of its API out: for tests of the world over HTTP."""
+"""One employer and a plain HTTP client of the simulated API: for tests of the simulated world over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A simulated outside world in, a polling source that reads it out, with employers to read: for tests of the source."""
+"""A polling source that reads the simulated world, with employers to read: for tests of the source."""
 
 from __future__ import annotations
 

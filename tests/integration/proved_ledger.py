@@ -1,4 +1,4 @@
-"""A broker in, one stream in a topic and ledgers that are filled from it out, to be proved: for tests of the proof."""
+"""One stream in a topic, and ledgers filled from it: for tests of `verify`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broker and a prefix in, event topics with any events and the proof of them out: for tests of the proof."""
+"""Event topics with any events, and their proof: for tests of `verify`."""
 
 from __future__ import annotations
 

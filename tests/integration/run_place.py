@@ -1,4 +1,4 @@
-"""Topics and a ledger file in, `run` and other commands on them out, in this process: for tests of the consumer."""
+"""`run` and other commands on topics and a ledger file, in this process: for tests of the consumer."""
 
 from __future__ import annotations
 

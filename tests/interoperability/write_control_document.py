@@ -1,4 +1,4 @@
-"""The commands of the sandbox's control address in, `schemas/openapi-sandbox-control.yaml` brought up to date out."""
+"""Updates `schemas/openapi-sandbox-control.yaml` from the commands of the sandbox's control address."""
 
 from __future__ import annotations
 

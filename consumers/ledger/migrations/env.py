@@ -1,4 +1,4 @@
-"""Alembic's entry: the connection and version table that `consumers.ledger.migrating` gives in, all steps run on it."""
+"""Alembic's entry point: runs all steps on the connection that `consumers.ledger.migrating` passes."""
 
 from alembic import context
 
