@@ -87,7 +87,7 @@ class PayrollReceiver:
             return list(self._calls)
 
     @property
-    def on_the_way_count(self) -> int:
+    def in_flight_count(self) -> int:
         """How many calls have come and are not answered."""
         with self._lock:
             return sum(self._on_the_way.values())
