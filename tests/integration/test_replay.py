@@ -126,7 +126,7 @@ def test_an_equal_ledger_is_told_to_be_equal(filled: ReplayStage) -> None:
     before = filled.everything()
     told = filled.replay()
     assert f"{len(STREAM)} events replayed\n" in told
-    assert "equal to it in every row" in told
+    assert "equal in every replayed row" in told
     assert told.endswith("swapped in\n")
     assert filled.everything() == before
 
