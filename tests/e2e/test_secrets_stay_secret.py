@@ -112,10 +112,8 @@ def test_nothing_that_is_said_holds_a_secret(place: Place) -> None:
     (place.folder / "own.properties").write_text(
         "sasl.mechanism=SCRAM-SHA-512\nsasl.username=trekk\nsasl.password=wrong-planted\n"
     )
-    for command in (("producer", "doctor"), ("producer", "once"), ("consumers", "tail")):
-        assert "refuses user or password" in " ".join(place.look(command).replace("│", " ").split()).replace(
-            "passwor d", "password"
-        )
+    for command in (("producer", "doctor", "--json"), ("producer", "once"), ("consumers", "tail")):
+        assert "refuses user or password" in place.look(command)
     bad = place.folder / "bad.properties"
     bad.write_text(
         "sasl.mechanism=SCRAM-SHA-512\nsasl.username=trekk\nsasl.passwort=wrong-planted\nsecret.x=wrong-planted\n"

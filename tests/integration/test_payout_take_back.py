@@ -138,7 +138,7 @@ def test_one_that_is_not_recorded_is_an_error_and_wrong_options_are_told_at_once
     assert "--reason: missing" in told
 
 
-@pytest.mark.parametrize(("answer", "expected"), [("y\n", 0), ("n\n", 4), ("", 4)])
+@pytest.mark.parametrize(("answer", "expected"), [("y\n", 0), ("n\n", 1), ("", 1)])
 def test_it_asks_whether_money_was_sent(
     office: Office, monkeypatch: pytest.MonkeyPatch, answer: str, expected: int
 ) -> None:

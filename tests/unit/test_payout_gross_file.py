@@ -101,7 +101,7 @@ def test_all_faults_are_told_at_once_a_line_each() -> None:
     code, lines = ending_of(raised.value)
     assert code is ExitCode.FAILED
     assert lines[0].startswith("line 2, column brutto")
-    assert lines[-1] == "and 10 faults more"
+    assert lines[-1] == "and 10 more faults"
     assert len(lines) == 51
 
 
