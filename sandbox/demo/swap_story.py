@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sandbox.demo.story import Play
     from sandbox.demo.watch import Watch
     from sandbox.skatteetaten.order_book import Version
+    from sandbox.skatteetaten.state import Call, Skatteetaten
     from trekkpaalegg.event import TrekkpaaleggVersjon
 
 POLL, NOTIFICATION = "poll", "notification"
@@ -182,10 +184,17 @@ def _one_of_each(stage: Stage) -> list[str]:
 
 
 def _all_are_read(stage: Stage) -> bool:
-    """Whether everybody's list was asked for since the start, so that no poll is left to find the next change."""
+    """Whether every list was read to its last page since the start, so that no poll is left to find the next change."""
     skatteetaten = stage.outside.skatteetaten
     with skatteetaten.lock:
-        return {each.party for each in skatteetaten.calls} >= set(stage.trekkpliktige)
+        read = {call.party for call in skatteetaten.calls if call.party and _is_last_page(skatteetaten, call)}
+        return read >= set(stage.trekkpliktige)
+
+
+def _is_last_page(skatteetaten: Skatteetaten, call: Call) -> bool:
+    """Whether nothing was left to list: a reading ends only with a page that is empty."""
+    (after,) = parse_qs(call.query).get("fraSekvensnummer", [None])
+    return after is not None and not skatteetaten.book.page(str(call.party), int(after), 1)
 
 
 def _identities(changed: Changed) -> list[tuple[str, int]]:

@@ -40,8 +40,14 @@ class Member:
 
     def reports(self, broker: str, group: str, after_seconds: float = 0.0, join: str = "steady") -> None:
         self.clock.seconds += after_seconds
+        self.read_late(broker, group, self.clock.seconds, join)
+
+    def read_late(self, broker: str, group: str, written_at_seconds: float, join: str) -> None:
+        """A document that was written before it is read, as when the member was kept from polling."""
         cgrp = {"state": group, "join_state": join}
-        self.health.update(json.dumps({"brokers": {"b:1": {"state": broker, "source": "learned"}}, "cgrp": cgrp}))
+        brokers = {"b:1": {"state": broker, "source": "learned"}}
+        written = round(written_at_seconds * 1_000_000)
+        self.health.update(json.dumps({"ts": written, "brokers": brokers, "cgrp": cgrp}))
 
 
 @pytest.fixture
@@ -114,6 +120,17 @@ def test_a_rebalance_is_no_trouble_and_no_reason_for_a_fence_unless_it_takes_lon
     member.reports("UP", "up", seconds, join="wait-sync")
     assert member.health.trouble() is None
     assert member.health.is_fence_self_inflicted() is is_ours
+
+
+def test_a_member_kept_from_polling_learns_afterwards_how_long_it_was_cut_off(member: Member) -> None:
+    """As when a revoked lane waited for its transaction: its reports are read at once, then the fence."""
+    member.reports("UP", "up")
+    written = member.clock.seconds
+    member.clock.seconds += 10
+    member.read_late("UP", "up", written + 1, "wait-join")
+    assert not member.health.is_fence_self_inflicted()
+    member.read_late("UP", "up", written + 1 + CUT_OFF_SECONDS_MIN, "wait-join")
+    assert member.health.is_fence_self_inflicted()
 
 
 def test_a_password_refused_after_all_brokers_were_down_is_a_refusal(member: Member) -> None:

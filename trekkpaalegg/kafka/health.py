@@ -39,6 +39,7 @@ CUT_OFF_SECONDS_MIN = 4.0
 FENCE_SECONDS_MAX = 60.0
 """How long after a lost coordinator a fence may come of it; and how soon another one means a true rival."""
 
+_MICROSECONDS = 1_000_000
 _CONNECTED = frozenset({"UP", "UPDATE", "REAUTH"})
 _LOGICAL = "logical"
 """The source of a coordinator, which is another name for one of the brokers."""
@@ -67,6 +68,8 @@ class _Group(msgspec.Struct):
 
 
 class _Statistics(msgspec.Struct):
+    ts: int = 0
+    """When the document was written: microseconds of librdkafka's monotonic clock."""
     brokers: dict[str, _Broker] = {}
     topics: dict[str, _Topic] = {}
     cgrp: _Group = msgspec.field(default_factory=_Group)
@@ -152,6 +155,7 @@ class MemberHealth(ClientHealth):
         self._monotonic = monotonic
         self._has_been_in = False
         self._out_since: float | None = None
+        self._out_written: int | None = None
         self._cut_off_at: float | None = None
         self._joined_again_at: float | None = None
         super().__init__(topic)
@@ -170,12 +174,14 @@ class MemberHealth(ClientHealth):
         self.is_member = found.cgrp.join_state == "steady"
         has_coordinator = bool(self.is_connected) and found.cgrp.state == "up"
         if self.is_member and has_coordinator:
-            self._has_been_in, self._out_since = True, None
+            self._has_been_in, self._out_since, self._out_written = True, None, None
             return
         now = self._monotonic()
-        if self._out_since is None:
-            self._out_since = now
-        if self._has_been_in and (not has_coordinator or now - self._out_since >= CUT_OFF_SECONDS_MIN):
+        if self._out_since is None or self._out_written is None:
+            self._out_since, self._out_written = now, found.ts
+        # By librdkafka's clock: whoever was kept from polling reads several documents at once, and a fence after them.
+        out_seconds = (found.ts - self._out_written) / _MICROSECONDS
+        if self._has_been_in and (not has_coordinator or out_seconds >= CUT_OFF_SECONDS_MIN):
             self._cut_off_at = now
 
     def trouble(self) -> str | None:
