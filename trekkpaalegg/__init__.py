@@ -7,7 +7,14 @@ package may change at any time. Importing `trekkpaalegg` imports nothing else.
 from __future__ import annotations
 
 PUBLIC_API: dict[str, tuple[str, ...]] = {
-    "trekkpaalegg.exactly_once": ("ExactlyOnce", "RetryOutcome", "StoreTables", "Tally", "define_tables"),
+    "trekkpaalegg.exactly_once": (
+        "ExactlyOnce",
+        "IncomingEvent",
+        "RetryOutcome",
+        "StoreTables",
+        "Tally",
+        "define_tables",
+    ),
     "trekkpaalegg.incoming": ("Coordinates", "IncomingEvent", "UndecodableMessage"),
     "trekkpaalegg.event": ("Betalingsinformasjon", "TrekkpaaleggVersjon", "TrekkstoerrelseForPeriode"),
     "trekkpaalegg.identifiers": ("Foedselsnummer",),

@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from trekkpaalegg.exactly_once.retry import RetryOutcome
     from trekkpaalegg.exactly_once.store import StoreTables, define_tables
     from trekkpaalegg.exactly_once.worker import Tally
+    from trekkpaalegg.incoming import IncomingEvent
 
-__all__ = ["ExactlyOnce", "RetryOutcome", "StoreTables", "Tally", "define_tables"]
+__all__ = ["ExactlyOnce", "IncomingEvent", "RetryOutcome", "StoreTables", "Tally", "define_tables"]
 
 _MODULES = {
-    "ExactlyOnce": "consumer",
-    "RetryOutcome": "retry",
-    "StoreTables": "store",
-    "Tally": "worker",
-    "define_tables": "store",
+    "ExactlyOnce": "exactly_once.consumer",
+    "IncomingEvent": "incoming",
+    "RetryOutcome": "exactly_once.retry",
+    "StoreTables": "exactly_once.store",
+    "Tally": "exactly_once.worker",
+    "define_tables": "exactly_once.store",
 }
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the names above
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(f"trekkpaalegg.{_MODULES[name]}"), name)

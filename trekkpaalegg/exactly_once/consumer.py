@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from trekkpaalegg.cli import stopped_by_signals
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import RetryableError, StoppedError
 from trekkpaalegg.exactly_once.retry import RetryOutcome, retry_undecodable
@@ -108,6 +109,8 @@ class ExactlyOnce:
     def run(self, handler: Handler, *, stop: threading.Event | None = None, until_end: bool = False) -> Tally:
         """Handle events until `stop` is set, or, with `until_end`, all that were committed at the start.
 
+        With neither, SIGTERM and Ctrl-C stop it in order, if it runs in the main thread.
+
         A Kafka or a database that goes away is waited for, for as long as it takes. Raises
 
         - `FatalError` for what needs a person: a table or topic that is missing, an offset that the topic no longer
@@ -116,7 +119,13 @@ class ExactlyOnce:
         - `FencedError` when another process has the same `instance_id`;
         - SQLAlchemy's errors for a database that does not answer at the start, and what the handler raises.
         """
-        stop = stop or threading.Event()
+        is_main = threading.current_thread() is threading.main_thread()
+        if stop is None and is_main and not until_end:
+            with stopped_by_signals() as stopping:
+                return self._run(handler, stopping, until_end=False)
+        return self._run(handler, stop or threading.Event(), until_end=until_end)
+
+    def _run(self, handler: Handler, stop: threading.Event, *, until_end: bool) -> Tally:
         self._store.check()
         thread = StoreThread()
         options = WorkerOptions(
