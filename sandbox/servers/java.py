@@ -131,7 +131,10 @@ def small_jvm(name: str) -> list[str]:
     the CPU time. A JVM that cannot use the file ignores it.
     """
     classes = kept_classes(name)
-    return [*_SMALL, *([f"-XX:AOTCache={classes}", *_CLASSES_ONLY] if classes.exists() else [])]
+    if not classes.exists():
+        return [*_SMALL]
+    classes.touch()  # the ones that were used last stay
+    return [*_SMALL, f"-XX:AOTCache={classes}", *_CLASSES_ONLY]
 
 
 def class_keeping_jvm(file: Path) -> list[str]:
@@ -149,7 +152,7 @@ def kept_classes(name: str) -> Path:
 
 
 def keep_classes(name: str, file: Path) -> None:
-    """Make `file` the `kept_classes` of the program `name`; of other installations, the newest few stay."""
+    """Make `file` the `kept_classes` of the program `name`; of other installations, those used last stay."""
     kept = file.rename(kept_classes(name))
     others = sorted(kept.parent.glob(f"{name}-*.aot"), key=lambda each: each.stat().st_mtime)
     for each in others[:-_INSTALLATIONS_MAX]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -12,7 +14,7 @@ import msgspec
 from confluent_kafka import KafkaException
 from confluent_kafka.cimpl import NewTopic
 
-from sandbox.servers.java import class_keeping_jvm, fetch_jars, keep_classes, kept_classes, small_jvm
+from sandbox.servers.java import cache_folder, class_keeping_jvm, fetch_jars, keep_classes, kept_classes, small_jvm
 from sandbox.servers.process import ServerProcess, ServerStartError
 from sandbox.servers.server import LOOPBACK, EmbeddedServer, accepts_connections, free_port
 from trekkpaalegg.kafka.clients import create_admin_client, create_consumer, create_producer
@@ -25,6 +27,7 @@ COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simp
 CACHE_NAME = f"kafka-{KAFKA_VERSION}"
 
 _CLUSTER_ID = "dHJla2twYWFsZWdnLXNhbg"
+_CHECKPOINT = "bootstrap.checkpoint"
 _START_DEADLINE_SECONDS = 180
 _HEAP_MEGABYTES = 512
 _USE_SECONDS_MAX = 60
@@ -146,6 +149,17 @@ class EmbeddedKafka(EmbeddedServer):
         }
 
     def _format(self, class_path: str, settings_file: Path) -> None:
+        """Make the data folder what Kafka starts from.
+
+        Kafka's own tool does so the first time. It takes half as long as the broker's whole start, and of the two files
+        that it writes, only `meta.properties` differs between nodes: the other one is kept for the next time.
+        """
+        kept = cache_folder() / f"{CACHE_NAME}.checkpoint"
+        if kept.exists():
+            self.records_folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(kept, self.records_folder / _CHECKPOINT)
+            self._write_meta_properties()
+            return
         formatted = subprocess.run(
             [
                 *(*small_jvm(CACHE_NAME), "-cp", class_path, "kafka.tools.StorageTool", "format"),
@@ -158,6 +172,16 @@ class EmbeddedKafka(EmbeddedServer):
         )
         if formatted.returncode != 0:
             raise ServerStartError(f"kafka storage was not formatted:\n{formatted.stdout}{formatted.stderr}")
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+            shutil.copyfile(self.records_folder / _CHECKPOINT, Path(folder) / kept.name).rename(kept)
+
+    def _write_meta_properties(self) -> None:
+        # Kafka's names of folders are the Base64 of 16 bytes; one that began with a dash would read as an option.
+        directory = secrets.token_urlsafe(16)
+        while directory.startswith("-"):
+            directory = secrets.token_urlsafe(16)
+        text = f"version=1\ncluster.id={_CLUSTER_ID}\nnode.id={self.node}\ndirectory.id={directory}\n"
+        (self.records_folder / "meta.properties").write_text(text, encoding="ascii")
 
     def _answers(self) -> bool:
         return accepts_connections(self.port) and is_in_cluster(self.node, self.bootstrap_servers)
