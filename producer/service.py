@@ -221,9 +221,9 @@ class ProducerService:
         if self._is_command:
             bootstrap.end_when_not_permitted(trouble)
         if trouble is None:
-            _log.info("Kafka can be worked with again")
+            _log.info("Kafka can be used again")
         else:
-            _log.warning("Kafka cannot be worked with now", reason=str(trouble))
+            _log.warning("Kafka cannot be used now", reason=str(trouble))
         self._watch.ready("Kafka", None if trouble is None else str(trouble))
 
     def _await(self, find: Callable[[], bootstrap.FoundCluster]) -> bootstrap.FoundCluster | None:

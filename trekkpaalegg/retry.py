@@ -74,7 +74,7 @@ class Retry:
         result = retrying(call, *arguments, **named)
         attempts = retrying.statistics["attempt_number"]
         if attempts > 1 and self._report is not None:
-            self._report("goes on", attempts=attempts)
+            self._report("retry succeeded", attempts=attempts)
         return result
 
     def _is_retried(self, error: BaseException) -> bool:
@@ -93,7 +93,7 @@ class Retry:
     def _before_pause(self, state: RetryCallState) -> None:
         reason = str(state.outcome.exception()) if state.outcome is not None else ""
         if state.attempt_number == 1 and self._report is not None:
-            self._report("in trouble, trying again", reason=reason)
+            self._report("call failed; retrying", reason=reason)
         if self._failed is not None:
             self._failed(reason)
 

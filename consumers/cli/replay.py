@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from consumers.replay.replay import ReplayOutcome
 
 _PHASES = frozenset({"comparing", "swapping"})
-_QUIET = _PHASES | {"partitions assigned", "partitions given up"}
+_QUIET = _PHASES | {"partitions assigned", "partitions revoked"}
 
 
 def register(app: typer.Typer) -> None:

@@ -94,7 +94,7 @@ def work(
         worker = LedgerWorker(
             ledger, store_thread, decoder, stopping, report, options, observer, newest_only=newest_only
         )
-        report("begins", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)
+        report("started", topic=topic, ledger=ledger.id, undecodable_max=options.undecodable_max)
         try:
             worker.run(lambda owner: subscribe(settings, topic, ledger, owner))
         finally:

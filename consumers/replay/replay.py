@@ -369,7 +369,7 @@ class Replay:
                 " `--accept-loss`"
             )
         for loss in losses:
-            self._watch.report("a loss is accepted", loss=loss)
+            self._watch.report("loss accepted", loss=loss)
         missing = missing_of(extent, reached)
         if missing:
             moves = {

@@ -129,7 +129,7 @@ class WholeTopic:
         return {Partition(self.topic, number): offset for number, offset in found.items()}
 
     def _report_silence(self) -> None:
-        words = "Kafka does not answer; reading goes on when it does"
+        words = "Kafka does not answer; reading continues when it does"
         self._owner.report(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 
 

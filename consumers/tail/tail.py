@@ -115,7 +115,7 @@ def tail(settings: Settings, decoder: Decoder, options: TailOptions, screen: Scr
     topic = topic_of(settings, newest_only=False)
 
     def report_silence() -> None:
-        screen.note("Kafka does not answer; reading goes on when it does")
+        screen.note("Kafka does not answer; reading continues when it does")
 
     with Follower(
         kafka_properties(settings),

@@ -100,7 +100,7 @@ class _TopicSource:
         self._follower = self._follow()
         self._observer.call_ended(Service.KAFKA)
         if self._reported:
-            self._note("Kafka admits us again; reading goes on")
+            self._note("Kafka admits us again; reading continues")
         self._reported = ""
 
     def _poll_follower(self, seconds_max: float) -> list[EventMessage]:
@@ -197,7 +197,7 @@ def _topic(
                 for number, offset in with_retry(lambda: store.next_offsets(topic)).items()
             },
             waits_for_open=options.until_end,
-            on_silence=lambda: note("Kafka does not answer; reading goes on when it does"),
+            on_silence=lambda: note("Kafka does not answer; reading continues when it does"),
         )
 
     return _TopicSource(follow, note, observer, waits=waits, lasts=not options.until_end)

@@ -61,7 +61,7 @@ class WorkerSlots:
                     return True
                 _log.info("in reserve: as many workers run as share the calls", workers=self._most)
             except RetryableError as error:
-                _log.warning("cannot tell how many workers run", reason=str(error))
+                _log.warning("cannot count the workers", reason=str(error))
             self._pause()
         return False
 

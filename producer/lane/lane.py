@@ -362,7 +362,7 @@ class Lane:
             self.schedule.failed(reading.trekkpliktig, now, error.retry_after_seconds)
         else:
             # Unexpected: a fault of ours, which must not keep the others from being served.
-            _log.error("reading broke", trekkpliktig=reading.trekkpliktig, exc_info=error)
+            _log.error("reading crashed", trekkpliktig=reading.trekkpliktig, exc_info=error)
             self.schedule.failed(reading.trekkpliktig, now)
         reason = str(error) or type(error).__name__
         _log.warning("reading failed", trekkpliktig=reading.trekkpliktig, lane=self.number, reason=reason)

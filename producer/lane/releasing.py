@@ -172,7 +172,7 @@ class Releasing:
     def _fail(self, pending: _PendingRelease, error: BaseException) -> None:
         pending.failure = str(error) if isinstance(error, TrekkpaaleggError) else f"it broke: {type(error).__name__}"
         if not isinstance(error, TrekkpaaleggError):  # unexpected, but no reason to keep the others from being served
-            _log.error("release broke", lane=self._lane, trekkpliktig=pending.trekkpliktig, exc_info=error)
+            _log.error("release crashed", lane=self._lane, trekkpliktig=pending.trekkpliktig, exc_info=error)
 
     def _complete(self, pending: _PendingRelease) -> None:
         """Publish the decision and the result in one transaction."""

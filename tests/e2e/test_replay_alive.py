@@ -131,7 +131,7 @@ def test_a_database_that_is_restarted_is_waited_for_and_the_replay_ends_well(
     stage.apply_all()
     process = begin_and_meet(stage)
     own_postgresql.stop()
-    stage.wait_until(lambda: "in trouble, trying again" in process.log_file.read_text(), "it has seen the trouble")
+    stage.wait_until(lambda: "call failed; retrying" in process.log_file.read_text(), "it has seen the trouble")
     own_postgresql.start()
     code, told = end_of(process)
     assert code == 0, told

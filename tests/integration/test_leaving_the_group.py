@@ -76,7 +76,7 @@ def test_a_member_whose_commit_is_not_answered_leaves_in_time_and_is_closed_once
         began = time.monotonic()
         subscription.close()
         assert time.monotonic() - began < LEAVE_SECONDS_MAX + 5, "far less than librdkafka would wait"
-        assert (owner.handed_over, owner.reported) == ([0], ["left without an answer of Kafka's"])
+        assert (owner.handed_over, owner.reported) == ([0], ["left the group without an answer from Kafka"])
         assert leaving(), "librdkafka waits for the answer: the reason for all this"
     finally:
         broker.resume()

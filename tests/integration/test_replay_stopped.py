@@ -164,7 +164,7 @@ def test_a_swap_that_others_hold_up_is_tried_again_and_can_be_stopped(on_postgre
         holder.execute(sa.select(tables.trekkpaalegg).limit(1))
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        until(lambda: "in trouble, trying again" in watch.told or ended, 40)
+        until(lambda: "call failed; retrying" in watch.told or ended, 40)
         assert not ended
         began = time.monotonic()
         watch.stopping.set()
@@ -196,7 +196,7 @@ def test_a_swap_after_the_lock_was_lost_takes_it_again(on_postgresql: Place, pos
     watch = Cutting()
     outcome = place.replay(watch)
     assert watch.cut >= 1
-    assert "in trouble, trying again" in watch.told
+    assert "call failed; retrying" in watch.told
     assert (outcome.swapped, bool(outcome.differences)) == (True, False)
 
 

@@ -55,15 +55,15 @@ def test_a_connection_lost_before_or_in_the_commit_loses_and_doubles_nothing(hal
     hall.database.fail_next(fault, fault)
     hall.work()
     assert hall.database.tables == tables_of(STREAM)
-    assert "in trouble, trying again" in hall.events_told()
+    assert "call failed; retrying" in hall.events_told()
 
 
 def test_trouble_is_told_once_and_its_end_too(hall: Hall) -> None:
     hall.topic.write(STREAM[:10])
     hall.database.fail_next(LedgerFault.CUT, LedgerFault.CUT, LedgerFault.CUT)
     hall.work(WorkerOptions(until_end=True))
-    told = [event for event in hall.events_told() if event in {"in trouble, trying again", "goes on"}]
-    assert told == ["in trouble, trying again", "goes on"]
+    told = [event for event in hall.events_told() if event in {"call failed; retrying", "retry succeeded"}]
+    assert told == ["call failed; retrying", "retry succeeded"]
 
 
 def test_a_refusing_ledger_ends_the_worker_with_its_words(hall: Hall) -> None:
@@ -148,7 +148,7 @@ def test_the_word_to_stop_ends_waiting_for_a_ledger_that_is_gone(hall: Hall) -> 
     worker = hall.worker(WorkerOptions())
     running = threading.Thread(target=partial(worker.run, hall.subscribe))
     running.start()
-    until(lambda: "in trouble, trying again" in hall.events_told())
+    until(lambda: "call failed; retrying" in hall.events_told())
     began = time.monotonic()
     hall.stopping.set()
     running.join(10)

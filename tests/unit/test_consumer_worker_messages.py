@@ -84,4 +84,4 @@ def test_a_silent_registry_is_waited_for_and_nothing_counts_as_undecodable(hall:
     hall.topic.write_raw(confluent)
     worker = hall.work()
     assert (worker.tally.events, worker.tally.undecodable) == (1, 0)
-    assert hall.events_told().count("in trouble, trying again") == 1
+    assert hall.events_told().count("call failed; retrying") == 1

@@ -81,7 +81,7 @@ def test_first_failure_and_success_are_reported_and_every_reason_is_passed_on() 
     retry = Retry(report=lambda event, **details: reports.append((event, details)), failed=reasons.append)
     assert retry(Troubled(at_once(), at_once())) == "result"
     assert retry(Troubled()) == "result"
-    assert reports == [("in trouble, trying again", {"reason": "busy"}), ("goes on", {"attempts": 3})]
+    assert reports == [("call failed; retrying", {"reason": "busy"}), ("retry succeeded", {"attempts": 3})]
     assert reasons == ["busy", "busy"]
 
 

@@ -195,7 +195,7 @@ class ConnectionPolicy:
         if not (isinstance(error, RefusedError) or self._refused):
             raise error
         if str(error) != self._refused:
-            self._report("Kafka refuses this client; tried again until it does not", reason=str(error))
+            self._report("Kafka refuses this client; retrying until it admits it", reason=str(error))
         self._refused = str(error)
         self._observer.call_begins(Service.KAFKA)
         self._observer.call_failed(Service.KAFKA, self._refused)
@@ -317,7 +317,7 @@ class Worker(Generic[TransactionT, R]):
 
     def hand_over(self, topic: str, partitions: Collection[int]) -> None:
         """See `Owner`. A batch that takes longer does no harm: either the next owner moves the offsets, or it does."""
-        self.report("partitions given up", topic=topic, partitions=sorted(partitions))
+        self.report("partitions revoked", topic=topic, partitions=sorted(partitions))
         if self._being_written is not None:
             deadline = time.monotonic() + _HAND_OVER_SECONDS_MAX
             while not self._being_written[0].done() and time.monotonic() < deadline:

@@ -257,7 +257,7 @@ class Subscription:
                 self._owner.hand_over(self.topic, list(self._positions))
         finally:
             if not leave(self._consumer):
-                self._owner.report("left without an answer of Kafka's", topic=self.topic)
+                self._owner.report("left the group without an answer from Kafka", topic=self.topic)
 
     def _admin(self) -> Admin:
         return Admin(
@@ -328,7 +328,7 @@ class Subscription:
             self._report_no_answer()
 
     def _report_no_answer(self) -> None:
-        words = "Kafka does not answer; reading goes on when it does"
+        words = "Kafka does not answer; reading continues when it does"
         self._owner.report(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
 
     def _translated(self, error: KafkaError) -> TrekkpaaleggError:

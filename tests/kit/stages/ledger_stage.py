@@ -118,7 +118,7 @@ class LedgerStage:
             partitions = {int(each) for each in str(entry.get("partitions", "")).strip("[]").split(",") if each.strip()}
             if entry["event"] == "partitions assigned":
                 owned |= partitions
-            elif entry["event"] in {"partitions given up", "partitions lost"}:
+            elif entry["event"] in {"partitions revoked", "partitions lost"}:
                 owned -= partitions
         return owned
 
