@@ -1,6 +1,6 @@
 """Exits with 0 if the PostgreSQL ledger whose URL is in a file has an event, otherwise with 1 and the reason.
 
-For the health check of the consumer in `docker-compose.yml`: a start has succeeded when events have come to its end.
+For the health check of the consumer in `docker-compose.yml`: `up --wait` succeeds once events have reached the ledger.
 """
 
 from __future__ import annotations

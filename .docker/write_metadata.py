@@ -1,7 +1,7 @@
-"""`pyproject.toml` and names of programs in; what an installer leaves of a package out: its metadata and its programs.
+"""Writes the package's metadata and its programs into a folder, as an installer would, from `pyproject.toml`.
 
-An image holds only some of the packages of the project, so no installer puts them there; but the program tells its
-version to Skatteetaten, and reads that from the metadata.
+An image holds only some of the packages of the project, so they are copied, not installed. But the producer sends its
+version to Skatteetaten, and reads it from the metadata.
 
     python write_metadata.py FOLDER PROGRAM...
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def main(folder: Path, programs: list[str]) -> None:
-    """Write both below `folder`: the metadata beside the packages, the programs in `bin`."""
+    """Write the metadata beside the packages in `folder`, and the programs into its `bin`."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     entries = {program: project["scripts"][program] for program in programs}
     name, version = project["name"], project["version"]

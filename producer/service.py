@@ -300,7 +300,7 @@ class _LaneWatch:
         self._watch = watch
         self._name = lane_name(lane)
         self._is_ready = False
-        watch.ready(self._name, "not taken yet" if reason is None else f"not taken again yet: {reason}")
+        watch.ready(self._name, "not acquired yet" if reason is None else f"not acquired again yet: {reason}")
 
     def beat(self) -> None:
         self._watch.beat(self._name)

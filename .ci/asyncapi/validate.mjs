@@ -22,15 +22,15 @@ for (const file of process.argv.slice(2)) {
   const parser = new Parser();
   parser.registerSchemaParser(checkedAvro);
   const { document, diagnostics } = await parser.parse(await readFile(file, "utf8"), { source: path.resolve(file) });
-  const told = diagnostics.filter(({ severity }) => severity < SEVERITIES.length);
-  for (const { severity, range, path: place, code, message } of told) {
+  const reported = diagnostics.filter(({ severity }) => severity < SEVERITIES.length);
+  for (const { severity, range, path: place, code, message } of reported) {
     console.error(`${file}:${range.start.line + 1}: ${SEVERITIES[severity]} ${code} at ${place.join(".")}: ${message}`);
   }
-  faults += told.length;
-  if (document === undefined && told.length === 0) {
+  faults += reported.length;
+  if (document === undefined && reported.length === 0) {
     console.error(`${file}: not an AsyncAPI document`);
     faults += 1;
-  } else if (told.length === 0) {
+  } else if (reported.length === 0) {
     const counts = `${document.channels().length} channels, ${document.operations().length} operations`;
     console.log(`${file}: AsyncAPI ${document.version()}, ${counts}, valid`);
   }

@@ -1,9 +1,9 @@
-"""Names of images come in; each is there afterwards: the public one, or a stand-in built from the same artefacts.
+"""Provides the container images of the tests: pulls each public image, or builds a stand-in from the same artefacts.
 
     .venv/bin/python .ci/images/build.py [kafka registry postgresql prometheus python] [--stand-ins]
 
-On standard output come `export …` lines for a shell, one for each image for which a stand-in is to be used.
-`README.md` beside this file tells more.
+Prints `export …` lines for a shell on standard output, one for each image that a stand-in replaces. `README.md` beside
+this file has the details.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PULL_SECONDS_MAX = 600
 
 
 class StandIn(NamedTuple):
-    """How one image is had: its setting and public name, the name of the stand-in, and what the build needs."""
+    """The stand-in for one image. `fill` copies what its build needs into a folder."""
 
     image: images.Image
     name: str
@@ -72,7 +72,7 @@ def _postgresql(folder: Path) -> None:
 
 
 def _nothing(folder: Path) -> None:
-    """All comes from Debian's packages."""
+    """Everything is installed from Debian's packages."""
 
 
 def _certificates(folder: Path) -> None:
@@ -90,7 +90,7 @@ STAND_INS = {
 
 
 def main() -> int:
-    """As the module says; 1 when an image cannot be had."""
+    """See the module. Returns 1 if an image can neither be pulled nor built."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join(STAND_INS)}; none means all")
     parser.add_argument("--stand-ins", action="store_true", help="do not try to pull the public ones")
@@ -122,12 +122,12 @@ def main() -> int:
 
 
 def _is_chosen(stand_in: StandIn) -> bool:
-    """Whether somebody named an image themselves; it is then theirs to have it."""
+    """Whether the environment names an image of the caller's own, which is then left alone."""
     return bool(os.environ.get(stand_in.image.setting))
 
 
 def _is_public(engine: DockerClient, stand_in: StandIn) -> bool:
-    """Whether the public image is there, or was there to be pulled."""
+    """Whether the public image is present or could be pulled."""
     try:
         engine.images.get(stand_in.image.public)
     except ImageNotFound:
@@ -144,7 +144,7 @@ def _reason(error: Exception) -> str:
 
 
 def _recipe(stand_in: StandIn) -> str:
-    """A hash of all that the image is made of and this repository says."""
+    """A hash of the files of this repository that determine the image."""
     files = sorted(path for path in _folder(stand_in).iterdir() if path.is_file())
     content = b"".join(path.read_bytes() for path in [*files, Path(__file__), HERE / "debian.py"])
     return hashlib.sha256(content).hexdigest()[:16]
@@ -185,7 +185,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _copy_file(source: str, target: str) -> None:
-    """A second name for the same file, where both lie on one file system."""
+    """A hard link where both are on one file system, otherwise a copy."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:

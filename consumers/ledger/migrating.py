@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def lock_schema(connection: Connection, address: PostgresqlAddress, lock_class: str) -> None:
-    """Keep others out until the transaction ends, and make the schema where it is missing.
+    """Lock out other migrations until the transaction ends, and create the schema if it is missing.
 
     `lock_class`, of four letters, is the first half of the advisory lock's key; the second is a hash of the schema's
-    name. Raises `FatalError` when there is no right to make it.
+    name. Raises `FatalError` without the right to create it.
     """
     schema = address.schema()
     key = int.from_bytes(lock_class.encode(), "big")
@@ -37,14 +37,14 @@ def lock_schema(connection: Connection, address: PostgresqlAddress, lock_class: 
         return
     if not connection.scalar(sa.select(sa.func.has_database_privilege(sa.func.current_database(), "CREATE"))):
         raise FatalError(
-            f"{address.place}: the schema {schema} is missing and a right to make it too: have it made for this user,"
-            " or for replays have CREATE on the database granted"
+            f"{address.place}: the schema {schema} is missing, and so is the right to create it: have it created for"
+            " this user, or, for replays, have CREATE on the database granted"
         )
     connection.execute(CreateSchema(schema))
 
 
 class Steps:
-    """The steps in `folder`; the table `version_table` says how far a database has come."""
+    """The migrations in `folder`; the table `version_table` names the last one that was applied to a database."""
 
     def __init__(self, folder: Path, version_table: str) -> None:
         self._folder = folder
@@ -52,29 +52,29 @@ class Steps:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Every step's name, the last one first."""
+        """The name of every migration, the last one first."""
         return tuple(script.revision for script in ScriptDirectory.from_config(self._config()).walk_revisions())
 
-    def reached(self, connection: Connection) -> str | None:
-        """The step that the database has come to. Its `version_table` must be there."""
+    def current(self, connection: Connection) -> str | None:
+        """The last migration that was applied. `version_table` must exist."""
         name: str | None = connection.scalar(
             sa.select(sa.column("version_num")).select_from(sa.table(self.version_table))
         )
         return name
 
-    def are_taken(self, connection: Connection, what: str) -> bool:
-        """Whether it has come to the last step. Raises `FatalError`, which names it as `what`, when it is beyond."""
-        name = self.reached(connection)
+    def is_up_to_date(self, connection: Connection, what: str) -> bool:
+        """Whether all migrations were applied. Raises `FatalError` if it is of a newer version; `what` names it."""
+        name = self.current(connection)
         if name is not None and name not in self.names:
             raise FatalError(f"{what} is of a newer version of this program: install that one")
         return name == self.names[0]
 
     def upgrade(self, connection: Connection, to: str = "head") -> None:
-        """Take all steps that are to be taken, to the last one or to `to`, within the connection's transaction."""
+        """Apply the missing migrations up to `to`, within the connection's transaction."""
         command.upgrade(self._config(connection), to)
 
     def stamp(self, connection: Connection, name: str) -> None:
-        """Write down that the database has come to this step."""
+        """Record that the database is at this migration, without applying any."""
         command.stamp(self._config(connection), name)
 
     def _config(self, connection: Connection | None = None) -> Config:
@@ -87,7 +87,7 @@ class Steps:
 VERSION_TABLE = "ledger_migration"
 STEPS = Steps(Path(__file__).parent / "migrations", VERSION_TABLE)
 _LOCK_CLASS = "trkk"
-_RUN_FIRST = "start `trekkpaalegg-consumer run` on it once, which makes the tables"
+_RUN_FIRST = "start `trekkpaalegg-consumer run` on it once, which creates the tables"
 
 
 class _Found(enum.Enum):
@@ -97,10 +97,10 @@ class _Found(enum.Enum):
 
 
 def prepare(address: Address) -> str:
-    """Make or migrate the tables where that is still to be done; the ledger's id.
+    """Create or migrate the tables if needed, and return the ledger's id.
 
-    Two that start at once wait for one another. A database that is up to date is only read. Raises `FatalError` where
-    tables of the same names belong to something else or to a newer version of this program, and as `translating`.
+    Of two that start at once, one waits for the other. A database that is up to date is only read. Raises `FatalError`
+    if tables of the same names belong to something else or to a newer version of this program, and as `translating`.
     """
     engine = make_engine(address, read_only=True)
     if isinstance(address, PostgresqlAddress) or address.path.exists():
@@ -121,9 +121,9 @@ def prepare(address: Address) -> str:
 
 
 def inspect_schema(address: Address) -> str:
-    """The id of the ledger that is there. Needs no right to write.
+    """The id of the existing ledger. Needs no right to write.
 
-    Raises `FatalError` when there is none, or one of another version of this program; and as `translating`.
+    Raises `FatalError` if there is none, or if it is of another version of this program, and as `translating`.
     """
     engine = make_engine(address, read_only=True)
     with translating(address.place), engine.connect() as connection:
@@ -132,7 +132,7 @@ def inspect_schema(address: Address) -> str:
     if found is _Found.NOTHING or (found is _Found.CURRENT and identity is None):
         raise FatalError(f"{address.place}: there is no ledger: {_RUN_FIRST}")
     if identity is None:
-        raise FatalError(f"{address.place}: the ledger is of an older version: {_RUN_FIRST} anew")
+        raise FatalError(f"{address.place}: the ledger is of an older version: {_RUN_FIRST}, to migrate it")
     return identity
 
 
@@ -142,23 +142,23 @@ def _found(connection: Connection, address: Address) -> _Found:
         foreign = sorted(there & tables.metadata.tables.keys())
         if foreign:
             raise FatalError(
-                f"{address.place}: the table {foreign[0]} is there and is no ledger's: give a schema or database of"
-                " its own, such as `?options=-csearch_path%3Dledger`"
+                f"{address.place}: the table {foreign[0]} exists and is not a ledger's: give a schema or database"
+                " of its own, such as `?options=-csearch_path%3Dledger`"
             )
         _require_usage(connection, address)
         return _Found.NOTHING
-    return _Found.CURRENT if STEPS.are_taken(connection, f"{address.place}: the ledger") else _Found.OLDER
+    return _Found.CURRENT if STEPS.is_up_to_date(connection, f"{address.place}: the ledger") else _Found.OLDER
 
 
 def _require_usage(connection: Connection, address: Address) -> None:
-    """Tables that may not be used look as if they were not there."""
+    """Raise `FatalError` without USAGE on the schema, which makes its tables appear missing."""
     if isinstance(address, PostgresqlAddress):
         usable = sa.func.has_schema_privilege(sa.column("oid"), "USAGE")
         namespace = sa.select(usable).select_from(sa.table("pg_namespace", sa.column("nspname")))
         if connection.scalar(namespace.where(sa.column("nspname") == address.schema())) is False:
             raise FatalError(
                 f"{address.place}: a right is missing: let the owner of schema {address.schema()} grant USAGE on it, or"
-                " give a schema of the ledger's own"
+                " use a schema of the ledger's own"
             )
 
 

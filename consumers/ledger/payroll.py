@@ -1,8 +1,8 @@
-"""What payroll reads of a ledger and records in it: orders with their periods, and postings.
+"""What a payout reads from the ledger and records in it: orders with their periods, and postings.
 
-`gc=False`: none of them can be part of a cycle, and a payout holds hundreds of thousands.
+A payout reads and writes in one SQL transaction, so that neither another payout nor a replay's swap can come between.
 
-All in one SQL transaction: nobody else's payout comes between reading and writing, and neither does a replay's swap.
+`gc=False`: no struct here can be part of a cycle, and a payout holds hundreds of thousands.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Order(msgspec.Struct, frozen=True, gc=False):
 class Postering(msgspec.Struct, frozen=True, gc=False):
     """What one payout withheld for one order; a row of the table `postering`. Amounts in kroner.
 
-    `trekkbeloep` or `trekkprosent` is what the order asked for; neither where its status alone decided.
-    `betalingsoppdrag` is the file of payments it goes in, from 1; None: nothing to pay, or held back until the payee
-    is accepted.
+    `trekkbeloep` or `trekkprosent` is what the order prescribed; both are None where its status alone decided.
+    `betalingsoppdrag` is the number of its payment file, from 1; None if there is nothing to pay, or it is held back
+    until the payee is accepted.
     """
 
     utbetalingsdato: date
@@ -85,16 +85,16 @@ class Postering(msgspec.Struct, frozen=True, gc=False):
 
 
 class LastPayment(msgspec.Struct, frozen=True, gc=False):
-    """The last payment of an order: at which payout, and where it went."""
+    """The last payment of an order: the date of its payout, and the payee."""
 
     utbetalingsdato: date
     payee: Payee
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What is recorded of one payout: postings, how many files were worked through, and later payouts.
+    """What is recorded of one payout: its postings, the number of files processed, and later payouts.
 
-    `later` are the date and name of every other payout that has recorded something of the same orders since.
+    `later` has the date and name of every other payout that has recorded postings of the same orders since.
     """
 
     postings: list[Postering]
@@ -103,10 +103,10 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 class PayrollView(msgspec.Struct, frozen=True):
-    """All that a payout needs of a ledger, read at one moment.
+    """Everything that a payout needs from the ledger, as of one moment.
 
-    `orders` have the periods that contain the payout's date and no others; `postings` are those of its calendar
-    month; `last_payments` are by trekkid; `is_known_file`: this file was worked through for this payout before.
+    `orders` have only the periods that contain the payout's date; `postings` are those of its calendar month;
+    `last_payments` are by trekkid; `is_known_file`: this file was processed for this payout before.
     """
 
     orders: list[Order]
@@ -118,7 +118,7 @@ class PayrollView(msgspec.Struct, frozen=True):
 _ROWS_MAX = 5000
 _PAYEE = Payee.__struct_fields__
 
-# Before the first read, whose snapshot must come after a swap that is under way, or new tables would look empty.
+# Taken before the first read: its snapshot must come after a swap in progress, or the new tables would appear empty.
 _LOCK_ORDERS = "LOCK TABLE trekkpaalegg, trekkstoerrelse_for_periode IN ACCESS SHARE MODE"
 _LOCK_POSTINGS = "LOCK TABLE postering IN SHARE ROW EXCLUSIVE MODE"
 
@@ -132,7 +132,7 @@ class PayrollTransaction:
     def read(self, day: date, name: str, trekkpliktig: Collection[str], file_digest: str) -> PayrollView:
         """The orders with their periods on that day, the month's postings, and the last payment of each order.
 
-        `trekkpliktig`: of these employers alone, or of all when empty.
+        Only orders of the employers in `trekkpliktig`, or of all if it is empty.
         """
         read = tables.utbetaling.c
         known = sa.select(sa.func.count()).where(
@@ -146,7 +146,7 @@ class PayrollTransaction:
         )
 
     def write(self, new: Sequence[Postering], released: Iterable[Postering]) -> None:
-        """Add the new postings; give those that were held back their file of payments."""
+        """Insert the new postings, and set the payment file of those that were held back."""
         rows = [_row_of(each) for each in new]
         for start in range(0, len(rows), _ROWS_MAX):
             self._connection.execute(sa.insert(tables.postering), rows[start : start + _ROWS_MAX])
@@ -163,13 +163,13 @@ class PayrollTransaction:
                 .values(betalingsoppdrag=each.betalingsoppdrag)
             )
 
-    def note_file(self, day: date, name: str, file_digest: str, now: datetime) -> None:
-        """This file has been worked through for this payout."""
+    def record_file(self, day: date, name: str, file_digest: str, now: datetime) -> None:
+        """Record that this file was processed for this payout."""
         row = {"utbetalingsdato": day, "utbetaling": name, "file_digest": file_digest, "recorded": now}
         self._connection.execute(sa.insert(tables.utbetaling).values(row))
 
     def recorded(self, day: date, name: str) -> Recorded:
-        """What is recorded of this payout, and which others have recorded something of its orders since."""
+        """What is recorded of this payout, and which other payouts have recorded postings of its orders since."""
         own, other, files = tables.postering.alias("own"), tables.postering.alias("other"), tables.utbetaling.c
         is_own = sa.and_(own.c.utbetalingsdato == day, own.c.utbetaling == name)
         same_order = sa.and_(own.c.trekkid == other.c.trekkid, other.c.recorded > own.c.recorded)
@@ -189,7 +189,7 @@ class PayrollTransaction:
         )
 
     def take_back(self, day: date, name: str, reason: str, now: datetime) -> None:
-        """Move this payout's postings to those taken back, and forget its files: they may be worked through again."""
+        """Move this payout's postings to `postering_taken_back`, and delete its files, which may be processed again."""
         own, kept, files = tables.postering, tables.postering_taken_back, tables.utbetaling
         is_own = sa.and_(own.c.utbetalingsdato == day, own.c.utbetaling == name)
         stamp = (sa.literal(now, kept.c.taken_back.type), sa.literal(reason, kept.c.taken_back_reason.type))
@@ -238,21 +238,21 @@ class PayrollTransaction:
         ranked = (
             sa.select(
                 *(table.trekkid, table.utbetalingsdato, table.betalingsmottaker, table.kidnummer, table.kontonummer),
-                newest_first.label("place"),
+                newest_first.label("rank"),
             )
             .where(table.betalingsoppdrag.is_not(None))
             .subquery()
         )
-        rows = self._connection.execute(sa.select(ranked).where(ranked.c.place == 1))
+        rows = self._connection.execute(sa.select(ranked).where(ranked.c.rank == 1))
         return {row[0]: LastPayment(row[1], Payee(row[2], row[3], row[4])) for row in rows}
 
 
 @contextmanager
 def payroll_transaction(engine: Engine, *, read_only: bool = False) -> Iterator[PayrollTransaction]:
-    """One transaction, committed on leaving; nothing of it stands when an error leaves.
+    """One transaction, committed at the end of the context, or rolled back by an error.
 
-    Of two at once the second waits for the first; those that are `read_only` wait for none. Raises `RetryableError`
-    when the wait grows long or the database is out of reach, and `FatalError` when it refuses.
+    A second one waits for the first; with `read_only` it waits for none. Raises `RetryableError` if the wait is too
+    long or the database cannot be reached, and `FatalError` if it refuses.
     """
     with translating(), engine.connect() as connection:
         if connection.dialect.name == "postgresql":

@@ -126,7 +126,7 @@ class PostgresqlTransaction(SqlTransaction):
         assert isinstance(driver_connection, psycopg.Connection)  # noqa: S101 - the engine is `make_engine`'s
         self._connection = driver_connection
         self._absent: set[str] = set()
-        """Orders that this transaction has looked for and not found."""
+        """Orders that this transaction has searched for and not found."""
 
     def newest(self, orders: Collection[str]) -> dict[str, tuple[int, int]]:
         """See the port."""

@@ -1,7 +1,7 @@
 """The tables of a ledger, one definition for PostgreSQL and SQLite. Columns are the wire names in snake_case.
 
-Names carry no schema: on PostgreSQL the connection's search path says where they lie, so that a replay can build the
-same tables beside the live ones. The migrations make them; a test holds both equal.
+Names have no schema: on PostgreSQL the connection's search path decides, so that a replay can build the same tables
+beside the live ones. Migrations create the tables; a test compares them with these definitions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ExactDecimal(TypeDecorator[Decimal]):
-    """A decimal that stays exact: NUMERIC on PostgreSQL, TEXT on SQLite, which has floating point alone."""
+    """An exact decimal: NUMERIC on PostgreSQL, TEXT on SQLite, which has only floating point."""
 
     impl = sa.Numeric
     cache_ok = True
@@ -47,14 +47,14 @@ metadata = sa.MetaData()
 
 
 def _order_columns() -> list[sa.Column[Any]]:
-    """What a version says, save its periods; `betalingsinformasjon` flat."""
+    """The content of a version except its periods; the fields of `betalingsinformasjon` are columns."""
     return [
         sa.Column("sekvensnummer", _BIG, nullable=False, comment="global running number; gaps mean nothing"),
         sa.Column("opprettet", _MOMENT, nullable=False, comment="when the version was made, UTC; never order by it"),
         sa.Column("saksnummer", sa.Text, comment="the authorities' case"),
-        sa.Column("trekkpliktig", sa.Text, nullable=False, comment="organisation number of the one who withholds"),
+        sa.Column("trekkpliktig", sa.Text, nullable=False, comment="organisation number of the employer who withholds"),
         sa.Column("skyldner", sa.Text, nullable=False, comment="national id of the person. Personal data"),
-        sa.Column("trekkstatus", sa.Text, nullable=False, comment="aktiv, avsluttet, or ukjent: not one we know"),
+        sa.Column("trekkstatus", sa.Text, nullable=False, comment="aktiv, avsluttet, or ukjent (not known here)"),
         sa.Column("betalingsmottaker", sa.Text, nullable=False, comment="organisation number of the payee"),
         sa.Column("kidnummer", sa.Text, nullable=False, comment="payment reference, one for each trekkid"),
         sa.Column("kontonummer", sa.Text, nullable=False, comment="bank account of the payee"),
@@ -125,7 +125,7 @@ trekkpaalegg_versjon_replaced = sa.Table(
         )
         for column in _history_columns()
     ],
-    comment="what versions said before a correction replaced them",
+    comment="versions that a correction has replaced, as they were",
 )
 
 trekkstoerrelse_for_periode = sa.Table(
@@ -133,7 +133,7 @@ trekkstoerrelse_for_periode = sa.Table(
     metadata,
     sa.Column("trekkid", sa.Text, primary_key=True, comment="the order whose newest version has this period"),
     sa.Column(
-        "nummer", sa.Integer, primary_key=True, autoincrement=False, comment="place in the version's list, from 1"
+        "nummer", sa.Integer, primary_key=True, autoincrement=False, comment="position in the version's list, from 1"
     ),
     sa.Column("startdato", sa.Date, nullable=False, comment="first day"),
     sa.Column("sluttdato", sa.Date, comment="last day, itself included; null: open"),
@@ -148,13 +148,13 @@ trekkstoerrelse_for_periode = sa.Table(
 trekkpaalegg_conflict = sa.Table(
     "trekkpaalegg_conflict",
     metadata,
-    sa.Column("topic", sa.Text, primary_key=True, comment="where the event stands"),
-    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False, comment="where the event stands"),
-    sa.Column("offset", _BIG, primary_key=True, autoincrement=False, comment="where the event stands"),
+    sa.Column("topic", sa.Text, primary_key=True, comment="where Kafka has the event"),
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False, comment="where Kafka has the event"),
+    sa.Column("offset", _BIG, primary_key=True, autoincrement=False, comment="where Kafka has the event"),
     sa.Column("trekkid", sa.Text, nullable=False, comment="identity of the order"),
-    sa.Column("trekkversjon", _BIG, nullable=False, comment="the version that came with two contents"),
+    sa.Column("trekkversjon", _BIG, nullable=False, comment="the version that came with two different contents"),
     *_history_columns(),
-    comment="events that say otherwise than the same version in the ledger, and are marked as no correction",
+    comment="events that contradict the same version in the ledger and are not marked as a correction",
 )
 
 ledger_offset = sa.Table(
@@ -163,20 +163,20 @@ ledger_offset = sa.Table(
     sa.Column("topic", sa.Text, primary_key=True, comment="Kafka's topic"),
     sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False, comment="Kafka's partition"),
     sa.Column("next_offset", _BIG, nullable=False, comment="all messages before this one are in the ledger"),
-    comment="how far the ledger has come; moves in the same transaction as the rows",
+    comment="next offset to apply of each partition; moves in the same transaction as the rows",
 )
 
 undecodable_message = sa.Table(
     "undecodable_message",
     metadata,
-    sa.Column("topic", sa.Text, primary_key=True, comment="where the message stands"),
-    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False, comment="where the message stands"),
-    sa.Column("offset", _BIG, primary_key=True, autoincrement=False, comment="where the message stands"),
+    sa.Column("topic", sa.Text, primary_key=True, comment="where Kafka has the message"),
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False, comment="where Kafka has the message"),
+    sa.Column("offset", _BIG, primary_key=True, autoincrement=False, comment="where Kafka has the message"),
     sa.Column("key", sa.LargeBinary, comment="the message's key as it came"),
     sa.Column("value", sa.LargeBinary, comment="the message's value as it came. May hold personal data"),
     sa.Column("headers", sa.JSON, nullable=False, comment="the message's headers: name to text"),
     sa.Column("reason", sa.Text, nullable=False, comment="why it could not be decoded"),
-    sa.Column("received", _MOMENT, nullable=False, comment="when it was put here, UTC"),
+    sa.Column("received", _MOMENT, nullable=False, comment="when it was received, UTC"),
     comment="messages that could not be decoded, until a retry succeeds",
 )
 
@@ -190,7 +190,7 @@ ledger = sa.Table(
 
 
 def _postering() -> list[sa.Column[Any]]:
-    """What a payout withheld for one order; in one table while it stands, in another once it is taken back."""
+    """What a payout withheld for one order. The same columns hold a posting in force and one taken back."""
     return [
         sa.Column("utbetalingsdato", sa.Date, primary_key=True, comment="date of the payout"),
         sa.Column(
@@ -198,7 +198,7 @@ def _postering() -> list[sa.Column[Any]]:
         ),
         sa.Column("trekkid", sa.Text, primary_key=True, comment="the order that was withheld for"),
         sa.Column("trekkversjon", _BIG, nullable=False, comment="the version that said how much"),
-        sa.Column("trekkpliktig", sa.Text, nullable=False, comment="organisation number of the one who withheld"),
+        sa.Column("trekkpliktig", sa.Text, nullable=False, comment="organisation number of the employer who withheld"),
         sa.Column("skyldner", sa.Text, nullable=False, comment="national id of the person. Personal data"),
         sa.Column(
             "brutto", ExactDecimal(14, 2), nullable=False, comment="gross pay of the person at this payout, kroner"
@@ -210,18 +210,18 @@ def _postering() -> list[sa.Column[Any]]:
             "allerede_trukket",
             ExactDecimal(14, 2),
             nullable=False,
-            comment="what others had withheld in the month and was counted for this order, kroner",
+            comment="what other payouts of the month withheld and was counted for this order, kroner",
         ),
-        sa.Column("grunnlag", sa.Text, nullable=False, comment="the rule that led to it, for people"),
-        sa.Column("varsler", sa.JSON, nullable=False, comment="what a person was told to look at"),
+        sa.Column("grunnlag", sa.Text, nullable=False, comment="how the amount was determined, for people to read"),
+        sa.Column("varsler", sa.JSON, nullable=False, comment="warnings for a person to check"),
         sa.Column("betalingsmottaker", sa.Text, nullable=False, comment="organisation number of the payee"),
         sa.Column("kidnummer", sa.Text, nullable=False, comment="payment reference"),
         sa.Column("kontonummer", sa.Text, nullable=False, comment="bank account of the payee"),
-        sa.Column("forfallsdato", sa.Date, nullable=False, comment="when it is to be paid on"),
+        sa.Column("forfallsdato", sa.Date, nullable=False, comment="when the payment is due"),
         sa.Column(
             "betalingsoppdrag",
             sa.Integer,
-            comment="its file of payments, from 1; null: nothing to pay, or held until the payee is accepted",
+            comment="number of its payment file, from 1; null: nothing to pay, or held until the payee is accepted",
         ),
         sa.Column("recorded", _MOMENT, nullable=False, comment="when the row was written, UTC"),
     ]
@@ -240,8 +240,8 @@ postering_taken_back = sa.Table(
     metadata,
     *_postering(),
     sa.Column("taken_back", _MOMENT, primary_key=True, comment="when the payout was taken back, UTC"),
-    sa.Column("taken_back_reason", sa.Text, nullable=False, comment="why, in the words of who did it"),
-    comment="what payouts had withheld that were taken back: it is not withheld; never part of a replay's swap",
+    sa.Column("taken_back_reason", sa.Text, nullable=False, comment="the reason given by the operator"),
+    comment="postings of payouts that were taken back; never part of a replay's swap",
 )
 
 utbetaling = sa.Table(
@@ -251,7 +251,7 @@ utbetaling = sa.Table(
     sa.Column("utbetaling", sa.Text, primary_key=True, comment="which payout of that date; empty: the ordinary one"),
     sa.Column("file_digest", sa.Text, primary_key=True, comment="SHA-256 of the persons and pay that were read"),
     sa.Column("recorded", _MOMENT, nullable=False, comment="when the row was written, UTC"),
-    comment="which files of gross pay were worked through; never part of a replay's swap",
+    comment="which files of gross pay were processed; never part of a replay's swap",
 )
 
 REPLAYED = (
@@ -262,7 +262,7 @@ REPLAYED = (
     trekkpaalegg_conflict,
     ledger_offset,
 )
-"""What a replay builds anew and swaps in; all other tables live outside the swap."""
+"""The tables that a replay rebuilds and swaps in; all others are left as they are."""
 
 STORE_TABLES = StoreTables(ledger_offset, undecodable_message)
 """The ledger's offsets and undecodable messages, as `trekkpaalegg.exactly_once` uses them."""

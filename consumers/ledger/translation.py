@@ -1,6 +1,6 @@
 """Translates errors of the database drivers into the project's own, which say what to do.
 
-The foreign error is chained, save where it may show values of a row.
+The foreign error is chained, unless it may show values of a row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trekkpaalegg.exactly_once.store import SQLITE_PRIMARY, TRANSIENT_SQLITE_COD
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_WAIT = "trying again may help; if it goes on, see whether the database is well"
+_WAIT = "retrying may help; if it persists, check the database"
 
 _REFUSALS = {
     "53100": "its disk is full: make room, then start again; nothing of the transaction was kept",

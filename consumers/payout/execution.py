@@ -119,5 +119,5 @@ def _record(engine: Engine, request: PayoutRequest, pays: list[Pay]) -> PayoutDe
         if not request.dry_run:
             transaction.write(decision.new, decision.released)
             if not view.is_known_file:
-                transaction.note_file(request.utbetalingsdato, request.name, digest, now)
+                transaction.record_file(request.utbetalingsdato, request.name, digest, now)
     return decision

@@ -130,7 +130,7 @@ class WholeTopic:
 
     def _report_silence(self) -> None:
         words = "Kafka does not answer; reading continues when it does"
-        self._owner.report(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
+        self._owner.report(words, topic=self.topic, todo="check that the brokers run and have room on their disks")
 
 
 def _by_number(offsets: Mapping[Partition, int]) -> dict[int, int]:

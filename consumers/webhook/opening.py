@@ -148,7 +148,7 @@ def _found(connection: Connection, address: Address) -> _TablesVersion:
     if STEPS.version_table in there:
         return (
             _TablesVersion.CURRENT
-            if STEPS.are_taken(connection, f"{address.place}: the state")
+            if STEPS.is_up_to_date(connection, f"{address.place}: the state")
             else _TablesVersion.OLDER
         )
     ours = sorted(there & metadata.tables.keys())

@@ -28,7 +28,7 @@ def translate_end(error: KafkaError) -> FatalError:
     if is_instance_conflict(error):
         return LaneFencedError(
             "another process runs under the same TREKKPAALEGG_INSTANCE_ID: give each its own; "
-            "if there is none, the group's broker has failed and took us for two: start it again"
+            "if there is none, the group's coordinator has failed and counted us twice: restart this process"
         )
     return FatalError(f"the group of workers cannot be joined: {error.str()}")
 
@@ -46,12 +46,12 @@ class KafkaMembership:
     """The group's member on a real Kafka; see `trekkpaalegg.kafka.member` for the protocol.
 
     Offsets are read uncommitted: a transaction that a killed owner left open hides the committed ones until the fence
-    or its timeout ends it, and the fence comes only after the lane was given. The offset before it is older,
-    so signals may come twice, which is harmless.
+    or its timeout ends it, and the fence comes only after the lane was assigned. The offset before it is older, so
+    signals may come twice, which is harmless.
 
-    `on_trouble` is called within `poll` with what keeps us from working with the group, and with None when it has
-    passed. librdkafka goes on by itself when a right was granted, or Kafka was given our password. It reads our
-    certificates and password only when a client is created, so the client is replaced when a connection is refused and
+    `poll` calls `on_trouble` with the error that keeps the group from being used, and with None when it is over.
+    librdkafka recovers by itself once a right has been granted, or Kafka has been given our password. But it reads
+    certificates and password only when a client is created, so the client is replaced if a connection is refused and
     `read_properties`, or files that they name, have changed.
     """
 
@@ -73,12 +73,12 @@ class KafkaMembership:
         self._check_at = 0.0
         self._metadata: object = None
         self._metadata_of: int | None = None
-        """The rebalance after which it was read; None when another one has begun since."""
+        """The rebalance after which it was read; None if another one has begun since."""
         self._consumer = self._connect()
         self._assigned: Callable[[dict[int, int]], None] | None = None
         self._revoked: Callable[[set[int]], None] | None = None
         self._new: dict[int, TopicPartition] = {}
-        """Lanes that the group has assigned to us, and whose offsets are not read yet."""
+        """Lanes that the group has assigned to us, and whose offsets have not been read yet."""
         self._held: set[int] = set()
 
     def _connect(self) -> Consumer:
@@ -90,9 +90,9 @@ class KafkaMembership:
         }
         return create_consumer(settings)
 
-    def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:
+    def join(self, assigned: Callable[[dict[int, int]], None], revoked: Callable[[set[int]], None]) -> None:
         """See `Membership.join`."""
-        self._assigned, self._revoked = given, taken
+        self._assigned, self._revoked = assigned, revoked
         self._subscribe()
 
     def _subscribe(self) -> None:
@@ -126,16 +126,14 @@ class KafkaMembership:
         return signals
 
     def _refresh_metadata(self) -> None:
-        """Read how the group knows us, when that may have changed and while Kafka answers.
+        """Read the group metadata if it may have changed. Call it only while Kafka answers.
 
-        The call holds Python's interpreter until librdkafka's own thread has answered. Seen with 2.16.0: while all
-        brokers went away it never did, and the whole process was blocked.
+        The call holds the interpreter lock until librdkafka's own thread has answered. While all brokers went away it
+        never did (seen with 2.16.0), and the whole process was blocked.
         """
         if self._metadata_of != self._health.rebalances:
             self._metadata = self._consumer.consumer_group_metadata()
             self._metadata_of = self._health.rebalances
-
-    # Trouble
 
     def _is_in_doubt(self) -> bool:
         """Whether Kafka may refuse us."""
@@ -157,7 +155,7 @@ class KafkaMembership:
             _log.warning("the group cannot be polled now", reason=error.name())
 
     def _check_access(self) -> None:
-        """Check whether the group can be worked with now: reading an offset needs the same connection and rights."""
+        """Check whether the group can be used now: reading an offset needs the same connection and rights."""
         try:
             self._consumer.committed([TopicPartition(self._signals, 0)], timeout=_CHECK_SECONDS_MAX)
         except KafkaException as error:
@@ -211,11 +209,11 @@ class KafkaMembership:
     def confirm(self, lane: int, first_open_offset: int) -> bool:
         """See `Membership.confirm`. Commits the offset that is stored already, which is refused to a former member.
 
-        Limited from outside, because librdkafka waits without limit for a broker that is down, or refuses us.
+        `call_bounded`, because librdkafka waits without limit for a broker that is down or refuses us.
         """
-        consumer, place = self._consumer, TopicPartition(self._signals, lane, first_open_offset)
+        consumer, stored = self._consumer, TopicPartition(self._signals, lane, first_open_offset)
         try:
-            call_bounded(lambda: consumer.commit(offsets=[place], asynchronous=False), _CONFIRM_SECONDS_MAX)
+            call_bounded(lambda: consumer.commit(offsets=[stored], asynchronous=False), _CONFIRM_SECONDS_MAX)
         except (KafkaException, UnansweredError) as error:
             reason = error.args[0].name() if error.args else "no answer"
             _log.warning("the group does not confirm a lane", lane=lane, reason=reason)

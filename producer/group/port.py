@@ -1,4 +1,4 @@
-"""Membership of the group of workers, as the worker sees it."""
+"""The port of the worker to its consumer group: which lanes it owns, and the signals that come to them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Signal(NamedTuple):
-    """A record that came to a lane: its key as text, whatever that is, and its value as it stands there."""
+    """A record of `…-signals`: its lane (partition), its key as text, and its value as it was written."""
 
     lane: int
     offset: int
@@ -18,33 +18,32 @@ class Signal(NamedTuple):
 
 
 class Membership(Protocol):
-    """Used by the worker's thread only, save `metadata`, which any thread may call."""
+    """Used only by the worker's thread, except `metadata`, which any thread may call."""
 
-    def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:
+    def join(self, assigned: Callable[[dict[int, int]], None], revoked: Callable[[set[int]], None]) -> None:
         """Join the group.
 
-        `given` is called, within `poll`, with the lanes that are now ours and the first open signal offset of each;
-        `taken`, within `poll` or `leave`, with those that no longer are, before anyone else gets them; it must
-        return soon.
+        `poll` calls `assigned` with the lanes that are now ours and the offset of the first open signal of each. `poll`
+        and `leave` call `revoked` with lanes that no longer are, before another worker owns them; it must return soon.
         """
 
     def poll(self, timeout_seconds: float) -> list[Signal]:
-        """Wait for signals and take part in handing over lanes. Raises `FatalError` when put out for good."""
+        """Wait for signals and take part in rebalances. Raises `FatalError` if the group excludes us for good."""
 
     def confirm(self, lane: int, first_open_offset: int) -> bool:
-        """Whether the group says, now, that the lane is ours: it accepts this offset from us."""
+        """Ask the group whether the lane is ours at this moment: it accepts a commit of this offset from us."""
 
     def rewind(self, lane: int, first_open_offset: int) -> None:
         """Deliver the lane's signals again from this offset."""
 
     def metadata(self) -> object:
-        """Our membership at this moment, to send along with a transaction."""
+        """The consumer group metadata at this moment, for `send_offsets_to_transaction`."""
 
     def is_connected(self) -> bool | None:
-        """Whether Kafka is within reach, as of the last poll; None while that is unknown."""
+        """Whether Kafka can be reached, as of the last poll; None while that is unknown."""
 
     def trouble(self) -> str | None:
-        """What keeps Kafka or the group from answering, and what to do, as of the last poll; None when nothing does."""
+        """Why Kafka or the group does not answer, and what to do, as of the last poll; None if both do."""
 
     def leave(self) -> None:
         """Leave the group, so that others take over at once."""

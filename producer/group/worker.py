@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from producer.group.port import Membership
 
 ALONE_SECONDS_MAX = 15.0
-"""How long a worker that was killed may still count as one: a session of 10 s, and the hand-over after it."""
+"""How long a worker that was killed may remain a member: a session of 10 s, and the rebalance after it."""
 
 ALONE_TRIES_MAX = 4
-"""How often a command starts a lane again; with the pauses, some fifteen seconds."""
+"""How often a command restarts a lane; with the pauses, about fifteen seconds."""
 
 FENCES_MAX = 2
-"""How often a lane may be fenced, without `settled_seconds` in between, although the group says that it is ours."""
+"""How often a lane may be fenced, less than `stable_seconds` apart, although the group says that it is ours."""
 
 _DOUBLINGS_MAX = 10
 
@@ -34,16 +34,16 @@ _log = structlog.get_logger(__name__)
 class WorkerTimes(msgspec.Struct, frozen=True):
     """How long a worker waits.
 
-    A lane that has worked for `settled_seconds` starts over with short pauses. `fenced_grace_seconds` is how long the
-    group may take to report to a fenced worker that its lane went to another; longer than a session. `tries_max` is how
-    often in a row a lane may fail, None for ever.
+    After `stable_seconds` without an error, the pauses before a lane's restart begin short again.
+    `fenced_grace_seconds` is how long the group may take to report to a fenced worker that its lane was reassigned;
+    longer than a session. `tries_max` is how often in a row a lane may fail; None: without limit.
     """
 
     poll_seconds: float = 0.1
     close_seconds_max: float = 8.0
     restart_pause_seconds: float = 1.0
     restart_pause_seconds_max: float = 30.0
-    settled_seconds: float = 120.0
+    stable_seconds: float = 120.0
     fenced_grace_seconds: float = 15.0
     alone_seconds_max: float = ALONE_SECONDS_MAX
     tries_max: int | None = None
@@ -53,24 +53,24 @@ TIMES = WorkerTimes()
 
 
 class LaneTask(Protocol):
-    """The work in one lane, in a thread of its own."""
+    """The work of one lane, in a thread of its own."""
 
     def run(self, first_signal_offset: int) -> None:
-        """Take the lane and work until stopped or done."""
+        """Acquire the lane and work until stopped or done."""
 
     def stop(self) -> None:
-        """Ask `run` to return soon."""
+        """Make `run` return soon."""
 
     def signal(self, trekkpliktig: str, offset: int, value: bytes | None) -> None:
-        """A signal came."""
+        """Handle a signal."""
 
     @property
     def first_open_signal(self) -> int:
-        """Offset of the first signal that is not handled yet."""
+        """Offset of the first signal that has not been handled yet."""
 
 
 class _Owned(msgspec.Struct):
-    """A lane that the group says is ours. `task` is None while it waits to be started (again) at `start_at`."""
+    """A lane that the group has assigned to us. `task` is None while it waits for its start at `start_at`."""
 
     first_signal_offset: int
     start_at: float
@@ -83,22 +83,23 @@ class _Owned(msgspec.Struct):
     fenced_at: float | None = None
     fences: int = 0
     missed_signals: bool = False
-    waits_for: str = "not taken yet"
-    """What kept it from being worked on last."""
+    waits_for: str = "not acquired yet"
+    """Why it is not being worked on."""
 
 
 class LaneWorker:
-    """Runs until `stopping` is set, every one of `lanes_max` lanes is done, or nothing more can be done.
+    """Runs until `stopping` is set, all `lanes_max` lanes are done, or an error ends it.
 
-    `may_work` is asked when the group has confirmed the first lane, and again after none was ours; where it says no,
-    the worker ends as one too many (`is_surplus`), without having worked on any.
+    `may_work` is called when the group has confirmed the first lane, and again after a time without any. If it returns
+    false, the worker ends as surplus (`is_surplus`), without having worked on a lane.
 
-    `waits` is told of a lane that cannot be worked on, and why, and None once it is another's or at work again.
+    `waits(lane, reason)` is called for a lane that cannot be worked on, and with None once it works again or is
+    another worker's.
 
-    `alone` is for commands that want all lanes: it is an error when another worker still has some after a session.
+    `alone` is for commands that need all lanes: it is an error if another worker still owns some after a session.
     """
 
-    def __init__(  # noqa: PLR0913 - all but the last two are what it works with
+    def __init__(  # noqa: PLR0913 - its collaborators, and options with defaults
         self,
         membership: Membership,
         make_task: Callable[[int], LaneTask],
@@ -127,15 +128,15 @@ class LaneWorker:
         self.lanes_done: set[int] = set()
 
     def run(self) -> None:
-        """Raises `LaneFencedError` or `FatalError` when a lane can do no more; all others are closed first."""
-        begun = time.monotonic()
+        """Raises `LaneFencedError` or `FatalError` for a lane that cannot continue, once all others are closed."""
+        started = time.monotonic()
         self._membership.join(self._assigned, self._revoked)
         try:
             while not (self._stopping.is_set() or self.is_surplus or len(self.lanes_done) == self._lanes_max):
                 self._beat()
                 if (
                     self._alone
-                    and time.monotonic() - begun > self._times.alone_seconds_max
+                    and time.monotonic() - started > self._times.alone_seconds_max
                     and not self._has_all_lanes()
                 ):
                     raise FatalError("another worker of this application is running: stop it first, or let it do this")
@@ -154,7 +155,7 @@ class LaneWorker:
         return len(self._owned) == self._lanes_max
 
     def waiting_lanes(self) -> dict[int, str]:
-        """Lanes that are ours and that nobody works on, with what keeps them. In the worker's thread only."""
+        """Lanes of ours that are not being worked on, with the reasons. In the worker's thread only."""
         return {
             lane: owned.waits_for
             for lane, owned in sorted(self._owned.items())
@@ -172,7 +173,7 @@ class LaneWorker:
             _log.info("lanes assigned", lanes=sorted(lanes))
 
     def _revoked(self, lanes: set[int]) -> None:
-        """Close the lanes side by side; each ends the transaction under way first."""
+        """Close the lanes in parallel; each ends its open transaction first."""
         closing = [(lane, self._owned.pop(lane)) for lane in sorted(lanes) if lane in self._owned]
         self._is_admitted = self._is_admitted and bool(self._owned)
         for lane, owned in closing:
@@ -190,7 +191,7 @@ class LaneWorker:
             _log.info("lanes revoked", lanes=sorted(lanes))
 
     def _supervise(self, lane: int, owned: _Owned) -> None:
-        """Start a lane that waits, and handle one that has ended."""
+        """Start a waiting lane, and handle one that has ended."""
         if owned.thread is not None and not owned.thread.is_alive():
             if owned.task is not None:
                 owned.first_signal_offset = max(owned.first_signal_offset, owned.task.first_open_signal)
@@ -204,17 +205,17 @@ class LaneWorker:
             self._start(lane, owned)
 
     def _handle_failure(self, lane: int, owned: _Owned, error: BaseException) -> None:
-        """Start a lane that ended with an error again, after a pause, or raise what ends the process."""
+        """Schedule a restart of a lane that ended with an error, or raise what ends the process."""
         owned.error, owned.missed_signals = None, True
         owned.waits_for = str(error)
         times, now = self._times, time.monotonic()
-        if now - owned.started_at > times.settled_seconds:
+        if now - owned.started_at > times.stable_seconds:
             owned.failures = owned.fences = 0
         if isinstance(error, LaneFencedError):
             owned.fenced_at, owned.fences = now, owned.fences + 1
         elif not isinstance(error, RetryableError | OutcomeUnknownError):
             raise (
-                error if isinstance(error, TrekkpaaleggError) else FatalError(f"lane {lane} broke: {error!r}")
+                error if isinstance(error, TrekkpaaleggError) else FatalError(f"lane {lane} crashed: {error!r}")
             ) from error
         is_final = owned.failures >= (self._tries_max or 0) or isinstance(error, RefusedError)
         if self._tries_max is not None and is_final:
@@ -227,7 +228,7 @@ class LaneWorker:
         owned.start_at = now + min(doubled, times.restart_pause_seconds_max)
 
     def _admit(self, owned: _Owned) -> bool:
-        """Whether this worker may work at all. Asked as a member that all others see: see `WorkerSlots.may_work`."""
+        """Whether this worker may work at all. Called once the group counts it: see `WorkerSlots.may_work`."""
         if self._is_admitted or self.is_surplus:
             return self._is_admitted
         try:
@@ -242,17 +243,17 @@ class LaneWorker:
     def _start(self, lane: int, owned: _Owned) -> None:
         """Start the lane's thread, once the group has confirmed that it is ours.
 
-        Taking a lane fences whoever has it. A process that slept past its session still believes that its lanes are
-        its own; the group, asked afresh, knows better. A lane that was fenced although the group says it is ours may
-        have been so by the broker alone, which ends a transaction that has lasted too long by a fence, as after a
-        restart of its own; nothing tells that from a rival. So it is taken once more; fenced again soon, it has a
-        rival outside the group: two would fence each other for ever, so this one gives up.
+        Acquiring a lane fences its owner. A process that was suspended beyond its session still believes that its lanes
+        are its own, so the group is asked first. If a lane is fenced although the group says that it is ours, the
+        broker may have done it: it ends a transaction that lasts too long by a fence, for example after its own
+        restart. That looks the same as a rival process. So the lane is acquired once more; if it is fenced again soon,
+        there is a rival outside the group, and since the two would fence each other forever, this one gives up.
         """
         confirmed = self._membership.confirm(lane, owned.first_signal_offset)
         if owned.fenced_at is not None:
             has_waited = time.monotonic() - owned.fenced_at > self._times.fenced_grace_seconds
             if has_waited or (confirmed and owned.fences >= FENCES_MAX):
-                raise LaneFencedError(f"lane {lane} was taken by a process outside the group of workers")
+                raise LaneFencedError(f"lane {lane} was acquired by a process outside the group of workers")
             if confirmed:
                 owned.fenced_at = None
         if not confirmed:
@@ -275,7 +276,7 @@ class LaneWorker:
         def body() -> None:
             try:
                 task.run(owned.first_signal_offset)
-            except BaseException as error:  # noqa: BLE001 - carried to the worker's thread, which decides
+            except BaseException as error:  # noqa: BLE001 - passed to the worker's thread, which decides
                 owned.error = error
 
         owned.thread = threading.Thread(target=body, name=f"lane-{lane}", daemon=True)

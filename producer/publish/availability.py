@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 UNANSWERED = (
-    "no Kafka broker answers: see whether the brokers run, whether there is room on their disks, and whether "
+    "no Kafka broker answers: check that the brokers run, that there is room on their disks, and that "
     "KAFKA_BROKERS is right"
 )
 
@@ -48,18 +48,18 @@ def standstill_of(partitions: Iterable[Replicas]) -> str | None:
             worst = short.get(each.topic)
             if worst is None or each.in_sync < worst.in_sync:
                 short[each.topic] = each
-    told = []
+    problems = []
     if leaderless:
-        told.append(
-            f"no broker leads all of {', '.join(sorted(leaderless))}: look at the broker's disk, make room if it is "
+        problems.append(
+            f"no broker leads all of {', '.join(sorted(leaderless))}: check the broker's disk, make room if it is "
             "full, and start the brokers that are down"
         )
-    told += [
-        f"{topic} takes nothing with {each.in_sync} replicas in sync, as its min.insync.replicas is "
+    problems += [
+        f"{topic} accepts no writes with {each.in_sync} replicas in sync, as its min.insync.replicas is "
         f"{each.in_sync_min}: start the brokers that are down, or lower the setting"
         for topic, each in sorted(short.items())
     ]
-    return "; ".join(told) or None
+    return "; ".join(problems) or None
 
 
 CALL_SECONDS_MAX = 2.0
@@ -68,7 +68,7 @@ _INTERNAL = ("__consumer_offsets", "__transaction_state")
 
 
 def find_standstill(properties: Mapping[str, str], topics: Iterable[str]) -> str | None:
-    """Why transactions over these topics fail, and the remedy; None if no reason is found, or we may not look."""
+    """Why transactions over these topics fail, and the remedy; None if no reason is found or visible to us."""
     try:
         admin = Admin(properties, seconds_max=CALL_SECONDS_MAX)
         found = admin.metadata()

@@ -156,7 +156,7 @@ def test_while_too_few_brokers_are_there_the_stream_says_so_loses_nothing_and_go
         stream.wait_until_it_goes_on()
         set_in_sync_min(cluster, topic, 3)
         cluster.nodes[3].kill()
-        words = f"{topic} takes nothing with 2 replicas in sync, as its min.insync.replicas is 3"
+        words = f"{topic} accepts no writes with 2 replicas in sync, as its min.insync.replicas is 3"
         stream.wait_until(lambda: words in unready(url), "it says what to do")
         assert words in stream.producers[0].log_file.read_text()
         set_in_sync_min(cluster, topic, 2)

@@ -136,7 +136,7 @@ def test_a_table_of_the_same_name_that_is_not_ours_is_left_alone(postgresql_url:
     with psycopg.connect(postgresql_url, autocommit=True) as connection:
         connection.execute(f'CREATE SCHEMA "{schema}"')
         connection.execute("CREATE TABLE ledger (account int)")
-        with pytest.raises(FatalError, match="the table ledger is there and is no ledger's: give a schema"):
+        with pytest.raises(FatalError, match="the table ledger exists and is not a ledger's: give a schema"):
             open_ledger(postgresql_url)
         there = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [schema]).fetchall()
     assert there == [("ledger",)]
@@ -147,7 +147,7 @@ def test_a_file_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE postering (amount)")
         connection.commit()
-    with pytest.raises(FatalError, match="the table postering is there and is no ledger's"):
+    with pytest.raises(FatalError, match="the table postering exists and is not a ledger's"):
         open_ledger(f"sqlite:///{path}")
 
 

@@ -99,7 +99,7 @@ def test_a_connection_cut_in_mid_transaction_leaves_nothing_and_the_next_one_wor
     write(ledger, 0, 2)
     for step in ("read", "write", "commit"):
         with (  # noqa: PT012 - it is cut at each step
-            pytest.raises(RetryableError, match="trying again may help"),
+            pytest.raises(RetryableError, match="retrying may help"),
             ledger.transaction({(TOPIC, 0): Advance(2, 5)}) as transaction,
         ):
             if step == "read":
@@ -253,7 +253,7 @@ def test_a_schema_of_somebody_else_is_refused_with_what_to_do(
     postgresql: EmbeddedPostgresql, schema: str, stranger: str
 ) -> None:
     url = url_of(postgresql, schema, stranger)
-    with pytest.raises(FatalError, match=f"the schema {schema} is missing and a right to make it too: have it made"):
+    with pytest.raises(FatalError, match=f"the schema {schema} is missing, and so is the right to create it"):
         open_ledger(url)
     with psycopg.connect(postgresql.url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))

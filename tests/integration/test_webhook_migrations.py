@@ -179,7 +179,7 @@ def test_a_schema_that_may_not_be_made_is_told_with_what_to_do(postgresql: Embed
         connection.execute(f"CREATE ROLE {stranger} LOGIN".encode())
         try:
             url = f"{postgresql.url.replace('postgres@', f'{stranger}@')}?options=-csearch_path%3D{schema}"
-            with pytest.raises(FatalError, match=f"the schema {schema} is missing and a right to make it too"):
+            with pytest.raises(FatalError, match=f"the schema {schema} is missing, and so is the right to create it"):
                 open_store(state_address(url), make=True)
         finally:
             connection.execute(f"DROP ROLE {stranger}".encode())

@@ -9,7 +9,7 @@ from producer.publish.availability import ExplainedPublisher
 from tests.kit.fakes.publisher import FakeKafka, Fault
 from trekkpaalegg.errors import RefusedError, RetryableError
 
-FULL = "look at the broker's disk"
+FULL = "check the broker's disk"
 
 
 class Failing:

@@ -228,7 +228,7 @@ def test_health_and_settings_are_metrics_too() -> None:
     health.heartbeat("lane-0", 90)
     assert (value(observer, "ready"), value(observer, "stuck_loops")) == (1, 0)
     clock.seconds += 91
-    health.set_ready("lane-1", "not taken yet")
+    health.set_ready("lane-1", "not acquired yet")
     assert (value(observer, "ready"), value(observer, "stuck_loops")) == (0, 1)
     assert value(observer, "pull_interval_seconds") == 30
     assert (value(observer, "poll_interval_seconds"), value(observer, "clock_timestamp_seconds")) == (300, NOW)

@@ -14,7 +14,7 @@ def test_a_partition_with_too_few_replicas_is_told_once_a_topic_with_the_worst_o
     partitions = [Replicas("versjoner", True, 2, 3), Replicas("versjoner", True, 1, 3), Replicas("signals", True, 3, 3)]
     told = standstill_of(partitions)
     assert told == (
-        "versjoner takes nothing with 1 replicas in sync, as its min.insync.replicas is 3: "
+        "versjoner accepts no writes with 1 replicas in sync, as its min.insync.replicas is 3: "
         "start the brokers that are down, or lower the setting"
     )
 
@@ -23,4 +23,4 @@ def test_a_partition_that_no_broker_leads_sends_to_the_disks():
     told = standstill_of([Replicas("positions", False, 1, 1), Replicas("gjeldende", False, 0, 2)])
     assert told is not None
     assert "no broker leads all of gjeldende, positions" in told
-    assert "look at the broker's disk" in told
+    assert "check the broker's disk" in told

@@ -13,7 +13,7 @@ from trekkpaalegg.errors import FatalError, RetryableError
 
 
 def test_lane_that_works_for_a_while_between_its_failures_is_never_given_up():
-    times = msgspec.structs.replace(TIMES, settled_seconds=0.0)
+    times = msgspec.structs.replace(TIMES, stable_seconds=0.0)
     with WorkerHall(lanes=1, alone=True, times=times) as hall:
         for made in range(1, 2 * ALONE_TRIES_MAX):
             until(lambda made=made: len(hall.made) == made)

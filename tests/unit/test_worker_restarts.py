@@ -132,7 +132,7 @@ def test_fenced_again_although_the_lane_is_still_ours_is_the_end():
 
 
 def test_fenced_again_long_after_the_first_time_is_taken_once_more():
-    times = msgspec.structs.replace(TIMES, settled_seconds=0.05)
+    times = msgspec.structs.replace(TIMES, stable_seconds=0.05)
     with WorkerHall(lanes=1, times=times) as hall:
         for made in (1, 2, 3):
             until(lambda made=made: len(hall.made) == made)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STATISTICS_SECONDS = 2
 ALL_FORGOTTEN = "all brokers had shut down, and the Kafka client has forgotten them: replacing the client"
-NO_BROKER = "no broker is connected: see whether the brokers run and have room on their disks"
+NO_BROKER = "no broker is connected: check that the brokers run and have room on their disks"
 OUT_OF_GROUP = (
     "the consumer group does not admit this member, so it has no partition to work on: start the brokers that are "
     "down, and check their disks"
@@ -34,10 +34,10 @@ OUT_SECONDS_MAX = 12.0
 """A rebalance, or the move of the group to another coordinator, takes less: until then it is not reported."""
 
 CUT_OFF_SECONDS_MIN = 4.0
-"""A rebalance without trouble takes less, and does not cause a fence."""
+"""An ordinary rebalance takes less, and does not cause a fence."""
 
 FENCE_SECONDS_MAX = 60.0
-"""How long after a lost coordinator a fence may come of it; and how soon another one means a true rival."""
+"""How long after a lost coordinator it may cause a fence; and how soon a second fence means a real rival."""
 
 _MICROSECONDS = 1_000_000
 _CONNECTED = frozenset({"UP", "UPDATE", "REAUTH"})
@@ -81,7 +81,7 @@ _decode = msgspec.json.Decoder(_Statistics).decode
 class ClientHealth:
     """The health of one client, as of its last statistics and errors. Used by one thread.
 
-    `topic` is the one whose partitions and ends are of interest, if any.
+    `partition_count` and `ends` are those of `topic`, if it is given.
     """
 
     def __init__(self, topic: str | None = None) -> None:
@@ -90,23 +90,23 @@ class ClientHealth:
         self.replaced()
 
     def replaced(self) -> None:
-        """Start again: a new client has taken the place of the former, and has reported nothing yet."""
+        """Reset: a new client has replaced the former one, and has reported nothing yet."""
         self._times_without_broker = 0
         self.reason.clear()
         self.refusal: KafkaError | None = None
         """The error by which Kafka refused the client, or by which the client failed for good."""
         self.are_all_down = False
-        """Whether no broker is left of those that were connected. An error says so once, and not always; the
-        statistics show it a little later."""
+        """Whether all connected brokers are lost. An error reports it once, and not always; the statistics show it a
+        little later."""
         self.is_connected: bool | None = None
         """Whether a broker is connected; None while that is unknown."""
         self.partition_count = 0
         self.ends: dict[int, int] = {}
-        """The high watermark of each partition that is read, open transactions included: what has not been read of a
-        transaction that hangs is still to come."""
+        """The high watermark of each partition that is read, open transactions included: the rest of a hanging
+        transaction is still to come."""
 
     def callbacks(self) -> dict[str, Any]:
-        """The settings under which librdkafka reports here, within `poll` or `consume`, every `STATISTICS_SECONDS`."""
+        """The settings with which librdkafka reports here every `STATISTICS_SECONDS`, within `poll` or `consume`."""
         return {
             "statistics.interval.ms": STATISTICS_SECONDS * 1000,
             "stats_cb": self.update,
@@ -114,7 +114,7 @@ class ClientHealth:
         }
 
     def update(self, text: str) -> None:
-        """Take over one document of statistics, as `stats_cb` gets it."""
+        """Record one document of statistics, as `stats_cb` receives it."""
         self._update(_decode(text))
 
     def _update(self, found: _Statistics) -> None:
@@ -132,9 +132,9 @@ class ClientHealth:
         self.ends = {each.partition: each.hi_offset for each in partitions if each.hi_offset >= 0}
 
     def record_error(self, error: KafkaError) -> None:
-        """Take over one error, as `error_cb` gets it. Most of them librdkafka mends by itself.
+        """Record one error, as `error_cb` receives it. librdkafka recovers from most of them by itself.
 
-        A refusal by one of several brokers is none while another one is connected. That all brokers are down is
+        A refusal by one of several brokers does not count while another one is connected. That all brokers are down is
         reported before a broker that comes back refuses the client.
         """
         self.reason.record(error)
@@ -144,7 +144,7 @@ class ClientHealth:
 
     @property
     def has_forgotten_brokers(self) -> bool:
-        """Whether the client knows no broker any more that it could connect to, so that it must be replaced."""
+        """Whether the client knows no broker that it could connect to, so that it must be replaced."""
         return self._times_without_broker >= _FORGOTTEN_TIMES_MIN
 
 
@@ -161,12 +161,12 @@ class MemberHealth(ClientHealth):
         super().__init__(topic)
 
     def replaced(self) -> None:
-        """See `ClientHealth.replaced`. When the former was cut off or joined again is remembered."""
+        """See `ClientHealth.replaced`. When the former client was cut off or joined again is kept."""
         super().replaced()
         self.is_member = False
         """Whether the group counts this client as a member, and no rebalance is under way."""
         self.rebalances = 0
-        """How many the group has had since the client joined."""
+        """How many rebalances there were since the client joined."""
 
     def _update(self, found: _Statistics) -> None:
         super()._update(found)
@@ -179,23 +179,23 @@ class MemberHealth(ClientHealth):
         now = self._monotonic()
         if self._out_since is None or self._out_written is None:
             self._out_since, self._out_written = now, found.ts
-        # By librdkafka's clock: whoever was kept from polling reads several documents at once, and a fence after them.
+        # By librdkafka's clock: a thread that could not poll for a while reads several documents at once, then a fence.
         out_seconds = (found.ts - self._out_written) / _MICROSECONDS
         if self._has_been_in and (not has_coordinator or out_seconds >= CUT_OFF_SECONDS_MIN):
             self._cut_off_at = now
 
     def trouble(self) -> str | None:
-        """What keeps Kafka or the group from answering, and what to do; None when nothing does."""
+        """Why Kafka or the group does not answer, and what to do; None if both do."""
         if self.is_connected is False:
             return NO_BROKER
         since = self._out_since
         return OUT_OF_GROUP if since is not None and self._monotonic() - since > OUT_SECONDS_MAX else None
 
     def is_fence_self_inflicted(self) -> bool:
-        """Whether a fence of our static id, now, probably comes from ourselves, so that the client should join again.
+        """Whether a fence at this moment was probably caused by this client itself, which should then join again.
 
-        After a session without its coordinator librdkafka may join twice, and its second self fences its first. A true
-        second process of the same id fences a member that was not cut off, or fences again soon.
+        After a session without its coordinator, librdkafka may join twice, and the second join fences the first. A real
+        second process with the same id fences a member that was not cut off, or fences again soon.
         """
         now = self._monotonic()
         was_cut_off = self._cut_off_at is not None and now - self._cut_off_at < FENCE_SECONDS_MAX

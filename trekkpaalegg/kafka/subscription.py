@@ -329,7 +329,7 @@ class Subscription:
 
     def _report_no_answer(self) -> None:
         words = "Kafka does not answer; reading continues when it does"
-        self._owner.report(words, topic=self.topic, todo="see whether the brokers run and have room on their disks")
+        self._owner.report(words, topic=self.topic, todo="check that the brokers run and have room on their disks")
 
     def _translated(self, error: KafkaError) -> TrekkpaaleggError:
         found = translate_reading(error, self.topic, self._properties, self._health.reason, group_id=self._group_id)

@@ -64,9 +64,9 @@ class FakeGroup:
             self._refused.discard(lane)
 
     def put_out(self, membership: FakeMembership) -> None:
-        """Take a member's lanes from it without its knowing, as when its session ended while it slept.
+        """Exclude a member that does not notice, as when its session ended while its process was suspended.
 
-        It learns that at its next poll but one, and meanwhile believes that it is a member; then it joins again.
+        It notices at its next poll but one, and until then believes that it owns its lanes; then it joins again.
         """
         with self.changed:
             self._members.remove(membership)
@@ -85,7 +85,7 @@ class FakeGroup:
             self._changed()
 
     def leave(self, membership: FakeMembership) -> None:
-        """Count the member out; its lanes are free."""
+        """Remove the member; its lanes are free."""
         with self.changed:
             if membership in self._members:
                 self._members.remove(membership)
@@ -94,19 +94,19 @@ class FakeGroup:
             self._changed()
 
     def is_put_out(self, membership: FakeMembership) -> bool:
-        """Whether the member has lost its lanes and not joined again."""
+        """Whether the member was excluded and has not joined again."""
         return membership in self._put_out
 
     def owns(self, membership: FakeMembership, lane: int) -> bool:
-        """Whether the group says, now, that this lane is this member's."""
+        """Whether the group confirms at this moment that this member owns the lane."""
         return self.owners.get(lane) is membership and lane not in self._refused
 
     def wanted(self, membership: FakeMembership) -> set[int]:
-        """The lanes that this member is to have once all have let go of what they must."""
+        """The lanes that this member will own once the others have released them."""
         if membership not in self._members:
             return set()
-        place = self._members.index(membership)
-        return {lane for lane in range(self.lanes) if lane % len(self._members) == place}
+        number = self._members.index(membership)
+        return {lane for lane in range(self.lanes) if lane % len(self._members) == number}
 
     def signals_from(self, lane: int, offset: int) -> list[Signal]:
         """The lane's signals from this offset on."""
@@ -118,25 +118,25 @@ class FakeGroup:
 
 
 class FakeMembership:
-    """One worker's place in a `FakeGroup`."""
+    """One member of a `FakeGroup`."""
 
     def __init__(self, group: FakeGroup, number: int) -> None:
         self._group = group
         self._number = number
         self._lanes: set[int] = set()
         self._next: dict[int, int] = {}
-        self._given: Callable[[dict[int, int]], None] | None = None
-        self._taken: Callable[[set[int]], None] | None = None
+        self._assigned: Callable[[dict[int, int]], None] | None = None
+        self._revoked: Callable[[set[int]], None] | None = None
         self._polls_put_out = 0
         self._fatal: FatalError | None = None
 
-    def join(self, given: Callable[[dict[int, int]], None], taken: Callable[[set[int]], None]) -> None:
-        """As the port says."""
-        self._given, self._taken = given, taken
+    def join(self, assigned: Callable[[dict[int, int]], None], revoked: Callable[[set[int]], None]) -> None:
+        """See the port."""
+        self._assigned, self._revoked = assigned, revoked
         self._group.join(self)
 
     def poll(self, timeout_seconds: float) -> list[Signal]:
-        """As the port says."""
+        """See the port."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             if self._fatal is not None:
@@ -154,7 +154,7 @@ class FakeMembership:
                 self._group.changed.wait(min(left, 0.01))
 
     def confirm(self, lane: int, first_open_offset: int) -> bool:
-        """As the port says."""
+        """See the port."""
         with self._group.changed:
             if not self._group.owns(self, lane):
                 return False
@@ -162,26 +162,26 @@ class FakeMembership:
             return True
 
     def rewind(self, lane: int, first_open_offset: int) -> None:
-        """As the port says."""
+        """See the port."""
         self._next[lane] = first_open_offset
 
     def metadata(self) -> FakeMetadata:
-        """As the port says."""
+        """See the port."""
         return FakeMetadata(self._number, self._group.generation)
 
     def is_connected(self) -> bool | None:
-        """As the port says."""
+        """See the port."""
         return True
 
     def trouble(self) -> str | None:
-        """As the port says."""
+        """See the port."""
         return None
 
     def leave(self) -> None:
-        """As the port says."""
+        """See the port."""
         lanes, self._lanes, self._next = self._lanes, set(), {}
-        if lanes and self._taken is not None:
-            self._taken(lanes)
+        if lanes and self._revoked is not None:
+            self._revoked(lanes)
         self._group.leave(self)
 
     def break_off(self, error: FatalError) -> None:
@@ -210,16 +210,16 @@ class FakeMembership:
         if free:
             self._lanes |= free
             self._next |= offsets
-            if self._given is not None:
-                self._given(offsets)
+            if self._assigned is not None:
+                self._assigned(offsets)
         return bool(leaving or free)
 
     def _let_go(self, lanes: set[int]) -> None:
         self._lanes -= lanes
         for lane in lanes:
             self._next.pop(lane, None)
-        if self._taken is not None:
-            self._taken(lanes)
+        if self._revoked is not None:
+            self._revoked(lanes)
         with self._group.changed:
             for lane in lanes:
                 if self._group.owners.get(lane) is self:

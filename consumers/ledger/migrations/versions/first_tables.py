@@ -1,4 +1,4 @@
-"""The first tables. Written out, since `tables.py` goes on to change and this step must not."""
+"""The first tables, written out, because `tables.py` changes later and this migration must not."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def _column(name: str, kind: Any, comment: str, *, nullable: bool = False) -> sa
 
 
 def upgrade() -> None:
-    """Make all tables."""
+    """Create all tables."""
     _make_orders()
     _make_periods()
     _make_messages()
@@ -35,9 +35,9 @@ def _order() -> list[sa.Column[Any]]:
         _column("sekvensnummer", _BIG, "global running number; gaps mean nothing"),
         _column("opprettet", _MOMENT, "when the version was made, UTC; never order by it"),
         _column("saksnummer", sa.Text(), "the authorities' case", nullable=True),
-        _column("trekkpliktig", sa.Text(), "organisation number of the one who withholds"),
+        _column("trekkpliktig", sa.Text(), "organisation number of the employer who withholds"),
         _column("skyldner", sa.Text(), "national id of the person. Personal data"),
-        _column("trekkstatus", sa.Text(), "aktiv, avsluttet, or ukjent: not one we know"),
+        _column("trekkstatus", sa.Text(), "aktiv, avsluttet, or ukjent (not known here)"),
         _column("betalingsmottaker", sa.Text(), "organisation number of the payee"),
         _column("kidnummer", sa.Text(), "payment reference, one for each trekkid"),
         _column("kontonummer", sa.Text(), "bank account of the payee"),
@@ -94,7 +94,7 @@ def _make_orders() -> None:
         *_version(),
         *_history("which correction of the version this was; 0: as first made"),
         sa.PrimaryKeyConstraint("trekkid", "trekkversjon", "correction"),
-        comment="what versions said before a correction replaced them",
+        comment="versions that a correction has replaced, as they were",
     )
 
 
@@ -102,7 +102,7 @@ def _make_periods() -> None:
     op.create_table(
         "trekkstoerrelse_for_periode",
         _column("trekkid", sa.Text(), "the order whose newest version has this period"),
-        _column("nummer", sa.Integer(), "place in the version's list, from 1"),
+        _column("nummer", sa.Integer(), "position in the version's list, from 1"),
         _column("startdato", sa.Date(), "first day"),
         _column("sluttdato", sa.Date(), "last day, itself included; null: open", nullable=True),
         _column("trekkbeloep", _decimal(14, 2), "kroner to withhold each calendar month; 0: pause", nullable=True),
@@ -120,9 +120,9 @@ def _make_periods() -> None:
 
 def _coordinates(what: str) -> list[sa.Column[Any]]:
     return [
-        _column("topic", sa.Text(), f"where the {what} stands"),
-        _column("partition", sa.Integer(), f"where the {what} stands"),
-        _column("offset", _BIG, f"where the {what} stands"),
+        _column("topic", sa.Text(), f"where Kafka has the {what}"),
+        _column("partition", sa.Integer(), f"where Kafka has the {what}"),
+        _column("offset", _BIG, f"where Kafka has the {what}"),
     ]
 
 
@@ -131,10 +131,10 @@ def _make_messages() -> None:
         "trekkpaalegg_conflict",
         *_coordinates("event"),
         _column("trekkid", sa.Text(), "identity of the order"),
-        _column("trekkversjon", _BIG, "the version that came with two contents"),
+        _column("trekkversjon", _BIG, "the version that came with two different contents"),
         *_history(),
         sa.PrimaryKeyConstraint("topic", "partition", "offset"),
-        comment="events that say otherwise than the same version in the ledger, and are marked as no correction",
+        comment="events that contradict the same version in the ledger and are not marked as a correction",
     )
     op.create_table(
         "undecodable_message",
@@ -143,7 +143,7 @@ def _make_messages() -> None:
         _column("value", sa.LargeBinary(), "the message's value as it came. May hold personal data", nullable=True),
         _column("headers", sa.JSON(), "the message's headers: name to text"),
         _column("reason", sa.Text(), "why it could not be decoded"),
-        _column("received", _MOMENT, "when it was put here, UTC"),
+        _column("received", _MOMENT, "when it was received, UTC"),
         sa.PrimaryKeyConstraint("topic", "partition", "offset"),
         comment="messages that could not be decoded, until a retry succeeds",
     )
@@ -156,7 +156,7 @@ def _make_identity() -> None:
         _column("partition", sa.Integer(), "Kafka's partition"),
         _column("next_offset", _BIG, "all messages before this one are in the ledger"),
         sa.PrimaryKeyConstraint("topic", "partition"),
-        comment="how far the ledger has come; moves in the same transaction as the rows",
+        comment="next offset to apply of each partition; moves in the same transaction as the rows",
     )
     op.create_table(
         "ledger",
@@ -174,7 +174,7 @@ def _make_postering() -> None:
         _column("utbetaling", sa.Text(), "which payout of that date; empty: the ordinary one"),
         _column("trekkid", sa.Text(), "the order that was withheld for"),
         _column("trekkversjon", _BIG, "the version that said how much"),
-        _column("trekkpliktig", sa.Text(), "organisation number of the one who withheld"),
+        _column("trekkpliktig", sa.Text(), "organisation number of the employer who withheld"),
         _column("skyldner", sa.Text(), "national id of the person. Personal data"),
         _column("brutto", _decimal(14, 2), "gross pay of the person at this payout, kroner"),
         _column("beloep", _decimal(14, 2), "what was withheld, kroner"),
@@ -183,18 +183,18 @@ def _make_postering() -> None:
         _column(
             "allerede_trukket",
             _decimal(14, 2),
-            "what others had withheld in the month and was counted for this order, kroner",
+            "what other payouts of the month withheld and was counted for this order, kroner",
         ),
-        _column("grunnlag", sa.Text(), "the rule that led to it, for people"),
-        _column("varsler", sa.JSON(), "what a person was told to look at"),
+        _column("grunnlag", sa.Text(), "how the amount was determined, for people to read"),
+        _column("varsler", sa.JSON(), "warnings for a person to check"),
         _column("betalingsmottaker", sa.Text(), "organisation number of the payee"),
         _column("kidnummer", sa.Text(), "payment reference"),
         _column("kontonummer", sa.Text(), "bank account of the payee"),
-        _column("forfallsdato", sa.Date(), "when it is to be paid on"),
+        _column("forfallsdato", sa.Date(), "when the payment is due"),
         _column(
             "betalingsoppdrag",
             sa.Integer(),
-            "its file of payments, from 1; null: nothing to pay, or held until the payee is accepted",
+            "number of its payment file, from 1; null: nothing to pay, or held until the payee is accepted",
             nullable=True,
         ),
         _column("recorded", _MOMENT, "when the row was written, UTC"),
@@ -209,5 +209,5 @@ def _make_postering() -> None:
         _column("file_digest", sa.Text(), "SHA-256 of the persons and pay that were read"),
         _column("recorded", _MOMENT, "when the row was written, UTC"),
         sa.PrimaryKeyConstraint("utbetalingsdato", "utbetaling", "file_digest"),
-        comment="which files of gross pay were worked through; never part of a replay's swap",
+        comment="which files of gross pay were processed; never part of a replay's swap",
     )

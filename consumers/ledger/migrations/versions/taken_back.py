@@ -1,4 +1,4 @@
-"""What payouts had withheld that were taken back: the columns of `postering` as they are now, when, and why."""
+"""Postings of payouts that were taken back: the columns of `postering` at this migration, when, and why."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def upgrade() -> None:
         _column("utbetaling", sa.Text(), "which payout of that date; empty: the ordinary one"),
         _column("trekkid", sa.Text(), "the order that was withheld for"),
         _column("trekkversjon", _BIG, "the version that said how much"),
-        _column("trekkpliktig", sa.Text(), "organisation number of the one who withheld"),
+        _column("trekkpliktig", sa.Text(), "organisation number of the employer who withheld"),
         _column("skyldner", sa.Text(), "national id of the person. Personal data"),
         _column("brutto", _decimal(14, 2), "gross pay of the person at this payout, kroner"),
         _column("beloep", _decimal(14, 2), "what was withheld, kroner"),
@@ -37,23 +37,23 @@ def upgrade() -> None:
         _column(
             "allerede_trukket",
             _decimal(14, 2),
-            "what others had withheld in the month and was counted for this order, kroner",
+            "what other payouts of the month withheld and was counted for this order, kroner",
         ),
-        _column("grunnlag", sa.Text(), "the rule that led to it, for people"),
-        _column("varsler", sa.JSON(), "what a person was told to look at"),
+        _column("grunnlag", sa.Text(), "how the amount was determined, for people to read"),
+        _column("varsler", sa.JSON(), "warnings for a person to check"),
         _column("betalingsmottaker", sa.Text(), "organisation number of the payee"),
         _column("kidnummer", sa.Text(), "payment reference"),
         _column("kontonummer", sa.Text(), "bank account of the payee"),
-        _column("forfallsdato", sa.Date(), "when it is to be paid on"),
+        _column("forfallsdato", sa.Date(), "when the payment is due"),
         _column(
             "betalingsoppdrag",
             sa.Integer(),
-            "its file of payments, from 1; null: nothing to pay, or held until the payee is accepted",
+            "number of its payment file, from 1; null: nothing to pay, or held until the payee is accepted",
             nullable=True,
         ),
         _column("recorded", _MOMENT, "when the row was written, UTC"),
         _column("taken_back", _MOMENT, "when the payout was taken back, UTC"),
-        _column("taken_back_reason", sa.Text(), "why, in the words of who did it"),
+        _column("taken_back_reason", sa.Text(), "the reason given by the operator"),
         sa.PrimaryKeyConstraint("utbetalingsdato", "utbetaling", "trekkid", "taken_back"),
-        comment="what payouts had withheld that were taken back: it is not withheld; never part of a replay's swap",
+        comment="postings of payouts that were taken back; never part of a replay's swap",
     )

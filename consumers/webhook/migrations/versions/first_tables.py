@@ -1,4 +1,4 @@
-"""The first tables, as they were before there were steps. Written out, since `tables.py` goes on to change."""
+"""The first tables, as they were before there were migrations, written out, because `tables.py` changes later."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ revision = "0001"
 down_revision = None
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_PLACE = "where the message stands"
+_PLACE = "where Kafka has the message"
 
 
 def _column(name: str, kind: Any, comment: str, *, nullable: bool = False) -> sa.Column[Any]:  # noqa: ANN401 - a type whose variant is another type

@@ -1,4 +1,4 @@
-"""When an event was taken, so that the age of what waits can be told."""
+"""Add the time at which an event was read, from which the age of waiting events follows."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,6 +8,6 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the column. Of what waits already it is not known."""
-    comment = "when it was read and kept, seconds since 1970; null: by a version that did not note it"
+    """Add the column. It is null for events that were already waiting."""
+    comment = "when it was read and stored, seconds since 1970; null: by a version that did not record it"
     op.add_column("webhook_event", sa.Column("taken_seconds", sa.Double(), comment=comment))
