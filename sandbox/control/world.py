@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from random import Random
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import jwt
 import msgspec
@@ -29,7 +29,7 @@ from sandbox.maskinporten.http import maskinporten_app
 from sandbox.maskinporten.state import DEFAULT_SCOPE, Maskinporten
 from sandbox.maskinporten.tokens import TokenStore
 from sandbox.servers.http import ServerThread
-from sandbox.servers.server import LOOPBACK
+from sandbox.servers.server import LOOPBACK, Server
 from sandbox.skatteetaten.answer import BASE_PATH
 from sandbox.skatteetaten.examples import EXAMPLES_TREKKPLIKTIG, official_examples
 from sandbox.skatteetaten.generate import generate_versions, trekkpliktige
@@ -85,7 +85,7 @@ SUPPLIER = "310000003"
 _KID = "sandbox-key-1"
 
 
-class OutsideWorld:
+class OutsideWorld(Server):
     """The simulated services and their control address; ports of 0 are chosen free. `clock` gives seconds since 1970.
 
     All keep their ports when `stop_*` and `start_*` simulate an outage.
@@ -246,17 +246,6 @@ class OutsideWorld:
         self.stop()
         for server in self._servers:
             server.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def _serve(self, app: Any, port: int) -> ServerThread:  # noqa: ANN401  # any ASGI application
         server = ServerThread(app, port=port, host=self._place.host, called=self._place.called)

@@ -11,7 +11,7 @@ import psycopg
 from sandbox.demo.words import counted, grouped, seconds_text, unframed
 
 if TYPE_CHECKING:
-    from sandbox.demo.stage import Ended, Program
+    from sandbox.demo.program import Ended, Program
     from sandbox.demo.story import Play
 
 PAYOUT_DATE = "2026-12-15"

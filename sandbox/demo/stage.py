@@ -3,131 +3,25 @@
 from __future__ import annotations
 
 import secrets
-import signal
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from sandbox.control.world import OutsideWorld
 from sandbox.demo.narrator import ClaimError
-from sandbox.demo.producer import ProducerProcess, module_of
+from sandbox.demo.program import Program
 from sandbox.servers.kafka import EmbeddedKafka
 from sandbox.servers.postgresql import EmbeddedPostgresql
 from sandbox.servers.registry import EmbeddedRegistry
 from sandbox.servers.server import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
-PROGRAM_SECONDS_MAX = 60.0
-START_SECONDS_MAX = 30.0
-STOP_SECONDS_MAX = 15.0
+    from sandbox.demo.program import Ended
+
 _WIDTH = "80"
-# What a program says on stderr goes to a file of its own: the first argument.
-_ERRORS_APART = 'errors=$1; shift; exec "$@" 2>"$errors"'
-
-
-class Ended(NamedTuple):
-    """A program that has ended: its exit code, and what it said on stdout and on stderr."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-class Program:
-    """A program of this project as a child: `module` is producer or consumers."""
-
-    def __init__(self, module: str, arguments: Sequence[str], environment: dict[str, str], files: Path) -> None:
-        self._errors = files.with_suffix(".err")
-        self._process = ProducerProcess(
-            arguments,
-            environment,
-            files.with_suffix(".out"),
-            program=(
-                "/bin/sh",
-                "-c",
-                _ERRORS_APART,
-                module,
-                str(self._errors),
-                sys.executable,
-                "-m",
-                module_of(module),
-            ),
-        )
-        self._memory_bytes = 0
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
-    def stderr_text(self) -> str:
-        """What it has said on stderr so far."""
-        return self._errors.read_text(encoding="utf-8", errors="replace") if self._errors.exists() else ""
-
-    def stdout_text(self) -> str:
-        """What it has said on stdout so far."""
-        return self._process.log_file.read_text(encoding="utf-8", errors="replace")
-
-    def check_running(self) -> None:
-        """Raises `ClaimError` with its last words when it has ended by itself."""
-        if not self._process.is_running():
-            last = self.stderr_text().splitlines()[-1:] or ["and said nothing"]
-            raise ClaimError(f"the program has ended by itself: {last[0]}")
-        self._note_memory()
-
-    def wait(self, seconds_max: float = PROGRAM_SECONDS_MAX) -> Ended:
-        """Wait until it has ended. Raises `ClaimError` when it does not."""
-        try:
-            code = self._process.wait(seconds_max)
-        except TimeoutError as error:
-            raise ClaimError(f"a program has not ended within {seconds_max:g} s") from error
-        return Ended(code, self.stdout_text(), self.stderr_text())
-
-    def wait_for_words(self, words: str) -> None:
-        """Wait until it has said this on stderr. Raises `ClaimError` when it does not."""
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while words not in self.stderr_text():
-            self.check_running()
-            if time.monotonic() > deadline:
-                raise ClaimError(f"the program has not said {words!r} within {START_SECONDS_MAX:g} s")
-            time.sleep(0.02)
-
-    def kill(self) -> None:
-        """SIGKILL: it gets no chance to tidy up."""
-        self._note_memory()
-        self._process.kill()
-
-    def stop(self) -> tuple[Ended, float]:
-        """SIGTERM; how it ended, and in how many seconds."""
-        self._note_memory()
-        begun = time.monotonic()
-        self._process.send_signal(signal.SIGTERM)
-        ended = self.wait(STOP_SECONDS_MAX)
-        return ended, time.monotonic() - begun
-
-    def close(self) -> None:
-        """End it, whatever it does."""
-        self._process.kill()
-
-    @property
-    def memory_bytes(self) -> int:
-        """The most memory that it had when it was looked at."""
-        return self._memory_bytes
-
-    def _note_memory(self) -> None:
-        try:
-            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            return
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                self._memory_bytes = max(self._memory_bytes, int(line.split()[1]) * 1024)
 
 
 class Stage:

@@ -17,7 +17,8 @@ from trekkpaalegg.registry import SchemaRegistry
 
 if TYPE_CHECKING:
     from sandbox.demo.narrator import Narrator
-    from sandbox.demo.stage import Program, Stage
+    from sandbox.demo.program import Program
+    from sandbox.demo.stage import Stage
     from sandbox.demo.watch import Watch
     from sandbox.skatteetaten.order_book import Version
 

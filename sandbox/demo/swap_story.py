@@ -21,7 +21,8 @@ from sandbox.skatteetaten.wire import parse
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.demo.stage import Program, Stage
+    from sandbox.demo.program import Program
+    from sandbox.demo.stage import Stage
     from sandbox.demo.story import Play
     from sandbox.demo.watch import Watch
     from sandbox.skatteetaten.order_book import Version

@@ -7,12 +7,12 @@ import contextlib
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sandbox.servers.server import LOOPBACK
+from sandbox.servers.server import LOOPBACK, Server
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -40,7 +40,7 @@ async def _break_all(server: uvicorn.Server) -> None:
         await asyncio.sleep(0)
 
 
-class ServerThread:
+class ServerThread(Server):
     """One server on the address `host`. `port` 0 lets the system choose; it stays the same over stop and start.
 
     `called` is the name by which others reach it. With an `identity` it speaks TLS.
@@ -117,13 +117,6 @@ class ServerThread:
         """Stop for good and give the port back."""
         self.stop()
         self._reservation.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 class _Serving:

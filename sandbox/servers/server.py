@@ -25,19 +25,8 @@ _PORTS = range(20_000, 32_000)
 _PORT_ATTEMPTS_MAX = 200
 
 
-class EmbeddedServer(ABC):
-    """A real server on 127.0.0.1, as a context manager; it ends when this process ends, however that happens.
-
-    Without `data_folder` the data live in a temporary folder that is removed at the end; a chosen folder is made
-    if it is missing, and kept. Ports and data stay the same over `stop` (or `kill`) and `start`.
-    """
-
-    name: ClassVar[str]
-
-    def __init__(self, data_folder: Path | None = None) -> None:
-        self._chosen_folder = data_folder
-        self._folder: Path | None = None
-        self._process: ServerProcess | None = None
+class Server(ABC):
+    """A context manager: it has started inside the block, and is closed behind it, also when the start fails."""
 
     def __enter__(self) -> Self:
         try:
@@ -51,6 +40,29 @@ class EmbeddedServer(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start, and return when it answers; also after a stop."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop for good, and remove what was temporary."""
+
+
+class EmbeddedServer(Server):
+    """A real server on 127.0.0.1, as a context manager; it ends when this process ends, however that happens.
+
+    Without `data_folder` the data live in a temporary folder that is removed at the end; a chosen folder is made
+    if it is missing, and kept. Ports and data stay the same over `stop` (or `kill`) and `start`.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, data_folder: Path | None = None) -> None:
+        self._chosen_folder = data_folder
+        self._folder: Path | None = None
+        self._process: ServerProcess | None = None
 
     @property
     def data_folder(self) -> Path:

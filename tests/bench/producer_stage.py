@@ -12,7 +12,7 @@ import httpx
 from confluent_kafka import Consumer, TopicPartition
 
 from producer.publish.topics import PARTITIONS_DEFAULT
-from sandbox.demo.producer import ProducerProcess
+from tests.kit.processes import ProducerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from producer.admin.acls import Acl
-    from sandbox.demo.producer import ProducerProcess
+    from tests.kit.processes import ProducerProcess
     from tests.kit.servers.secured_kafka import Way
 
 pytestmark = pytest.mark.kafka

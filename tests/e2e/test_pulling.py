@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sandbox.control.world import OutsideWorld
-    from sandbox.demo.producer import ProducerProcess
+    from tests.kit.processes import ProducerProcess
 
 pytestmark = pytest.mark.kafka
 

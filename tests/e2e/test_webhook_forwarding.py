@@ -12,8 +12,8 @@ import pytest
 
 from consumers.webhook.delivery import new_secret
 from tests.kit.event_stream import ROUGH, EventTopics, make_stream
-from tests.kit.payroll_receiver import PayrollReceiver
 from tests.kit.processes import ConsumerProcess
+from tests.kit.receivers import PayrollReceiver
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from sandbox.servers.kafka import EmbeddedKafka
 from sandbox.servers.postgresql import EmbeddedPostgresql
 from sandbox.servers.server import free_port
 from tests.kit.event_stream import Roughness, event_encoder, make_stream
-from tests.kit.payroll_receiver import PayrollReceiver
+from tests.kit.receivers import PayrollReceiver
 from tests.kit.servers.proxy import KafkaProxy
 from tests.kit.stages.ledger_stage import LedgerStage
 

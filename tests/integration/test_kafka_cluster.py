@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from producer.admin.kafka import KafkaAdmin
 from producer.publish.topics import Topics, wanted_topics
 from sandbox.control.world import OutsideWorld
-from sandbox.demo.producer import ProducerProcess
 from sandbox.demo.proof import read_committed
+from tests.kit.processes import ProducerProcess
 from tests.kit.servers.kafka_cluster import KafkaCluster, java_hash
 from tests.kit.waiting import until
 

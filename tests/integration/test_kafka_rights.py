@@ -21,9 +21,9 @@ from producer.admin.acls import admin_acls, consumer_acls, producer_acls
 from producer.publish.signal_log import SignalLog
 from producer.settings.model import load_settings
 from sandbox.control.world import OutsideWorld
-from sandbox.demo.producer import PRODUCER as PRODUCER_PROGRAM
 from tests.kit.forking import ForkedProcess
-from tests.kit.payroll_receiver import PayrollReceiver
+from tests.kit.processes import PRODUCER as PRODUCER_PROGRAM
+from tests.kit.receivers import PayrollReceiver
 from tests.kit.servers.secured_kafka import SecuredKafka
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.kafka.errors import GROUP, TOPIC, TRANSACTIONAL_ID

@@ -12,7 +12,7 @@ from sandbox.altinn.event_log import RESOURCE, SEEN, UPDATED
 from sandbox.altinn.state import SCOPE, Behaviour
 from sandbox.control.world import SUPPLIER, OutsideWorld
 from sandbox.maskinporten.tokens import Token
-from tests.kit.altinn_receiver import EventReceiver
+from tests.kit.receivers import EventReceiver
 from tests.kit.waiting import for_a_while, until
 
 EMPLOYER, OTHER = "310000025", "310000033"

@@ -15,7 +15,7 @@ from producer.cli.main import run_command
 from sandbox.altinn.event_log import RESOURCE
 from sandbox.altinn.state import ApiFault, Behaviour
 from sandbox.control.world import OutsideWorld
-from tests.kit.altinn_receiver import EventReceiver
+from tests.kit.receivers import EventReceiver
 from tests.kit.waiting import until
 from trekkpaalegg.logs import configure_logs
 

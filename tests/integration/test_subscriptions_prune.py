@@ -17,7 +17,7 @@ from producer.publish.state import event_cursor_record, read_lane_state, state_r
 from producer.publish.topics import Topics
 from sandbox.altinn.state import Behaviour
 from sandbox.control.world import OutsideWorld
-from tests.kit.altinn_receiver import EventReceiver
+from tests.kit.receivers import EventReceiver
 from trekkpaalegg.kafka.partitioning import lane_of
 from trekkpaalegg.logs import configure_logs
 

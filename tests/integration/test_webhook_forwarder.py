@@ -15,7 +15,7 @@ from consumers.webhook.forward import Forwarder, Limits
 from consumers.webhook.opening import open_store, state_address
 from consumers.webhook.schedule import RetryPolicy
 from tests.kit.event_stream import ROUGH, event_encoder, make_stream
-from tests.kit.payroll_receiver import PayrollReceiver
+from tests.kit.receivers import PayrollReceiver
 from tests.kit.waiting import until
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import FatalError

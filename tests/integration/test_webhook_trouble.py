@@ -22,7 +22,7 @@ from consumers.webhook.delivery import DeliveryResult, ReceiverClient, ResultKin
 from consumers.webhook.forward import Forwarder, Limits
 from consumers.webhook.opening import open_store, state_address
 from tests.kit.event_stream import EventTopics, event_encoder, make_stream
-from tests.kit.payroll_receiver import PayrollReceiver
+from tests.kit.receivers import PayrollReceiver
 from tests.kit.waiting import for_a_while, until
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import FatalError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from sandbox.demo.producer import ProducerProcess
+from sandbox.demo.program import ProgramProcess
 from sandbox.servers.process import ServerProcess
 from tests.kit.forking import ForkedProcess
 
@@ -20,19 +19,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-_SETTING_PREFIXES = ("TREKKPAALEGG_", "MASKINPORTEN_", "KAFKA_")
+PRODUCER = (sys.executable, "-m", "producer")
 CONSUMER = (sys.executable, "-m", "consumers")
+
+
+class ProducerProcess(ProgramProcess):
+    """`trekkpaalegg-producer` with these arguments."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log_file: Path,
+        *,
+        program: Sequence[str] = PRODUCER,
+    ) -> None:
+        super().__init__(arguments, environment, log_file, program=program)
 
 
 class ForkedProducer(ForkedProcess, ProducerProcess):
     """`trekkpaalegg-producer` with these arguments, as `ProducerProcess`, ready a second sooner."""
 
 
-class ConsumerProcess(ForkedProcess):
-    """`trekkpaalegg-consumer` with these arguments; it ends with this process, and has no settings but those given.
-
-    `program` is what is run instead, with the same arguments. What it prints and what it logs go to `log_file` alike.
-    """
+class ConsumerProcess(ForkedProcess, ProgramProcess):
+    """`trekkpaalegg-consumer` with these arguments, ready a second sooner."""
 
     def __init__(
         self,
@@ -42,24 +52,7 @@ class ConsumerProcess(ForkedProcess):
         *,
         program: Sequence[str] = CONSUMER,
     ) -> None:
-        inherited = [name for name in os.environ if name.startswith(_SETTING_PREFIXES) and name not in environment]
-        without = [part for name in inherited for part in ("-u", name)]
-        super().__init__(
-            "consumer",
-            ["/usr/bin/env", *without, *program, *arguments],
-            log_file=log_file,
-            environment=environment,
-            working_folder=log_file.parent,
-        )
-
-    def log_entries(self) -> list[dict[str, Any]]:
-        """What it has logged so far; lines that are no JSON object are left out."""
-        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-
-    def has_logged(self, event: str) -> bool:
-        """Whether an entry with this `event` is in the log."""
-        return any(entry.get("event") == event for entry in self.log_entries())
+        super().__init__(arguments, environment, log_file, program=program)
 
 
 VERIFY_SECONDS_MAX = 90.0

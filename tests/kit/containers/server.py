@@ -5,8 +5,8 @@ The words are those of `sandbox.servers.server.EmbeddedServer`, so that a test r
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self, cast
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
@@ -14,13 +14,12 @@ from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 from testcontainers.core.wait_strategies import WaitStrategy
 
 from sandbox.servers.process import LAST_LINES_MAX, ServerStartError
-from sandbox.servers.server import LOOPBACK
+from sandbox.servers.server import LOOPBACK, Server
 from tests.kit.containers.engine import EngineError, translated, trouble_of_image
 from tests.kit.containers.watchdog import watch_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from testcontainers.core.waiting_utils import WaitStrategyTarget
 
@@ -60,7 +59,7 @@ class Answers(WaitStrategy):
             raise ServerStartError("it ended")
 
 
-class ContainerServer(ABC):
+class ContainerServer(Server):
     """A real server in a container, published on 127.0.0.1, as a context manager; it ends when this process ends.
 
     Ports and data stay the same over `stop` (or `kill`) and `start`; they go with `close`.
@@ -73,19 +72,6 @@ class ContainerServer(ABC):
         self.port = port
         self._inner_port = inner_port
         self._container: DockerContainer | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def is_running(self) -> bool:
         """Whether its process lives; a paused one does."""

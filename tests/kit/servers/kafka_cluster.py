@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from sandbox.servers.kafka import EmbeddedKafka, QuorumNode
-from sandbox.servers.server import free_port
+from sandbox.servers.server import Server, free_port
 from trekkpaalegg.kafka.clients import create_admin_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from confluent_kafka.admin import AdminClient
 
@@ -24,7 +23,7 @@ _CALL_SECONDS_MAX = 30.0
 _TRANSACTION_STATE = "__transaction_state"
 
 
-class KafkaCluster:
+class KafkaCluster(Server):
     """Every node is broker and controller; all topics have a replica on each, and a write needs all but one of them.
 
     `folders` are the data folders by node, temporary ones where there is none; `own_properties` those of single nodes.
@@ -56,19 +55,6 @@ class KafkaCluster:
     def bootstrap_servers(self) -> str:
         """Addresses for clients, of every node, also of those that do not run."""
         return ",".join(node.bootstrap_servers for node in self.nodes.values())
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def start(self, nodes: Iterable[int] | None = None) -> None:
         """Start these nodes, all by default, side by side; returns when each answers. Raises `ServerStartError`."""

@@ -14,7 +14,6 @@ import httpx
 from producer.admin.kafka import KafkaAdmin
 from producer.publish.state import read_lane_state
 from producer.publish.topics import Topics, wanted_topics
-from sandbox.demo.producer import PRODUCER, ProducerProcess
 from sandbox.demo.proof import (
     FAULTS_SHOWN_MAX,
     bodies_of_source,
@@ -26,7 +25,7 @@ from sandbox.demo.proof import (
 )
 from sandbox.servers.process import print_last_lines
 from sandbox.servers.server import free_port
-from tests.kit.processes import ForkedProducer
+from tests.kit.processes import PRODUCER, ForkedProducer, ProducerProcess
 from tests.kit.waiting import until
 from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import RetryableError

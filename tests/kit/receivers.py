@@ -1,11 +1,16 @@
-"""A payroll system that receives webhooks: it checks signatures, remembers events, and fails on demand."""
+"""Receivers of pushed events: a subscriber of Altinn's, and a payroll system that receives webhooks.
+
+Both remember every call, and answer with errors on demand.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from cloudevents.core.base import BaseCloudEvent
@@ -16,14 +21,103 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sandbox.altinn.event_log import VALIDATION
 from sandbox.servers.http import ServerThread
+from sandbox.servers.server import Server
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 PATH = "/trekk"
+_OK = 200
 _ACCEPTED = 204
 _UNAUTHORIZED = 401
+
+
+class _Receiver(Server):
+    """Receives POST calls at these paths. `stop` and `start` are an outage: the port stays its own."""
+
+    def __init__(self, *paths: str) -> None:
+        self._lock = threading.Lock()
+        self._server = ServerThread(Starlette(routes=[Route(path, self._receive, methods=["POST"]) for path in paths]))
+        self._address = f"http://127.0.0.1:{self._server.port}"
+
+    def start(self) -> None:
+        """Accept calls."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Break every connection and accept none."""
+        self._server.stop()
+
+    def close(self) -> None:
+        """Stop for good and give the port back."""
+        self._server.close()
+
+    @abstractmethod
+    async def _receive(self, request: Request) -> Response:
+        """Remember the call and answer it."""
+
+
+class Pushed(msgspec.Struct, frozen=True):
+    """One call; `status` is what was answered."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    status: int
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The event of a structured call; of a binary one its attributes."""
+        attributes = {name[3:]: value for name, value in self.headers.items() if name.startswith("ce-")}
+        found: dict[str, Any] = attributes or json.loads(self.body)
+        return found
+
+
+class EventReceiver(_Receiver):
+    """Takes calls at `url` and any address below it. `stop` and `start` are an outage: the port stays its own."""
+
+    def __init__(self) -> None:
+        super().__init__("/{path:path}")
+        self._calls: list[Pushed] = []
+        self._troubles: list[int] = []
+        self.status = _OK
+        """What is answered when no trouble was ordered."""
+
+    @property
+    def url(self) -> str:
+        """Base address, without a slash at its end."""
+        return self._address
+
+    @property
+    def calls(self) -> list[Pushed]:
+        """All calls so far."""
+        with self._lock:
+            return list(self._calls)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Every event that was taken, in order of arrival; validations are left out."""
+        taken = [call.event for call in self.calls if call.status == _OK]
+        return [event for event in taken if event["type"] != VALIDATION]
+
+    @property
+    def validations(self) -> list[Pushed]:
+        """Every validation event that came."""
+        return [call for call in self.calls if call.event["type"] == VALIDATION]
+
+    def make_trouble(self, *statuses: int) -> None:
+        """Answer the next calls with these."""
+        with self._lock:
+            self._troubles += statuses
+
+    async def _receive(self, request: Request) -> Response:
+        body = await request.body()
+        with self._lock:
+            status = self._troubles.pop(0) if self._troubles else self.status
+            self._calls.append(Pushed(request.url.path, dict(request.headers), body, status))
+        return Response(status_code=status)
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -56,29 +150,27 @@ class Trouble(msgspec.Struct, frozen=True):
     trekkid: str | None = None
 
 
-class PayrollReceiver:
+class PayrollReceiver(_Receiver):
     """A payroll system at `url`. `secret` is what signatures are checked with; `delay_seconds` how slow it is.
 
     `stop` and `start` are an outage: the port stays its own.
     """
 
     def __init__(self, secret: str, *, delay_seconds: float = 0.0) -> None:
+        super().__init__(PATH, "/elsewhere")
         self.secret = secret
         self.delay_seconds = delay_seconds
-        self._lock = threading.Lock()
         self._calls: list[Received] = []
         self._troubles: list[Trouble] = []
         self._on_the_way: dict[str, int] = {}
         self.concurrency_seen = 0
         self.overtaking: list[str] = []
         """Orders of which two events were on their way at once."""
-        routes = [Route(PATH, self._receive, methods=["POST"]), Route("/elsewhere", self._receive, methods=["POST"])]
-        self._server = ServerThread(Starlette(routes=routes))
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._server.port}{PATH}"
+        return self._address + PATH
 
     @property
     def calls(self) -> list[Received]:
@@ -117,21 +209,6 @@ class PayrollReceiver:
         """Be well again."""
         with self._lock:
             self._troubles.clear()
-
-    def start(self) -> None:
-        """Take calls."""
-        self._server.start()
-
-    def stop(self) -> None:
-        """Break every connection and take none."""
-        self._server.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._server.close()
 
     async def _receive(self, request: Request) -> Response:
         body = await request.body()
