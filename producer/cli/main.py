@@ -8,11 +8,14 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
+from rich.table import Table
 
+from producer import bootstrap
+from producer.admin.doctor import examine
 from producer.cli import PROGRAM, example, output, settings_of
 from producer.cli.acls import app as acls_app
-from producer.cli.doctor import run_doctor
 from producer.cli.position import forget_position, set_position, show_position
 from producer.cli.quarantine import list_quarantine, release_quarantine, show_quarantine
 from producer.cli.requests import change_suspension
@@ -26,10 +29,12 @@ from producer.publish.topics import PARTITIONS_DEFAULT, REPLICATION_OF_THE_BROKE
 from producer.settings.model import ALL_NEEDS, read_settings
 from trekkpaalegg import cli
 from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm, make_program
+from trekkpaalegg.errors import FatalError
 from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
-    from producer.settings.model import Need
+    from producer.settings.model import Need, Settings
+    from trekkpaalegg.cli import Output
 
 
 _ALTINN: frozenset[Need] = frozenset({"maskinporten", "trekkpliktige", "webhook"})
@@ -270,6 +275,28 @@ def doctor(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
     logging.getLogger().setLevel(logging.CRITICAL)
     settings, faults = read_settings(env_file, os.environ)
     run_doctor(settings, faults, output(as_json=as_json))
+
+
+def run_doctor(settings: Settings, faults: list[str], output: Output) -> None:
+    """Check every dependency and print the findings. Raises `FatalError` if a check failed.
+
+    `settings` are those that can be used, `faults` what is wrong with the others.
+    """
+    with bootstrap.doctor_adapters(settings) as adapters:
+        findings = examine(settings, faults, adapters)
+    if output.as_json:
+        output.json([msgspec.to_builtins(each) for each in findings])
+    else:
+        table = Table("", "check", "tried", "found", "what to do", show_lines=True)
+        for each in findings:
+            mark = {"ok": "✓", "failed": "✗", "skipped": "-"}[each.verdict]
+            table.add_row(mark, each.name, each.tried, each.found, each.todo)
+        output.table(table)
+    failed = [each.name for each in findings if each.verdict == "failed"]
+    if failed:
+        raise FatalError(
+            f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}; see what to do beside each"
+        )
 
 
 run_command = partial(cli.run_command, app)

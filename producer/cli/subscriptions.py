@@ -14,7 +14,7 @@ from rich.table import Table
 
 from producer import bootstrap
 from producer.errors import SuspendedError
-from producer.notifications.address import shown
+from producer.notifications.subscriptions import shown
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.cli import progress_bar, run_interruptible
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, TrekkpaaleggError

@@ -10,7 +10,7 @@ import structlog
 from producer.detect.requests import decide_request, without
 from producer.domain.requests import RELEASE, RequestResult, WakeUp
 from producer.encode.signal import InvalidSignalError, decode_signal
-from trekkpaalegg.kafka.partitioning import lane_of
+from producer.publish.topics import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable

@@ -21,8 +21,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from producer.encode.signal import encode_wake_up
-from producer.notifications.address import NOTIFICATIONS_PATH
 from producer.notifications.event import EVENT_BYTES_MAX, Incoming, Notification, RecentEvents, read_pushed
+from producer.notifications.subscriptions import NOTIFICATIONS_PATH
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.http import HttpServer
 

@@ -18,6 +18,12 @@ IN_SYNC_WANTED = 2
 _QUARANTINE_DAYS = 90
 _SIGNALS_DAYS = 1
 
+_MURMUR2_SEED = 0x9747B28C
+_MURMUR2_M = 0x5BD1E995
+_MASK = 0xFFFFFFFF
+_POSITIVE = 0x7FFFFFFF
+_WORD_BYTES = 4
+
 
 class Topics(NamedTuple):
     """The names of the five topics."""
@@ -41,6 +47,26 @@ class Topics(NamedTuple):
             f"{self.gjeldende}-value": "trekkpaalegg_versjon",
             f"{self.quarantine}-value": "trekkpaalegg_rejected",
         }
+
+
+def murmur2(data: bytes) -> int:
+    """32 bits of MurmurHash2 with Kafka's seed (org.apache.kafka.common.utils.Utils.murmur2), unsigned."""
+    length = len(data)
+    h = _MURMUR2_SEED ^ length
+    whole = length - length % _WORD_BYTES
+    for start in range(0, whole, _WORD_BYTES):
+        k = int.from_bytes(data[start : start + _WORD_BYTES], "little") * _MURMUR2_M & _MASK
+        k = (k ^ (k >> 24)) * _MURMUR2_M & _MASK
+        h = (h * _MURMUR2_M & _MASK) ^ k
+    if whole < length:
+        h = (h ^ int.from_bytes(data[whole:], "little")) * _MURMUR2_M & _MASK
+    h = (h ^ (h >> 13)) * _MURMUR2_M & _MASK
+    return h ^ (h >> 15)
+
+
+def lane_of(trekkpliktig: str, lanes: int) -> int:
+    """The lane that serves this trekkpliktig: the partition to which its key goes."""
+    return (murmur2(trekkpliktig.encode()) & _POSITIVE) % lanes
 
 
 class Topic(msgspec.Struct, frozen=True):

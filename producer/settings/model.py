@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from producer.notifications.address import NOTIFICATIONS_PATH
+from producer.notifications.subscriptions import NOTIFICATIONS_PATH
 from producer.source.auth.grant import load_client_key
 from trekkpaalegg.errors import SettingsError
 from trekkpaalegg.settings import (

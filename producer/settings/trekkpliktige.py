@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from producer.publish.topics import lane_of
 from trekkpaalegg.errors import SettingsError
-from trekkpaalegg.kafka.partitioning import lane_of
 from trekkpaalegg.trekkpliktige import Trekkpliktig, read_trekkpliktige
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import typer
 from sandbox.cli.secrets import make_secrets
 from sandbox.control.world import OutsideWorld, WorldOptions, read_client_key
 from sandbox.servers.server import LOOPBACK
+from sandbox.skatteetaten.generate import Traffic
 from sandbox.skatteetaten.journal import Journal
-from sandbox.skatteetaten.traffic import Traffic
 from sandbox.skatteetaten.wire import EVERY_SHAPE, PLAIN
 from trekkpaalegg.cli import make_program
 

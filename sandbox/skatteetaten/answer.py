@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import enum
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 
-from sandbox.skatteetaten.errors import error_body
 from sandbox.skatteetaten.faults import ErrorShape, Fault, FaultKind, Operation
 from sandbox.skatteetaten.state import Call
 
@@ -27,6 +27,8 @@ _JSON = "application/json;charset=UTF-8"
 _SEGMENTS_OF_A_VERSION = 2
 _DIGITS_MAX = 18
 _PARAMETERS = ("fraSekvensnummer", "maksAntall")
+_DEFAULT_KODE = {400: "KB-006", 401: "KB-004", 403: "KB-005", 404: "KB-007", 406: "KB-008", 500: "KB-001"}
+_INTEGER_KORRELASJONSID = 748392
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -233,3 +235,29 @@ def _whole_number(parameters: dict[str, list[str]], name: str, smallest: int) ->
     if number < smallest:
         raise _Refusal(400, "KB-006", f"{name} må være et heltall, minst {smallest}")
     return number
+
+
+def error_body(
+    shape: ErrorShape, status: int, kode: str | None, melding: str, korrelasjonsid: str
+) -> tuple[bytes, str | None]:
+    """An error body in this shape and its content type (None when there is no body). `shape` may not be MIXED."""
+    kode = kode or _DEFAULT_KODE.get(status)
+    match shape:
+        case ErrorShape.PROBLEM:
+            problem = {
+                "type": "about:blank",
+                "title": HTTPStatus(status).phrase,
+                "status": status,
+                "detail": melding,
+                "instance": "/api/trekkpaalegg/v1",
+            }
+            return msgspec.json.encode(problem), "application/problem+json"
+        case ErrorShape.PLAIN:
+            return melding.encode(), "text/plain;charset=UTF-8"
+        case ErrorShape.NONE:
+            return b"", None
+        case _:
+            identity = _INTEGER_KORRELASJONSID if shape is ErrorShape.KODE_INTEGER else korrelasjonsid
+            fields = {"kode": kode, "melding": melding, "korrelasjonsid": identity}
+            known = {name: value for name, value in fields.items() if value is not None}
+            return msgspec.json.encode(known), "application/json;charset=UTF-8"

@@ -20,6 +20,8 @@ from sandbox.skatteetaten.wire import PLAIN, Shape, render, shaped
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from sandbox.skatteetaten.state import Skatteetaten
+
 
 _K1 = (3, 7, 6, 1, 8, 9, 4, 5, 2)
 _K2 = (5, 4, 3, 2, 7, 6, 5, 4, 3, 2)
@@ -235,3 +237,31 @@ def generate_versions(
             yield Version(trekkpliktig, wire["trekkid"], wire["trekkversjon"], sekvensnummer, body)
             sekvensnummer += random.randint(1, 1 + gap_max)
             opprettet += timedelta(seconds=random.randint(0, step_seconds_max))
+
+
+_NEW_ORDER_RATE = 0.25
+_TWICE_RATE = 0.2
+"""How often an order changes twice at once, so that the newer version alone is in the list."""
+
+
+class Traffic:
+    """The new orders and new versions of an ordinary day, for some employers, by chance from `random`."""
+
+    def __init__(self, skatteetaten: Skatteetaten, employers: Sequence[str], random: Random) -> None:
+        self._skatteetaten = skatteetaten
+        self._employers = frozenset(employers)
+        self._random = random
+
+    def step(self) -> None:
+        """One new order, or one or two new versions of an order."""
+        random, state = self._random, self._skatteetaten
+        with state.lock:
+            orders = [
+                each.trekkid for each in state.book.newest_of_all() if each.owner in self._employers and each.trekkid
+            ]
+            if not orders or random.random() < _NEW_ORDER_RATE:
+                state.create(random.choice(sorted(self._employers)))
+                return
+            trekkid = random.choice(orders)
+            for _ in range(2 if random.random() < _TWICE_RATE else 1):
+                state.change(trekkid)

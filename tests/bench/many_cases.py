@@ -18,13 +18,12 @@ from round_case import idle_round
 from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import LaneState
 from producer.lane.schedule import Schedule
-from producer.publish.topics import PARTITIONS_DEFAULT
+from producer.publish.topics import PARTITIONS_DEFAULT, lane_of
 from producer.settings.model import load_settings
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.auth.tokens import HeldToken, TokenCache
 from sandbox.skatteetaten.generate import trekkpliktige
 from tests.kit.processes import OutsideProcess
-from trekkpaalegg.kafka.partitioning import lane_of
 from trekkpaalegg.kafka.properties import kafka_properties
 from trekkpaalegg.logs import configure_logs
 

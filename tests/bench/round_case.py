@@ -23,11 +23,10 @@ from producer.bootstrap import build_source, now_microseconds
 from producer.domain.state import TrekkpliktigPosition
 from producer.observe.port import NullObserver
 from producer.publish.state import state_records
-from producer.publish.topics import PARTITIONS_DEFAULT, Topics
+from producer.publish.topics import PARTITIONS_DEFAULT, Topics, lane_of
 from producer.service import NullLoopObserver, ProducerService
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from tests.kit.processes import OutsideProcess
-from trekkpaalegg.kafka.partitioning import lane_of
 from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from producer.observe.port import NullObserver
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import NO_HEADERS, Record
 from producer.publish.state import forget_records, read_lane_state
-from producer.publish.topics import Topics
+from producer.publish.topics import Topics, lane_of
 from sandbox.servers.server import free_port
 from tests.contract.publisher_worlds import (
     BATCH_BYTES_MAX,
@@ -30,7 +30,6 @@ from tests.contract.publisher_worlds import (
 )
 from tests.kit.fakes.publisher import FakeKafka
 from trekkpaalegg.errors import RetryableError
-from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from producer.publish.topics import lane_of
 from sandbox.altinn.delivery import Weather
 from sandbox.altinn.state import Behaviour
 from sandbox.demo.proof import read_committed
-from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

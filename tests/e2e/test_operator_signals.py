@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from producer.publish.state import read_lane_state
-from trekkpaalegg.kafka.partitioning import lane_of
+from producer.publish.topics import lane_of
 
 pytestmark = pytest.mark.kafka
 

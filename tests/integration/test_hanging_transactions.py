@@ -21,14 +21,13 @@ from producer.publish.port import Record
 from producer.publish.recovery import hanging as hanging_module
 from producer.publish.recovery.hanging import find_hanging
 from producer.publish.state import state_records
-from producer.publish.topics import Topic, Topics, wanted_topics
+from producer.publish.topics import Topic, Topics, lane_of, wanted_topics
 from sandbox.demo.proof import read_committed
 from sandbox.servers.kafka import EmbeddedKafka
 from tests.kit.servers.kafka_answers import WRITE_TXN_MARKERS, all_marked
 from tests.kit.servers.proxy import KafkaProxy
 from tests.kit.waiting import until
 from trekkpaalegg.errors import TrekkpaaleggError
-from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

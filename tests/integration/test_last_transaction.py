@@ -17,10 +17,9 @@ from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import Record
 from producer.publish.recovery import audit as auditing
 from producer.publish.state import state_records
-from producer.publish.topics import Topics, wanted_topics
+from producer.publish.topics import Topics, lane_of, wanted_topics
 from sandbox.demo.proof import read_committed
 from tests.kit.waiting import until
-from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,13 +18,12 @@ from producer.publish.port import Record
 from producer.publish.recovery.hanging import find_hanging
 from producer.publish.recovery.recover import WARNING, single_broker_warnings
 from producer.publish.state import state_records
-from producer.publish.topics import Topics, wanted_topics
+from producer.publish.topics import Topics, lane_of, wanted_topics
 from sandbox.demo.proof import read_committed
 from sandbox.servers.kafka import EmbeddedKafka
 from tests.kit.servers.secured_kafka import SecuredKafka
 from tests.kit.waiting import until
 from trekkpaalegg.errors import TrekkpaaleggError
-from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,11 +14,10 @@ from producer.cli.main import run_command
 from producer.domain.state import EventCursor, TrekkpliktigPosition
 from producer.publish.kafka import producer_properties
 from producer.publish.state import event_cursor_record, read_lane_state, state_records
-from producer.publish.topics import Topics
+from producer.publish.topics import Topics, lane_of
 from sandbox.altinn.state import Behaviour
 from sandbox.control.world import OutsideWorld
 from tests.kit.receivers import EventReceiver
-from trekkpaalegg.kafka.partitioning import lane_of
 from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:

@@ -8,10 +8,17 @@ import json
 import pytest
 
 from producer.errors import SuspendedError
-from producer.notifications.address import is_below, notification_address, shown
 from producer.notifications.client import read_token, refusal_of
 from producer.notifications.event import RESOURCE
-from producer.notifications.subscriptions import AltinnSubscription, ours_of, plan_of, wanted_subscription
+from producer.notifications.subscriptions import (
+    AltinnSubscription,
+    is_below,
+    notification_address,
+    ours_of,
+    plan_of,
+    shown,
+    wanted_subscription,
+)
 from producer.source.http import HttpResponse
 from trekkpaalegg.errors import RetryableError
 

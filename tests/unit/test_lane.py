@@ -10,7 +10,7 @@ import pytest
 
 from producer.errors import SuspendedError
 from producer.lane.schedule import RoundSchedule
-from tests.kit.fakes.gated_source import GatedSource
+from tests.kit.fakes.source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage, event
 from trekkpaalegg.errors import FatalError, RetryableError
 

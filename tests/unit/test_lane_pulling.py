@@ -11,7 +11,7 @@ from producer.domain.state import NO_EVENT
 from producer.errors import SuspendedError
 from sandbox.altinn.event_log import SEEN, UPDATED, dialog_event
 from tests.kit.fakes.event_feed import FakeEventFeed
-from tests.kit.fakes.gated_source import GatedSource
+from tests.kit.fakes.source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage, event
 from tests.kit.waiting import until
 from trekkpaalegg.errors import FatalError, RetryableError

@@ -10,11 +10,11 @@ import pytest
 from producer.domain.requests import OperatorRequest
 from producer.encode.signal import encode_request, encode_wake_up
 from producer.errors import SuspendedError
-from tests.kit.fakes.gated_source import GatedSource
+from producer.publish.topics import lane_of
 from tests.kit.fakes.publisher import Fault
+from tests.kit.fakes.source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage, event
 from trekkpaalegg.errors import RetryableError
-from trekkpaalegg.kafka.partitioning import lane_of
 
 ONE, TWO, THREE = "311111111", "322222222", "333333333"
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from producer.lane.reading import TRANSACTION_ELEMENTS_WHEN_URGENT_MAX
-from tests.kit.fakes.gated_source import GatedSource
+from tests.kit.fakes.source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage
 from trekkpaalegg.errors import RetryableError
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from producer.publish.topics import lane_of
 from producer.settings.model import load_settings
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.auth.tokens import HeldToken, TokenCache
 from trekkpaalegg.errors import SettingsError
-from trekkpaalegg.kafka.partitioning import lane_of
 
 NUMBERS = [f"31{number:07d}" for number in range(60)]
 LANES = 6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trekkpaalegg.kafka.partitioning import lane_of, murmur2
+from producer.publish.topics import lane_of, murmur2
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.control.world import OutsideWorld, WorldOptions, read_client_key
+from sandbox.skatteetaten.generate import Traffic
 from sandbox.skatteetaten.journal import Journal
 from sandbox.skatteetaten.state import Skatteetaten
-from sandbox.skatteetaten.traffic import Traffic
 
 if TYPE_CHECKING:
     from pathlib import Path

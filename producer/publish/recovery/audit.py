@@ -25,9 +25,9 @@ from producer.publish.recovery.records import (
 )
 from producer.publish.recovery.rollback import Rollback, events_between, with_events
 from producer.publish.state import key_values, lane_state_of, order_of, read_partition
+from producer.publish.topics import lane_of
 from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.errors import as_retryable
-from trekkpaalegg.kafka.partitioning import lane_of
 from trekkpaalegg.kafka.reader import RangeReader
 
 if TYPE_CHECKING:

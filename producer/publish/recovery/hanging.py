@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from confluent_kafka import IsolationLevel
 
 from producer.publish.recovery.records import trekkpliktig_of
+from producer.publish.topics import lane_of
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 from trekkpaalegg.kafka.errors import as_retryable
-from trekkpaalegg.kafka.partitioning import lane_of
 from trekkpaalegg.kafka.reader import RangeReader, partition_of
 
 if TYPE_CHECKING:

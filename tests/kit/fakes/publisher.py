@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from producer.errors import AbortedError, LaneFencedError, OutcomeUnknownError
 from producer.publish.port import ANY_PARTITION
 from producer.publish.state import lane_state_of
-from producer.publish.topics import Topics
+from producer.publish.topics import Topics, lane_of
 from trekkpaalegg.errors import RetryableError
-from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

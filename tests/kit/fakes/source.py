@@ -10,7 +10,7 @@ import threading
 from datetime import date
 from decimal import Decimal
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 Operation = Literal["list", "version", "prepare"]
 _OPPRETTET = 1_767_600_000_000_000
 _BETALINGSMOTTAKER = "971648198"
+_HELD_SECONDS_MAX = 100.0
 
 
 class SourceCall(msgspec.Struct, frozen=True):
@@ -234,3 +235,41 @@ def make_trekkpaalegg(trekkpliktig: str, random: Random, *, sekvensnummer: int, 
             _BETALINGSMOTTAKER, synthetic_kidnummer(sekvensnummer), synthetic_kontonummer(random)
         ),
     )
+
+
+class HeldCall(NamedTuple):
+    """A call on its way to the source."""
+
+    operation: Operation
+    trekkpliktig: str
+    cursor: int = 0
+
+
+class GatedSource:
+    """Holds calls for which `holds` is true until `opened` is set; `reached` is set when one is held."""
+
+    def __init__(self, source: FakeSource, holds: Callable[[HeldCall], bool]) -> None:
+        self.source = source
+        self.opened = threading.Event()
+        self.reached = threading.Event()
+        self._holds = holds
+
+    def fetch_page(self, trekkpliktig: str, cursor: int) -> Page:
+        """See the port."""
+        self._pass(HeldCall("list", trekkpliktig, cursor))
+        return self.source.fetch_page(trekkpliktig, cursor)
+
+    def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
+        """See the port."""
+        self._pass(HeldCall("version", trekkpliktig))
+        return self.source.fetch_trekkpaalegg(trekkpliktig, trekkid, trekkversjon)
+
+    def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
+        """See the port."""
+        return self.source.preparation(trekkpliktig)
+
+    def _pass(self, call: HeldCall) -> None:
+        if self._holds(call):
+            self.reached.set()
+            if not self.opened.wait(_HELD_SECONDS_MAX):
+                raise TimeoutError("the gate was never opened")
