@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+import structlog
 
 import schemas
 from producer.admin.acls import AclAdmin, operations_needed
@@ -32,12 +32,15 @@ from producer.publish.recovery.recover import single_broker_warnings
 from producer.publish.signal_log import SignalLog
 from producer.publish.state import read_lane_state
 from producer.publish.topics import Topics, durability_warnings, start_faults
+from producer.service import FoundCluster, NullLoopObserver, ProducerService, ServiceParts
+from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from producer.source.auth.grant import load_client_key
 from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
 from producer.source.client import SkatteetatenClient
 from producer.source.http import open_http_client
 from producer.source.polling import PollingSource
-from trekkpaalegg.errors import FatalError, RefusedError, SettingsError
+from trekkpaalegg.errors import FatalError, SettingsError
+from trekkpaalegg.http import HealthServer
 from trekkpaalegg.kafka.clients import create_producer
 from trekkpaalegg.kafka.properties import kafka_properties, tolerate_renewal
 from trekkpaalegg.kafka.reader import Follower
@@ -54,12 +57,14 @@ if TYPE_CHECKING:
     from producer.domain.state import LaneState
     from producer.group.port import Membership
     from producer.notifications.port import EventFeed
+    from producer.observe.health import ProducerHealth
     from producer.observe.port import Observer
+    from producer.observe.prometheus import PrometheusObserver
     from producer.publish.kafka import ConnectionLog, MakeProducer
     from producer.publish.port import LanePublisher
     from producer.publish.quarantine_log import QuarantinedRecord
+    from producer.service import LoopObserver
     from producer.settings.model import Settings
-    from producer.settings.trekkpliktige import ServedTrekkpliktige
     from producer.source.port import TrekkpaaleggSource
     from trekkpaalegg.errors import TrekkpaaleggError
     from trekkpaalegg.http import HttpServer
@@ -70,18 +75,7 @@ RECORD_OVERHEAD_BYTES = 4096
 
 BATCH_BYTES_MAX = 1_000_000
 
-
-class FoundCluster(msgspec.Struct, frozen=True):
-    """The cluster as found: the number of lanes, the largest batch every topic takes, and what makes it less safe."""
-
-    lanes: int
-    batch_bytes_max: int
-    warnings: tuple[str, ...] = ()
-
-
-def now_microseconds() -> int:
-    """Microseconds since 1970."""
-    return time.time_ns() // 1000
+_log = structlog.get_logger(__name__)
 
 
 def find_cluster(settings: Settings) -> FoundCluster:
@@ -304,15 +298,7 @@ def build_registry(settings: Settings) -> SchemaRegistry:
     return SchemaRegistry.of(settings)
 
 
-def end_when_not_permitted(trouble: TrekkpaaleggError | None) -> None:
-    """What a command does about trouble with the group: waiting would only hide that a right is missing."""
-    if isinstance(trouble, RefusedError):
-        raise FatalError(str(trouble)) from trouble
-
-
-def build_membership(
-    settings: Settings, on_trouble: Callable[[TrekkpaaleggError | None], None] = end_when_not_permitted
-) -> Membership:
+def build_membership(settings: Settings, on_trouble: Callable[[TrekkpaaleggError | None], None]) -> Membership:
     """Membership in the group of the application's workers. `on_trouble`: see `KafkaMembership`."""
     return KafkaMembership(
         lambda: kafka_properties(settings),
@@ -355,3 +341,49 @@ def build_publisher(
         find_lacking=lambda wanted: KafkaAdmin(properties).lacking(wanted),
     )
     return ExplainedPublisher(publisher, lambda: find_standstill(properties, topics))
+
+
+def build_service(
+    settings: Settings,
+    observer: Observer,
+    stopping: threading.Event,
+    watch: LoopObserver | None = None,
+    *,
+    once: bool = False,
+    errand: frozenset[str] | None = None,
+    make_producer: MakeProducer = create_producer,
+) -> ProducerService:
+    """The service, or with `once` or `errand` a command, as `ProducerService`. Raises `SettingsError`."""
+    served, source, pull = None, None, None
+    if errand is None or errand:
+        served = ServedTrekkpliktige(TrekkpliktigeList(settings, _log.warning))
+        source = build_source(settings, observer, served, stopping)
+    if settings.pulls and served is not None and not once and errand is None:
+        pull = build_pull(settings, served, stopping)
+    parts = ServiceParts(
+        served,
+        source,
+        pull,
+        find_cluster=partial(find_cluster, settings),
+        count_members=partial(group_members, settings),
+        build_membership=partial(build_membership, settings),
+        build_records=lambda found: build_records(settings, found.batch_bytes_max),
+        build_publisher=lambda found, lane, membership: build_publisher(
+            settings, found, lane, membership, observer, make_producer
+        ),
+        build_quarantine=partial(build_quarantine, settings),
+    )
+    return ProducerService(settings, parts, observer, watch or NullLoopObserver(), stopping, once=once, errand=errand)
+
+
+def build_health_server(settings: Settings, observer: PrometheusObserver, health: ProducerHealth) -> HealthServer:
+    """Serves health and metrics; not yet started."""
+    pull_interval_seconds = settings.pull_interval_seconds if settings.pulls else None
+    observer.observe_process(health, settings.poll_interval_seconds, pull_interval_seconds)
+    return HealthServer(
+        health,
+        observer.exposition,
+        host=settings.http_host,
+        port=settings.http_port,
+        setting="TREKKPAALEGG_HTTP_PORT",
+    )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 import time
 from contextlib import nullcontext
-from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
-from producer import bootstrap
 from producer.group.slots import WorkerSlots
 from producer.group.worker import ALONE_TRIES_MAX, TIMES, LaneWorker
 from producer.lane.calls import CallPool
@@ -19,8 +17,8 @@ from producer.lane.lane import Lane, LaneParts
 from producer.lane.priority import TransactionPriority
 from producer.lane.reading import LaneOptions
 from producer.lane.schedule import OnRequestSchedule, RoundSchedule, Schedule
-from producer.settings.trekkpliktige import AllTrekkpliktige, ServedTrekkpliktige, TrekkpliktigeList
-from trekkpaalegg.errors import FatalError, RetryableError
+from producer.settings.trekkpliktige import AllTrekkpliktige, ServedTrekkpliktige
+from trekkpaalegg.errors import FatalError, RefusedError, RetryableError
 from trekkpaalegg.kafka.properties import tolerate_renewal
 
 if TYPE_CHECKING:
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from producer.group.port import Membership
     from producer.lane.commit import RecordBuilder
     from producer.lane.pulling import PullParts
+    from producer.lane.releasing import Quarantine
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
     from producer.settings.model import Settings
@@ -58,19 +57,29 @@ class LoopObserver(Protocol):
         """What keeps the service from being ready; None if nothing of this kind does any more."""
 
 
-class BuildPublisher(Protocol):
-    """Builds the publisher of a lane, as `bootstrap.build_publisher` does."""
+class FoundCluster(msgspec.Struct, frozen=True):
+    """The cluster as found: the number of lanes, the largest batch every topic takes, and what makes it less safe."""
 
-    def __call__(
-        self,
-        settings: Settings,
-        found: bootstrap.FoundCluster,
-        lane: int,
-        membership: Membership,
-        observer: Observer,
-        /,
-    ) -> LanePublisher:
-        """See the class."""
+    lanes: int
+    batch_bytes_max: int
+    warnings: tuple[str, ...] = ()
+
+
+class ServiceParts(NamedTuple):
+    """What a service is made of; `bootstrap.build_service` builds it. Functions build what needs Kafka's answer.
+
+    `served` and `source` are None for a command that reads nothing, `pull` unless events are polled.
+    """
+
+    served: ServedTrekkpliktige | None
+    source: TrekkpaaleggSource | None
+    pull: PullParts | None
+    find_cluster: Callable[[], FoundCluster]
+    count_members: Callable[..., int]
+    build_membership: Callable[[Callable[[TrekkpaaleggError | None], None]], Membership]
+    build_records: Callable[[FoundCluster], RecordBuilder]
+    build_publisher: Callable[[FoundCluster, int, Membership], LanePublisher]
+    build_quarantine: Callable[[TrekkpaaleggSource], Quarantine]
 
 
 class NullLoopObserver:
@@ -96,40 +105,34 @@ class ProducerService:
     def __init__(
         self,
         settings: Settings,
+        parts: ServiceParts,
         observer: Observer,
         watch: LoopObserver,
         stopping: threading.Event,
         *,
         once: bool = False,
         errand: frozenset[str] | None = None,
-        build_publisher: BuildPublisher = bootstrap.build_publisher,
     ) -> None:
         self._settings = settings
+        self._parts = parts
         self._observer = observer
         self._watch = watch
         self._stopping = stopping
         self._once = once
         self._errand = errand
-        self._build_publisher = build_publisher
-        self._served: ServedTrekkpliktige | None = None
-        self._source: TrekkpaaleggSource = _NoSource()
-        if errand is None or errand:
-            self._served = ServedTrekkpliktige(TrekkpliktigeList(settings, _log.warning))
-            self._source = bootstrap.build_source(settings, observer, self._served, stopping)
-        self._pull: PullParts | None = None
-        if settings.pulls and self._served is not None and not self._is_command:
-            self._pull = bootstrap.build_pull(settings, self._served, stopping)
+        self._served = parts.served
+        self._source: TrekkpaaleggSource = parts.source or _NoSource()
         self._priority = TransactionPriority()
         self._pool = CallPool(settings.calls_share, self._priority.bulk_calls_max)
         self._lanes: dict[int, Lane] = {}
         self._reasons: dict[int, str | None] = {}
         self._kafka_trouble: str | None = None
         self._list_checked_at = 0.0
-        self._found: tuple[bootstrap.FoundCluster, RecordBuilder] | None = None
+        self._found: tuple[FoundCluster, RecordBuilder] | None = None
         self._found_at = 0.0
         self._slots = WorkerSlots(
             None if self._is_command else settings.workers,
-            partial(bootstrap.group_members, settings),
+            parts.count_members,
             lambda: watch.beat(WORKER_BEAT),
             stopping,
         )
@@ -137,7 +140,7 @@ class ProducerService:
             served=self._served if self._served is not None else AllTrekkpliktige(),
             overlap_sekvensnummer=settings.overlap_sekvensnummer,
             reconcile_interval_seconds=settings.reconcile_interval_seconds,
-            now=bootstrap.now_microseconds,
+            now=now_microseconds,
         )
         self.rounds: dict[int, RoundSchedule] = {}
 
@@ -148,7 +151,7 @@ class ProducerService:
 
     def run(self) -> None:
         """Run until stopped, or until the round is done. Raises what `LaneWorker.run` raises."""
-        found = self._await(lambda: bootstrap.find_cluster(self._settings))
+        found = self._await()
         if found is None:
             return
         self._watch.ready("start", None)
@@ -162,12 +165,12 @@ class ProducerService:
             # Also if nobody has stopped us: it interrupts calls in progress, for which the process would wait.
             self._stopping.set()
             self._pool.shutdown()
-            if self._pull is not None:
-                self._pull.pool.shutdown(wait=False, cancel_futures=True)
+            if self._parts.pull is not None:
+                self._parts.pull.pool.shutdown(wait=False, cancel_futures=True)
 
-    def _work(self, found: bootstrap.FoundCluster) -> LaneWorker:
+    def _work(self, found: FoundCluster) -> LaneWorker:
         """Join the group and work until stopped, done, or one worker too many; then leave the group."""
-        membership = bootstrap.build_membership(self._settings, self._report_group_trouble)
+        membership = self._parts.build_membership(self._report_group_trouble)
         worker = LaneWorker(
             membership,
             lambda lane: self._make_lane(lane, membership),
@@ -217,23 +220,23 @@ class ProducerService:
         self._watch.ready(lane_name(lane), reason)
 
     def _report_group_trouble(self, trouble: TrekkpaaleggError | None) -> None:
-        """Report trouble with the group, or its end. Only a command may end because of it."""
-        if self._is_command:
-            bootstrap.end_when_not_permitted(trouble)
+        """Report trouble with the group, or its end. A command ends if it is refused: waiting would only hide that."""
+        if self._is_command and isinstance(trouble, RefusedError):
+            raise FatalError(str(trouble)) from trouble
         if trouble is None:
             _log.info("Kafka can be used again")
         else:
             _log.warning("Kafka cannot be used now", reason=str(trouble))
         self._watch.ready("Kafka", None if trouble is None else str(trouble))
 
-    def _await(self, find: Callable[[], bootstrap.FoundCluster]) -> bootstrap.FoundCluster | None:
-        """The cluster, as soon as `find` returns it; None if stopped before. Commands do not wait."""
+    def _await(self) -> FoundCluster | None:
+        """The cluster, as soon as it is found; None if stopped before. Commands do not wait."""
         has_waited = False
         while not self._stopping.is_set():
             self._watch.beat(WORKER_BEAT)
             try:
                 with tolerate_renewal() if has_waited else nullcontext():
-                    return find()
+                    return self._parts.find_cluster()
             except RetryableError as error:
                 if self._is_command:
                     raise
@@ -256,22 +259,22 @@ class ProducerService:
         else:
             schedule = Schedule(self._settings.poll_interval_seconds, random.random)
         schedule.set_trekkpliktige(served, time.monotonic())
-        publisher = self._build_publisher(self._settings, found, number, membership, self._observer)
-        understand = bootstrap.build_quarantine(self._settings, self._source).understand
+        publisher = self._parts.build_publisher(found, number, membership)
+        understand = self._parts.build_quarantine(self._source).understand
         given = (self._source, self._pool, publisher, records, schedule, self._observer)
-        parts = LaneParts(*given, self._priority, self._pull, understand)
+        parts = LaneParts(*given, self._priority, self._parts.pull, understand)
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))
         lane = self._lanes[number] = Lane(number, parts, options, watch)
         return lane
 
-    def _surroundings(self) -> tuple[bootstrap.FoundCluster, RecordBuilder]:
+    def _surroundings(self) -> tuple[FoundCluster, RecordBuilder]:
         """The limits of the topics and the registry's ids, found again if a lane starts later than the others."""
         now = time.monotonic()
         if self._found is None or now - self._found_at > FOUND_SECONDS_MAX:
             with tolerate_renewal():
-                found = bootstrap.find_cluster(self._settings)
-            self._found, self._found_at = (found, bootstrap.build_records(self._settings, found.batch_bytes_max)), now
+                found = self._parts.find_cluster()
+            self._found, self._found_at = (found, self._parts.build_records(found)), now
         return self._found
 
 
@@ -286,6 +289,11 @@ class _NoSource:
 
     def preparation(self, trekkpliktig: str) -> None:
         pass
+
+
+def now_microseconds() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 def lane_name(lane: int) -> str:

@@ -17,7 +17,7 @@ from producer.encode.signal import encode_request
 from producer.encode.state import decode_results, decode_trekkpliktig_position
 from producer.observe.port import NullObserver
 from producer.publish.topics import Topics
-from producer.service import NullLoopObserver, ProducerService
+from producer.service import now_microseconds
 from producer.settings.trekkpliktige import TrekkpliktigeList
 from trekkpaalegg.cli import STOP_SECONDS_MAX, progress_bar
 from trekkpaalegg.errors import FatalError, SettingsError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, Task
 
     from producer.domain.requests import RequestResult
+    from producer.service import ProducerService
     from producer.settings.model import Settings
     from trekkpaalegg.cli import Output
 
@@ -43,7 +44,7 @@ def new_request(
     kind: str, position: int | None = None, *, record: str | None = None, correction: bool = False
 ) -> OperatorRequest:
     """A request with a new id."""
-    requested_at = bootstrap.now_microseconds()
+    requested_at = now_microseconds()
     return OperatorRequest(uuid.uuid4().hex, kind, requested_at, position, record=record, correction=correction)
 
 
@@ -175,9 +176,7 @@ class _OwnWorker:
             return
         self._checked_at = now
         if bootstrap.group_members(self._settings) == 0:
-            service = ProducerService(
-                self._settings, NullObserver(), NullLoopObserver(), self._stopping, errand=self._to_read
-            )
+            service = bootstrap.build_service(self._settings, NullObserver(), self._stopping, errand=self._to_read)
             self._thread = threading.Thread(target=self._run, args=(service,), name="errand", daemon=True)
             self._thread.start()
 

@@ -14,7 +14,6 @@ from producer.domain.requests import BACKFILL, RECONCILE
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
 from producer.publish.topics import Topics
-from producer.service import NullLoopObserver, ProducerService
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.cli import run_interruptible
 from trekkpaalegg.errors import FatalError, SettingsError
@@ -69,7 +68,7 @@ def run_once(settings: Settings, output: Output) -> None:
     with versions_bar() as progress:
         journal = RoundCounts(progress, total)
         stopping = threading.Event()
-        service = ProducerService(settings, journal, NullLoopObserver(), stopping, once=True)
+        service = bootstrap.build_service(settings, journal, stopping, once=True)
         run_interruptible(service.run, stopping)
     failed = {name: why for each in service.rounds.values() for name, why in each.failed_for_good.items()}
     counts = {

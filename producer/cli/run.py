@@ -11,48 +11,18 @@ from typing import TYPE_CHECKING
 import structlog
 
 from producer import bootstrap
-from producer.observe.health import ProducerHealth
+from producer.observe.health import HealthLoopObserver, ProducerHealth
 from producer.observe.prometheus import PrometheusObserver
-from producer.service import ProducerService
 from trekkpaalegg.cli import STOP_SECONDS_MAX, ExitCode, run_interruptible, stopped_by_signals
-from trekkpaalegg.http import HealthServer
 from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Container, Iterator
 
     from producer.observe.port import Observer
     from producer.settings.model import Settings
 
-LOOP_SECONDS_MAX = 90.0
-"""After this time without a beat a loop has stalled. Longer than any single call that it makes."""
-
 _log = structlog.get_logger(__name__)
-
-
-class HealthLoopObserver:
-    """Reports to `ProducerHealth` which loops run, and whether the assigned lanes have been acquired."""
-
-    def __init__(self, health: ProducerHealth) -> None:
-        self._health = health
-        self._beats: dict[str, Callable[[], None]] = {}
-        health.set_ready("start", "Kafka, topics and registry have not been reached yet")
-
-    def beat(self, loop: str) -> None:
-        """See `producer.service.LoopObserver`."""
-        beat = self._beats.get(loop)
-        if beat is None:
-            beat = self._beats[loop] = self._health.heartbeat(loop, LOOP_SECONDS_MAX)
-        beat()
-
-    def ended(self, loop: str) -> None:
-        """See `producer.service.LoopObserver`."""
-        self._beats.pop(loop, None)
-        self._health.unwatch(loop)
-
-    def ready(self, what: str, missing: str | None) -> None:
-        """See `producer.service.LoopObserver`."""
-        self._health.set_ready(what, missing)
 
 
 def run_service(settings: Settings) -> ExitCode:
@@ -67,15 +37,12 @@ def run_service(settings: Settings) -> ExitCode:
         watchdog.start()
 
     observer, health = PrometheusObserver(), ProducerHealth()
-    pull_interval_seconds = settings.pull_interval_seconds if settings.pulls else None
-    observer.observe_process(health, settings.poll_interval_seconds, pull_interval_seconds)
-    host, port = settings.http_host, settings.http_port
     with (
         stopped_by_signals(on_signal) as stopping,
-        HealthServer(health, observer.exposition, host=host, port=port, setting="TREKKPAALEGG_HTTP_PORT") as server,
+        bootstrap.build_health_server(settings, observer, health) as server,
     ):
         _log.info("started", http_port=server.port, application_id=settings.application_id, source=settings.source)
-        service = ProducerService(settings, observer, HealthLoopObserver(health), stopping)
+        service = bootstrap.build_service(settings, observer, stopping, HealthLoopObserver(health))
         with _receiving(settings, service.served, observer):
             run_interruptible(service.run, stopping)
     _log.info("stopped")

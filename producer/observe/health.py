@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LOOP_SECONDS_MAX = 90.0
+"""After this time without a beat a loop has stalled. Longer than any single call that it makes."""
+
 
 class ProducerHealth:
     """What `/livez` and `/readyz` report. Any thread may call any method.
@@ -53,3 +56,28 @@ class ProducerHealth:
         """What keeps the process from being ready, in words, by dependency."""
         with self._lock:
             return {name: missing for name, missing in self._unready.items() if missing is not None}
+
+
+class HealthLoopObserver:
+    """Reports to `ProducerHealth` which loops run, and whether the assigned lanes have been acquired."""
+
+    def __init__(self, health: ProducerHealth) -> None:
+        self._health = health
+        self._beats: dict[str, Callable[[], None]] = {}
+        health.set_ready("start", "Kafka, topics and registry have not been reached yet")
+
+    def beat(self, loop: str) -> None:
+        """See `producer.service.LoopObserver`."""
+        beat = self._beats.get(loop)
+        if beat is None:
+            beat = self._beats[loop] = self._health.heartbeat(loop, LOOP_SECONDS_MAX)
+        beat()
+
+    def ended(self, loop: str) -> None:
+        """See `producer.service.LoopObserver`."""
+        self._beats.pop(loop, None)
+        self._health.unwatch(loop)
+
+    def ready(self, what: str, missing: str | None) -> None:
+        """See `producer.service.LoopObserver`."""
+        self._health.set_ready(what, missing)

@@ -15,10 +15,10 @@ from figures import Figures, Stopwatch, measured
 from raw_loop import compiled_encoder, fastavro_encoder, make_pages, raw_loop
 
 from producer.admin.kafka import KafkaAdmin
+from producer.bootstrap import build_service
 from producer.observe.prometheus import PrometheusObserver
 from producer.publish.kafka import producer_properties
 from producer.publish.topics import Topics, wanted_topics
-from producer.service import NullLoopObserver, ProducerService
 from producer.settings.model import load_settings
 from sandbox.skatteetaten.generate import trekkpliktige
 from tests.kit.processes import OutsideProcess
@@ -122,7 +122,7 @@ def _run_service(case: ProducerCase, kafka_brokers: str) -> Figures:
         settings, _ = bench_settings(outside, kafka_brokers)
         make_topics(KafkaAdmin(kafka_properties(settings)), settings.topic_prefix)
         told = _Told()
-        service = ProducerService(settings, told, NullLoopObserver(), threading.Event(), once=True)
+        service = build_service(settings, told, threading.Event(), once=True)
 
         def work() -> tuple[int, int, float]:
             service.run()

@@ -19,12 +19,12 @@ from figures import cpu_seconds, cpu_seconds_of, peak_bytes, resident_bytes
 from producer_cases import bench_settings, make_topics
 
 from producer.admin.kafka import KafkaAdmin
-from producer.bootstrap import build_source, now_microseconds
+from producer.bootstrap import build_service, build_source
 from producer.domain.state import TrekkpliktigPosition
 from producer.observe.port import NullObserver
 from producer.publish.state import state_records
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics, lane_of
-from producer.service import NullLoopObserver, ProducerService
+from producer.service import now_microseconds
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from tests.kit.processes import OutsideProcess
 from trekkpaalegg.kafka.properties import kafka_properties
@@ -73,7 +73,7 @@ def idle_round(size: int, brokers: str) -> dict[str, float]:
         gc.collect()
         before = resident_bytes()
         calls, simulator_cpu = _Calls(), cpu_seconds_of(outside.pid)
-        service = ProducerService(settings, calls, NullLoopObserver(), threading.Event(), once=True)
+        service = build_service(settings, calls, threading.Event(), once=True)
         service.run()
         simulator_cpu = cpu_seconds_of(outside.pid) - simulator_cpu
         failed = [name for each in service.rounds.values() for name in each.failed_for_good]

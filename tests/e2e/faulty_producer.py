@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import structlog
@@ -22,7 +21,6 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from producer import bootstrap
 from producer.observe.port import NullObserver
-from producer.service import NullLoopObserver, ProducerService
 from producer.settings.model import load_settings
 from trekkpaalegg.cli import ExitCode, ending_of
 from trekkpaalegg.logs import configure_logs
@@ -148,14 +146,13 @@ def main(transactions_before: int, faults: list[str]) -> int:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     plan = Plan(transactions_before, faults)
-    build_publisher = partial(
-        bootstrap.build_publisher,
-        make_producer=lambda properties, *, logger: FaultyProducer(properties, plan, logger),
-    )
     settings = load_settings(None, os.environ)
     try:
-        service = ProducerService(
-            settings, NullObserver(), NullLoopObserver(), stopping, build_publisher=build_publisher
+        service = bootstrap.build_service(
+            settings,
+            NullObserver(),
+            stopping,
+            make_producer=lambda properties, *, logger: FaultyProducer(properties, plan, logger),
         )
         with ExitStack() as receiving:
             if settings.receives:
