@@ -32,10 +32,11 @@ T = TypeVar("T")
 class Retry:
     """Calls again while `RetryableError` is raised; other errors, and the last one, are raised as they are.
 
-    The pause before each attempt is what the error's `retry_after_seconds` asks for, else random, up to a limit that
-    doubles from `first_pause_seconds_max` to `pause_seconds_max`. An error that asks for a pause longer than
-    `retry_after_seconds_max` is raised at once. Attempts end after `attempts_max` of them, after `seconds_max` (which
-    may be a function), or once `stopping` is set, which also cuts a pause short; without any of these, never.
+    With `retried` only errors of that class are retried. The pause before each attempt is what the error's
+    `retry_after_seconds` asks for, else random, up to a limit that doubles from `first_pause_seconds_max` to
+    `pause_seconds_max`. An error that asks for a pause longer than `retry_after_seconds_max` is raised at once.
+    Attempts end after `attempts_max` of them, after `seconds_max` (which may be a function), or once `stopping` is set,
+    which also cuts a pause short; without any of these, never.
 
     `report(event, **details)` is called after the first failure of a call and when a later attempt succeeds,
     `failed(reason)` before every pause. Safe for several threads.
@@ -44,6 +45,7 @@ class Retry:
     def __init__(  # noqa: PLR0913 - each limit and each listener may be left out
         self,
         *,
+        retried: type[RetryableError] = RetryableError,
         stopping: threading.Event | None = None,
         attempts_max: int | None = None,
         seconds_max: float | Callable[[], float] = math.inf,
@@ -53,6 +55,7 @@ class Retry:
         report: Callable[..., None] | None = None,
         failed: Callable[[str], None] | None = None,
     ) -> None:
+        self._retried = retried
         self._stopping = stopping
         self._attempts_max = math.inf if attempts_max is None else attempts_max
         self._seconds_max = seconds_max
@@ -78,7 +81,7 @@ class Retry:
         return result
 
     def _is_retried(self, error: BaseException) -> bool:
-        return isinstance(error, RetryableError) and (error.retry_after_seconds or 0.0) <= self._retry_after_seconds_max
+        return isinstance(error, self._retried) and (error.retry_after_seconds or 0.0) <= self._retry_after_seconds_max
 
     def _has_ended(self, state: RetryCallState) -> bool:
         seconds_max = self._seconds_max() if callable(self._seconds_max) else self._seconds_max

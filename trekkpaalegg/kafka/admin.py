@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
 from trekkpaalegg.errors import RetryableError
@@ -14,11 +13,13 @@ from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.clients import create_admin_client
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import LOGIN_REFUSED, NOT_AUTHORIZED, is_transient, translate, translate_reading
+from trekkpaalegg.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from concurrent.futures import Future
 
+    from confluent_kafka import KafkaError
     from confluent_kafka.admin import AdminClient
 
     from trekkpaalegg.errors import TrekkpaaleggError
@@ -190,9 +191,10 @@ class Admin:
         seconds_max: float | None = None,
     ) -> T:
         limit = self._seconds_max if seconds_max is None else seconds_max
-        # Not by `Retry`, which would have every failed attempt translated: that may open a connection.
-        began = time.monotonic()
-        while True:
+        is_refused = False
+
+        def attempt() -> T:
+            nonlocal is_refused
             try:
                 return call()
             except KafkaException as error:
@@ -200,12 +202,30 @@ class Admin:
                 if failed.code() in expected:
                     raise
                 self._client.poll(0)  # librdkafka reports its reasons within
-                seconds = time.monotonic() - began
                 is_refused = self._reason.is_refusal or failed.code() in LOGIN_REFUSED
-                is_late = seconds > limit or (is_refused and seconds > REFUSED_SECONDS_MAX)
-                if is_late or self._gives_up() or not (is_refused or is_transient(failed)):
+                if self._gives_up() or not (is_refused or is_transient(failed)):
                     raise translated(failed) from error
-            if self._on_silence is not None:
-                self._on_silence()
-                self._on_silence = None
-            time.sleep(_PAUSE_SECONDS)
+                raise _FailedAttemptError(failed) from error
+
+        retry = Retry(
+            retried=_FailedAttemptError,
+            seconds_max=lambda: min(limit, REFUSED_SECONDS_MAX) if is_refused else limit,
+            failed=self._report_silence,
+        )
+        try:
+            return retry(attempt)
+        except _FailedAttemptError as error:
+            raise translated(error.failed) from error.__cause__
+
+    def _report_silence(self, _reason: str) -> None:
+        if self._on_silence is not None:
+            self._on_silence()
+            self._on_silence = None
+
+
+class _FailedAttemptError(RetryableError):
+    """An attempt of a call failed. Only the last one is translated, as that may open a connection."""
+
+    def __init__(self, failed: KafkaError) -> None:
+        super().__init__("Kafka does not answer", retry_after_seconds=_PAUSE_SECONDS)
+        self.failed = failed
