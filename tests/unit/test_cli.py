@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.exceptions import Abort, Exit, TyperException
 
+from consumers.cli.main import app as consumers_app
 from producer.cli import PROGRAM
 from producer.cli.main import app, run_command
 from producer.cli.topics import parse_retention
 from producer.errors import AbortedError, LaneFencedError, SuspendedError
+from sandbox.cli.main import app as sandbox_app
+from trekkpaalegg import cli
 from trekkpaalegg.cli import ExitCode, ending_of
 from trekkpaalegg.errors import FatalError, SettingsError, StoppedError
 
@@ -107,31 +110,48 @@ def test_an_error_is_told_on_one_line() -> None:
     assert ending_of(FatalError("a\nb"))[1] == ["a b"]
 
 
-PROGRAMS = pytest.mark.parametrize("package", ["producer", "consumers", "sandbox"])
+@pytest.mark.parametrize("program", [app, consumers_app, sandbox_app], ids=["producer", "consumers", "sandbox"])
+def test_each_program_prints_its_version(program: typer.Typer, capsys: pytest.CaptureFixture) -> None:
+    assert cli.run_command(program, ["--version"]) is ExitCode.DONE
+    assert capsys.readouterr().out == f"{program.info.name} {metadata.version('trekkpaalegg-stream')}\n"
 
 
-@PROGRAMS
-def test_each_program_prints_its_version(package: str) -> None:
-    printed = subprocess.run([sys.executable, "-m", package, "--version"], capture_output=True, text=True, check=True)
-    program = {"consumers": "trekkpaalegg-consumer"}.get(package, f"trekkpaalegg-{package}")
-    assert printed.stdout == f"{program} {metadata.version('trekkpaalegg-stream')}\n"
-
-
-@PROGRAMS
+@pytest.mark.parametrize(
+    ("program", "begun", "command"),
+    [(app, "pos", "position"), (consumers_app, "tak", "take-back"), (sandbox_app, "ap", "api")],
+    ids=["producer", "consumers", "sandbox"],
+)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_program_completes_its_commands_in_a_shell(package: str, shell: str) -> None:
-    begun = {"producer": "pos", "consumers": "tak", "sandbox": "ap"}[package]
-    program = {"consumers": "trekkpaalegg-consumer"}.get(package, f"trekkpaalegg-{package}")
-    environ = {
-        **os.environ,
+def test_each_program_completes_its_commands_in_a_shell(
+    program: typer.Typer,
+    begun: str,
+    command: str,
+    shell: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    for name, value in completing(str(program.info.name), begun, shell).items():
+        monkeypatch.setenv(name, value)
+    assert cli.run_command(program, []) is ExitCode.DONE
+    assert command in capsys.readouterr().out
+
+
+def test_a_program_completes_before_it_does_anything() -> None:
+    environ = os.environ | completing("trekkpaalegg-consumer", "tak", "bash")
+    command = [sys.executable, "-m", "consumers"]
+    completed = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert "take-back" in completed.stdout
+
+
+def completing(program: str, begun: str, shell: str) -> dict[str, str]:
+    """The variables by which a shell asks for the commands that begin so."""
+    return {
         f"_{program.replace('-', '_').upper()}_COMPLETE": f"complete_{shell}",
         "COMP_WORDS": f"{program} {begun}",
         "COMP_CWORD": "1",
         "_TYPER_COMPLETE_ARGS": f"{program} {begun}",
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
-    completed = subprocess.run([sys.executable, "-m", package], env=environ, capture_output=True, text=True, check=True)
-    assert {"producer": "position", "consumers": "take-back", "sandbox": "api"}[package] in completed.stdout
 
 
 def test_retention_is_for_ever_or_days() -> None:
