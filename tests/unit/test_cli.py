@@ -1,11 +1,13 @@
-"""The command line: help with examples, exit codes, and errors in words."""
+"""The command line: help with examples, exit codes, errors in words, and work that signals interrupt."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from producer.cli.topics import parse_retention
 from producer.errors import AbortedError, LaneFencedError, SuspendedError
 from sandbox.cli.main import app as sandbox_app
 from trekkpaalegg import cli
-from trekkpaalegg.cli import ExitCode, ending_of
+from trekkpaalegg.cli import ExitCode, ending_of, run_interruptible
 from trekkpaalegg.errors import FatalError, SettingsError, StoppedError
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import typer
+
+
+# The command line: help with examples, exit codes, and errors in words
 
 
 @pytest.fixture(autouse=True)
@@ -160,3 +165,50 @@ def test_retention_is_for_ever_or_days() -> None:
     for text in ("", "0d", "-1d", "2", "d", "2w", "999999d", "\u0662d"):
         with pytest.raises(SettingsError, match="--history-retention"):
             parse_retention(text)
+
+
+# Work in a thread of its own: its end and its errors come back, and a signal does not wait for it
+WAIT_SECONDS_MAX = 10.0
+
+
+@pytest.fixture
+def handler() -> Iterator[None]:
+    """SIGUSR1 raises `StoppedError` in the main thread, as SIGTERM does in a command."""
+
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_work_that_ends_returns():
+    done = []
+    run_interruptible(lambda: done.append(threading.current_thread()), threading.Event())
+    assert done != [threading.main_thread()]
+
+
+def test_error_of_the_work_is_raised_as_it_is():
+    error = LaneFencedError("taken")
+
+    def work():
+        raise error
+
+    with pytest.raises(LaneFencedError) as raised:
+        run_interruptible(work, threading.Event())
+    assert raised.value is error
+
+
+@pytest.mark.usefixtures("handler")
+def test_signal_asks_the_work_to_stop_and_is_raised_when_it_has():
+    stopping, ended = threading.Event(), threading.Event()
+
+    def work():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        if stopping.wait(WAIT_SECONDS_MAX):
+            ended.set()
+
+    with pytest.raises(StoppedError):
+        run_interruptible(work, stopping)
+    assert ended.is_set()

@@ -1,13 +1,18 @@
-"""Which of Kafka's errors pass by themselves, which end reading, and what the translated error says to do."""
+"""Which of Kafka's errors pass by themselves, which end reading, what to do, and calls that never return."""
 
 from __future__ import annotations
+
+import threading
 
 import pytest
 from confluent_kafka import KafkaError
 
 from trekkpaalegg.errors import FatalError, FencedError, RefusedError, RetryableError, UnknownTopicError
+from trekkpaalegg.kafka.clients import UnansweredError, call_bounded
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import ends_reading, is_transient, translate_reading
+
+# Which of Kafka's errors pass by themselves, which end reading, and what the translated error says to do
 
 
 def own(name: str) -> int:
@@ -82,3 +87,24 @@ def test_a_password_or_certificate_is_refused_and_a_broker_that_is_not_there_is_
     assert is_refusal(own("TRANSPORT"), "Receive failed: tlsv13 alert certificate required: SSL alert number 116")
     assert not is_refusal(own("SSL"), "SSL handshake failed: Disconnected")
     assert not is_refusal(own("TRANSPORT"), "Connection refused")
+
+
+# A call that never returns is given up in time; one that returns gives what it gives
+
+
+def test_a_call_that_returns_has_been_made() -> None:
+    made: list[int] = []
+    call_bounded(lambda: made.append(1), 60)
+    assert made == [1]
+
+
+def test_what_a_call_raises_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        call_bounded(lambda: 1 // 0, 60)
+
+
+def test_a_call_that_does_not_return_is_given_up() -> None:
+    answered = threading.Event()
+    with pytest.raises(UnansweredError):
+        call_bounded(answered.wait, 0.05)
+    answered.set()

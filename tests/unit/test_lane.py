@@ -8,12 +8,16 @@ import time
 import msgspec
 import pytest
 
+from producer.domain.state import LaneState, OrderState, TrekkpliktigPosition
+from producer.domain.trekkpaalegg import Trekkstatus
 from producer.errors import SuspendedError
-from producer.lane.schedule import RoundSchedule
+from producer.lane.lane import metrics_of
+from producer.lane.schedule import RoundSchedule, Schedule
 from tests.kit.fakes.source import GatedSource
-from tests.kit.stages.lane_stage import LaneStage, event
+from tests.kit.stages.lane_stage import DAY, LaneStage, event
 from trekkpaalegg.errors import FatalError, RetryableError
 
+# A lane in memory: every version that can be read is published once, in order
 ONE, TWO, THREE = "311111111", "322222222", "333333333"
 
 
@@ -265,3 +269,81 @@ def test_round_ends_by_itself_when_everyone_was_read():
         assert stage.error is None
         assert schedule.failed_for_good == {TWO: "it cannot be served"}
         assert len(stage.versjoner()) == 1
+
+
+# A lane in memory: orders that have moved to another trekkpliktig or are no longer listed
+
+
+def test_order_that_moved_is_published_by_the_lane_of_its_new_trekkpliktig_without_its_past():
+    with LaneStage([TWO], served=[ONE]) as stage:
+        order = stage.source.create(ONE)
+        moved = stage.source.change(order.trekkid, trekkpliktig=TWO)
+        stage.start()
+        assert stage.versjoner() == [event(moved)]
+
+
+def test_versions_made_just_before_an_order_moved_are_published_by_the_lane_that_it_left():
+    with LaneStage([ONE], served=[TWO]) as stage:
+        first = stage.source.create(ONE)
+        stage.start()
+        before = [stage.source.change(first.trekkid), stage.source.change(first.trekkid)]
+        stage.source.change(first.trekkid, trekkpliktig=TWO)
+        stage.now += 2 * DAY
+        stage.read()
+        assert stage.versjoner() == [event(first), *[event(each, "reconcile", late=True) for each in before]]
+        assert stage.gjeldende() == [event(first)]
+
+
+def test_last_version_of_an_order_that_is_no_longer_listed_is_published():
+    with LaneStage([ONE]) as stage:
+        first = stage.source.create(ONE)
+        other = stage.source.create(ONE)
+        stage.start()
+        last = stage.source.add(
+            msgspec.structs.replace(first, trekkversjon=2, sekvensnummer=99, trekkstatus=Trekkstatus.AVSLUTTET),
+            listed_for="nobody",
+        )
+        stage.now += 2 * DAY
+        stage.read()
+        assert stage.versjoner() == [event(first), event(other), event(last, "reconcile")]
+        assert stage.gjeldende() == stage.versjoner()
+        assert stage.position(ONE) == other.sekvensnummer
+
+
+def test_order_listed_here_that_names_another_of_ours_is_left_to_the_lane_of_that_one():
+    with LaneStage([TWO], served=[ONE]) as stage:
+        order = stage.source.create(ONE)
+        stage.source.add(msgspec.structs.replace(order), listed_for=TWO)
+        stage.start()
+        assert stage.versjoner() == []
+        assert stage.position(TWO) == order.sekvensnummer
+
+
+# A lane's metrics, from its schedule and its state
+
+
+def test_metrics_are_summed_over_all_employers():
+    schedule = Schedule(300.0, lambda: 1.0)
+    schedule.set_trekkpliktige([ONE, TWO], 100.0)
+    schedule.start_next(100.0)
+    schedule.failed(ONE, 100.0)
+    state = LaneState()
+    state.ensure(ONE).position = TrekkpliktigPosition(7)
+    state.ensure(ONE).remember(b"A", OrderState(9, bytes(8), 1, missing=((1, 2), (4, 4))))
+    state.ensure(ONE).remember(b"B", OrderState(1, bytes(8), 1))
+    state.ensure(TWO).position = TrekkpliktigPosition(5)
+    state.ensure(TWO).remember(b"C", OrderState(3, bytes(8), 1, missing=((2, 2),)))
+    metrics = metrics_of(schedule, state, 130.0)
+    assert metrics.trekkpliktige == {"healthy": 1, "failing": 1, "suspended": 0, "suspended_by_operator": 0}
+    assert metrics.oldest_read_seconds == {
+        "healthy": 30.0,
+        "failing": 30.0,
+        "suspended": 0.0,
+        "suspended_by_operator": 0.0,
+    }
+    assert (metrics.orders, metrics.versions_missing, metrics.position_max) == (3, 4, 7)
+
+
+def test_a_lane_that_knows_nothing_has_metrics_too():
+    metrics = metrics_of(Schedule(300.0, lambda: 1.0), LaneState(), 130.0)
+    assert (metrics.orders, metrics.versions_missing, metrics.position_max) == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""A lane in memory: an operator request is recorded in the transaction that completes its signal."""
+"""Operator requests and releases in a lane: recorded, processed and answered in transactions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 
 from producer.domain.requests import OperatorRequest
 from producer.encode.signal import encode_request, encode_wake_up
-from producer.errors import SuspendedError
+from producer.errors import RejectedTrekkpaaleggError, SuspendedError
 from producer.publish.topics import lane_of
 from tests.kit.fakes.publisher import Fault
 from tests.kit.fakes.source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage, event
-from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.errors import FatalError, RetryableError
 
+# A lane in memory: an operator request is recorded in the transaction that completes its signal
 ONE, TWO, THREE = "311111111", "322222222", "333333333"
 
 
@@ -202,3 +203,131 @@ def test_events_say_that_a_notification_led_to_them_and_unannounced_ones_are_cou
     stage.wait_until(lambda: event(unannounced) in stage.versjoner())
     stage.wait_until(lambda: stage.journal.unannounced_count == 1)
     assert stage.journal.unannounced_count == 1
+
+
+# A lane in memory: a release is published together with its result, or fails with a reason
+
+
+@pytest.fixture
+def stage_of_one():
+    with LaneStage([ONE]) as made:
+        yield made
+
+
+def says(stage_of_one, element):
+    """The quarantine holds one record, 3/17, and this is what it says; it is returned in a list, to be changed."""
+    said = [element]
+
+    def understand(trekkpliktig, record):
+        assert (trekkpliktig, record) == (ONE, "3/17")
+        if isinstance(said[0], BaseException):
+            raise said[0]
+        return said[0]
+
+    stage_of_one.understand = understand
+    return said
+
+
+def changed(version):
+    return msgspec.structs.replace(version, saksnummer="CHANGED/1")
+
+
+def request(stage_of_one, name="request", **more):
+    result = stage_of_one.request(ONE, "release", name, record="3/17", **more)
+    stage_of_one.wait_until(lambda: stage_of_one.kafka.signal_offset(0) == stage_of_one.signals)
+    return result
+
+
+def test_correction_is_published_once_and_named_in_the_answer(stage_of_one):
+    order = stage_of_one.source.create(ONE)
+    says(stage_of_one, changed(order))
+    stage_of_one.start()
+    refused = request(stage_of_one, "without")
+    assert (refused.outcome, "--correction" in refused.detail) == ("failed", True)
+    done = request(stage_of_one, "with", correction=True)
+    assert (done.outcome, done.request.published, done.detail) == ("done", 1, f"{order.trekkid}/1")
+    again = request(stage_of_one, "again", correction=True)
+    assert (again.outcome, "same content" in again.detail) == ("failed", True)
+    corrected = event(changed(order), "release", correction=1)
+    assert stage_of_one.versjoner() == [event(order), corrected]
+    assert stage_of_one.gjeldende()[-1] == corrected
+
+
+def test_versions_before_it_are_fetched_by_number_and_published_in_their_turn(stage_of_one):
+    order = stage_of_one.source.create(ONE)
+    said = says(stage_of_one, order)
+    stage_of_one.start()
+    second, third = stage_of_one.source.change(order.trekkid), stage_of_one.source.change(order.trekkid)
+    said[0] = third
+    assert request(stage_of_one).detail == f"{order.trekkid}/2, {order.trekkid}/3"
+    assert [each.trekkversjon for each in stage_of_one.versjoner()] == [1, second.trekkversjon, third.trekkversjon]
+    stage_of_one.read()
+    assert len(stage_of_one.versjoner()) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RejectedTrekkpaaleggError("it still cannot be understood (missing_field)", "skyldner"), "still cannot"),
+        (FatalError("there is no record 3/17"), "there is no record"),
+        (KeyError("311111111"), "it broke: KeyError"),
+    ],
+)
+def test_a_release_that_cannot_be_read_fails_with_a_reason_and_stops_nobody(stage_of_one, error, told):
+    says(stage_of_one, error)
+    stage_of_one.start()
+    result = request(stage_of_one)
+    assert (result.outcome, told in result.detail) == ("failed", True)
+    made = stage_of_one.source.create(ONE)
+    stage_of_one.read()
+    assert stage_of_one.versjoner() == [event(made)]
+
+
+def test_refusal_of_an_earlier_version_is_the_reason_of_the_failure(stage_of_one):
+    order = stage_of_one.source.create(ONE)
+    said = says(stage_of_one, order)
+    stage_of_one.start()
+    stage_of_one.source.change(order.trekkid)
+    said[0] = stage_of_one.source.change(order.trekkid)
+    stage_of_one.source.fail(SuspendedError("403"), times=None, operation="version")
+    assert (request(stage_of_one).outcome, stage_of_one.results()["request"].detail) == ("failed", "403")
+    assert len(stage_of_one.versjoner()) == 1
+
+
+def test_nothing_is_released_where_nothing_can_be_read(stage_of_one):
+    stage_of_one.start()
+    assert request(stage_of_one).outcome == "failed"
+
+
+def test_release_whose_transaction_was_aborted_is_tried_again(stage_of_one):
+    order = stage_of_one.source.create(ONE)
+    says(stage_of_one, changed(order))
+    stage_of_one.start()
+    stage_of_one.kafka.fail(Fault.ABORTED)
+    assert request(stage_of_one, correction=True).outcome == "done"
+    assert len(stage_of_one.versjoner()) == 2
+
+
+def test_signal_is_open_until_the_result_is_committed_and_goes_to_the_next_owner(stage_of_one):
+    order = stage_of_one.source.create(ONE)
+    gate, reached = threading.Event(), threading.Event()
+
+    def understand(_trekkpliktig, _record):
+        reached.set()
+        assert gate.wait(10)
+        return changed(order)
+
+    stage_of_one.understand = understand
+    stage_of_one.start()
+    request = encode_request(OperatorRequest("w", "release", 1, record="3/17", correction=True))
+    offset = stage_of_one.signal(ONE, request)
+    assert reached.wait(10)
+    stage_of_one.read()
+    assert (stage_of_one.kafka.signal_offset(0) or 0) <= offset, "a later signal does not complete it"
+    stage_of_one.stop()
+    gate.set()
+    assert stage_of_one.results() == {}
+    stage_of_one.start()
+    stage_of_one.lane.signal(ONE, offset, request)
+    stage_of_one.wait_until(lambda: "w" in stage_of_one.results())
+    assert (stage_of_one.results()["w"].outcome, len(stage_of_one.versjoner())) == ("done", 2)
