@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LANES = 3
 ALL = {0, 1, 2}
-GROUP_SECONDS_MAX = 30.0
+GROUP_SECONDS_MAX = 120.0
 
 
 class Event(NamedTuple):

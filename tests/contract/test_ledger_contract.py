@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trekkpaalegg.event import TrekkpaaleggVersjon
 
 TOPIC = "orders-versjoner"
-WAIT_SECONDS_MAX = 30.0
+WAIT_SECONDS_MAX = 60.0
 
 
 @pytest.fixture(params=["fake", "sqlite", "postgresql"])

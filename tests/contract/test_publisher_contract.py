@@ -261,6 +261,6 @@ def test_state_that_is_only_looked_at_ends_before_an_open_transaction(real_world
     publisher.acquire()
     publisher.publish(state(real_world, lane, 7), 0)
     real_world.leave_open(lane, state(real_world, lane, 8))
-    looked_at = read_lane_state(real_world.properties, real_world.topics.positions, lane, stalled_seconds_max=5.0)
+    looked_at = read_lane_state(real_world.properties, real_world.topics.positions, lane, stalled_seconds_max=60.0)
     assert looked_at.of(ONE).position.position == 7
     assert real_world.publisher(lane).acquire().of(ONE).position.position == 7

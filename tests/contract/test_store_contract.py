@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TOPIC = "orders-versjoner"
-WAIT_SECONDS_MAX = 30.0
+WAIT_SECONDS_MAX = 60.0
 TABLES = define_tables(sa.MetaData())
 OWN = sa.Table(
     "own",

@@ -55,7 +55,7 @@ class ConsumerProcess(ForkedProcess, ProgramProcess):
         super().__init__(arguments, environment, log_file, program=program)
 
 
-VERIFY_SECONDS_MAX = 90.0
+VERIFY_SECONDS_MAX = 180.0
 
 
 class LedgerFollower:

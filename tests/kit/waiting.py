@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-WAIT_SECONDS_MAX = 10.0
+WAIT_SECONDS_MAX = 30.0
 PATIENCE = 4.0
 """So much longer than told is waited: told are the seconds of a machine that has nothing else to do."""
 

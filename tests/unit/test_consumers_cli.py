@@ -192,11 +192,7 @@ PERSON = "01810112345"
 
 
 @pytest.fixture(autouse=True)
-def gross(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in os.environ:
-        if name.startswith(("TREKKPAALEGG_", "KAFKA_", "MASKINPORTEN_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def gross(tmp_path: Path) -> Path:
     path = tmp_path / "gross.csv"
     path.write_text(f"skyldner,brutto\n{PERSON},-100\n{PERSON[:10]},1\n", encoding="utf-8")
     return path

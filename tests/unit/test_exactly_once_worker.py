@@ -224,7 +224,7 @@ def test_the_word_to_stop_ends_waiting_for_a_ledger_that_is_gone(hall: Hall) -> 
     until(lambda: "call failed; retrying" in hall.events_told())
     began = time.monotonic()
     hall.stopping.set()
-    running.join(10)
+    running.join(60)
     assert not running.is_alive()
     assert time.monotonic() - began < 5
     assert hall.database.tables.offsets == {}
@@ -238,7 +238,7 @@ def test_a_ledger_that_hangs_is_left_some_time_after_the_word_to_stop(hall: Hall
     class Hanging(FakeLedger):
         def transaction(self, advances: Any) -> Any:
             hall.stopping.set()
-            answers.wait(30)
+            answers.wait(60)
             return super().transaction(advances)
 
     with pytest.raises(StoppedError):
@@ -413,7 +413,7 @@ class Observed:
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         assert self._ledger_thread.close(10)
 

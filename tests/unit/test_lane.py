@@ -197,13 +197,13 @@ def test_one_slow_employer_does_not_hold_back_the_others():
         gate = stage.through = GatedSource(stage.source, lambda asked: asked.trekkpliktig == ONE)
         starting = threading.Thread(target=stage.start)
         starting.start()
-        assert gate.reached.wait(10)
+        assert gate.reached.wait(60)
         stage.wait_until(lambda: stage.journal.ended[TWO] == 1)
         assert names(stage.versjoner()) == [(other.trekkid, 1)]
         stage.lane.signal(TWO, 0)
         stage.wait_until(lambda: stage.journal.ended[TWO] == 2)
         gate.opened.set()
-        starting.join(10)
+        starting.join(60)
         assert len(stage.versjoner()) == 2
 
 
@@ -217,13 +217,13 @@ def test_pages_that_wait_are_bounded():
         gate = stage.through = GatedSource(stage.source, lambda asked: asked.operation == "version")
         starting = threading.Thread(target=stage.start)
         starting.start()
-        assert gate.reached.wait(10)
+        assert gate.reached.wait(60)
         stage.wait_until(lambda: len([call for call in stage.source.calls if call.operation == "list"]) >= 3)
         stage.lane.signal(ONE, 0)  # another turn of the loop, which would ask for a page too many
         stage.lane.signal("nobody", 1)
         assert len([call for call in stage.source.calls if call.operation == "list"]) == 3
         gate.opened.set()
-        starting.join(10)
+        starting.join(60)
         assert len(stage.versjoner()) == 12
 
 
@@ -245,14 +245,14 @@ def test_employer_that_is_removed_and_added_again_while_it_is_read_is_read_on(st
     gate = stage.through = GatedSource(stage.source, lambda asked: asked.operation == "list")
     starting = threading.Thread(target=stage.start)
     starting.start()
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(60)
     stage.lane.set_trekkpliktige([])
     stage.lane.set_trekkpliktige([ONE])
     for turns in (1, 2):
         stage.signal("nobody")
         stage.wait_until(lambda turns=turns: stage.kafka.signal_offset(0) == turns)
     gate.opened.set()
-    starting.join(10)
+    starting.join(60)
     stage.read(ONE)
     assert stage.error is None
     assert names(stage.versjoner()) == [(order.trekkid, 1) for order in made]

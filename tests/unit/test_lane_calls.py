@@ -105,7 +105,7 @@ def test_urgent_calls_are_made_before_those_that_wait_already_but_not_for_ever()
         waiting += [pool.submit(made.append, "urgent", kind=Kind.URGENT) for _ in range(2 * URGENT_IN_A_ROW_MAX)]
         gate.set()
         for each in waiting:
-            each.result(10)
+            each.result(60)
     assert made[:3] == ["urgent"] * 3
     ordinary = [made.index(f"ordinary {number}") for number in range(2)]
     assert 0 < ordinary[0] <= URGENT_IN_A_ROW_MAX
@@ -121,11 +121,11 @@ def test_calls_are_prepared_by_others_than_make_them_and_no_further_ahead_than_c
         time.sleep(0.001)
     urgent = threading.Event()
     pool.submit(lambda: None, kind=Kind.URGENT, prepare=urgent.set)
-    assert urgent.wait(10), "urgent calls are prepared whatever waits"
+    assert urgent.wait(60), "urgent calls are prepared whatever waits"
     assert (sorted(prepared), [each.done() for each in under_way]) == (list(range(2 * AHEAD_EACH_MAX)), [False, False])
     gate.set()
     for each in waiting:
-        each.result(10)
+        each.result(60)
     pool.shutdown()
     assert sorted(prepared) == list(range(30))
 
@@ -139,7 +139,7 @@ def test_call_that_cannot_be_prepared_is_not_made_and_ends_as_its_preparing():
     with pool_of_one() as pool:
         refused = [pool.submit(made.append, "refused", prepare=refuse) for _ in range(5)]
         assert {str(each.exception(10)) for each in refused} == {"no token"}
-        pool.submit(made.append, "made", prepare=lambda: None).result(10)
+        pool.submit(made.append, "made", prepare=lambda: None).result(60)
     assert made == ["made"]
 
 
@@ -178,7 +178,7 @@ def test_every_call_of_many_threads_is_made_once():
     pool, made = CallPool(5), []
     numbers = [pool.submit(made.append, number, kind=Kind(number % 3)) for number in range(2000)]
     for each in numbers:
-        each.result(30)
+        each.result(60)
     pool.shutdown()
     assert sorted(made) == list(range(2000))
 
@@ -191,7 +191,7 @@ def test_few_bulk_calls_are_under_way_at_once_while_others_pass_them_and_all_are
         with lock:
             under_way.add(number)
             at_once.append(len(under_way))
-        assert gate.wait(30)
+        assert gate.wait(60)
         with lock:
             under_way.remove(number)
             made.append(number)
@@ -199,12 +199,12 @@ def test_few_bulk_calls_are_under_way_at_once_while_others_pass_them_and_all_are
     pool = CallPool(5, lambda: allowed[0])
     bulk = [pool.submit(bring_much, number, kind=Kind.BULK) for number in range(20)]
     for kind in (Kind.ORDINARY, Kind.URGENT) * 5:
-        pool.submit(lambda: None, kind=kind).result(30)
+        pool.submit(lambda: None, kind=kind).result(60)
     until(lambda: len(under_way) == 2, 30)
     assert sorted(under_way) == [0, 1]
     gate.set()
     for each in bulk:
-        each.result(30)
+        each.result(60)
     pool.shutdown()
     assert max(at_once) == 2
     assert sorted(made) == list(range(20))
@@ -222,13 +222,13 @@ def test_bulk_calls_have_all_threads_again_when_they_may():
     until(lambda: len(asked) == len(gates), 30, "every call but one has had a turn without effect")
     allowed[0] = 3
     gates[0].set()
-    assert bulk[0].result(30)
+    assert bulk[0].result(60)
     for number in (3, 2, 1):  # under way together, so that each may end before those that began before it
         gates[number].set()
-        assert bulk[number].result(30)
+        assert bulk[number].result(60)
     for gate in gates:
         gate.set()
-    assert all(each.result(30) for each in bulk)
+    assert all(each.result(60) for each in bulk)
     pool.shutdown()
 
 

@@ -46,7 +46,7 @@ def test_signal_is_not_processed_while_its_reading_continues():
         gate = stage.through = GatedSource(stage.source, lambda asked: asked.trekkpliktig == ONE and stage.signals > 0)
         stage.start()
         stage.signal(ONE)
-        assert gate.reached.wait(10)
+        assert gate.reached.wait(60)
         stage.source.create(TWO)
         stage.read(TWO)
         assert len(stage.versjoner()) == 1
@@ -62,10 +62,10 @@ def test_signal_that_comes_during_a_reading_waits_for_one_that_begins_after_it(s
     gate = stage.through = GatedSource(stage.source, lambda _: not gate.opened.is_set())
     starting = threading.Thread(target=stage.start)
     starting.start()
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(60)
     stage.signal(ONE)
     gate.opened.set()
-    starting.join(10)
+    starting.join(60)
     stage.wait_until(lambda: stage.journal.ended[ONE] == 2)
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
     offsets = [each.signal_offset for each in stage.kafka.transactions]

@@ -48,7 +48,7 @@ def test_request_is_recorded_before_its_signal_is_processed_and_survives_its_own
     gate = stage.through = GatedSource(stage.source, lambda asked: asked.trekkpliktig == ONE and stage.signals > 0)
     stage.start()
     stage.signal(ONE, encode_request(OperatorRequest("w", "reconcile", 1)))
-    assert gate.reached.wait(10)
+    assert gate.reached.wait(60)
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
     assert [request.id for request in stage.kafka.state(0).of(ONE).position.requests] == ["w"]
     stage.stop()
@@ -73,11 +73,11 @@ def test_flood_of_wake_ups_for_one_is_a_reading_or_two():
         gate = stage.through = GatedSource(stage.source, lambda _: not gate.opened.is_set())
         starting = threading.Thread(target=stage.start)
         starting.start()
-        assert gate.reached.wait(10)
+        assert gate.reached.wait(60)
         for _ in range(10_000):
             stage.signal(ONE)
         gate.opened.set()
-        starting.join(10)
+        starting.join(60)
         stage.wait_until(lambda: stage.kafka.signal_offset(0) == 10_000)
         assert stage.journal.ended[ONE] <= 3
 
@@ -134,7 +134,7 @@ def test_forgetting_during_a_reading_breaks_that_off():
         stage.start()
         stage.request(ONE, "set", "s", position=0)
         stage.signal(ONE, encode_request(OperatorRequest("b", "backfill", 1)))
-        assert gate.reached.wait(10)
+        assert gate.reached.wait(60)
         stage.request(ONE, "forget", "f")
         gate.opened.set()
         stage.wait_until(lambda: "b" in stage.results() and stage.position(ONE) == orders[-1].sekvensnummer)
@@ -314,14 +314,14 @@ def test_signal_is_open_until_the_result_is_committed_and_goes_to_the_next_owner
 
     def understand(_trekkpliktig, _record):
         reached.set()
-        assert gate.wait(10)
+        assert gate.wait(60)
         return changed(order)
 
     stage_of_one.understand = understand
     stage_of_one.start()
     request = encode_request(OperatorRequest("w", "release", 1, record="3/17", correction=True))
     offset = stage_of_one.signal(ONE, request)
-    assert reached.wait(10)
+    assert reached.wait(60)
     stage_of_one.read()
     assert (stage_of_one.kafka.signal_offset(0) or 0) <= offset, "a later signal does not complete it"
     stage_of_one.stop()

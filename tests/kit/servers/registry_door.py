@@ -44,7 +44,7 @@ class RegistryDoor(ServerThread):
             return Response('{"error_code":401,"message":"Unauthorized"}', _UNAUTHORIZED, media_type="application/json")
         headers = {name: request.headers[name] for name in _KEPT if name in request.headers}
         asked = f"{self._base}{request.scope['raw_path'].decode()}"
-        async with httpx.AsyncClient(timeout=10) as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             answer = await client.request(
                 request.method,
                 asked,

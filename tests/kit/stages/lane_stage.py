@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from producer.source.port import TrekkpaaleggSource
     from tests.kit.fakes.publisher import Written
 
-WAIT_SECONDS_MAX = 10.0
+WAIT_SECONDS_MAX = 60.0
 PULL_INTERVAL_SECONDS = 0.02
 SECOND = 1_000_000
 """Microseconds, as the clock counts."""

@@ -41,7 +41,7 @@ def by_hand(url: str, *statements: sa.Executable) -> int:
         return sum(connection.execute(statement).rowcount for statement in statements)
 
 
-END_SECONDS_MAX = 60.0
+END_SECONDS_MAX = 180.0
 TRAFFIC_INTERVAL_SECONDS = 0.01
 TRAFFIC_RECORDS = 5
 

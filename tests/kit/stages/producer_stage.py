@@ -111,7 +111,7 @@ class TrafficThread:
 
 
 LANES = 3
-ONCE_SECONDS_MAX = 60.0
+ONCE_SECONDS_MAX = 180.0
 SUBSCRIBED_SECONDS_MAX = 120.0
 HOUR = "3600"
 """Between polls: what is published meanwhile was told of."""
