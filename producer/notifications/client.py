@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import jwt
@@ -15,7 +16,7 @@ import msgspec
 import structlog
 
 from producer.errors import SuspendedError
-from producer.source.auth.tokens import TokenCache, held_token
+from producer.source.auth.tokens import TokenCache, held_token, with_token
 from producer.source.http import exchange
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.retry import retry_after_seconds
@@ -25,13 +26,11 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from producer.source.auth.tokens import HeldToken
-    from producer.source.client import AccessTokens
+    from producer.source.auth.tokens import AccessTokens, HeldToken
     from producer.source.http import HttpResponse
     from trekkpaalegg.errors import TrekkpaaleggError
 
 
-UNAUTHORIZED: Final = 401
 NOT_FOUND: Final = 404
 _HINTS: Final = {
     400: "it finds the request invalid: is TREKKPAALEGG_WEBHOOK_URL a URL that it can reach, by https?",
@@ -95,10 +94,7 @@ class AltinnClient:
 
         Raises `RetryableError`, `SuspendedError` (Altinn refuses this trekkpliktig) or `FatalError`.
         """
-        token = self._tokens.token_for(trekkpliktig)
-        answer = self._send(trekkpliktig, request, token)
-        if answer.status == UNAUTHORIZED:
-            answer = self._send(trekkpliktig, request, self._tokens.renew(trekkpliktig, token))
+        answer = with_token(self._tokens, trekkpliktig, partial(self._send, trekkpliktig, request))
         if answer.status not in request.accepted:
             raise refusal_of(answer, request.operation, self._clock())
         return answer
@@ -162,12 +158,14 @@ class AltinnTokens(TokenCache):
 
     def fetch(self, trekkpliktig: str) -> HeldToken:
         """See `TokenCache.fetch`."""
-        token = self._maskinporten.token_for(trekkpliktig)
-        asked_at = self._monotonic()
-        answer = self._exchange(token)
-        if answer.status == UNAUTHORIZED:
+        asked_at = 0.0
+
+        def send(token: str) -> HttpResponse:
+            nonlocal asked_at
             asked_at = self._monotonic()
-            answer = self._exchange(self._maskinporten.renew(trekkpliktig, token))
+            return self._exchange(token)
+
+        answer = with_token(self._maskinporten, trekkpliktig, send)
         _log.debug("altinn_token_fetched", trekkpliktig=trekkpliktig, status=answer.status)
         if answer.status != _OK:
             raise refusal_of(answer, "exchange the token", self._clock())

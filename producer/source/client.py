@@ -9,8 +9,9 @@ import re
 import threading
 import time
 import uuid
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import msgspec
@@ -18,6 +19,7 @@ import structlog
 
 from producer.errors import SuspendedError
 from producer.observe.port import NullObserver
+from producer.source.auth.tokens import UNAUTHORIZED, with_token
 from producer.source.http import RESPONSE_BYTES_MAX, exchange
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.retry import retry_after_seconds
@@ -28,13 +30,13 @@ if TYPE_CHECKING:
     import httpx
 
     from producer.observe.port import Observer
+    from producer.source.auth.tokens import AccessTokens
     from producer.source.http import HttpResponse
     from trekkpaalegg.errors import TrekkpaaleggError
 
 
 OK: Final = 200
 NO_CONTENT: Final = 204
-UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
 GONE: Final = 410
@@ -99,19 +101,6 @@ _MILLISECONDS: Final = 1000
 _log = structlog.get_logger(__name__)
 
 
-class AccessTokens(Protocol):
-    """A source of access tokens. Raises `RetryableError`, `SuspendedError` or `FatalError`."""
-
-    def token_for(self, trekkpliktig: str) -> str:
-        """A token for acting on behalf of `trekkpliktig`."""
-
-    def has_for(self, trekkpliktig: str) -> bool:
-        """Whether such a token is held."""
-
-    def renew(self, trekkpliktig: str, refused: str) -> str:
-        """A new token, because the API has refused this one."""
-
-
 class SkatteetatenClient:
     """Both operations of the API. Safe for several threads, which share `max_concurrent_calls`.
 
@@ -144,7 +133,7 @@ class SkatteetatenClient:
         Raises `RetryableError`, `SuspendedError` or `FatalError`.
         """
         address = f"{self._base_url}?fraSekvensnummer={cursor}&maksAntall={maks_antall}"
-        answer = self._call(_LIST, trekkpliktig, address)
+        answer = with_token(self._tokens, trekkpliktig, partial(self._send, _LIST, trekkpliktig, address))
         if answer.status not in (OK, NO_CONTENT):
             raise refusal_of(answer, self._clock())
         return answer
@@ -155,7 +144,7 @@ class SkatteetatenClient:
         Raises `RetryableError`, `SuspendedError` or `FatalError`.
         """
         address = f"{self._base_url}/{_path_segment(trekkid)}/{trekkversjon}"
-        answer = self._call(_VERSION, trekkpliktig, address)
+        answer = with_token(self._tokens, trekkpliktig, partial(self._send, _VERSION, trekkpliktig, address))
         if answer.status in (NOT_FOUND, GONE):
             return None
         if answer.status != OK:
@@ -169,15 +158,6 @@ class SkatteetatenClient:
     def prepare(self, trekkpliktig: str) -> None:
         """Fetch the token that a call for it needs. Raises as the calls do."""
         self._tokens.token_for(trekkpliktig)
-
-    def _call(self, operation: str, trekkpliktig: str, address: str) -> HttpResponse:
-        """Send the request; if the token is refused, again with a new one, as it may have been revoked early."""
-        token = self._tokens.token_for(trekkpliktig)
-        answer = self._send(operation, trekkpliktig, address, token)
-        if answer.status == UNAUTHORIZED:
-            token = self._tokens.renew(trekkpliktig, token)
-            answer = self._send(operation, trekkpliktig, address, token)
-        return answer
 
     def _send(self, operation: str, trekkpliktig: str, address: str, token: str) -> HttpResponse:
         korrelasjonsid = str(uuid.uuid4())

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-
 ROUGH = Roughness(late=0.1, corrected=0.2)
 UNTIL_END = WorkerOptions(until_end=True, batch_records_max=7)
 STREAM = make_stream(1, 30, roughness=ROUGH)

@@ -6,7 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -16,11 +16,34 @@ from trekkpaalegg.errors import RetryableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from producer.source.http import HttpResponse
+
+UNAUTHORIZED: Final = 401
 _MARGIN_SECONDS: Final = 20.0
 _MARGIN_SHARE: Final = 1 / 3
 _DROPPED_AT_ONCE: Final = 8
 TOKENS_MAX: Final = 100_000
 """At 1.5 kB each that is 160 MB. Beyond it the token that was fetched first is dropped, and fetched again if needed."""
+
+
+class AccessTokens(Protocol):
+    """A source of access tokens. Raises `RetryableError`, `SuspendedError` or `FatalError`."""
+
+    def token_for(self, trekkpliktig: str) -> str:
+        """A token for acting on behalf of `trekkpliktig`."""
+
+    def has_for(self, trekkpliktig: str) -> bool:
+        """Whether such a token is held."""
+
+    def renew(self, trekkpliktig: str, refused: str) -> str:
+        """A new token, because the API has refused this one."""
+
+
+def with_token(tokens: AccessTokens, trekkpliktig: str, send: Callable[[str], HttpResponse]) -> HttpResponse:
+    """The response to a request sent with a token; if that is refused, again with a new one, as it may be revoked."""
+    token = tokens.token_for(trekkpliktig)
+    response = send(token)
+    return send(tokens.renew(trekkpliktig, token)) if response.status == UNAUTHORIZED else response
 
 
 class HeldToken(msgspec.Struct, frozen=True):
