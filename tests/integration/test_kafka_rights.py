@@ -224,7 +224,8 @@ def test_without_each_right_the_producer_says_which_one_is_missing(place: Place,
         return
     arguments = ("quarantine", "list") if acl.needed_by.startswith("quarantine") else ("once",)
     place.refused(acl, lambda: run(*arguments))
-    assert run("quarantine", "list")[0] == 0
+    code, told = run("quarantine", "list")
+    assert code == 0, told
 
 
 @pytest.mark.parametrize(
