@@ -79,6 +79,6 @@ $(ASYNCAPI_PARSER): $(ASYNCAPI)/package-lock.json | $(INSTALLED)
 	        "A registry in ~/.npmrc and the HTTPS_PROXY variable are heeded." >&2; exit 1; }
 	@touch $@
 
-$(PREPARED): $(INSTALLED) sandbox/servers/java.sha256 sandbox/servers/kafka.py
+$(PREPARED): $(INSTALLED) sandbox/servers/java.sha256 sandbox/servers/kafka.py sandbox/servers/registry.py
 	@$(BIN)/python -m sandbox prepare
 	@touch $@

@@ -23,7 +23,7 @@ from sandbox.servers.java import JAVA, FetchError
 from sandbox.servers.kafka import KAFKA_VERSION, EmbeddedKafka, fetch_kafka, prepare_kafka
 from sandbox.servers.postgresql import EmbeddedPostgresql
 from sandbox.servers.process import ServerStartError
-from sandbox.servers.registry import REGISTRY_VERSION, EmbeddedRegistry, fetch_registry
+from sandbox.servers.registry import REGISTRY_VERSION, EmbeddedRegistry, fetch_registry, prepare_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,7 +169,7 @@ def prepare() -> None:
     """Fetch what `up`, `demo` and the tests need beside Python packages, once; then try Kafka, Java and PostgreSQL."""
     try:
         prepare_kafka()
-        fetch_registry()
+        prepare_registry()
         java = subprocess.run([JAVA, "-version"], capture_output=True, text=True, check=True).stderr.splitlines()[0]
         with EmbeddedPostgresql():
             pass

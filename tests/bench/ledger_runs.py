@@ -73,7 +73,8 @@ def run_ledger(stage: Stage, newest_only: bool = False) -> Figures:
 def run_ledger_twice(stage: Stage) -> Figures:
     """Two workers in processes of their own, who share the partitions of one ledger."""
     ledger = _fresh_ledger(stage)
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+    # This process is a case's own, and has no threads yet.
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
         runs = [each.result() for each in [pool.submit(consume, stage.settings, ledger) for _ in range(2)]]
     return _with_rows(_complete(stage, runs), ledger)
 

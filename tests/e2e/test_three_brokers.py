@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any
+import uuid
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from sandbox.control.world import OutsideWorld
 from tests.kit.processes import LedgerFollower
 from tests.kit.servers.kafka_cluster import KafkaCluster
+from tests.kit.stages.producer_stage import ProducerStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from sandbox.servers.postgresql import EmbeddedPostgresql
+    from tests.kit.stages.producer_stage import TrafficThread
 
 pytestmark = pytest.mark.kafka
 
 GOES_ON_SECONDS_MAX = 90.0
-STOP_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 30.0
+TRAFFIC_INTERVAL_SECONDS = 0.1
+POLL_INTERVAL_SECONDS = "0.3"
+PAUSE_SECONDS = 0.2
 FENCED = 3
 STATIC_PRODUCER, STATIC_CONSUMER = "worker-0", "payroll-0"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[KafkaCluster]:
-    with KafkaCluster() as running:
-        yield running
 
 
 class Stream:
@@ -36,15 +38,20 @@ class Stream:
     The ledger's consumer and one of the producers are static members of their groups, the other producer is not.
     """
 
-    def __init__(self, cluster: KafkaCluster, stage: Any, follower: LedgerFollower) -> None:
+    def __init__(self, cluster: KafkaCluster, stage: ProducerStage, follower: LedgerFollower) -> None:
         self.cluster = cluster
         self.stage = stage
         self.follower = follower
         self.producers = [stage.run(STATIC_PRODUCER), stage.run()]
         self.consumer = follower.run()
+        stage.wait_until_owned(*self.producers, deadline_seconds=GOES_ON_SECONDS_MAX)
+
+    def traffic(self) -> TrafficThread:
+        """New orders and versions for as long as it is entered."""
+        return self.stage.traffic(interval_seconds=TRAFFIC_INTERVAL_SECONDS)
 
     def wait_until(self, holds: Callable[[], object], what: str) -> None:
-        self.stage.wait_until(holds, GOES_ON_SECONDS_MAX, what)
+        self.stage.wait_until(holds, GOES_ON_SECONDS_MAX, what, pause_seconds=PAUSE_SECONDS)
 
     def holder(self, role: str, of: Callable[[], int | None]) -> int:
         found: list[int] = []
@@ -95,30 +102,36 @@ class Stream:
         self.producers[0], self.consumer = [next(each for each in pair if each.is_running()) for pair in pairs]
 
     def prove(self) -> None:
-        """Everything of the source is in the topics and in the ledger, once and in order; nobody has ended."""
+        """Everything of the source is in the topics, once and in order; no process has ended."""
         self.stage.wait_until_published(GOES_ON_SECONDS_MAX)
         self.stage.prove()
         for process in (*self.producers, self.consumer):
             assert process.is_running(), process.last_lines()
-            process.send_signal(signal.SIGTERM)
-        for process in (*self.producers, self.consumer):
-            assert process.wait(STOP_SECONDS_MAX) == 0, process.last_lines()
-        code, words = self.follower.verify()
-        assert code == 0, words
 
 
-@pytest.fixture
-def stream(cluster: KafkaCluster, make_stage: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stream]:
-    stage = make_stage(cluster)
-    schema = stage.prefix.replace("-", "_")
-    url = f"{request.getfixturevalue('postgresql').url}?options=-csearch_path%3D{schema}"
-    follower = LedgerFollower(stage.environment(STATIC_CONSUMER), url, tmp_path)
-    yield Stream(cluster, stage, follower)
-    follower.close()
+@pytest.fixture(scope="module")
+def stream(postgresql: EmbeddedPostgresql, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+    """One for all tests of this module, in their order."""
+    prefix, folder = f"test-{uuid.uuid4().hex[:12]}", tmp_path_factory.mktemp("stream")
+    with KafkaCluster() as cluster, OutsideWorld() as outside:
+        stage = ProducerStage(cluster, outside, prefix, folder)
+        stage.settings["TREKKPAALEGG_POLL_INTERVAL_SECONDS"] = POLL_INTERVAL_SECONDS
+        stage.employers = outside.generate(6, 30)
+        stage.apply_topics()
+        url = f"{postgresql.url}?options=-csearch_path%3D{prefix.replace('-', '_')}"
+        follower = LedgerFollower(stage.environment(STATIC_CONSUMER), url, folder)
+        try:
+            yield Stream(cluster, stage, follower)
+        finally:
+            follower.close()
+            stage.close()
 
 
 def test_the_stream_goes_on_through_the_death_of_every_broker_whatever_it_leads(stream: Stream) -> None:
-    """Until every broker has been killed, and each role with the one that had it; a broker may have several."""
+    """Until every broker has been killed, and each role with the one that had it; a broker may have several.
+
+    While the first one is down, the topic asks for as many replicas as there are brokers.
+    """
     cluster, stage = stream.cluster, stream.stage
     roles: dict[str, Callable[[], int | None]] = {
         "leader of a partition of events": lambda: cluster.leader_of(stage.topics.versjoner, 0),
@@ -127,45 +140,48 @@ def test_the_stream_goes_on_through_the_death_of_every_broker_whatever_it_leads(
         "active controller": cluster.active_controller,
     }
     spared = set(cluster.nodes)
-    with stage.traffic():
-        stage.wait_until_owned(*stream.producers)
+    with stream.traffic():
         stream.wait_until_it_goes_on()
         while roles or spared:
+            is_first = spared == set(cluster.nodes)
             holders = {role: stream.holder(role, of) for role, of in roles.items()}
             node = next((each for each in (*holders.values(), *spared) if each in spared), None)
             if node is None:
                 node = next(iter(holders.values()))
             spared.discard(node)
             roles = {role: of for role, of in roles.items() if holders[role] != node}
-            kill_and_bring_back(stream, node)
+            cluster.nodes[node].kill()
+            stream.wait_until_it_goes_on()
+            if is_first:
+                ask_for_as_many_replicas_as_there_are_brokers(stream)
+            cluster.start()
+            stream.wait_until_in_sync()
     stream.prove()
 
 
-def test_while_too_few_brokers_are_there_the_stream_says_so_loses_nothing_and_goes_on_by_itself(
+def ask_for_as_many_replicas_as_there_are_brokers(stream: Stream) -> None:
+    """While one is down: the producer says what keeps it, and goes on once fewer are enough."""
+    url, topic = stream.address(), stream.stage.topics.versjoner
+    words = f"{topic} accepts no writes with 2 replicas in sync, as its min.insync.replicas is 3"
+    set_in_sync_min(stream.cluster, topic, 3)
+    stream.wait_until(lambda: words in unready(url), "it says what to do")
+    assert words in stream.producers[0].log_file.read_text()
+    set_in_sync_min(stream.cluster, topic, 2)
+    stream.wait_until_it_goes_on()
+    stream.wait_until(lambda: not unready(url), "it is ready again")
+
+
+def test_while_two_of_three_brokers_are_away_the_stream_says_so_loses_nothing_and_goes_on_by_itself(
     stream: Stream,
 ) -> None:
-    """First a topic asks for three replicas while one broker is down; then two of three are away.
+    """When they are back, a second process comes under each of the static names, and only one of the two may live.
 
-    When they are back, a second process comes under each of the static names: the first one, which has been without
-    its coordinator, may take a fence for one of its own making, and join again; only one of the two may live.
+    The first one, which has been without its coordinator, may take a fence for one of its own making, and join again.
     """
-    cluster, stage = stream.cluster, stream.stage
-    url, topic = stream.address(), stage.topics.versjoner
-    with stage.traffic():
-        stage.wait_until_owned(*stream.producers)
+    cluster, url = stream.cluster, stream.address()
+    words, log_file = "start the brokers that are down", stream.producers[0].log_file
+    with stream.traffic():
         stream.wait_until_it_goes_on()
-        set_in_sync_min(cluster, topic, 3)
-        cluster.nodes[3].kill()
-        words = f"{topic} accepts no writes with 2 replicas in sync, as its min.insync.replicas is 3"
-        stream.wait_until(lambda: words in unready(url), "it says what to do")
-        assert words in stream.producers[0].log_file.read_text()
-        set_in_sync_min(cluster, topic, 2)
-        stream.wait_until_it_goes_on()
-        cluster.start()
-        stream.wait_until_in_sync()
-        stream.wait_until(lambda: not unready(url), "it is ready again")
-
-        words, log_file = "start the brokers that are down", stream.producers[0].log_file
         before = log_file.read_text().count(words)
         for node in (1, 2):
             cluster.nodes[node].kill()
@@ -186,36 +202,35 @@ def set_in_sync_min(cluster: KafkaCluster, topic: str, replicas: int) -> None:
 
 
 def unready(url: str) -> str:
-    answer = httpx.get(f"{url}/readyz", timeout=20)
+    answer = httpx.get(f"{url}/readyz", timeout=60)
     return "" if answer.is_success else str(answer.json())
-
-
-def kill_and_bring_back(stream: Stream, node: int) -> None:
-    stream.cluster.nodes[node].kill()
-    stream.wait_until_it_goes_on()
-    stream.cluster.start()
-    stream.wait_until_in_sync()
 
 
 def test_the_stream_goes_on_through_a_rolling_restart_and_a_broker_that_sleeps(stream: Stream) -> None:
     """The sleeper is put out of the cluster while its connections stay open; it wakes up a stranger."""
-    cluster = stream.cluster
-    with stream.stage.traffic():
-        stream.stage.wait_until_owned(*stream.producers)
-        stream.wait_until_it_goes_on()
+    cluster, versjoner = stream.cluster, stream.stage.topics.versjoner
+    with stream.traffic():
         for node in cluster.nodes.values():
             node.stop()
             node.start()
             stream.wait_until_in_sync()
         stream.wait_until_it_goes_on()
-        sleeper = cluster.leader_of(stream.stage.topics.versjoner, 0)
+        sleeper = cluster.leader_of(versjoner, 0)
         assert sleeper is not None
         cluster.nodes[sleeper].pause()
-        stream.wait_until(
-            lambda: cluster.leader_of(stream.stage.topics.versjoner, 0) not in {None, sleeper}, "another leads"
-        )
+        stream.wait_until(lambda: cluster.leader_of(versjoner, 0) not in {None, sleeper}, "another leads")
         stream.wait_until_it_goes_on()
         cluster.nodes[sleeper].resume()
         stream.wait_until_in_sync()
         stream.wait_until_it_goes_on()
     stream.prove()
+
+
+def test_after_all_this_every_process_stops_cleanly_and_the_ledger_is_equal_to_the_source(stream: Stream) -> None:
+    stream.prove()
+    for process in (*stream.producers, stream.consumer):
+        process.send_signal(signal.SIGTERM)
+    for process in (*stream.producers, stream.consumer):
+        assert process.wait(STOP_SECONDS_MAX) == 0, process.last_lines()
+    code, words = stream.follower.verify()
+    assert code == 0, words

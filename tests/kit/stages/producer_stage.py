@@ -217,7 +217,9 @@ class ProducerStage:
         """New orders and versions of the employers for as long as it is entered."""
         return TrafficThread(self.outside, self.employers, seed, interval_seconds)
 
-    def wait_until(self, holds: Callable[[], object], deadline_seconds: float, what: str) -> None:
+    def wait_until(
+        self, holds: Callable[[], object], deadline_seconds: float, what: str, *, pause_seconds: float = 0.05
+    ) -> None:
         """Return when it holds.
 
         Raises `TimeoutError`. Printed are the last lines of the newest producers, and where the threads of all that run
@@ -230,7 +232,7 @@ class ProducerStage:
             for each in running:
                 print(_stacks_of(each))
 
-        until(holds, deadline_seconds, what, pause_seconds=0.05, print_state=print_state)
+        until(holds, deadline_seconds, what, pause_seconds=pause_seconds, print_state=print_state)
 
     def lanes_of(self, process: ProducerProcess) -> set[int]:
         """The lanes that a worker has taken and not left again, by its log; none once it has ended."""
