@@ -306,6 +306,14 @@ def run_interruptible(work: Callable[[], None], stopping: threading.Event) -> No
         raise errors[0]
 
 
+def freeze_imported_modules() -> None:
+    """Leave all modules and their contents out of garbage collection: they stay in memory to the end.
+
+    Searching them at each full collection took a tenth of a back-fill's time.
+    """
+    gc.freeze()
+
+
 @contextmanager
 def rare_garbage_collection() -> Iterator[None]:
     """Search for reference cycles rarely, and never among imported modules.

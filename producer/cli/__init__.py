@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from producer.settings.model import load_settings
 from trekkpaalegg.cli import Output
 
 if TYPE_CHECKING:
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from producer.settings.model import Need, Settings
 
 PROGRAM = "trekkpaalegg-producer"
+KAFKA: frozenset[Need] = frozenset({"kafka"})
+"""What a command needs that only talks to Kafka."""
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +33,8 @@ def output(*, as_json: bool = False) -> Output:
 
 def settings_of(env_file: Path | None, needs: frozenset[Need]) -> Settings:
     """The settings of a command; logs their warnings. Raises `SettingsError`."""
+    from producer.settings.model import load_settings  # noqa: PLC0415 - `--version` and completion do without
+
     settings = load_settings(env_file, os.environ, needs=needs)
     for warning in settings.warnings:
         _log.warning(warning)

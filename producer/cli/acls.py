@@ -12,7 +12,7 @@ from rich.table import Table
 
 from producer import bootstrap
 from producer.admin.acls import CONSUMER_COMMANDS, admin_acls, compare, consumer_acls, producer_acls
-from producer.cli import output
+from producer.cli import example, output
 from producer.settings.model import load_settings
 from trekkpaalegg.cli import AsJson, EnvFile, Output
 from trekkpaalegg.errors import FatalError, SettingsError
@@ -48,12 +48,15 @@ _Admin = Annotated[list[str] | None, typer.Option(help="Who runs `topics apply`;
 _Commands = Annotated[
     list[str] | None, typer.Option(help="Only what this consumer command needs; may be given again.", metavar="NAME")
 ]
-app = typer.Typer(
-    help="The least rights on Kafka.", epilog="Example: trekkpaalegg-producer acls list", no_args_is_help=True
-)
+app = typer.Typer(help="The least rights on Kafka.", epilog=example("acls list"), no_args_is_help=True)
 
 
-@app.command("list", epilog="Example: trekkpaalegg-producer acls list --consumer-principal User:payroll")
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(app, name="acls")
+
+
+@app.command("list", epilog=example("acls list --consumer-principal User:payroll"))
 def _list(
     *,
     producer_principal: _Producer = None,
@@ -68,7 +71,7 @@ def _list(
     list_acls(load_settings(env_file, os.environ, needs=frozenset()), output(as_json=as_json), principals)
 
 
-@app.command("apply", epilog="Example: trekkpaalegg-producer acls apply --producer-principal User:trekk --dry-run")
+@app.command("apply", epilog=example("acls apply --producer-principal User:trekk --dry-run"))
 def _apply(
     *,
     producer_principal: _Producer = None,

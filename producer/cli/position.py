@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
 from producer import bootstrap
+from producer.cli import KAFKA, example, output, settings_of
 from producer.cli.requests import new_request, perform_request, require_done, require_numbers
 from producer.domain.requests import FORGET, SET
+from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm
 
 if TYPE_CHECKING:
     from producer.domain.state import TrekkpliktigState
@@ -73,3 +76,52 @@ def forget_position(settings: Settings, output: Output, trekkpliktig: str) -> No
     require_done(results)
     orders = results[trekkpliktig].request.orders_read
     output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all will be published again")
+
+
+app = typer.Typer(
+    help="How far each trekkpliktig has been published.", epilog=example("position show"), no_args_is_help=True
+)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(app, name="position")
+
+
+@app.command("show", epilog=example("position show --json"))
+def _show(
+    *,
+    trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Show how far each trekkpliktig has been published, and when it was last compared in full."""
+    show_position(settings_of(env_file, KAFKA), output(as_json=as_json), trekkpliktig or [])
+
+
+@app.command("set", epilog=example("position set 314159265 4711"))
+def _set(
+    trekkpliktig: Annotated[str, typer.Argument(help="Its organisation number.")],
+    position: Annotated[int, typer.Argument(min=0, help="Sekvensnummer after which the next reading begins.")],
+    *,
+    yes: Yes = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Start the next reading at another sekvensnummer. Nothing is published twice."""
+    confirm(
+        f"Set the position of {trekkpliktig} to {position}? Versions below it are read by the next full comparison.",
+        yes=yes,
+    )
+    set_position(settings_of(env_file, KAFKA), output(), trekkpliktig, position)
+
+
+@app.command("forget", epilog=example("position forget 314159265"))
+def _forget(
+    trekkpliktig: Annotated[str, typer.Argument(help="Its organisation number.")],
+    *,
+    yes: Yes = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Drop the state of a trekkpliktig, so that every version is published again."""
+    confirm(f"Forget {trekkpliktig}? Every version of its orders will be published a second time.", yes=yes)
+    forget_position(settings_of(env_file, KAFKA), output(), trekkpliktig)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
 from producer import bootstrap
+from producer.cli import KAFKA, example, output, settings_of
 from producer.cli.requests import new_request, perform_request
 from producer.domain.requests import RELEASE
+from producer.settings.model import ALL_NEEDS
+from trekkpaalegg.cli import AsJson, EnvFile
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
@@ -82,3 +86,38 @@ def _read(settings: Settings, record_id: str) -> QuarantinedRecord:
     if partition >= found.lanes:
         raise SettingsError([f"{record_id}: the quarantine has partitions 0 to {found.lanes - 1}"])
     return bootstrap.read_quarantined_one(settings, partition, offset)
+
+
+RecordId = Annotated[str, typer.Argument(metavar="ID", help="partition/offset, as `quarantine list` shows it.")]
+
+app = typer.Typer(help="Records that could not be understood.", epilog=example("quarantine list"), no_args_is_help=True)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(app, name="quarantine")
+
+
+@app.command("list", epilog=example("quarantine list --json"))
+def _list(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """List the records that could not be understood, without personal data."""
+    list_quarantine(settings_of(env_file, KAFKA), output(as_json=as_json))
+
+
+@app.command("show", epilog=example("quarantine show 3/17"))
+def _show(record_id: RecordId, *, env_file: EnvFile = None) -> None:
+    """Print the raw bytes of one record. They may hold personal data."""
+    show_quarantine(settings_of(env_file, KAFKA), output(), record_id)
+
+
+@app.command("release", epilog=example("quarantine release 3/17 --correction"))
+def _release(
+    record_id: RecordId,
+    *,
+    correction: Annotated[
+        bool, typer.Option("--correction", help="Publish changed content of a version that is published already.")
+    ] = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Process one record again, and publish it if it can be understood now."""
+    release_quarantine(settings_of(env_file, ALL_NEEDS), output(), record_id, correction=correction)

@@ -6,20 +6,22 @@ import re
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
+import typer
 from rich.progress import ProgressColumn
 from rich.text import Text
 
 from producer import bootstrap
-from producer.domain.requests import NEED_THE_SOURCE, SUSPEND, OperatorRequest
+from producer.cli import KAFKA, example, output, settings_of
+from producer.domain.requests import NEED_THE_SOURCE, RESUME, SUSPEND, OperatorRequest
 from producer.encode.signal import encode_request
 from producer.encode.state import decode_results, decode_trekkpliktig_position
 from producer.observe.port import NullObserver
 from producer.publish.topics import Topics
 from producer.service import now_microseconds
 from producer.settings.trekkpliktige import TrekkpliktigeList
-from trekkpaalegg.cli import STOP_SECONDS_MAX, progress_bar
+from trekkpaalegg.cli import STOP_SECONDS_MAX, AsJson, EnvFile, progress_bar
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
@@ -209,3 +211,22 @@ def _named(settings: Settings, output: Output, trekkpliktige: list[str]) -> set[
     if ALL not in trekkpliktige:
         return set(trekkpliktige)
     return {each.organisasjonsnummer for each in TrekkpliktigeList(settings, output.note).current()}
+
+
+OrAll = Annotated[list[str] | None, typer.Option(help="Only this one; may be given again. `all`: all of the settings.")]
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.command(epilog=example("suspend --trekkpliktig 314159265"))(suspend)
+    program.command(epilog=example("resume --trekkpliktig all"))(resume)
+
+
+def suspend(*, trekkpliktig: OrAll = None, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Stop reading these until they are resumed. Restarts and moved lanes do not end it."""
+    change_suspension(settings_of(env_file, KAFKA), output(as_json=as_json), SUSPEND, trekkpliktig or [])
+
+
+def resume(*, trekkpliktig: OrAll = None, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Start reading these again at once, from where reading stopped."""
+    change_suspension(settings_of(env_file, KAFKA), output(as_json=as_json), RESUME, trekkpliktig or [])

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
 from producer import bootstrap
+from producer.cli import example, output, settings_of
 from producer.cli.requests import new_request, perform_request, versions_bar
 from producer.domain.requests import BACKFILL, RECONCILE
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
 from producer.publish.topics import Topics
+from producer.settings.model import ALL_NEEDS
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
-from trekkpaalegg.cli import run_interruptible
+from trekkpaalegg.cli import AsJson, EnvFile, freeze_imported_modules, run_interruptible
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
@@ -197,3 +200,33 @@ def _print(
             table.add_row(*(str(each[column] or "?") for column in _COLUMNS))
         output.table(table)
     print_round(output, counts, failed, differences)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.command(epilog=example("once --json"))(once)
+    program.command(epilog=example("backfill --trekkpliktig 314159265"))(backfill)
+    program.command(epilog=example("reconcile --json"))(reconcile)
+
+
+def once(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Read every trekkpliktig once and publish what is new. Fails unless every one was read to its end."""
+    freeze_imported_modules()
+    run_once(settings_of(env_file, ALL_NEEDS), output(as_json=as_json))
+
+
+def backfill(
+    *,
+    trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Read again from the start and publish what is missing. Running workers do it, or else this command."""
+    freeze_imported_modules()
+    run_backfill(settings_of(env_file, ALL_NEEDS), output(as_json=as_json), trekkpliktig or [])
+
+
+def reconcile(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Compare the full lists of the source with what was published, publish what is missing, print differences."""
+    freeze_imported_modules()
+    run_reconcile(settings_of(env_file, ALL_NEEDS), output(as_json=as_json))

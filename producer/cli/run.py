@@ -11,13 +11,24 @@ from typing import TYPE_CHECKING
 import structlog
 
 from producer import bootstrap
+from producer.cli import example, settings_of
 from producer.observe.health import HealthLoopObserver, ProducerHealth
 from producer.observe.prometheus import PrometheusObserver
-from trekkpaalegg.cli import STOP_SECONDS_MAX, ExitCode, run_interruptible, stopped_by_signals
+from producer.settings.model import ALL_NEEDS
+from trekkpaalegg.cli import (
+    STOP_SECONDS_MAX,
+    EnvFile,
+    ExitCode,
+    freeze_imported_modules,
+    run_interruptible,
+    stopped_by_signals,
+)
 from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
+
+    import typer
 
     from producer.observe.port import Observer
     from producer.settings.model import Settings
@@ -28,6 +39,7 @@ _log = structlog.get_logger(__name__)
 def run_service(settings: Settings) -> ExitCode:
     """Publish until SIGTERM or Ctrl-C. Raises `FatalError` if it cannot go on."""
     configure_logs(level="INFO")
+    freeze_imported_modules()
 
     def on_signal(number: int) -> None:
         _log.info("stopping", signal=signal.Signals(number).name)
@@ -66,3 +78,13 @@ def _receiving(settings: Settings, served: Container[str], observer: Observer) -
 def _end_now() -> None:
     _log.error("a transaction did not end in time; the next owner of the lane aborts it by fencing")
     os._exit(ExitCode.STOPPED)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the command to the program."""
+    program.command(epilog=example("run"))(run)
+
+
+def run(*, env_file: EnvFile = None) -> int:
+    """Run the service, which publishes new versions until SIGTERM stops it, cleanly and within ten seconds."""
+    return run_service(settings_of(env_file, ALL_NEEDS | {"receiver"}))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
 from rich.table import Table
 
 import schemas
 from producer import bootstrap
+from producer.cli import example, output, settings_of
 from producer.publish.topics import Topics
 from schemas.compatibility import differences_between_all
+from trekkpaalegg.cli import AsJson, EnvFile
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
@@ -55,3 +58,23 @@ def register_schemas(settings: Settings, output: Output) -> None:
     for subject, number in ids.items():
         table.add_row(subject, str(number))
     output.table(table)
+
+
+app = typer.Typer(help="The Avro schemas and the registry.", epilog=example("schemas check"), no_args_is_help=True)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(app, name="schemas")
+
+
+@app.command("check", epilog=example("schemas check --json"))
+def _check(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Check the schemas against every released version, and every registered one if a registry is given."""
+    check_schemas(settings_of(env_file, frozenset()), output(as_json=as_json))
+
+
+@app.command("register", epilog=example("schemas register"))
+def _register(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+    """Register the schemas, and set FULL_TRANSITIVE compatibility for each."""
+    register_schemas(settings_of(env_file, frozenset()), output(as_json=as_json))

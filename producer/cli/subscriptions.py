@@ -7,16 +7,18 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
+import typer
 from rich.table import Table
 
 from producer import bootstrap
+from producer.cli import KAFKA, example, output, settings_of
 from producer.errors import SuspendedError
 from producer.notifications.subscriptions import shown
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
-from trekkpaalegg.cli import progress_bar, run_interruptible
+from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm, progress_bar, run_interruptible
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError, TrekkpaaleggError
 from trekkpaalegg.identifiers import ORGANISASJONSNUMMER_DIGITS, is_digits
 from trekkpaalegg.retry import short_retry
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from producer.notifications.subscriptions import SubscriptionKeeper, SubscriptionOutcome
-    from producer.settings.model import Settings
+    from producer.settings.model import Need, Settings
     from trekkpaalegg.cli import Output
 
 
@@ -270,3 +272,66 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "" if value is None else str(value)
+
+
+_ALTINN: frozenset[Need] = frozenset({"maskinporten", "trekkpliktige", "webhook"})
+
+app = typer.Typer(
+    help="Altinn's notifications: one subscription for each trekkpliktig.",
+    epilog=example("subscriptions apply"),
+    no_args_is_help=True,
+)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(app, name="subscriptions")
+
+
+@app.command("apply", epilog=example("subscriptions apply --prune"))
+def _apply(
+    *,
+    trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="Also remove those of trekkpliktige that are in the state on Kafka but not in the list."
+        ),
+    ] = False,
+    wait_seconds: Annotated[
+        float, typer.Option(min=0, help="How long to wait for Altinn to validate new subscriptions.")
+    ] = VALIDATION_SECONDS,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Subscribe for every trekkpliktig that has no valid subscription yet; run the receiver first. Safe to repeat."""
+    settings = settings_of(env_file, _ALTINN | KAFKA if prune else _ALTINN)
+    apply_subscriptions(settings, output(as_json=as_json), trekkpliktig or [], prune=prune, wait_seconds=wait_seconds)
+
+
+@app.command("list", epilog=example("subscriptions list --json"))
+def _list(
+    *,
+    trekkpliktig: Annotated[list[str] | None, typer.Option(help="Only this one; may be given again.")] = None,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Show each trekkpliktig's subscription and whether Altinn has validated it. The secret is never shown."""
+    list_subscriptions(settings_of(env_file, _ALTINN), output(as_json=as_json), trekkpliktig or [])
+
+
+@app.command("delete", epilog=example("subscriptions delete --trekkpliktig 314159265"))
+def _delete(
+    *,
+    trekkpliktig: Annotated[
+        list[str] | None, typer.Option(help="Only this one, in the list or not; may be given again.")
+    ] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Remove the subscriptions that lead to our receiver. Polling continues."""
+    settings = settings_of(env_file, _ALTINN)
+    whose = ", ".join(trekkpliktig) if trekkpliktig else "every trekkpliktig of the list"
+    confirm(f"Remove the subscriptions of {whose}? Altinn will send no more events.", yes=yes)
+    delete_subscriptions(settings, output(as_json=as_json), trekkpliktig or [])

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 
 from producer import bootstrap
+from producer.cli import KAFKA, example, output, settings_of
 from producer.publish.topics import (
     DAY_MS,
     FOR_EVER,
+    PARTITIONS_DEFAULT,
+    REPLICATION_OF_THE_BROKER,
     Topics,
     differences,
     durability_warnings,
     lanes_fault,
     wanted_topics,
 )
+from trekkpaalegg.cli import AsJson, EnvFile
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 
 if TYPE_CHECKING:
@@ -149,3 +154,38 @@ def _state(name: str, missing: set[str], left: list[TopicDifference], *, dry_run
 def _days(retention_ms: int) -> str:
     days = retention_ms // DAY_MS
     return "for ever" if retention_ms == FOR_EVER else f"{days} day" + "s" * (days > 1)
+
+
+app = typer.Typer(help="The five topics on Kafka.", epilog=example("topics apply --dry-run"), no_args_is_help=True)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(app, name="topics")
+
+
+@app.command("apply", epilog=example("topics apply --partitions 12 --history-retention 400d"))
+def _apply(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")] = False,
+    partitions: Annotated[
+        int, typer.Option(min=1, help="Of each topic. This is the number of lanes, and cannot be changed later.")
+    ] = PARTITIONS_DEFAULT,
+    replication: Annotated[
+        int, typer.Option(min=-1, help="Copies of each partition; -1 is the broker's default.")
+    ] = REPLICATION_OF_THE_BROKER,
+    history_retention: Annotated[
+        str, typer.Option(help="How long every version is kept: forever, or days such as 400d.")
+    ] = "forever",
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Create missing topics, record the number of lanes, and report what differs from what is wanted."""
+    apply_topics(
+        settings_of(env_file, KAFKA),
+        output(as_json=as_json),
+        dry_run=dry_run,
+        partitions=partitions,
+        replication=replication,
+        history_retention=history_retention,
+    )

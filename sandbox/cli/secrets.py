@@ -20,6 +20,11 @@ _KID = "sandbox-compose-1"
 _PASSWORD_BYTES = 24
 
 
+def register(program: typer.Typer) -> None:
+    """Add the command to the program."""
+    program.command("secrets", epilog="Example: trekkpaalegg-sandbox secrets .secrets")(make_secrets)
+
+
 def make_secrets(
     folder: Annotated[Path, typer.Argument(help="Made if it is missing; for its owner alone.")],
     ledger_host: Annotated[str, typer.Option(help="Where the ledger's PostgreSQL will be.")] = "postgresql",

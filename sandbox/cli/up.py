@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from sandbox.servers.server import EmbeddedServer
 
 
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.command(epilog="Example: trekkpaalegg-sandbox up --env-file sandbox.env")(up)
+    program.command(epilog="Example: trekkpaalegg-sandbox prepare")(prepare)
+
+
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
     """TCP ports on 127.0.0.1; 0 takes a free one."""
 

@@ -25,6 +25,11 @@ FAILED = 1
 STOPPED = 4
 
 
+def register(program: typer.Typer) -> None:
+    """Add the command to the program."""
+    program.command(epilog="Example: trekkpaalegg-sandbox demo")(demo)
+
+
 def demo(
     *,
     seed: Annotated[int, typer.Option(help="The same seed makes the same world.")] = 0,

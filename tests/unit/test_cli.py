@@ -12,6 +12,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
+import typer
+from typer.core import TyperGroup
 from typer.exceptions import Abort, Exit, TyperException
 
 from consumers.cli.main import app as consumers_app
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import typer
+    from typer.core import TyperCommand
 
 
 # The command line: help with examples, exit codes, and errors in words
@@ -42,16 +44,14 @@ def _nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def command_lines(group: typer.Typer = app, before: tuple[str, ...] = ()) -> Iterator[list[str]]:
+def command_lines(command: TyperCommand | TyperGroup | None = None, *before: str) -> Iterator[list[str]]:
     """Every command and group of commands."""
+    command = command or typer.main.get_command(app)
     yield list(before)
-    for command in group.registered_commands:
-        assert command.callback is not None
-        yield [*before, command.name or command.callback.__name__.replace("_", "-")]
-    for sub in group.registered_groups:
-        assert sub.typer_instance is not None
-        assert sub.name is not None
-        yield from command_lines(sub.typer_instance, (*before, sub.name))
+    if isinstance(command, TyperGroup):
+        context = typer.Context(command)
+        for name in command.list_commands(context):
+            yield from command_lines(command.get_command(context, name), *before, name)
 
 
 @pytest.mark.parametrize("words", list(command_lines()), ids=" ".join)
