@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,7 @@ class OutsideWorld(Server):
         self.skatteetaten.on_new_version = self.altinn.new_version
         self.tokens = tokens
         self._pusher = Pusher(self.altinn)
-        self._private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._private_key = _private_key()
         self._client_of: dict[str, str] = {}
         self._place = place
         self._servers: list[ServerThread] = []
@@ -260,6 +261,12 @@ class OutsideWorld(Server):
                 organisasjonsnummer, public, scopes=(DEFAULT_SCOPE, ALTINN_SCOPE), client_id=chosen
             )
         return self._client_of[organisasjonsnummer]
+
+
+@cache
+def _private_key() -> rsa.RSAPrivateKey:
+    """The client's, the same for all worlds of the process: making one takes 100 ms of CPU time."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def _address(server: ServerThread) -> str:

@@ -27,10 +27,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sandbox.servers.process import ServerProcess
 
@@ -201,6 +203,17 @@ def _become(request: dict[str, Any], die_with_parent: Any) -> None:
     if os.environ.get("PYTHONFAULTHANDLER"):
         faulthandler.enable()
     words = request["words"]
+    try:
+        _run(words)
+    except SystemExit as ending:
+        _end(ending.code)
+    except Exception:  # noqa: BLE001 - as an interpreter does
+        traceback.print_exc()
+        _end(1)
+    _end(0)
+
+
+def _run(words: list[str]) -> None:
     if words[0] == "-m":
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
@@ -210,11 +223,25 @@ def _become(request: dict[str, Any], die_with_parent: Any) -> None:
         runpy.run_path(words[0], run_name="__main__")
 
 
+def _end(code: object) -> NoReturn:
+    """As an interpreter ends, save that imported modules are not torn down, which takes 90 ms of CPU time."""
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - waits for threads that are no daemons
+    atexit._run_exitfuncs()  # noqa: SLF001 - what the program has registered
+    gc.collect()  # clients that were left open disconnect
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
+
+
 def _import_everything() -> None:
     for package in map(importlib.import_module, _PACKAGES):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(".__main__") and ".migrations" not in module.name:
                 importlib.import_module(module.name)
+    importlib.import_module("producer.source.http").tls_context()
 
 
 def main() -> None:
@@ -225,7 +252,6 @@ def main() -> None:
         raise RuntimeError("an import has started a thread: a process with threads cannot be forked safely")
     gc.collect()
     gc.freeze()
-    # A child returns from here, so that its end is that of any interpreter.
     _become(_serve(sys.argv[1]), lambda: libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL))
 
 
