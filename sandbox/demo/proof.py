@@ -274,19 +274,13 @@ def read_committed(bootstrap_servers: str, topic: str, *, deadline_seconds: floa
     return [message for each in partitions for message in messages[each]]
 
 
-def ends_of(bootstrap_servers: str, topic: str) -> dict[int, int]:
-    """The end of every partition, open transactions included."""
-    admin = Admin(properties_of(bootstrap_servers), seconds_max=READ_SECONDS_MAX)
-    found = admin.ends(admin.partitions(topic), IsolationLevel.READ_UNCOMMITTED)
-    return {each.partition: end for each, end in found.items()}
-
-
 def properties_of(bootstrap_servers: str) -> dict[str, str]:
     """Kafka properties of a reader that leaves a broker that sleeps for the one that leads instead of it."""
     return {
         "bootstrap.servers": bootstrap_servers,
         "socket.timeout.ms": "3000",
         "topic.metadata.refresh.interval.ms": "3000",
+        "reconnect.backoff.max.ms": "500",
     }
 
 

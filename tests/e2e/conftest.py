@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.control.world import OutsideWorld
-from sandbox.servers.kafka import EmbeddedKafka
+from sandbox.servers.kafka import EmbeddedKafka, QuorumNode
 from sandbox.servers.postgresql import EmbeddedPostgresql
+from sandbox.servers.server import LOOPBACK, free_port
+from tests.kit.servers.proxy import KafkaProxy
 from tests.kit.stages.ledger_stage import LedgerStage
 from tests.kit.stages.producer_stage import LANES, ProducerStage
 
@@ -18,10 +20,33 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def own_kafka() -> Iterator[EmbeddedKafka]:
+def proxy() -> Iterator[KafkaProxy]:
+    """What clients of `proxied_kafka` speak to, which can lose what they say."""
+    with KafkaProxy() as between:
+        yield between
+
+
+@pytest.fixture(scope="module")
+def own_kafka(proxy: KafkaProxy) -> Iterator[EmbeddedKafka]:
     """A broker that no test outside the module uses: it may be stopped, killed and paused."""
-    with EmbeddedKafka() as server:
+    port, controller_port, proxy.target_port = free_port(), free_port(), free_port()
+    listeners = {"PLAINTEXT": port, "PROXIED": proxy.target_port, "CONTROLLER": controller_port}
+    properties = {
+        "listeners": ",".join(f"{name}://{LOOPBACK}:{number}" for name, number in listeners.items()),
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port},PROXIED://{proxy.bootstrap_servers}",
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
+        "inter.broker.listener.name": "PLAINTEXT",
+    }
+    place = QuorumNode(1, {1: controller_port})
+    with EmbeddedKafka(port=port, properties=properties, place=place) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def proxied_kafka(own_kafka: EmbeddedKafka, proxy: KafkaProxy) -> EmbeddedKafka:
+    """A reference to the same broker, which its clients reach through the proxy alone."""
+    assert own_kafka.is_running()
+    return EmbeddedKafka(port=proxy.port)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def test_consumers_that_trade_partitions_lose_and_double_nothing(make_ledger_sta
     stage = make_ledger_stage("postgresql", partitions=4)
     stage.set_kafka_properties(**SHORT_SESSION)
     first, second = stage.begin("run"), stage.begin("run")
-    with stage.traffic(make_stream(2, 2000, roughness=ROUGH)):
+    with stage.traffic(make_stream(2, 1000, roughness=ROUGH)):
         stage.wait_until_shared(first, second)
         first.send_signal(signal.SIGTERM)
         assert first.wait(10) == 0, first.last_lines()

@@ -75,11 +75,11 @@ def test_swaps_under_a_live_consumer_lose_and_double_nothing(
     make_ledger_stage: Callable[..., LedgerStage], database: str
 ) -> None:
     stage = make_ledger_stage(database)
-    stream = make_stream(1, 900, roughness=ROUGH)
-    stage.topics.write(stream[:600])
+    stream = make_stream(1, 400, roughness=ROUGH)
+    stage.topics.write(stream[:200])
     live = stage.begin("run")
     stage.wait_until(stage.is_applied, "the first part is applied")
-    with stage.traffic(stream[600:]):
+    with stage.traffic(stream[200:]):
         for _ in range(SWAPS):
             code, told = end_of(stage.begin("replay"))
             assert code == 0, told
@@ -96,7 +96,7 @@ def test_an_interrupted_replay_leaves_the_live_ledger_and_goes_on_the_next_time(
 ) -> None:
     """Stopped by a signal, then killed while it keeps another one out."""
     stage = make_ledger_stage(database)
-    stage.topics.write(make_stream(2, 1000, roughness=ROUGH))
+    stage.topics.write(make_stream(2, 800, roughness=ROUGH))
     stage.apply_all()
     table = tables.trekkpaalegg
     with open_engine(stage.ledger).begin() as connection:
@@ -127,7 +127,7 @@ def test_a_database_that_is_restarted_is_waited_for_and_the_replay_ends_well(
     """The lock that keeps other replays out goes with the connection: it is taken again before the swap."""
     stage = make_ledger_stage("postgresql")
     stage.ledger = f"{own_postgresql.url}?options=-csearch_path%3Dledger"
-    stage.topics.write(make_stream(4, 900, roughness=ROUGH))
+    stage.topics.write(make_stream(4, 600, roughness=ROUGH))
     stage.apply_all()
     process = begin_and_meet(stage)
     own_postgresql.stop()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kafka
 
 FAULT_RATE = 0.2
-OUTAGE_SECONDS = 4.0
+OUTAGE_SECONDS = 2.0
 
 
 def test_faults_of_every_passing_kind_and_an_outage_lose_nothing(stage: Any) -> None:

@@ -85,7 +85,7 @@ class Stream:
         """Until every lane has published what was made after this call."""
         made = [self.stage.outside.skatteetaten.create(employer).trekkid for employer in self.stage.employers]
         first = {(trekkid, 1) for trekkid in made}
-        self.wait_until(lambda: first <= self.stage.arrived(), "every lane publishes")
+        self.wait_until(lambda: first <= self.stage.arrived().keys(), "every lane publishes")
 
     def rival(self) -> None:
         """Start another process under each of the static names, and wait until one of each two has ended."""

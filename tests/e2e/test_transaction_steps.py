@@ -15,7 +15,8 @@ pytestmark = pytest.mark.kafka
 
 FAULTY_PRODUCER = (sys.executable, str(Path(__file__).with_name("faulty_producer.py")))
 KILL_SECONDS_MAX = 60.0
-TRANSACTIONS_BEFORE = 6
+EMPLOYERS, LANES = 3, 2
+TRANSACTIONS_BEFORE = 4
 """Enough to be past the first reading of every employer, so that the lane has a state to be told wrongly."""
 
 KILLS = (
@@ -28,6 +29,11 @@ KILLS = (
     "kill-during-commit",
     "kill-after-commit",
 )
+
+
+@pytest.fixture
+def stage(kafka: Any, make_stage: Any) -> Any:
+    return make_stage(kafka, employers=EMPLOYERS, orders=15, lanes=LANES)
 
 
 @pytest.mark.parametrize("way", ["polling", "push", "pull"])

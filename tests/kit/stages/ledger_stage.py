@@ -8,17 +8,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
+from confluent_kafka import IsolationLevel
 
 from consumers.ledger.opening import open_engine
 from consumers.ledger.tables import ledger_offset
 from consumers.settings.model import load_settings
 from consumers.verify.proof import ProofOptions, prove
-from sandbox.demo.proof import ends_of
+from sandbox.demo.proof import READ_SECONDS_MAX, properties_of
 from sandbox.servers.process import print_last_lines
 from tests.kit.event_stream import EventTopics
 from tests.kit.processes import CONSUMER, ConsumerProcess
 from tests.kit.waiting import Unseen, until
 from trekkpaalegg.errors import FatalError
+from trekkpaalegg.kafka.admin import Admin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +44,7 @@ def by_hand(url: str, *statements: sa.Executable) -> int:
 
 
 END_SECONDS_MAX = 180.0
-TRAFFIC_INTERVAL_SECONDS = 0.01
+TRAFFIC_INTERVAL_SECONDS = 0.05
 TRAFFIC_RECORDS = 5
 
 
@@ -72,6 +74,9 @@ class LedgerStage:
         self.settings = dict(self.topics.settings)
         self._started: list[ConsumerProcess] = []
         self._numbers = itertools.count(1)
+        self._admin = Admin(properties_of(bootstrap_servers), seconds_max=READ_SECONDS_MAX)
+        self._engine: tuple[str, sa.Engine] | None = None
+        """On the ledger of this URL."""
 
     def set_kafka_properties(self, **properties: str) -> None:
         """Properties, with `_` for `.`, that every consumer from now on reads from its properties file."""
@@ -101,7 +106,7 @@ class LedgerStage:
 
     def wait_until_shared(self, *processes: ConsumerProcess) -> None:
         """Until each of these has partitions, and all partitions are given out among them, each once."""
-        partitions = len(ends_of(self.topics.bootstrap_servers, self.topics.topics.versjoner))
+        partitions = len(self._ends())
 
         def shared() -> bool:
             owned = [self.owned_by(process) for process in processes]
@@ -150,23 +155,24 @@ class LedgerStage:
 
     def is_applied(self) -> bool:
         """Whether the ledger holds everything that is committed in `…-versjoner` now."""
-        versjoner = self.topics.topics.versjoner
-        ends = ends_of(self.topics.bootstrap_servers, versjoner)
-        return self.next_offsets() == {partition: end for partition, end in ends.items() if end}
+        return self.next_offsets() == {partition: end for partition, end in self._ends().items() if end}
+
+    def _ends(self) -> dict[int, int]:
+        """The end of every partition of `…-versjoner`, open transactions included."""
+        partitions = self._admin.partitions(self.topics.topics.versjoner)
+        ends = self._admin.ends(partitions, IsolationLevel.READ_UNCOMMITTED)
+        return {each.partition: end for each, end in ends.items()}
 
     def next_offsets(self) -> dict[int, int]:
         """How far the ledger has come in `…-versjoner`, by partition; nothing while there is no ledger yet."""
         rows = sa.select(ledger_offset.c.partition, ledger_offset.c.next_offset)
-        engine = None
-        try:
-            engine = open_engine(self.ledger, read_only=True)
-            with engine.connect() as connection:
-                return {row.partition: row.next_offset for row in connection.execute(rows)}
-        except FatalError:
-            return {}
-        finally:
-            if engine is not None:
-                engine.dispose()
+        if self._engine is None or self._engine[0] != self.ledger:
+            try:
+                self._engine = self.ledger, open_engine(self.ledger, read_only=True)
+            except FatalError:
+                return {}
+        with self._engine[1].connect() as connection:
+            return {row.partition: row.next_offset for row in connection.execute(rows)}
 
     def prove(self) -> None:
         """Raises `NotProvedError` with every difference between topics and ledger."""

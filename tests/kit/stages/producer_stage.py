@@ -53,10 +53,10 @@ class Arrivals:
         self._bootstrap_servers = bootstrap_servers
         self._topic = topic
         self._follower: Follower | None = None
-        self._found: set[tuple[str, int]] = set()
+        self._found: dict[tuple[str, int], str] = {}
 
-    def identities(self) -> set[tuple[str, int]]:
-        """(trekkid, trekkversjon) of all that was seen until now; what was committed a moment ago may be missing."""
+    def origins(self) -> dict[tuple[str, int], str]:
+        """By (trekkid, trekkversjon), the `ce_origin` of all that was seen; what was just committed may be missing."""
         if self._follower is None:
             try:
                 self._follower = Follower(properties_of(self._bootstrap_servers), [self._topic], "beginning")
@@ -66,7 +66,7 @@ class Arrivals:
             for message in messages:
                 headers: Any = dict(message.headers() or [])  # a consumer gives bytes, whatever its type says
                 trekkid, trekkversjon = headers["ce_id"].decode().split("/")[:2]
-                self._found.add((trekkid, int(trekkversjon)))
+                self._found[trekkid, int(trekkversjon)] = headers["ce_origin"].decode()
         return self._found
 
     def close(self) -> None:
@@ -113,11 +113,13 @@ class TrafficThread:
 LANES = 3
 ONCE_SECONDS_MAX = 180.0
 SUBSCRIBED_SECONDS_MAX = 120.0
+SERVED_SECONDS_MAX = 90.0
 HOUR = "3600"
 """Between polls: what is published meanwhile was told of."""
 
 WEBHOOK_SECRET = "e2e-secret-of-forty-characters-0123456789"
-TRAFFIC_INTERVAL_SECONDS = 0.02
+TRAFFIC_INTERVAL_SECONDS = 0.05
+POLL_INTERVAL = "0.4"
 STACKS_SECONDS_MAX = 5.0
 
 
@@ -136,6 +138,7 @@ class ProducerStage:
         self.settings: dict[str, str] = {}
         """What every producer of this stage gets besides the ordinary settings."""
         self.receiver_port = free_port()
+        self.http = httpx.Client(timeout=30, verify=False)  # noqa: S501 - it never speaks TLS, whose set-up takes 40 ms
         self._started: list[ProducerProcess] = []
         self._arrivals: Arrivals | None = None
         self._numbers = itertools.count(1)
@@ -154,7 +157,7 @@ class ProducerStage:
             "KAFKA_BROKERS": self.kafka.bootstrap_servers,
             "TREKKPAALEGG_TOPIC_PREFIX": self.prefix,
             "TREKKPAALEGG_APPLICATION_ID": self.prefix,
-            "TREKKPAALEGG_POLL_INTERVAL_SECONDS": "0.2",
+            "TREKKPAALEGG_POLL_INTERVAL_SECONDS": POLL_INTERVAL,
             "TREKKPAALEGG_HTTP_HOST": "127.0.0.1",
             "TREKKPAALEGG_HTTP_PORT": "0",
             "PYTHONFAULTHANDLER": "1",
@@ -179,14 +182,14 @@ class ProducerStage:
     def woken_by(self, way: str) -> dict[str, str]:
         """Settings of a producer that learns of changes by `polling`, by `push` or by `pull`, and else hardly polls."""
         if way == "polling":
-            return {"TREKKPAALEGG_SOURCE": "polling", "TREKKPAALEGG_POLL_INTERVAL_SECONDS": "0.2"}
+            return {"TREKKPAALEGG_SOURCE": "polling", "TREKKPAALEGG_POLL_INTERVAL_SECONDS": POLL_INTERVAL}
         told = {
             "TREKKPAALEGG_SOURCE": "notification",
             "TREKKPAALEGG_NOTIFICATION_TRANSPORT": way,
             "TREKKPAALEGG_POLL_INTERVAL_SECONDS": HOUR,
         }
         if way == "pull":
-            return told | {"TREKKPAALEGG_PULL_INTERVAL_SECONDS": "0.2"}
+            return told | {"TREKKPAALEGG_PULL_INTERVAL_SECONDS": POLL_INTERVAL}
         return told | {
             "TREKKPAALEGG_WEBHOOK_PORT": str(self.receiver_port),
             "TREKKPAALEGG_WEBHOOK_URL": f"http://127.0.0.1:{self.receiver_port}",
@@ -227,12 +230,16 @@ class ProducerStage:
         """
 
         def print_state() -> None:
-            running = [each for each in self._started if each.is_running()]
+            running = self.running()
             print_last_lines(self._started)
             for each in running:
                 print(_stacks_of(each))
 
         until(holds, deadline_seconds, what, pause_seconds=pause_seconds, print_state=print_state)
+
+    def running(self) -> list[ProducerProcess]:
+        """Those that were started and have not ended."""
+        return [each for each in self._started if each.is_running()]
 
     def lanes_of(self, process: ProducerProcess) -> set[int]:
         """The lanes that a worker has taken and not left again, by its log; none once it has ended."""
@@ -251,9 +258,30 @@ class ProducerStage:
 
     def metric(self, process: ProducerProcess, name: str) -> float:
         """The sum of all series of a worker's metrics whose line begins so."""
-        port = next(entry["http_port"] for entry in process.log_entries() if entry["event"] == "started")
-        lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text.splitlines()
+        lines = self.http.get(f"{self.address_of(process)}/metrics").text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    def address_of(self, process: ProducerProcess) -> str:
+        """Where it serves its health and metrics; waits until it does."""
+
+        def ports() -> list[int]:
+            return [entry["http_port"] for entry in process.log_entries() if entry["event"] == "started"]
+
+        self.wait_until(ports, SERVED_SECONDS_MAX, "its health is served")
+        return f"http://127.0.0.1:{ports()[0]}"
+
+    def is_alive(self, process: ProducerProcess) -> bool:
+        """By its `/livez`."""
+        return self.http.get(f"{self.address_of(process)}/livez").is_success
+
+    def is_ready(self, process: ProducerProcess) -> bool:
+        """By its `/readyz`."""
+        return self.http.get(f"{self.address_of(process)}/readyz").is_success
+
+    def misses(self, process: ProducerProcess, what: str, words: str) -> bool:
+        """Whether its `/readyz` says that this is missing, in these words."""
+        answer = self.http.get(f"{self.address_of(process)}/readyz")
+        return answer.status_code == 503 and words in answer.json()["missing"].get(what, "")
 
     def wait_until_owned(self, *processes: ProducerProcess, deadline_seconds: float = 30.0) -> None:
         """Until each of these has taken lanes, and all lanes are taken among them, each once."""
@@ -282,11 +310,11 @@ class ProducerStage:
         lanes = [read_lane_state(properties, self.topics.positions, lane) for lane in range(self.lanes)]
         return {employer: state.position.position for lane in lanes for employer, state in lane}
 
-    def arrived(self) -> set[tuple[str, int]]:
-        """(trekkid, trekkversjon) of what has been seen in the topic until now: for waiting, as it costs little."""
+    def arrived(self) -> dict[tuple[str, int], str]:
+        """As `origins`, but only what has been seen in the topic until now: for waiting, as it costs little."""
         if self._arrivals is None:
             self._arrivals = Arrivals(self.kafka.bootstrap_servers, self.topics.versjoner)
-        return self._arrivals.identities()
+        return self._arrivals.origins()
 
     def gjeldende(self) -> list[Published]:
         """All events of `…-gjeldende` that compaction has left."""
@@ -306,7 +334,7 @@ class ProducerStage:
         """Until every version that the source has by then is in the topic. Raises as `wait_until`; prints which not."""
 
         def missing() -> set[tuple[str, int]]:
-            return bodies_of_source(self.outside.skatteetaten, employers).keys() - self.arrived()
+            return bodies_of_source(self.outside.skatteetaten, employers).keys() - self.arrived().keys()
 
         try:
             self.wait_until(lambda: not missing(), deadline_seconds, "every version is published")
@@ -332,6 +360,7 @@ class ProducerStage:
         """End every producer that was started."""
         for process in self._started:
             process.kill()
+        self.http.close()
         if self._arrivals is not None:
             self._arrivals.close()
 
