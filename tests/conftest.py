@@ -49,13 +49,13 @@ LONGEST_FILES = (
     "test_bench",
     "test_kafka_refuses",
     "test_compose_trouble",
+    "test_broker_trouble",
     "test_scale_out",
     "test_kafka_rights",
     "test_kafka_doors",
     "test_random_kills",
     "test_transaction_steps",
     "test_replay_alive",
-    "test_ledger_servers",
 )
 """They take a minute or more each."""
 

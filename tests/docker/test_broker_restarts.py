@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.test_broker_restarts import (
+from tests.e2e.test_broker_trouble import (
     test_a_broker_that_is_stopped_and_killed_under_load_comes_back_to_the_same_worker,
 )
 from tests.e2e.test_rough_weather import test_a_registry_that_is_down_at_the_start_is_waited_for_and_then_used

@@ -51,23 +51,3 @@ def test_a_signal_ends_a_round_that_is_not_done_with_the_code_for_that(stage: An
     skatteetaten.behaviour.latency_seconds = 0.0
     stage.once()
     stage.prove()
-
-
-@pytest.mark.parametrize("moment", ["lanes assigned", "lane acquired"])
-def test_a_signal_ends_the_service_while_kafka_is_silent(own_kafka: Any, make_stage: Any, moment: str) -> None:
-    """A commit may hang then, so it is left to the next fence: exit 4, or 0 if none was under way."""
-    stage = make_stage(own_kafka)
-    with stage.traffic():
-        process = stage.run("silent")
-        stage.wait_until(lambda: process.has_logged(moment), 20, moment)
-        own_kafka.pause()
-        time.sleep(2.0)  # the silence itself, in which calls begin to hang
-        process.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        code = process.wait(2 * STOP_SECONDS_MAX)
-        seconds = time.monotonic() - started
-        own_kafka.resume()
-    assert code in {0, 4}, process.last_lines()
-    assert seconds < STOP_SECONDS_MAX
-    stage.once("silent")
-    stage.prove()
