@@ -13,9 +13,9 @@ import pytest
 from confluent_kafka import Producer
 
 from producer.publish.state import read_lane_state
+from producer.publish.topics import lane_of
 from sandbox.control.world import OutsideWorld
 from tests.kit.stages.producer_stage import ProducerStage
-from trekkpaalegg.kafka.partitioning import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
