@@ -1,4 +1,4 @@
-"""The least rights: for which names, what differs from what is found, and that the document tells them."""
+"""The least rights: for which names, how they differ from those found, and that the document lists them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from producer.settings.model import Settings
 from trekkpaalegg.kafka.errors import GROUP, TOPIC, Right, not_permitted
 
 
-def test_the_document_tells_what_the_code_grants() -> None:
+def test_the_document_lists_what_the_code_grants() -> None:
     document = Path(producer.admin.__file__).with_name("ACLS.md").read_text(encoding="utf-8")
     assert acl_table(Settings(), EXAMPLE) in document
 
@@ -49,7 +49,7 @@ def test_what_differs_is_missing_beyond_or_denied() -> None:
         ({}, "this client"),
     ],
 )
-def test_a_missing_right_is_told_with_who_lacks_it_and_no_secret(properties: dict[str, str], who: str) -> None:
+def test_a_missing_right_is_reported_with_who_lacks_it_and_no_secret(properties: dict[str, str], who: str) -> None:
     told = str(not_permitted([Right("WRITE", TOPIC, "t")], properties))
     assert told.startswith(
         f"Kafka does not permit {who}: WRITE on topic t; grant it: `trekkpaalegg-producer acls apply"
@@ -65,7 +65,7 @@ def test_a_missing_right_is_told_with_who_lacks_it_and_no_secret(properties: dic
         (("apply",), "give at least one"),
     ],
 )
-def test_wrong_usage_is_told(
+def test_wrong_usage_is_reported(
     arguments: tuple[str, ...],
     told: str,
     capsys: pytest.CaptureFixture,

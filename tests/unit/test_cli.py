@@ -68,12 +68,12 @@ def test_every_help_shows_an_example_that_begins_as_the_command(
     [[], ["topics"], ["nonsense"], ["doctor", "--nonsense"], ["topics", "apply", "--partitions", "0"]],
     ids=" ".join,
 )
-def test_wrong_usage_is_told_in_a_line_and_ends_with_2(words: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_wrong_usage_is_reported_in_a_line_and_ends_with_2(words: list[str], capsys: pytest.CaptureFixture) -> None:
     assert run_command(words) is ExitCode.WRONG_USAGE
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_every_bad_setting_is_told_on_a_line_of_its_own(
+def test_every_bad_setting_is_reported_on_a_line_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setenv("TREKKPAALEGG_MAKS_ANTALL", "many")
@@ -107,11 +107,11 @@ def test_exit_codes_are_those_of_the_contract(error: BaseException, code: int) -
     assert ending_of(error)[0] == code
 
 
-def test_an_unforeseen_error_is_told_by_its_kind_alone() -> None:
+def test_an_unforeseen_error_is_reported_by_its_kind_alone() -> None:
     assert ending_of(ValueError("01810112345")) == (ExitCode.FAILED, ["unexpected ValueError; please report it"])
 
 
-def test_an_error_is_told_on_one_line() -> None:
+def test_an_error_is_reported_on_one_line() -> None:
     assert ending_of(FatalError("a\nb"))[1] == ["a b"]
 
 
@@ -167,7 +167,7 @@ def test_retention_is_for_ever_or_days() -> None:
             parse_retention(text)
 
 
-# Work in a thread of its own: its end and its errors come back, and a signal does not wait for it
+# Work in a thread of its own: the caller gets its end and its errors, and a signal does not wait for it
 WAIT_SECONDS_MAX = 60.0
 
 

@@ -52,12 +52,12 @@ def test_help_shows_an_example(words: list[str], capsys: pytest.CaptureFixture) 
 
 
 @pytest.mark.parametrize("words", [[], ["nonsense"], ["tail", "--nonsense"], ["tail", "--max", "0"], ["tail", "x"]])
-def test_wrong_usage_is_told_in_a_line_and_ends_with_2(words: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_wrong_usage_is_reported_in_a_line_and_ends_with_2(words: list[str], capsys: pytest.CaptureFixture) -> None:
     assert run_command(words) is ExitCode.WRONG_USAGE
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_wrong_options_and_settings_are_told_all_at_once_and_without_values(
+def test_wrong_options_and_settings_are_reported_all_at_once_and_without_values(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setenv("TREKKPAALEGG_TOPIK_PREFIX", "x")
@@ -71,7 +71,7 @@ def test_wrong_options_and_settings_are_told_all_at_once_and_without_values(
     ]
 
 
-def test_every_faulty_setting_is_told(tmp_path: Path) -> None:
+def test_every_faulty_setting_is_reported(tmp_path: Path) -> None:
     (tmp_path / "own").write_text("group.id=x\nno equals\na=1\na=2\n", encoding="utf-8")
     told = faults(
         {
@@ -139,7 +139,7 @@ def test_each_error_has_its_exit_code(error: BaseException, code: int) -> None:
     assert "12928312345" not in "".join(lines)
 
 
-# `trekkpaalegg-consumer verify`: options and settings that do not go together are told before anything is read
+# `trekkpaalegg-consumer verify`: options and settings that contradict each other are reported before anything is read
 
 
 def test_help_of_verify_shows_an_example(capsys: pytest.CaptureFixture) -> None:
@@ -160,7 +160,7 @@ def test_options_that_do_not_go_together_are_wrong_usage(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_settings_of_the_source_that_are_missing_are_told_all_at_once_with_the_others(
+def test_settings_of_the_source_that_are_missing_are_reported_all_at_once_with_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setenv("TREKKPAALEGG_TREKKPLIKTIGE", "314150260,12928312345")
@@ -187,7 +187,7 @@ def test_the_file_of_employers_is_read_as_the_producer_reads_it(tmp_path: Path) 
     assert faults == [f"{place}: not an organisation number of 9 digits"]
 
 
-# `payout`: options are judged all at once, and nothing of them that may be a national id is shown
+# `payout`: all faulty options are reported at once, without what may be a national id
 PERSON = "01810112345"
 
 
@@ -205,7 +205,7 @@ def told(capsys: pytest.CaptureFixture, *options: str) -> tuple[int, list[str]]:
     return code, [line.removeprefix(f"{PROGRAM}: ") for line in lines]
 
 
-def test_what_is_missing_is_told_at_once(capsys: pytest.CaptureFixture) -> None:
+def test_what_is_missing_is_reported_at_once(capsys: pytest.CaptureFixture) -> None:
     code, lines = told(capsys)
     assert code == 2
     assert [line.partition(": ")[0] for line in lines] == ["--date", "--gross", "--ledger"]
@@ -220,7 +220,7 @@ def test_a_date_of_another_form_is_refused_with_the_right_one(capsys: pytest.Cap
     assert "YYYY-MM-DD" in lines[0]
 
 
-def test_every_faulty_option_is_told(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+def test_every_faulty_option_is_reported(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     code, lines = told(
         capsys,
         *("--ledger", "sqlite:///x.db", "--date", "2026-02-20", "--gross", "nowhere.csv", "--dry-run"),
@@ -235,7 +235,7 @@ def test_every_faulty_option_is_told(capsys: pytest.CaptureFixture, tmp_path: Pa
     assert list(tmp_path.iterdir()) == [tmp_path / "gross.csv"]
 
 
-def test_a_wrong_setting_is_told_beside_a_wrong_option(
+def test_a_wrong_setting_is_reported_beside_a_wrong_option(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TREKKPAALEGG_LEGDER", "x")
@@ -255,7 +255,7 @@ def test_a_wrong_setting_is_told_beside_a_wrong_option(
         ("sqlite:///gross.csv", 1, "no SQLite database"),
     ],
 )
-def test_a_wrong_ledger_is_told_without_its_password(
+def test_a_wrong_ledger_is_reported_without_its_password(
     capsys: pytest.CaptureFixture, gross: Path, url: str, code: int, word: str
 ) -> None:
     good = gross.with_name("good.csv")
@@ -267,7 +267,7 @@ def test_a_wrong_ledger_is_told_without_its_password(
     assert "hush" not in lines[0]
 
 
-def test_faults_of_the_file_are_told_a_line_each(capsys: pytest.CaptureFixture) -> None:
+def test_faults_of_the_file_are_reported_a_line_each(capsys: pytest.CaptureFixture) -> None:
     code, lines = told(capsys, "--date", "2026-02-20", "--gross", "gross.csv", "--ledger", "sqlite:///x.db")
     assert code == 1
     assert lines == [

@@ -15,7 +15,7 @@ from tests.kit.waiting import TurnedClock
 from trekkpaalegg.kafka.subscription import ClientStatus
 from trekkpaalegg.retry import Service
 
-# How a consumer stands: alive while its loop turns, ready when nothing is missing, behind as far as the ends say
+# Health: alive while its loop runs, ready when nothing is missing, and how far it is behind the ends
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_member_without_partitions_has_nothing_to_catch_up_with(health: Consum
     assert (health.missing(), health.behind()) == ({}, {})
 
 
-def test_behind_is_told_by_partition_and_only_of_its_own(health: ConsumerHealth) -> None:
+def test_behind_is_reported_by_partition_and_only_of_its_own(health: ConsumerHealth) -> None:
     health.offsets_committed({0: 3, 1: 10, 2: 0})
     health.client_checked(status({0: 10, 1: 10, 2: 50}))
     assert health.behind() == {0: 7, 1: 0}
@@ -150,7 +150,7 @@ def test_it_is_stalled_since_the_ledger_moved_last_while_there_is_more(
     assert health.stalled_seconds() == 0
 
 
-# Metrics of a consumer: what is told adds up, and no employer or person becomes a label
+# Metrics: reports add up, and no employer or person becomes a label
 FIRST, SECOND, THIRD = incoming_of(make_stream(1, 4))[:3]
 
 

@@ -25,7 +25,7 @@ from trekkpaalegg.event import TrekkpaaleggVersjon, trekkpaalegg_versjon_from
 from trekkpaalegg.identifiers import Foedselsnummer
 from trekkpaalegg.incoming import storable
 
-# What the producer encodes the consumers decode, in both wire formats; all other bytes are told apart
+# Consumers decode what the producer encodes, in both wire formats, and recognise all other bytes
 CURRENT = schemas.load("trekkpaalegg_versjon")
 VERSION = domain.Trekkpaalegg(
     trekkid="10001",
@@ -132,7 +132,7 @@ def test_id_without_a_registry_names_the_setting() -> None:
 
 
 @pytest.mark.parametrize("text", ['{"type":"record","name":"Other","fields":[]}', '"string"', "no JSON", "{}"])
-def test_foreign_schema_in_the_registry_is_told(text: str) -> None:
+def test_foreign_schema_in_the_registry_is_reported(text: str) -> None:
     with pytest.raises(UndecodableError, match="schema 9 is none of this stream's"):
         Decoder(SchemasById(id_9=text)).decode_record(confluent_prefix(9) + b"rest")
 
@@ -162,7 +162,7 @@ def test_any_bytes_are_decoded_or_undecodable_without_a_value_in_the_error(junk:
         assert error.__cause__ is None  # noqa: PT017 - junk may also decode
 
 
-# The compiled decoder reads what fastavro reads, and makes an error of all that it does not
+# The compiled decoder reads what fastavro reads, and raises an error for everything else
 RELEASED = schemas.versions("trekkpaalegg_versjon")
 READ = compile_decoder(CURRENT.parsed, TrekkpaaleggVersjon)
 texts = st.text(max_size=20) | st.just("lang tekst " * 200) | st.text(min_size=60, max_size=66)

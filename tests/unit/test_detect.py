@@ -364,7 +364,7 @@ def test_each_version_comes_once_and_in_order_however_the_source_is_read(history
 
 
 @given(histories(), st.data())
-def test_gone_versions_are_published_late_once_they_can_be_had(history, data):
+def test_gone_versions_are_published_late_once_they_can_be_fetched(history, data):
     """Nothing is lost when the source hides old versions for a while: reconcile brings them, marked late."""
     made, reads = history
     by_number = {(version.trekkid, version.trekkversjon): version for version in made}

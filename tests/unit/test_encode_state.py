@@ -1,4 +1,4 @@
-"""State records are decoded as they were encoded, and invalid bytes are not taken for an empty state."""
+"""State records are decoded as they were encoded, and invalid bytes never become an empty state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from producer.encode import state
 from producer.publish.state import event_cursor_record, lane_state_of, state_records
 from trekkpaalegg.errors import FatalError
 
-# State records are decoded as they were encoded, and invalid bytes are not taken for an empty state
+# State records are decoded as they were encoded, and invalid bytes never become an empty state
 longs = st.integers(0, 2**63 - 1)
 ints = st.integers(0, 2**31 - 1)
 orders = st.builds(

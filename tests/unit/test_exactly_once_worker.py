@@ -91,7 +91,7 @@ def tables_of(publications: list[Any]) -> Any:
     return hall.database.tables
 
 
-# The worker on a topic and a ledger in memory: each event is applied once, whatever the ledger meets
+# Each event is applied once, whatever happens to the ledger
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_connection_lost_before_or_in_the_commit_loses_and_doubles_nothing(hal
     assert "call failed; retrying" in hall.events_told()
 
 
-def test_trouble_is_told_once_and_its_end_too(hall: Hall) -> None:
+def test_trouble_is_reported_once_and_its_end_too(hall: Hall) -> None:
     hall.topic.write(STREAM[:10])
     hall.database.fail_next(LedgerFault.CUT, LedgerFault.CUT, LedgerFault.CUT)
     hall.work(WorkerOptions(until_end=True))
@@ -206,7 +206,7 @@ def test_the_end_is_reached_when_the_others_have_reached_theirs_too(hall: Hall) 
     assert moved == [other]
 
 
-def test_the_word_to_stop_ends_it_after_the_batch_under_way(hall: Hall) -> None:
+def test_the_request_to_stop_ends_it_after_the_batch_under_way(hall: Hall) -> None:
     hall.topic.write(STREAM)
     hall.before_read += [lambda _: None, lambda _: hall.stopping.set()]
     hall.work(WorkerOptions(batch_records_max=10))
@@ -214,7 +214,7 @@ def test_the_word_to_stop_ends_it_after_the_batch_under_way(hall: Hall) -> None:
     assert hall.subscriptions[0].closed
 
 
-def test_the_word_to_stop_ends_waiting_for_a_ledger_that_is_gone(hall: Hall) -> None:
+def test_the_request_to_stop_ends_waiting_for_a_ledger_that_is_gone(hall: Hall) -> None:
     hall.topic.write(STREAM)
     hall.database.fail_next(*[LedgerFault.CUT] * 1000)
     worker = hall.worker(WorkerOptions())
@@ -229,7 +229,7 @@ def test_the_word_to_stop_ends_waiting_for_a_ledger_that_is_gone(hall: Hall) -> 
     assert hall.database.tables.offsets == {}
 
 
-def test_a_ledger_that_hangs_is_left_some_time_after_the_word_to_stop(hall: Hall) -> None:
+def test_a_ledger_that_hangs_is_left_some_time_after_the_request_to_stop(hall: Hall) -> None:
     """What it was asked to write is rolled back when the process ends, or its offsets tell that it stands."""
     hall.topic.write(STREAM)
     answers = threading.Event()
@@ -246,7 +246,7 @@ def test_a_ledger_that_hangs_is_left_some_time_after_the_word_to_stop(hall: Hall
     assert hall.subscriptions[0].closed
 
 
-def test_progress_is_told_at_intervals(hall: Hall) -> None:
+def test_progress_is_reported_at_intervals(hall: Hall) -> None:
     hall.topic.write(STREAM)
     hall.work(WorkerOptions(until_end=True, batch_records_max=10, status_seconds=0))
     applied = [details for event, details in hall.told if event == "applied"]
@@ -254,10 +254,10 @@ def test_progress_is_told_at_intervals(hall: Hall) -> None:
     assert applied[0]["lag"] > applied[-1]["lag"]
 
 
-# The worker on a topic and a ledger in memory: what cannot be decoded, and what contradicts, is kept and told
+# Undecodable and contradicting messages are kept and reported
 
 
-def test_undecodable_messages_are_kept_and_told(hall: Hall) -> None:
+def test_undecodable_messages_are_kept_and_reported(hall: Hall) -> None:
     hall.topic.write(STREAM[:5])
     hall.topic.write_raw(b"junk")
     hall.topic.write_raw(None, partition=1)
@@ -281,7 +281,7 @@ def test_more_undecodable_messages_than_allowed_stop_the_worker_and_keep_it_from
     assert len(hall.subscriptions) == 1, "the second did not join at all"
 
 
-def test_conflicts_are_kept_and_told(hall: Hall) -> None:
+def test_conflicts_are_kept_and_reported(hall: Hall) -> None:
     hall.topic.write([*STREAM[:1], _other_content(STREAM[0])])
     assert hall.work().conflicts == 1
     assert len(hall.database.tables.conflicts) == 1
@@ -318,7 +318,7 @@ def test_a_silent_registry_is_waited_for_and_nothing_counts_as_undecodable(hall:
     assert hall.events_told().count("call failed; retrying") == 1
 
 
-# When a consumer that Kafka has refused, fenced or forgotten is let try again, and when that ends it
+# When a consumer that Kafka refused, fenced or forgot tries again, and when it ends
 
 
 class Door:
@@ -375,7 +375,7 @@ def test_a_client_that_has_forgotten_its_brokers_is_replaced_at_once_and_as_ofte
     assert door.told == ["all forgotten"] * 3
 
 
-# What a worker tells whoever observes it: its batches, the ledger's trouble, and how far it has come
+# What a worker reports to its observer: batches, trouble with the ledger, and progress
 SMALL_STREAM = make_stream(3, 20, roughness=Roughness(late=0.1, corrected=0.2))
 OPTIONS = WorkerOptions(batch_records_max=7, ask_seconds=0, waits_at_start=True)
 
@@ -420,7 +420,7 @@ class Observed:
         return self.observer.registry.get_sample_value(f"trekkpaalegg_consumer_{name}", labels)
 
 
-def test_all_events_are_told_with_what_became_of_them_and_it_has_caught_up() -> None:
+def test_all_events_are_reported_with_what_became_of_them_and_it_has_caught_up() -> None:
     observed = Observed()
     observed.topic.write(SMALL_STREAM)
     observed.topic.write(SMALL_STREAM[:3])
@@ -461,7 +461,7 @@ def test_a_ledger_that_is_away_shows_though_nothing_comes_and_so_does_a_retry_el
         until(lambda: observed.observer.health.missing() == {})
 
 
-def test_trouble_in_a_batch_is_counted_and_its_end_told() -> None:
+def test_trouble_in_a_batch_is_counted_and_its_end_reported() -> None:
     observed = Observed()
     observed.topic.write(SMALL_STREAM)
     observed.database.fail_next(LedgerFault.CUT, LedgerFault.CUT)

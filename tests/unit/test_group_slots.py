@@ -1,4 +1,4 @@
-"""So many workers share the calls: whoever comes, goes, is killed or comes at once with others, never more work."""
+"""Worker slots: no more workers than slots ever work, however they join, leave, join at once or are killed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_order_to_stop_ends_the_wait():
     assert not slots(1, lambda **_: stopping.set() or 1, stopping).await_slot()
 
 
-def test_member_that_cannot_be_told_how_many_there_are_may_not_work_yet():
+def test_member_that_does_not_know_how_many_there_are_may_not_work_yet():
     def count(**_):
         raise RetryableError("no answer")
 
@@ -130,7 +130,7 @@ def test_worker_is_asked_once_when_its_first_lane_is_confirmed_and_again_after_i
         assert not hall.worker.is_surplus
 
 
-def test_worker_that_cannot_be_told_waits_and_is_asked_again():
+def test_worker_that_cannot_be_reached_waits_and_is_asked_again():
     answers = [RetryableError("no answer"), True]
 
     def may_work():

@@ -12,7 +12,7 @@ from tests.kit.stages.worker_hall import TIMES, WorkerHall
 from tests.kit.waiting import for_a_while, until
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 
-# The worker: lanes are opened as they are given and closed as they are taken; what concerns all of them ends it
+# Lanes are opened as they are assigned and closed as they are revoked; an error that concerns all ends the worker
 
 
 def test_each_lane_that_is_given_is_started_from_its_first_open_signal():
@@ -33,7 +33,7 @@ def test_signals_reach_the_task_of_their_lane():
         assert hall.running(0).signals == []
 
 
-def test_a_lane_that_nobody_works_on_is_told_with_what_keeps_it():
+def test_a_lane_that_nobody_works_on_is_reported_with_what_keeps_it():
     hall = WorkerHall(lanes=1)
     hall.making_fails = [RetryableError("no answer from the registry")]
     with hall:
@@ -86,7 +86,7 @@ def test_lane_that_does_not_end_is_not_waited_for_without_end():
         assert not task.has_ended.is_set()
 
 
-def test_lane_that_is_taken_is_closed_before_another_worker_gets_it():
+def test_lane_that_is_revoked_is_closed_before_another_worker_gets_it():
     group = FakeGroup(2)
     with WorkerHall(group=group) as first:
         first.quick = False
@@ -202,7 +202,7 @@ def test_command_that_is_waited_for_gives_up_on_a_lane_that_cannot_be_worked_on(
     assert "lane 0 cannot be worked on" in str(ended)
 
 
-# The worker: a lane that failed is started again from what was open, and only when the group says it is still ours
+# A lane that failed is started again from what was open, once the group confirms that it is still ours
 
 
 def test_transaction_of_unknown_outcome_starts_the_lane_again_with_a_new_task_from_what_was_open():
@@ -302,7 +302,7 @@ def test_signals_that_a_lost_task_had_not_done_with_are_delivered_to_its_next_on
         until(lambda: [offset for _, offset in hall.running(0).signals] == [1, 2])
 
 
-def test_fenced_although_the_lane_is_still_ours_is_taken_once_more():
+def test_fenced_although_the_lane_is_still_ours_is_acquired_once_more():
     """The broker itself fences the producer of a transaction that has lasted too long."""
     with WorkerHall(lanes=1) as hall:
         hall.running(0).fail(LaneFencedError("taken"))
@@ -323,7 +323,7 @@ def test_fenced_again_although_the_lane_is_still_ours_is_the_end():
         assert len(hall.tasks(0)) == 2
 
 
-def test_fenced_again_long_after_the_first_time_is_taken_once_more():
+def test_fenced_again_long_after_the_first_time_is_acquired_once_more():
     times = msgspec.structs.replace(TIMES, stable_seconds=0.05)
     with WorkerHall(lanes=1, times=times) as hall:
         for made in (1, 2, 3):
@@ -335,7 +335,7 @@ def test_fenced_again_long_after_the_first_time_is_taken_once_more():
         assert hall.error is None
 
 
-def test_fence_of_long_ago_is_forgotten_once_the_lane_was_taken_again():
+def test_fence_of_long_ago_is_forgotten_once_the_lane_was_acquired_again():
     times = msgspec.structs.replace(TIMES, fenced_grace_seconds=1.0)
     with WorkerHall(lanes=1, times=times) as hall:
         hall.running(0).fail(LaneFencedError("by the broker"))
@@ -348,7 +348,7 @@ def test_fence_of_long_ago_is_forgotten_once_the_lane_was_taken_again():
         until(lambda: len(hall.made) == 3)
 
 
-def test_fenced_while_the_group_hands_the_lane_to_another_waits_to_be_told_so():
+def test_fenced_while_the_group_hands_the_lane_to_another_waits_for_the_revocation():
     group = FakeGroup(1)
     with WorkerHall(group=group) as hall:
         task = hall.running(0)
@@ -362,7 +362,7 @@ def test_fenced_while_the_group_hands_the_lane_to_another_waits_to_be_told_so():
         assert hall.error is None
 
 
-def test_fenced_and_never_told_so_is_the_end():
+def test_fenced_and_never_revoked_is_the_end():
     times = WorkerTimes(poll_seconds=0.01, restart_pause_seconds=0.01, fenced_grace_seconds=0.1)
     with WorkerHall(lanes=1, times=times) as hall:
         task = hall.running(0)

@@ -1,4 +1,4 @@
-"""Offsets of partitions, asked of a broker that does not lead them yet, or no longer, or refuses the client."""
+"""Offsets of partitions when the broker does not lead them yet, no longer leads them, or refuses the client."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_login_that_every_broker_refuses_is_not_tried_to_the_end(monkeypatch: 
     assert len(client.asked) == 1
 
 
-def test_a_caller_that_gives_up_is_told_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_that_gives_up_gets_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Answers(repeat(KafkaError.LEADER_NOT_AVAILABLE))
     with pytest.raises(RetryableError, match="not ready"):
         ask(monkeypatch, client, gives_up=lambda: True)

@@ -12,7 +12,7 @@ from trekkpaalegg.kafka.clients import UnansweredError, call_bounded
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import ends_reading, is_transient, translate_reading
 
-# Which of Kafka's errors pass by themselves, which end reading, and what the translated error says to do
+# Which of Kafka's errors pass by themselves, which end reading, and what the error tells the reader to do
 
 
 def own(name: str) -> int:
@@ -38,7 +38,7 @@ PROPERTIES = {"sasl.username": "we", "sasl.password": "secret-1", "security.prot
         (KafkaError.INVALID_REQUEST, FatalError, "see the settings for Kafka"),
     ],
 )
-def test_every_error_is_told_with_what_to_do(code: int, kind: type[Exception], words: str) -> None:
+def test_every_error_is_reported_with_what_to_do(code: int, kind: type[Exception], words: str) -> None:
     told = translate_reading(KafkaError(code), TOPIC, PROPERTIES, LastReason(), group_id=GROUP)
     assert type(told) is kind
     assert words in str(told)
@@ -89,7 +89,7 @@ def test_a_password_or_certificate_is_refused_and_a_broker_that_is_not_there_is_
     assert not is_refusal(own("TRANSPORT"), "Connection refused")
 
 
-# A call that never returns is given up in time; one that returns gives what it gives
+# A call that never returns is abandoned in time; one that returns is left as it is
 
 
 def test_a_call_that_returns_has_been_made() -> None:

@@ -174,7 +174,7 @@ def test_the_protocol_follows_from_what_is_given(own: dict, has_files: bool, pro
         ({"sasl.mechanism": "PLAIN", "sasl.username": "we"}, True, "without sasl.password; give both"),
     ],
 )
-def test_what_contradicts_itself_is_told_without_values(own: dict, has_files: bool, told: str) -> None:
+def test_what_contradicts_itself_is_reported_without_values(own: dict, has_files: bool, told: str) -> None:
     faults = security_faults(own, has_files=has_files)
     assert [told in fault for fault in faults] == [True]
     assert "secret-1" not in faults[0]

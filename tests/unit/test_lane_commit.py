@@ -187,7 +187,7 @@ def test_position_moves_with_the_chunk_and_is_never_moved_back_by_one(desk):
     assert desk.committer.state.of(ONE).position.position == 3
 
 
-def test_position_ahead_of_a_full_reading_is_lowered_and_told(desk):
+def test_position_ahead_of_a_full_reading_is_lowered_and_reported(desk):
     for _ in range(3):
         desk.source.create(ONE)
     desk.committer.commit([desk.reading(ONE)], [])

@@ -1,4 +1,4 @@
-"""Any history of the source and any run of failures: in the end each version is published once, in its place.
+"""Any history of the source and any run of failures: in the end each version is published once, in order.
 
 A state machine drives one lane, and its successors after it was lost, on a source and topics in memory. Versions are
 made, hidden, revealed and withdrawn; pages and versions fail; transactions are aborted, fenced, or lose their answer.

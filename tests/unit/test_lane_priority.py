@@ -1,4 +1,4 @@
-"""While there are urgent readings, few lanes publish others, and little at a time; otherwise all lanes do, and much."""
+"""Priority: while there are urgent readings, few lanes publish others, and in small transactions; otherwise all do."""
 
 from __future__ import annotations
 

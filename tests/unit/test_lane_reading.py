@@ -430,7 +430,7 @@ def test_missing_versions_that_are_all_still_gone_end_the_reading():
     assert reading.is_done
 
 
-def test_missing_version_that_cannot_be_understood_is_looked_at_too():
+def test_missing_version_that_cannot_be_understood_is_processed_too():
     reading, _ = end_of_full_reading(state_missing((1, 1)))
     reading.add_version(("A", 1), BAD)
     assert reading.elements() == [BAD]

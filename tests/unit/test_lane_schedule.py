@@ -1,4 +1,4 @@
-"""The schedule: whom to read next."""
+"""The schedule: which trekkpliktig is read next."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_one_whose_reading_was_broken_off_is_due_at_once():
     assert schedule.start_next(101.0) == ONE
 
 
-# The schedule: notified ones first and in order, nobody starves, and fruitless notifications are slowed down
+# The schedule: notified ones first and in order, no trekkpliktig starves, and fruitless notifications are slowed down
 
 
 def test_notified_one_comes_before_all_that_are_due():

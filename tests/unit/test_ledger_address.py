@@ -31,7 +31,7 @@ def test_an_url_names_a_place_without_user_and_password(url: str, place: str) ->
     assert SECRET not in repr(address)
 
 
-def test_paths_are_taken_as_they_stand() -> None:
+def test_paths_are_used_as_they_are() -> None:
     relative, absolute = address_of("sqlite:///a/b%20c.db"), address_of("sqlite:////a b/c.db")
     assert isinstance(relative, SqliteAddress)
     assert isinstance(absolute, SqliteAddress)

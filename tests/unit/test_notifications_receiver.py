@@ -1,4 +1,4 @@
-"""Who may wake the reader."""
+"""The gate of the receiver: allow-list, rate, and secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A payout settled: what holds for any pay, any orders and any split of a month into payouts; and what is told."""
+"""Payouts: what holds for any pay, any orders and any split of a month into payouts, and what is reported."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_what_others_withheld_counts_for_amounts_the_oldest_first() -> None:
         (["1000 kr"], "500", ""),
     ],
 )
-def test_a_doubt_about_what_others_withheld_is_told(sizes: list[str], others: str, word: str) -> None:
+def test_a_doubt_about_what_others_withheld_is_reported(sizes: list[str], others: str, word: str) -> None:
     orders = [order(str(number), size) for number, size in enumerate(sizes, start=1)]
     varsler = Book(*orders).pay(20, pay("30000", others=others)).varsler
     assert any("allerede_trukket" in each and word in each for each in varsler) == bool(word)
@@ -167,14 +167,14 @@ def test_a_person_without_an_order_has_no_line() -> None:
     assert kroner(decision) == {"1": 5000}
 
 
-def test_an_active_order_whose_person_is_missing_is_told() -> None:
+def test_an_active_order_whose_person_is_missing_is_reported() -> None:
     book = Book(order("1", "5000 kr"), order("2", "17 %", BO), order("3", "0 %", BO), order("4", "9 %", BO))
     book.orders[3] = msgspec.structs.replace(book.orders[3], trekkstatus="avsluttet")
     told = [each for each in book.pay(20, pay("30000")).varsler if "not in the file" in each]
     assert told == ["2: active, but the person is not in the file: no pay at this payout?"]
 
 
-def test_an_impossible_national_id_without_an_order_is_told_by_its_line() -> None:
+def test_an_impossible_national_id_without_an_order_is_reported_by_its_line() -> None:
     book = Book(order("1", "5000 kr"))
     varsler = book.pay(20, pay("30000"), pay("1", Foedselsnummer("99999999999"), line=7)).varsler
     assert [each for each in varsler if "typing error" in each] == [
@@ -182,7 +182,7 @@ def test_an_impossible_national_id_without_an_order_is_told_by_its_line() -> Non
     ]
 
 
-def test_overlapping_periods_are_told_and_the_last_decides() -> None:
+def test_overlapping_periods_are_reported_and_the_last_decides() -> None:
     both = (
         OrderPeriod(date(2026, 1, 1), None, None, Decimal(10)),
         OrderPeriod(date(2026, 2, 1), None, None, Decimal(20)),
@@ -192,7 +192,7 @@ def test_overlapping_periods_are_told_and_the_last_decides() -> None:
     assert any("2 periods contain the day; the one from 2026-02-01 applies" in each for each in decision.varsler)
 
 
-def test_pay_of_two_employers_must_be_told_apart() -> None:
+def test_pay_of_two_employers_must_be_kept_apart() -> None:
     book = Book(order("1", "5000 kr"), order("2", "17 %", trekkpliktig="310000011"))
     with pytest.raises(SettingsError, match=r"line 2 have orders at several employers"):
         book.pay(20, pay("30000"))
@@ -220,7 +220,7 @@ def test_a_payment_stays_held_through_payouts_until_its_payee_is_accepted() -> N
     assert payments_of(book.pay(4, pay("1000")).lines), "the new payee is the known one now"
 
 
-def test_accepting_what_is_not_there_is_told() -> None:
+def test_accepting_what_is_not_there_is_reported() -> None:
     varsler = Book(order("1", "10 %")).pay(1, pay("1000"), accepted=frozenset({"7"})).varsler
     assert "--accept-payee 7: this payout has no such order" in varsler
 
@@ -238,7 +238,7 @@ def test_later_payouts_of_the_month_do_not_count_for_an_earlier_one() -> None:
     ]
 
 
-def test_other_pay_of_a_recorded_person_is_told_once_and_changes_nothing() -> None:
+def test_other_pay_of_a_recorded_person_is_reported_once_and_changes_nothing() -> None:
     book = Book(order("1", "10 %"))
     first = book.pay(1, pay("1000"))
     again = book.pay(1, pay("2000"))

@@ -1,4 +1,4 @@
-"""The file of gross pay: what is taken, and every fault told by line and column, never with what stood there."""
+"""The file of gross pay: what is accepted, and every fault by line and column, without its text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_persons_come_in_the_order_of_the_file() -> None:
     ],
     ids=["byte order mark", "CRLF and blank line", "quoted, no last newline", "other order", "spaces and empty row"],
 )
-def test_harmless_differences_are_taken(content: str) -> None:
+def test_harmless_differences_are_accepted(content: str) -> None:
     (pay,) = parse_pay(content.encode())
     assert (pay.skyldner.reveal(), pay.brutto) == (ONE, 100)
 
@@ -67,7 +67,7 @@ def test_harmless_differences_are_taken(content: str) -> None:
         (f'"{ONE},100', "is not CSV"),
     ],
 )
-def test_a_faulty_line_is_told_by_line_and_column(row: str, fault: str) -> None:
+def test_a_faulty_line_is_reported_by_line_and_column(row: str, fault: str) -> None:
     (told,) = faults(f"skyldner,brutto\n{row}\n")
     assert fault in told
 
@@ -94,7 +94,7 @@ def test_a_faulty_file_says_why(content: str | bytes, told: list[str]) -> None:
     assert all(words in fault for words, fault in zip(told, found, strict=True))
 
 
-def test_all_faults_are_told_at_once_a_line_each() -> None:
+def test_all_faults_are_reported_at_once_a_line_each() -> None:
     rows = "\n".join(f"{ONE},-1" for _ in range(60))
     with pytest.raises(InputError) as raised:
         parse_pay(f"skyldner,brutto\n{rows}\n".encode())

@@ -72,7 +72,7 @@ def test_payments_are_due_on_the_first_day_that_banks_settle(payout: str, due: s
     assert due_date(date.fromisoformat(payout)) == date.fromisoformat(due)
 
 
-def test_christmas_eve_counts_when_asked_and_is_told_when_not() -> None:
+def test_christmas_eve_counts_when_asked_and_is_reported_when_not() -> None:
     payout = date(2026, 12, 23)
     assert due_date(payout, christmas_eve=True) == date(2026, 12, 24)
     assert christmas_eve_between(payout, due_date(payout))
@@ -114,7 +114,7 @@ def test_a_message_repeats_itself_and_another_payout_has_another_id() -> None:
     assert all(len(each) <= 35 for each in every)
 
 
-def test_what_the_message_cannot_hold_is_left_out_and_told() -> None:
+def test_what_the_message_cannot_hold_is_left_out_and_reported() -> None:
     odd = msgspec.structs.replace(POSTING.payee, kontonummer="")
     payments = payments_of([POSTING, posting("10002", payee=odd)])
     good, varsler = payable(payments)
@@ -149,7 +149,7 @@ def test_the_list_of_payments_has_a_line_for_each_order() -> None:
     ]
 
 
-def test_failing_check_digits_are_told_once_for_each_number() -> None:
+def test_failing_check_digits_are_reported_once_for_each_number() -> None:
     wrong = Payee("123456789", POSTING.payee.kidnummer, "12345678901")
     varsler = check_digit_varsler([POSTING, posting("10002", payee=wrong), posting("10003", payee=wrong)])
     assert varsler == [

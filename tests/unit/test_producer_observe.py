@@ -136,7 +136,7 @@ def test_gauges_are_summed_over_lanes_and_the_worst_age_is_shown() -> None:
     assert (value(observer, "orders"), value(observer, "missing_versions"), value(observer, "position")) == (11, 1, 70)
 
 
-def test_the_age_of_the_oldest_answer_of_altinn_grows_and_is_told_only_where_altinn_is_asked() -> None:
+def test_the_age_of_the_oldest_answer_of_altinn_grows_and_is_reported_only_where_altinn_is_asked() -> None:
     clock = TurnedClock()
     observer = PrometheusObserver(monotonic=clock)
     for lane in (0, 1):
@@ -179,7 +179,7 @@ def test_calls_tokens_transactions_and_readings_are_counted_by_outcome() -> None
     assert value(observer, "positions_ahead_total") == 1
 
 
-def test_no_employer_or_person_stands_in_the_exposition() -> None:
+def test_no_employer_or_person_appears_in_the_exposition() -> None:
     observer = PrometheusObserver(now=lambda: NOW)
     observer.lane_acquired(0, 1, 1)
     observer.published(0, "312345609", Detection(9, [Publication(order("trekk-1"), Origin.POLL)]))
@@ -213,7 +213,7 @@ def test_what_alerts_look_for_is_there_before_it_happens() -> None:
         assert value(observer, "readings_total", outcome=outcome) == 0
 
 
-def test_the_lanes_of_the_application_are_told_beside_those_of_the_process() -> None:
+def test_the_lanes_of_the_application_are_reported_beside_those_of_the_process() -> None:
     observer = PrometheusObserver()
     assert value(observer, "application_lanes") == 0
     observer.lanes_found(6)

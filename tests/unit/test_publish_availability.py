@@ -9,7 +9,7 @@ from producer.publish.availability import ExplainedPublisher, Replicas, standsti
 from tests.kit.fakes.publisher import FakeKafka, Fault
 from trekkpaalegg.errors import RefusedError, RetryableError
 
-# A publisher whose errors say why Kafka takes nothing: they stay what they are, and get a reason if there is one
+# Errors of a publisher keep their type, and say why Kafka accepts nothing if there is a reason
 FULL = "check the broker's disk"
 
 
@@ -50,7 +50,7 @@ def test_an_unknown_outcome_gets_the_reason_and_stays_one():
         publisher.publish([], 1)
 
 
-def test_a_lane_that_cannot_be_taken_gets_the_reason_and_without_one_its_own_words():
+def test_a_lane_that_cannot_be_acquired_gets_the_reason_and_without_one_its_own_words():
     error = RetryableError("lane 0 cannot be taken: _TIMED_OUT", retry_after_seconds=3.0)
     with pytest.raises(RetryableError, match=f"_TIMED_OUT: {FULL}") as raised:
         ExplainedPublisher(Failing(error), lambda: FULL).acquire()
@@ -73,7 +73,7 @@ def test_one_that_is_to_stop_does_not_ask():
         publisher.acquire(lambda: True)
 
 
-# What Kafka tells of partitions: why nothing can be written to them, with what to do
+# Why nothing can be written to partitions, from their replicas, and what to do
 
 
 def test_nothing_is_said_of_partitions_that_can_be_written_to():
@@ -81,7 +81,7 @@ def test_nothing_is_said_of_partitions_that_can_be_written_to():
     assert standstill_of([Replicas("versjoner", True, 2, 2), Replicas("positions", True, 1, 1)]) is None
 
 
-def test_a_partition_with_too_few_replicas_is_told_once_a_topic_with_the_worst_of_it():
+def test_a_partition_with_too_few_replicas_is_reported_once_a_topic_with_the_worst_of_it():
     partitions = [Replicas("versjoner", True, 2, 3), Replicas("versjoner", True, 1, 3), Replicas("signals", True, 3, 3)]
     told = standstill_of(partitions)
     assert told == (

@@ -10,7 +10,7 @@ import pytest
 from producer.publish.kafka import ConnectionLog, producer_properties
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 
-# What an error of a transaction means, by the step that met it and the flags that librdkafka gave it
+# What an error of a transaction means, by the step in which it occurred and the flags that librdkafka gave it
 FENCED_NAMES = ["_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "FENCED_INSTANCE_ID"]
 
 
@@ -126,7 +126,7 @@ def test_a_line_of_another_shape_goes_on_too(caplog):
     assert caplog.messages == ["no arguments"]
 
 
-# What a lane's producer is told: the user's properties count, save those that the guarantee rests on
+# Properties: the user's count, except those that the guarantee depends on
 
 
 def made(**given):

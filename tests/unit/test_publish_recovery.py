@@ -153,7 +153,7 @@ def test_an_event_that_is_recorded_already_changes_nothing() -> None:
     assert with_events(state, [event(1), event(3), event(2, late=True), event(3, correction=1)]) == {}
 
 
-# What an event as it stands in Kafka tells, and that one that tells nothing is no trouble
+# What a record on Kafka says of its event; one that says nothing is passed over
 KEY_ONE, STRANGER = b"311111111", b"399999999"
 
 
@@ -183,7 +183,7 @@ def told(key: bytes | None, *, is_rejected: bool = False, **headers: bytes | Non
         ({"ce_id": b"a/b/7", "ce_late": b"true"}, PublishedEvent("311111111", b"a/b", 7, late=True)),
     ],
 )
-def test_an_event_tells_its_version(headers: dict[str, bytes], expected: PublishedEvent) -> None:
+def test_an_event_says_its_version(headers: dict[str, bytes], expected: PublishedEvent) -> None:
     seen = told(b"a/b", ce_trekkpliktig=KEY_ONE, **headers)
     assert seen == expected
     assert identity_of(expected) == headers["ce_id"]
@@ -215,6 +215,6 @@ def test_a_rejected_record_is_known_by_its_hash_and_remembered_with_its_order() 
         {"ce_id": b"\xff/1", "ce_trekkpliktig": b"\xff"},
     ],
 )
-def test_what_others_have_written_tells_nothing(headers: dict[str, bytes | None]) -> None:
+def test_what_others_have_written_says_nothing(headers: dict[str, bytes | None]) -> None:
     assert told(b"a", **headers) is None
     assert told(b"a", is_rejected=True, **{**headers, **({"ce_id": b"zz"} if "ce_id" in headers else {})}) is None

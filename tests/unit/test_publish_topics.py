@@ -53,7 +53,7 @@ def test_nothing_differs_where_all_is_as_wanted() -> None:
     assert differences(wanted_topics("t", partitions=3), cluster()) == []
 
 
-def test_every_difference_is_told_in_the_order_of_the_topics() -> None:
+def test_every_difference_is_reported_in_the_order_of_the_topics() -> None:
     found = cluster(versjoner=None, gjeldende={"partitions": 4}, quarantine={"config": {"retention.ms": "1"}})
     assert differences(wanted_topics("t", partitions=3, replication=2), found)[:5] == [
         TopicDifference("t-versjoner", "topic", "present", None),
@@ -120,7 +120,7 @@ def test_topics_of_another_number_of_lanes_are_never_made(
         (3, "3", 3, ["as large as the replication"]),
     ],
 )
-def test_what_one_broker_would_take_with_it_is_told(
+def test_what_one_broker_would_take_with_it_is_reported(
     replication: int, in_sync: str, brokers: int, words: list[str]
 ) -> None:
     found = {"p-versjoner": Topic("p-versjoner", 6, {"min.insync.replicas": in_sync}, replication)}

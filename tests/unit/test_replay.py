@@ -61,7 +61,7 @@ def test_an_event_is_trusted_that_the_ledger_has_come_past_and_not_refused() -> 
     assert not rewriting.trusts(Coordinates(TOPIC, 1, 0))
 
 
-def test_a_trusted_event_replaces_what_stands_and_another_is_a_conflict() -> None:
+def test_a_trusted_event_replaces_what_is_stored_and_another_is_a_conflict() -> None:
     (event,) = incoming_of(make_stream(1, 1, versions_max=1), topic=TOPIC)
     other = StoredVersion(msgspec.structs.replace(event.event, saksnummer="by hand"), False, 0)
     newest = {event.event.trekkid: (1, 0)}
@@ -95,7 +95,7 @@ def test_other_times_are_refused(text: str) -> None:
         moment_of(text, NOW)
 
 
-def test_an_outcome_is_told_in_lines() -> None:
+def test_an_outcome_is_reported_in_lines() -> None:
     assert text_of(SAME, history=True) == (
         "7 events replayed\nthe live ledger was equal in every replayed row\nswapped in\n"
     )

@@ -104,7 +104,7 @@ def test_paused_deliveries_wait() -> None:
     assert drained(deliveries) == ["1"]
 
 
-def test_the_same_subscription_again_is_the_one_that_stands_validated_anew(altinn: Altinn) -> None:
+def test_the_same_subscription_again_is_the_existing_one_validated_again(altinn: Altinn) -> None:
     first = subscribed(altinn)
     again = subscribed(altinn)
     assert again is first
@@ -138,7 +138,7 @@ def test_a_dropped_subscription_gets_nothing_more(altinn: Altinn) -> None:
         altinn.unsubscribe(subscription.id)
 
 
-def test_a_new_version_tells_of_whom_and_not_of_what(altinn: Altinn, clock: TurnedClock) -> None:
+def test_a_new_version_says_of_whom_and_not_of_what(altinn: Altinn, clock: TurnedClock) -> None:
     skatteetaten = Skatteetaten(clock=clock)
     skatteetaten.on_new_version = altinn.new_version
     subscribed(altinn)
@@ -155,7 +155,7 @@ def test_a_new_version_tells_of_whom_and_not_of_what(altinn: Altinn, clock: Turn
     assert altinn.pop_due() is None
 
 
-def test_the_log_goes_on_after_an_id_and_begins_anew_after_one_that_it_does_not_know() -> None:
+def test_the_log_goes_on_after_an_id_and_begins_again_after_one_that_it_does_not_know() -> None:
     log = EventLog()
     for number in range(4):
         log.register({"id": str(number + 1), "subject": "a" if number % 2 else "b"}, float(number))

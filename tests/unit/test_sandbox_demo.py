@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trekkpaalegg.event import TrekkpaaleggVersjon
 
 
-# The demo's own parts: numbers and lines for people, and claims that are not passed over when they do not hold
+# The demo's own parts: numbers and lines for people, and claims that fail when they do not hold
 FRAMED = """\
 ┏━━━━━━━┳━━━━━━┓
 ┃ topic ┃ kept ┃

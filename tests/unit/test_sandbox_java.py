@@ -32,7 +32,7 @@ SETTINGS = """<settings xmlns="urn:settings"><mirrors>
         ("", False),
     ],
 )
-def test_a_mirror_is_taken_when_its_pattern_covers_central(mirror_of: str, *, taken: bool) -> None:
+def test_a_mirror_is_chosen_when_its_pattern_covers_central(mirror_of: str, *, taken: bool) -> None:
     assert mirrors_central(mirror_of) is taken
 
 
@@ -44,7 +44,7 @@ def test_the_first_file_with_a_mirror_of_central_decides(tmp_path: Path) -> None
     assert central_mirror(files[:2]) is None
 
 
-# No fetched Java file is used that is not the one which was chosen
+# A fetched file with a wrong checksum is never used
 
 
 @pytest.mark.parametrize("name", ["kafka_2.13-4.3.1.jar", "never-chosen.jar"])

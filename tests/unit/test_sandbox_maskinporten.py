@@ -1,4 +1,4 @@
-"""The simulated Maskinporten's judgement of grants, without a network."""
+"""The simulated Maskinporten's verification of grants, without a network."""
 
 from __future__ import annotations
 

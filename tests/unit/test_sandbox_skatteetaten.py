@@ -118,7 +118,7 @@ def test_sekvensnummer_has_gaps(world):
     assert steps == {1, 2, 3, 4}
 
 
-def test_old_versions_can_be_had_by_number_and_unknown_ones_are_404(world):
+def test_old_versions_can_be_fetched_by_number_and_unknown_ones_are_404(world):
     order = world.state.create(OURS)
     world.state.change(order.trekkid)
     assert json.loads(world.ask(f"/{order.trekkid}/1").body)["trekkversjon"] == 1
@@ -189,7 +189,7 @@ def test_a_forgotten_version_is_404_by_number_until_it_is_restored(world):
     assert world.ask(f"/{order.trekkid}/1").status == 200
 
 
-def test_a_moved_order_changes_lists_and_its_past_can_be_had_by_both(world):
+def test_a_moved_order_changes_lists_and_its_past_can_be_fetched_by_both(world):
     order = world.state.create(OURS)
     moved = world.state.move(order.trekkid, THEIRS)
     assert world.page() == []
@@ -336,7 +336,7 @@ def test_a_delay_goes_together_with_another_fault(world):
     assert (result.delay_seconds, result.status) == (0.5, 500)
 
 
-def test_broken_connections_are_told_by_the_delivery(world):
+def test_broken_connections_are_reported_by_the_delivery(world):
     world.state.create(OURS)
     world.state.add_fault(Fault(FaultKind.RESET))
     world.state.add_fault(Fault(FaultKind.TRUNCATED))

@@ -42,7 +42,7 @@ def test_every_released_schema_is_found_by_its_fingerprint(name: str) -> None:
         assert schemas.by_fingerprint(schema.fingerprint).name == name
 
 
-def test_fingerprint_stands_in_the_order_of_single_object_encoding() -> None:
+def test_fingerprint_is_in_the_order_of_single_object_encoding() -> None:
     # The Avro specification gives 0x7275d51a3f395c8f for "int"; little-endian on the wire.
     assert schemas.parse("int", '"int"').fingerprint == bytes.fromhex("8f5c393f1ad57572")
 
@@ -57,7 +57,7 @@ def test_unknown_fingerprint_is_named() -> None:
         schemas.by_fingerprint(bytes.fromhex("0102030405060708"))
 
 
-# Every kind of break is found and told in a sentence; every change that is allowed passes
+# Every kind of incompatible change is found and named; every compatible change passes
 Declared = dict[str, Any]
 Change = Callable[[Declared], object]
 
@@ -180,7 +180,7 @@ ALLOWED: list[tuple[str, Change]] = [
 
 
 @pytest.mark.parametrize(("change", "sentence"), [each[1:] for each in BREAKS], ids=[each[0] for each in BREAKS])
-def test_break_is_found_and_is_the_only_one_told(change: Change, sentence: str) -> None:
+def test_break_is_found_and_is_the_only_one_reported(change: Change, sentence: str) -> None:
     changed = current()
     change(changed)
     found = differences(schema_of(current()), schema_of(changed))
@@ -243,7 +243,7 @@ def test_fixed_of_another_size_is_found() -> None:
     assert differences(fixed(8), fixed(16)) == ["the whole: the size changed from 8 to 16 bytes."]
 
 
-# The gate: what was released never changes, and every schema lives with every other of its name
+# The gate: what was released never changes, and every schema is compatible with every other of its name
 HISTORY = files("schemas").joinpath("history")
 FROZEN = dict(
     reversed(line.split()) for line in HISTORY.joinpath("frozen.sha256").read_text(encoding="utf-8").splitlines()

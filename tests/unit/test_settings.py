@@ -1,4 +1,4 @@
-"""Settings: what is accepted, secrets from files, and that every fault is told at once without telling a secret."""
+"""Settings: what is accepted, secrets from files, and that all faults are reported at once without a secret."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# Settings: what is accepted, and that every fault is told at once without telling a secret
+# Settings: what is accepted, and that all faults are reported at once without a secret
 JWK = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048), as_dict=True) | {"kid": "k"}
 SECRET = JWK["d"]
 GOOD = {
@@ -94,12 +94,12 @@ def test_good_settings_are_read_with_the_documented_defaults() -> None:
 
 
 @pytest.mark.parametrize(("name", "value", "told"), BAD)
-def test_a_bad_value_is_told_by_its_name(name: str, value: str, told: str) -> None:
+def test_a_bad_value_is_reported_by_its_name(name: str, value: str, told: str) -> None:
     faults = faults_of({**GOOD, name: value})
     assert any(name in fault and told in fault for fault in faults), faults
 
 
-def test_the_service_that_is_told_of_changes_needs_a_port_and_a_secret() -> None:
+def test_the_service_that_is_notified_of_changes_needs_a_port_and_a_secret() -> None:
     needs = ALL_NEEDS | {"receiver"}
     told = {**GOOD, "TREKKPAALEGG_SOURCE": "notification"}
     with pytest.raises(SettingsError) as caught:
@@ -119,7 +119,7 @@ def test_commands_that_receive_nothing_need_neither() -> None:
     assert load_settings(None, {**GOOD, "TREKKPAALEGG_SOURCE": "notification"}).source == "notification"
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_every_fault_is_reported_at_once() -> None:
     environ = {**GOOD, **{name: value for name, value, _ in BAD}}
     del environ["MASKINPORTEN_CLIENT_ID"]
     told = "\n".join(faults_of(environ))
@@ -136,7 +136,7 @@ def test_what_a_command_does_not_need_may_be_missing() -> None:
     assert settings.api_url == ""
 
 
-def test_notification_is_told_to_come_later_only_where_the_source_is_used() -> None:
+def test_notification_is_asked_to_come_later_only_where_the_source_is_used() -> None:
     settings = load_settings(
         None, {"TREKKPAALEGG_SOURCE": "notification", "KAFKA_BROKERS": "kafka:9092"}, needs=frozenset({"kafka"})
     )
@@ -169,7 +169,7 @@ def test_the_environment_wins_over_the_given_file_which_wins_over_dot_env(tmp_pa
     assert (settings.maks_antall, settings.http_port, settings.instance_id) == (3, 2, "a")
 
 
-def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported_with_its_line(tmp_path: Path) -> None:
     given = tmp_path / "given.env"
     given.write_text("TREKKPAALEGG_MAKS_ANTALL=2\nTREKKPAALEGG_HTTP_PORT='half\n")
     assert any("line 2" in fault for fault in faults_of(GOOD, given))
@@ -220,7 +220,7 @@ def test_all_needs_are_the_default() -> None:
     assert frozenset({"api", "maskinporten", "kafka"}) == ALL_NEEDS
 
 
-# Secrets from files: each may be given as `NAME_FILE`, by producer and consumers alike, and every fault is told
+# Secrets from files: each may be given as `NAME_FILE`, by producer and consumers alike, and every fault is reported
 SOURCE = {
     "TREKKPAALEGG_API_URL": "https://api.example.no/api/trekkpaalegg/v1",
     "TREKKPAALEGG_TREKKPLIKTIGE": "312345609",
@@ -327,7 +327,7 @@ def test_a_folder_is_no_secret(load: Callable[..., Any], tmp_path: Path) -> None
     assert "cannot be read (IsADirectoryError)" in fault
 
 
-def test_what_is_missing_is_not_told_beside_its_broken_file() -> None:
+def test_what_is_missing_is_not_reported_beside_its_broken_file() -> None:
     with pytest.raises(SettingsError) as caught:
         producer.settings.model.load_settings(
             None, {**SOURCE, "MASKINPORTEN_CLIENT_JWK_FILE": "/nowhere"}, needs=frozenset({"api", "maskinporten"})

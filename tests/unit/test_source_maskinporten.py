@@ -118,7 +118,7 @@ def test_two_faults_are_reported_at_once(jwk: dict[str, Any]) -> None:
     assert len(caught.value.faults) == 2
 
 
-# Maskinporten's responses: tokens, and errors by what to do next
+# Maskinporten's responses: tokens, and errors sorted by what to do next
 NOW = 1_795_435_200.0
 
 

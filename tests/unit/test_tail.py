@@ -40,7 +40,7 @@ def seen(event: TrekkpaaleggVersjon = EVENT, **headers: str) -> ReadableEvent:
     return ReadableEvent("t-versjoner", 3, 17, {"ce_origin": "poll", **headers}, event)
 
 
-def test_line_tells_who_what_and_how_much() -> None:
+def test_line_says_who_what_and_how_much() -> None:
     assert line_of(seen()) == ("123456789 10003     v2  aktiv     *** poll      2025-05-10: 12.50 % → 5000 kr")
 
 
@@ -52,11 +52,11 @@ def test_line_tells_who_what_and_how_much() -> None:
         ({"ce_correction": "2"}, "correct.2"),
     ],
 )
-def test_line_tells_how_the_event_came_to_be(headers: dict[str, str], word: str) -> None:
+def test_line_says_how_the_event_came_to_be(headers: dict[str, str], word: str) -> None:
     assert f" {word} " in line_of(seen(**headers))
 
 
-def test_line_tells_when_the_last_period_ends_and_when_there_is_none() -> None:
+def test_line_says_when_the_last_period_ends_and_when_there_is_none() -> None:
     first = EVENT.trekkstoerrelse_for_periode[:1]
     ended = msgspec.structs.replace(EVENT, trekkstoerrelse_for_periode=first, trekkstatus="avsluttet")
     assert line_of(seen(ended)).endswith("avsluttet *** poll      2025-05-10: 12.50 % until 2025-08-09")
@@ -76,7 +76,7 @@ def test_line_without_a_width_is_whole() -> None:
     assert UUID in line_of(seen(msgspec.structs.replace(EVENT, trekkid=UUID)))
 
 
-def test_undecodable_line_tells_where_it_stands() -> None:
+def test_undecodable_line_says_where_it_is() -> None:
     line = line_of(UndecodableRecord("t-versjoner", 3, 17, f"bytes of {PERSON}"))
     assert line == "undecodable t-versjoner/3/17: bytes of ***********"
 
@@ -137,7 +137,7 @@ def test_last_group_of_a_uuid_is_no_national_id() -> None:
         (Selection(trekkstatus=frozenset({"avsluttet"}), trekkid=frozenset({"10003"})), False),
     ],
 )
-def test_selection_takes_what_fits_every_filter(selection: Selection, *, fits: bool) -> None:
+def test_selection_keeps_what_matches_every_filter(selection: Selection, *, fits: bool) -> None:
     assert selection.matches(EVENT) is fits
 
 
@@ -151,7 +151,7 @@ def test_json_screen_writes_an_object_a_line() -> None:
     assert json.loads(written[1])["undecodable"] == "cut off"
 
 
-def test_tally_tells_of_what_could_not_be_decoded_only_when_there_was_any() -> None:
+def test_tally_mentions_what_could_not_be_decoded_only_when_there_was_any() -> None:
     assert str(TailTally(read=5, shown=2)) == "2 shown of 5 read"
     assert str(TailTally(read=5, shown=2, undecodable=1)) == "2 shown of 5 read; 1 could not be decoded"
 

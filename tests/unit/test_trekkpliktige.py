@@ -44,7 +44,7 @@ def test_numbers_references_comments_blank_lines_and_a_byte_order_mark_are_read(
     )
 
 
-def test_every_faulty_line_is_told_and_none_of_them_is_quoted() -> None:
+def test_every_faulty_line_is_reported_and_none_of_them_is_quoted() -> None:
     national_id = "01410112345"
     with pytest.raises(SettingsError) as caught:
         parse_trekkpliktige_file(f"312345609\n{national_id}\n312345609\n,x\n31234567\u0660\n", "list")

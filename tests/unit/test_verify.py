@@ -71,7 +71,7 @@ def test_the_newest_counts_in_its_last_correction() -> None:
     assert (history.newest[0], history.digest[0]) == (2, message(2, correction=1).digest)
 
 
-def test_an_order_that_stands_in_gjeldende_before_it_stands_in_versjoner_is_settled_when_it_comes() -> None:
+def test_an_order_that_is_in_gjeldende_before_versjoner_is_accepted_when_it_comes() -> None:
     history = History("v")
     current = Current("g", history)
     current.add(message(1))
@@ -156,7 +156,7 @@ def test_an_element_that_lacks_a_field_is_not_understood(name: str) -> None:
     assert "12928312345" not in str(raised.value)
 
 
-def test_what_is_found_is_told_in_words_and_as_a_document() -> None:
+def test_what_is_found_is_reported_in_words_and_as_a_document() -> None:
     difference = Difference("otherwise", "a", 2, 1, ("saksnummer", "late"), "t/0/5")
     assert line_of(difference) == "a/2/1 otherwise (saksnummer, late) at t/0/5"
     check = Check("once", "events", 7, [difference], ["note"])

@@ -103,7 +103,7 @@ def test_attempts_are_counted_by_what_came_of_them(observer: PrometheusForwarder
     assert (value(observer, "read_total"), value(observer, "undecodable_total")) == (3, 1)
 
 
-def test_what_waits_goes_on_to_age_while_nothing_is_told(
+def test_what_waits_goes_on_to_age_while_nothing_is_reported(
     observer: PrometheusForwarderObserver, clock: TurnedClock
 ) -> None:
     assert (value(observer, "oldest_waiting_seconds"), value(observer, "oldest_parked_seconds")) == (0, 0)

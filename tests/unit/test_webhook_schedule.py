@@ -1,4 +1,4 @@
-"""Who is sent next, what an answer means, and that one order's events never overtake each other."""
+"""Which event is sent next, what an answer means, and that one order's events never overtake each other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from consumers.webhook.schedule import (
     decide,
 )
 
-# Who is sent next: whatever the receiver does, one order's events never overtake each other and no other waits
+# Which event is sent next: those of an order never overtake each other, and no other order waits for it
 POLICY = RetryPolicy(attempts_max=3, first_pause_seconds=1.0, longest_pause_seconds=8.0)
 
 
