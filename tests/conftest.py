@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import uuid
 from functools import cache
 from typing import TYPE_CHECKING
@@ -64,6 +65,11 @@ FILES_OF_LONG_TESTS = ("test_random_kills", "test_scale_out", "test_transaction_
 
 SHARED_SERVERS = pytest.StashKey[SharedServers]()
 
+
+# Every process of a run, and every program that it starts, imports the same modules, and pytest rewrites the assertions
+# of every test file in each process. Bytecode on disk spares that, so it is kept whatever the environment says.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is below a shell's background job. Programs that tests start would inherit it, and not heed Ctrl-C.
