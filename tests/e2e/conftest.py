@@ -67,8 +67,10 @@ def make_stage(outside: OutsideWorld, topic_prefix: str, tmp_path: Path) -> Iter
     """Builds a stage on a given broker: `employers` of them with `orders` orders among them, topics applied."""
     stages = []
 
-    def make(kafka: EmbeddedKafka, *, employers: int = 6, orders: int = 30, lanes: int = LANES) -> ProducerStage:
-        stage = ProducerStage(kafka, outside, topic_prefix, tmp_path)
+    def make(
+        kafka: EmbeddedKafka, *, employers: int = 6, orders: int = 30, lanes: int = LANES, prefix: str = topic_prefix
+    ) -> ProducerStage:
+        stage = ProducerStage(kafka, outside, prefix, tmp_path)
         stages.append(stage)
         stage.employers = outside.generate(employers, orders)
         stage.apply_topics(lanes)

@@ -71,49 +71,39 @@ def test_a_broker_that_is_stopped_and_killed_under_load_comes_back_to_the_same_w
     stage.prove()
 
 
-def test_a_call_whose_wake_up_kafka_cannot_take_is_not_acknowledged_and_comes_again(
-    own_kafka: Any, make_stage: Any
+def test_while_the_broker_is_away_no_call_is_acknowledged_and_a_ledger_waits(
+    own_kafka: Any, make_stage: Any, make_ledger_stage: Callable[..., LedgerStage]
 ) -> None:
     """Altinn keeps what was answered 503, and calls again: each change is told of once Kafka is back."""
-    stage = make_stage(own_kafka)
+    ledger = make_ledger_stage("sqlite", bootstrap_servers=own_kafka.bootstrap_servers)
+    ledger.topics.write(make_stream(6, 50, roughness=ROUGH))
+    consumer = ledger.begin("run")
+    stage = make_stage(own_kafka, prefix=f"{ledger.topics.prefix}-told")
     stage.outside.altinn.behaviour = Behaviour(time_factor=0.05, push_timeout_seconds=30)
     stage.settings |= stage.woken_by("push")
     worker = stage.run()
     stage.wait_until_published(60)
     stage.subscribe()
+    ledger.wait_until(ledger.is_applied, "the first part is applied")
+    wake_ups = f'{TOLD}{{outcome="wake_up"}}'
     own_kafka.stop()
     try:
         made = [stage.outside.skatteetaten.create(each) for each in stage.employers]
         stage.wait_until(lambda: stage.metric(worker, f'{TOLD}{{outcome="not_stored"}}') > 0, 60, "one is answered 503")
-        assert stage.metric(worker, f'{TOLD}{{outcome="wake_up"}}') == 0
+        assert stage.metric(worker, wake_ups) == 0
+        silence = "Kafka does not answer; reading continues when it does"
+        ledger.wait_until(lambda: consumer.has_logged(silence), "it has seen the silence")
     finally:
         own_kafka.start()
-    wake_ups = f'{TOLD}{{outcome="wake_up"}}'
+    ledger.topics.write(make_stream(7, 50, roughness=ROUGH))
     stage.wait_until(lambda: stage.metric(worker, wake_ups) == len(made), 90, "each is told of again, and stored")
     stage.wait_until_published(60)
     assert worker.is_running()
     stage.prove()
-
-
-def test_a_broker_that_is_restarted_is_waited_for(
-    make_ledger_stage: Callable[..., LedgerStage], own_kafka: EmbeddedKafka
-) -> None:
-    stage = make_ledger_stage("sqlite", bootstrap_servers=own_kafka.bootstrap_servers)
-    stream = make_stream(6, 100, roughness=ROUGH)
-    half = len(stream) // 2
-    stage.topics.write(stream[:half])
-    process = stage.begin("run")
-    stage.wait_until(stage.is_applied, "the first part is applied")
-    own_kafka.stop()
-    stage.wait_until(
-        lambda: process.has_logged("Kafka does not answer; reading continues when it does"), "it has seen the silence"
-    )
-    own_kafka.start()
-    stage.topics.write(stream[half:])
-    stage.wait_until(stage.is_applied, "all is applied")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0, process.last_lines()
-    stage.prove()
+    ledger.wait_until(ledger.is_applied, "all is applied")
+    consumer.send_signal(signal.SIGTERM)
+    assert consumer.wait(STOP_SECONDS_MAX) == 0, consumer.last_lines()
+    ledger.prove()
 
 
 @pytest.mark.parametrize("moment", ["lanes assigned", "lane acquired"])
