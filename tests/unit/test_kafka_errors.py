@@ -47,6 +47,7 @@ def test_every_error_is_reported_with_what_to_do(code: int, kind: type[Exception
 def test_only_what_mends_itself_passes() -> None:
     assert is_transient(KafkaError(own("ALL_BROKERS_DOWN")))
     assert is_transient(KafkaError(own("MAX_POLL_EXCEEDED")))
+    assert is_transient(KafkaError(own("NOENT"), "Failed to query partition leaders: No leaders found"))
     assert is_transient(KafkaError(KafkaError.NOT_COORDINATOR, retriable=True))
     assert not is_transient(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
 

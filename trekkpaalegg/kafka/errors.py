@@ -29,6 +29,7 @@ _TRANSIENT = frozenset(
         KafkaError._DESTROY_BROKER,  # noqa: SLF001 - see above
         KafkaError._UNKNOWN_BROKER,  # noqa: SLF001 - see above
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - see above
+        KafkaError._NOENT,  # noqa: SLF001 - see above
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
@@ -49,7 +50,8 @@ _TRANSIENT = frozenset(
 reports of a broker that is gone.
 
 librdkafka does not mark all of them as retriable wherever they come from. Now and then it calls a partition unknown
-that exists (confluentinc/confluent-kafka-python#1043; seen after a request had timed out).
+that exists (confluentinc/confluent-kafka-python#1043; seen after a request had timed out). It reports `_NOENT`, "No
+leaders found", when offsets are listed while it knows no leader of the partitions.
 """
 _UNANSWERED = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._DESTROY_BROKER, ALL_DOWN})  # noqa: SLF001 - see above
 LOGIN_REFUSED = frozenset(
