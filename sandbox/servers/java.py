@@ -149,7 +149,7 @@ class JavaServer(EmbeddedServer):
     @classmethod
     def keep_classes(cls, use: Callable[[Self], None]) -> None:
         """Run it once, for `use`. Does nothing the second time. Raises `ServerStartError` when it does not run."""
-        kept = cls._kept_classes()
+        kept = cls.kept_classes()
         if kept.exists():
             return
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
@@ -167,16 +167,19 @@ class JavaServer(EmbeddedServer):
         """Start of a command that runs the program."""
         if self._new_classes is not None:
             return [*_SMALL, f"-XX:AOTCacheOutput={self._new_classes}", *_CLASSES_ONLY]
-        kept = self._kept_classes()
+        kept = self.kept_classes()
         if not kept.exists():
             return [*_SMALL]
         kept.touch()
         return [*_SMALL, f"-XX:AOTCache={kept}", *_CLASSES_ONLY]
 
     @classmethod
-    def _kept_classes(cls) -> Path:
-        # A JVM uses them only with the class library, of that size and time, that they were made with: each
-        # installation has one.
+    def kept_classes(cls) -> Path:
+        """File with the classes that it has loaded; it need not exist.
+
+        A JVM uses it only with the class library, of that size and time, that it was made with: each installation has
+        one. Program and jars may lie in another folder by then.
+        """
         library = (Path(JAVA).parents[1] / "lib" / "modules").stat()
         return cache_folder() / f"{cls.cache_name}-{library.st_size:x}-{library.st_mtime_ns:x}.aot"
 

@@ -43,10 +43,9 @@ class EmbeddedRegistry(JavaServer):
         return (self.port,)
 
     def _launch(self) -> ServerProcess:
-        starter = _starter(fetch_registry())
         process = ServerProcess(
             self.name,
-            [*self._jvm(), "-Xmx512m", "-jar", str(starter)],
+            [*self._jvm(), "-Xmx512m", "-jar", str(starter(fetch_registry()))],
             environment={
                 "QUARKUS_HTTP_PORT": str(self.port),
                 "QUARKUS_HTTP_HOST": LOOPBACK,
@@ -104,15 +103,15 @@ def _use(registry: EmbeddedRegistry) -> None:
             raise ServerStartError(f"the registry answered {answer.status_code}: {answer.text}")
 
 
-def _starter(program: Path) -> Path:
+def starter(program: Path) -> Path:
     """A jar beside the registry's own that starts it with all its jars on one class path.
 
     Quarkus' `quarkus-run.jar` loads them with a class loader of its own, whose classes a JVM cannot keep. What Quarkus
     has transformed comes first, as it stands in for what is in the other jars.
     """
-    starter = cache_folder() / f"{CACHE_NAME}.jar"
-    if starter.exists():
-        return starter
+    made = cache_folder() / f"{CACHE_NAME}.jar"
+    if made.exists():
+        return made
     folder = program.parent
     jars = [folder / "quarkus" / f"{name}-bytecode.jar" for name in ("generated", "transformed")]
     for name in ("app", "lib/boot", "lib/main"):
@@ -122,15 +121,15 @@ def _starter(program: Path) -> Path:
         "Main-Class": "io.quarkus.runner.GeneratedMain",
         "Add-Opens": "java.base/java.lang",
         "Enable-Native-Access": "ALL-UNNAMED",
-        "Class-Path": " ".join(quote(str(jar.relative_to(starter.parent))) for jar in jars),
+        "Class-Path": " ".join(quote(str(jar.relative_to(made.parent))) for jar in jars),
     }
-    with tempfile.TemporaryDirectory(dir=starter.parent) as unfinished:
-        file = Path(unfinished) / starter.name
+    with tempfile.TemporaryDirectory(dir=made.parent) as unfinished:
+        file = Path(unfinished) / made.name
         with zipfile.ZipFile(file, "w") as jar:
             jar.writestr("META-INF/MANIFEST.MF", "".join(_folded(f"{name}: {each}") for name, each in manifest.items()))
         with contextlib.suppress(FileExistsError):  # another process was quicker
-            starter.hardlink_to(file)
-    return starter
+            made.hardlink_to(file)
+    return made
 
 
 def _folded(line: str) -> str:
