@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 EVENT_SCHEMA = HERE.parents[1] / "schemas" / "trekkpaalegg_versjon.avsc"
 SUBSCRIBER = "PayrollSubscriber"
 SAMPLE = HERE.parents[1] / "consumers" / "samples" / "java"
+JVM = (JAVA, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 COMPILER = "org.eclipse.jdt:ecj:3.46.0"
 SECONDS_MAX = 120
 NOT_WRITTEN = {("signals", "signal"), ("positions", "eventCursor")}
@@ -209,7 +210,7 @@ def java_class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     classes = tmp_path_factory.mktemp("classes")
     options = ["-21", "-encoding", "UTF-8", "-proc:none", "-cp", class_path, "-d", str(classes)]
     compiled = subprocess.run(
-        [JAVA, "-jar", str(compiler), *options, str(SAMPLE / "src/main/java" / f"{SUBSCRIBER}.java")],
+        [*JVM, "-jar", str(compiler), *options, str(SAMPLE / "src/main/java" / f"{SUBSCRIBER}.java")],
         capture_output=True,
         text=True,
         check=False,
@@ -223,7 +224,7 @@ def test_a_stock_java_consumer_reads_every_event_once(java_class_path: str, stre
     """Apache Kafka's client, with Apicurio's deserializer through the registry, or Avro's decoder without."""
     schemas = EVENT_SCHEMA if stream.registry_url is None else stream.registry_url.replace("ccompat/v7", "registry/v3")
     topics = (stream.topics.versjoner, stream.topics.gjeldende)
-    command = [JAVA, "-Dstdout.encoding=UTF-8", "-cp", java_class_path, SUBSCRIBER]
+    command = [*JVM, "-Dstdout.encoding=UTF-8", "-cp", java_class_path, SUBSCRIBER]
     told = subprocess.run(
         [*command, stream.bootstrap_servers, str(schemas), *topics],
         capture_output=True,
