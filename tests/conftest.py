@@ -49,7 +49,6 @@ LONGEST_FILES = (
     *HEAVY_FILES,
     "test_bench",
     "test_kafka_refuses",
-    "test_compose_trouble",
     "test_broker_trouble",
     "test_scale_out",
     "test_kafka_rights",
@@ -108,15 +107,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class FilesAndLongTests(LoadScopeScheduling):
     """Each file to one process, as `--dist loadfile` does it, and each test of `FILES_OF_LONG_TESTS` to any.
 
-    Of those that need Docker, each process has containers of its own, which stay to its end: all of `docker compose` go
-    to one process, all others to another. The heavy files go to the same process.
+    Of those that need Docker, `docker compose` goes to one process and all others to another, which share their
+    containers. The heavy files go to the same process.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         folder, _, name = file.removesuffix(".py").rpartition("/")
         if folder.endswith("/docker"):
-            return "compose" if name.startswith("test_compose") else "docker"
+            return "compose" if name == "test_compose" else "docker"
         if name in HEAVY_FILES:
             return "heavy"
         return nodeid if name in FILES_OF_LONG_TESTS else file

@@ -1,4 +1,8 @@
-"""The fixtures of other suites with servers in containers: modules of this folder import those suites and run them."""
+"""The fixtures of other suites with servers in containers: modules of this folder import those suites and run them.
+
+Every server is on a read-only root file system, which asks more of it. All tests of this folder but those of
+`docker compose` run in one process, one after another, and share them; those that end one start it again.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import make_ledger_stage, make_stage, outside, stage
 from tests.kit.containers import images
 from tests.kit.containers.kafka import ContainerKafka
 from tests.kit.containers.postgresql import ContainerPostgresql
@@ -16,7 +19,7 @@ from tests.kit.containers.registry import ContainerRegistry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["make_ledger_stage", "make_stage", "outside", "stage"]
+    from testcontainers.core.container import DockerContainer
 
 HERE = Path(__file__).parent
 NOTHING_IN_A_CONTAINER = {"fake", "sqlite"}
@@ -36,33 +39,51 @@ def is_of_no_container(item: pytest.Item) -> bool:
     return callspec is not None and not NOTHING_IN_A_CONTAINER.isdisjoint(map(str, callspec.params.values()))
 
 
+class ReadOnlyKafka(ContainerKafka):
+    def _describe(self, container: DockerContainer) -> None:
+        super()._describe(container)
+        of_user = "uid=1000,gid=1000"
+        container.tmpfs = {"/opt/kafka/config": of_user, "/opt/kafka/logs": of_user, "/tmp": ""}  # noqa: S108 - in the container
+        container.with_kwargs(read_only=True)
+
+
+class ReadOnlyRegistry(ContainerRegistry):
+    def _describe(self, container: DockerContainer) -> None:
+        super()._describe(container)
+        container.tmpfs = {"/tmp": ""}  # noqa: S108 - in the container
+        container.with_kwargs(read_only=True)
+
+
+class ReadOnlyPostgresql(ContainerPostgresql):
+    """Its password comes in a file, of another name than that of its user's database."""
+
+    def __init__(self, secret: Path) -> None:
+        super().__init__()
+        self._secret = secret
+        secret.write_text(self._password)
+
+    def _describe(self, container: DockerContainer) -> None:
+        super()._describe(container)
+        del container.env["POSTGRES_PASSWORD"]
+        container.with_env("POSTGRES_PASSWORD_FILE", "/run/secrets/password")
+        container.with_volume_mapping(self._secret, "/run/secrets/password")
+        container.tmpfs = {"/var/run/postgresql": "", "/tmp": ""}  # noqa: S108 - in the container
+        container.with_kwargs(read_only=True)
+
+
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[ContainerKafka]:
-    with ContainerKafka() as server:
+    with ReadOnlyKafka(properties={"log.cleaner.backoff.ms": "4321"}) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def registry() -> Iterator[ContainerRegistry]:
-    with ContainerRegistry() as server:
+    with ReadOnlyRegistry() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[ContainerPostgresql]:
-    with ContainerPostgresql() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def own_kafka() -> Iterator[ContainerKafka]:
-    """A broker that no test outside the module uses."""
-    with ContainerKafka() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def own_postgresql() -> Iterator[ContainerPostgresql]:
-    """A PostgreSQL that no test outside the module uses."""
-    with ContainerPostgresql() as server:
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerPostgresql]:
+    with ReadOnlyPostgresql(tmp_path_factory.mktemp("secrets") / "password") as server:
         yield server

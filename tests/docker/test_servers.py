@@ -18,47 +18,15 @@ from sandbox.servers.server import accepts_connections
 from tests.kit.containers.engine import EngineError
 from tests.kit.containers.kafka import ContainerKafka
 from tests.kit.containers.postgresql import ContainerPostgresql
-from tests.kit.containers.registry import ContainerRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from testcontainers.core.container import DockerContainer
+    from tests.kit.containers.registry import ContainerRegistry
+
 
 ENDS = ["stop", "kill"]
-
-
-class ReadOnlyKafka(ContainerKafka):
-    def _describe(self, container: DockerContainer) -> None:
-        super()._describe(container)
-        of_user = "uid=1000,gid=1000"
-        container.tmpfs = {"/opt/kafka/config": of_user, "/opt/kafka/logs": of_user, "/tmp": ""}  # noqa: S108 - in the container
-        container.with_kwargs(read_only=True)
-
-
-class ReadOnlyRegistry(ContainerRegistry):
-    def _describe(self, container: DockerContainer) -> None:
-        super()._describe(container)
-        container.tmpfs = {"/tmp": ""}  # noqa: S108 - in the container
-        container.with_kwargs(read_only=True)
-
-
-class ReadOnlyPostgresql(ContainerPostgresql):
-    """Its password comes in a file, of another name than that of its user's database."""
-
-    def __init__(self, secret: Path) -> None:
-        super().__init__()
-        self._secret = secret
-        secret.write_text(self._password)
-
-    def _describe(self, container: DockerContainer) -> None:
-        super()._describe(container)
-        del container.env["POSTGRES_PASSWORD"]
-        container.with_env("POSTGRES_PASSWORD_FILE", "/run/secrets/password")
-        container.with_volume_mapping(self._secret, "/run/secrets/password")
-        container.tmpfs = {"/var/run/postgresql": "", "/tmp": ""}  # noqa: S108 - in the container
-        container.with_kwargs(read_only=True)
 
 
 def told_by(server: ContainerKafka | ContainerPostgresql | ContainerRegistry, *command: str) -> str:
@@ -70,6 +38,12 @@ def told_by(server: ContainerKafka | ContainerPostgresql | ContainerRegistry, *c
     return output.decode().strip()
 
 
+def has_read_only_root(server: ContainerKafka | ContainerPostgresql | ContainerRegistry) -> bool:
+    container = server._container  # noqa: SLF001 - as above
+    assert container is not None
+    return bool(container.get_wrapped_container().attrs["HostConfig"]["ReadonlyRootfs"])
+
+
 def settings_of(kafka: ContainerKafka) -> dict[str, str]:
     broker = ConfigResource(ResourceType.BROKER, "1")
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
@@ -77,69 +51,69 @@ def settings_of(kafka: ContainerKafka) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_kafka_keeps_its_topics_and_address_over_a_restart(own_kafka: ContainerKafka, end: str) -> None:
-    address = own_kafka.bootstrap_servers
+def test_kafka_keeps_its_topics_and_address_over_a_restart(kafka: ContainerKafka, end: str) -> None:
+    address = kafka.bootstrap_servers
     admin = AdminClient({"bootstrap.servers": address})
     admin.create_topics([NewTopic(end, 1, 1)])[end].result(30)
-    getattr(own_kafka, end)()
-    assert not own_kafka.is_running()
-    assert not accepts_connections(own_kafka.port)
-    own_kafka.start()
-    assert own_kafka.bootstrap_servers == address
+    getattr(kafka, end)()
+    assert not kafka.is_running()
+    assert not accepts_connections(kafka.port)
+    kafka.start()
+    assert kafka.bootstrap_servers == address
     assert end in AdminClient({"bootstrap.servers": address}).list_topics(timeout=30).topics
 
 
-def test_kafka_can_be_frozen_and_goes_on(own_kafka: ContainerKafka) -> None:
-    admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap_servers})
+def test_kafka_can_be_frozen_and_goes_on(kafka: ContainerKafka) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     assert admin.list_topics(timeout=30).brokers
-    own_kafka.pause()
+    kafka.pause()
     with pytest.raises(KafkaException, match=r"_TIMED_OUT|_TRANSPORT"):
         admin.list_topics(timeout=1)
-    own_kafka.resume()
+    kafka.resume()
     assert admin.list_topics(timeout=30).brokers
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_postgresql_keeps_its_rows_and_address_over_a_restart(own_postgresql: ContainerPostgresql, end: str) -> None:
-    with psycopg.connect(own_postgresql.url) as connection:
+def test_postgresql_keeps_its_rows_and_address_over_a_restart(postgresql: ContainerPostgresql, end: str) -> None:
+    with psycopg.connect(postgresql.url) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS kept (through text)")
         connection.execute("INSERT INTO kept VALUES (%s)", [end])
-    getattr(own_postgresql, end)()
-    assert not accepts_connections(own_postgresql.port)
-    own_postgresql.start()
-    with psycopg.connect(own_postgresql.url) as connection:
+    getattr(postgresql, end)()
+    assert not accepts_connections(postgresql.port)
+    postgresql.start()
+    with psycopg.connect(postgresql.url) as connection:
         assert (end,) in connection.execute("SELECT through FROM kept").fetchall()
 
 
-def test_postgresql_asks_for_its_password_and_says_only_to_this_machine(own_postgresql: ContainerPostgresql) -> None:
+def test_postgresql_asks_for_its_password_and_says_only_to_this_machine(postgresql: ContainerPostgresql) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(own_postgresql.url, password="guessed", connect_timeout=10)
-    container = own_postgresql._container  # noqa: SLF001 - as above
+        psycopg.connect(postgresql.url, password="guessed", connect_timeout=10)
+    container = postgresql._container  # noqa: SLF001 - as above
     assert container is not None
     container.reload()
     published = container.get_wrapped_container().ports["5432/tcp"]
     assert {each["HostIp"] for each in published} == {"127.0.0.1"}
 
 
-def test_kafka_runs_unprivileged_on_a_read_only_root_with_its_data_in_the_volume() -> None:
-    with ReadOnlyKafka(properties={"transactional.id.expiration.ms": "4321"}) as kafka:
-        settings = settings_of(kafka)
-        assert settings["transactional.id.expiration.ms"] == "4321"
-        assert settings["log.dirs"] == "/var/lib/kafka/data"
-        assert told_by(kafka, "id", "-u") == "1000"
-        assert "meta.properties" in told_by(kafka, "ls", "/var/lib/kafka/data")
+def test_kafka_runs_unprivileged_on_a_read_only_root_with_its_data_in_the_volume(kafka: ContainerKafka) -> None:
+    settings = settings_of(kafka)
+    assert settings["log.cleaner.backoff.ms"] == "4321"
+    assert settings["log.dirs"] == "/var/lib/kafka/data"
+    assert told_by(kafka, "id", "-u") == "1000"
+    assert "meta.properties" in told_by(kafka, "ls", "/var/lib/kafka/data")
+    assert has_read_only_root(kafka)
 
 
-def test_registry_runs_unprivileged_on_a_read_only_root() -> None:
-    with ReadOnlyRegistry() as registry:
-        assert told_by(registry, "id", "-u") != "0"
+def test_registry_runs_unprivileged_on_a_read_only_root(registry: ContainerRegistry) -> None:
+    assert told_by(registry, "id", "-u") != "0"
+    assert has_read_only_root(registry)
 
 
-def test_postgresql_runs_on_a_read_only_root_with_its_password_in_a_file(tmp_path: Path) -> None:
-    with ReadOnlyPostgresql(tmp_path / "password") as postgresql:
-        assert told_by(postgresql, "cat", "/var/lib/postgresql/18/docker/PG_VERSION") == "18"
-        assert told_by(postgresql, "stat", "-c", "%U", "/proc/1") == "postgres"
-        assert "accepting connections" in told_by(postgresql, "pg_isready", "--username", "ledger")
+def test_postgresql_runs_on_a_read_only_root_with_its_password_in_a_file(postgresql: ContainerPostgresql) -> None:
+    assert told_by(postgresql, "cat", "/var/lib/postgresql/18/docker/PG_VERSION") == "18"
+    assert told_by(postgresql, "stat", "-c", "%U", "/proc/1") == "postgres"
+    assert "accepting connections" in told_by(postgresql, "pg_isready", "--username", "ledger")
+    assert has_read_only_root(postgresql)
 
 
 def test_a_broker_that_cannot_start_is_told_with_its_last_lines() -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SUITE = "tests/docker/test_broker_restarts.py"
+SUITE = "tests/docker/test_leftovers.py"
 NOWHERE = "unix:///nowhere/docker.sock"
 
 
