@@ -5,14 +5,10 @@ from __future__ import annotations
 import enum
 import uuid
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.schema import CreateSchema
 
 from consumers.ledger import tables
@@ -21,6 +17,7 @@ from consumers.ledger.translation import translating
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy.engine import Connection
 
 
@@ -44,16 +41,16 @@ def lock_schema(connection: Connection, address: PostgresqlAddress, lock_class: 
 
 
 class Steps:
-    """The migrations in `folder`; the table `version_table` names the last one that was applied to a database."""
+    """The migrations in `folder`; the table `version_table` names the last one that was applied to a database.
 
-    def __init__(self, folder: Path, version_table: str) -> None:
-        self._folder = folder
+    `names` are those of all migrations, the last one first. They are given, and alembic is imported only to migrate:
+    that takes as long as the rest of a command's start.
+    """
+
+    def __init__(self, folder: Path, version_table: str, names: tuple[str, ...]) -> None:
+        self.folder = folder
         self.version_table = version_table
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The name of every migration, the last one first."""
-        return tuple(script.revision for script in ScriptDirectory.from_config(self._config()).walk_revisions())
+        self.names = names
 
     def current(self, connection: Connection) -> str | None:
         """The last migration that was applied. `version_table` must exist."""
@@ -71,21 +68,27 @@ class Steps:
 
     def upgrade(self, connection: Connection, to: str = "head") -> None:
         """Apply the missing migrations up to `to`, within the connection's transaction."""
+        from alembic import command  # noqa: PLC0415 - see above
+
         command.upgrade(self._config(connection), to)
 
     def stamp(self, connection: Connection, name: str) -> None:
         """Record that the database is at this migration, without applying any."""
+        from alembic import command  # noqa: PLC0415 - see above
+
         command.stamp(self._config(connection), name)
 
-    def _config(self, connection: Connection | None = None) -> Config:
+    def _config(self, connection: Connection) -> Config:
+        from alembic.config import Config  # noqa: PLC0415 - see above
+
         config = Config()
-        config.set_main_option("script_location", str(self._folder).replace("%", "%%"))
+        config.set_main_option("script_location", str(self.folder).replace("%", "%%"))
         config.attributes["migration"] = {"connection": connection, "version_table": self.version_table}
         return config
 
 
 VERSION_TABLE = "ledger_migration"
-STEPS = Steps(Path(__file__).parent / "migrations", VERSION_TABLE)
+STEPS = Steps(Path(__file__).parent / "migrations", VERSION_TABLE, ("0002", "0001"))
 _LOCK_CLASS = "trkk"
 _RUN_FIRST = "start `trekkpaalegg-consumer run` on it once, which creates the tables"
 

@@ -103,7 +103,7 @@ def _lock_file(address: SqliteAddress) -> sqlite3.Connection | None:
     return connection
 
 
-STEPS = Steps(Path(__file__).parent / "migrations", "webhook_migration")
+STEPS = Steps(Path(__file__).parent / "migrations", "webhook_migration", ("0002", "0001"))
 _LOCK_CLASS = "trwh"
 _FIRST = "0001"
 

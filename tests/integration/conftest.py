@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from sandbox.servers.kafka import EmbeddedKafka
+from tests.kit.servers.proxy import KafkaProxy
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def proxied_kafka() -> Iterator[KafkaProxy]:
+    """One real broker with all of its traffic through a proxy. A test that makes it go down lets it come up again."""
+    with KafkaProxy() as proxy, EmbeddedKafka(properties=proxy.broker_properties) as server:
+        proxy.target_port = server.port
+        yield proxy
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

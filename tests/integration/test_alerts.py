@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +39,15 @@ def test_each_alert_fires_when_it_should_and_stays_silent_when_it_should_not(
 def test_a_case_that_does_not_hold_is_told(program: Callable[[str], str], tmp_path: Path) -> None:
     """The cases can fail: with another threshold in the rules some do."""
     rules = (ROOT / "consumers/observe/alerts.yml").read_text(encoding="utf-8")
-    cases = (ROOT / CASES["consumers"]).read_text(encoding="utf-8")
+    cases = yaml.safe_load((ROOT / CASES["consumers"]).read_text(encoding="utf-8"))
+    cases["rule_files"] = ["rules.yml"]
+    cases["tests"] = [
+        case
+        for case in cases["tests"]
+        if any(rule["alertname"] == "TrekkpaaleggLedgerStalled" for rule in case["alert_rule_test"])
+    ]
     (tmp_path / "rules.yml").write_text(rules.replace("stalled_seconds > 300", "stalled_seconds > 100"))
-    (tmp_path / "cases.yml").write_text(cases.replace("../../consumers/observe/alerts.yml", "rules.yml"))
+    (tmp_path / "cases.yml").write_text(yaml.safe_dump(cases, allow_unicode=True))
     code, words = told(program("promtool"), "test", "rules", str(tmp_path / "cases.yml"))
     assert code != 0
     assert "TrekkpaaleggLedgerStalled stays silent while it moves now and then" in words

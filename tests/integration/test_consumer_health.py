@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,10 @@ import httpx
 import pytest
 
 from consumers.webhook.delivery import new_secret
-from sandbox.servers.kafka import EmbeddedKafka
 from sandbox.servers.postgresql import EmbeddedPostgresql
 from sandbox.servers.server import free_port
 from tests.kit.event_stream import Roughness, event_encoder, make_stream
 from tests.kit.receivers import PayrollReceiver
-from tests.kit.servers.proxy import KafkaProxy
 from tests.kit.stages.ledger_stage import LedgerStage
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.kit.processes import ConsumerProcess
+    from tests.kit.servers.proxy import KafkaProxy
 
 pytestmark = pytest.mark.kafka
 
@@ -30,14 +30,21 @@ STREAM = make_stream(11, 40, roughness=Roughness(late=0.1, corrected=0.15))
 LATER = make_stream(12, 5, employers=3)
 DEADLINE_SECONDS = 90.0
 UNKNOWN_ID = 4711
+CERTIFICATES = ssl.create_default_context()
+
+
+@pytest.fixture
+def proxy(proxied_kafka: KafkaProxy) -> Iterator[KafkaProxy]:
+    """It goes down in some tests, and is up for the next."""
+    yield proxied_kafka
+    proxied_kafka.come_up()
 
 
 @pytest.fixture(scope="module")
-def proxy() -> Iterator[KafkaProxy]:
-    """A broker of this module's own, with all of its traffic through a proxy that can go down."""
-    with KafkaProxy() as between, EmbeddedKafka(properties=between.broker_properties) as server:
-        between.target_port = server.port
-        yield between
+def own() -> Iterator[EmbeddedPostgresql]:
+    """A database server of this module's own, which goes down in some tests."""
+    with EmbeddedPostgresql() as server:
+        yield server
 
 
 @pytest.fixture
@@ -67,7 +74,9 @@ class Health:
         return False
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=20)
+        # A client for each call, as probes do it, without the certificates, which take longer to read than the call.
+        with httpx.Client(verify=CERTIFICATES, timeout=60) as client:
+            return client.get(f"http://127.0.0.1:{self.port}{path}")
 
     def until(self, holds: Callable[[], object], what: str) -> None:
         self._stage.wait_until(holds, what, DEADLINE_SECONDS)
@@ -120,29 +129,30 @@ def test_it_is_ready_when_it_has_partitions_and_caught_up_when_all_is_applied(st
     assert process.wait(10) == 0, process.last_lines()
 
 
-def test_a_ledger_that_is_away_makes_it_unready_not_dead_and_is_waited_for_from_the_start(stage: LedgerStage) -> None:
+def test_a_ledger_that_is_away_makes_it_unready_not_dead_and_is_waited_for_from_the_start(
+    stage: LedgerStage, own: EmbeddedPostgresql
+) -> None:
     stage.topics.write(STREAM[:50])
-    with EmbeddedPostgresql() as own:
-        stage.ledger = own.url
-        own.stop()
-        process = stage.begin("run")
-        health = Health(stage, process)
-        health.until(lambda: health.misses("ledger"), "it misses the ledger at the start")
-        assert health.is_alive()
-        own.start()
-        health.until(lambda: health.is_ready("?caught-up"), "it goes on by itself")
-        own.stop()
-        health.until(lambda: health.misses("ledger"), "it misses the ledger though nothing comes")
-        assert health.is_alive()
-        assert health.metric('failures_total{service="ledger"}') > 0
-        assert health.metric('waiting_seconds{service="ledger"}') > 0
-        own.start()
-        stage.topics.write(STREAM[50:])
-        health.until(stage.is_applied, "all is applied")
-        health.until(health.is_ready, "it is ready again")
-        assert health.metric('waiting_seconds{service="ledger"}') < 10
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0, process.last_lines()
+    stage.ledger = f"{own.url}?options=-csearch_path%3Dledger"
+    own.stop()
+    process = stage.begin("run")
+    health = Health(stage, process)
+    health.until(lambda: health.misses("ledger"), "it misses the ledger at the start")
+    assert health.is_alive()
+    own.start()
+    health.until(lambda: health.is_ready("?caught-up"), "it goes on by itself")
+    own.stop()
+    health.until(lambda: health.misses("ledger"), "it misses the ledger though nothing comes")
+    assert health.is_alive()
+    assert health.metric('failures_total{service="ledger"}') > 0
+    assert health.metric('waiting_seconds{service="ledger"}') > 0
+    own.start()
+    stage.topics.write(STREAM[50:])
+    health.until(stage.is_applied, "all is applied")
+    health.until(health.is_ready, "it is ready again")
+    assert health.metric('waiting_seconds{service="ledger"}') < 10
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0, process.last_lines()
 
 
 def test_a_kafka_that_is_away_makes_it_unready_not_dead_and_is_waited_for_from_the_start(
@@ -214,39 +224,38 @@ def forward(stage: LedgerStage, receiver: PayrollReceiver, state: str) -> tuple[
 
 
 def test_a_forwarder_misses_state_and_receiver_while_they_are_away_and_tells_what_waits(
-    stage: LedgerStage, receiver: PayrollReceiver
+    stage: LedgerStage, receiver: PayrollReceiver, own: EmbeddedPostgresql
 ) -> None:
     """Also at the start. It is alive all the time, and ends with 0."""
     stage.topics.write(STREAM)
-    with EmbeddedPostgresql() as own:
-        own.stop()
-        process, health = forward(stage, receiver, f"{own.url}?options=-csearch_path%3Dwebhook")
-        health.until(lambda: health.misses("state"), "it misses its state at the start")
-        own.start()
-        health.until(lambda: health.is_ready("?caught-up"), "it goes on by itself")
-        assert health.ready() == (200, {"ready": True, "caught_up": True, "missing": {}})
-        assert health.metric('attempts_total{outcome="delivered"}') == len(STREAM) == len(receiver.accepted)
-        health.until(lambda: health.metric("waiting_events") == 0, "nothing waits")
-        assert [health.metric(f'lag{{partition="{partition}"}}') for partition in range(3)] == [0, 0, 0]
+    own.stop()
+    process, health = forward(stage, receiver, f"{own.url}?options=-csearch_path%3Dwebhook")
+    health.until(lambda: health.misses("state"), "it misses its state at the start")
+    own.start()
+    health.until(lambda: health.is_ready("?caught-up"), "it goes on by itself")
+    assert health.ready() == (200, {"ready": True, "caught_up": True, "missing": {}})
+    assert health.metric('attempts_total{outcome="delivered"}') == len(STREAM) == len(receiver.accepted)
+    health.until(lambda: health.metric("waiting_events") == 0, "nothing waits")
+    assert [health.metric(f'lag{{partition="{partition}"}}') for partition in range(3)] == [0, 0, 0]
 
-        receiver.stop()
-        stage.topics.write(LATER)
-        health.until(lambda: health.misses("receiver"), "it misses the receiver")
-        health.until(lambda: health.metric("waiting_events") == len(LATER), "it counts those that wait")
-        assert health.metric("oldest_waiting_seconds") > 0
-        assert health.metric('waiting_seconds{service="receiver"}') > 0
-        receiver.make_trouble(422, trekkid=LATER[0].trekkpaalegg.trekkid)
-        receiver.start()
-        health.until(health.is_ready, "it is ready again")
-        health.until(lambda: health.metric("parked_events") == 1, "it counts the one that is refused")
+    receiver.stop()
+    stage.topics.write(LATER)
+    health.until(lambda: health.misses("receiver"), "it misses the receiver")
+    health.until(lambda: health.metric("waiting_events") == len(LATER), "it counts those that wait")
+    assert health.metric("oldest_waiting_seconds") > 0
+    assert health.metric('waiting_seconds{service="receiver"}') > 0
+    receiver.make_trouble(422, trekkid=LATER[0].trekkpaalegg.trekkid)
+    receiver.start()
+    health.until(health.is_ready, "it is ready again")
+    health.until(lambda: health.metric("parked_events") == 1, "it counts the one that is refused")
 
-        own.stop()
-        health.until(lambda: health.misses("state"), "it misses its state though nothing comes")
-        assert health.is_alive()
-        own.start()
-        health.until(health.is_ready, "it is ready again")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, process.last_lines()
+    own.stop()
+    health.until(lambda: health.misses("state"), "it misses its state though nothing comes")
+    assert health.is_alive()
+    own.start()
+    health.until(health.is_ready, "it is ready again")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0, process.last_lines()
 
 
 def test_a_forwarder_delivers_what_it_kept_while_kafka_is_away_at_its_start(

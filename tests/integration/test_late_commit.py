@@ -20,13 +20,13 @@ from producer.publish.port import NO_HEADERS, Record
 from producer.publish.state import state_records
 from producer.publish.topics import Topics, wanted_topics
 from sandbox.demo.proof import read_committed
-from sandbox.servers.kafka import EmbeddedKafka
 from tests.kit.servers.kafka_answers import END_TXN
-from tests.kit.servers.proxy import KafkaProxy
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.kit.servers.proxy import KafkaProxy
 
 pytestmark = pytest.mark.kafka
 
@@ -44,14 +44,10 @@ REFUSED_CODES = {47, 90}
 
 
 @pytest.fixture(scope="module")
-def proxy() -> Iterator[KafkaProxy]:
-    with KafkaProxy() as passed:
-        kafka = EmbeddedKafka(properties=passed.broker_properties)
-        passed.target_port = kafka.port
-        with kafka:
-            topics = wanted_topics(APPLICATION, partitions=1, replication=1)
-            KafkaAdmin({"bootstrap.servers": passed.bootstrap_servers}).create(topics)
-            yield passed
+def proxy(proxied_kafka: KafkaProxy) -> KafkaProxy:
+    topics = wanted_topics(APPLICATION, partitions=1, replication=1)
+    KafkaAdmin({"bootstrap.servers": proxied_kafka.bootstrap_servers}).create(topics)
+    return proxied_kafka
 
 
 @pytest.fixture

@@ -14,12 +14,14 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.schema import CreateSchema
 
 from consumers.ledger import tables
 from consumers.ledger.address import PostgresqlAddress, address_of, make_engine
-from consumers.ledger.migrating import STEPS, VERSION_TABLE
+from consumers.ledger.migrating import STEPS, VERSION_TABLE, Steps
 from consumers.ledger.opening import ledger_id, open_engine, open_ledger
+from consumers.webhook.opening import STEPS as FORWARDER_STEPS
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
@@ -62,6 +64,12 @@ def test_the_migrations_make_what_the_definition_says(url: str) -> None:
         for table in tables.metadata.sorted_tables:
             key = inspector.get_pk_constraint(table.name)["constrained_columns"]
             assert key == [column.name for column in table.primary_key.columns], table.name
+
+
+@pytest.mark.parametrize("steps", [STEPS, FORWARDER_STEPS])
+def test_the_names_of_the_migrations_are_those_of_their_files(steps: Steps) -> None:
+    found = ScriptDirectory(str(steps.folder)).walk_revisions()
+    assert [script.revision for script in found] == list(steps.names)
 
 
 def test_a_ledger_of_any_version_before_is_brought_up_to_date(url: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 import uuid
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -86,29 +86,43 @@ class Place:
             }
 
 
-@contextmanager
-def place_at(kafka: EmbeddedKafka, prefix: str, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with EventTopics(kafka.bootstrap_servers, prefix) as topics:
+def fill(topics: EventTopics, url: str) -> None:
+    """Apply the whole stream to a ledger."""
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in topics.settings.items():
-            monkeypatch.setenv(name, value)
-        topics.write(STREAM)
+            patch.setenv(name, value)
         assert run_command(["run", "--until-end", "--ledger", url]) == 0
-        yield Place(topics, url)
+
+
+@pytest.fixture(scope="module")
+def topics(kafka: EmbeddedKafka) -> Iterator[EventTopics]:
+    """The stream, which all tests read and none adds to."""
+    with EventTopics(kafka.bootstrap_servers, f"test-{uuid.uuid4().hex[:12]}") as made:
+        made.write(STREAM)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def filled(topics: EventTopics, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger that has applied it, to copy."""
+    path = tmp_path_factory.mktemp("ledger") / "filled.db"
+    fill(topics, f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture
-def on_postgresql(
-    kafka: EmbeddedKafka, topic_prefix: str, postgresql: EmbeddedPostgresql, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Place]:
+def on_postgresql(topics: EventTopics, postgresql: EmbeddedPostgresql) -> Place:
     url = f"{postgresql.url}?options=-csearch_path%3Dreplay_{uuid.uuid4().hex[:8]}"
-    with place_at(kafka, topic_prefix, url, monkeypatch) as place:
-        yield place
+    fill(topics, url)
+    return Place(topics, url)
 
 
 @pytest.fixture
-def place(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with place_at(kafka, topic_prefix, f"sqlite:///{tmp_path / 'ledger.db'}", monkeypatch) as place:
-        yield place
+def place(topics: EventTopics, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for name, value in topics.settings.items():
+        monkeypatch.setenv(name, value)
+    shutil.copy(filled, tmp_path / "ledger.db")
+    return Place(topics, f"sqlite:///{tmp_path / 'ledger.db'}")
 
 
 def stopped(place: Place, **options: Any) -> Watch:

@@ -14,12 +14,12 @@ from producer.domain.state import OrderState, TrekkpliktigPosition
 from producer.publish.kafka import producer_properties
 from producer.publish.state import read_lane_state, read_partition, state_records
 from producer.publish.topics import Topic
-from sandbox.servers.kafka import EmbeddedKafka
-from tests.kit.servers.proxy import KafkaProxy
 from trekkpaalegg.errors import RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.kit.servers.proxy import KafkaProxy
 
 pytestmark = pytest.mark.kafka
 
@@ -35,22 +35,19 @@ STALLED_SECONDS = 5.0
 
 
 @pytest.fixture
-def proxy() -> Iterator[KafkaProxy]:
+def proxy(proxied_kafka: KafkaProxy) -> Iterator[KafkaProxy]:
     """A broker that is reached through here alone, with a state of one position and many orders, a batch each."""
-    with KafkaProxy() as passed:
-        kafka = EmbeddedKafka(properties=passed.broker_properties)
-        passed.target_port = kafka.port
-        with kafka:
-            properties = {"bootstrap.servers": passed.bootstrap_servers}
-            KafkaAdmin(properties).create([Topic(POSITIONS, 1, {"cleanup.policy": "compact"}, 1)])
-            orders = {b"%04d" % number: OrderState(1, b"12345678", 1) for number in range(ORDERS)}
-            producer = Producer({**producer_properties(properties, "silent-0", 1_000_000), "batch.num.messages": "1"})
-            producer.init_transactions(30)
-            producer.begin_transaction()
-            for record in state_records(POSITIONS, 0, ONE, TrekkpliktigPosition(7), orders):
-                producer.produce(record.topic, record.value, record.key, record.partition)
-            producer.commit_transaction(30)
-            yield passed
+    properties = {"bootstrap.servers": proxied_kafka.bootstrap_servers}
+    KafkaAdmin(properties).create([Topic(POSITIONS, 1, {"cleanup.policy": "compact"}, 1)])
+    orders = {b"%04d" % number: OrderState(1, b"12345678", 1) for number in range(ORDERS)}
+    producer = Producer({**producer_properties(properties, "silent-0", 1_000_000), "batch.num.messages": "1"})
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    for record in state_records(POSITIONS, 0, ONE, TrekkpliktigPosition(7), orders):
+        producer.produce(record.topic, record.value, record.key, record.partition)
+    producer.commit_transaction(60)
+    yield proxied_kafka
+    proxied_kafka.come_up()
 
 
 def test_state_is_read_whole_or_not_at_all(proxy: KafkaProxy, monkeypatch: pytest.MonkeyPatch) -> None:

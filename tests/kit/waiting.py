@@ -17,6 +17,7 @@ PATIENCE = 4.0
 """So much longer than told is waited: told are the seconds of a machine that has nothing else to do."""
 
 _PAUSE_SECONDS = 0.002
+_PAUSE_SECONDS_MAX = 0.05
 
 
 def until(
@@ -24,20 +25,24 @@ def until(
     seconds_max: float = WAIT_SECONDS_MAX,
     what: str = "what was waited for",
     *,
-    pause_seconds: float = _PAUSE_SECONDS,
+    pause_seconds: float | None = None,
     print_state: Callable[[], None] = lambda: None,
 ) -> None:
     """Return when the condition holds. Raises `TimeoutError` with `what` when it does not come to.
 
+    Unless `pause_seconds` is given, the pauses grow with the time waited, from 2 to 50 ms: asking all the time would
+    slow down what is waited for.
+
     How things stand then is long, and printed: a summary of many tests has room for a line of each.
     """
     seconds_max *= PATIENCE
-    deadline = time.monotonic() + seconds_max
+    begin = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begin
+        if waited > seconds_max:
             print_state()
             raise TimeoutError(f"not within {seconds_max:g} s: {what}")
-        time.sleep(pause_seconds)
+        time.sleep(pause_seconds or min(max(_PAUSE_SECONDS, waited / 10), _PAUSE_SECONDS_MAX))
 
 
 def for_a_while(condition: Callable[[], object], seconds: float = 0.15) -> None:

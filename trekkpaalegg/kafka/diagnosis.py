@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import KafkaError
-from cryptography import x509
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -186,6 +185,8 @@ def _handshake(address: str, properties: Mapping[str, str], *, trusts_all: bool 
 
 def _expired_at(path: str) -> dt.datetime | None:
     """When the certificate in the file expired, if it has."""
+    from cryptography import x509  # noqa: PLC0415 - slow to import, and only needed when a connection has failed
+
     try:
         ends = x509.load_pem_x509_certificate(Path(path).read_bytes()).not_valid_after_utc
     except (OSError, ValueError):

@@ -102,7 +102,7 @@ class LedgerStage:
 
     def wait_until(self, holds: Callable[[], object], what: str, deadline_seconds: float = 40.0) -> None:
         """Return when it holds. Raises `TimeoutError`, the last lines of the newest consumers printed."""
-        until(holds, deadline_seconds, what, pause_seconds=0.05, print_state=lambda: print_last_lines(self._started))
+        until(holds, deadline_seconds, what, print_state=lambda: print_last_lines(self._started))
 
     def wait_until_shared(self, *processes: ConsumerProcess) -> None:
         """Until each of these has partitions, and all partitions are given out among them, each once."""
