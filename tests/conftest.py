@@ -55,7 +55,7 @@ LONGEST_FILES = (
     "test_kafka_doors",
     "test_random_kills",
     "test_transaction_steps",
-    "test_replay_alive",
+    "test_ledger_servers",
 )
 """They take a minute or more each."""
 

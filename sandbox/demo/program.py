@@ -44,11 +44,18 @@ class ProgramProcess(ServerProcess):
             environment=environment,
             working_folder=log_file.parent,
         )
+        self._entries: list[dict[str, Any]] = []
+        self._bytes_parsed = 0
 
     def log_entries(self) -> list[dict[str, Any]]:
         """What it has logged so far; lines that are no JSON object are left out."""
-        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        with self.log_file.open("rb") as log:
+            log.seek(self._bytes_parsed)
+            *lines, _unfinished = log.read().split(b"\n")
+        self._bytes_parsed += sum(len(line) + 1 for line in lines)
+        objects = [line for line in lines if line.startswith(b"{") and line.endswith(b"}")]
+        self._entries += [json.loads(line.decode(errors="replace")) for line in objects]
+        return self._entries
 
     def has_logged(self, event: str) -> bool:
         """Whether an entry with this `event` is in the log."""

@@ -84,7 +84,7 @@ def make_stage(outside: OutsideWorld, topic_prefix: str, tmp_path: Path) -> Iter
 @pytest.fixture
 def stage(kafka: EmbeddedKafka, make_stage: Callable[..., ProducerStage]) -> ProducerStage:
     """A stage on the broker that all tests share."""
-    return make_stage(kafka)
+    return make_stage(kafka, lanes=2)
 
 
 @pytest.fixture
