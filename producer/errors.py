@@ -32,7 +32,7 @@ class LaneFencedError(FatalError, FencedError):
 
 
 class OutcomeUnknownError(FatalError):
-    """This producer cannot tell whether its last transaction was committed."""
+    """It is not known whether the last transaction was committed."""
 
 
 class RejectedTrekkpaaleggError(TrekkpaaleggError):

@@ -1,4 +1,4 @@
-"""What command-line programs share: exit codes, errors in words, output, signals, options, and commands loaded late.
+"""What command-line programs share: exit codes, error messages, output, signals, options, and commands loaded late.
 
 Importing SQLAlchemy, Kafka's client and HTTP libraries takes Python a second or more. So a command imports only what
 it uses, and one whose packages are not installed says which extra brings them.
@@ -128,7 +128,7 @@ def make_program(name: str, *, about: str, example: str, commands: type[TyperGro
 
 
 def run_command(program: typer.Typer, arguments: Sequence[str] | None = None) -> ExitCode:
-    """Run one command line (without the program's name). Every error ends here, as words on stderr and a code."""
+    """Run one command line (without the program's name). Errors end here, as a message on stderr and an exit code."""
     name = program.info.name
     try:
         ended = program(args=arguments, prog_name=name, standalone_mode=False)

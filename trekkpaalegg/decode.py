@@ -1,7 +1,7 @@
 """Decoding: the bytes of a message, in either wire format, become an event.
 
-Schema and Struct are walked once, side by side, and what reads the bytes is written down as the Python source of one
-function: no dictionary is built in between. Shortened, it reads
+Schema and Struct are walked once, side by side, and compiled to the Python source of one function that reads the bytes:
+no dictionary is built in between. Shortened, it reads
 
     size = data[at]
     start = at + 1

@@ -11,7 +11,7 @@
     │   └── DisplacedError  fenced, but probably by ourselves: join the group again, once
     ├── FatalError          stop, say why                                 exit 1
     │   └── UnknownTopicError   there is no such topic, or a broker that has just started does not know it yet
-    ├── UndecodableError    one message cannot be decoded: keep its bytes, go on
+    ├── UndecodableError    one message cannot be decoded: keep its bytes, continue
     ├── FencedError         another process runs under our name: stop     exit 3
     └── OvertakenError      another owner has moved the stored offsets: read them, and seek there
 
@@ -38,7 +38,7 @@ class KafkaSettingsError(SettingsError):
 
 
 class RetryableError(TrekkpaaleggError):
-    """A passing failure. `retry_after_seconds` is what the other side asked for, if it did."""
+    """A temporary failure. `retry_after_seconds` is the pause that the other side requested, if it did."""
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         self.retry_after_seconds = retry_after_seconds
@@ -50,11 +50,11 @@ class RefusedError(RetryableError):
 
 
 class ForgottenError(RetryableError):
-    """The client knows no broker any more and never will again; a new client does. Nothing else is wrong."""
+    """The client has forgotten every broker and cannot recover; a new client can. Nothing else is wrong."""
 
 
 class FatalError(TrekkpaaleggError):
-    """Nothing more can be done by this process."""
+    """This process cannot continue; a person must act."""
 
 
 class UnknownTopicError(FatalError):
@@ -66,7 +66,7 @@ class UndecodableError(TrekkpaaleggError):
 
 
 class FencedError(TrekkpaaleggError):
-    """Another process has taken over this one's name in the group."""
+    """Another process uses the same name in the group, and has fenced this one."""
 
 
 class DisplacedError(RetryableError, FencedError):

@@ -32,7 +32,7 @@ _METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class HttpServer:
     """Serves an ASGI application from `start` to `close`; also a context manager.
 
-    With port 0 the system chooses a free port; `port` tells which. `setting` names the setting of the port in the
+    With port 0 the system chooses a free port; see `port`. `setting` names the setting of the port in the
     error raised when the port cannot be bound. `proxies` are the addresses of reverse proxies whose `X-Forwarded-For`
     is trusted. There is no access log, as a path may hold a secret.
     """
@@ -96,7 +96,7 @@ class HttpServer:
             listener.close()
             reason = error.strerror or type(error).__name__
             address = f"{self._host}:{self.port}"
-            fault = f"{self._setting}: {address} cannot be had ({reason}); give another, or 0 for any free one"
+            fault = f"{self._setting}: {address} cannot be bound ({reason}); give another, or 0 for any free one"
             raise SettingsError([fault]) from error
         return listener
 
@@ -108,14 +108,14 @@ class Health(Protocol):
         """Loops that have stalled, and for how many seconds."""
 
     def missing(self) -> Mapping[str, str]:
-        """What keeps the process from being ready, in words, by dependency."""
+        """Why the process is not ready: a sentence for each dependency that is missing."""
 
 
 class HealthServer(HttpServer):
     """Serves `/livez`, `/readyz` and `/metrics`.
 
     `exposition` gives the metrics in Prometheus' text format. `is_caught_up` is there for programs that start with a
-    backlog: `/readyz` then tells it, and `/readyz?caught-up` is not ready before.
+    backlog: `/readyz` then reports it, and `/readyz?caught-up` is not ready before.
     """
 
     def __init__(

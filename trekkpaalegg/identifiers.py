@@ -48,7 +48,7 @@ class Foedselsnummer(str):
 
 
 def mask_national_ids(text: str) -> str:
-    """The text with everything masked that looks like a national id, also one written with a space or a hyphen.
+    """The text with everything masked that resembles a national id, also one written with a space or a hyphen.
 
     Eleven digits beside a letter stay, so that the last group of a UUID stays whole.
     """

@@ -51,7 +51,7 @@ class Metrics:
         return Histogram(f"{self._prefix}{name}", documentation, labels, registry=self.registry, buckets=buckets)
 
     def collect_at_scrape(self, collect: Callable[[], Iterable[GaugeMetricFamily]]) -> None:
-        """Add the gauges that `collect` returns at each scrape, so that an age goes on growing between two events."""
+        """Add the gauges that `collect` returns at each scrape, so that an age keeps growing between two events."""
         self.registry.register(_AtScrape(collect))
 
     def gauges(self, values: Mapping[str, tuple[str, float]]) -> Iterator[GaugeMetricFamily]:

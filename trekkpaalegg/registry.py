@@ -44,8 +44,8 @@ class SchemaRegistry:
     `ca_path` is a PEM file of the only certificate authority to trust, instead of the public ones. Raises `FatalError`
     if that file cannot be used.
 
-    Every call raises `RetryableError` if the registry cannot be reached or is in trouble, and `FatalError`, which says
-    what to do, if it refuses.
+    Every call raises `RetryableError` if the registry cannot be reached or fails, and `FatalError`, which says what to
+    do, if it refuses.
     """
 
     def __init__(

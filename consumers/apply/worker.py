@@ -37,7 +37,7 @@ def apply(
     if newest_only:
         changes = decide_newest(events, newest)
     else:
-        # The newest versions of a ledger that is being repaired do not tell which versions its history has.
+        # The newest versions of a ledger that is being repaired do not show which versions its history has.
         wanted = versions_to_look_up(events, newest) if rewriting is None else {each.version for each in events}
         changes = decide(events, newest, transaction.versions(wanted) if wanted else {}, rewriting=rewriting)
     transaction.write(changes)
@@ -51,8 +51,8 @@ class LedgerWorker(Worker["LedgerTransaction", "Changes"]):
     undecodable_option = "--undecodable-max"
     undecodable_table = "undecodable_message"
     undecodable_advice = (
-        "the table undecodable_message tells why. Fix the cause (a registry that is not set, a program older than the"
-        " schema), then run `trekkpaalegg-consumer retry` and start again"
+        "the table undecodable_message has the reasons. Fix the cause (a registry that is not set, a program older than"
+        " the schema), then run `trekkpaalegg-consumer retry` and start again"
     )
 
     def __init__(  # noqa: PLR0913 - as `Worker`, and both options of `apply`

@@ -64,9 +64,9 @@ def replay(  # noqa: PLR0913 - one parameter for each option
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     env_file: EnvFile = None,
 ) -> int:
-    """Rebuild a ledger beside the live one, say what differs, and swap it in. Interrupted, it goes on the next time.
+    """Rebuild a ledger beside the live one, show the differences, and swap it in. An interrupted one continues.
 
-    What payouts withheld stays. The live consumer may run on. Where there is no ledger yet, one is made and filled.
+    What payouts withheld is kept. The live consumer may keep running. If there is no ledger yet, one is created.
     """
     settings = load_settings(env_file, os.environ)
     begins = moment_of(start, datetime.now(UTC))

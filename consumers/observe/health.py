@@ -126,7 +126,7 @@ class ConsumerHealth:
         return {"worker": round(silent, 1)} if silent > LOOP_SECONDS_MAX else {}
 
     def missing(self) -> dict[str, str]:
-        """What keeps the consumer from being ready, in words, by what it is."""
+        """Why the consumer is not ready: a sentence for each dependency that is missing."""
         now = self._monotonic()
         with self._lock:
             found: dict[str, str] = {}

@@ -41,8 +41,8 @@ class Applied(msgspec.Struct, frozen=True):
     """The outcome of a batch that is committed to the ledger.
 
     `new`, `late` and `correction` count versions that were added, `conflict` those that contradict the ledger without
-    being marked as corrections, `known` those that it already had, or something newer. `newest_at` is when the batch's
-    last message was written to Kafka, in seconds since 1970, if that is known.
+    being marked as corrections, `known` those that it already has in this or a newer form. `newest_at` is when the
+    last message of the batch was written to Kafka, in seconds since 1970, if that is known.
     """
 
     new: int = 0

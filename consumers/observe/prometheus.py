@@ -23,7 +23,7 @@ _PREFIX = "trekkpaalegg_consumer_"
 
 
 class HealthObserver(Metrics):
-    """Counts and passes on to `health` what every consumer reports. `reader` names what follows the topic, in words."""
+    """Counts and passes on to `health` what every consumer reports. `reader` says what follows the topic."""
 
     def __init__(self, health: ConsumerHealth, prefix: str, reader: str) -> None:
         super().__init__(prefix)
@@ -102,7 +102,9 @@ class PrometheusLedgerObserver(HealthObserver, LedgerObserver):
         self._batch_seconds = self.histogram(
             "batch_seconds", "Time to write a batch to the ledger, waiting included.", _BATCH_BUCKETS_SECONDS
         )
-        self._overtaken = self.counter("overtaken", "Batches not written, as another had moved the ledger's offsets.")
+        self._overtaken = self.counter(
+            "overtaken", "Batches not written, because another consumer had moved the ledger's offsets."
+        )
         for outcome in OUTCOMES:
             self._events.labels(outcome)
 

@@ -1,4 +1,4 @@
-"""Executing a payout: decide, record, write the files, report. And checking that one may be taken back.
+"""Executes a payout: decides, records, writes the files, reports. Also checks whether one may be taken back.
 
 A payout is taken back as a whole, before money was sent. Later payouts of its orders depend on it: on how much of the
 month's amount it left, and on the payee of its payments. So payouts are taken back in reverse order.

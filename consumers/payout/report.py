@@ -134,7 +134,7 @@ def print_tables(report: Report, lines: Mapping[Foedselsnummer, int], file: Text
         f"a-melding, {TREKKTYPE}: {_count(report.amelding.lines, 'person')}, {plain(report.amelding.total)} kr in all"
     )
     if report.varsler:
-        console.print(f"\n{len(report.varsler)} to look at:")
+        console.print(f"\n{len(report.varsler)} to check:")
     for varsel in report.varsler[:_VARSLER_MAX]:
         console.print(f"- {escape(varsel)}", soft_wrap=True)
     if len(report.varsler) > _VARSLER_MAX:

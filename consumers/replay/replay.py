@@ -4,7 +4,7 @@ The greatest danger of a replay is a topic that has lost messages: the ledger wo
 be withheld for them any more. So losses are detected before anything is read.
 
 The live consumer keeps running, and reads its offsets again after the swap. Until then the ledger may lack the last
-events that it had before.
+events of the former one.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def open_replay_target(
     `plan` identifies what is replayed (topic, start time): only a replay with an equal plan is continued, and the
     remains of others are dropped. With `copy` the ledger starts as a copy of the live tables, offsets included, in one
     snapshot. `begins` are the first offsets of a fresh ledger; the offsets of a copy are moved back to them, never
-    forward, so that nothing is skipped. A continued replay goes on from its own offsets.
+    forward, so that nothing is skipped. A continued replay continues from its own offsets.
     Raises what `open_ledger` raises, and `FatalError` while another replay of the ledger is running.
     """
     address = address_of(url)
@@ -284,7 +284,7 @@ class Replay:
 
         Raises as `open_replay_target`, `Worker.run` and `TopicExtents`; `FatalError` when the topic lacks what the
         ledger needs; and `StoppedError` when `stopping` was set before the swap: started again with the same options
-        it then goes on where it was.
+        it then continues where it was.
         """
         try:
             begins = self._begins()

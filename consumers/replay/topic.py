@@ -98,7 +98,7 @@ class WholeTopic:
         advances = {each: Advance(before[each], after[each]) for each in after if before[each] != after[each]}
         return Batch(messages, advances)
 
-    def place_anew(self) -> None:
+    def seek_to_stored(self) -> None:
         """Go on where the ledger says, as another process has moved its offsets."""
         self._follower.seek(self._next_offsets([each.partition for each in self._follower.positions]))
 
@@ -116,7 +116,7 @@ class WholeTopic:
         positions = self._follower.positions
         return sum(max(0, ends.get(each.partition, 0) - offset) for each, offset in positions.items())
 
-    def show_progress(self, advances: Mapping[Partition, Advance]) -> None:
+    def commit_to_group(self, advances: Mapping[Partition, Advance]) -> None:
         """Report how many offsets the ledger has moved on."""
         self._progress(sum(each.after - each.before for each in advances.values()))
 
@@ -129,8 +129,8 @@ class WholeTopic:
         return {Partition(self.topic, number): offset for number, offset in found.items()}
 
     def _report_silence(self) -> None:
-        words = "Kafka does not answer; reading continues when it does"
-        self._owner.report(words, topic=self.topic, todo="check that the brokers run and have room on their disks")
+        event = "Kafka does not answer; reading continues when it does"
+        self._owner.report(event, topic=self.topic, todo="check that the brokers run and have room on their disks")
 
 
 def _by_number(offsets: Mapping[Partition, int]) -> dict[int, int]:

@@ -41,7 +41,7 @@ class CommittedReader:
         self.begins = {each.partition: offset for each, offset in found.items()}
         """The first offset that each partition still holds."""
         self.next: dict[int, int] = dict(self.begins)
-        """Where the next reading goes on, by partition."""
+        """The offset at which the next reading starts, by partition."""
         self._reader = RangeReader(properties, role="consumer", stalled_seconds_max=STALLED_SECONDS_MAX)
 
     def ends(self) -> dict[int, int]:

@@ -254,7 +254,7 @@ class ForwarderStore:
             if owned:
                 mine = sa.update(webhook_forwarder).where(webhook_forwarder.c.token == self._token)
                 if connection.execute(mine.values(id=1)).rowcount != 1:
-                    raise FatalError(f"{self.place}: another forwarder has taken over this state; this one ends")
+                    raise FatalError(f"{self.place}: another forwarder now uses this state; this one ends")
             yield connection
 
 

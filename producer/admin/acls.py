@@ -117,14 +117,14 @@ def consumer_acls(
 def admin_acls(principal: str, topic_prefix: str) -> list[Acl]:
     """What `topics apply` needs. `acls apply` itself needs ALTER and DESCRIBE on the cluster, granted by its owner."""
     topics = Topics.of(topic_prefix)
-    told = "topics apply"
-    acls = [Acl(principal, Right("CREATE", TOPIC, name), told) for name in topics]
-    acls += [Acl(principal, Right("DESCRIBE", TOPIC, name), told) for name in topics if name != topics.positions]
-    acls += [Acl(principal, Right("DESCRIBE_CONFIGS", TOPIC, name), told) for name in topics]
+    use = "topics apply"
+    acls = [Acl(principal, Right("CREATE", TOPIC, name), use) for name in topics]
+    acls += [Acl(principal, Right("DESCRIBE", TOPIC, name), use) for name in topics if name != topics.positions]
+    acls += [Acl(principal, Right("DESCRIBE_CONFIGS", TOPIC, name), use) for name in topics]
     return [
         *acls,
-        Acl(principal, Right("READ", TOPIC, topics.positions), told),
-        Acl(principal, Right("WRITE", TOPIC, topics.positions), told),
+        Acl(principal, Right("READ", TOPIC, topics.positions), use),
+        Acl(principal, Right("WRITE", TOPIC, topics.positions), use),
     ]
 
 

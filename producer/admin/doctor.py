@@ -177,11 +177,11 @@ class _Examination:
             raise SettingsError(faults)
         partitions = lanes or 0
         odd = differences(wanted_topics(prefix, partitions=partitions), found)
-        told = "".join(f"\n{each.topic}: {each.what} is {each.found}, by default {each.wanted}" for each in odd)
+        details = "".join(f"\n{each.topic}: {each.what} is {each.found}, by default {each.wanted}" for each in odd)
         warnings = durability_warnings(found, len(admin.broker_addresses())) + self._adapters.single_broker_warnings()
-        told += "".join(f"\nwarning: {each}" for each in warnings)
+        details += "".join(f"\nwarning: {each}" for each in warnings)
         workers = admin.group_members(self._settings.application_id)
-        return f"all five, {lanes} lanes, {workers} workers running{told}"
+        return f"all five, {lanes} lanes, {workers} workers running{details}"
 
     def _check_registry(self) -> str:
         settings = self._settings

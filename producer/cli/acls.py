@@ -176,12 +176,12 @@ def _check(principals: Principals) -> None:
         raise SettingsError(faults)
 
 
-def _print(output: Output, told: list[tuple[Acl, str]]) -> None:
+def _print(output: Output, acls: list[tuple[Acl, str]]) -> None:
     if output.as_json:
-        output.json([_document(acl, state) for acl, state in told])
+        output.json([_document(acl, state) for acl, state in acls])
         return
     table = Table("principal", "operation", "resource", "needed by", "state")
-    for acl, state in told:
+    for acl, state in acls:
         table.add_row(acl.principal, acl.right.operation, acl.resource, acl.needed_by, state)
     output.table(table)
 

@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 def run_service(settings: Settings) -> ExitCode:
-    """Publish until SIGTERM or Ctrl-C. Raises `FatalError` if it cannot go on."""
+    """Publish until SIGTERM or Ctrl-C. Raises `FatalError` if it cannot continue."""
     configure_logs(level="INFO")
     freeze_imported_modules()
 

@@ -57,7 +57,7 @@ class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
 
     `position` is the sekvensnummer up to which everything has been published or quarantined. `reconciled_at` is when a
     full reading last ended, `suspended_at` since when an operator has suspended it, both in microseconds since 1970.
-    `forgotten_by` is the id of the request that last had everything forgotten. `requests` wait for a full reading.
+    `forgotten_by` is the id of the request that last made the state be forgotten. `requests` wait for a full reading.
     """
 
     position: int = 0

@@ -48,9 +48,9 @@ class WorkerSlots:
         self._has_left = False
 
     def await_slot(self) -> bool:
-        """Wait until a slot is free; False when told to stop before.
+        """Wait until a slot is free; False if stopped before.
 
-        A worker in reserve counts as ready: a roll-out that starts new pods before it stops old ones must go on.
+        A worker in reserve counts as ready, or a roll-out that starts new pods before it stops old ones would hang.
         """
         if self._has_left:
             self._pause()

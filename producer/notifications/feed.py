@@ -74,7 +74,7 @@ class Walk:
            event. They count as notifications all the same, which costs one reading.
         3. Continue after the id in `next`, otherwise after the last event that has an id.
         4. An empty page that leads nowhere new is the end. So is a page with events that leads back to where this walk
-           has been: Altinn does not know the ids that it returned itself, and would start again for ever.
+           has been: Altinn does not know the ids that it returned itself, and would start again forever.
         """
         self._asked.add(self.cursor.after)
         last_id, times = self._count(page)

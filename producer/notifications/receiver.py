@@ -1,8 +1,8 @@
 """The HTTP receiver of Altinn notifications at `/notifications/<secret>`: it stores a wake-up in `…-signals`.
 
 A notification is acknowledged once its wake-up is stored. After any other status than 2xx Altinn repeats the call for
-two days, with growing pauses; so what a repetition cannot mend is answered with 200 and counted. Nothing of a call is
-logged: its path contains the secret, and its body may name a person.
+two days, with growing pauses; so a call that repetition would not help is answered with 200 and counted. Nothing of a
+call is logged: its path contains the secret, and its body may name a person.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Gate:
     """The allow-list (empty: everybody), the rate of each address, and the secret, in this order.
 
     The secret comes last, so that nobody can guess it faster than `calls_per_second`, and is compared in constant
-    time: how long the answer takes does not tell how much of a guess was right.
+    time: the duration of the answer does not reveal how much of a guess was right.
     """
 
     def __init__(self, secret: str, allowed: Sequence[str], calls_per_second: int) -> None:

@@ -180,7 +180,7 @@ def _read_one(answer: HttpResponse) -> AltinnSubscription:
         raise RetryableError("Altinn's answer holds no subscription that can be read") from None
 
 
-Done = Literal["made", "renewed", "unchanged", "stands", "removed", "none"]
+Done = Literal["made", "renewed", "unchanged", "exists", "removed", "none"]
 
 
 class SubscriptionOutcome(msgspec.Struct, frozen=True):
@@ -224,7 +224,7 @@ class SubscriptionKeeper:
     def found(self, trekkpliktig: str) -> SubscriptionOutcome:
         """The subscriptions that exist; changes nothing."""
         ours = tuple(self._ours(trekkpliktig))
-        return SubscriptionOutcome("stands" if ours else "none", ours)
+        return SubscriptionOutcome("exists" if ours else "none", ours)
 
     def remove(self, trekkpliktig: str) -> SubscriptionOutcome:
         """Make sure that there is none."""

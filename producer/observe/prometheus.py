@@ -96,7 +96,7 @@ class PrometheusObserver(Metrics, Observer):
         """Add health and intervals of the process; `pull_interval_seconds` is None if Altinn is not polled."""
         intervals = {"poll_interval_seconds": ("How often each employer is to be read.", poll_interval_seconds)}
         if pull_interval_seconds is not None:
-            documentation = "How often Altinn is to be asked for each employer."
+            documentation = "How often Altinn is to be polled for each employer."
             intervals["pull_interval_seconds"] = (documentation, pull_interval_seconds)
         self.collect_at_scrape(lambda: self.gauges(intervals))
         self.collect_at_scrape(lambda: self.health_gauges(health, self._now))
@@ -210,7 +210,7 @@ def _reading_outcome(error: BaseException | None) -> str:
 
 
 class _Lanes:
-    """What the lanes reported last; an age goes on growing while its lane is silent. Safe for several threads."""
+    """What the lanes reported last; an age keeps growing while its lane is silent. Safe for several threads."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic

@@ -163,7 +163,7 @@ class KafkaLanePublisher:
         """
         self.close()
         if is_stopping():
-            raise RetryableError(f"lane {self._lane} is not acquired any more: it is to be released")
+            raise RetryableError(f"lane {self._lane} is not acquired: the worker is releasing it")
         self._reason.clear()
         own = producer_properties(self._properties, self._transactional_id, self._batch_bytes_max)
         self._log = ConnectionLog(LOG)

@@ -135,7 +135,7 @@ def read_lane_state(
 ) -> LaneState:
     """The committed state of a lane. Call it after the fence, so that nobody writes meanwhile.
 
-    Raises `RetryableError` if the end was not reached: a part is never taken for the whole.
+    Raises `RetryableError` if the end was not reached: a part is never returned as the whole.
     """
     messages = read_partition(properties, topic, partition, stalled_seconds_max=stalled_seconds_max)
     return lane_state_of(key_values(messages))
@@ -165,7 +165,7 @@ def read_partition(
 ) -> Iterator[Message]:
     """Every committed message of a partition, to the end that it has when this is called.
 
-    Raises `RetryableError` if that end was not reached, as nothing came for so long: a part is never taken for the
+    Raises `RetryableError` if that end was not reached, as nothing came for so long: a part is never returned as the
     whole. It is `RefusedError` if we may not read the topic.
     """
     with as_retryable():

@@ -164,7 +164,7 @@ def durability_warnings(found: Mapping[str, Topic], brokers: int) -> list[str]:
         )
     if strict:
         warnings.append(
-            f"{', '.join(strict)}: min.insync.replicas is as large as the replication, so that the stream stands still "
+            f"{', '.join(strict)}: min.insync.replicas is as large as the replication, so that the stream stops "
             "while any broker is down; set it to one less"
         )
     return warnings
@@ -190,7 +190,7 @@ def start_faults(prefix: str, found: Mapping[str, Topic], lanes: int | None) -> 
         return faults
     return faults + [
         f"{name}: {found[name].partitions} partitions, but the state was made for {lanes} lanes; "
-        "partitions must not be added: restore the topic, or begin anew under another prefix"
+        "partitions must not be added: restore the topic, or start over under another prefix"
         for name in (names.positions, names.signals)
         if found[name].partitions != lanes
     ]

@@ -69,7 +69,7 @@ _Networks = Annotated[tuple[str, ...], BeforeValidator(_networks)]
 
 
 class Settings(KafkaSettings, SourceSettings):
-    """All settings of the producer. Those that `load_settings` was told a command needs are never empty.
+    """All settings of the producer. Those that the command needs, by `load_settings`, are never empty.
 
     Intervals are in seconds.
     """

@@ -21,7 +21,7 @@ class TrekkpliktigeList:
 
     The warnings of the first reading are in `Settings.warnings`. If the changed file cannot be read, is faulty or
     empty, the former list stays in use and `warn` is called once for each change: losing all employers to an editor's
-    slip must not look like having none.
+    slip must not be mistaken for having none.
     """
 
     def __init__(self, settings: Settings, warn: Callable[[str], None]) -> None:

@@ -1,6 +1,6 @@
 """HTTP client of Skatteetaten's trekkpålegg API: URLs, headers, tokens, and what its error responses mean.
 
-No error message quotes more of a response than its status and its `kode`, and the latter only if it looks like one.
+No error message quotes more of a response than its status and its `kode`, and the latter only if it has that form.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def refusal_of_version(answer: HttpResponse, now_seconds: float) -> Trekkpaalegg
 def refusal_of(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
     """`SuspendedError` if the API refuses this trekkpliktig, `RetryableError` if it is busy or broken.
 
-    The status decides; `kode` is opaque text. A redirect is never followed and counts as broken: a gateway in trouble
+    The status decides; `kode` is opaque text. A redirect is never followed and counts as broken: a failing gateway
     redirects to a page for people.
     """
     described = _described(answer)

@@ -169,7 +169,7 @@ def exchange(  # noqa: PLR0913  # parts of a request, and the bounds of its answ
         raise RetryableError("a URL that was configured or received is not valid") from error
     except (httpx.RequestError, httpx.StreamError) as error:
         # Only the kind: the text of a protocol error may quote what came.
-        raise RetryableError(f"the connection broke: {type(error).__name__}") from error
+        raise RetryableError(f"the connection was lost: {type(error).__name__}") from error
     except RuntimeError as error:
         if http.is_closed:
             raise RetryableError("the HTTP client was closed while a call was under way") from error

@@ -38,19 +38,19 @@ class AltinnCommands:
             self._state.deliveries.weather = msgspec.convert(weather, Weather)
 
     def altinn_fault(self, fault: Fields) -> None:
-        """One more error answer to come."""
+        """Answer the next calls with an error."""
         with self._state.lock:
             self._state.faults.append(msgspec.convert(fault, ApiFault))
 
     def altinn_clear(self) -> None:
-        """Nothing goes wrong any more."""
+        """Remove all faults."""
         with self._state.lock:
             self._state.faults.clear()
             self._state.refused.clear()
             self._state.deliveries.weather = Weather()
 
     def altinn_refuse(self, trekkpliktig: str) -> None:
-        """No subscription for this one, until `altinn-allow`."""
+        """Refuse this trekkpliktig's subscriptions until `altinn-allow`."""
         with self._state.lock:
             self._state.refused.add(trekkpliktig)
 
@@ -79,7 +79,7 @@ class AltinnCommands:
     def altinn_event(
         self, trekkpliktig: str, kind: str = SEEN, trekkid: str = "0", fields: Fields | None = None
     ) -> Fields:
-        """An event of any kind, pushed to who subscribes to it, and there to be pulled. A field of null is left out."""
+        """An event of any kind, pushed to its subscribers, and available to be pulled. A field of null is left out."""
         return self._state.emit_event(trekkpliktig, trekkid, kind, fields)
 
     def altinn_push(self, address: str, body: str, headers: dict[str, str] | None = None) -> int:
@@ -87,10 +87,10 @@ class AltinnCommands:
         return self._pusher.push_raw(address, body.encode(), {"content-type": CONTENT_TYPE, **(headers or {})})
 
     def altinn_subscriptions(self) -> Any:  # noqa: ANN401  # JSON
-        """All that stand, with their addresses."""
+        """All subscriptions, with their addresses."""
         with self._state.lock:
             return [msgspec.to_builtins(each) for each in self._state.subscriptions.values()]
 
     def altinn_counts(self) -> Fields:
-        """What was asked, pushed and waits."""
+        """Counts of calls, pushes and waiting deliveries."""
         return self._state.summary()

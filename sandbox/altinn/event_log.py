@@ -25,7 +25,7 @@ VALIDATION = "platform.events.validatesubscription"
 
 
 def dialog_event(random: Random, base_url: str, trekkpliktig: str, trekkid: str, kind: str, now: float) -> Event:
-    """The event that Dialogporten would send of the dialog of one order. It says of whom, and nothing of what."""
+    """The event that Dialogporten would send of the dialog of one order. It names the employer, but not the change."""
     dialog_id = str(uuid5(NAMESPACE_URL, trekkid))
     return {
         "specversion": "1.0",
@@ -40,7 +40,7 @@ def dialog_event(random: Random, base_url: str, trekkpliktig: str, trekkid: str,
 
 
 def validation_event(random: Random, base_url: str, subscription_id: int) -> Event:
-    """What a new subscriber is asked to answer."""
+    """The event with which Altinn validates a new subscription."""
     return {
         "id": synthetic_uuid(random),
         "source": f"{base_url}/events/api/v1/subscriptions/{subscription_id}",
@@ -70,7 +70,7 @@ class EventLog:
         return len(self._events)
 
     def register(self, event: Event, now: float) -> None:
-        """One more event. An id that stands here already is registered again, under a number of its own."""
+        """Append an event. An id that is already registered is registered again, under a new number."""
         logged = Logged(self._next, now, event)
         self._next += 1
         self._events.append(logged)
@@ -78,13 +78,13 @@ class EventLog:
         self._numbers[str(event["id"])] = logged.number
 
     def forget(self) -> None:
-        """Drop all that stands here, ids too: who asks after one of them begins at the oldest of what comes."""
+        """Drop all events and ids. A caller that asks after a dropped id gets all later events, from the oldest."""
         self._events.clear()
         self._by_subject.clear()
         self._numbers.clear()
 
     def after(self, event_id: str, subject: str | None) -> Iterator[Logged]:
-        """Events registered after this one. An id that is not known gives all, from the oldest: so does Altinn."""
+        """Events registered after this one. After an unknown id all are returned, from the oldest, as Altinn does."""
         number = self._numbers.get(event_id, 0)
         events = self._events if subject is None else self._by_subject.get(subject, [])
         yield from events[bisect_right(events, number, key=lambda logged: logged.number) :]

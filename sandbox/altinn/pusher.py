@@ -51,7 +51,7 @@ class Pusher:
             self._thread.start()
 
     def stop(self) -> None:
-        """Push no more; what waits goes on waiting."""
+        """Stop pushing; deliveries that are due keep waiting."""
         if self._thread is None or self._http is None:
             return
         with self._state.changed:
@@ -67,7 +67,7 @@ class Pusher:
         return httpx.post(address, content=body, headers=headers, timeout=self._timeout()).status_code
 
     def _run(self) -> None:
-        """Take a delivery only when a thread is free for it, so that none is lost on the way when it ends."""
+        """Fetch a delivery only when a thread is free, so that none is lost when the pusher stops."""
         state, free = self._state, threading.Semaphore(_THREADS)
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandbox-altinn-push")
         while not self._stopping:

@@ -34,11 +34,11 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     notifications: bool = True
     """Whether a new version of an order makes an event."""
     withhold_seconds: float = 30.0
-    """Events younger than this are not yet given to who pulls; scaled by `time_factor`."""
+    """Events younger than this are not yet returned to callers that pull; scaled by `time_factor`."""
     time_factor: float = 1.0
     """Scales `withhold_seconds` and the pauses of the retry ladder."""
     page_events_max: int = PAGE_EVENTS_MAX
-    """The largest page, whatever was asked for."""
+    """The largest page, whatever the request says."""
     short_page_rate: float = 0.0
     """From 0 to 1: a page is cut short, or is empty, although there is more."""
     next_when_empty: bool = True
@@ -84,7 +84,7 @@ class Altinn:
     def __init__(self, *, seed: int = 0, clock: Callable[[], float], base_url: str = "") -> None:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
-        """Told whenever there may be more to push."""
+        """Called whenever there may be more to push."""
         self.clock = clock
         self.base_url = base_url
         self.random = Random(f"altinn {seed}")
@@ -145,7 +145,7 @@ class Altinn:
     # Subscriptions
 
     def subscribe(self, party: str, wanted: dict[str, Any]) -> EventSubscription:
-        """The subscription of this party with these filters, made if it is new; a validation event goes out anew."""
+        """The subscription of this party with these filters, created if it is new. Sends a validation event."""
         with self.changed:
             filters = {name: wanted.get(f"{name}Filter") or None for name in ("resource", "subject", "type", "source")}
             consumer = f"/organisation/{party}"
@@ -200,7 +200,7 @@ class Altinn:
             self.changed.notify_all()
 
     def set_paused(self, *, paused: bool) -> None:
-        """Keep everything that would be pushed, or go on."""
+        """Hold back all pushes, or resume them."""
         with self.changed:
             self.deliveries.is_paused = paused
             self.changed.notify_all()
@@ -247,10 +247,10 @@ class Altinn:
 
 def _fits(subscription: EventSubscription, event: Event) -> bool:
     wanted = (subscription.resource_filter, subscription.type_filter, subscription.source_filter)
-    told = (event.get("resource"), event.get("type"), event.get("source"))
-    return all(one in (None, other) for one, other in zip(wanted, told, strict=True))
+    values = (event.get("resource"), event.get("type"), event.get("source"))
+    return all(one in (None, other) for one, other in zip(wanted, values, strict=True))
 
 
 def _same(known: EventSubscription, end_point: str, filters: dict[str, str | None]) -> bool:
-    stands = (known.end_point, known.resource_filter, known.subject_filter, known.type_filter, known.source_filter)
-    return stands == (end_point, filters["resource"], filters["subject"], filters["type"], filters["source"])
+    present = (known.end_point, known.resource_filter, known.subject_filter, known.type_filter, known.source_filter)
+    return present == (end_point, filters["resource"], filters["subject"], filters["type"], filters["source"])

@@ -54,7 +54,7 @@ class EmbeddedEverything:
     """Kafka, registry, PostgreSQL and the simulated outside world, as a context manager; all end together.
 
     `data_folder` keeps what the three servers hold; the outside world starts from its seed each time.
-    Raises `ServerStartError` or `FetchError` when a server cannot be had.
+    Raises `ServerStartError` or `FetchError` if a server cannot be provided.
     """
 
     def __init__(self, *, data_folder: Path | None = None, ports: Ports | None = None, seed: int = 0) -> None:

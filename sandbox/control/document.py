@@ -92,7 +92,7 @@ def _result(command: control.Command) -> Json:
     schema = TypeAdapter(_hints(command)["return"]).json_schema(mode="serialization")
     inner = schema.get("items")
     if isinstance(inner, dict) and "prefixItems" in inner:
-        # A pair, told without prefixItems: tools for OpenAPI stumble over it.
+        # A pair, described without prefixItems: tools for OpenAPI stumble over it.
         schema["items"] = {**inner, "items": {"anyOf": inner["prefixItems"]}}
         del schema["items"]["prefixItems"]
     return schema

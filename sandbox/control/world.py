@@ -49,7 +49,7 @@ _PUBLIC_MEMBERS = ("kty", "n", "e", "kid")
 class WorldOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`host` is the address to listen on, `called` the name by which others reach it; both in URLs without a port.
 
-    `client_id` and the public `client_key` (a JWK) are of the client that stands registered from the beginning.
+    `client_id` and the public `client_key` (a JWK) are of the client that is registered from the start.
     Without them it is made up, with a key of its own.
     """
 

@@ -1,1 +1,1 @@
-"""The demo: a story from API to Kafka, told by the real programs, every claim of it checked."""
+"""The demo: a story from API to Kafka, run by the real programs, with every claim checked."""

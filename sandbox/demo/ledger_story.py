@@ -76,7 +76,7 @@ def payout(play: Play) -> None:
     narrator.output("\n".join(line for line in lines if line[:1].isdigit()), lines_max=ROWS_SHOWN)
     recorded = _posteringer(play)
     narrator.claim(
-        f"{counted(recorded[0], 'posting')} stand in the ledger, {recorded[1]} kr in all", holds=recorded[0] > 0
+        f"{counted(recorded[0], 'posting')} are in the ledger, {recorded[1]} kr in all", holds=recorded[0] > 0
     )
     again = _run(play, *arguments).stdout
     narrator.claim(

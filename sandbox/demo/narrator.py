@@ -45,7 +45,7 @@ class Narrator:
         self._paragraph(text)
 
     def step(self, title: str) -> None:
-        """Begin the next chapter; the time so far stands at its right."""
+        """Begin the next chapter, with the elapsed time at its right."""
         self._steps += 1
         self._console.print()
         heading, clock = f"{self._steps}  {title}", seconds_text(self.elapsed_seconds)
@@ -75,7 +75,7 @@ class Narrator:
                 self._console.print(Text.assemble((line[: len(first)], "dim"), line[len(first) :]))
 
     def claim(self, text: str, *, holds: bool, otherwise: str = "") -> None:
-        """Say it if it holds. Raises `ClaimError` if it does not; `otherwise` tells what was found instead."""
+        """Print the claim if it holds, otherwise raise `ClaimError`; `otherwise` says what was found instead."""
         if not holds:
             raise ClaimError(f"not so: {text}" + (f" ({otherwise})" if otherwise else ""))
         self._marked("✓", text, "green")

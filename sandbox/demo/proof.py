@@ -57,10 +57,10 @@ def faults_of(
     gjeldende: Sequence[Published],
     source: Mapping[tuple[str, int], TrekkpaaleggVersjon],
 ) -> list[str]:
-    """Everything that is not as promised, a sentence each; none when each version of `source` stands exactly once.
+    """Every violation of the promises, a sentence each; none if each version of `source` appears exactly once.
 
-    1. `…-versjoner` holds every version of the source once and no other, save corrections, which are numbered 1, 2, …
-    2. Versions of an order rise, save those marked late, and each order is in one partition.
+    1. `…-versjoner` holds every version of the source once and no other, except corrections, which are numbered 1, 2, …
+    2. Versions of an order rise, except those marked late, and each order is in one partition.
     3. `…-gjeldende` never steps back, and ends at the newest version.
     4. Content, of the last correction where there are any, is the source's; keys and `ce_id` name the event.
     """
@@ -77,7 +77,7 @@ def _once_each(versjoner: Sequence[Published], source: Mapping[tuple[str, int], 
     counts = Counter(each.identity for each in versjoner if each.correction is None)
     for identity, count in counts.items():
         if count > 1:
-            yield f"{_named(identity)} stands {count} times in versjoner"
+            yield f"{_named(identity)} appears {count} times in versjoner"
         if identity not in source:
             yield f"{_named(identity)} is in versjoner and not in the source"
     for identity in source.keys() - counts.keys():
@@ -134,14 +134,14 @@ def _as_in_source(
         final[each.identity] = each
         number = "" if each.correction is None else f"/{each.correction}"
         if each.key != each.event.trekkid or each.ce_id != f"{each.key}/{each.event.trekkversjon}{number}":
-            yield f"{_named(each.identity)} stands under the key {each.key} and the ce_id {each.ce_id} in {topic}"
+            yield f"{_named(each.identity)} has the key {each.key} and the ce_id {each.ce_id} in {topic}"
     for identity, each in final.items():
         wanted = source.get(identity)
         if wanted is None:
             continue
         fields = [name for name in wanted.__struct_fields__ if getattr(wanted, name) != getattr(each.event, name)]
         if fields:
-            yield f"{_named(identity)} in {topic} is otherwise than in the source: {', '.join(fields)}"
+            yield f"{_named(identity)} in {topic} differs from the source: {', '.join(fields)}"
 
 
 def _named(identity: tuple[str, int]) -> str:
@@ -155,9 +155,9 @@ _PERIODE_FIELDS = frozenset({"startdato", "sluttdato", "trekkbeloep", "trekkpros
 def versions_of_source(
     skatteetaten: Skatteetaten, trekkpliktige: Iterable[str] | None = None
 ) -> dict[tuple[str, int], TrekkpaaleggVersjon]:
-    """Every version that can be had from the simulated source now, as the event it must become.
+    """Every version that the simulated source can return now, as the event it must become.
 
-    `trekkpliktige` narrows it to orders that stand in the lists of these.
+    `trekkpliktige` limits it to orders in the lists of these.
     """
     return {
         identity: version_from_json(body) for identity, body in bodies_of_source(skatteetaten, trekkpliktige).items()
@@ -167,7 +167,7 @@ def versions_of_source(
 def bodies_of_source(
     skatteetaten: Skatteetaten, trekkpliktige: Iterable[str] | None = None
 ) -> dict[tuple[str, int], bytes]:
-    """As `versions_of_source`, but as the source sends them: to tell which there are, and no more."""
+    """As `versions_of_source`, but as the source sends them, without parsing them."""
     wanted = None if trekkpliktige is None else set(trekkpliktige)
     with skatteetaten.lock:
         return {

@@ -133,7 +133,7 @@ def malformed(play: Play, producer: Program) -> None:
         before = skatteetaten.create(employer)
         skatteetaten.plant(employer, _with_amount_and_percent(before, skatteetaten.next_sekvensnummer()))
         after = skatteetaten.create(employer)
-    narrator.event("a record with both an amount and a percentage stands between two good ones")
+    narrator.event("a record with both an amount and a percentage is between two good ones")
     around = {(each.trekkid, each.trekkversjon) for each in (before, after)}
     watch.wait_for(around, producer.check_running)
     narrator.claim("the page went on: the orders before and after it came", holds=around <= watch.counts.keys())

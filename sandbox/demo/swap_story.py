@@ -60,7 +60,7 @@ class Changed(NamedTuple):
 
 
 def swapped(play: Play, producer: Program) -> Program:
-    """The source is swapped by one setting, between two equal changes; the producer that is told of changes."""
+    """The source is swapped by one setting, between two equal changes; afterwards Altinn notifies the producer."""
     stage, narrator, figures = play.stage, play.narrator, play.figures
     orders = _one_of_each(stage)
     arguments = ("tail", "--trekkid", orders[0], "--max", "2")
@@ -73,23 +73,23 @@ def swapped(play: Play, producer: Program) -> Program:
     producer = _switch_to_notifications(play, producer)
     narrator.event("the same orders change again in the same way; Altinn calls twice for each")
     stage.outside.altinn.deliveries.weather = _DOUBLED
-    told = _change(play, producer, orders)
+    notified = _change(play, producer, orders)
     narrator.output(viewer.wait().stdout)
     narrator.say("From change to event in Kafka; by default polls are 300 s apart, not one.")
-    narrator.output(latencies_table([("polled, a second apart", polled.latencies), ("told of", told.latencies)]))
-    figures.polled_seconds, figures.told_seconds = polled.latencies.median, told.latencies.median
-    _compare(play, polled, told)
-    positions_hold.append(_have_positions(play, told))
+    narrator.output(latencies_table([("polled, a second apart", polled.latencies), ("notified", notified.latencies)]))
+    figures.polled_seconds, figures.notified_seconds = polled.latencies.median, notified.latencies.median
+    _compare(play, polled, notified)
+    positions_hold.append(_have_positions(play, notified))
     narrator.claim(
         "either way each position was the last number that Skatteetaten had given",
         holds=all(positions_hold),
-        otherwise=f"polled, told of: {positions_hold}",
+        otherwise=f"polled, notified: {positions_hold}",
     )
     return producer
 
 
 def _switch_to_notifications(play: Play, producer: Program) -> Program:
-    """Every setting as before save one, and Altinn is asked to call."""
+    """Change one setting, and subscribe at Altinn."""
     stage, narrator = play.stage, play.narrator
     ended, seconds = producer.stop()
     narrator.claim(f"SIGTERM ends it in {seconds_text(seconds)}", holds=ended.code == 0, otherwise=f"{ended.code}")
@@ -110,28 +110,28 @@ def _switch_to_notifications(play: Play, producer: Program) -> Program:
     return producer
 
 
-def _compare(play: Play, polled: Changed, told: Changed) -> None:
+def _compare(play: Play, polled: Changed, notified: Changed) -> None:
     narrator, watch = play.narrator, play.watch
     altinn = play.stage.outside.altinn
-    wanted = CALLS_FOR_EACH * told.number
+    wanted = CALLS_FOR_EACH * notified.number
     with narrator.waiting("Altinn calls once more"):
         _wait(None, lambda: altinn.summary()["push"].get("delivered", 0) >= wanted, f"Altinn called {wanted} times")
         watch.count_until_quiet(_QUIET_SECONDS)
-    origins = (polled.origins, told.origins)
+    origins = (polled.origins, notified.origins)
     narrator.claim(
         "the first by polling, the second by notification: no poll came in between",
         holds=origins == ({POLL}, {NOTIFICATION}),
         otherwise=f"they came by {origins}",
     )
-    twice = [each for each in (*_identities(polled), *_identities(told)) if watch.counts[each] != 1]
+    twice = [each for each in (*_identities(polled), *_identities(notified)) if watch.counts[each] != 1]
     narrator.claim(
-        f"{wanted} calls of Altinn, {told.number} changes: each is in the topic once",
+        f"{wanted} calls of Altinn, {notified.number} changes: each is in the topic once",
         holds=not twice,
         otherwise=f"not once: {twice}",
     )
     narrator.claim(
-        "it is the same event field by field, save version, sekvensnummer and time",
-        holds=list(map(_apart_from_numbers, polled.events)) == list(map(_apart_from_numbers, told.events)),
+        "it is the same event field by field, except version, sekvensnummer and time",
+        holds=list(map(_apart_from_numbers, polled.events)) == list(map(_apart_from_numbers, notified.events)),
     )
 
 

@@ -105,7 +105,7 @@ class Figures(msgspec.Struct):
     down_seconds: float = 0.0
     restart_seconds: list[float] = []
     polled_seconds: float = 0.0
-    told_seconds: float = 0.0
+    notified_seconds: float = 0.0
     quarantined: int = 0
     gaps_filled: int = 0
     lost: int = 0
@@ -127,7 +127,7 @@ def summary_rows(figures: Figures) -> list[tuple[str, str]]:
     rate = round(figures.backfill_versions / ran_seconds)
     restarts = " and ".join(seconds_text(each) for each in figures.restart_seconds)
     backfill = counted(figures.backfill_versions, "version")
-    told, polled = latency_text(figures.told_seconds), latency_text(figures.polled_seconds)
+    notified, polled = latency_text(figures.notified_seconds), latency_text(figures.polled_seconds)
     return [
         ("employers", grouped(figures.employers)),
         ("orders", grouped(figures.orders)),
@@ -138,7 +138,7 @@ def summary_rows(figures: Figures) -> list[tuple[str, str]]:
         ("quarantined", grouped(figures.quarantined)),
         ("kills", f"{figures.kills}, publishing again {restarts} after the restart"),
         ("back-fill", f"{backfill} in {seconds_text(figures.backfill_seconds)}, {grouped(rate)}/s while it lived"),
-        ("swap", f"{told} to Kafka when told of, {polled} when polled each second"),
+        ("swap", f"{notified} to Kafka when notified, {polled} when polled each second"),
         ("clean stop", seconds_text(figures.stop_seconds)),
         (
             "ledger",

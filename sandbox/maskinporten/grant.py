@@ -1,4 +1,4 @@
-"""Check a signed JWT grant: which client, party and scope it stands for, or which documented error it gets.
+"""Check a signed JWT grant: which client, party and scope it is for, or which documented error it gets.
 
 Rules: docs.digdir.no, "JWT grant" and "/token endpoint" of Maskinporten; system users: docs.altinn.studio. Codes are
 those Digdir documents, by group: 012 and 130 the grant, 100 the client, 110 the audience, 120 to 122 the key,

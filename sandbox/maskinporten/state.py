@@ -45,7 +45,7 @@ class ScriptedError(msgspec.Struct, forbid_unknown_fields=True):
     party: str | None = None
     retry_after_seconds: int | None = None
     body: str | None = None
-    """Instead of the JSON error, as it stands."""
+    """Sent verbatim instead of the JSON error."""
 
 
 class Maskinporten:

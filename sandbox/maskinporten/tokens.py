@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from random import Random
 
 
-_LOOKED_AT = 8
-"""Oldest tokens looked at with each new one, so that the expired do not pile up."""
+_CHECKED = 8
+"""How many of the oldest tokens are checked with each new one, so that expired ones do not pile up."""
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What an opaque token stands for: `supplier` owns the client, `party` is whom it acts for."""
+    """What an opaque token represents: `supplier` owns the client, `party` is whom it acts for."""
 
     party: str
     supplier: str
@@ -68,7 +68,7 @@ class TokenStore:
 
     def _drop_expired(self) -> None:
         now = self._clock()
-        # Tokens stand in the order they were minted, which is nearly that of their end.
-        for text in list(itertools.islice(self._tokens, _LOOKED_AT)):
+        # Tokens are in the order of minting, which is nearly that of expiry.
+        for text in list(itertools.islice(self._tokens, _CHECKED)):
             if self._tokens[text].expires_at <= now:
                 del self._tokens[text]

@@ -35,7 +35,7 @@ CENTRAL = "central"
 
 
 def settings_files() -> list[Path]:
-    """Where Maven looks, in its order: the user's file, then that of the installation."""
+    """Where Maven searches, in its order: the user's file, then that of the installation."""
     installation = Path(os.environ.get("MAVEN_HOME") or "/etc/maven")
     return [Path.home() / ".m2" / "settings.xml", installation / "conf" / "settings.xml", installation / "settings.xml"]
 
@@ -43,7 +43,7 @@ def settings_files() -> list[Path]:
 def central_mirror(files: Iterable[Path]) -> str | None:
     """Address of the first mirror of Maven Central in `files`, without a slash at its end; None if there is none.
 
-    Passwords of mirrors are not read: such a mirror needs them in `~/.netrc`, from where they are taken.
+    Passwords of mirrors are not read: such a mirror needs them in `~/.netrc`, from which they are read.
     Source: Apache Maven, "Using Mirrors for Repositories".
     """
     for file in files:
@@ -73,7 +73,7 @@ _DOWNLOAD_TIMEOUT_SECONDS = 60
 _INSTALLATIONS_MAX = 4
 _KEEP_CLASSES_SECONDS_MAX = 300
 _CHECKSUMS = Path(__file__).with_name("java.sha256")
-"""What `sha256sum *.jar` prints, from a machine where the files were looked at."""
+"""What `sha256sum *.jar` prints, from a machine where the files were inspected."""
 
 
 class FetchError(Exception):
@@ -100,7 +100,7 @@ def fetch_jars(name: str, coordinates: str, checksums: Path = _CHECKSUMS) -> lis
             context.create_dependency(replace(coordinate, scope="compile"))
             for coordinate in Endpoint.parse(coordinates).coordinates
         ]
-        # Not through jgo's EnvironmentBuilder: it would fetch a JDK from elsewhere to look into the jars.
+        # Not through jgo's EnvironmentBuilder: it would fetch another JDK to inspect the jars.
         inputs, others = context.resolver.resolve(wanted)
         jars = folder / "jars"
         jars.mkdir()
@@ -188,7 +188,7 @@ def _fetch_once(name: str, fill: Callable[[MavenContext, Path], None]) -> Path:
     """Fill `<cache>/<name>` once, whatever number of processes want it at the same time.
 
     A folder under its final name is complete: it is filled beside and renamed, so that a fetch which was broken off
-    leaves nothing that looks like a program.
+    leaves no folder under a final name.
     """
     folder = cache_folder() / name
     if folder.exists():

@@ -48,7 +48,7 @@ SMALL_NODE = {
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     # Its partitions lose their leader before it has ended, and Kafka 4.3.1 then leaves out the markers of transactions
-    # that are committed just now: their records hang, and stand or fall with the producer's next transaction.
+    # that are committed just now: their records hang, and share the fate of the producer's next transaction.
     "controlled.shutdown.enable": "false",
     # Its controller writes a record of nothing twice a second by default, for which idle nodes wake up.
     "metadata.max.idle.interval.ms": "5000",
@@ -215,7 +215,7 @@ def _use(kafka: EmbeddedKafka) -> None:
 
 
 def is_in_cluster(node: int, bootstrap_servers: str) -> bool:
-    """Whether a broker answers there and tells of this node."""
+    """Whether a broker answers there and reports this node."""
     try:
         admin = create_admin_client({"bootstrap.servers": bootstrap_servers})
         return node in admin.list_topics(timeout=5).brokers

@@ -98,7 +98,7 @@ def _unprivileged(cluster: Path) -> list[str]:
     cluster.mkdir(mode=0o700, exist_ok=True)
     os.chown(cluster, user.pw_uid, user.pw_gid)
     identity = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    # initdb looks with access(2) whether it may run a program; without this bit the kernel leaves out the right there.
+    # initdb checks with access(2) whether it may run a program; without this bit the kernel leaves out the right there.
     rights = ["--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
     return ["/usr/bin/setpriv", *identity, *rights, "--"]
 

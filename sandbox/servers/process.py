@@ -148,7 +148,7 @@ class ServerProcess:
     def pause(self) -> None:
         """SIGSTOP: the server keeps its connections and answers nothing.
 
-        Waits until every thread stands: on a busy machine some run on for a while after the signal, and answer.
+        Waits until every thread has stopped: on a busy machine some run on for a while after the signal, and answer.
         """
         self._child.send_signal(signal.SIGSTOP)
         if self.is_running():

@@ -106,7 +106,7 @@ class EmbeddedServer(Server):
         if not self.is_running():
             for port in self._ports():
                 if not is_free(port):
-                    raise ServerStartError(f"port {port} of {LOOPBACK} is taken; choose another, or 0 for a free one")
+                    raise ServerStartError(f"port {port} of {LOOPBACK} is in use; choose another, or 0 for a free one")
             self.stop()  # one that has ended by itself leaves its watchdog
             self._process = self._launch()
 

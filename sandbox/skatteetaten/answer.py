@@ -52,7 +52,7 @@ class AnswerDelivery(enum.Enum):
 class Answer(msgspec.Struct):
     """What to send. `supplier` must `leave` when it is sent; `filler_bytes` is the length of a streamed filler.
 
-    `party` is the organisation that the token stands for.
+    `party` is the organisation that the token was issued to.
     """
 
     status: int

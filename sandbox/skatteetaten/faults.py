@@ -33,7 +33,7 @@ class FaultKind(enum.Enum):
     EXPIRED_TOKEN = "expired_token"  # noqa: S105  # no secret: a kind of fault
     """401, and the token that was shown is really ended."""
     BODY = "body"
-    """`status` (200) with `body` as it stands and `content_type`, instead of the answer."""
+    """`status` (200) with `body` verbatim and `content_type`, instead of the answer."""
     FILLER = "filler"
     """200 with a JSON array of one long text, `size_bytes` in all, streamed without Content-Length."""
 

@@ -27,10 +27,10 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 class Journal:
-    """Open from its making on; a context manager. A version stands in the file before anybody can see it.
+    """A context manager, open from its creation. A version is in the file before anybody can see it.
 
-    Only versions are kept, as they were made or revealed; what else is changed by hand begins anew. Raises `OSError`
-    when the file cannot be had, `ValueError` when it holds something else or belongs to another seed.
+    Only versions are kept, as they were made or revealed; other changes by hand are lost. Raises `OSError` if
+    the file cannot be opened, `ValueError` if it holds something else or belongs to another seed.
     """
 
     def __init__(self, path: Path, book: OrderBook) -> None:
@@ -49,7 +49,7 @@ class Journal:
         os.close(self._file)
 
     def _replay(self, path: Path, book: OrderBook) -> int:
-        """Bring the book to where the file ends; the number of lines. A half line at its end was seen by nobody."""
+        """Apply all lines to the book, and return their number. Nobody saw an incomplete line at the end."""
         content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         os.ftruncate(self._file, len(whole))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Version(msgspec.Struct, gc=False):
-    """One version of one order. `owner` is the organisation in whose list it stands, `body` its JSON text."""
+    """One version of one order. `owner` is the organisation whose list it is in, `body` its JSON text."""
 
     owner: str
     trekkid: str
@@ -60,7 +60,7 @@ class OrderBook:
         self._gone: set[tuple[str, int]] = set()
         self.highest_sekvensnummer = 0
         self.on_change: Callable[[Version, bool], None] = lambda _version, _visible: None
-        """Told of each version that is added or revealed, and whether it can be seen."""
+        """Called with each version that is added or revealed, and whether it can be seen."""
 
     def add(self, version: Version, *, visible: bool = True) -> None:
         """Store a version; ValueError if that order has this trekkversjon already."""
@@ -80,7 +80,7 @@ class OrderBook:
         self._list_newest(version, versions or ())
 
     def reveal(self, trekkid: str, trekkversjon: int) -> Version:
-        """Make a hidden version visible, with the sekvensnummer it had; KeyError if it is not hidden."""
+        """Make a hidden version visible, with the sekvensnummer it was given; KeyError if it is not hidden."""
         self._hidden.remove((trekkid, trekkversjon))
         version = self.stored(trekkid, trekkversjon)
         others = tuple(other for other in self._orders[trekkid] if other is not version)
@@ -89,7 +89,7 @@ class OrderBook:
         return version
 
     def forget(self, trekkid: str, trekkversjon: int) -> None:
-        """From now on this version cannot be had by number; a list that holds it still does."""
+        """From now on this version is not found by number; a list that holds it still does."""
         self._gone.add((trekkid, trekkversjon))
 
     def restore(self, trekkid: str, trekkversjon: int) -> None:
@@ -97,19 +97,19 @@ class OrderBook:
         self._gone.discard((trekkid, trekkversjon))
 
     def remove(self, trekkid: str) -> None:
-        """Take the whole order away, from list and by number."""
+        """Remove the whole order, from the list and by number."""
         newest = self.newest(trekkid)
         if newest is not None:
             self._listings[newest.owner].remove(newest)
         del self._orders[trekkid]
 
     def plant(self, version: Version) -> None:
-        """Put anything in the list of `version.owner`; it belongs to no order and cannot be had by number."""
+        """Put anything in the list of `version.owner`; it belongs to no order and is not found by number."""
         self._listings.setdefault(version.owner, _Listing()).insert(version)
         self.highest_sekvensnummer = max(self.highest_sekvensnummer, version.sekvensnummer)
 
     def uproot(self, version: Version) -> None:
-        """Take away what `plant` put there."""
+        """Remove what `plant` put there."""
         self._listings[version.owner].remove(version)
 
     def page(self, owner: str, after: int, limit: int | None) -> list[Version]:
@@ -164,7 +164,7 @@ class OrderBook:
         return key not in self._hidden and key not in self._gone
 
     def is_hidden(self, version: Version) -> bool:
-        """Whether the book has it already, not yet to be seen."""
+        """Whether the book has it but hides it."""
         return (version.trekkid, version.trekkversjon) in self._hidden
 
     def _find(self, trekkid: str, trekkversjon: int) -> Version | None:

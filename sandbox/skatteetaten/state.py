@@ -29,7 +29,7 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     """How the API answers when nothing goes wrong. What is unknown of the real one is a setting here."""
 
     maks_antall_cap: int | None = None
-    """The largest page, whatever was asked for."""
+    """The largest page, whatever the request says."""
     unsorted: bool = False
     """Elements of a page in random order."""
     empty_body: bool = False
@@ -71,14 +71,14 @@ class Skatteetaten:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.simultaneous_max = 0
         self.on_new_version: Callable[[Version], None] = lambda _: None
-        """Told of each version that is made one by one, when it can be seen."""
+        """Called with each version that is made one by one, when it can be seen."""
         self._generator = OrderGenerator(Random(f"orders {seed}"))
         self._in_progress: Counter[str] = Counter()
 
     # Orders, as Skatteetaten's own people and the courts of enforcement would make them.
 
     def create(self, trekkpliktig: str, fields: Wire | None = None, *, visible: bool = True) -> Version:
-        """A new order at version 1; `fields` (wire names) stand instead of the invented ones."""
+        """A new order at version 1; `fields` (wire names) replace the invented ones."""
         with self.lock:
             order = self._generator.new_order(trekkpliktig, self._now())
             return self._put({**order, **(fields or {})}, visible=visible)
@@ -132,14 +132,14 @@ class Skatteetaten:
             return version
 
     def replace_raw(self, trekkid: str, trekkversjon: int, text: str) -> Version:
-        """Any text stands where this version's JSON stood, in the list and by number."""
+        """Replace this version's JSON by any text, in the list and by number."""
         with self.lock:
             version = self.book.stored(trekkid, trekkversjon)
             version.body = text.encode()
             return version
 
     def plant(self, trekkpliktig: str, text: str, *, sekvensnummer: int | None = None) -> Version:
-        """Any text as an element of the list, at the place of `sekvensnummer` (the next free one if not given)."""
+        """Any text as an element of the list, at the position of `sekvensnummer` (the next free one if not given)."""
         with self.lock:
             place = self.next_sekvensnummer() if sekvensnummer is None else sekvensnummer
             planted = Version(trekkpliktig, "", 0, place, text.encode())
@@ -164,7 +164,7 @@ class Skatteetaten:
             self.book.remove(trekkid)
 
     def uproot(self, planted: Version) -> None:
-        """Take away what `plant` put in a list."""
+        """Remove what `plant` put in a list."""
         with self.lock:
             self.book.uproot(planted)
 
@@ -192,12 +192,12 @@ class Skatteetaten:
     # Faults and what was seen.
 
     def add_fault(self, fault: Fault) -> None:
-        """One more fault to come."""
+        """Add a fault that strikes later calls."""
         with self.lock:
             self.faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Nothing goes wrong any more."""
+        """Remove all faults."""
         with self.lock:
             self.faults.clear()
 
@@ -250,7 +250,7 @@ class Skatteetaten:
             }
 
     def identities(self) -> set[tuple[str, int]]:
-        """(trekkid, trekkversjon) of every version that can be had: what a faithful reader must end up with."""
+        """(trekkid, trekkversjon) of every version that can be read: what a faithful reader must end up with."""
         with self.lock:
             return {(v.trekkid, v.trekkversjon) for v in self.book.every_version() if self.book.is_visible(v)}
 

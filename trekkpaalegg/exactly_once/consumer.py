@@ -61,7 +61,7 @@ class ExactlyOnce:
     and `incoming.late` say how an event came. The handler
 
     - writes with `connection` only, and neither commits nor rolls back (`connection.begin_nested()` is allowed);
-    - does nothing that a rollback does not undo: after trouble that passes, such as a deadlock or a lost connection, it
+    - does nothing that a rollback does not undo: after a temporary failure, such as a deadlock or a lost connection, it
       is called again with the same events;
     - lets database errors through. Any other exception rolls the batch back and is raised by `run`.
 

@@ -180,7 +180,7 @@ def retrying_transient_errors() -> Iterator[None]:
     except DBAPIError as error:
         if not is_transient(error):
             raise
-        raise RetryableError(f"the database is in trouble: {reason_of(error)}") from None
+        raise RetryableError(f"the database failed: {reason_of(error)}") from None
 
 
 READ_ONLY = "trekkpaalegg_read_only"

@@ -58,17 +58,17 @@ TransactionT_co = TypeVar("TransactionT_co", bound=Transaction, covariant=True)
 
 
 class Store(Protocol[TransactionT_co]):
-    """Where offsets lie, together with what is made of the events. Used by one thread.
+    """The database of the offsets and of what handlers write. Used by one thread.
 
-    Every method raises `RetryableError` when the database is out of reach or in trouble that passes (the transaction is
-    then rolled back, or the offsets show that it was committed), and `FatalError` when it refuses.
+    Every method raises `RetryableError` if the database cannot be reached or fails temporarily (the transaction is then
+    rolled back, or the offsets show that it was committed), and `FatalError` if it refuses.
     """
 
     def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """For each of these partitions the offset to read from; 0 if nothing was read yet."""
 
     def transaction(self, advances: Mapping[Partition, Advance]) -> AbstractContextManager[TransactionT_co]:
-        """Move the offsets; commit on leaving, or nothing when an error leaves.
+        """Move the offsets; commit at the end of the context, or roll back after an error.
 
         Raises `OvertakenError` if an offset is not at `before`. Read `next_offsets` then, and seek there.
         """
@@ -87,19 +87,19 @@ class WorkerObserver(CallObserver):
     """Called by any thread; must neither block nor raise. Subclasses override. No argument holds event content."""
 
     def beat(self) -> None:
-        """The loop has gone round, or waits and knows that it does."""
+        """The loop makes progress, or waits within a limit."""
 
     def client_checked(self, status: ClientStatus) -> None:
-        """The state of the Kafka client, each time that the loop goes round."""
+        """The state of the Kafka client, in each round of the loop."""
 
     def offsets_committed(self, next_offsets: Mapping[int, int]) -> None:
-        """The database has come to these offsets, by partition."""
+        """The next offsets that the database now has, by partition."""
 
     def batch_written(self, seconds: float) -> None:
         """A batch took so long to write, retries included."""
 
     def overtaken(self) -> None:
-        """A batch was not written, as its offsets had been moved by another consumer or by a replay."""
+        """A batch was not written, because another consumer or a replay has moved its offsets."""
 
     def undecodable(self, count: int, limit: int) -> None:
         """So many undecodable messages are stored now; with more than `limit` the worker ends."""
@@ -109,8 +109,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """A batch is written when it has `batch_records_max` records or is `batch_seconds_max` old.
 
     `until_end`: end when everything is handled that was committed at the start. `undecodable_max`: with more
-    undecodable messages than that in the database, refuse to go on. `waits_at_start`: retry also at the start if Kafka
-    does not answer.
+    undecodable messages than that in the database, end with an error. `waits_at_start`: retry if Kafka does not answer
+    at the start.
     """
 
     until_end: bool = False
@@ -286,12 +286,12 @@ class Worker(Generic[TransactionT, R]):
                 self._stopping.wait(self._options.refused_pause_seconds)
                 self._observer.beat()
         except RetryableError:
-            # In trouble when the signal to stop came: the batch is rolled back, or the offsets show that it is not.
+            # It failed after the signal to stop: the batch is rolled back, or the offsets show that it was committed.
             if not self._stopping.is_set():
                 raise
 
     def _has_finished(self, subscribe: Callable[[Owner], BatchSource]) -> bool:
-        """Work until there is no more to do; False when it is to be tried again, as Kafka refuses us."""
+        """Work until everything is done; False if Kafka refuses us and another attempt is due."""
         waits = self._options.waits_at_start
         try:
             with closing(
@@ -332,7 +332,7 @@ class Worker(Generic[TransactionT, R]):
         while not self._stopping.is_set():
             batch = self._read(subscription)
             if not self._finish_writing(subscription):
-                subscription.place_anew()
+                subscription.seek_to_stored()
             elif batch.advances:
                 self._being_written = (self._store_thread.submit(partial(self._write, batch)), batch)
             elif ends is not None and self._has_reached(subscription.topic, ends):
@@ -358,7 +358,7 @@ class Worker(Generic[TransactionT, R]):
         return decoded
 
     def _finish_writing(self, subscription: BatchSource) -> bool:
-        """Wait for the batch that is being written. False if it was not, as its offsets had been moved by another."""
+        """Wait for the batch that is being written. False if it was not, because another owner moved its offsets."""
         if self._being_written is None:
             return True
         (future, batch), self._being_written = self._being_written, None
@@ -371,7 +371,7 @@ class Worker(Generic[TransactionT, R]):
         self.tally.events += len(batch.events)
         self._observer.offsets_committed({partition: each.after for (_, partition), each in batch.advances.items()})
         self.committed(batch, result)
-        subscription.show_progress(batch.advances)
+        subscription.commit_to_group(batch.advances)
         if batch.undecodable:
             self._report_undecodable(batch.undecodable)
         return True

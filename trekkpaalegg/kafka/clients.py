@@ -3,7 +3,7 @@
 librdkafka prints to stderr by default. Here its lines go to the logger `librdkafka`, which writes nothing until the
 program configures logging.
 
-Some calls of librdkafka wait for an answer of Kafka's for ever: `call_bounded` gives up in time.
+Some calls of librdkafka wait for Kafka without limit: `call_bounded` gives up in time.
 """
 
 from __future__ import annotations

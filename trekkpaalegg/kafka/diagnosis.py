@@ -89,7 +89,7 @@ def cause_of(reported: str, properties: Mapping[str, str]) -> Cause | None:
         return Cause(f"{address} does not speak TLS", "see the port in KAFKA_BROKERS, or take KAFKA_CA_PATH away")
     if reported:
         words = _AFTER.sub("", reported[found.end() :] if found else reported).replace(";", ",")[:_WORDS_MAX]
-        return Cause(f"{address}: {words}", "see whether KAFKA_BROKERS is right and the brokers run")
+        return Cause(f"{address}: {words}", "check that KAFKA_BROKERS is right and the brokers run")
     return _silent_broker(address, properties, speaks_tls=speaks_tls)
 
 
@@ -126,7 +126,7 @@ def _refused_client(address: str, alert: str, properties: Mapping[str, str]) -> 
     if ended is not None:
         return Cause(
             f"our own certificate has expired at {ended:%Y-%m-%d %H:%M} UTC",
-            f"renew {path} (KAFKA_CERTIFICATE_PATH) and its key; a new file is taken up without a restart",
+            f"renew {path} (KAFKA_CERTIFICATE_PATH) and its key; a new file is used without a restart",
         )
     return Cause(
         f"{address} refuses our certificate ({alert})",

@@ -46,8 +46,8 @@ _TRANSIENT = frozenset(
         ALL_DOWN,
     }
 )
-"""What a broker answers that is starting, stopping, handing over its work or has lost its disk, and what librdkafka
-reports of a broker that is gone.
+"""Answers of a broker that is starting, stopping, handing over its work or has lost its disk, and librdkafka's errors
+for a broker that is gone.
 
 librdkafka does not mark all of them as retriable wherever they come from. Now and then it calls a partition unknown
 that exists (confluentinc/confluent-kafka-python#1043; seen after a request had timed out). It reports `_NOENT`, "No
@@ -109,15 +109,15 @@ def as_retryable() -> Iterator[None]:
 
 
 def is_transient(error: KafkaError) -> bool:
-    """Whether it passes by itself: the same call may succeed in a moment, and a client that is reading goes on."""
+    """Whether the error is temporary: the same call may succeed in a moment, and a client that is reading continues."""
     return error.code() in _TRANSIENT or error.retriable()
 
 
 def ends_reading(error: KafkaError, *, joins_group: bool) -> bool:
-    """Whether a consumer cannot go on after this error.
+    """Whether a consumer cannot continue after this error.
 
-    A consumer that joins no group needs no right to one: librdkafka looks up the group that it must be given all the
-    same, and reports that it may not.
+    A consumer that joins no group needs no right to one: librdkafka looks up the group id that it
+    requires all the same, and reports that it may not.
     """
     return joins_group if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED else not is_transient(error)
 

@@ -79,7 +79,7 @@ class RangeReader:
         """The messages from `starts` to before `ends`, in batches that may be empty; within a partition in order.
 
         Raises `RetryableError` when an end is not reached, as nothing came for `stalled_seconds_max`: a part is never
-        taken for the whole. So it does when messages of the range have just been deleted.
+        returned as the whole. The same happens if messages of the range have just been deleted.
         """
         wanted = {each: end for each, end in ends.items() if starts[each] < end}
         if not wanted:
@@ -165,11 +165,11 @@ class Follower:
 
     It starts at the beginning of each partition, at its end, or at given offsets, and at the beginning of a partition
     that they do not name. `waits_for_open`: what open transactions hold at the start counts to its end too. A commit is
-    answered before its markers are written, so that what was committed just now looks open for a moment, and would be
-    left behind without it.
+    answered before its markers are written, so that what was committed just now appears open for a moment, and would be
+    missed without it.
 
-    `on_silence` is called each time that no broker can be reached any more; reading goes on when one can. When
-    librdkafka has forgotten every broker, a new client goes on from where the last one was. Used by one thread.
+    `on_silence` is called each time that no broker can be reached any more; reading continues when one can. When
+    librdkafka has forgotten every broker, a new client continues from where the last one was. Used by one thread.
 
     Raises as `Admin` at the start, until `gives_up` returns true, and `FatalError` when given offsets are not there.
     """
@@ -312,6 +312,6 @@ def _check_starts(
             continue
         what = f"messages from {start} to {begin - 1} are deleted" if start < begin else f"it ends at {end}"
         raise FatalError(
-            f"{each.topic}/{each.partition}: reading cannot go on from offset {start}, as {what}; see the topic's "
+            f"{each.topic}/{each.partition}: reading cannot continue from offset {start}, as {what}; see the topic's "
             "retention and whether it was created again, then begin again"
         )

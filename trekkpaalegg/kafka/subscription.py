@@ -1,7 +1,7 @@
 """A member of a ledger's consumer group: batches of committed messages, each with the offsets it moves the ledger to.
 
-Where reading begins is told by the ledger alone. The group's own offsets are written for those who look at lag, and
-never read.
+Reading starts at the offsets that the ledger stores. The offsets of the consumer group are committed for tools that
+show its lag, and are never read.
 """
 
 from __future__ import annotations
@@ -62,49 +62,49 @@ class Batch(msgspec.Struct):
 
 
 class Owner(Protocol):
-    """Who reads: knows the ledger, and is told what happens. Called within `Subscription.read` and `close`."""
+    """The consumer behind a subscription, which knows the ledger. Called within `Subscription.read` and `close`."""
 
     lost_offset_advice: str
-    """What to do when the topic no longer has the offset to go on from."""
+    """What to do if the topic no longer has the next offset."""
 
     def next_offsets(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
-        """Where to read these partitions from, which are this member's from now on. 0: nothing was read yet."""
+        """The offsets to read these newly assigned partitions from; 0 if nothing was read yet."""
 
     def hand_over(self, topic: str, partitions: Collection[int]) -> None:
-        """Bring to an end what is under way, as these partitions are another member's from now on."""
+        """Finish work in progress, because these partitions are being reassigned to another member."""
 
     def report(self, event: str, **details: object) -> None:
-        """Something that people may want to know."""
+        """Report an event that an operator may want to know."""
 
     def is_stopping(self) -> bool:
-        """Whether it is no use to wait for Kafka any longer."""
+        """Whether to stop waiting for Kafka."""
 
 
 class BatchSource(Protocol):
-    """What batches come from: `Subscription`, and its twin in tests."""
+    """The source of batches: `Subscription`, a replay's reader, or a fake."""
 
     topic: str
 
     def read(self, records_max: int, seconds_max: float) -> Batch:
-        """What has come."""
+        """The messages received since the last call."""
 
-    def place_anew(self) -> None:
-        """Go on where the ledger says."""
+    def seek_to_stored(self) -> None:
+        """Continue from the ledger's offsets."""
 
     def ends(self) -> dict[int, int]:
         """The offset after the last committed message of every partition."""
 
     def client_status(self) -> ClientStatus:
-        """Kafka as it looks from here, without asking it."""
+        """The state of the Kafka client, without calling Kafka."""
 
     def lag(self) -> int:
-        """How many offsets are still ahead."""
+        """How many offsets this member is behind."""
 
-    def show_progress(self, advances: Mapping[Partition, Advance]) -> None:
-        """Tell the group how far the ledger has come."""
+    def commit_to_group(self, advances: Mapping[Partition, Advance]) -> None:
+        """Commit the ledger's offsets to the consumer group."""
 
     def close(self) -> None:
-        """Leave."""
+        """Leave the group."""
 
 
 _AT_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - codes of librdkafka's own begin so
@@ -131,7 +131,7 @@ class Subscription:
         self._health = MemberHealth(topic)
         self._was_silent = False
         self._positions: dict[int, int] = {}
-        self._placed: set[int] = set()
+        self._repositioned: set[int] = set()
         self._is_leaving = False
         settings = {
             "fetch.wait.max.ms": 100,
@@ -150,16 +150,16 @@ class Subscription:
 
     @property
     def partitions(self) -> set[int]:
-        """The partitions that are this member's."""
+        """The partitions that are assigned to this member."""
         return set(self._positions)
 
     def read(self, records_max: int, seconds_max: float) -> Batch:
-        """What has come; waits the whole time unless there is so much. May be empty.
+        """The messages received, which may be none. Waits for `seconds_max`, or until there are `records_max`.
 
         Raises `FatalError` when Kafka refuses us or no longer has what the ledger needs, and what the owner raises.
         """
         found = self._consume(records_max, seconds_max)
-        placed, positions = frozenset(self._placed), self._positions
+        repositioned, positions = frozenset(self._repositioned), self._positions
         befores: dict[int, int] = {}
         dropped: dict[int, int] = {}
         messages = []
@@ -171,7 +171,7 @@ class Subscription:
             position = positions.get(partition)
             if position is None or offset < position:
                 continue
-            if partition in placed:
+            if partition in repositioned:
                 dropped[partition] = position
                 continue
             if partition not in befores:
@@ -182,8 +182,8 @@ class Subscription:
             else:
                 positions[partition] = offset
         if dropped:
-            # What came within the same call may be from before or after the placing: it is read anew.
-            self._place(dropped)
+            # Messages of the same call may be from before or after the new position: they are fetched again.
+            self._fetch_from(dropped)
         return Batch(
             messages,
             {
@@ -194,7 +194,7 @@ class Subscription:
         )
 
     def _consume(self, records_max: int, seconds_max: float) -> list[Message]:
-        self._placed.clear()
+        self._repositioned.clear()
         try:
             found = self._consumer.consume(records_max, timeout=seconds_max)
         except KafkaException as failed:
@@ -206,22 +206,22 @@ class Subscription:
         self._report_silence()
         return found
 
-    def place_anew(self) -> None:
-        """Go on where the ledger says, as its offsets were moved by another."""
+    def seek_to_stored(self) -> None:
+        """Continue from the ledger's offsets, because another owner has moved them."""
         if self._positions:
-            self._place(self._owner.next_offsets(self.topic, self.partitions))
+            self._fetch_from(self._owner.next_offsets(self.topic, self.partitions))
 
     def ends(self) -> dict[int, int]:
         """The offset after the last message of every partition of the topic, open transactions included.
 
-        What has just been committed may look open for a moment longer. Raises as the class says.
+        A transaction that has just been committed may appear open for a moment. Raises as the class says.
         """
         admin = self._admin()
         found = admin.ends(admin.partitions(self.topic), IsolationLevel.READ_UNCOMMITTED)
         return {each.partition: end for each, end in found.items()}
 
     def client_status(self) -> ClientStatus:
-        """What librdkafka told last; it does so every two seconds, within `read`."""
+        """What librdkafka last reported; it does so every two seconds, within `read`."""
         health = self._health
         return ClientStatus(
             partitions=frozenset(self._positions),
@@ -240,10 +240,10 @@ class Subscription:
                 behind += max(0, end - position)
         return behind
 
-    def show_progress(self, advances: Mapping[Partition, Advance]) -> None:
-        """Tell the group how far the ledger has come, for those who look at its lag. Does not wait, may fail.
+    def commit_to_group(self, advances: Mapping[Partition, Advance]) -> None:
+        """Commit the ledger's offsets to the consumer group, so that its lag can be seen. Does not wait, may fail.
 
-        Of what is ours: a static member that commits before it has joined is fenced for it.
+        Only for partitions that are ours: a static member that commits before it has joined is fenced for it.
         """
         ours = {place: each.after for place, each in advances.items() if place[1] in self._positions}
         with contextlib.suppress(KafkaException):
@@ -268,7 +268,7 @@ class Subscription:
         partitions = [each.partition for each in assigned]
         offsets = self._owner.next_offsets(self.topic, partitions) if partitions else {}
         self._positions |= offsets
-        self._placed |= offsets.keys()
+        self._repositioned |= offsets.keys()
         consumer.incremental_assign([TopicPartition(self.topic, *place) for place in offsets.items()])
 
     def _revoked(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
@@ -285,15 +285,15 @@ class Subscription:
             self._positions.pop(each.partition, None)
         consumer.incremental_unassign(dropped)
 
-    def _place(self, offsets: Mapping[int, int]) -> None:
-        """Fetch anew from there. Unlike a seek it works before the first fetch too; what was fetched is dropped."""
+    def _fetch_from(self, offsets: Mapping[int, int]) -> None:
+        """Fetch again from these offsets. Unlike a seek it works before the first fetch, and drops what was fetched."""
         self._positions |= offsets
         places = [TopicPartition(self.topic, *place) for place in offsets.items()]
         self._consumer.incremental_unassign(places)
         self._consumer.incremental_assign(places)
 
     def _judge(self, error: KafkaError, partition: int) -> None:
-        """Nothing, when it passes by itself. Raises `FatalError`."""
+        """Raise `FatalError` unless the error is temporary."""
         code = error.code()
         if code == _OUT_OF_RANGE:
             self._begin_where_the_topic_does(partition)
@@ -328,8 +328,8 @@ class Subscription:
             self._report_no_answer()
 
     def _report_no_answer(self) -> None:
-        words = "Kafka does not answer; reading continues when it does"
-        self._owner.report(words, topic=self.topic, todo="check that the brokers run and have room on their disks")
+        event = "Kafka does not answer; reading continues when it does"
+        self._owner.report(event, topic=self.topic, todo="check that the brokers run and have room on their disks")
 
     def _translated(self, error: KafkaError) -> TrekkpaaleggError:
         found = translate_reading(error, self.topic, self._properties, self._health.reason, group_id=self._group_id)

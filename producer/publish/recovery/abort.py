@@ -1,8 +1,8 @@
 """Aborts a lane's hanging transactions, so that their events are found again by reading the source.
 
 1. A hanging state record is committed, as some of its events may be committed already. 2. The state is rolled back by
-the hanging events, and that is committed before 3. the events are taken away by a transaction that is aborted in their
-partitions. After a crash at any point the next owner finds what is left and goes on: nothing is lost or doubled.
+the hanging events, and that is committed before 3. the events are removed by a transaction that is aborted in their
+partitions. After a crash at any point the next owner finds what is left and continues: nothing is lost or doubled.
 """
 
 from __future__ import annotations

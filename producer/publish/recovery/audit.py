@@ -1,9 +1,9 @@
 """Audits a lane's last transaction: whether all of its events are committed, and corrects the state if they are not.
 
-The next transaction may already have been open when the last one was hanging, and its abort has then taken away the
+The next transaction may already have been open when the last one was hanging, and its abort has then removed the
 events of the last one in some partitions. So when a lane is acquired, the events that its last state records announce
-are looked for in the topics, and events beyond the state are added to it. Everything before the last transaction is
-complete, as the lane's producer checked that before it went on.
+are searched for in the topics, and events beyond the state are added to it. Everything before the last transaction is
+complete, as the lane's producer checked before it continued.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from trekkpaalegg.incoming import Partition
 
 MARGIN_MILLISECONDS = 2000
-"""Events are written before their state. Events written still earlier than this are looked for in the whole topic."""
+"""Events are written before their state. Events older than this are searched for in the whole topic."""
 
 RECORDS_MAX = 100_000
 """Limits how much of other lanes' records is read in each topic, so that a lane that was long idle starts soon."""

@@ -101,7 +101,9 @@ def _places(admin: Admin, topics: Topics, lane: int, answer_seconds_max: float) 
     written = (topics.versjoner, topics.gjeldende, topics.quarantine, topics.positions)
     for topic in written:
         if topic not in found or not found[topic].partitions:
-            raise RetryableError(f"hanging transactions of lane {lane} cannot be looked for: topic {topic} is not seen")
+            raise RetryableError(
+                f"hanging transactions of lane {lane} cannot be searched for: topic {topic} is not visible"
+            )
     places = [Partition(topic, partition) for topic in written[:-1] for partition in found[topic].partitions]
     return [Partition(topics.positions, lane), *places], len(found[topics.positions].partitions)
 

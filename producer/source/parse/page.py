@@ -5,7 +5,7 @@ does not accept goes to the tolerant parser (`tolerant.py`), which alone decides
 the same result for every element that the fast parser accepts.
 
 A body that does not answer the request (no JSON, cut off, another API's objects) is a `RetryableError`, which describes
-the body without quoting it. It must never look like "nothing new".
+the body without quoting it. It must never be mistaken for "nothing new".
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def describe_body(body: bytes, content_type: str) -> str:
 
 
 def _split_loosely(body: bytes) -> Iterator[bytes]:
-    """Split although an element holds what JSON does not allow (half a surrogate pair, NaN), to save the others.
+    """Split even if an element holds what JSON does not allow (half a surrogate pair, NaN), to keep the others.
 
     In Latin-1 every byte is one character, so positions in the text are positions in the body.
     Raises ValueError or RecursionError.

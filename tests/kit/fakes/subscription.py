@@ -82,7 +82,7 @@ class FakeSubscription:
             time.sleep(_PAUSE_SECONDS)
         return Batch(messages, advances)
 
-    def place_anew(self) -> None:
+    def seek_to_stored(self) -> None:
         """See `Subscription`."""
         self._positions = self._owner.next_offsets(self.topic, list(self._positions))
 
@@ -110,7 +110,7 @@ class FakeSubscription:
         """See `Subscription`."""
         return sum(self._topic.ends()[partition] - position for partition, position in self._positions.items())
 
-    def show_progress(self, advances: Mapping[Partition, Advance]) -> None:
+    def commit_to_group(self, advances: Mapping[Partition, Advance]) -> None:
         """See `Subscription`."""
         self.shown |= {partition: advance.after for partition, advance in advances.items()}
 
