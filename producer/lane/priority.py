@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 LANES_WHEN_URGENT_MAX = 1
 BULK_CALLS_WHEN_URGENT_MAX = 1
-THREAD_TURN_SECONDS = 0.005
-THREAD_TURN_WHEN_URGENT_SECONDS = 0.0005
-"""How long a thread computes before it yields to others (`sys.setswitchinterval`). A notified change passes through
-about ten threads, each of which may wait a turn behind every thread that parses pages of a back-fill. Short turns slow
-the back-fill down."""
-
 TURN_WAIT_SECONDS = 0.01
 MISSED_MAX = 100
 """After this many transactions with urgent readings only, about a second, a lane needs no turn for the others."""
@@ -38,23 +32,16 @@ URGENT_RECENTLY_SECONDS = 10.0
 
 
 class TransactionPriority:
-    """See the module. Any thread may call it. `set_thread_turn` sets how long a thread computes before it yields."""
+    """See the module. Any thread may call it."""
 
-    def __init__(
-        self,
-        clock: Callable[[], float] = time.monotonic,
-        set_thread_turn: Callable[[float], None] = sys.setswitchinterval,
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._set_thread_turn = set_thread_turn
-        self._has_short_turns = False
         self._urgent_at = float("-inf")
         self._turns = threading.BoundedSemaphore(LANES_WHEN_URGENT_MAX)
 
     def urgent_began(self) -> None:
         """An urgent reading begins."""
         self._urgent_at = self._clock()
-        self._set_turns()
 
     @property
     def elements_max(self) -> int:
@@ -73,7 +60,6 @@ class TransactionPriority:
         last held a reading that is not urgent. Long chunks are shortened to what a transaction may hold. If nothing is
         urgent and other lanes have the turns, it waits for a moment, and may then yield no reading.
         """
-        self._set_turns()
         elements_max = self.elements_max
         for reading in ready:
             if not reading.urgent:
@@ -92,9 +78,3 @@ class TransactionPriority:
 
     def _is_urgent_recently(self) -> bool:
         return self._clock() - self._urgent_at < URGENT_RECENTLY_SECONDS
-
-    def _set_turns(self) -> None:
-        is_urgent = self._is_urgent_recently()
-        if is_urgent is not self._has_short_turns:
-            self._has_short_turns = is_urgent
-            self._set_thread_turn(THREAD_TURN_WHEN_URGENT_SECONDS if is_urgent else THREAD_TURN_SECONDS)

@@ -13,8 +13,6 @@ from producer.lane.priority import (
     BULK_CALLS_WHEN_URGENT_MAX,
     LANES_WHEN_URGENT_MAX,
     MISSED_MAX,
-    THREAD_TURN_SECONDS,
-    THREAD_TURN_WHEN_URGENT_SECONDS,
     URGENT_RECENTLY_SECONDS,
     TransactionPriority,
 )
@@ -33,7 +31,7 @@ def clock():
 @pytest.fixture
 def told(clock):
     """Of an urgent reading, just now."""
-    priority = TransactionPriority(clock, lambda _: None)
+    priority = TransactionPriority(clock)
     priority.urgent_began()
     return priority
 
@@ -89,19 +87,6 @@ def test_lane_that_never_has_a_turn_publishes_without_one_in_the_end(told):
             choose(told, opened, ordinary)
         assert choose(told, opened, urgent, ordinary, missed=MISSED_MAX - 1) == [urgent]
         assert choose(told, opened, urgent, ordinary, missed=MISSED_MAX) == [urgent, ordinary]
-
-
-def test_threads_have_short_turns_while_urgent_readings_come_and_the_interpreters_own_else(clock):
-    told = []
-    priority = TransactionPriority(clock, told.append)
-    for pause in (0.0, URGENT_RECENTLY_SECONDS / 2, URGENT_RECENTLY_SECONDS):
-        clock.seconds += pause
-        with priority.chosen([], 0):
-            pass
-        if pause < URGENT_RECENTLY_SECONDS:
-            priority.urgent_began()
-    assert priority.elements_max == TRANSACTION_ELEMENTS_MAX
-    assert told == [THREAD_TURN_WHEN_URGENT_SECONDS, THREAD_TURN_SECONDS]
 
 
 def test_lane_without_a_turn_publishes_what_is_urgent_and_the_rest_when_it_has_one(monkeypatch):

@@ -138,7 +138,7 @@ class LaneStage:
         self.publisher = self.kafka.publisher()
         self.signals = 0
         self.turns = Turns()
-        self.priority = TransactionPriority(set_thread_turn=lambda _: None)
+        self.priority = TransactionPriority()
         self._records = build_records(self.kafka, event_bytes_max)
         self._pool = CallPool(5)
         self._pull_pool = ThreadPoolExecutor(5)
