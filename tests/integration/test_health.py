@@ -97,7 +97,7 @@ def test_a_taken_port_is_a_fault_of_the_settings(health: ProducerHealth) -> None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = serving(health, port=port)
-        with pytest.raises(SettingsError, match=f"THE_PORT: 127.0.0.1:{port} cannot be had"):
+        with pytest.raises(SettingsError, match=f"THE_PORT: 127.0.0.1:{port} cannot be bound"):
             server.start()
 
 

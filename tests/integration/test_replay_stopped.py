@@ -223,7 +223,7 @@ def test_kafka_that_does_not_answer_is_told_in_time_and_can_be_stopped() -> None
         desk.extent_of("test-versjoner")
     assert time.monotonic() - began < 5
     impatient = TopicExtents({"bootstrap.servers": f"127.0.0.1:{free_port()}"}, threading.Event(), seconds_max=1.0)
-    with pytest.raises(RetryableError, match="see whether KAFKA_BROKERS is right"):
+    with pytest.raises(RetryableError, match="check that KAFKA_BROKERS is right"):
         impatient.extent_of("test-versjoner")
 
 

@@ -125,7 +125,7 @@ def test_one_that_was_overtaken_writes_no_more(store: ForwarderStore, state: str
     other = open_store(state_address(state), make=True)
     other.claim_ownership()
     for write in (lambda: store.add([message(1)]), lambda: store.update(StateUpdate([1]), 0.0)):
-        with pytest.raises(FatalError, match="another forwarder has taken over this state"):
+        with pytest.raises(FatalError, match="another forwarder now uses this state"):
             write()
     assert other.next_offsets(TOPIC) == {}
     other.close()
