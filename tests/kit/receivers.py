@@ -131,7 +131,7 @@ class Received(msgspec.Struct, frozen=True):
 
     @property
     def trekkid(self) -> str:
-        """Whose order it is."""
+        """The trekkid, from `subject`."""
         return str(self.event.get_subject()) if self.event else ""
 
     @property
@@ -142,7 +142,7 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """How it answers instead: so many `times` (None: until told otherwise), only for one `trekkid` where given."""
+    """Another answer, given so many `times` (None: until it is removed), for one `trekkid` if given."""
 
     status: int
     headers: Mapping[str, str] = {}

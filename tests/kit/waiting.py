@@ -1,6 +1,6 @@
 """Wait for a condition until a deadline; a clock that tests set; progress that nobody sees.
 
-A deadline is for what never comes. On a machine that is busy with other things all that comes takes longer.
+A deadline is for conditions that never hold. On a busy machine everything takes longer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS_MAX = 30.0
 PATIENCE = 4.0
-"""So much longer than told is waited: told are the seconds of a machine that has nothing else to do."""
+"""By this factor every wait is longer than its caller says, who counts the seconds of an idle machine."""
 
 _PAUSE_SECONDS = 0.002
 _PAUSE_SECONDS_MAX = 0.05
@@ -28,12 +28,12 @@ def until(
     pause_seconds: float | None = None,
     print_state: Callable[[], None] = lambda: None,
 ) -> None:
-    """Return when the condition holds. Raises `TimeoutError` with `what` when it does not come to.
+    """Return when the condition holds. Raises `TimeoutError` with `what` after the deadline.
 
     Unless `pause_seconds` is given, the pauses grow with the time waited, from 2 to 50 ms: asking all the time would
     slow down what is waited for.
 
-    How things stand then is long, and printed: a summary of many tests has room for a line of each.
+    `print_state` prints the state then, which is too long for the error: a summary of many tests has a line for each.
     """
     seconds_max *= PATIENCE
     begin = time.monotonic()
@@ -46,7 +46,7 @@ def until(
 
 
 def for_a_while(condition: Callable[[], object], seconds: float = 0.15) -> None:
-    """See that the condition holds all this time: what must not happen has had time to. Raises `AssertionError`."""
+    """Check that the condition holds all this time, for what must not happen. Raises `AssertionError`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not condition():

@@ -120,12 +120,12 @@ class FakeSource:
             self._sekvensnummer = max(self._sekvensnummer, element.sekvensnummer or 0)
 
     def reveal(self, trekkid: str, trekkversjon: int) -> None:
-        """A version put with `visible=False` appears, with the sekvensnummer that it had all the time."""
+        """A version put with `visible=False` appears, with its former sekvensnummer."""
         with self._lock:
             self._hidden.discard((trekkid, trekkversjon))
 
     def forget(self, trekkid: str, trekkversjon: int) -> None:
-        """From now on this version cannot be had by number; a list that holds it still does."""
+        """From now on this version is not found by number; a list that holds it still does."""
         with self._lock:
             self._gone.add((trekkid, trekkversjon))
 
@@ -188,7 +188,7 @@ class FakeSource:
             return version if trekkpliktig in (self._owner[trekkid], version.trekkpliktig) else Gone()
 
     def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
-        """As the port says: nothing, save for those in `unprepared`, for whom it fails as the operations do."""
+        """See the port. Does nothing, except for those in `unprepared`, for whom it fails as the operations do."""
         return (lambda: self._prepare(trekkpliktig)) if trekkpliktig in self.unprepared else None
 
     def _prepare(self, trekkpliktig: str) -> None:

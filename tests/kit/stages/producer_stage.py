@@ -115,7 +115,7 @@ ONCE_SECONDS_MAX = 180.0
 SUBSCRIBED_SECONDS_MAX = 120.0
 SERVED_SECONDS_MAX = 90.0
 HOUR = "3600"
-"""Between polls: what is published meanwhile was told of."""
+"""The poll interval: what is published meanwhile came by notification."""
 
 WEBHOOK_SECRET = "e2e-secret-of-forty-characters-0123456789"
 TRAFFIC_INTERVAL_SECONDS = 0.05
@@ -242,7 +242,7 @@ class ProducerStage:
         return [each for each in self._started if each.is_running()]
 
     def lanes_of(self, process: ProducerProcess) -> set[int]:
-        """The lanes that a worker has taken and not left again, by its log; none once it has ended."""
+        """The lanes that a worker has acquired and not released, by its log; none once it has ended."""
         owned: set[int] = set()
         if not process.is_running():
             return owned
@@ -284,16 +284,16 @@ class ProducerStage:
         return answer.status_code == 503 and words in answer.json()["missing"].get(what, "")
 
     def wait_until_owned(self, *processes: ProducerProcess, deadline_seconds: float = 30.0) -> None:
-        """Until each of these has taken lanes, and all lanes are taken among them, each once."""
+        """Wait until each of these owns lanes, and together they own every lane once."""
 
-        def settled() -> bool:
+        def all_are_owned() -> bool:
             owned = [self.lanes_of(process) for process in processes]
             return all(owned) and sorted(itertools.chain(*owned)) == list(range(self.lanes))
 
-        self.wait_until(settled, deadline_seconds, f"{len(processes)} workers have the lanes")
+        self.wait_until(all_are_owned, deadline_seconds, f"{len(processes)} workers have the lanes")
 
     def wait_until_no_lane_is_shared(self, one: ProducerProcess, other: ProducerProcess) -> None:
-        """Until no two of them believe that a lane is theirs."""
+        """Wait until no lane is claimed by both."""
         self.wait_until(lambda: not (self.lanes_of(one) & self.lanes_of(other)), 20, "no lane is shared")
 
     def versjoner(self) -> list[Published]:
@@ -301,7 +301,7 @@ class ProducerStage:
         return read_published(self.kafka.bootstrap_servers, self.topics.versjoner, self.decoder)
 
     def origins(self) -> dict[tuple[str, int], str]:
-        """How each version came to be published: `poll`, `notification`, `gapfill` and so on."""
+        """The origin of each version: `poll`, `notification`, `gapfill` and so on."""
         return {each.identity: each.origin for each in self.versjoner()}
 
     def positions(self) -> dict[str, int]:

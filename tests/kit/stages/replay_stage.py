@@ -29,7 +29,7 @@ _CALL_SECONDS_MAX = 30
 
 
 class FailedError(AssertionError):
-    """A command that was to go well did not, or told what it must not."""
+    """A command that was to succeed failed, or printed what it must not."""
 
 
 class ReplayStage:
@@ -40,34 +40,34 @@ class ReplayStage:
         self.topics.write(stream)
         self.url = url
         self.people = {each.trekkpaalegg.skyldner.reveal() for each in stream}
-        """National ids, none of which may ever be told."""
+        """National ids, none of which may ever be printed."""
 
     def command(self, name: str, *options: str) -> tuple[int, str]:
-        """Exit code, and all that was printed and told."""
+        """Exit code, and everything on stdout and stderr."""
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             code = run_command([name, "--ledger", self.url, *options])
-        told = out.getvalue() + err.getvalue()
-        if any(person in told for person in self.people):
-            raise FailedError(f"{name} told a national id")
-        return code, told
+        printed = out.getvalue() + err.getvalue()
+        if any(person in printed for person in self.people):
+            raise FailedError(f"{name} printed a national id")
+        return code, printed
 
     def run(self, *options: str) -> None:
-        """Apply all that is in the topic."""
+        """Apply the whole topic."""
         self._succeeding("run", "--until-end", *options)
 
     def replay(self, *options: str) -> str:
-        """What a replay told that went well."""
+        """The output of a replay that must succeed."""
         return self._succeeding("replay", *options)
 
     def outcome(self, *options: str) -> dict[str, Any]:
-        """What a replay told as JSON."""
-        told = self.replay("--json", *options)
-        found: dict[str, Any] = json.loads(next(line for line in told.splitlines() if line.startswith("{")))
+        """The outcome of a replay, from its JSON."""
+        printed = self.replay("--json", *options)
+        found: dict[str, Any] = json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
         return found
 
     def faults(self) -> dict[str, list[tuple[str, str | None]]]:
-        """What the proof finds wrong, by check; holes of the stream, for which no positions stand, aside."""
+        """What `verify` finds wrong, by check, without the check of gaps, for which there are no positions."""
         proof = prove(load_settings(None, self.topics.settings), ProofOptions(ledger_url=self.url), Unseen())
         found = {check.name: [(each.what, each.trekkid) for each in check.differences] for check in proof.checks}
         return {name: faults for name, faults in found.items() if faults and name != "complete"}

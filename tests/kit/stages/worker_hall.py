@@ -1,4 +1,4 @@
-"""One worker of a group in memory, with tasks that do as they are told."""
+"""One worker of a group in memory, with tasks that tests control."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMES = WorkerTimes(
 
 
 class FakeLaneTask:
-    """A lane's task that runs until it is stopped or told to fail, and remembers its signals."""
+    """A lane's task that runs until it is stopped or made to fail, and remembers its signals."""
 
     def __init__(self, hall: WorkerHall, lane: int) -> None:
         self.hall = hall
@@ -95,7 +95,7 @@ class WorkerHall:
         self.error: BaseException | None = None
         self.beats = 0
         self.left_running: list[FakeLaneTask] = []
-        """Tasks that had not ended when `LaneWorker.run` had."""
+        """Tasks that were still running when `LaneWorker.run` ended."""
         self.worker = LaneWorker(
             self.membership,
             self._make,
