@@ -310,7 +310,7 @@ def build_membership(settings: Settings, on_trouble: Callable[[TrekkpaaleggError
 
 
 def _later(make_producer: MakeProducer) -> MakeProducer:
-    """As `make_producer`, but for a lane that is taken again."""
+    """As `make_producer`, but for a lane that is acquired again."""
 
     def make(properties: dict[str, Any], /, *, logger: ConnectionLog) -> Producer:
         with tolerate_renewal():

@@ -53,7 +53,7 @@ class ProducerHealth:
             return {name: round(now - at, 1) for name, (at, limit) in self._beats.items() if now - at > limit}
 
     def missing(self) -> dict[str, str]:
-        """What keeps the process from being ready, in words, by dependency."""
+        """Why the process is not ready: a sentence for each dependency that is missing."""
         with self._lock:
             return {name: missing for name, missing in self._unready.items() if missing is not None}
 

@@ -66,7 +66,7 @@ def api(  # noqa: PLR0913  # one parameter for each option
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--client-key") from error
     except OSError as error:
-        typer.echo(f"a port cannot be had ({error}); choose another, or 0 for a free one", err=True)
+        typer.echo(f"a port cannot be bound ({error}); choose another, or 0 for a free one", err=True)
         raise typer.Exit(1) from error
     with ExitStack() as stack:
         stack.callback(world.close)
@@ -86,7 +86,7 @@ def _journal(path: Path, world: OutsideWorld) -> Journal:
     try:
         journal = Journal(path, world.skatteetaten.book)
     except (OSError, ValueError) as error:
-        typer.echo(f"--state: {error}; give a file of this world, or remove it to begin anew", err=True)
+        typer.echo(f"--state: {error}; give a file of this world, or remove it to start from scratch", err=True)
         raise typer.Exit(1) from error
     if journal.length:
         world.skatteetaten.begin_anew(journal.length)

@@ -140,7 +140,7 @@ class Program:
 
     @property
     def memory_bytes(self) -> int:
-        """The most memory that it had when it was looked at."""
+        """The most memory that was observed."""
         return self._memory_bytes
 
     def _note_memory(self) -> None:

@@ -68,7 +68,7 @@ class Stage:
         unfinished.rename(self._list)
 
     def start(self, module: str, *arguments: str, notified: bool = False) -> Program:
-        """Start a program of this project with the settings of this stage; `notified`: told of changes by Altinn."""
+        """Start a program of this project with the settings of this stage; `notified`: by Altinn, of changes."""
         self._started += 1
         environment = self._environment()
         if notified:

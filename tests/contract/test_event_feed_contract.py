@@ -177,7 +177,7 @@ def test_events_that_are_gone_leave_a_cursor_that_works(world: World) -> None:
     assert woken(drained(world.feed, one, cursor)) == [later]
 
 
-def test_a_refusal_is_of_one_and_trouble_never_looks_like_nothing(world: World) -> None:
+def test_a_refusal_concerns_one_employer_and_a_failure_never_looks_like_no_data(world: World) -> None:
     refused, down, well = world.register(), world.register(), world.register()
     world.refuse(refused)
     world.be_down(down)
@@ -255,7 +255,7 @@ def test_a_token_that_expires_early_is_fetched_again(outside: OutsideWorld, smal
     assert woken(drained(small_feed, one)) == [told]
 
 
-def test_only_the_configured_address_is_ever_asked(outside: OutsideWorld, small_feed: AltinnEventFeed) -> None:
+def test_only_the_configured_address_is_ever_called(outside: OutsideWorld, small_feed: AltinnEventFeed) -> None:
     """`next` may name any host: it would get the token."""
     world = RealWorld(outside, small_feed)
     one = world.register()

@@ -84,7 +84,7 @@ def test_what_is_written_is_read_back_equal(world: World, name: str) -> None:
     assert isinstance(world, FakeWorld) or read.opprettet.utcoffset() == timedelta(0)
 
 
-def test_only_what_is_asked_for_and_there_is_given(world: World) -> None:
+def test_only_requested_and_existing_rows_are_returned(world: World) -> None:
     ledger = world.open()
     write(ledger, first(incoming(event("a", 1)), incoming(event("a", 2)), incoming(event("b", 1), correction=2)))
     with ledger.transaction({}) as transaction:
@@ -134,7 +134,7 @@ def test_the_newest_version_moves_forward_with_its_periods_and_never_back(world:
     assert world.newest()["a"] == StoredVersion(event("a", 5, trekkstoerrelse_for_periode=()), late=False, correction=2)
 
 
-def test_a_correction_takes_the_place_of_its_version_and_what_was_replaced_is_kept_once(world: World) -> None:
+def test_a_correction_replaces_its_version_and_the_former_one_is_kept_once(world: World) -> None:
     ledger = world.open()
     former, corrected = event(sekvensnummer=1), event(sekvensnummer=2)
     write(ledger, first(incoming(former, late=True)))
@@ -153,7 +153,7 @@ def test_a_correction_takes_the_place_of_its_version_and_what_was_replaced_is_ke
     assert world.replaced() == [StoredVersion(former, late=True, correction=0)]
 
 
-def test_conflicts_are_kept_by_where_they_stand_once(world: World) -> None:
+def test_conflicts_are_stored_once_per_position(world: World) -> None:
     ledger = world.open()
     conflicts = [incoming(event(sekvensnummer=8), 4), incoming(event(sekvensnummer=9), 5, late=True, correction=1)]
     write(ledger, Changes(conflicts=conflicts))
@@ -174,7 +174,7 @@ def test_offsets_begin_at_nothing_and_move_with_the_rows(world: World) -> None:
     assert ledger.next_offsets("another", [0]) == {0: 0}
 
 
-def test_when_an_error_leaves_nothing_stands(world: World) -> None:
+def test_an_error_rolls_everything_back(world: World) -> None:
     ledger = world.open()
     with pytest.raises(ZeroDivisionError), ledger.transaction(move(0, 10)) as transaction:  # noqa: PT012 - inside it
         transaction.write(first(incoming(event())))
@@ -187,7 +187,7 @@ def test_when_an_error_leaves_nothing_stands(world: World) -> None:
     assert ledger.next_offsets(TOPIC, [0]) == {0: 10}
 
 
-def test_a_former_owner_is_told_and_writes_nothing(world: World) -> None:
+def test_a_former_owner_gets_an_error_and_writes_nothing(world: World) -> None:
     former, owner = world.open(), world.open()
     with former.transaction(move(0, 5) | move(0, 5, partition=1)):
         pass
@@ -226,7 +226,7 @@ def test_two_partitions_are_written_side_by_side(world: World) -> None:
     assert len(world.newest()) == 40
 
 
-def test_undecodable_messages_are_kept_once_and_forgotten_when_told(world: World) -> None:
+def test_undecodable_messages_are_stored_once_and_deleted_on_request(world: World) -> None:
     ledger = world.open()
     write(ledger, Changes(), message(5), message(3, value=None))
     write(ledger, Changes(), message(5, reason="still cut off"))

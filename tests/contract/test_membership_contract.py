@@ -63,7 +63,7 @@ def test_signals_come_in_order_with_their_lane_and_offset(members: Members) -> N
     assert sorted(members.signals[only]) == [Signal(1, 0, ONE), Signal(1, 1, TWO), Signal(2, 0, ONE)]
 
 
-def test_signals_carry_their_values_as_they_stand(members: Members) -> None:
+def test_signals_carry_their_values_verbatim(members: Members) -> None:
     for value in (b"request", b"", None):
         members.world.signal(0, ONE, value)
     only = members.join()
@@ -110,7 +110,7 @@ def test_rewound_lane_delivers_its_signals_again_and_no_other_does(members: Memb
     assert members.signals[only] == [Signal(0, 1, TWO)]
 
 
-def test_lanes_are_shared_with_one_who_joins_each_being_taken_before_it_is_given(members: Members) -> None:
+def test_lanes_are_shared_with_a_new_member_each_revoked_before_it_is_assigned(members: Members) -> None:
     first = members.join()
     members.poll_until(lambda: members.owned[first] == ALL)
     members.events.clear()
@@ -124,7 +124,7 @@ def test_lanes_are_shared_with_one_who_joins_each_being_taken_before_it_is_given
     assert untouched == set()
 
 
-def test_lanes_of_one_who_leaves_are_taken_and_given_to_those_who_stay(members: Members) -> None:
+def test_lanes_of_a_member_that_leaves_are_assigned_to_the_others(members: Members) -> None:
     first, second = members.join(), members.join()
     members.poll_until_shared()
     left = set(members.owned[second])
@@ -136,7 +136,7 @@ def test_lanes_of_one_who_leaves_are_taken_and_given_to_those_who_stay(members: 
     assert {event.lane for event in members.events}.isdisjoint(kept)
 
 
-def test_lane_that_changed_hands_goes_on_from_its_first_open_signal(members: Members) -> None:
+def test_a_reassigned_lane_continues_from_its_first_open_signal(members: Members) -> None:
     first = members.join()
     members.poll_until(lambda: members.owned[first] == ALL)
     for number, lane in itertools.product(range(3), ALL):
@@ -152,7 +152,7 @@ def test_lane_that_changed_hands_goes_on_from_its_first_open_signal(members: Mem
     assert {members.offsets[second, lane] for lane in moved} == {1}
 
 
-def test_sleeper_whose_lanes_went_to_another_is_not_confirmed_and_told_when_it_wakes_up(members: Members) -> None:
+def test_a_suspended_member_that_lost_its_lanes_is_not_confirmed_and_sees_the_revocation(members: Members) -> None:
     """It still believes that its lanes are its own: taking one of them would fence the rightful owner."""
     sleeper = members.join()
     members.poll_until(lambda: members.owned[sleeper] == ALL)

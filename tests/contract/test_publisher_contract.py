@@ -67,7 +67,7 @@ def test_lane_that_was_never_written_has_an_empty_state(world: World, lane: int)
     assert len(world.publisher(lane).acquire()) == 0
 
 
-def test_what_was_published_stands_and_is_read_back_by_the_next_owner(world: World, lane: int, key: bytes) -> None:
+def test_what_was_published_is_read_back_by_the_next_owner(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
     publisher.acquire()
     for trekkversjon in (1, 2):
@@ -121,7 +121,7 @@ def test_owners_of_other_lanes_are_not_fenced(world: World, lane: int, key: byte
     assert values(world, key) == [b"1", b"2"]
 
 
-def test_aborted_transaction_leaves_nothing_and_the_next_one_stands(world: World, lane: int, key: bytes) -> None:
+def test_an_aborted_transaction_leaves_nothing_and_the_next_one_holds(world: World, lane: int, key: bytes) -> None:
     """On the real one it is a member that the group has put out, whose offset is refused."""
     publisher = world.publisher(lane)
     publisher.acquire()
@@ -183,7 +183,7 @@ def test_state_larger_than_one_fetch_is_read_to_its_end(world: World, lane: int)
     assert taken.of(ONE).position.position == len(keys)
 
 
-def test_record_larger_than_its_topic_takes_leaves_nothing_of_its_transaction(
+def test_a_record_too_large_for_its_topic_leaves_nothing_of_its_transaction(
     world: World, lane: int, key: bytes
 ) -> None:
     """The topic took more when the lane was taken. A broker that refuses early leaves an aborted transaction."""
@@ -208,7 +208,7 @@ def test_record_larger_than_any_batch_leaves_nothing_of_its_transaction(world: W
     assert values(world, key) == [b"after"]
 
 
-def test_publisher_that_was_closed_or_never_taken_writes_nothing(world: World, lane: int, key: bytes) -> None:
+def test_a_publisher_that_was_closed_or_never_acquired_writes_nothing(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
     with pytest.raises(OutcomeUnknownError):
         publisher.publish([event(world, key)], 0)
@@ -228,7 +228,7 @@ def test_publisher_that_is_to_leave_fences_nobody(world: World, lane: int, key: 
     assert values(world, key) == [b"x"]
 
 
-def test_lane_is_not_taken_while_kafka_is_away() -> None:
+def test_a_lane_is_not_acquired_while_kafka_is_away() -> None:
     kafka = FakeKafka()
     kafka.is_reachable = False
     with pytest.raises(RetryableError):
@@ -254,7 +254,7 @@ def test_topic_that_is_not_there_is_an_error_and_never_an_empty_state(real_world
 
 
 @pytest.mark.kafka
-def test_state_that_is_only_looked_at_ends_before_an_open_transaction(real_world: RealWorld) -> None:
+def test_state_that_is_only_inspected_ends_before_an_open_transaction(real_world: RealWorld) -> None:
     """`position show` takes no lane, so it must neither wait for the owner nor see what may yet be rolled back."""
     lane = next(real_world.fresh_lanes)
     publisher = real_world.publisher(lane)

@@ -84,7 +84,7 @@ def test_every_version_can_be_fetched_by_number(world: World, trekkpliktig: str)
 
 
 @pytest.mark.parametrize("trekkid", ["a/b", "a b?c=d&e#f", "%2F%", "æøå", "..", ".", "10001", "x" * 900])
-def test_a_trekkid_is_never_mistaken_for_a_part_of_the_address(world: World, trekkpliktig: str, trekkid: str) -> None:
+def test_a_trekkid_is_never_mistaken_for_a_part_of_the_url(world: World, trekkpliktig: str, trekkid: str) -> None:
     made = world.create(trekkpliktig, trekkid=f"{trekkid}{trekkpliktig}" if trekkid.strip(".") else trekkid)
     fetched = world.source.fetch_trekkpaalegg(trekkpliktig, made.trekkid, made.trekkversjon)
     assert isinstance(fetched, Trekkpaalegg)

@@ -42,7 +42,7 @@ class Place:
         self._monkeypatch.setenv(name, value)
 
     def command(self, name: str, *options: str) -> tuple[int, str]:
-        """Exit code, and all that was printed and told."""
+        """Exit code, and everything on stdout and stderr."""
         self._capfd.readouterr()
         code = run_command([name, "--ledger", self.url, *options])
         return code, "".join(self._capfd.readouterr())

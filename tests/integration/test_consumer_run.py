@@ -97,7 +97,7 @@ def test_the_end_takes_in_a_transaction_that_is_still_open_at_the_start(place: P
         ("postgresql://u:hemmelig@127.0.0.1:{port}/d", 1, "PostgreSQL 127.0.0.1"),
     ],
 )
-def test_a_wrong_ledger_is_told_without_its_password(place: Place, url: str, code: int, words: str) -> None:
+def test_a_wrong_ledger_is_reported_without_its_password(place: Place, url: str, code: int, words: str) -> None:
     place.url = url.format(port=free_port())
     ended, told = place.run()
     assert ended == code, told

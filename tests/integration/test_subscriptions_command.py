@@ -206,7 +206,7 @@ def test_delete_asks_first(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {row["validated"] for row in stage.rows("list").values()} == {True}
 
 
-def test_a_passing_failure_is_tried_again(stage: Stage) -> None:
+def test_a_temporary_failure_is_tried_again(stage: Stage) -> None:
     stage.altinn.faults += [ApiFault(503, "list"), ApiFault(429, "subscribe", retry_after_seconds=0)]
     assert {row["done"] for row in stage.rows("apply").values()} == {"made"}
 

@@ -98,7 +98,7 @@ class EventReceiver(_Receiver):
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """Every event that was taken, in order of arrival; validations are left out."""
+        """Every event that was accepted, in order of arrival, without validations."""
         taken = [call.event for call in self.calls if call.status == _OK]
         return [event for event in taken if event["type"] != VALIDATION]
 

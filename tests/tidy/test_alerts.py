@@ -76,7 +76,7 @@ def test_each_alert_has_a_paragraph_and_each_paragraph_an_alert(tree: Any, side:
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_each_paragraph_tells_what_it_means_what_to_see_what_to_type_and_when_it_is_over(tree: Any, side: str) -> None:
+def test_each_section_has_meaning_check_remedy_and_end(tree: Any, side: str) -> None:
     faults = []
     _, *paragraphs = re.split(r"^### ", tree.text(f"{side}/observe/RUNBOOK.md"), flags=re.MULTILINE)
     for paragraph in paragraphs:

@@ -77,7 +77,7 @@ def test_settings_that_are_named_exist(code: list[tuple[str, str]]) -> None:
     assert faults == []
 
 
-def test_every_setting_is_told_in_the_readme(documents: dict[str, str]) -> None:
+def test_every_setting_is_described_in_the_readme(documents: dict[str, str]) -> None:
     assert [name for name in SETTING_NAMES if f"`{name}`" not in documents["README.md"]] == []
 
 

@@ -24,7 +24,7 @@ def test_the_images_dependencies_are_those_that_tests_run_with(tree: Any) -> Non
     assert {re.split(r"[\[<>=]", each)[0] for each in wanted} <= pinned.keys()
 
 
-def test_the_images_tell_the_projects_version(tree: Any) -> None:
+def test_the_images_have_the_projects_version(tree: Any) -> None:
     version = tomllib.loads(tree.text("pyproject.toml"))["project"]["version"]
     assert f"\nARG VERSION={version}\n" in tree.text("Dockerfile")
 

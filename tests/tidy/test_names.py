@@ -82,7 +82,7 @@ def faults_of(name: str) -> list[str]:
         ("agent_henten", False),
     ],
 )
-def test_the_rule_itself_tells_good_names_from_bad(name: str, *, faulty: bool) -> None:
+def test_the_rule_distinguishes_good_names_from_bad(name: str, *, faulty: bool) -> None:
     assert bool(faults_of(name)) == faulty
 
 

@@ -31,11 +31,11 @@ def is_like_a_real_person(number: str) -> bool:
     ("number", "real"),
     [("010190" + "12345", True), ("410190" + "12345", True), ("01810112345", False), ("99999999999", False)],
 )
-def test_the_rule_itself_tells_synthetic_numbers_from_real_ones(number: str, *, real: bool) -> None:
+def test_the_rule_distinguishes_synthetic_numbers_from_real_ones(number: str, *, real: bool) -> None:
     assert is_like_a_real_person(number) == real
 
 
-def test_no_number_looks_like_a_real_person(tree: Any) -> None:
+def test_no_number_may_be_of_a_real_person(tree: Any) -> None:
     official = set(ELEVEN_DIGITS.findall(tree.text(OFFICIAL_EXAMPLES)))
     faults = [
         f"{path}: {number[:4]}*******"

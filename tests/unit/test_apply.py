@@ -76,7 +76,7 @@ def test_a_version_below_the_newest_enters_the_history_alone() -> None:
     assert (changes.inserted, changes.newest) == ([incoming(2)], {})
 
 
-def test_a_correction_takes_the_place_of_its_version_and_the_former_content_is_kept() -> None:
+def test_a_correction_replaces_its_version_and_the_former_content_is_kept() -> None:
     changes = decide([incoming(2, 1)], {"A": (2, 0)}, {("A", 2): stored(incoming(2))})
     assert (changes.inserted, changes.corrected) == ([], [incoming(2, 1)])
     assert changes.replaced == [(("A", 2), stored(incoming(2)))]
@@ -94,7 +94,7 @@ def test_a_correction_whose_version_is_not_there_is_inserted() -> None:
 
 
 @pytest.mark.parametrize("correction", [0, 1])
-def test_what_a_correction_has_replaced_already_is_kept_beside(correction: int) -> None:
+def test_content_that_a_correction_has_already_replaced_is_kept_aside(correction: int) -> None:
     changes = decide([incoming(2, correction)], {"A": (2, 2)}, {("A", 2): stored(incoming(2, 2))})
     assert changes == Changes(replaced=[(("A", 2), stored(incoming(2, correction)))])
 
@@ -124,7 +124,7 @@ def test_an_amount_written_with_other_zeros_is_no_conflict() -> None:
     assert not decide([IncomingEvent(BASE.coordinates, event) for event in events], {}, {}).conflicts
 
 
-def test_only_what_the_history_may_have_is_looked_up() -> None:
+def test_only_versions_that_the_history_may_have_are_read() -> None:
     batch = [incoming(1), incoming(2), incoming(3), incoming(2, 1)]
     assert versions_to_look_up(batch, {"A": (2, 0)}) == {("A", 1), ("A", 2)}
     assert versions_to_look_up(batch, {}) == set()

@@ -55,7 +55,7 @@ def command_lines(command: TyperCommand | TyperGroup | None = None, *before: str
 
 
 @pytest.mark.parametrize("words", list(command_lines()), ids=" ".join)
-def test_every_help_shows_an_example_that_begins_as_the_command(
+def test_every_help_shows_an_example_that_starts_with_the_command(
     words: list[str], capsys: pytest.CaptureFixture
 ) -> None:
     assert run_command([*words, "--help"]) is ExitCode.DONE

@@ -96,7 +96,7 @@ def test_every_faulty_setting_is_reported(tmp_path: Path) -> None:
     assert "secret" not in "".join(told)
 
 
-def test_settings_of_the_producer_are_let_through_unread() -> None:
+def test_settings_of_the_producer_are_ignored() -> None:
     assert load_settings(None, {**GOOD, "TREKKPAALEGG_MAKS_ANTALL": "many"}).topic_prefix == "trekkpaalegg"
 
 

@@ -59,7 +59,7 @@ def test_nothing_that_does_not_answer_makes_it_dead(health: ConsumerHealth, cloc
             assert health.stuck() == {}
 
 
-def test_it_says_what_is_missing_until_it_is_there(health: ConsumerHealth) -> None:
+def test_missing_dependencies_are_reported_until_they_are_present(health: ConsumerHealth) -> None:
     assert health.missing().keys() == {"start"}
     health.call_begins(Service.LEDGER)
     health.call_failed(Service.LEDGER, "out of reach")
@@ -73,7 +73,7 @@ def test_it_says_what_is_missing_until_it_is_there(health: ConsumerHealth) -> No
     assert health.missing() == {}
 
 
-def test_a_ledger_that_takes_long_over_a_call_is_missing_without_having_failed(
+def test_a_ledger_with_a_slow_call_is_reported_missing_before_the_call_fails(
     health: ConsumerHealth, clock: TurnedClock
 ) -> None:
     health.client_checked(status())
@@ -99,7 +99,7 @@ def test_a_silent_kafka_is_waited_for_since_it_was_silent(health: ConsumerHealth
     assert health.waiting_seconds()[Service.KAFKA] == 0
 
 
-def test_it_has_caught_up_once_the_ledger_has_come_to_the_ends_first_seen_and_stays_so(health: ConsumerHealth) -> None:
+def test_it_has_caught_up_once_the_ledger_reached_the_ends_first_seen_and_stays_so(health: ConsumerHealth) -> None:
     health.offsets_committed({0: 0, 1: 10})
     health.client_checked(status({0: 4}))
     health.offsets_committed({0: 4})
@@ -162,7 +162,7 @@ def observer() -> PrometheusLedgerObserver:
     return PrometheusLedgerObserver(ConsumerHealth())
 
 
-def test_what_became_of_a_batch_adds_up_to_its_events() -> None:
+def test_the_outcomes_of_a_batch_add_up_to_its_events() -> None:
     changes = Changes(inserted=[FIRST, SECOND], corrected=[THIRD], conflicts=[FIRST])
     assert applied_of(9, 2, changes, 5.0) == Applied(2, 0, 1, 1, 5, 2, 5.0)
     assert applied_of(3, 0, Changes(), None) == Applied(known=3)

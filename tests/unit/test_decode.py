@@ -62,7 +62,7 @@ class SchemasById:
             raise UndecodableError(f"no schema {schema_id}") from None
 
 
-def test_event_comes_back_with_its_types() -> None:
+def test_an_event_survives_a_round_trip_with_its_types() -> None:
     event = Decoder().decode_trekkpaalegg_versjon(ENCODED)
     assert event.opprettet == datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
     assert event.skyldner.reveal() == "12345678901"
@@ -258,9 +258,7 @@ def test_every_event_of_every_released_schema_is_read_as_fastavro_reads_it(schem
 
 
 @given(content=st.binary(max_size=90), at=st.integers(0, 150), instead=st.binary(max_size=3))
-def test_of_damaged_bytes_it_reads_what_fastavro_reads_or_makes_an_error(
-    content: bytes, at: int, instead: bytes
-) -> None:
+def test_damaged_bytes_are_read_as_fastavro_reads_them_or_are_an_error(content: bytes, at: int, instead: bytes) -> None:
     """Both of junk and of an event with a few bytes changed, taken out or put in."""
     whole = written(CURRENT, EXAMPLE)
     for damaged in (content, whole[:at] + instead + whole[at + 1 :], whole[:at] + instead + whole[at:]):
@@ -314,19 +312,19 @@ def with_period(**changes: Decimal):
     return msgspec.structs.replace(EVENT, trekkstoerrelse_for_periode=(periode,))
 
 
-def test_an_ordinary_event_is_kept() -> None:
+def test_an_ordinary_event_is_storable() -> None:
     assert storable(EVENT) is EVENT
     largest = with_period(trekkbeloep=Decimal("999999999999.99"), trekkprosent=Decimal("999.99"))
     assert storable(largest) is largest
 
 
 @pytest.mark.parametrize("name", ["trekkid", "saksnummer", "trekkpliktig"])
-def test_a_nul_in_a_text_cannot_be_kept(name: str) -> None:
+def test_a_nul_in_a_text_cannot_be_stored(name: str) -> None:
     with pytest.raises(UndecodableError, match="NUL"):
         storable(msgspec.structs.replace(EVENT, **{name: "a\x00b"}))
 
 
-def test_a_nul_in_the_payment_cannot_be_kept() -> None:
+def test_a_nul_in_the_payment_cannot_be_stored() -> None:
     payment = msgspec.structs.replace(EVENT.betalingsinformasjon, kidnummer="12\x00")
     with pytest.raises(UndecodableError, match="NUL"):
         storable(msgspec.structs.replace(EVENT, betalingsinformasjon=payment))
@@ -335,6 +333,6 @@ def test_a_nul_in_the_payment_cannot_be_kept() -> None:
 @pytest.mark.parametrize(
     "changes", [{"trekkbeloep": Decimal(1000000000000)}, {"trekkprosent": Decimal(-1000)}], ids=["beloep", "prosent"]
 )
-def test_a_number_of_too_many_digits_cannot_be_kept(changes: dict[str, Decimal]) -> None:
+def test_a_number_of_too_many_digits_cannot_be_stored(changes: dict[str, Decimal]) -> None:
     with pytest.raises(UndecodableError, match="digits"):
         storable(with_period(**changes))

@@ -159,7 +159,7 @@ def test_gone_version_is_recorded_as_missing_and_published_late_when_it_turns_up
     assert not lane.take(order(trekkversjon=1)).changes_something
 
 
-def test_passing_failure_stops_before_the_hole_with_what_came_before_published():
+def test_a_temporary_failure_ends_the_reading_before_the_hole_and_publishes_the_rest():
     lane = Lane()
     found = lane.take(
         order("A", 1, 10),
@@ -246,7 +246,7 @@ def test_switch_to_avsluttet_with_another_change_is_quarantined():
     assert lane.quarantined == [("A", 1, RejectionReason.CHANGED_CONTENT)]
 
 
-def test_hash_by_an_older_method_is_replaced_in_silence():
+def test_a_hash_by_an_older_method_is_replaced_silently():
     lane = Lane()
     lane.state.remember(b"A", OrderState(1, b"oldhash.", CONTENT_HASH_VERSION - 1))
     found = lane.take(order())
@@ -268,7 +268,7 @@ def test_order_of_an_unknown_trekkpliktig_is_published_and_counted():
     assert found.tally.foreign_published == 1
 
 
-def test_order_that_moved_here_is_published_without_its_past_elsewhere():
+def test_an_order_that_moved_here_is_published_without_its_versions_elsewhere():
     lane = Lane()
     past = {("A", 1): order(trekkpliktig="999999999")}
     lane.take(order(trekkversjon=2), versions=past)
@@ -296,7 +296,7 @@ def test_rejected_element_without_identity_is_quarantined_once():
     assert len(lane.quarantined) == 1
 
 
-def test_rejected_version_is_published_in_its_turn_when_the_source_mends_it():
+def test_a_rejected_version_is_published_in_its_turn_when_the_source_corrects_it():
     lane = Lane()
     lane.take(order())
     lane.take(rejected("A", 2, 20))
@@ -589,7 +589,7 @@ def test_number_of_corrections_outlives_newer_versions():
     assert desk.order.corrections == ((1, 1),)
 
 
-def test_hash_by_an_older_method_is_brought_up_to_date_also_where_it_is_the_same():
+def test_an_equal_hash_by_an_older_method_is_updated_too():
     desk = Desk(OrderState(1, content_hash(version(1)), CONTENT_HASH_VERSION - 1))
     desk.take(version(1))
     assert desk.order == of(1)

@@ -76,7 +76,7 @@ def test_version_before_it_that_cannot_be_fetched_now_stops_it():
     assert found.publications == []
 
 
-def test_jump_is_believed_and_what_it_passes_by_recorded_as_missing():
+def test_a_jump_is_accepted_and_skipped_versions_are_recorded_as_missing():
     events, order = released(state_of(1), version(VERSION_JUMP_MAX + 2))
     assert events == [(VERSION_JUMP_MAX + 2, "release", False, None, True)]
     assert order.missing == ((2, VERSION_JUMP_MAX + 1),)
@@ -119,14 +119,14 @@ def test_changed_content_is_published_only_as_a_correction():
     assert order.corrections == ((2, 2),)
 
 
-def test_correction_that_was_released_is_what_later_answers_are_compared_with():
+def test_later_answers_are_compared_with_a_released_correction():
     state = state_of(2)
     released(state, version(2, 200), correction=True)
     assert not detect(state, [version(2, 200)], {}, CONTEXT).changes_something
     assert detect(state, [version(2)], {}, CONTEXT).rejected
 
 
-def test_correction_of_an_older_version_goes_to_the_history_alone():
+def test_a_correction_of_an_older_version_is_written_only_to_the_history():
     events, order = released(state_of(3), version(1, 200), correction=True)
     assert events == [(1, "release", False, 1, False)]
     assert (order.trekkversjon, order.content_hash) == (3, content_hash(version(3)))

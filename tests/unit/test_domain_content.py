@@ -55,7 +55,7 @@ def test_amounts_written_differently_are_the_same(written):
     assert with_periods(same) == with_periods(PERIODE)
 
 
-def test_place_in_the_source_and_unknown_fields_and_raw_text_are_no_content():
+def test_position_in_the_source_unknown_fields_and_raw_text_are_not_content():
     assert changed(sekvensnummer=99) == content_hash(VERSION)
     assert changed(ukjente_felter={"nytt": "1"}) == content_hash(VERSION)
     assert changed(raw=b"{}") == content_hash(VERSION)

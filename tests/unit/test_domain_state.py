@@ -31,7 +31,7 @@ OPEN_ENDS = [
 
 
 @pytest.mark.parametrize("order", [PLAIN, OrderState(2**63 - 1, HASH, 255), *OPEN_ENDS])
-def test_order_comes_back_as_it_was(order):
+def test_an_order_survives_a_round_trip(order):
     state = TrekkpliktigState()
     state.remember(b"A", order)
     assert state.order(b"A") == order
@@ -58,7 +58,7 @@ def test_dropped_order_is_forgotten(order):
     assert (state.order(b"A"), state.newest(b"A"), len(state)) == (NO_ORDER, 0, 0)
 
 
-def test_order_without_open_ends_takes_little_memory():
+def test_an_order_without_open_ends_needs_little_memory():
     state = TrekkpliktigState()
     state.remember(b"A", PLAIN)
     assert [len(packed) for packed in state._orders.values()] == [13]  # noqa: SLF001 - the size is the promise

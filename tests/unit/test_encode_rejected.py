@@ -36,7 +36,7 @@ def decoded(value: bytes) -> dict[str, Any]:
     return fastavro.schemaless_reader(BytesIO(value.removeprefix(b"prefix")), SCHEMA.parsed)
 
 
-def test_value_holds_all_that_is_known() -> None:
+def test_a_value_has_everything_that_is_known() -> None:
     datum = decoded(ENCODER.encode(REJECTED, Origin.POLL, REJECTED_AT).value)
     assert datum.pop("rejected_at").isoformat() == "2026-01-01T00:00:00+00:00"
     assert datum == {

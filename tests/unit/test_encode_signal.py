@@ -37,14 +37,14 @@ def test_wake_up_of_a_notification_carries_its_id():
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_request_comes_back(kind):
+def test_a_request_survives_a_round_trip(kind):
     request = OperatorRequest("id", kind, 1_790_000_000_000_000, 7 if kind == "set" else None)
     if kind == "release":
         request = msgspec.structs.replace(request, record="3/17", correction=True)
     assert decode_signal(ONE, encode_request(request)) == request
 
 
-def test_fields_that_are_not_known_are_passed_over():
+def test_unknown_fields_are_skipped():
     """A newer program may add some: a worker that is older takes the request all the same."""
     assert decode_signal(ONE, document(reason={"by": ["someone"]})) == OperatorRequest("w", "backfill", 5)
 

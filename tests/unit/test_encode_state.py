@@ -34,7 +34,7 @@ positions = st.builds(TrekkpliktigPosition, position=longs, reconciled_at=st.non
 
 
 @given(order=orders)
-def test_order_state_comes_back(order: OrderState) -> None:
+def test_order_state_survives_a_round_trip(order: OrderState) -> None:
     assert state.decode_order_state(state.encode_order_state(order)) == order
 
 
@@ -56,11 +56,11 @@ def test_short_order_state_is_read_as_fastavro_reads_it(order: OrderState, other
 
 
 @given(position=positions)
-def test_position_comes_back(position: TrekkpliktigPosition) -> None:
+def test_a_position_survives_a_round_trip(position: TrekkpliktigPosition) -> None:
     assert state.decode_trekkpliktig_position(state.encode_trekkpliktig_position(position)) == position
 
 
-def test_lane_count_comes_back() -> None:
+def test_the_lane_count_survives_a_round_trip() -> None:
     assert state.decode_lane_count(state.encode_lane_count(6)) == 6
 
 
@@ -104,7 +104,7 @@ def pairs(*records):
 
 
 @given(st.builds(EventCursor, st.text(), st.none() | st.integers(0, 2**63 - 1)))
-def test_a_cursor_comes_back(cursor):
+def test_a_cursor_survives_a_round_trip(cursor):
     assert state.decode_event_cursor(state.encode_event_cursor(cursor)) == cursor
 
 
@@ -115,7 +115,7 @@ def test_bytes_that_are_no_cursor_are_an_error():
         state.decode_event_cursor(state.encode_event_cursor(CURSOR)[:-3])
 
 
-def test_it_goes_to_the_lane_s_partition_under_a_key_of_its_own():
+def test_a_cursor_is_written_to_its_lanes_partition_under_its_own_key():
     record = event_cursor_record(TOPIC, LANE, ONE, CURSOR)
     assert (record.topic, record.key, record.partition, record.headers) == (TOPIC, b"311111111@events", LANE, {})
 
@@ -137,7 +137,7 @@ def test_a_cursor_without_a_value_is_none():
     assert read.of(ONE).event_cursor == NO_EVENT
 
 
-def test_the_proof_of_consumers_passes_it_by():
+def test_consumers_ignore_its_records():
     known = KnownMissing()
     known.add(*pairs(event_cursor_record(TOPIC, LANE, ONE, CURSOR))[0])
     assert known.records == 0

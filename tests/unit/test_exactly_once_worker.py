@@ -113,7 +113,7 @@ def test_everything_up_to_the_end_is_applied_and_shown_to_the_group(hall: Hall) 
     assert hall.subscriptions[0].closed
 
 
-def test_a_second_worker_goes_on_where_the_first_ended(hall: Hall) -> None:
+def test_a_second_worker_continues_where_the_first_ended(hall: Hall) -> None:
     hall.topic.write(STREAM[:50])
     hall.work()
     hall.topic.write(STREAM[50:])
@@ -138,7 +138,7 @@ def test_trouble_is_reported_once_and_its_end_too(hall: Hall) -> None:
     assert told == ["call failed; retrying", "retry succeeded"]
 
 
-def test_a_refusing_ledger_ends_the_worker_with_its_words(hall: Hall) -> None:
+def test_a_refusing_ledger_ends_the_worker_with_its_message(hall: Hall) -> None:
     hall.topic.write(STREAM)
     hall.database.fail_next(LedgerFault.REFUSED)
     with pytest.raises(FatalError, match="disk is full"):
@@ -147,7 +147,7 @@ def test_a_refusing_ledger_ends_the_worker_with_its_words(hall: Hall) -> None:
     assert hall.database.tables.offsets == {}
 
 
-def test_one_whose_offsets_were_moved_by_another_reads_on_where_that_one_ended(hall: Hall) -> None:
+def test_a_worker_whose_offsets_another_moved_continues_where_that_one_ended(hall: Hall) -> None:
     """Another consumer applies everything while this one has read, and not yet written, its first batch."""
     hall.topic.write(STREAM)
     other = Hall()
@@ -179,7 +179,7 @@ def test_a_batch_that_another_has_moved_past_is_not_written(hall: Hall) -> None:
     assert hall.database.tables.offsets == {("test-versjoner", p): end for p, end in hall.topic.ends().items()}
 
 
-def test_partitions_are_given_up_when_the_batch_under_way_is_written(hall: Hall) -> None:
+def test_partitions_are_released_when_the_batch_in_progress_is_written(hall: Hall) -> None:
     hall.topic.write(STREAM)
     offsets = []
 
@@ -338,7 +338,7 @@ def door() -> Door:
     return Door()
 
 
-def test_who_was_displaced_joins_again_once_a_minute(door: Door) -> None:
+def test_a_displaced_member_joins_again_at_most_once_a_minute(door: Door) -> None:
     door.policy.failed(DisplacedError("first"))
     door.now += REJOIN_SECONDS_MIN
     door.policy.failed(DisplacedError("second"))
@@ -349,7 +349,7 @@ def test_who_was_displaced_joins_again_once_a_minute(door: Door) -> None:
     assert [each.rpartition(": ")[2] for each in door.told] == ["first", "second"]
 
 
-def test_who_was_refused_waits_for_all_that_passes_until_let_in(door: Door) -> None:
+def test_a_refused_member_retries_every_temporary_error_until_admitted(door: Door) -> None:
     for error in (
         RefusedError("password"),
         RefusedError("password"),
@@ -364,7 +364,7 @@ def test_who_was_refused_waits_for_all_that_passes_until_let_in(door: Door) -> N
             door.policy.failed(error)
 
 
-def test_what_needs_a_person_ends_it_also_after_a_refusal(door: Door) -> None:
+def test_a_fatal_error_ends_it_also_after_a_refusal(door: Door) -> None:
     with pytest.raises(FatalError):
         door.policy.failed(FatalError("no such topic"))
 
@@ -436,13 +436,13 @@ def test_all_events_are_reported_with_what_became_of_them_and_it_has_caught_up()
     assert (observed.value("batch_seconds_count") or 0) > 1
 
 
-def test_a_kafka_that_is_silent_at_the_start_is_waited_for_where_that_is_wanted() -> None:
+def test_a_silent_kafka_is_waited_for_at_the_start_if_requested() -> None:
     with Observed(silent=2) as observed:
         until(lambda: observed.value("caught_up") == 1)
     assert observed.value("failures_total", service="kafka") == 2
 
 
-def test_a_ledger_that_is_away_shows_though_nothing_comes_and_so_does_a_retry_elsewhere() -> None:
+def test_an_idle_worker_notices_a_ledger_that_is_away_and_a_retry_by_another() -> None:
     class Counted(FakeLedger):
         """Fails, then says that so many lie there."""
 

@@ -20,7 +20,7 @@ def slots(most, count, stopping=None, beat=lambda: None):
     return WorkerSlots(most, count, beat, stopping or threading.Event(), lambda: -0.5)
 
 
-def test_without_a_number_nobody_is_counted():
+def test_without_a_limit_workers_are_not_counted():
     alone = slots(None, lambda **_: pytest.fail("nobody asks"))
     assert (alone.await_slot(), alone.may_work()) == (True, True)
 
@@ -87,7 +87,7 @@ class Many:
     st.integers(1, 4),
     st.lists(st.tuples(st.sampled_from(["act", "act", "act", "end"]), st.integers(0, 6)), max_size=120),
 )
-def test_never_more_work_than_may_in_whatever_order_they_come_and_go(most, steps):
+def test_never_more_workers_work_than_allowed_in_any_order_of_arrival(most, steps):
     many = Many(7, most)
     for what, worker in steps:
         getattr(many, what)(worker)
@@ -112,7 +112,7 @@ def test_worker_that_is_one_too_many_ends_without_having_worked():
         assert (hall.worker.is_surplus, hall.made, hall.group.owners) == (True, [], {})
 
 
-def test_worker_is_asked_once_when_its_first_lane_is_confirmed_and_again_after_it_had_none():
+def test_admission_is_checked_at_the_first_confirmed_lane_and_again_after_a_time_without_lanes():
     group, asked = FakeGroup(2), []
 
     def may_work():

@@ -102,7 +102,7 @@ def test_lane_that_is_revoked_is_closed_before_another_worker_gets_it():
 
 
 @pytest.mark.parametrize("error", [FatalError("the key is not known"), SettingsError(["wrong"])])
-def test_what_concerns_everyone_is_the_end_of_all_lanes(error):
+def test_a_failure_that_concerns_everyone_ends_all_lanes(error):
     with WorkerHall() as hall:
         other = hall.running(1)
         hall.running(0).fail(error)
@@ -111,7 +111,7 @@ def test_what_concerns_everyone_is_the_end_of_all_lanes(error):
         assert hall.left_running == []
 
 
-def test_trouble_that_nobody_foresaw_in_a_lane_is_fatal_and_names_the_lane():
+def test_an_unexpected_error_in_a_lane_is_fatal_and_names_the_lane():
     with WorkerHall() as hall:
         hall.running(0).fail(ZeroDivisionError("a fault of ours"))
         ended = hall.ended()
@@ -161,7 +161,7 @@ def test_command_that_wants_all_lanes_refuses_beside_a_live_worker():
         assert service.error is None
 
 
-def test_service_shares_its_lanes_and_a_command_that_has_them_all_takes_its_time():
+def test_a_service_shares_its_lanes_and_a_command_needs_them_all():
     times = msgspec.structs.replace(TIMES, alone_seconds_max=0.02)
     group = FakeGroup(2)
     with WorkerHall(group=group, times=times) as one, WorkerHall(group=group, times=times) as other:
@@ -205,7 +205,7 @@ def test_command_that_is_waited_for_gives_up_on_a_lane_that_cannot_be_worked_on(
 # A lane that failed is started again from what was open, once the group confirms that it is still ours
 
 
-def test_transaction_of_unknown_outcome_starts_the_lane_again_with_a_new_task_from_what_was_open():
+def test_an_unknown_outcome_restarts_the_lane_with_a_new_task_from_the_open_signals():
     with WorkerHall(lanes=1) as hall:
         hall.running(0).fail(OutcomeUnknownError("no answer"), first_open_signal=3)
         until(lambda: len(hall.made) == 2)
@@ -225,7 +225,7 @@ def test_lane_is_started_again_only_when_the_group_confirms_that_it_is_ours(erro
         until(lambda: len(hall.made) == 2)
 
 
-def test_task_that_failed_before_it_knew_its_signals_does_not_lead_back_to_those_of_long_ago():
+def test_a_task_that_failed_early_does_not_rewind_to_old_signals():
     group = FakeGroup(1)
     group.offsets[0] = 7
     hall = WorkerHall(group=group)
@@ -265,7 +265,7 @@ def test_first_start_needs_to_be_confirmed_too():
         hall.running(0)
 
 
-def test_sleeper_that_wakes_up_put_out_starts_nothing_on_lanes_that_are_no_longer_its_own():
+def test_a_suspended_worker_that_was_excluded_starts_nothing_on_lanes_it_lost():
     group = FakeGroup(1)
     with WorkerHall(group=group) as sleeper:
         task = sleeper.running(0)
@@ -291,7 +291,7 @@ def test_signals_that_came_while_the_lane_was_down_are_delivered_to_its_next_tas
         until(lambda: hall.running(0).signals == [("311111111", 0), ("322222222", 1)])
 
 
-def test_signals_that_a_lost_task_had_not_done_with_are_delivered_to_its_next_one():
+def test_signals_that_a_lost_task_had_not_handled_are_delivered_to_the_next_one():
     with WorkerHall(lanes=1) as hall:
         first = hall.running(0)
         for _ in range(3):
@@ -387,7 +387,7 @@ def test_lane_whose_parts_can_never_be_made_is_the_end():
         assert isinstance(hall.ended(), FatalError)
 
 
-def test_thousand_failures_in_a_row_are_no_trouble():
+def test_a_thousand_failures_in_a_row_do_no_harm():
     times = WorkerTimes(poll_seconds=0.0, restart_pause_seconds=1e-9, restart_pause_seconds_max=1e-6)
     hall = WorkerHall(lanes=1, times=times)
     hall.making_fails = [RetryableError("the registry is away")] * 1100

@@ -73,7 +73,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, client: Answers, *partitions: Partition
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - librdkafka's own
     ],
 )
-def test_a_broker_that_does_not_lead_is_asked_again_and_only_for_what_is_missing(
+def test_after_a_wrong_leader_only_missing_partitions_are_requested_again(
     monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     client = Answers(iter([code, code]))
@@ -93,7 +93,7 @@ def test_a_broker_that_does_not_lead_is_asked_again_and_only_for_what_is_missing
         (KafkaError.INVALID_REQUEST, FatalError, "t cannot be read"),
     ],
 )
-def test_an_error_that_does_not_pass_is_raised_at_once(
+def test_a_permanent_error_is_raised_at_once(
     monkeypatch: pytest.MonkeyPatch, code: int, kind: type[TrekkpaaleggError], words: str
 ) -> None:
     client = Answers(repeat(code))
@@ -102,7 +102,7 @@ def test_an_error_that_does_not_pass_is_raised_at_once(
     assert len(client.asked) == 1
 
 
-def test_a_broker_that_never_leads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partition_that_never_has_a_leader_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Answers(repeat(KafkaError.NOT_LEADER_FOR_PARTITION))
     with pytest.raises(RetryableError, match="not ready"):
         ask(monkeypatch, client)

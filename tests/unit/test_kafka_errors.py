@@ -44,7 +44,7 @@ def test_every_error_is_reported_with_what_to_do(code: int, kind: type[Exception
     assert words in str(told)
 
 
-def test_only_what_mends_itself_passes() -> None:
+def test_only_temporary_errors_are_retried() -> None:
     assert is_transient(KafkaError(own("ALL_BROKERS_DOWN")))
     assert is_transient(KafkaError(own("MAX_POLL_EXCEEDED")))
     assert is_transient(KafkaError(own("NOENT"), "Failed to query partition leaders: No leaders found"))
@@ -76,7 +76,7 @@ def test_a_reader_without_a_group_needs_no_right_to_one() -> None:
     assert [ends_reading(topic, joins_group=joined) for joined in (True, False)] == [True, True]
 
 
-def test_a_password_or_certificate_is_refused_and_a_broker_that_is_not_there_is_not() -> None:
+def test_a_wrong_password_or_certificate_is_a_refusal_and_a_missing_broker_is_not() -> None:
     def is_refusal(code: int, told: str) -> bool:
         reason = LastReason()
         reason.record(KafkaError(code, told))

@@ -55,19 +55,19 @@ def member() -> Member:
     return Member()
 
 
-def test_a_member_that_has_reported_nothing_yet_or_is_in_its_group_is_in_no_trouble(member: Member) -> None:
+def test_a_member_without_reports_or_in_its_group_has_no_trouble(member: Member) -> None:
     assert (member.health.is_connected, member.health.trouble()) == (None, None)
     member.reports("UP", "up")
     assert (member.health.is_connected, member.health.is_member, member.health.trouble()) == (True, True, None)
 
 
-def test_that_no_broker_is_connected_shows_at_once(member: Member) -> None:
+def test_it_is_reported_at_once_that_no_broker_is_connected(member: Member) -> None:
     member.reports("CONNECT", "query-coord")
     assert member.health.is_connected is False
     assert member.health.trouble() == NO_BROKER
 
 
-def test_a_missing_coordinator_is_trouble_when_it_stays_away(member: Member) -> None:
+def test_a_coordinator_that_stays_away_is_reported(member: Member) -> None:
     member.reports("UP", "up")
     member.reports("UP", "query-coord", 1)
     assert member.health.trouble() is None
@@ -77,7 +77,7 @@ def test_a_missing_coordinator_is_trouble_when_it_stays_away(member: Member) -> 
     assert member.health.trouble() is None
 
 
-def test_a_fence_out_of_the_blue_comes_from_a_rival(member: Member) -> None:
+def test_a_fence_without_a_lost_coordinator_comes_from_a_rival(member: Member) -> None:
     member.reports("UP", "query-coord")
     assert not member.health.is_fence_self_inflicted()
     member.reports("UP", "up")
@@ -102,7 +102,7 @@ def test_a_fence_soon_after_joining_again_comes_from_a_rival(member: Member) -> 
     assert member.health.is_fence_self_inflicted()
 
 
-def test_a_coordinator_that_admits_nobody_is_trouble_and_may_lead_to_a_fence(member: Member) -> None:
+def test_a_coordinator_that_admits_nobody_is_reported_and_may_cause_a_fence(member: Member) -> None:
     """As the last broker of three does, which has lost the others."""
     member.reports("UP", "up")
     member.reports("UP", "up", 1, join="wait-join")
@@ -112,9 +112,7 @@ def test_a_coordinator_that_admits_nobody_is_trouble_and_may_lead_to_a_fence(mem
 
 
 @pytest.mark.parametrize(("seconds", "is_ours"), [(CUT_OFF_SECONDS_MIN - 1, False), (CUT_OFF_SECONDS_MIN, True)])
-def test_a_rebalance_is_no_trouble_and_no_reason_for_a_fence_unless_it_takes_long(
-    member: Member, seconds: float, is_ours: bool
-) -> None:
+def test_only_a_long_rebalance_is_reported_and_may_cause_a_fence(member: Member, seconds: float, is_ours: bool) -> None:
     member.reports("UP", "up")
     member.reports("UP", "up", 1, join="wait-join")
     member.reports("UP", "up", seconds, join="wait-sync")

@@ -120,7 +120,7 @@ def test_a_corrected_password_is_read_again_and_nothing_else_is(load: Load, path
 
 
 @pytest.mark.parametrize("text", ["sasl.password\n", "sasl.mechanism=PLAIN\nsasl.username=we\n", None])
-def test_a_file_that_can_no_longer_be_used_is_reported_once_and_the_properties_of_the_start_are_kept(
+def test_an_unusable_file_is_reported_once_and_the_former_properties_are_kept(
     load: Load, text: str | None, path: Path
 ) -> None:
     path.write_text(written({**SASL, "security.protocol": "sasl_ssl"}))
@@ -180,7 +180,7 @@ def test_what_contradicts_itself_is_reported_without_values(own: dict, has_files
     assert "secret-1" not in faults[0]
 
 
-def test_sasl_without_tls_goes_where_it_is_asked_for_by_name() -> None:
+def test_sasl_without_tls_is_allowed_if_requested_by_name() -> None:
     assert security_faults({"security.protocol": "sasl_plaintext", **SASL}, has_files=False) == []
 
 
@@ -211,7 +211,7 @@ def test_nothing_is_due_while_nothing_changes(renewable: dict[str, str]) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_that_was_written_again_makes_it_due_until_it_is_taken(
+def test_a_rewritten_file_makes_renewal_due_until_it_is_used(
     renewable: dict[str, str], tmp_path: Path, name: str
 ) -> None:
     kept = RenewableProperties(lambda: dict(renewable))
@@ -226,7 +226,7 @@ def test_a_file_that_was_written_again_makes_it_due_until_it_is_taken(
     assert kept.have_changed()
 
 
-def test_another_password_makes_it_due(renewable: dict[str, str]) -> None:
+def test_another_password_makes_renewal_due(renewable: dict[str, str]) -> None:
     kept = RenewableProperties(lambda: dict(renewable))
     renewable["sasl.password"] = "new"
     assert kept.have_changed()

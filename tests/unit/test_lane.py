@@ -82,7 +82,7 @@ def test_hole_is_filled_by_number_before_the_newer_version(stage):
     assert stage.gjeldende() == stage.versjoner()
 
 
-def test_version_that_cannot_be_fetched_now_stops_the_reading_before_it_and_comes_later(stage):
+def test_a_version_that_cannot_be_fetched_now_ends_the_reading_before_it_and_is_published_later(stage):
     before, order = stage.source.create(ONE), stage.source.create(ONE)
     second = stage.source.change(order.trekkid)
     after = stage.source.create(ONE)
@@ -96,7 +96,7 @@ def test_version_that_cannot_be_fetched_now_stops_the_reading_before_it_and_come
     assert stage.versjoner()[1:] == [event(order, "gapfill"), event(second), event(after)]
 
 
-def test_answer_that_breaks_off_while_a_version_is_fetched_counts_as_a_passing_failure(stage):
+def test_an_answer_cut_off_while_a_version_is_fetched_is_a_temporary_failure(stage):
     order = stage.source.create(ONE)
     stage.source.change(order.trekkid)
 
@@ -150,7 +150,7 @@ def test_refused_trekkpliktig_is_suspended_while_the_others_are_served():
 
 
 @pytest.mark.parametrize("error", [SuspendedError("403"), RetryableError("503")])
-def test_page_that_comes_after_its_reading_has_failed_is_passed_by(error):
+def test_a_page_that_arrives_after_its_reading_failed_is_ignored(error):
     with LaneStage([ONE], maks_antall=1) as stage:
         order = stage.source.create(ONE)
         stage.source.change(order.trekkid)
@@ -174,7 +174,7 @@ def test_source_that_asks_for_a_pause_is_given_it(stage):
     assert stage.lane.schedule.wait_seconds(time.monotonic()) > 4000
 
 
-def test_trouble_that_nobody_foresaw_is_its_own_business():
+def test_an_unexpected_error_ends_only_its_own_reading():
     with LaneStage([ONE, TWO]) as stage:
         served = stage.source.create(TWO)
         stage.source.fail(ZeroDivisionError("a fault of ours"), trekkpliktig=ONE)

@@ -52,7 +52,7 @@ def test_answers_are_run_in_their_order_so_many_at_once():
         assert run == list(range(taken))
 
 
-def test_no_answer_is_waited_for_as_long_as_asked_and_no_longer():
+def test_a_missing_answer_is_waited_for_up_to_the_limit():
     calls = Calls(FakeSource(), None)
     begun = time.monotonic()
     calls.run_callbacks(0.0)
@@ -60,7 +60,7 @@ def test_no_answer_is_waited_for_as_long_as_asked_and_no_longer():
     assert 0.05 <= time.monotonic() - begun < 5
 
 
-def test_answer_is_run_by_the_thread_that_takes_it():
+def test_an_answer_runs_in_the_thread_that_receives_it():
     source = FakeSource()
     made = source.create(ONE)
     with pool_of_one() as pool:
@@ -86,7 +86,7 @@ def test_version_is_requested_by_its_number():
     assert taken == [made]
 
 
-def test_failure_comes_back_as_the_calls_own():
+def test_a_failure_is_raised_by_its_own_call():
     source = FakeSource()
     source.fail(RetryableError("503"))
     with pool_of_one() as pool:
@@ -183,7 +183,7 @@ def test_every_call_of_many_threads_is_made_once():
     assert sorted(made) == list(range(2000))
 
 
-def test_few_bulk_calls_are_under_way_at_once_while_others_pass_them_and_all_are_made():
+def test_few_bulk_calls_run_at_once_while_others_overtake_them_and_all_are_made():
     allowed, gate, under_way, at_once, made = [2], threading.Event(), set(), [], []
     lock = threading.Lock()
 

@@ -257,7 +257,7 @@ def test_an_event_that_names_an_unknown_trekkpliktig_says_for_whom_it_was_read()
     assert "ce_readfor" not in own.headers
 
 
-def test_late_version_goes_to_the_history_alone():
+def test_a_late_version_is_written_only_to_the_history():
     state = TrekkpliktigState()
     state.remember(b"A", OrderState(2, bytes(8), 1, missing=((1, 1),)))
     _, records = decided(version(), state=state, moves_position=False)
@@ -272,14 +272,14 @@ def test_versions_of_an_order_are_written_in_rising_order_before_quarantine_and_
     assert [record.headers["ce_id"] for record in records[:4]] == [b"A/1", b"A/1", b"A/2", b"A/2"]
 
 
-def test_nothing_decided_makes_no_records_and_a_position_that_does_not_move_is_not_written():
+def test_without_decisions_there_are_no_records_and_an_unmoved_position_is_not_written():
     state = TrekkpliktigState(TrekkpliktigPosition(9, 5))
     detection, _ = decided(version(), state=state)
     state.remember_all(detection.orders)
     assert decided(version(), state=state)[1] == []
 
 
-def test_position_keeps_when_all_was_last_compared():
+def test_a_position_has_the_time_of_the_last_full_comparison():
     state = TrekkpliktigState(TrekkpliktigPosition(0, 5))
     _, records = decided(version(), state=state)
     state = lane_state_of((record.key, record.value) for record in records if record.topic == TOPICS.positions)

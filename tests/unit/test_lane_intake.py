@@ -167,13 +167,13 @@ def test_first_open_waits_for_the_slowest():
     assert signals.first_open == 2
 
 
-def test_signal_for_nobody_is_processed_at_once():
+def test_a_signal_for_an_unknown_employer_is_processed_at_once():
     signals = SignalOffsets(0)
     signals.register(ONE, 0, is_served=False)
     assert signals.first_open == 1
 
 
-def test_offsets_that_are_left_out_are_passed_by():
+def test_skipped_offsets_count_as_processed():
     signals = SignalOffsets(3)
     signals.register(ONE, 9, is_served=True)
     assert signals.first_open == 9
@@ -181,14 +181,14 @@ def test_offsets_that_are_left_out_are_passed_by():
     assert signals.first_open == 10
 
 
-def test_signal_of_before_that_comes_again_moves_nothing_back():
+def test_an_earlier_signal_that_comes_again_moves_nothing_back():
     signals = SignalOffsets(0)
     signals.register(ONE, 5, is_served=True)
     signals.register(TWO, 3, is_served=False)
     assert signals.next_offset == 6
 
 
-def test_signals_for_those_no_longer_served_are_let_go():
+def test_signals_for_employers_no_longer_served_are_dropped():
     signals = SignalOffsets(0)
     signals.register(ONE, 0, is_served=True)
     signals.register(TWO, 1, is_served=True)

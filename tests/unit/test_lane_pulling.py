@@ -95,7 +95,7 @@ def test_the_cursor_waits_for_a_reading_that_began_after_its_events(stage, feed)
     assert len(stage.kafka.committed(stage.kafka.topics.positions)) > transactions
 
 
-def test_events_come_again_when_the_lane_ends_before_their_reading_has(stage, feed):
+def test_events_come_again_if_the_lane_ends_before_their_reading(stage, feed):
     stage.start()
     stage.stop()
     gate = stage.through = GatedSource(stage.source, lambda asked: asked.trekkpliktig == ONE and told != [])
@@ -135,7 +135,7 @@ def test_a_failed_reading_commits_no_cursor_and_the_next_is_for_the_same_events(
         (KeyError("a fault of ours"), "pull_refused"),
     ],
 )
-def test_a_feed_that_fails_for_one_keeps_nobody_from_being_read_or_notified(stage, feed, error, outcome):
+def test_a_feed_that_fails_for_one_employer_does_not_hold_up_others(stage, feed, error, outcome):
     feed.refusals[ONE] = error
     stage.start()
     stage.wait_until(lambda: stage.journal.notifications[outcome] == 1)
@@ -157,7 +157,7 @@ def test_age_of_the_oldest_poll_is_reported_by_class(stage, feed):
     assert stage.journal.metrics[-1].oldest_pull_seconds.keys() == {"healthy", "suspended"}
 
 
-def test_what_is_no_news_moves_the_cursor_with_the_next_reading_and_makes_none(stage, feed):
+def test_irrelevant_events_move_the_cursor_with_the_next_reading_and_cause_none(stage, feed):
     stage.start()
     told = tell(feed, ONE, SEEN)
     stage.wait_until(lambda: stage.journal.notifications["echo"] == 1)

@@ -262,7 +262,7 @@ def test_reading_that_was_requested_is_of_everything_and_fulfils_all_requests(ki
     assert reading.requests == {"a", "b"}
 
 
-def test_reading_that_a_notification_led_to_says_so_unless_everything_is_read():
+def test_a_notified_reading_is_marked_so_unless_it_is_a_full_one():
     assert (
         begin_reading(ONE, TrekkpliktigPosition(250, NOW), 7, OPTIONS, is_notified=True).origin is Origin.NOTIFICATION
     )
@@ -276,21 +276,21 @@ def answered(reading, page):
     return reading
 
 
-def test_empty_answer_in_the_overlap_says_that_the_place_is_lost():
+def test_an_empty_answer_in_the_overlap_means_that_the_position_is_lost():
     position = TrekkpliktigPosition(250)
     assert position_has_gone(answered(begin(250), Page([], None)), position)
     assert not position_has_gone(answered(begin(250), Page(NUMBERED, None)), position)
     assert not position_has_gone(answered(begin(250), Page(NUMBERED, 70)), position)
 
 
-def test_empty_answer_says_nothing_without_overlap_or_without_position_or_in_a_full_reading():
+def test_an_empty_answer_means_nothing_without_overlap_or_position_or_in_a_full_reading():
     empty = Page([], None)
     assert not position_has_gone(answered(begin(250, overlap_sekvensnummer=0), empty), TrekkpliktigPosition(250))
     assert not position_has_gone(answered(begin(0), empty), TrekkpliktigPosition(0))
     assert not position_has_gone(answered(begin(250, NOW - DAY), empty), TrekkpliktigPosition(250))
 
 
-def test_empty_answer_after_others_says_nothing():
+def test_an_empty_answer_after_others_means_nothing():
     reading = answered(begin(250), Page(NUMBERED, 270))
     assert not position_has_gone(answered(reading, Page([], None)), TrekkpliktigPosition(250))
 
@@ -329,7 +329,7 @@ def ready_of(size, *, urgent=False):
     return reading
 
 
-def test_ends_of_readings_wait_for_company_save_where_one_is_urgent():
+def test_ends_of_readings_wait_for_each_other_unless_one_is_urgent():
     """One that is notified again during its reading is read again only after that has ended."""
     polled, urgent = begin(), begin()
     urgent.urgent = True
@@ -338,7 +338,7 @@ def test_ends_of_readings_wait_for_company_save_where_one_is_urgent():
     assert ends_wait_seconds([polled, urgent], others=1) == 0.0
 
 
-def test_transaction_holds_some_of_what_is_ready_and_the_urgent_alone_where_there_are_any():
+def test_a_transaction_has_a_part_of_what_is_ready_and_only_urgent_chunks_if_there_are_any():
     large, small, other = ready_of(2400), ready_of(100), ready_of(1)
     assert first_to_publish([large, small, other]) == [large, small]
     assert first_to_publish([ready_of(9000)]) != []
@@ -348,7 +348,7 @@ def test_transaction_holds_some_of_what_is_ready_and_the_urgent_alone_where_ther
     assert first_to_publish([]) == []
 
 
-def test_lane_knows_how_long_it_has_published_none_of_what_is_not_urgent():
+def test_a_lane_counts_its_transactions_without_ordinary_chunks():
     ordinary, other, urgent = ready_of(1), ready_of(1), ready_of(1, urgent=True)
     ready, missed = [ordinary, urgent, other], []
     for chosen in ([urgent], [urgent], [urgent, ordinary], [], [other]):
@@ -357,7 +357,7 @@ def test_lane_knows_how_long_it_has_published_none_of_what_is_not_urgent():
     assert missed_after(5, [urgent], [urgent]) == 0
 
 
-def test_transaction_holds_less_of_what_is_not_urgent_while_urgent_readings_come():
+def test_ordinary_chunks_are_smaller_while_urgent_readings_arrive():
     """What is notified waits behind a transaction, so that must not take long."""
     assert transaction_elements(is_urgent_recently=False) == TRANSACTION_ELEMENTS_MAX
     few = transaction_elements(is_urgent_recently=True)
@@ -436,7 +436,7 @@ def test_missing_version_that_cannot_be_understood_is_processed_too():
     assert reading.elements() == [BAD]
 
 
-def test_partial_reading_does_not_ask_for_what_is_missing():
+def test_a_partial_reading_does_not_fetch_missing_versions():
     reading = reading_of(EMPTY)
     assert reading.cut_chunk(state_missing((1, 2))) == []
     assert reading.is_done
@@ -473,7 +473,7 @@ def test_few_missing_versions_are_all_fetched_in_order():
 # A reading: orders that a full list no longer holds are followed by number until no further version is found
 
 
-def test_order_that_has_gone_from_the_full_list_is_followed_by_number_until_nothing_more_comes():
+def test_an_order_gone_from_the_full_list_is_followed_by_number_to_its_last_version():
     state = TrekkpliktigState()
     for key, newest in ((b"A", 4), (b"B", 1), (b"C", 2)):
         state.remember(key, OrderState(newest, bytes(8), 1))

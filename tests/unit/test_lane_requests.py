@@ -273,7 +273,7 @@ def test_versions_before_it_are_fetched_by_number_and_published_in_their_turn(st
         (KeyError("311111111"), "it broke: KeyError"),
     ],
 )
-def test_a_release_that_cannot_be_read_fails_with_a_reason_and_stops_nobody(stage_of_one, error, told):
+def test_an_unreadable_release_fails_with_a_reason_and_holds_up_no_reading(stage_of_one, error, told):
     says(stage_of_one, error)
     stage_of_one.start()
     result = request(stage_of_one)

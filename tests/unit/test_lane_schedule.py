@@ -67,7 +67,7 @@ def test_after_success_it_is_due_after_the_interval():
     assert schedule.start_next(110.0 + INTERVAL) == ONE
 
 
-def test_those_due_longest_come_first():
+def test_the_longest_overdue_are_read_first():
     schedule = schedule_of(ONE, TWO)
     take_all(schedule, 100.0)
     schedule.succeeded(TWO, 101.0)
@@ -94,7 +94,7 @@ def test_suspended_pause_grows_to_hours():
     assert pauses[-1] == pytest.approx(SUSPENDED_PAUSE_SECONDS_MAX)
 
 
-def test_thousand_failures_in_a_row_are_no_trouble():
+def test_a_thousand_failures_in_a_row_do_no_harm():
     schedule = schedule_of(ONE)
     for number in range(1100):
         schedule.start_next(number * 1e6)
@@ -136,7 +136,7 @@ def test_one_removed_and_added_in_the_same_moment_is_read_once():
     assert take_all(schedule, 100.0) == [ONE]
 
 
-def test_one_that_was_never_read_counts_its_wait_from_the_start_whatever_is_added():
+def test_an_employer_never_read_waits_since_the_start_whatever_is_added():
     schedule = schedule_of(ONE, now=100.0)
     schedule.set_trekkpliktige([ONE, TWO], 150.0)
     assert schedule.classes(160.0)[1]["healthy"] == 60.0
@@ -210,13 +210,13 @@ def test_one_whose_reading_was_broken_off_is_due_at_once():
 # The schedule: notified ones first and in order, no trekkpliktig starves, and fruitless notifications are slowed down
 
 
-def test_notified_one_comes_before_all_that_are_due():
+def test_a_notified_employer_is_read_before_all_that_are_due():
     schedule = schedule_of(ONE, TWO, THREE)
     assert schedule.notify(THREE)
     assert take_all(schedule, 100.0) == [THREE, ONE, TWO]
 
 
-def test_notified_one_is_due_at_once_whatever_its_interval_or_pause():
+def test_a_notified_employer_is_due_at_once_despite_interval_or_pause():
     schedule = schedule_of(ONE)
     schedule.start_next(100.0)
     schedule.failed(ONE, 100.0)
@@ -241,7 +241,7 @@ def test_notification_of_one_that_is_not_served_is_not_ours():
     assert not schedule_of(ONE).notify(TWO)
 
 
-def test_the_notified_come_in_the_order_of_their_notifications():
+def test_notified_employers_are_read_in_the_order_of_their_notifications():
     """Else one whose number is low would be read again and again before all others."""
     schedule = schedule_of(ONE, TWO, THREE)
     for each in (THREE, TWO, ONE, TWO):
@@ -249,7 +249,7 @@ def test_the_notified_come_in_the_order_of_their_notifications():
     assert take_all(schedule, 0.0) == [THREE, TWO, ONE]
 
 
-def test_a_stream_of_notifications_starves_nobody_that_is_due():
+def test_a_stream_of_notifications_starves_no_employer_that_is_due():
     schedule = schedule_of(ONE, TWO)
     taken = []
     for _ in range(NOTIFIED_IN_A_ROW_MAX + 1):
@@ -259,7 +259,7 @@ def test_a_stream_of_notifications_starves_nobody_that_is_due():
     assert taken == [ONE] * NOTIFIED_IN_A_ROW_MAX + [TWO]
 
 
-def test_only_the_notified_are_given_out_where_only_they_are_wanted():
+def test_on_request_only_notified_employers_are_returned():
     schedule = schedule_of(ONE, TWO)
     schedule.notify(TWO)
     assert [schedule.start_next(100.0, notified_only=True) for _ in range(2)] == [TWO, None]
@@ -275,7 +275,7 @@ def test_a_requested_pause_is_ended_by_an_operator_but_not_by_a_notification():
     assert schedule.start_next(100.0) == ONE
 
 
-def test_places_left_behind_by_notifications_do_not_pile_up():
+def test_entries_left_behind_by_notifications_do_not_pile_up():
     schedule = schedule_of(ONE, TWO)
     for number in range(10_000):
         schedule.notify(ONE)
@@ -359,7 +359,7 @@ def test_round_gives_up_one_that_keeps_failing():
     assert set(schedule.failed_for_good) == {ONE}
 
 
-def test_round_gives_up_at_once_where_the_source_asks_for_a_long_pause_or_refuses():
+def test_a_round_gives_up_at_once_if_the_source_requests_a_long_pause_or_refuses():
     schedule = round_of(ONE, TWO, THREE)
     take_all(schedule, 100.0)
     schedule.failed(ONE, 100.0, retry_after_seconds=ROUND_PAUSE_SECONDS_MAX)
@@ -383,7 +383,7 @@ def test_round_gives_up_one_that_is_blocked():
     assert "suspended by an operator" in schedule.failed_for_good[ONE]
 
 
-def test_schedule_on_request_reads_nobody_else():
+def test_a_schedule_on_request_reads_only_those_requested():
     schedule = OnRequestSchedule(lambda: 1.0)
     schedule.set_trekkpliktige([ONE, TWO], 100.0)
     assert schedule.start_next(1e12) is None

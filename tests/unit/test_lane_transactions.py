@@ -123,7 +123,7 @@ def test_lane_that_cannot_be_acquired_fails_and_reads_nothing(stage):
     assert stage.source.calls == []
 
 
-def test_loop_turns_also_while_nothing_happens_and_says_when_it_has_ended(stage):
+def test_the_loop_is_alive_while_nothing_happens_and_is_not_once_it_has_ended(stage):
     """`/livez` reports a loop that has stalled, not a source that is unavailable."""
     stage.source.fail(RetryableError("the source is away"), times=None)
     stage.start()
@@ -139,7 +139,7 @@ def test_metrics_are_reported_at_the_first_turn_of_the_loop(stage):
     assert [metrics.trekkpliktige["healthy"] for metrics in stage.journal.metrics] == [1]
 
 
-def test_lane_lets_go_of_its_publisher_and_is_left_when_it_ends(stage):
+def test_a_lane_releases_its_publisher_when_it_ends(stage):
     stage.start()
     stage.stop()
     assert stage.journal.lanes_left == 1
@@ -286,7 +286,7 @@ def test_employer_with_nothing_is_read_once_not_compared_again_and_again(stage):
     assert [call.cursor for call in stage.source.calls] == [0, 0]
 
 
-def test_without_overlap_an_empty_answer_says_nothing():
+def test_without_overlap_an_empty_answer_means_nothing():
     with LaneStage([ONE], overlap_sekvensnummer=0) as stage:
         made = stage.source.create(ONE)
         stage.start()

@@ -25,7 +25,7 @@ SECRET = "hush-hush"
         ("sqlite:////var/lib/ledger.db", "SQLite file /var/lib/ledger.db"),
     ],
 )
-def test_an_url_names_a_place_without_user_and_password(url: str, place: str) -> None:
+def test_an_address_is_shown_without_user_and_password(url: str, place: str) -> None:
     address = address_of(url)
     assert address.place == place
     assert SECRET not in repr(address)
@@ -59,7 +59,7 @@ def test_paths_are_used_as_they_are() -> None:
         "sqlite:///ledger.db?password=hush-hush",
     ],
 )
-def test_what_is_no_ledgers_url_is_refused_without_being_shown(url: str) -> None:
+def test_an_invalid_ledger_url_is_refused_without_being_shown(url: str) -> None:
     for opening in (open_ledger, open_engine):
         with pytest.raises(SettingsError) as told:
             opening(url)

@@ -67,7 +67,7 @@ def test_all_that_may_be_a_change_wakes(kind):
     assert pushed({"type": kind}) == Notification(OURS, EVENT_ID, happened_at=TEN_O_CLOCK)
 
 
-def test_a_type_that_nobody_knows_wakes_and_is_counted_apart():
+def test_an_unknown_type_wakes_a_reading_and_is_counted_separately():
     """Which types Skatteetaten will use is unknown: a reading too many is the safe mistake."""
     incoming = pushed({"type": "no.skatteetaten.trekkpaalegg.opprettet"})
     assert isinstance(incoming, Notification)
@@ -75,7 +75,7 @@ def test_a_type_that_nobody_knows_wakes_and_is_counted_apart():
     assert pushed().outcome == "wake_up"
 
 
-def test_binary_mode_says_the_same_whatever_its_body():
+def test_binary_mode_means_the_same_with_any_body():
     headers = {f"Ce-{name.title()}": value for name, value in GOOD.items()}
     for body in (b"", b"{", b'{"dialog": 1}', b"\xff"):
         assert read_pushed({**headers, "Content-Type": "text/plain"}, body, OWN) == pushed()
@@ -87,7 +87,7 @@ def test_our_own_echo_is_dropped():
     assert pushed({"type": "dialogporten.dialog.seen.v1"}) == Dropped("echo", EVENT_ID, TEN_O_CLOCK)
 
 
-def test_a_validation_is_answered_whoever_it_is_about():
+def test_a_validation_is_answered_for_any_subject():
     event = {"id": EVENT_ID, "source": "https://a/b", "type": "platform.events.validatesubscription"}
     body = json.dumps({**event, "specversion": "1.0"}).encode()
     assert read_pushed({"content-type": CONTENT_TYPE}, body, OWN) == Validation(EVENT_ID)
@@ -105,7 +105,7 @@ def test_a_validation_is_answered_whoever_it_is_about():
         OURS,
     ],
 )
-def test_an_event_about_anybody_else_wakes_nobody_and_shows_nothing_of_whom(subject):
+def test_an_event_about_another_subject_wakes_no_reading_and_is_not_shown(subject):
     incoming = pushed({"subject": subject})
     assert incoming == Dropped("not_ours", EVENT_ID, TEN_O_CLOCK)
     assert PERSON not in repr(incoming)
@@ -133,7 +133,7 @@ def test_without_a_required_attribute_it_is_malformed(name):
     "body",
     [b"", b"{", b"null", b"[]", b"7", b'"x"', b"\xff\xfe", b"[" * 50_000, json.dumps([GOOD]).encode(), b'{"id": NaN}'],
 )
-def test_what_is_no_event_is_malformed(body):
+def test_anything_but_an_event_is_malformed(body):
     assert read_pushed({"content-type": CONTENT_TYPE}, body, OWN) == Dropped("malformed")
 
 
@@ -171,7 +171,7 @@ def test_an_id_that_is_no_uuid_shows_as_a_hash():
 
 
 @given(st.dictionaries(st.sampled_from([*GOOD, "data"]), st.none() | st.text() | st.integers() | st.just([PERSON])))
-def test_whatever_comes_it_is_understood_or_dropped_and_shows_no_person(fields):
+def test_any_input_is_parsed_or_dropped_and_shows_no_person(fields):
     incoming = pushed(fields)
     assert incoming.outcome
     assert PERSON not in repr(incoming)
@@ -186,7 +186,7 @@ def test_no_bytes_and_headers_raise(body, headers):
     assert read_pushed(headers, body, OWN).outcome in {"malformed", "not_ours"}
 
 
-def test_a_pulled_event_keeps_its_id_to_go_on_from():
+def test_a_pulled_event_keeps_its_id_as_the_next_cursor():
     incoming, event_id = read_pulled(json.dumps({**GOOD, "id": f"x {PERSON}"}).encode(), OWN)
     assert (incoming.outcome, event_id) == ("wake_up", f"x {PERSON}")
     assert PERSON not in repr(incoming)

@@ -47,7 +47,7 @@ def walked(cursor, *pages):
     return walk
 
 
-def test_a_page_is_its_events_and_the_id_to_go_on_after():
+def test_a_page_has_its_events_and_the_next_cursor():
     body = json.dumps([event(1), event(2)]).encode()
     read = page_of(HttpResponse(200, {"next": NEXT.format("e2"), "content-type": "application/cloudevents+json"}, body))
     assert [json.loads(each)["id"] for each in read.elements] == ["e1", "e2"]
@@ -55,7 +55,7 @@ def test_a_page_is_its_events_and_the_id_to_go_on_after():
 
 
 @pytest.mark.parametrize("following", ["", "nonsense", "https://[x/?after=1", "https://a/b?size=3", "?after="])
-def test_a_next_that_leads_nowhere_is_none(following):
+def test_a_next_link_without_an_id_is_ignored(following):
     assert page_of(HttpResponse(200, {"next": following}, b"[]")).next_after is None
 
 
@@ -65,7 +65,7 @@ def test_a_failure_is_never_an_empty_page(body):
         page_of(HttpResponse(200, {}, body))
 
 
-def test_it_continues_until_a_page_holds_nothing_and_leads_nowhere():
+def test_it_continues_until_a_page_is_empty_and_has_no_next():
     walk = walked(EventCursor(), page(1, 2, after="e2"), page(3, after="e3"))
     assert walk.pulled().has_more
     walk.add(page(after="e3"))

@@ -10,7 +10,7 @@ SECRET = "k" * 40
 ALTINN = "51.120.0.0/17"
 
 
-def test_everybody_with_the_secret_is_let_in_where_there_is_no_list() -> None:
+def test_everybody_with_the_secret_is_admitted_without_an_allow_list() -> None:
     gate = Gate(SECRET, [], 10)
     assert gate.refusal("203.0.113.9", SECRET) is None
     assert gate.refusal("2001:db8::1", SECRET) is None

@@ -66,7 +66,7 @@ def test_ones_with_an_older_secret_or_another_filter_and_duplicates_are_removed(
         AltinnSubscription(1, ADDRESS),
     ],
 )
-def test_what_another_may_have_made_is_never_touched(foreign):
+def test_subscriptions_that_others_may_have_made_are_never_touched(foreign):
     assert ours_of(OURS, BASE, [foreign]) == []
 
 
@@ -120,7 +120,7 @@ def test_the_lifetime_of_a_token_is_read_from_its_claims():
         jwt_of([]).encode(),
     ],
 )
-def test_what_is_no_token_is_a_passing_failure_that_shows_nothing(body):
+def test_an_answer_without_a_token_is_a_temporary_failure_that_shows_nothing(body):
     with pytest.raises(RetryableError) as caught:
         read_token(body, 0)
     assert not body or body.decode() not in str(caught.value)
@@ -135,7 +135,7 @@ def test_a_refusal_is_of_this_trekkpliktig_alone(status):
 
 
 @pytest.mark.parametrize("status", [302, 408, 429, 500, 503])
-def test_trouble_passes(status):
+def test_a_temporary_failure_is_retried(status):
     error = refusal_of(HttpResponse(status, {"retry-after": "7"}, b""), "list events", 0)
     assert isinstance(error, RetryableError)
     assert error.retry_after_seconds == 7

@@ -119,13 +119,13 @@ def test_what_holds_for_any_month(orders: list[Order], payouts: list[tuple[int, 
 
 
 @given(st.lists(GROSS, min_size=1, max_size=6), st.integers(0, 20000))
-def test_an_amount_is_taken_in_full_as_soon_as_the_pay_of_the_month_covers_it(grosses: list[str], month: int) -> None:
+def test_an_amount_is_withheld_in_full_once_the_pay_of_the_month_covers_it(grosses: list[str], month: int) -> None:
     book = Book(order("1", f"{month} kr"))
     taken = sum(kroner(book.pay(day, pay(gross))).get("1", 0) for day, gross in enumerate(grosses, start=1))
     assert taken == min(month, sum(int(Decimal(gross)) for gross in grosses))
 
 
-def test_orders_of_one_person_take_in_the_order_of_their_sekvensnummer() -> None:
+def test_orders_of_one_person_are_withheld_in_the_order_of_their_sekvensnummer() -> None:
     book = Book(order("1", "5000 kr", sekvensnummer=9), order("2", "50 %", sekvensnummer=3))
     decision = book.pay(20, pay("6000"))
     assert kroner(decision) == {"2": 3000, "1": 3000}

@@ -114,9 +114,7 @@ def test_following_ended_periods_changes_nothing_for_active_orders(case: Case) -
 
 
 @pytest.mark.parametrize(("case", "stopped"), ENDED, ids=lambda value: name_of(value) if value and value != 0 else "")
-def test_an_ended_order_stops_or_follows_its_periods_and_says_where_they_differ(
-    case: Case, stopped: int | None
-) -> None:
+def test_an_ended_order_stops_or_follows_its_periods_and_warns_if_they_differ(case: Case, stopped: int | None) -> None:
     kroner, varsler = withheld(case, Rules(follow_ended=True))
     assert kroner == case.kroner
     assert any("avsluttet" in varsel for varsel in varsler) == bool(case.kroner)
@@ -138,6 +136,6 @@ def test_an_ended_order_stops_or_follows_its_periods_and_says_where_they_differ(
         (Rounding.UP, "100", 17),  # whole already
     ],
 )
-def test_whole_kroner_are_made_as_asked(rounding: Rounding, brutto: str, kroner: int) -> None:
+def test_whole_kroner_are_generated_on_request(rounding: Rounding, brutto: str, kroner: int) -> None:
     case = Case("10001", 1, "2025-08-20", brutto, 0, kroner, "17 %")
     assert withheld(case, Rules(rounding))[0] == kroner

@@ -68,7 +68,7 @@ def posting(trekkid: str, **changes: object) -> Postering:
         ("2026-12-31", "2027-01-04"),
     ],
 )
-def test_payments_are_due_on_the_first_day_that_banks_settle(payout: str, due: str) -> None:
+def test_payments_are_due_on_the_next_banking_day(payout: str, due: str) -> None:
     assert due_date(date.fromisoformat(payout)) == date.fromisoformat(due)
 
 
@@ -85,7 +85,7 @@ def document(postings: list[Postering], version: Pain001Version, payer: Payer = 
     return pain001_of(oppdrag, oppdrag.payments, payer, version)
 
 
-def test_the_message_says_account_kid_payee_amount_and_day() -> None:
+def test_the_message_has_account_kid_payee_amount_and_day() -> None:
     root = ET.fromstring(document([POSTING], Pain001Version.V09))  # noqa: S314 - our own text
     texts = {element.tag.rpartition("}")[2]: element.text for element in root.iter()}
     assert texts["InstdAmt"] == texts["CtrlSum"] == "5100.00"

@@ -196,7 +196,7 @@ def test_two_observers_do_not_share_their_counts() -> None:
     assert value(second, "tokens_total", outcome="ok") == 0
 
 
-def test_what_alerts_look_for_is_there_before_it_happens() -> None:
+def test_series_that_alerts_use_exist_before_the_first_event() -> None:
     """Prometheus sees no increase in a series that begins with its first event."""
     observer = PrometheusObserver()
     for outcome in ("ok", "retry", "suspended", "fatal"):

@@ -33,7 +33,7 @@ def never() -> str | None:
     pytest.fail("there is nothing to ask Kafka about")
 
 
-def test_what_goes_well_is_passed_on_and_kafka_is_not_asked():
+def test_success_is_passed_on_without_asking_kafka():
     kafka = FakeKafka()
     publisher = ExplainedPublisher(kafka.publisher(), never)
     publisher.acquire()
@@ -60,7 +60,7 @@ def test_a_lane_that_cannot_be_acquired_gets_the_reason_and_without_one_its_own_
 
 
 @pytest.mark.parametrize("error", [LaneFencedError("another"), RefusedError("WRITE on topic t")])
-def test_what_says_all_by_itself_is_left_alone(error):
+def test_an_error_that_explains_itself_is_not_changed(error):
     publisher = ExplainedPublisher(Failing(error), never)
     with pytest.raises(type(error)) as raised:
         publisher.acquire()
@@ -90,7 +90,7 @@ def test_a_partition_with_too_few_replicas_is_reported_once_a_topic_with_the_wor
     )
 
 
-def test_a_partition_that_no_broker_leads_sends_to_the_disks():
+def test_a_partition_without_a_leader_points_to_the_brokers_disks():
     told = standstill_of([Replicas("positions", False, 1, 1), Replicas("gjeldende", False, 0, 2)])
     assert told is not None
     assert "no broker leads all of gjeldende, positions" in told

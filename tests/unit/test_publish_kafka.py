@@ -31,7 +31,7 @@ def test_transactional_id_that_the_broker_has_forgotten_replaces_the_producer(st
 
 
 @pytest.mark.parametrize("step", Step)
-def test_fatal_error_replaces_the_producer_even_where_it_also_asks_for_an_abort_or_another_call(step):
+def test_a_fatal_error_replaces_the_producer_even_if_it_also_requires_an_abort_or_a_retry(step):
     assert judge(step, error(fatal=True)) is Verdict.REPLACE
     assert judge(step, error(fatal=True, requires_abort=True)) is Verdict.REPLACE
     assert judge(step, error(fatal=True, retriable=True)) is Verdict.REPLACE
@@ -47,7 +47,7 @@ def test_fatal_error_replaces_the_producer_even_where_it_also_asks_for_an_abort_
         (Step.ABORT, Verdict.REPLACE),
     ],
 )
-def test_error_that_requires_an_abort_gets_one_unless_the_end_has_been_asked_for(step, verdict):
+def test_an_error_that_requires_an_abort_gets_one_unless_the_end_was_requested(step, verdict):
     assert judge(step, error(requires_abort=True)) is verdict
     assert judge(step, error(requires_abort=True, retriable=True)) is verdict
 
@@ -62,13 +62,13 @@ def test_error_that_requires_an_abort_gets_one_unless_the_end_has_been_asked_for
         (Step.ABORT, Verdict.REPLACE),
     ],
 )
-def test_retriable_error_is_met_by_the_same_call_save_when_producing_or_ending(step, verdict):
+def test_a_retriable_error_repeats_the_call_except_when_producing_or_ending(step, verdict):
     """Some of the records are handed over; and an end that is asked for twice may end the next transaction too."""
     assert judge(step, error("_TIMED_OUT", retriable=True)) is verdict
 
 
 @pytest.mark.parametrize("name", ["ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS"])
-def test_member_that_the_group_has_put_out_aborts_when_it_sends_its_offset(name):
+def test_a_member_that_the_group_excluded_aborts_when_it_sends_its_offset(name):
     assert judge(Step.OFFSETS, error(name)) is Verdict.ABORT
     assert judge(Step.COMMIT, error(name)) is Verdict.REPLACE
 
@@ -108,7 +108,7 @@ LINE = "%s [%s] %s"
         ("GETPID", "[thrd:TxnCoordinator]: coordinator load in progress", False, False),
     ],
 )
-def test_a_lost_connection_to_coordinator_or_any_is_seen_and_every_line_goes_on(caplog, kind, text, is_lost, is_any):
+def test_lost_connections_are_counted_and_every_line_is_passed_on(caplog, kind, text, is_lost, is_any):
     log = ConnectionLog(logging.getLogger("librdkafka"))
     with caplog.at_level(logging.INFO, logger="librdkafka"):
         log.log(logging.INFO, LINE, kind, NAME, text)
@@ -118,7 +118,7 @@ def test_a_lost_connection_to_coordinator_or_any_is_seen_and_every_line_goes_on(
     assert (log.has_lost_coordinator, log.has_lost_broker) == (False, False)
 
 
-def test_a_line_of_another_shape_goes_on_too(caplog):
+def test_a_line_of_another_shape_is_passed_on_too(caplog):
     log = ConnectionLog(logging.getLogger("librdkafka"))
     with caplog.at_level(logging.INFO, logger="librdkafka"):
         log.log(logging.INFO, "no arguments")
@@ -134,13 +134,13 @@ def made(**given):
     return producer_properties(properties, "app-3", 1_000_000)
 
 
-def test_what_the_guarantee_rests_on_is_not_the_users_to_say():
+def test_properties_that_the_guarantee_needs_cannot_be_overridden():
     told = made(transactional_id="other", partitioner="consistent", transaction_timeout_ms="1")
     assert (told["transactional.id"], told["partitioner"]) == ("app-3", "murmur2_random")
     assert told["transaction.timeout.ms"] == "15000"
 
 
-def test_a_transaction_that_begins_right_after_another_asks_again_sooner_than_librdkafka_would_unless_the_user_says():
+def test_retries_of_a_transaction_right_after_another_are_quick_unless_the_user_sets_the_backoff():
     """Kafka refuses the offsets of the next until the markers of the one before are written, some milliseconds."""
     librdkafka_milliseconds = 100
     assert 0 < int(made()["retry.backoff.ms"]) <= librdkafka_milliseconds / 10

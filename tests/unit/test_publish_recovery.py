@@ -97,7 +97,7 @@ def test_an_event_that_is_not_recorded_changes_nothing(order: OrderState, lost: 
     assert without_events(state, lane(10), [lost]) == {}
 
 
-def test_the_source_is_read_again_from_where_it_had_been_read_before() -> None:
+def test_the_source_is_read_again_from_the_former_position() -> None:
     state = lane(20, order=OrderState(3, HASH, 1), second=OrderState(1, HASH, 1))
     assert without_events(state, lane(10), [event(3)]) == {ONE: Rollback(10, {ORDER: OrderState(2)})}
     assert without_events(state, LaneState(), [event(3)])[ONE].position == 0

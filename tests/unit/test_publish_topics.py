@@ -44,12 +44,12 @@ def test_names_begin_with_the_prefix() -> None:
     assert NAMES == ("t-versjoner", "t-gjeldende", "t-quarantine", "t-positions", "t-signals")
 
 
-def test_the_history_is_kept_for_ever_unless_asked_otherwise() -> None:
+def test_the_history_is_kept_forever_by_default() -> None:
     assert wanted_topics("t")[0].config == {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
     assert wanted_topics("t", history_retention_ms=DAY_MS)[0].config["retention.ms"] == "86400000"
 
 
-def test_nothing_differs_where_all_is_as_wanted() -> None:
+def test_there_are_no_differences_if_all_is_as_wanted() -> None:
     assert differences(wanted_topics("t", partitions=3), cluster()) == []
 
 
@@ -64,7 +64,7 @@ def test_every_difference_is_reported_in_the_order_of_the_topics() -> None:
     ]
 
 
-def test_replication_is_the_brokers_business_unless_asked_for() -> None:
+def test_replication_is_the_brokers_default_unless_given() -> None:
     assert differences(wanted_topics("t", partitions=3), cluster(versjoner={"replication": 5})) == []
 
 

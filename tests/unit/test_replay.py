@@ -54,7 +54,7 @@ def test_a_live_ledger_of_other_topics_alone_is_no_ledger_of_these() -> None:
     assert losses(WHOLE, {0: 0, 1: 0}, {("other-versjoner", 0): 5, (TOPIC, 0): 5}) == []
 
 
-def test_an_event_is_trusted_that_the_ledger_has_come_past_and_not_refused() -> None:
+def test_an_event_is_trusted_if_the_ledger_has_passed_it_without_refusing_it() -> None:
     rewriting = Rewriting({(TOPIC, 0): 10}, frozenset({Coordinates(TOPIC, 0, 4)}))
     trusted = [offset for offset in range(12) if rewriting.trusts(Coordinates(TOPIC, 0, offset))]
     assert trusted == [0, 1, 2, 3, 5, 6, 7, 8, 9]
@@ -83,7 +83,7 @@ def test_a_trusted_event_replaces_what_is_stored_and_another_is_a_conflict() -> 
         ("1970-01-01", datetime(1970, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_times_are_utc_unless_they_say_otherwise(text: str, moment: datetime | None) -> None:
+def test_times_without_an_offset_are_utc(text: str, moment: datetime | None) -> None:
     assert moment_of(text, NOW) == moment
 
 

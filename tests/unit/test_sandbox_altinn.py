@@ -71,7 +71,7 @@ def test_the_ladder_is_scaled() -> None:
     assert deliveries.wait_seconds(5.0) == pytest.approx(0.01)
 
 
-def test_weather_loses_doubles_and_reorders_by_a_seed() -> None:
+def test_deliveries_are_lost_doubled_and_reordered_by_a_seed() -> None:
     outcomes = []
     for _ in range(2):
         deliveries = Deliveries(Random(7))

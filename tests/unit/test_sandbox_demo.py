@@ -84,7 +84,7 @@ def test_a_command_that_is_too_long_can_still_be_copied() -> None:
     assert printed.replace(" \\\n    ", " ").strip() == "$ program " + ("--option " * 20).strip()
 
 
-def test_output_keeps_brackets_that_look_like_markup() -> None:
+def test_output_keeps_brackets_that_resemble_markup() -> None:
     assert told(lambda narrator: narrator.output("[bold]x[/bold]")) == "[bold]x[/bold]\n"
 
 
@@ -130,28 +130,28 @@ def test_output_is_cut_in_both_directions_and_says_so() -> None:
     assert shown_lines("one\n", 5, 2) == ["one"]
 
 
-def test_wrapped_lines_stand_below_each_other() -> None:
+def test_wrapped_lines_are_aligned() -> None:
     assert wrapped("one two three", 10, first="  - ") == ["  - one", "    two", "    three"]
 
 
 def test_latencies_stand_below_each_other() -> None:
-    polled, told = Latencies.of([0.9, 0.1, 0.6]), Latencies.of([0.03])
-    lines = latencies_table([("polled", polled), ("told of", told)]).splitlines()
+    polled, notified = Latencies.of([0.9, 0.1, 0.6]), Latencies.of([0.03])
+    lines = latencies_table([("polled", polled), ("notified", notified)]).splitlines()
     assert [line.split() for line in lines] == [
         ["fastest", "median", "slowest"],
         ["polled", "0.10", "s", "0.60", "s", "0.90", "s"],
-        ["told", "of", "30", "ms", "30", "ms", "30", "ms"],
+        ["notified", "30", "ms", "30", "ms", "30", "ms"],
     ]
     assert len({len(line) for line in lines}) == 1
 
 
 def test_summary_counts_the_time_that_the_producer_lived() -> None:
     figures = Figures(backfill_versions=3000, backfill_seconds=5.0, down_seconds=2.0, restart_seconds=[1.5, 0.5])
-    figures.told_seconds, figures.polled_seconds = 0.04, 0.6
+    figures.notified_seconds, figures.polled_seconds = 0.04, 0.6
     rows = dict(summary_rows(figures))
     assert rows["back-fill"] == "3 000 versions in 5.0 s, 1 000/s while it lived"
     assert rows["kills"] == "2, publishing again 1.5 s and 0.5 s after the restart"
-    assert rows["swap"] == "40 ms to Kafka when told of, 0.60 s when polled each second"
+    assert rows["swap"] == "40 ms to Kafka when notified, 0.60 s when polled each second"
     assert summary_rows(Figures()), "also when nothing was measured"
 
 
@@ -193,7 +193,7 @@ def test_nothing_is_said_when_all_is_well(topics: Topics) -> None:
 
 def test_a_doubled_event_is_found(topics: Topics) -> None:
     topics.versjoner.append(topics.versjoner[topics.place(THIRD)])
-    assert topics.faults() == ["a/3 stands 2 times in versjoner", "a/3 comes after version 3 in versjoner"]
+    assert topics.faults() == ["a/3 appears 2 times in versjoner", "a/3 comes after version 3 in versjoner"]
 
 
 def test_a_dropped_event_is_found(topics: Topics) -> None:
@@ -229,13 +229,13 @@ def test_changed_content_is_found_and_named_by_field_alone(topics: Topics) -> No
     place = topics.place(SECOND)
     wrong = msgspec.structs.replace(topics.versjoner[place].event, saksnummer="another", trekkstatus="ukjent")
     topics.versjoner[place] = msgspec.structs.replace(topics.versjoner[place], event=wrong)
-    assert topics.faults() == ["a/2 in versjoner is otherwise than in the source: saksnummer, trekkstatus"]
+    assert topics.faults() == ["a/2 in versjoner differs from the source: saksnummer, trekkstatus"]
 
 
 def test_a_wrong_key_or_id_is_found(topics: Topics) -> None:
     place = topics.place(SECOND)
     topics.versjoner[place] = msgspec.structs.replace(topics.versjoner[place], key="b", ce_id="b/2")
-    assert topics.faults() == ["a/2 stands under the key b and the ce_id b/2 in versjoner"]
+    assert topics.faults() == ["a/2 has the key b and the ce_id b/2 in versjoner"]
 
 
 def test_an_order_in_two_partitions_is_found(topics: Topics) -> None:
@@ -244,7 +244,7 @@ def test_an_order_in_two_partitions_is_found(topics: Topics) -> None:
     assert topics.faults() == ["a is in more than one partition of versjoner"]
 
 
-def test_a_late_version_may_come_out_of_turn_but_not_to_gjeldende(topics: Topics) -> None:
+def test_a_late_version_may_come_out_of_order_but_not_in_gjeldende(topics: Topics) -> None:
     place = topics.place(FIRST)
     late = msgspec.structs.replace(topics.versjoner.pop(place), late=True)
     topics.versjoner.append(late)
@@ -253,7 +253,7 @@ def test_a_late_version_may_come_out_of_turn_but_not_to_gjeldende(topics: Topics
     assert "a/1 is late and yet in gjeldende" in topics.faults()
 
 
-def test_the_last_correction_must_hold_what_the_source_holds_now(topics: Topics) -> None:
+def test_the_last_correction_must_equal_the_source(topics: Topics) -> None:
     event = topics.source[THIRD]
     topics.source[THIRD] = msgspec.structs.replace(event, trekkstatus="avsluttet")
     correction = Published(0, 99, "a", topics.source[THIRD], "a/3/1", correction=1)

@@ -28,7 +28,7 @@ def everything(state: Skatteetaten) -> list[tuple[str, int, int, bytes]]:
     return sorted((v.trekkid, v.trekkversjon, v.sekvensnummer, v.body) for v in state.book.every_version())
 
 
-def test_what_was_made_is_there_again(tmp_path: Path) -> None:
+def test_orders_survive_a_restart(tmp_path: Path) -> None:
     first = world()
     with Journal(tmp_path / "state", first.book):
         traffic = Traffic(first, EMPLOYERS, Random(1))
@@ -42,7 +42,7 @@ def test_what_was_made_is_there_again(tmp_path: Path) -> None:
         assert again.book.newest_of_all() == first.book.newest_of_all()
 
 
-def test_a_world_that_begins_again_gives_no_number_twice(tmp_path: Path) -> None:
+def test_a_restarted_world_gives_no_number_twice(tmp_path: Path) -> None:
     """The generator's chances are those of the seed: they would make the same orders once more."""
     for start in range(3):
         state = world()

@@ -102,7 +102,7 @@ def test_the_signature_is_really_checked(world):
     assert world.refusal(world.sign(key=other)) == "MP-122"
 
 
-def test_exactly_one_of_kid_and_x5c_is_asked_for(world):
+def test_exactly_one_of_kid_and_x5c_is_required(world):
     assert "exactly one" in world.refusal(world.sign(headers={}))
     assert "exactly one" in world.refusal(world.sign(headers={"kid": "k1", "x5c": ["x"]}))
 

@@ -91,7 +91,7 @@ def test_wrong_parameters_are_refused_as_input(world, query):
     assert world.kode(world.ask(query=query)) == (400, "KB-006")
 
 
-def test_a_lower_cap_than_asked_for_is_a_setting(world):
+def test_a_page_limit_below_the_request_is_a_setting(world):
     made = [world.state.create(OURS).sekvensnummer for _ in range(5)]
     world.state.behaviour.maks_antall_cap = 2
     assert numbers(world.page(0, 100)) == made[:2]
@@ -199,7 +199,7 @@ def test_a_moved_order_changes_lists_and_its_past_can_be_fetched_by_both(world):
     assert world.ask(f"/{order.trekkid}/2").status == 404
 
 
-def test_an_order_can_stand_in_the_list_of_another_than_it_names(world):
+def test_an_order_can_be_in_the_list_of_an_employer_that_it_does_not_name(world):
     wire = json.loads(world.state.create(THEIRS).body)
     world.state.put({**wire, "trekkid": "x", "sekvensnummer": 99}, listed_for=OURS)
     assert [each["trekkpliktig"] for each in world.page()] == [THEIRS]
@@ -227,7 +227,7 @@ def test_rewritten_content_keeps_its_numbers(world):
     assert json.loads(world.ask(f"/{order.trekkid}/1").body)["saksnummer"] == "changed"
 
 
-def test_any_text_can_be_planted_in_a_list_or_stand_for_a_version(world):
+def test_any_text_can_be_planted_in_a_list_or_replace_a_version(world):
     order = world.state.create(OURS)
     planted = world.state.plant(OURS, '"no object"', sekvensnummer=0)
     world.state.replace_raw(order.trekkid, 1, '{"trekkid": 1}')
@@ -250,7 +250,7 @@ def test_midnight_ends_orders_whose_periods_have_passed_in_either_way(world):
     assert world.ask(f"/{running.trekkid}/2").status == 404
 
 
-def test_more_than_five_calls_at_once_of_one_supplier_are_refused_and_the_most_is_kept(world):
+def test_more_than_five_concurrent_calls_of_a_supplier_are_refused_and_the_maximum_is_recorded(world):
     statuses = [world.ask(party=party, leave=False).status for party in (OURS, THEIRS) * 3]
     assert statuses == [200] * 5 + [429]
     assert world.state.simultaneous_max == 6
@@ -304,7 +304,7 @@ def test_faults_by_rate_repeat_with_the_seed():
     assert seen == statuses()
 
 
-def test_rough_weather_brings_every_passing_fault_and_about_as_many_as_said(world):
+def test_random_faults_include_every_temporary_one_at_about_the_given_rate(world):
     for fault in rough_weather(0.5):
         world.state.add_fault(fault)
     for _ in range(500):
@@ -349,7 +349,7 @@ def test_broken_connections_are_reported_by_the_delivery(world):
     assert world.state.summary()["calls"]["list"] == {"reset": 1, "truncated": 1, "filler": 1}
 
 
-def test_any_body_can_stand_for_an_answer(world):
+def test_any_body_can_replace_an_answer(world):
     world.state.add_fault(Fault(FaultKind.BODY, body="<html>", content_type="text/html"))
     result = world.ask()
     assert (result.status, result.body, result.headers["content-type"]) == (200, b"<html>", "text/html")

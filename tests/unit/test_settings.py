@@ -195,7 +195,7 @@ def test_service_links_of_kubernetes_are_no_settings() -> None:
     assert load_settings(None, GOOD | links).http_port == 8080
 
 
-def test_a_misspelt_port_is_not_taken_for_a_service_link() -> None:
+def test_a_misspelt_port_is_not_mistaken_for_a_service_link() -> None:
     assert "TREKKPAALEGG_HTPP_PORT" in faults_of({**GOOD, "TREKKPAALEGG_HTPP_PORT": "8081"})[0]
 
 
@@ -336,7 +336,7 @@ def test_what_is_missing_is_not_reported_beside_its_broken_file() -> None:
     assert fault.startswith("MASKINPORTEN_CLIENT_JWK_FILE: there is no file /nowhere")
 
 
-def test_what_only_the_producer_uses_is_not_looked_into_by_consumers() -> None:
+def test_settings_that_only_the_producer_uses_are_not_checked_by_consumers() -> None:
     LOADERS["consumers"]({"MASKINPORTEN_CLIENT_JWK_FILE": "/nowhere", "TREKKPAALEGG_WEBHOOK_SECRET_FILE": "/nowhere"})
 
 

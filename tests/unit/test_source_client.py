@@ -25,12 +25,12 @@ def test_a_refusal_suspends_the_trekkpliktig(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 408, 421, 425, 429, 500, 502, 503, 504, 206, 304])
-def test_a_passing_failure_is_tried_again(status: int) -> None:
+def test_a_temporary_failure_is_tried_again(status: int) -> None:
     assert isinstance(refusal_of(answer(status), NOW), RetryableError)
 
 
 @pytest.mark.parametrize("status", [400, 414, 422])
-def test_a_fault_in_the_question_for_one_version_suspends_nobody(status: int) -> None:
+def test_a_faulty_request_for_one_version_suspends_no_employer(status: int) -> None:
     assert isinstance(refusal_of_version(answer(status), NOW), RetryableError)
     assert isinstance(refusal_of_version(answer(403), NOW), SuspendedError)
 
@@ -56,7 +56,7 @@ def test_the_kode_is_quoted_and_nothing_else_of_the_body() -> None:
         b"",
     ],
 )
-def test_what_does_not_look_like_a_kode_is_not_quoted(body: bytes) -> None:
+def test_what_has_not_the_form_of_a_kode_is_not_quoted(body: bytes) -> None:
     assert str(refusal_of(answer(500, body), NOW)) == "the API answers HTTP 500"
 
 

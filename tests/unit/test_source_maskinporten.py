@@ -54,7 +54,7 @@ SYSTEM_USER = {
 }
 
 
-def test_each_mode_makes_its_own_claims_and_no_other() -> None:
+def test_each_mode_sends_its_own_claims_and_no_others() -> None:
     assert claims_of("egen", "ref") == OWN
     assert claims_of("delegert", "ref") == {**OWN, "consumer_org": TREKKPLIKTIG}
     assert claims_of("systembruker") == {**OWN, "authorization_details": [SYSTEM_USER]}
@@ -79,7 +79,7 @@ def test_a_key_without_kid_is_named_by_its_certificate(jwk: dict[str, Any]) -> N
     assert load_client_key(json.dumps(with_certificate)).header == {"x5c": ["MIIB"]}
 
 
-def test_the_key_does_not_show_itself(jwk: dict[str, Any]) -> None:
+def test_the_key_is_not_shown_in_a_repr(jwk: dict[str, Any]) -> None:
     assert repr(load_client_key(json.dumps(jwk))) == "ClientKey(algorithm='RS256')"
 
 

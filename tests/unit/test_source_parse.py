@@ -217,7 +217,7 @@ def test_a_percentage_outside_of_0_to_100_is_out_of_range(number: str) -> None:
 
 
 @pytest.mark.parametrize("number", ['"5000"', "true", "[]", "{}", "1" * 2000])
-def test_what_is_no_number_is_no_amount(number: str) -> None:
+def test_anything_but_a_number_is_no_amount(number: str) -> None:
     assert_rejected(
         with_number("trekkbeloep", number),
         RejectionReason.INVALID_FIELD,

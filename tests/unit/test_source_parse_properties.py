@@ -122,7 +122,7 @@ def test_a_page_that_is_cut_off_anywhere_is_tried_again(length: int) -> None:
 
 
 @given(near_elements)
-def test_the_quick_and_the_tolerant_way_agree(value: dict[str, Any]) -> None:
+def test_the_fast_and_the_tolerant_parser_agree(value: dict[str, Any]) -> None:
     raw = text_of(value)
     [quick, _] = read_elements(b"[%s,%s]" % (raw, text_of(OK)), TREKKPLIKTIG)
     tolerant = read_tolerantly(raw, TREKKPLIKTIG)

@@ -29,7 +29,7 @@ def numbers(elements: list[Element]) -> list[int | None]:
     return [element.sekvensnummer for element in elements]
 
 
-def test_elements_are_put_in_rising_sekvensnummer_and_reading_goes_on_from_the_highest() -> None:
+def test_elements_are_sorted_by_sekvensnummer_and_reading_continues_from_the_highest() -> None:
     page = page_of([version(7), version(3), unreadable(), version(5)], 2, 100)
     assert numbers(page.elements) == [None, 3, 5, 7]
     assert page.next_cursor == 7
@@ -47,7 +47,7 @@ def test_the_number_of_a_rejected_element_skips_nothing_that_was_understood() ->
     assert page_of([version(3), unreadable(9)], 2, 100).next_cursor == 3
 
 
-def test_the_number_of_a_rejected_element_moves_reading_on_where_nothing_else_does() -> None:
+def test_a_rejected_elements_number_advances_the_reading_if_nothing_else_does() -> None:
     assert page_of([version(2), unreadable(9)], 2, 100).next_cursor == 9
 
 
@@ -62,7 +62,7 @@ def test_an_answer_of_unreadable_elements_only_ends_the_reading_but_is_not_lost(
 
 
 @pytest.mark.parametrize("below", [[version(6)], [version(6), version(7)], [unreadable(1)]])
-def test_only_what_is_below_the_cursor_is_an_error(below: list[Element]) -> None:
+def test_only_elements_below_the_cursor_are_an_error(below: list[Element]) -> None:
     with pytest.raises(RetryableError, match="fraSekvensnummer"):
         page_of(below, 7, 100)
 

@@ -116,7 +116,7 @@ def test_masked_text_is_one_line_without_terminal_commands(text: str) -> None:
 
 
 @given(before=st.text("æ -:\"'"), person=st.from_regex(r"\A[0-9]{11}\Z"), after=st.text("ø -,\"'}"))
-def test_any_eleven_digits_that_stand_alone_are_masked(before: str, person: str, after: str) -> None:
+def test_any_separate_eleven_digits_are_masked(before: str, person: str, after: str) -> None:
     assert person not in mask_for_display(f"{before}{person}{after}")
 
 

@@ -60,7 +60,7 @@ def test_a_long_list_of_faults_is_cut() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nobody\n", "\ufeff"])
-def test_a_list_of_nobody_is_a_fault(text: str) -> None:
+def test_an_empty_list_is_a_fault(text: str) -> None:
     with pytest.raises(SettingsError, match="no organisation number in it"):
         parse_trekkpliktige_file(text, "list")
 

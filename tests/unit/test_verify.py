@@ -84,7 +84,7 @@ def test_an_order_that_is_in_gjeldende_before_versjoner_is_accepted_when_it_come
     assert current.check().ok
 
 
-def test_a_hole_is_known_as_long_as_one_trekkpliktig_says_so() -> None:
+def test_a_missing_version_is_remembered_while_any_trekkpliktig_has_it() -> None:
     known = KnownMissing()
     known.add(b"310000003", b"a position, which is not looked into")
     known.add(b"310000003/a/b", encode_order_state(OrderState(9, bytes(8), 1, ((2, 4), (7, 7)))))

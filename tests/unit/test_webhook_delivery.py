@@ -148,7 +148,7 @@ def test_an_address_is_shown_without_what_may_be_secret() -> None:
     assert shown("https://payroll.example:8443/hook/token?key=secret") == "https://payroll.example:8443"
 
 
-def test_the_order_is_the_key_and_what_has_none_stands_alone() -> None:
+def test_the_order_is_the_key_and_messages_without_one_are_independent() -> None:
     place = Coordinates("topic", 2, 17)
     assert order_of(b"10001", place) == "10001"
     assert {order_of(key, place) for key in (None, b"", b"\xff", b"a\x00b")} == {"@topic/2/17"}
@@ -172,7 +172,7 @@ def test_the_body_in_the_readme_is_what_is_sent() -> None:
     assert json.loads(request_for(event, headers).body) == shown
 
 
-def test_the_receiver_in_the_readme_takes_each_event_once(capsys: pytest.CaptureFixture) -> None:
+def test_the_receiver_in_the_readme_accepts_each_event_once(capsys: pytest.CaptureFixture) -> None:
     written: dict = {}
     exec(example("python"), written)  # noqa: S102 - that it runs is what is tested
     secret, seen = new_secret(), set()

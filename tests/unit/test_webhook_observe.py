@@ -85,14 +85,14 @@ def test_it_has_caught_up_once_all_is_read_and_nothing_waits_and_stays_so(
     assert health.is_caught_up
 
 
-def test_lag_is_what_is_not_read(observer: PrometheusForwarderObserver, clock: TurnedClock) -> None:
+def test_lag_is_the_number_of_unread_offsets(observer: PrometheusForwarderObserver, clock: TurnedClock) -> None:
     observer.stored_to({0: 4})
     observer.client_checked(AT_END)
     clock.seconds += 60
     assert (value(observer, "lag", partition="0"), value(observer, "stalled_seconds")) == (6, 60)
 
 
-def test_attempts_are_counted_by_what_came_of_them(observer: PrometheusForwarderObserver) -> None:
+def test_attempts_are_counted_by_outcome(observer: PrometheusForwarderObserver) -> None:
     assert [value(observer, "attempts_total", outcome=each.value) for each in ResultKind] == [0] * len(ResultKind)
     for meaning in (ResultKind.DELIVERED, ResultKind.DELIVERED, ResultKind.REFUSED):
         observer.attempted(meaning)
@@ -114,7 +114,7 @@ def test_what_waits_goes_on_to_age_while_nothing_is_reported(
     assert (value(observer, "oldest_waiting_seconds"), value(observer, "oldest_parked_seconds")) == (15, 25)
 
 
-def test_who_serves_no_health_listens_to_nothing() -> None:
+def test_without_a_health_port_nothing_listens() -> None:
     nobody: ForwarderObserver = ForwarderObserver()
     nobody.beat()
     nobody.client_checked(AT_END)

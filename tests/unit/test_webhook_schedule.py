@@ -41,7 +41,7 @@ def test_one_of_an_order_at_a_time_and_others_meanwhile() -> None:
     assert schedule.waiting_count == 4
 
 
-def test_no_more_are_on_their_way_than_allowed() -> None:
+def test_no_more_events_are_in_flight_than_allowed() -> None:
     schedule = DeliverySchedule(2)
     for sequence in range(5):
         schedule.add(PendingEvent(sequence, f"order {sequence}"))
@@ -76,7 +76,7 @@ def test_a_parked_event_blocks_its_order_until_it_is_released() -> None:
     assert schedule.waiting_count == 3
 
 
-def test_while_the_receiver_is_away_all_wait_and_then_one_feels_its_way() -> None:
+def test_while_the_receiver_is_away_all_wait_and_then_one_event_probes_it() -> None:
     schedule = DeliverySchedule(4)
     for sequence in range(5):
         schedule.add(PendingEvent(sequence, f"order {sequence}"))
@@ -276,7 +276,7 @@ def test_pauses_stay_within_their_limits(tries: int, chance: float) -> None:
     assert DEFAULT_POLICY.first_pause_seconds * 0.799 <= pause <= DEFAULT_POLICY.longest_pause_seconds * 1.201
 
 
-def test_a_longer_pause_is_kept_when_asked_for_and_a_shorter_one_is_not() -> None:
+def test_a_longer_requested_pause_is_kept_and_a_shorter_one_is_not() -> None:
     longer = decided(DeliveryResult(ResultKind.FAILED, "", 700.0))
     shorter = decided(DeliveryResult(ResultKind.FAILED, "", 1.0))
     assert isinstance(longer, RetryLater)
@@ -297,7 +297,7 @@ def test_a_receiver_that_is_away_holds_all_and_parks_nothing() -> None:
     assert pending.failures == 0
 
 
-def test_one_event_that_alone_meets_an_absent_receiver_holds_the_others_up_less_and_less_often() -> None:
+def test_an_event_that_alone_finds_the_receiver_absent_delays_others_less_and_less() -> None:
     pending, pauses = PendingEvent(1, "a"), []
     for _ in range(8):
         decision = decided(DeliveryResult(ResultKind.UNAVAILABLE, "503"), pending, outages=0)
@@ -308,6 +308,6 @@ def test_one_event_that_alone_meets_an_absent_receiver_holds_the_others_up_less_
     assert pauses == [5, 10, 20, 40, 80, 160, 320, 640]
 
 
-def test_many_do_not_come_back_at_once() -> None:
+def test_many_retries_are_spread_over_time() -> None:
     due = {decided(DeliveryResult(ResultKind.FAILED), chance=chance / 10).later.due_seconds for chance in range(11)}
     assert (len(due), min(due), max(due)) == (11, 1004.0, 1006.0)

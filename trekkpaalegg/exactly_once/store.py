@@ -238,7 +238,7 @@ class SqlStore:
 
     @contextmanager
     def transaction(self, advances: Mapping[Partition, Advance]) -> Iterator[SqlTransaction]:
-        """Move the offsets; commit on leaving, or nothing when an error leaves.
+        """Move the offsets; commit at the end of the context, or roll back after an error.
 
         Raises `OvertakenError` if an offset is not at `before`: another consumer owns the partition now, or the offsets
         were moved by hand.
