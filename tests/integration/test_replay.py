@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from contextlib import ExitStack
@@ -12,8 +13,9 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from consumers.cli.main import run_command
 from consumers.ledger import tables
-from tests.kit.event_stream import ROUGH, make_stream
+from tests.kit.event_stream import ROUGH, EventTopics, make_stream
 from tests.kit.stages.replay_stage import ReplayStage
 
 if TYPE_CHECKING:
@@ -35,6 +37,33 @@ REPLACED = tables.trekkpaalegg_versjon_replaced
 ORDERS = {each.trekkpaalegg.trekkid for each in STREAM}
 
 
+@pytest.fixture(scope="module")
+def whole(kafka: EmbeddedKafka) -> Iterator[EventTopics]:
+    """The whole stream, for tests that do not add to it."""
+    with EventTopics(kafka.bootstrap_servers, f"test-{uuid.uuid4().hex[:12]}") as topics:
+        topics.write(STREAM)
+        yield topics
+
+
+@pytest.fixture(scope="module")
+def template(whole: EventTopics, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite ledger that has applied the whole stream, to copy."""
+    path = tmp_path_factory.mktemp("ledger") / "filled.db"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in whole.settings.items():
+            patch.setenv(name, value)
+        ReplayStage(whole, f"sqlite:///{path}", STREAM).run()
+    return path
+
+
+def url_of(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a ledger that is not there yet."""
+    if database == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    server = request.getfixturevalue("postgresql")
+    return f"{server.url}?options=-csearch_path%3Dreplay_{uuid.uuid4().hex[:8]}"
+
+
 @pytest.fixture
 def make_place(
     kafka: EmbeddedKafka,
@@ -43,17 +72,15 @@ def make_place(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Iterator[Callable[..., ReplayStage]]:
+    """Makes topics of the test's own, with a stream, and a ledger that is not there yet."""
     with ExitStack() as opened:
 
         def make(database: str = "sqlite", stream: Sequence[Publication] = STREAM) -> ReplayStage:
-            url = f"sqlite:///{tmp_path / 'ledger.db'}"
-            if database == "postgresql":
-                server = request.getfixturevalue("postgresql")
-                url = f"{server.url}?options=-csearch_path%3Dreplay_{uuid.uuid4().hex[:8]}"
-            place = opened.enter_context(ReplayStage(kafka.bootstrap_servers, topic_prefix, url, stream))
-            for name, value in place.topics.settings.items():
+            topics = opened.enter_context(EventTopics(kafka.bootstrap_servers, topic_prefix))
+            topics.write(stream)
+            for name, value in topics.settings.items():
                 monkeypatch.setenv(name, value)
-            return place
+            return ReplayStage(topics, url_of(database, request, tmp_path), stream)
 
         yield make
 
@@ -64,19 +91,32 @@ def database(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def filled(database: str, make_place: Callable[..., ReplayStage]) -> ReplayStage:
-    """A ledger that has applied the whole stream."""
-    place = make_place(database)
-    place.run()
-    return place
+def unfilled(
+    database: str, whole: EventTopics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> ReplayStage:
+    """The whole stream, and a ledger that is not there yet."""
+    for name, value in whole.settings.items():
+        monkeypatch.setenv(name, value)
+    return ReplayStage(whole, url_of(database, request, tmp_path), STREAM)
 
 
 @pytest.fixture
-def place(make_place: Callable[..., ReplayStage]) -> ReplayStage:
-    """The same on SQLite alone: for what no database has a part in."""
-    place = make_place()
-    place.run()
-    return place
+def filled(unfilled: ReplayStage, database: str, template: Path, tmp_path: Path) -> ReplayStage:
+    """The whole stream, and a ledger that has applied it."""
+    if database == "sqlite":
+        shutil.copy(template, tmp_path / "ledger.db")
+    else:
+        unfilled.run()
+    return unfilled
+
+
+@pytest.fixture
+def on_sqlite(whole: EventTopics, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReplayStage:
+    """As `filled`, on SQLite alone: for what no database has a part in."""
+    for name, value in whole.settings.items():
+        monkeypatch.setenv(name, value)
+    shutil.copy(template, tmp_path / "ledger.db")
+    return ReplayStage(whole, f"sqlite:///{tmp_path / 'ledger.db'}", STREAM)
 
 
 def edited(table: sa.Table, row: Any, **values: Any) -> sa.Update:
@@ -91,7 +131,10 @@ def added(table: sa.Table, row: Any, **values: Any) -> sa.Insert:
     return sa.insert(table).values(dict(row._mapping) | values)  # noqa: SLF001 - as above
 
 
-def test_rows_that_were_changed_deleted_and_added_by_hand_are_named_and_set_right(filled: ReplayStage) -> None:
+def test_rows_that_were_changed_deleted_and_added_by_hand_are_named_and_set_right(
+    make_place: Callable[..., ReplayStage], database: str
+) -> None:
+    filled = make_place(database)
     filled.topics.write_raw(b"\x00\x01")
     filled.run()
     right = filled.everything()
@@ -143,10 +186,8 @@ def test_comparing_leaves_everything_as_it_was(filled: ReplayStage, tmp_path: Pa
 
 
 @pytest.mark.parametrize("options", [(), ("--newest-only",)])
-def test_a_ledger_that_is_not_there_is_made_and_filled(
-    make_place: Callable[..., ReplayStage], database: str, options: tuple[str, ...]
-) -> None:
-    place = make_place(database)
+def test_a_ledger_that_is_not_there_is_made_and_filled(unfilled: ReplayStage, options: tuple[str, ...]) -> None:
+    place = unfilled
     told = place.replay(*options)
     assert f"trekkpaalegg: 0 rows only in the live ledger, {len(ORDERS)} only in the replayed one, 0 differ" in told
     assert "behind it then, which may explain all differences" in told
@@ -184,8 +225,10 @@ def test_from_a_time_on_the_topics_word_replaces_what_stands_otherwise(
     assert place.faults() == {}
 
 
-def test_from_a_time_on_a_conflict_stays_one(place: ReplayStage) -> None:
+def test_from_a_time_on_a_conflict_stays_one(make_place: Callable[..., ReplayStage]) -> None:
     """Two events say other things of one version: the first stands, whether or not both are read again."""
+    place = make_place()
+    place.run()
     first = next(each for each in STREAM if not each.late and each.correction is None and each.current)
     other = msgspec.structs.replace(first.trekkpaalegg, saksnummer="another")
     before = time_between()
@@ -246,6 +289,110 @@ def test_a_ledger_that_keeps_history_goes_on_from_the_current_state(
     assert place.faults() == {}
     place.by_hand(edited(NEWEST, place.rows(NEWEST)[4], saksnummer=BY_HAND))
     assert list(place.faults()) == ["ledger_newest"]
+
+
+# What is refused, leaving the ledger as it was, and what it takes to have it anyway.
+
+
+def refused(place: ReplayStage, *options: str) -> tuple[int, str]:
+    """Exit code and words of a replay that leaves the ledger as it was."""
+    before = place.everything()
+    code, told = place.command("replay", *options)
+    assert place.everything() == before
+    return code, told
+
+
+def test_a_topic_that_no_longer_has_its_beginning_is_refused_unless_the_loss_is_accepted(
+    make_place: Callable[..., ReplayStage], database: str
+) -> None:
+    place = make_place(database)
+    place.run()
+    orders = len(place.rows(NEWEST))
+    place.delete_messages("versjoner", 1, 20)
+    code, told = refused(place)
+    assert code == 1
+    assert "orders would be lost: " in told
+    assert f"{place.topics.prefix}-versjoner/1 begins at offset 20, and is to be read from 0" in told
+    assert refused(place)[0] == 1
+    assert place.outcome("--from", datetime.now(UTC).isoformat(), "--compare")["losses"] == []
+    outcome = place.outcome("--accept-loss")
+    assert len(outcome["losses"]) == 1
+    assert len(place.rows(NEWEST)) < orders
+    assert place.outcome("--newest-only")["losses"] == []
+    assert len(place.rows(NEWEST)) == orders
+
+
+def test_a_topic_that_ends_before_the_live_ledger_is_refused(on_sqlite: ReplayStage) -> None:
+    place = on_sqlite
+    offset = tables.ledger_offset
+    place.by_hand(sa.update(offset).where(offset.c.partition == 0).values(next_offset=9_000))
+    code, told = refused(place)
+    assert (code, "the live ledger has come to offset 9000" in told) == (1, True)
+    assert "the topic was created again" in told
+    assert place.outcome("--from", "2020-01-01")["losses"] == []
+    assert place.faults() == {}
+
+
+def test_a_ledger_of_another_prefix_is_refused(
+    on_sqlite: ReplayStage, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = on_sqlite
+    other = f"{place.topics.prefix}-other"
+    with EventTopics(kafka.bootstrap_servers, other) as topics:
+        topics.write(STREAM[:10])
+    monkeypatch.setenv("TREKKPAALEGG_TOPIC_PREFIX", other)
+    code, told = refused(place)
+    assert (code, f"was filled from {place.topics.prefix}-versjoner, and not from {other}-versjoner" in told) == (
+        1,
+        True,
+    )
+
+
+def test_too_many_undecodable_messages_end_a_replay_before_the_swap(make_place: Callable[..., ReplayStage]) -> None:
+    place = make_place()
+    place.run()
+    for _ in range(3):
+        place.topics.write_raw(b"\x00\x01")
+    code, told = refused(place, "--undecodable-max", "2")
+    assert (code, "more than --undecodable-max 2 allows" in told) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--from", "yesterday"), "--from: give `beginning`, or a time such as"),
+        (("--from", "01.11.2026"), "--from: give `beginning`, or a time such as"),
+        (("--from", "1793491200"), "--from: give `beginning`, or a time such as"),
+        (("--from", "2999-01-01"), "--from: give a time between 1970 and now"),
+        (("--from", "0001-01-01T00:00+14:00"), "--from: give a time between 1970 and now"),
+        (("--from", "2026-01-01", "--newest-only"), "leave --newest-only or --from"),
+        (("--ledger", "mysql://u:hemmelig@h/d"), "there is no ledger on mysql"),
+        (("--ledger", "postgresql://u:hemmelig@h:x/d"), "percent-encoded"),
+        (("--batch-max", "0"), "--batch-max"),
+        (("--undecodable-max", "-1"), "--undecodable-max"),
+    ],
+)
+def test_options_of_another_form_are_refused(
+    options: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
+    given = ["replay", *options, *(() if "--ledger" in options else ("--ledger", f"sqlite:///{tmp_path / 'l.db'}"))]
+    assert run_command(given) == 2
+    told = capfd.readouterr().err
+    assert words in told
+    assert "hemmelig" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_topic_that_is_not_there_makes_no_ledger(
+    kafka: EmbeddedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    monkeypatch.setenv("KAFKA_BROKERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("TREKKPAALEGG_TOPIC_PREFIX", "test-nowhere")
+    for options in ((), ("--newest-only",), ("--from", "2026-01-01")):
+        assert run_command(["replay", "--ledger", f"sqlite:///{tmp_path / 'ledger.db'}", *options]) == 1
+        assert "no such topic; set TREKKPAALEGG_TOPIC_PREFIX" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def time_between() -> str:

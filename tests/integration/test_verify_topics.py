@@ -2,30 +2,103 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import ExitStack
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
+from consumers.settings.model import Settings
 from consumers.verify.findings import Difference
+from consumers.verify.proof import ProofOptions, prove
 from producer.domain.state import OrderState
 from producer.domain.trekkpaalegg import Origin, Publication
-from tests.integration.proved_topics import ITS, ORDER, OTHERS, STREAM, Stage, check_of, failing, stage_maker
-from tests.kit.event_stream import ROUGH, make_stream
+from producer.encode.state import encode_order_state
+from tests.kit.event_stream import ROUGH, EventTopics, make_stream
+from tests.kit.waiting import Unseen
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from consumers.verify.findings import Check, Proof
     from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.registry import EmbeddedRegistry
 
 pytestmark = pytest.mark.kafka
 
+AT_WORK_SECONDS_MAX = 400.0
+STREAM = make_stream(3, 12)
+ORDER = next(each.trekkpaalegg.trekkid for each in STREAM if each.trekkpaalegg.trekkversjon == 3)
+ITS = [each for each in STREAM if each.trekkpaalegg.trekkid == ORDER]
+OTHERS = [each for each in STREAM if each.trekkpaalegg.trekkid != ORDER]
+
+
+class Stage:
+    """The topics of one prefix, and the proof of them."""
+
+    def __init__(self, kafka: EmbeddedKafka, prefix: str, registry_url: str | None = None) -> None:
+        self.topics = EventTopics(kafka.bootstrap_servers, prefix, partitions=2, registry_url=registry_url)
+        self.settings = Settings(
+            kafka_brokers=kafka.bootstrap_servers, topic_prefix=prefix, kafka_schema_registry=registry_url
+        )
+        self.versjoner, self.gjeldende = f"{prefix}-versjoner", f"{prefix}-gjeldende"
+        self.positions = f"{prefix}-positions"
+        self._properties = {"bootstrap.servers": kafka.bootstrap_servers}
+
+    def write(self, *publications: Publication, gjeldende: bool = True, commits: bool = True) -> None:
+        self.topics.write(publications, gjeldende=gjeldende, commits=commits)
+
+    def write_to(self, topic: str, publication: Publication, **headers: bytes | None) -> None:
+        """One event to one topic, with headers changed or, given None, left out."""
+        encoded = self.topics.encoders[topic].encode(publication)
+        changed = {name: each for name, each in {**encoded.headers, **headers}.items() if each is not None}
+        self.topics.write_raw(encoded.value, key=encoded.key, headers=changed, topic=topic)
+
+    def write_positions(self, orders: Mapping[str, OrderState]) -> None:
+        admin = AdminClient(self._properties)
+        admin.create_topics([NewTopic(self.positions, num_partitions=2, replication_factor=1)])[self.positions].result(
+            30
+        )
+        producer = Producer(self._properties)
+        for trekkid, state in orders.items():
+            producer.produce(self.positions, encode_order_state(state), f"314150260/{trekkid}".encode(), partition=1)
+        assert producer.flush(30) == 0
+
+    def prove(self, *, with_headers: bool = True) -> Proof:
+        return prove(self.settings, ProofOptions(with_headers=with_headers), Unseen())
+
 
 @pytest.fixture
-def stage(kafka: EmbeddedKafka, topic_prefix: str) -> Iterator[Stage]:
-    with stage_maker(kafka, topic_prefix) as make:
-        yield make()
+def make_stage(kafka: EmbeddedKafka, topic_prefix: str) -> Iterator[Callable[..., Stage]]:
+    """Makes a stage, with a registry or without; it is closed at the end."""
+    with ExitStack() as opened:
+
+        def make(registry_url: str | None = None) -> Stage:
+            stage = Stage(kafka, topic_prefix, registry_url)
+            opened.callback(stage.topics.close)
+            return stage
+
+        yield make
+
+
+def failing(proof: Proof) -> dict[str, list[Difference]]:
+    return {check.name: check.differences for check in proof.checks if not check.ok}
+
+
+def check_of(proof: Proof, name: str) -> Check:
+    return next(check for check in proof.checks if check.name == name)
+
+
+@pytest.fixture
+def stage(make_stage: Callable[..., Stage]) -> Stage:
+    return make_stage()
 
 
 def failing_both_ways(stage: Stage) -> dict[str, list[Difference]]:
@@ -209,3 +282,55 @@ def test_a_value_that_cannot_be_decoded_is_found_and_its_version_missed(stage: S
     assert found["complete"] == [Difference("missing from versjoner, and not known to be missing", ORDER, 2)]
     (difference,) = found["headers"]
     assert difference.what == "the value is in neither wire format"
+
+
+# How the topics are read: with a registry, after an abort, beside a producer at work.
+
+
+def test_events_written_through_a_registry_pass(make_stage: Callable[..., Stage], registry: EmbeddedRegistry) -> None:
+    stage = make_stage(registry.url)
+    stage.write(*STREAM)
+    assert failing(stage.prove()) == {}
+
+
+def test_an_aborted_transaction_is_not_seen(stage: Stage) -> None:
+    stage.write(*STREAM)
+    stage.write(*ITS, commits=False)
+    assert failing(stage.prove()) == {}
+
+
+def test_values_of_a_registry_are_not_read_without_it(
+    make_stage: Callable[..., Stage], registry: EmbeddedRegistry
+) -> None:
+    stage = make_stage(registry.url)
+    stage.write(*STREAM)
+    without = stage.settings.model_copy(update={"kafka_schema_registry": None})
+    with pytest.raises(FatalError, match="set KAFKA_SCHEMA_REGISTRY"):
+        prove(without, ProofOptions(), Unseen())
+
+
+def test_a_producer_at_work_does_no_harm(stage: Stage) -> None:
+    """Its transactions show in one topic a moment before the other; that is no difference."""
+    stage.write(*STREAM)
+    stop = threading.Event()
+
+    def go_on() -> None:
+        for each in make_stream(9, 4000):
+            if stop.is_set():
+                return
+            stage.write(each)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        seen = []
+        deadline = time.monotonic() + AT_WORK_SECONDS_MAX
+        while len(set(seen)) < 4:
+            assert time.monotonic() < deadline, "it was at work"
+            proof = stage.prove()
+            assert failing(proof) == {}
+            seen.append(proof.events)
+    finally:
+        stop.set()
+        thread.join()
+    assert seen == sorted(seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -14,7 +14,6 @@ from consumers.cli.main import run_command
 from consumers.ledger import tables
 from consumers.settings.model import load_settings
 from consumers.verify.proof import ProofOptions, prove
-from tests.kit.event_stream import EventTopics
 from tests.kit.stages.ledger_stage import by_hand, every_row
 from tests.kit.waiting import Unseen
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from producer.domain.trekkpaalegg import Publication
+    from tests.kit.event_stream import EventTopics
 
 _CALL_SECONDS_MAX = 30
 
@@ -33,11 +33,10 @@ class FailedError(AssertionError):
 
 
 class ReplayStage:
-    """The topics of a prefix with these events, and one ledger. The environment must hold `topics.settings`."""
+    """Topics that hold these events, and one ledger. The environment must hold `topics.settings`."""
 
-    def __init__(self, bootstrap_servers: str, prefix: str, url: str, stream: Sequence[Publication]) -> None:
-        self.topics = EventTopics(bootstrap_servers, prefix)
-        self.topics.write(stream)
+    def __init__(self, topics: EventTopics, url: str, stream: Sequence[Publication]) -> None:
+        self.topics = topics
         self.url = url
         self.people = {each.trekkpaalegg.skyldner.reveal() for each in stream}
         """National ids, none of which may ever be printed."""
@@ -95,16 +94,6 @@ class ReplayStage:
         place = TopicPartition(f"{self.topics.prefix}-{role}", partition, before)
         for deleted in admin.delete_records([place]).values():
             deleted.result(_CALL_SECONDS_MAX)
-
-    def close(self) -> None:
-        """Leave Kafka."""
-        self.topics.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _succeeding(self, name: str, *options: str) -> str:
         code, told = self.command(name, *options)
