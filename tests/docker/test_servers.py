@@ -63,7 +63,7 @@ def test_kafka_keeps_its_topics_and_address_over_a_restart(kafka: ContainerKafka
     assert end in AdminClient({"bootstrap.servers": address}).list_topics(timeout=30).topics
 
 
-def test_kafka_can_be_frozen_and_goes_on(kafka: ContainerKafka) -> None:
+def test_kafka_can_be_suspended_and_resumed(kafka: ContainerKafka) -> None:
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     assert admin.list_topics(timeout=30).brokers
     kafka.pause()
@@ -124,7 +124,7 @@ def test_a_broker_that_cannot_start_is_told_with_its_last_lines() -> None:
     broken.close()
 
 
-def test_an_image_that_is_not_to_be_had_is_told_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_image_is_reported_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANDBOX_KAFKA_IMAGE", "stand-in/nowhere:1")
     with pytest.raises(EngineError, match=r"stand-in/nowhere:1 is missing .* name another by SANDBOX_KAFKA_IMAGE"):
         ContainerKafka().start()
@@ -179,7 +179,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineTh
 
 # Docker's library leaves its socket to the garbage collector when nobody listens.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-def test_an_engine_that_goes_away_is_told_whatever_was_asked_of_it(
+def test_a_docker_engine_that_disappears_is_reported_by_every_call(
     postgresql: ContainerPostgresql, engine: EngineThatGoes
 ) -> None:
     """The container lives on: the watchdog of this process, which knows the real engine, takes it away at the end."""

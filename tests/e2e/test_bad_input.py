@@ -132,7 +132,7 @@ def test_limit_lowered_while_the_service_runs_stops_nothing(stage: Any) -> None:
     assert worker.is_running()
 
 
-def test_position_ahead_of_the_source_is_lowered_and_what_comes_after_is_seen(stage: Any) -> None:
+def test_a_position_ahead_of_the_source_is_lowered_and_later_versions_are_published(stage: Any) -> None:
     """The source has lost its newest orders, as one restored from a backup has."""
     skatteetaten = stage.outside.skatteetaten
     employer = stage.employers[0]

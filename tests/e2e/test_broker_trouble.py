@@ -178,7 +178,7 @@ def test_a_producer_without_kafka_is_alive_and_says_so_until_it_is_back(proxied_
     stage.wait_until_published(DEADLINE_SECONDS)
 
 
-def test_a_transactional_id_that_has_expired_is_made_anew(forgetful_kafka: Any, make_stage: Any) -> None:
+def test_an_expired_transactional_id_is_created_again(forgetful_kafka: Any, make_stage: Any) -> None:
     stage = make_stage(forgetful_kafka)
     process = stage.run()
     stage.wait_until_owned(process)

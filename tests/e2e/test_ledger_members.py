@@ -70,7 +70,7 @@ def test_two_of_one_name_are_one_too_many(make_ledger_stage: Callable[..., Ledge
     second.kill()
 
 
-def test_one_that_slept_past_its_session_cannot_write_when_it_wakes(
+def test_a_worker_suspended_past_its_session_cannot_write_when_it_resumes(
     make_ledger_stage: Callable[..., LedgerStage],
 ) -> None:
     """It stopped with a batch in its hands, which its successor has applied meanwhile."""

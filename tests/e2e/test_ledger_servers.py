@@ -148,7 +148,7 @@ def test_swaps_under_a_live_consumer_lose_and_double_nothing(
 
 
 @pytest.mark.parametrize(("database", "sign"), [("postgresql", signal.SIGINT), ("sqlite", signal.SIGTERM)])
-def test_an_interrupted_replay_leaves_the_live_ledger_and_goes_on_the_next_time(
+def test_an_interrupted_replay_leaves_the_live_ledger_and_continues_the_next_time(
     make_ledger_stage: Callable[..., LedgerStage], database: str, sign: signal.Signals
 ) -> None:
     """Stopped by a signal, then killed while it keeps another one out."""

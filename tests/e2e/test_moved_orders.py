@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.kafka
 
 
-def test_versions_that_stand_in_nobodys_list_after_a_move_are_published_once_and_late(stage: Any) -> None:
+def test_versions_in_no_list_after_a_move_are_published_once_and_late(stage: Any) -> None:
     skatteetaten = stage.outside.skatteetaten
     left, joined = stage.employers[:2]
     order = skatteetaten.create(left)

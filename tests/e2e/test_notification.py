@@ -111,7 +111,7 @@ def wait_until_events_come(stage: Any, worker: Any, origin: str) -> None:
     stage.wait_until(lambda: count() >= before + LIVE_EVENTS, 60, f"events come by {origin}")
 
 
-def test_what_was_acknowledged_stands_in_kafka_though_its_receiver_dies_at_once(stage: Any, post: Any) -> None:
+def test_an_acknowledged_notification_is_in_kafka_even_if_the_receiver_dies_at_once(stage: Any, post: Any) -> None:
     """A worker is killed while it takes calls: every change whose call it answered 2xx is read by the one that stays.
 
     Nobody polls, and nobody calls again.
@@ -156,7 +156,7 @@ def test_what_was_acknowledged_stands_in_kafka_though_its_receiver_dies_at_once(
     stage.prove()
 
 
-def test_a_wake_up_that_was_not_read_for_comes_again_after_a_kill(stage: Any, post: Any) -> None:
+def test_an_unhandled_wake_up_comes_again_after_a_kill(stage: Any, post: Any) -> None:
     """Between 2xx and the reading's end all workers die: the signal is open still, and wakes whoever comes next."""
     skatteetaten, employer = stage.outside.skatteetaten, stage.employers[0]
     worker = stage.run("one")
@@ -174,7 +174,7 @@ def test_a_wake_up_that_was_not_read_for_comes_again_after_a_kill(stage: Any, po
     stage.prove()
 
 
-def test_what_notifications_miss_slow_polling_finds_and_counts(stage: Any) -> None:
+def test_slow_polling_finds_and_counts_what_notifications_missed(stage: Any) -> None:
     worker = stage.run(TREKKPAALEGG_POLL_INTERVAL_SECONDS="3")
     stage.wait_until_published(60)
     missed = "trekkpaalegg_unannounced_changes_total"

@@ -70,7 +70,7 @@ class Caller:
         return self._http.get(self._stage.receiver_address, headers={"x-forwarded-for": ALLOWED}).status_code
 
 
-def test_whatever_is_sent_wakes_whom_it_names_of_ours_once_and_stops_nothing(stage: Any) -> None:
+def test_any_input_wakes_at_most_the_employer_that_it_names_and_stops_nothing(stage: Any) -> None:
     """Forged, replayed, oversized, malformed, unknown, for others, by others: counted, and nothing of it is shown."""
     worker = stage.run(TREKKPAALEGG_WEBHOOK_ALLOWED_ADDRESSES=ALLOWED, TREKKPAALEGG_WEBHOOK_PROXIES="127.0.0.1")
     stage.wait_until_published(60)
@@ -110,7 +110,7 @@ def test_whatever_is_sent_wakes_whom_it_names_of_ours_once_and_stops_nothing(sta
     stage.prove()
 
 
-def test_who_calls_too_often_is_told_to_come_again_and_no_change_is_missed(stage: Any) -> None:
+def test_too_frequent_calls_get_429_and_no_change_is_missed(stage: Any) -> None:
     stage.outside.altinn.behaviour = Behaviour(time_factor=0.01)
     worker = stage.run(TREKKPAALEGG_WEBHOOK_CALLS_PER_SECOND="6")
     stage.wait_until_published(60)
@@ -123,7 +123,7 @@ def test_who_calls_too_often_is_told_to_come_again_and_no_change_is_missed(stage
     stage.prove()
 
 
-def test_what_happened_while_altinn_was_away_is_told_of_when_it_is_back(stage: Any) -> None:
+def test_changes_during_an_altinn_outage_are_notified_when_it_is_back(stage: Any) -> None:
     outside = stage.outside
     stage.run()
     stage.wait_until_published(60)
@@ -140,7 +140,7 @@ def test_what_happened_while_altinn_was_away_is_told_of_when_it_is_back(stage: A
     stage.prove()
 
 
-def test_a_customer_whose_subscription_is_refused_is_polled_while_the_others_are_told_of(stage: Any) -> None:
+def test_an_employer_whose_subscription_is_refused_is_polled_while_others_are_notified(stage: Any) -> None:
     refused, *others = stage.employers
     stage.outside.altinn.refused.add(refused)
     worker = stage.run(TREKKPAALEGG_POLL_INTERVAL_SECONDS="2")

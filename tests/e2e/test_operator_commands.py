@@ -275,7 +275,7 @@ def test_request_outlives_the_worker_that_took_it_up_and_the_one_after(stage: An
     stage.prove()
 
 
-def test_command_takes_the_lanes_itself_when_the_last_worker_goes(stage: Any) -> None:
+def test_a_command_acquires_the_lanes_itself_when_the_last_worker_ends(stage: Any) -> None:
     stage.set_kafka_properties(**SHORT_SESSION)
     stage.outside.skatteetaten.behaviour.latency_seconds = 0.05
     worker = stage.run()
@@ -287,7 +287,7 @@ def test_command_takes_the_lanes_itself_when_the_last_worker_goes(stage: Any) ->
     stage.prove()
 
 
-def test_suspension_stands_through_restarts_and_hand_overs_until_it_is_resumed(stage: Any) -> None:
+def test_a_suspension_survives_restarts_and_rebalances_until_it_is_resumed(stage: Any) -> None:
     skatteetaten, employer = stage.outside.skatteetaten, stage.employers[0]
     others = stage.employers[1:]
     stage.set_kafka_properties(**SHORT_SESSION)

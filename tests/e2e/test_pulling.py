@@ -64,7 +64,9 @@ def test_changes_are_published_without_a_poll_and_a_cursor_that_altinn_does_not_
     asking.prove()
 
 
-def test_slow_polling_goes_on_while_altinn_is_down_and_events_wake_again_after(asking, outside: OutsideWorld) -> None:
+def test_slow_polling_continues_while_altinn_is_down_and_notifications_resume_after(
+    asking, outside: OutsideWorld
+) -> None:
     worker = asking.run(TREKKPAALEGG_POLL_INTERVAL_SECONDS="2")
     asking.wait_until_published(60)
     outside.stop_altinn()
@@ -82,7 +84,7 @@ def test_slow_polling_goes_on_while_altinn_is_down_and_events_wake_again_after(a
     asking.prove()
 
 
-def test_one_customer_that_altinn_refuses_keeps_no_other_from_being_told(asking, outside: OutsideWorld) -> None:
+def test_an_employer_that_altinn_refuses_does_not_hold_up_others(asking, outside: OutsideWorld) -> None:
     refused, *others = asking.employers
     outside.altinn.faults.append(ApiFault(403, "events", refused, times=None))
     worker = asking.run()

@@ -35,7 +35,7 @@ def test_a_producer_without_a_registry_is_alive_and_says_which_lanes_wait_for_it
     assert stage.is_alive(process)
 
 
-def test_what_is_scraped_of_both_sides_is_well_formed_and_holds_what_the_alerts_look_for(
+def test_metrics_of_both_sides_are_well_formed_and_have_the_series_of_the_alerts(
     stage: Any, tmp_path: Path, program: Callable[[str], str]
 ) -> None:
     promtool = program("promtool")

@@ -57,7 +57,7 @@ def test_a_kill_at_any_step_of_a_transaction_loses_and_doubles_nothing(stage: An
     assert len(stage.prove()) > 100
 
 
-def test_what_a_sleeper_commits_just_before_it_is_fenced_is_known_to_its_successor(stage: Any) -> None:
+def test_a_commit_just_before_a_fence_is_known_to_the_successor(stage: Any) -> None:
     """It was put out of the group after it had sent its offsets, so that only the fence can stop its commit."""
     stage.set_kafka_properties(session_timeout_ms="3000", heartbeat_interval_ms="500")
     with stage.traffic():

@@ -133,7 +133,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_order_is_kept(scene: Scene
     assert sent_again <= 5 * 4, "no more than what was on its way at each kill"
 
 
-def test_a_stop_waits_for_what_is_on_its_way_and_the_next_goes_on_exactly_there(
+def test_a_stop_waits_for_events_in_flight_and_the_next_start_continues_there(
     scene: Scene, postgresql: EmbeddedPostgresql
 ) -> None:
     """On PostgreSQL. Two that would forward at once refuse each other."""

@@ -89,7 +89,7 @@ def test_events_in_confluents_wire_format_are_read_through_the_registry(
     assert place.count("trekkpaalegg_versjon") == len(VERSIONS)
 
 
-def test_a_registry_that_is_needed_and_not_set_stops_it_with_words(place: Place) -> None:
+def test_a_required_registry_that_is_not_set_ends_it_with_a_message(place: Place) -> None:
     place.topics.write_raw(b"\x00\x00\x00\x00\x01rest")
     code, told = place.run()
     assert code == 1
@@ -131,7 +131,7 @@ def test_what_cannot_be_decoded_is_kept_with_its_place_and_applied_by_a_retry_af
     assert json.loads(kept[1][2]) == {"ce_late": "true"}
 
 
-def test_too_many_undecodable_messages_stop_it_and_the_word_tells_of_retry(place: Place) -> None:
+def test_too_many_undecodable_messages_stop_it_and_the_message_names_retry(place: Place) -> None:
     place.topics.write(STREAM[:5])
     for number in range(3):
         place.topics.write_raw(b"junk %d" % number)

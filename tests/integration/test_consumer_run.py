@@ -148,7 +148,7 @@ def test_a_new_ledger_begins_where_the_topic_now_does_and_says_so(make_place: Ca
     )
 
 
-def test_a_kafka_that_is_silent_is_told_and_no_reason_to_ignore_the_word_to_stop(place: Place) -> None:
+def test_a_silent_kafka_is_reported_and_does_not_prevent_stopping(place: Place) -> None:
     place.topics.settings["KAFKA_BROKERS"] = f"127.0.0.1:{free_port()}"
     with Running(place, WorkerOptions()) as running:
         until(lambda: running.has_told("Kafka does not answer"), 30)

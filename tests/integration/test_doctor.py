@@ -103,7 +103,7 @@ def test_no_secret_is_told(environ: dict[str, str], capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("environ")
-def test_it_goes_on_after_a_failure_and_skips_only_what_rests_on_it(
+def test_it_continues_after_a_failure_and_skips_only_dependent_checks(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MASKINPORTEN_CLIENT_ID", "nobody")

@@ -124,14 +124,14 @@ def test_ledgers_opened_at_once_are_one_ledger(url: str) -> None:
 
 
 @pytest.mark.parametrize("look", [ledger_id, open_engine])
-def test_who_only_looks_makes_nothing(postgresql_url: str, look: object) -> None:
+def test_inspecting_a_ledger_creates_nothing(postgresql_url: str, look: object) -> None:
     with pytest.raises(FatalError, match="there is no ledger: start `trekkpaalegg-consumer run`"):
         look(postgresql_url)  # type: ignore[operator]  # both take an URL
     with psycopg.connect(postgresql_url) as connection:
         assert connection.execute("SELECT current_schema()").fetchone() == (None,)
 
 
-def test_who_only_looks_at_a_file_makes_none(tmp_path: Path) -> None:
+def test_inspecting_a_file_creates_none(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="there is no such file"):
         ledger_id(f"sqlite:///{tmp_path / 'none.db'}")
     (tmp_path / "empty.db").touch()

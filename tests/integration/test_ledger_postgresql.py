@@ -284,7 +284,7 @@ def test_wrong_addresses_are_told_with_what_to_do(postgresql: EmbeddedPostgresql
     assert "127.0.0.1:1/payroll" in str(told.value)
 
 
-def test_a_standby_is_told_from_the_primary(ledger: Ledger, url: str) -> None:
+def test_a_standby_is_distinguished_from_the_primary(ledger: Ledger, url: str) -> None:
     """The nearest to one that a single server has: a session in which nothing may be written."""
     write(ledger, 0, 1)
     standby = open_ledger(url.replace("options=", "options=-cdefault_transaction_read_only%3Don%20"))

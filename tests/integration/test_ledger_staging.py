@@ -85,7 +85,7 @@ def test_a_swap_puts_the_fresh_tables_in_the_live_ones_place_and_leaves_the_rest
     assert stage.target().continued is False
 
 
-def test_a_live_consumer_goes_on_after_a_swap_whichever_side_was_ahead(stage: SwapStage) -> None:
+def test_a_live_consumer_continues_after_a_swap_whichever_side_was_ahead(stage: SwapStage) -> None:
     """With the connections that it had: its next claim fits exactly, or it is told to read the offsets again."""
     other = stage.open()
     for live_end, fresh_end in ((3, 3), (6, 4), (7, 9)):
@@ -124,7 +124,7 @@ def test_an_interrupted_replay_is_continued_by_its_like_and_dropped_by_another(s
     assert stage.target("orders-gjeldende").continued is False
 
 
-def test_a_copy_begins_where_the_live_ledger_stands(stage: SwapStage) -> None:
+def test_a_copy_begins_at_the_offsets_of_the_live_ledger(stage: SwapStage) -> None:
     write(stage.live, 0, 5)
     undecodable(stage.live, 90)
     target = stage.target("from a time", copy=True)
@@ -194,7 +194,7 @@ def test_differences_are_counted_and_named_by_key_without_values(stage: SwapStag
     target.swap()
 
 
-def test_what_is_no_replays_is_left_alone(stage: SwapStage, tmp_path: Path) -> None:
+def test_tables_of_others_are_left_alone(stage: SwapStage, tmp_path: Path) -> None:
     if stage.url.startswith("sqlite"):
         with closing(sqlite3.connect(tmp_path / "ledger.db.replay")) as connection:
             connection.execute("CREATE TABLE accounts (amount)")

@@ -78,7 +78,7 @@ def test_rights_go_along_and_the_former_tables_are_kept_until_the_next_swap(on_p
         stage.execute(sa.text(f"DROP OWNED BY {reader}"), sa.text(f"DROP ROLE {reader}"))
 
 
-def test_views_on_the_live_tables_are_told_before_they_would_lie(on_postgresql: SwapStage) -> None:
+def test_views_on_the_live_tables_are_reported_before_the_swap(on_postgresql: SwapStage) -> None:
     """At the start, and again at the swap."""
     stage = on_postgresql
     view = sa.text(f"CREATE VIEW {stage.schema}.mine AS TABLE {stage.schema}.trekkpaalegg")
@@ -95,7 +95,7 @@ def test_views_on_the_live_tables_are_told_before_they_would_lie(on_postgresql: 
     target.swap()
 
 
-def test_who_could_not_swap_is_told_before_the_replay(on_postgresql: SwapStage) -> None:
+def test_a_missing_right_to_swap_is_reported_before_the_replay(on_postgresql: SwapStage) -> None:
     stage = on_postgresql
     role = f"clerk_{stage.schema}"
     stage.execute(

@@ -177,7 +177,7 @@ def test_threads_that_want_the_same_token_make_one_call(
     assert outcomes.all == ["ok"]
 
 
-def test_threads_that_waited_share_the_error_and_the_next_call_tries_anew(
+def test_waiting_threads_share_the_error_and_the_next_call_tries_again(
     outside: OutsideWorld, tokens: MaskinportenTokens, trekkpliktig: str
 ) -> None:
     outside.maskinporten.script(ScriptedError(description="MP-302: no system user", party=trekkpliktig))
@@ -274,7 +274,7 @@ def test_the_well_known_document_is_asked_for_again_until_it_comes(
     assert tokens.token_for(trekkpliktig)
 
 
-def test_settings_stand_instead_of_the_well_known_document(
+def test_settings_replace_the_well_known_document(
     outside: OutsideWorld, http: httpx.Client, key: ClientKey, trekkpliktig: str
 ) -> None:
     issuer = outside.maskinporten.issuer

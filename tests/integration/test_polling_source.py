@@ -109,7 +109,7 @@ def test_a_version_that_cannot_be_understood_is_rejected(
     assert (rejected.trekkid, rejected.trekkversjon, rejected.field_path) == (made.trekkid, 1, "opprettet")
 
 
-def test_every_call_tells_who_calls_and_is_logged_with_its_own_korrelasjonsid(
+def test_every_call_names_its_caller_and_is_logged_with_its_own_korrelasjonsid(
     outside: OutsideWorld, reader: Reader, trekkpliktig: str
 ) -> None:
     [first, *_] = reader.source.fetch_page(trekkpliktig, 0).elements

@@ -197,7 +197,7 @@ def test_wrong_path_is_fatal_and_names_the_setting(registry: EmbeddedRegistry) -
         (503, b"", RetryableError, "answered 503"),
     ],
 )
-def test_answer_tells_what_to_do(
+def test_an_answer_decides_what_to_do(
     serve: Callable[[int, bytes], str], status: int, body: bytes, error: type[Exception], words: str
 ) -> None:
     adapter = SchemaRegistry(serve(status, body), "user", "secret")

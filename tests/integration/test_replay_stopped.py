@@ -153,7 +153,7 @@ def test_another_plan_drops_what_was_left(place: Place) -> None:
 
 
 @pytest.mark.parametrize("phase", ["comparing", "swapping"])
-def test_the_word_to_stop_before_the_swap_keeps_the_live_ledger(place: Place, phase: str) -> None:
+def test_stopping_before_the_swap_keeps_the_live_ledger(place: Place, phase: str) -> None:
     before = place.everything()
     with pytest.raises(StoppedError):
         place.replay(Watch(stop_when_told=phase))

@@ -161,7 +161,7 @@ def test_a_new_version_is_pushed_until_it_is_taken(world, http, receiver):
     assert binary.body == b""
 
 
-def test_what_is_paused_or_out_waits(world, http, receiver):
+def test_events_wait_while_pushing_is_paused_or_altinn_is_out(world, http, receiver):
     number = subscribe(http, receiver, "g").json()["id"]
     until(lambda: is_validated(http, number), SECONDS_MAX)
     control(world, "altinn-pause")

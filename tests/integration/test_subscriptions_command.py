@@ -211,7 +211,7 @@ def test_a_temporary_failure_is_tried_again(stage: Stage) -> None:
     assert {row["done"] for row in stage.rows("apply").values()} == {"made"}
 
 
-def test_altinn_down_fails_in_words_and_the_next_apply_mends_it(stage: Stage) -> None:
+def test_an_altinn_outage_fails_with_a_message_and_the_next_apply_repairs_it(stage: Stage) -> None:
     stage.outside.stop_altinn()
     rows = stage.rows("apply", code=1)
     assert {row["done"] for row in rows.values()} == {"failed"}
@@ -259,7 +259,7 @@ def test_the_doctor_tries_altinn_where_it_is_used(stage: Stage, monkeypatch: pyt
         altinn_finding(stage)
 
 
-def test_of_many_a_table_shows_those_that_need_a_look(stage: Stage) -> None:
+def test_a_long_table_shows_only_rows_with_a_remark(stage: Stage) -> None:
     """Ten thousand rows that say "unchanged" hide the one that matters, and take a minute to draw."""
     many = [str(310_400_000 + number) for number in range(501)]
     for each in many[1:]:

@@ -185,7 +185,7 @@ def test_only_what_comes_after_the_start_is_shown_by_default(topic: Topic) -> No
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_a_viewer_that_is_told_to_stop_has_done_its_work(topic: Topic, ending: signal.Signals) -> None:
+def test_a_stopped_viewer_exits_with_0(topic: Topic, ending: signal.Signals) -> None:
     process = topic.start()
     topic.write(*numbered(1))
     assert process.stdout is not None

@@ -157,7 +157,7 @@ def test_a_cluster_that_takes_no_such_replication_is_told(cluster: Cluster) -> N
     assert "INVALID_REPLICATION_FACTOR" in cluster.told
 
 
-def test_no_kafka_is_told_with_what_to_look_at(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_kafka_is_reported_with_its_remedy(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
     assert cluster.apply() == 1
     assert "no Kafka broker answered" in cluster.told

@@ -105,7 +105,7 @@ def message(offset: int) -> EventMessage:
     return EventMessage(Coordinates(TOPIC, 0, offset), "10001", b"value", {})
 
 
-def test_the_steps_make_what_the_definition_says(state: State) -> None:
+def test_the_migrations_create_the_defined_tables(state: State) -> None:
     open_store(state.address, make=True).close()
     assert state.differences() == []
     open_store(state.address, make=True).close()
@@ -118,7 +118,7 @@ def test_the_steps_make_what_the_definition_says(state: State) -> None:
                 assert [column["name"] for column in inspector.get_columns(name) if not column["comment"]] == []
 
 
-def test_a_state_of_the_version_before_goes_on_where_it_was(state: State) -> None:
+def test_a_state_of_an_older_version_continues_where_it_was(state: State) -> None:
     state.make_before_steps()
     with pytest.raises(FatalError, match="made by an older version: start `trekkpaalegg-consumer webhook` on it once"):
         open_store(state.address, make=False)

@@ -74,7 +74,7 @@ def test_what_a_lost_answer_to_a_commit_left_behind_is_given_out_by_the_next_cal
     assert len(unanswered.pending()) == 4
 
 
-def test_what_became_of_events_stands_after_a_restart(store: ForwarderStore, state: str) -> None:
+def test_outcomes_of_events_survive_a_restart(store: ForwarderStore, state: str) -> None:
     first, second, third = store.add([message(1, "a"), message(2, "b"), message(3, "c")])
     later = msgspec.structs.replace(second, tries=2, failures=1, due_seconds=1_700_000_000.25)
     update = StateUpdate([first.sequence], [(later, "500")], [(third.sequence, "422")])
@@ -91,7 +91,7 @@ def test_what_became_of_events_stands_after_a_restart(store: ForwarderStore, sta
     reopened.close()
 
 
-def test_what_stands_behind_a_parked_event_waits_until_it_is_released_or_dropped(store: ForwarderStore) -> None:
+def test_events_behind_a_parked_one_wait_until_it_is_released_or_dropped(store: ForwarderStore) -> None:
     first, second = store.add([message(1), message(2)])
     tried = PendingEvent(first.sequence, first.order, 5, 5, 1e9)
     store.update(StateUpdate(retried=[(tried, "500")]), 0.0)
@@ -121,7 +121,7 @@ def test_how_many_wait_and_are_parked_and_since_when_is_told(store: ForwarderSto
     assert begun <= kept.waiting_since <= time.time()
 
 
-def test_one_that_was_overtaken_writes_no_more(store: ForwarderStore, state: str) -> None:
+def test_a_forwarder_that_was_replaced_writes_no_more(store: ForwarderStore, state: str) -> None:
     other = open_store(state_address(state), make=True)
     other.claim_ownership()
     for write in (lambda: store.add([message(1)]), lambda: store.update(StateUpdate([1]), 0.0)):
