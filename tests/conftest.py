@@ -22,6 +22,7 @@ from sandbox.servers.postgresql import EmbeddedPostgresql
 from sandbox.servers.registry import EmbeddedRegistry
 from tests.kit.containers.engine import trouble_of_engine, trouble_of_image
 from tests.kit.servers.mariadb import EmbeddedMariadb
+from tests.kit.servers.secured_kafka import SecuredKafka
 from tests.kit.servers.shared import SharedServers
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ LONGEST_FILES = (
     "test_ledger_servers",
 )
 """They take a minute or more each."""
+
+SECURED_FILES = ("test_kafka_doors", "test_kafka_rights", "test_secrets_stay_secret")
+"""They share one secured broker, and so one process."""
 
 FILES_OF_LONG_TESTS = ("test_random_kills", "test_scale_out", "test_transaction_steps")
 """Whose tests share nothing but what all tests share, so that several processes can run them."""
@@ -108,7 +112,7 @@ class FilesAndLongTests(LoadScopeScheduling):
     """Each file to one process, as `--dist loadfile` does it, and each test of `FILES_OF_LONG_TESTS` to any.
 
     Of those that need Docker, `docker compose` goes to one process and all others to another, which share their
-    containers. The heavy files go to the same process.
+    containers. The heavy files go to the same process, and so do the secured ones.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -118,6 +122,8 @@ class FilesAndLongTests(LoadScopeScheduling):
             return "compose" if name == "test_compose" else "docker"
         if name in HEAVY_FILES:
             return "heavy"
+        if name in SECURED_FILES:
+            return "secured"
         return nodeid if name in FILES_OF_LONG_TESTS else file
 
 
@@ -181,6 +187,13 @@ def registry(request: pytest.FixtureRequest) -> EmbeddedRegistry:
 def postgresql(request: pytest.FixtureRequest) -> EmbeddedPostgresql:
     """One real PostgreSQL for the run; a test makes a database or schema of its own in it."""
     return request.config.stash[SHARED_SERVERS].get(EmbeddedPostgresql)
+
+
+@pytest.fixture(scope="session")
+def secured() -> Iterator[SecuredKafka]:
+    """One broker that grants nothing by itself, for the tests of `SECURED_FILES`; each has users of its own."""
+    with SecuredKafka() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.kafka
 
 DISK_MEGABYTES = 64
 DEADLINE_SECONDS = 90.0
+TRAFFIC_INTERVAL_SECONDS = 0.05
 CHUNK = b"x" * 65536
 SMALL_FILES = {"log.segment.bytes": "4194304", "log.index.size.max.bytes": "65536"}
 
@@ -88,9 +89,9 @@ def test_a_full_disk_is_told_by_both_sides_and_room_on_it_lets_them_go_on(
     try:
         producer, consumer = stage.run(), follower.run()
         urls = [address(producer, "started"), address(consumer, "health is served")]
-        with stage.traffic():
+        with stage.traffic(interval_seconds=TRAFFIC_INTERVAL_SECONDS):
             stage.wait_until_owned(producer, deadline_seconds=DEADLINE_SECONDS)
-            stage.wait_until(lambda: len(stage.versjoner()) > 50, DEADLINE_SECONDS, "it publishes")
+            stage.wait_until(lambda: len(stage.arrived()) > 50, DEADLINE_SECONDS, "it publishes")
             filler = fill(disk)
             stage.wait_until(lambda: not kafka_on_disk.is_running(), DEADLINE_SECONDS, "the broker has given up")
             assert "No space left on device" in kafka_on_disk.log_file.read_text()
@@ -106,7 +107,7 @@ def test_a_full_disk_is_told_by_both_sides_and_room_on_it_lets_them_go_on(
             kafka_on_disk.start()
             made = [stage.outside.skatteetaten.create(employer).trekkid for employer in stage.employers]
             stage.wait_until(
-                lambda: set(made) <= {each.key for each in stage.versjoner()}, DEADLINE_SECONDS, "every lane goes on"
+                lambda: {(trekkid, 1) for trekkid in made} <= stage.arrived(), DEADLINE_SECONDS, "every lane goes on"
             )
         stage.wait_until_published(DEADLINE_SECONDS)
         stage.prove()

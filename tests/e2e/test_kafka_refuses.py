@@ -17,6 +17,7 @@ import pytest
 from confluent_kafka.admin import AclOperation, ResourcePatternType, ResourceType
 
 from producer.admin.acls import consumer_acls, producer_acls
+from sandbox.demo.proof import bodies_of_source
 from tests.kit.processes import ConsumerProcess
 from tests.kit.servers.secured_kafka import KafkaLogin, SecuredKafka, password_of
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kafka
 DEADLINE_SECONDS = 180.0
+PAUSE_SECONDS = 0.2
 KINDS = {
     "topic": ResourceType.TOPIC,
     "group": ResourceType.GROUP,
@@ -99,8 +101,11 @@ class Scene:
             return "no answer"
         return "; ".join(told["missing"].values())
 
+    def wait_until(self, holds: Callable[[], object], what: str) -> None:
+        self.stage.wait_until(holds, DEADLINE_SECONDS, what, pause_seconds=PAUSE_SECONDS)
+
     def wait_until_ready(self, producer: ProducerProcess) -> None:
-        self.stage.wait_until(lambda: not self.missing_at(producer), DEADLINE_SECONDS, "the producer is ready")
+        self.wait_until(lambda: not self.missing_at(producer), "the producer is ready")
 
     def wait_until_it_says(self, producer: ProducerProcess, words: str) -> None:
         """Until both its log and `/readyz` say so."""
@@ -109,18 +114,16 @@ class Scene:
             logged = any(words in str(entry.get("reason")) for entry in producer.log_entries())
             return logged and words in self.missing_at(producer)
 
-        self.stage.wait_until(is_said, DEADLINE_SECONDS, f"log and /readyz say: {words}")
+        self.wait_until(is_said, f"log and /readyz say: {words}")
 
     def wait_until_told(self, words: str) -> None:
         """Until the consumer says so."""
-        self.stage.wait_until(
-            lambda: words in self.log_file.read_text(), DEADLINE_SECONDS, f"the consumer says: {words}"
-        )
+        self.wait_until(lambda: words in self.log_file.read_text(), f"the consumer says: {words}")
 
     def wait_until_applied(self) -> None:
         """Until the topic and the ledger have every version of the source."""
         self.stage.wait_until_published(DEADLINE_SECONDS)
-        self.stage.wait_until(self._is_applied, DEADLINE_SECONDS, "every version is in the ledger")
+        self.wait_until(self._is_applied, "every version is in the ledger")
 
     def _is_applied(self) -> bool:
         with closing(sqlite3.connect(self.ledger)) as connection:
@@ -128,7 +131,7 @@ class Scene:
                 found = connection.execute("SELECT trekkid, trekkversjon FROM trekkpaalegg_versjon").fetchall()
             except sqlite3.OperationalError:
                 return False  # the consumer has not made its tables yet
-        return sorted(found) == sorted(each.identity for each in self.stage.versjoner())
+        return sorted(found) == sorted(bodies_of_source(self.stage.outside.skatteetaten))
 
     def more_orders(self) -> None:
         for employer in self.stage.employers:
@@ -239,7 +242,7 @@ def test_renewed_certificates_and_passwords_are_taken_up_in_mid_run_without_a_re
     scene.payroll.renew(without_key=True)
     if producer_way == "certificate":
         words = "certificates or password cannot be used yet"
-        stage.wait_until(lambda: producer.has_logged(words), DEADLINE_SECONDS, words)
+        scene.wait_until(lambda: producer.has_logged(words), words)
     else:
         scene.wait_until_told("the Kafka settings cannot be used")
     scene.trekk.renew()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +11,20 @@ import pytest
 
 from consumers.webhook.delivery import new_secret
 from sandbox.servers.certificates import Certificates
+from tests.kit.processes import ForkedProducer, ProducerProcess
 from tests.kit.servers.registry_door import RegistryDoor
-from tests.kit.servers.secured_kafka import SecuredKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sandbox.control.world import OutsideWorld
     from sandbox.servers.registry import EmbeddedRegistry
+    from tests.kit.servers.secured_kafka import SecuredKafka
 
 pytestmark = pytest.mark.kafka
 SASL, REGISTRY, LEDGER = "sasl-5b1d9cplanted", "registry-7f02e1planted", "ledger-c83aa4planted"
-PREFIX = "secrets"
+COMMAND_SECONDS_MAX = 300.0
+PREFIX, USER = "secrets", "planted"
 COMMANDS = [
     ("producer", "--help"),
     ("producer", "run", "--help"),
@@ -50,22 +51,19 @@ class Place:
         self.folder = folder
         self._secrets = secrets
 
-    def look(self, arguments: tuple[str, ...], **settings: str) -> str:
-        """All that the command says, in which no secret is; nor is one in what `ps` shows meanwhile."""
+    def run(
+        self, arguments: tuple[str, ...], *, process: type[ProducerProcess] = ForkedProducer, **settings: str
+    ) -> str:
+        """All that the command prints, in which no secret is; nor is one in what `ps` shows meanwhile."""
         log_file = self.folder / "told"
-        with log_file.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                env={"PATH": "/usr/bin:/bin", **self.settings, **settings},
-                cwd=self.folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-            shown = Path(f"/proc/{process.pid}/cmdline").read_text()
-            try:
-                process.wait(120)
-            finally:
-                process.kill()
+        log_file.unlink(missing_ok=True)
+        module, *rest = arguments
+        started = process(rest, {**self.settings, **settings}, log_file, program=(sys.executable, "-m", module))
+        shown = Path(f"/proc/{started.pid}/cmdline").read_text()
+        try:
+            started.wait(COMMAND_SECONDS_MAX)
+        finally:
+            started.kill()
         told = log_file.read_text(errors="replace")
         found = [secret[:6] for secret in self._secrets if secret in told or secret in shown]
         assert found == [], f"{arguments} shows secrets that begin so"
@@ -74,24 +72,21 @@ class Place:
 
 
 @pytest.fixture
-def place(outside: OutsideWorld, registry: EmbeddedRegistry, tmp_path: Path) -> Iterator[Place]:
+def place(outside: OutsideWorld, registry: EmbeddedRegistry, secured: SecuredKafka, tmp_path: Path) -> Iterator[Place]:
     certificates = Certificates(tmp_path / "registry")
     forward_secret = new_secret()
-    with (
-        SecuredKafka() as kafka,
-        RegistryDoor(registry.url, certificates.server(), "trekk", REGISTRY) as door,
-    ):
-        kafka.set_password("trekk", SASL)
+    with RegistryDoor(registry.url, certificates.server(), "trekk", REGISTRY) as door:
+        secured.set_password(USER, SASL)
         own = tmp_path / "own.properties"
-        own.write_text(f"sasl.mechanism=SCRAM-SHA-512\nsasl.username=trekk\nsasl.password={SASL}\n")
+        own.write_text(f"sasl.mechanism=SCRAM-SHA-512\nsasl.username={USER}\nsasl.password={SASL}\n")
         settings = {
             **outside.environment(outside.generate(1, 3)),
             "TREKKPAALEGG_TOPIC_PREFIX": PREFIX,
             "TREKKPAALEGG_LEDGER": f"postgresql://payroll:{LEDGER}@127.0.0.1:1/payroll",
             "TREKKPAALEGG_FORWARD_URL": "http://127.0.0.1:1/trekk",
             "TREKKPAALEGG_FORWARD_SECRET": forward_secret,
-            "KAFKA_BROKERS": kafka.address("SCRAM"),
-            "KAFKA_CA_PATH": str(kafka.certificates.authority),
+            "KAFKA_BROKERS": secured.address("SCRAM"),
+            "KAFKA_CA_PATH": str(secured.certificates.authority),
             "KAFKA_PROPERTIES_FILE": str(own),
             "KAFKA_SCHEMA_REGISTRY": door.url,
             "KAFKA_SCHEMA_REGISTRY_USER": "trekk",
@@ -107,15 +102,16 @@ def place(outside: OutsideWorld, registry: EmbeddedRegistry, tmp_path: Path) -> 
 def test_nothing_that_is_said_holds_a_secret(place: Place) -> None:
     """Refused by Kafka for want of rights, by the ledger that is not there; then by a wrong password and a registry."""
     for command in COMMANDS:
-        place.look(command)
-    assert "401" in place.look(("producer", "doctor"), KAFKA_SCHEMA_REGISTRY_PASSWORD="wrong-planted")
+        place.run(command)
+    place.run(("producer", "doctor"), process=ProducerProcess)
+    assert "401" in place.run(("producer", "doctor"), KAFKA_SCHEMA_REGISTRY_PASSWORD="wrong-planted")
     (place.folder / "own.properties").write_text(
-        "sasl.mechanism=SCRAM-SHA-512\nsasl.username=trekk\nsasl.password=wrong-planted\n"
+        f"sasl.mechanism=SCRAM-SHA-512\nsasl.username={USER}\nsasl.password=wrong-planted\n"
     )
     for command in (("producer", "doctor", "--json"), ("producer", "once"), ("consumers", "tail")):
-        assert "refuses user or password" in place.look(command)
+        assert "refuses user or password" in place.run(command)
     bad = place.folder / "bad.properties"
     bad.write_text(
-        "sasl.mechanism=SCRAM-SHA-512\nsasl.username=trekk\nsasl.passwort=wrong-planted\nsecret.x=wrong-planted\n"
+        f"sasl.mechanism=SCRAM-SHA-512\nsasl.username={USER}\nsasl.passwort=wrong-planted\nsecret.x=wrong-planted\n"
     )
-    place.look(("producer", "once"), KAFKA_PROPERTIES_FILE=str(bad))
+    place.run(("producer", "once"), KAFKA_PROPERTIES_FILE=str(bad))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import uuid
 from typing import TYPE_CHECKING
@@ -9,14 +10,18 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from msgspec.structs import replace
 
+from producer.admin.kafka import KafkaAdmin
+from producer.publish.topics import Topics, wanted_topics
 from sandbox.control.world import OutsideWorld
-from tests.kit.processes import LedgerFollower
-from tests.kit.servers.kafka_cluster import KafkaCluster
+from tests.kit.processes import ForkedProducer, LedgerFollower
+from tests.kit.servers.kafka_cluster import KafkaCluster, java_hash
 from tests.kit.stages.producer_stage import ProducerStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from sandbox.servers.postgresql import EmbeddedPostgresql
     from tests.kit.stages.producer_stage import TrafficThread
@@ -28,6 +33,7 @@ STOP_SECONDS_MAX = 30.0
 TRAFFIC_INTERVAL_SECONDS = 0.1
 POLL_INTERVAL_SECONDS = "0.3"
 PAUSE_SECONDS = 0.2
+IN_SYNC_MIN = "min.insync.replicas"
 FENCED = 3
 STATIC_PRODUCER, STATIC_CONSUMER = "worker-0", "payroll-0"
 
@@ -110,12 +116,22 @@ class Stream:
 
 
 @pytest.fixture(scope="module")
-def stream(postgresql: EmbeddedPostgresql, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+def cluster() -> Iterator[KafkaCluster]:
+    with KafkaCluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stream(
+    cluster: KafkaCluster, postgresql: EmbeddedPostgresql, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stream]:
     """One for all tests of this module, in their order."""
     prefix, folder = f"test-{uuid.uuid4().hex[:12]}", tmp_path_factory.mktemp("stream")
-    with KafkaCluster() as cluster, OutsideWorld() as outside:
+    with OutsideWorld() as outside:
         stage = ProducerStage(cluster, outside, prefix, folder)
         stage.settings["TREKKPAALEGG_POLL_INTERVAL_SECONDS"] = POLL_INTERVAL_SECONDS
+        # By default a lane sends records that too few replicas refuse 250 times a second, which takes a core.
+        stage.set_kafka_properties(retry_backoff_ms="50")
         stage.employers = outside.generate(6, 30)
         stage.apply_topics()
         url = f"{postgresql.url}?options=-csearch_path%3D{prefix.replace('-', '_')}"
@@ -125,6 +141,43 @@ def stream(postgresql: EmbeddedPostgresql, tmp_path_factory: pytest.TempPathFact
         finally:
             follower.close()
             stage.close()
+
+
+def test_a_producer_says_at_its_start_which_topics_are_less_safe_than_the_cluster_allows(
+    cluster: KafkaCluster, topic_prefix: str, tmp_path: Path
+) -> None:
+    """And what to do about it: too few replicas, one of them enough for a write, or all of them needed for one."""
+    topics, admin = Topics.of(topic_prefix), KafkaAdmin({"bootstrap.servers": cluster.bootstrap_servers})
+    others = {
+        topics.versjoner: (1, "1"),
+        topics.gjeldende: (3, "1"),
+        topics.positions: (3, "3"),
+    }
+    for wanted in wanted_topics(topic_prefix, partitions=1):
+        replication, in_sync = others.get(wanted.name, (wanted.replication, "2"))
+        admin.create([replace(wanted, replication=replication, config=wanted.config | {IN_SYNC_MIN: in_sync})])
+    admin.record_lane_count(topics.positions, 1)
+    with OutsideWorld() as outside:
+        environment = {
+            **outside.environment(outside.generate(1, 1)),
+            "KAFKA_BROKERS": cluster.bootstrap_servers,
+            "TREKKPAALEGG_TOPIC_PREFIX": topic_prefix,
+            "TREKKPAALEGG_APPLICATION_ID": topic_prefix,
+        }
+        producer = ForkedProducer(("once",), environment, tmp_path / "producer.log")
+        try:
+            assert producer.wait(GOES_ON_SECONDS_MAX) == 0, producer.last_lines()
+        finally:
+            producer.kill()
+    words = "the topics are less safe than they can be"
+    (told,) = [each["reason"] for each in producer.log_entries() if each["event"] == words]
+    for topic, fault, todo in (
+        (topics.versjoner, "fewer than 3 replicas on 3 brokers", "create with --replication 3"),
+        (topics.gjeldende, "min.insync.replicas is 1", "set it to 2"),
+        (topics.positions, "min.insync.replicas is as large as the replication", "set it to one less"),
+    ):
+        assert re.search(f"{topic}: {fault}, so that [^;]+; {todo}", told), told
+    assert topics.signals not in told
 
 
 def test_the_stream_goes_on_through_the_death_of_every_broker_whatever_it_leads(stream: Stream) -> None:
@@ -195,7 +248,7 @@ def test_while_two_of_three_brokers_are_away_the_stream_says_so_loses_nothing_an
 
 
 def set_in_sync_min(cluster: KafkaCluster, topic: str, replicas: int) -> None:
-    entry = ConfigEntry("min.insync.replicas", str(replicas), incremental_operation=AlterConfigOpType.SET)
+    entry = ConfigEntry(IN_SYNC_MIN, str(replicas), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
     admin.incremental_alter_configs([resource], request_timeout=GOES_ON_SECONDS_MAX)[resource].result()
@@ -234,3 +287,8 @@ def test_after_all_this_every_process_stops_cleanly_and_the_ledger_is_equal_to_t
         assert process.wait(STOP_SECONDS_MAX) == 0, process.last_lines()
     code, words = stream.follower.verify()
     assert code == 0, words
+
+
+@pytest.mark.parametrize(("text", "value"), [("a", 97), ("hello", 99162322), ("polygenelubricants", -(2**31))])
+def test_the_hash_is_java_s(text: str, value: int) -> None:
+    assert java_hash(text) == value

@@ -1,11 +1,10 @@
-"""The embedded servers are real ones, keep their data over a restart, and never outlive the process they serve."""
+"""The embedded servers are real ones, keep their data over a restart, and stop when they are told to.
+
+That they never outlive the process they serve: `test_demo.py`, where it is killed, and `test_sandbox_up.py`.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -33,24 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sandbox.servers.server import EmbeddedServer
-
-EVERYTHING = (
-    "sandbox.servers.kafka:EmbeddedKafka "
-    "sandbox.servers.registry:EmbeddedRegistry "
-    "sandbox.servers.postgresql:EmbeddedPostgresql"
-)
-
-PARENT = """
-import importlib, sys, time
-from contextlib import ExitStack
-with ExitStack() as servers:
-    for name in sys.argv[1:]:
-        module, kind = name.split(":")
-        server = servers.enter_context(getattr(importlib.import_module(module), kind)())
-        print(server.pid, server.data_folder, flush=True)
-    print("ready", flush=True)
-    time.sleep(600)
-"""
 
 
 def eventually(condition: Callable[[], bool], *, within_seconds: float = 20) -> bool:
@@ -117,28 +98,6 @@ def read_committed(kafka: EmbeddedKafka, topic: str, count: int) -> list[bytes]:
     return values
 
 
-@pytest.fixture
-def parent_of() -> Iterator[Callable[[str], tuple[subprocess.Popen[str], list[int], list[Path]]]]:
-    """Starts a Python process that embeds the named servers: (process, pids of its servers, their data folders)."""
-    parents: list[subprocess.Popen[str]] = []
-
-    def start(servers: str) -> tuple[subprocess.Popen[str], list[int], list[Path]]:
-        parent = subprocess.Popen(
-            [sys.executable, "-c", PARENT, *servers.split()], stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
-        parents.append(parent)
-        assert parent.stdout is not None
-        lines = [line.split() for line in iter(parent.stdout.readline, "ready\n") if line]
-        return parent, [int(pid) for pid, _ in lines], [Path(folder) for _, folder in lines]
-
-    yield start
-    for parent in parents:
-        parent.kill()
-        parent.wait()
-        if parent.stdout is not None:
-            parent.stdout.close()
-
-
 @pytest.mark.kafka
 def test_kafka_shows_committed_transactions_and_hides_aborted_ones(kafka: EmbeddedKafka, topic_prefix: str) -> None:
     create_topic(kafka, topic_prefix)
@@ -147,42 +106,44 @@ def test_kafka_shows_committed_transactions_and_hides_aborted_ones(kafka: Embedd
     assert read_committed(kafka, topic_prefix, 2) == [b"one", b"two"]
 
 
-@pytest.mark.kafka
-@pytest.mark.parametrize("end", [EmbeddedKafka.stop, EmbeddedKafka.kill])
-def test_kafka_keeps_its_records_and_address_over_a_restart(
-    tmp_path: Path, end: Callable[[EmbeddedKafka], None]
-) -> None:
-    with EmbeddedKafka(tmp_path / "broker") as kafka:
-        address = kafka.bootstrap_servers
-        create_topic(kafka, "kept")
-        produce(kafka, "kept", [b"before"], commit=True)
-        end(kafka)
-        assert not accepts_connections(kafka.port)
-        kafka.start()
-        assert kafka.bootstrap_servers == address
-        produce(kafka, "kept", [b"after"], commit=True)
-        assert read_committed(kafka, "kept", 2) == [b"before", b"after"]
-    assert (tmp_path / "broker" / "records").is_dir(), "a chosen folder stays"
+@pytest.fixture(scope="module")
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """A broker with a setting of its own, in a chosen folder."""
+    folder = tmp_path_factory.mktemp("own") / "broker"
+    with EmbeddedKafka(folder, properties={"transactional.id.expiration.ms": "4321"}) as kafka:
+        yield kafka
+    assert (folder / "records").is_dir(), "a chosen folder stays"
 
 
 @pytest.mark.kafka
-def test_kafka_takes_extra_properties_and_can_be_paused() -> None:
-    with EmbeddedKafka(properties={"transactional.id.expiration.ms": "4321"}) as kafka:
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-        broker = ConfigResource(ResourceType.BROKER, "1")
-        settings = admin.describe_configs([broker])[broker].result(30)
-        assert settings["transactional.id.expiration.ms"].value == "4321"
-        kafka.pause()
-        with pytest.raises(Exception, match=r"_TIMED_OUT|_TRANSPORT"):
-            admin.list_topics(timeout=1)
-        kafka.resume()
-        assert admin.list_topics(timeout=30).brokers
-        for _ in range(50):
-            kafka.pause()
-            assert states_of_threads(kafka.pid) == {"T"}, "nothing runs on after it"
-            kafka.resume()
-        folder = kafka.data_folder
-    assert not folder.exists(), "a temporary folder goes with the broker"
+def test_kafka_takes_extra_properties_and_can_be_paused(own_kafka: EmbeddedKafka) -> None:
+    admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap_servers})
+    broker = ConfigResource(ResourceType.BROKER, "1")
+    settings = admin.describe_configs([broker])[broker].result(30)
+    assert settings["transactional.id.expiration.ms"].value == "4321"
+    own_kafka.pause()
+    with pytest.raises(Exception, match=r"_TIMED_OUT|_TRANSPORT"):
+        admin.list_topics(timeout=1)
+    own_kafka.resume()
+    assert admin.list_topics(timeout=30).brokers
+    for _ in range(50):
+        own_kafka.pause()
+        assert states_of_threads(own_kafka.pid) == {"T"}, "nothing runs on after it"
+        own_kafka.resume()
+
+
+@pytest.mark.kafka
+def test_kafka_keeps_its_records_and_address_over_a_restart(own_kafka: EmbeddedKafka) -> None:
+    address = own_kafka.bootstrap_servers
+    create_topic(own_kafka, "kept")
+    produce(own_kafka, "kept", [b"first"], commit=True)
+    for end, value in ((own_kafka.stop, b"after a stop"), (own_kafka.kill, b"after a kill")):
+        end()
+        assert not accepts_connections(own_kafka.port)
+        own_kafka.start()
+        assert own_kafka.bootstrap_servers == address
+        produce(own_kafka, "kept", [value], commit=True)
+    assert read_committed(own_kafka, "kept", 3) == [b"first", b"after a stop", b"after a kill"]
 
 
 def test_registry_refuses_an_incompatible_schema_also_after_a_restart() -> None:
@@ -200,41 +161,17 @@ def test_registry_refuses_an_incompatible_schema_also_after_a_restart() -> None:
             assert client.get_schema(schema_id).schema_str == '"string"'
 
 
-@pytest.mark.parametrize("end", [EmbeddedPostgresql.stop, EmbeddedPostgresql.kill])
-def test_postgresql_keeps_its_rows_over_a_restart(end: Callable[[EmbeddedPostgresql], None]) -> None:
+def test_postgresql_keeps_its_rows_over_a_restart_and_takes_its_folder_with_it() -> None:
     with EmbeddedPostgresql() as postgresql:
         with psycopg.connect(postgresql.url) as connection:
-            assert connection.execute("SELECT 1").fetchone() == (1,)
             connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
-        end(postgresql)
-        postgresql.start()
-        with psycopg.connect(postgresql.url) as connection:
-            assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
+        for end in (postgresql.stop, postgresql.kill):
+            end()
+            postgresql.start()
+            with psycopg.connect(postgresql.url) as connection:
+                assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
         folder = postgresql.data_folder
-    assert not folder.exists()
-
-
-def test_a_parent_ended_by_sigkill_leaves_no_server_and_no_folder(
-    parent_of: Callable[[str], tuple[subprocess.Popen[str], list[int], list[Path]]],
-) -> None:
-    parent, pids, folders = parent_of(EVERYTHING)
-    assert len(pids) == 3
-    assert not any(is_gone(pid) for pid in pids)
-    parent.kill()
-    assert eventually(lambda: all(is_gone(pid) for pid in pids))
-    assert eventually(lambda: not any(folder.exists() for folder in folders))
-
-
-def test_ctrl_c_in_the_parent_stops_its_servers_and_removes_their_folders(
-    parent_of: Callable[[str], tuple[subprocess.Popen[str], list[int], list[Path]]],
-) -> None:
-    parent, pids, folders = parent_of(
-        "sandbox.servers.kafka:EmbeddedKafka sandbox.servers.postgresql:EmbeddedPostgresql"
-    )
-    os.killpg(parent.pid, signal.SIGINT)
-    parent.wait(30)
-    assert all(is_gone(pid) for pid in pids)
-    assert not any(folder.exists() for folder in folders)
+    assert not folder.exists(), "a temporary folder goes with the server"
 
 
 def test_a_server_that_fails_to_start_says_why_in_its_own_words(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ class Viewer:
         self.values += [each.value() for each in self._read()]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def proxy() -> Iterator[KafkaProxy]:
     with KafkaProxy() as between, EmbeddedKafka(properties=between.broker_properties) as server:
         between.target_port = server.port
@@ -137,10 +137,10 @@ def proxy() -> Iterator[KafkaProxy]:
 
 
 @pytest.fixture
-def topic(proxy: KafkaProxy) -> str:
+def topic(proxy: KafkaProxy, topic_prefix: str) -> str:
     admin = AdminClient({"bootstrap.servers": proxy.bootstrap_servers, "log_level": 0})
-    admin.create_topics([NewTopic("read", 1)])["read"].result(30)
-    return "read"
+    admin.create_topics([NewTopic(topic_prefix, 1)])[topic_prefix].result(60)
+    return topic_prefix
 
 
 @pytest.fixture(params=["subscription", "membership", "follower"])

@@ -1,19 +1,23 @@
-"""Every way in which a connection to Kafka can be refused: both programs end with the true reason and what to do."""
+"""A secured broker lets in whom it should; where it refuses, both programs end with the true reason and what to do."""
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AclOperation, AdminClient, NewTopic, ResourceType
 
 import consumers.cli.main
 import producer.cli.main
-from tests.kit.servers.secured_kafka import SecuredKafka
+from producer.publish.recovery.recover import single_broker_warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.kit.servers.secured_kafka import SecuredKafka
 
 pytestmark = pytest.mark.kafka
 REASONS = {
@@ -26,13 +30,13 @@ REASONS = {
     "plain to TLS": "speaks TLS, and this client does not",
     "TLS to plain": "does not speak TLS",
 }
+USER = "visitor"
+CALL_SECONDS_MAX = 60
 
 
-@pytest.fixture(scope="module")
-def secured() -> Iterator[SecuredKafka]:
-    with SecuredKafka() as server:
-        server.set_password("payroll", "secret-1")
-        yield server
+@pytest.fixture(scope="module", autouse=True)
+def _user(secured: SecuredKafka) -> None:
+    secured.set_password(USER, "secret-1")
 
 
 def properties_of(secured: SecuredKafka, case: str) -> dict[str, str]:
@@ -41,8 +45,8 @@ def properties_of(secured: SecuredKafka, case: str) -> dict[str, str]:
         "wrong host": lambda: secured.tls_properties("WRONG_HOST"),
         "strange authority": lambda: secured.tls_properties("STRANGER"),
         "no certificate": lambda: secured.tls_properties("MTLS"),
-        "strange certificate": lambda: secured.tls_properties("MTLS", secured.strangers.client("payroll")),
-        "wrong password": lambda: secured.scram_properties("payroll", "secret-2"),
+        "strange certificate": lambda: secured.tls_properties("MTLS", secured.strangers.client(USER)),
+        "wrong password": lambda: secured.scram_properties(USER, "secret-2"),
         "plain to TLS": lambda: {"bootstrap.servers": secured.address("TLS")},
         "TLS to plain": lambda: secured.tls_properties() | {"bootstrap.servers": secured.bootstrap_servers},
     }[case]()
@@ -72,3 +76,36 @@ def test_a_refused_connection_is_told_by_its_reason(case: str, capsys: pytest.Ca
         told = capsys.readouterr().err
         assert (code, REASONS[case] in told) == (1, True), (arguments, told)
         assert "secret-" not in told
+
+
+def client(properties: dict[str, str]) -> AdminClient:
+    return AdminClient(properties, logger=logging.getLogger("silent"))
+
+
+def test_each_door_lets_in_whom_it_should(secured: SecuredKafka) -> None:
+    visitor = secured.certificates.client(USER)
+    for properties in (
+        secured.tls_properties(),
+        secured.tls_properties("MTLS", visitor),
+        secured.scram_properties(USER, "secret-1"),
+    ):
+        assert len(client(properties).list_topics(timeout=CALL_SECONDS_MAX).brokers) == 1
+
+
+def test_nobody_may_do_what_was_not_granted(secured: SecuredKafka, topic_prefix: str) -> None:
+    topic = NewTopic(topic_prefix, 1)
+    for properties in (
+        secured.tls_properties("MTLS", secured.certificates.client(USER)),
+        secured.scram_properties(USER, "secret-1"),
+    ):
+        visitor, anyone = client(properties), client({"bootstrap.servers": secured.bootstrap_servers})
+        with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
+            visitor.create_topics([topic])[topic_prefix].result(CALL_SECONDS_MAX)
+        secured.grant(f"User:{USER}", ResourceType.TOPIC, topic_prefix, AclOperation.CREATE)
+        visitor.create_topics([topic])[topic_prefix].result(CALL_SECONDS_MAX)
+        anyone.delete_topics([topic_prefix])[topic_prefix].result(CALL_SECONDS_MAX)
+        assert secured.revoke(f"User:{USER}") == 1
+
+
+def test_a_setting_of_the_broker_that_may_not_be_seen_is_not_warned_of(secured: SecuredKafka) -> None:
+    assert single_broker_warnings(secured.scram_properties(USER, "secret-1")) == []

@@ -24,7 +24,6 @@ from sandbox.control.world import OutsideWorld
 from tests.kit.forking import ForkedProcess
 from tests.kit.processes import PRODUCER as PRODUCER_PROGRAM
 from tests.kit.receivers import PayrollReceiver
-from tests.kit.servers.secured_kafka import SecuredKafka
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.kafka.errors import GROUP, TOPIC, TRANSACTIONAL_ID
 from trekkpaalegg.kafka.properties import kafka_properties
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from producer.admin.acls import Acl
+    from tests.kit.servers.secured_kafka import SecuredKafka
 
 pytestmark = pytest.mark.kafka
 COMMAND_SECONDS_MAX = 90.0
@@ -119,10 +119,9 @@ def role_of(acl: Acl) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(secured: SecuredKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("rights")
     with (
-        SecuredKafka() as kafka,
         OutsideWorld() as outside,
         PayrollReceiver(new_secret()) as receiver,
         pytest.MonkeyPatch.context() as patch,
@@ -130,7 +129,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         patch.chdir(folder)
         patch.setenv("TREKKPAALEGG_FORWARD_URL", receiver.url)
         patch.setenv("TREKKPAALEGG_FORWARD_SECRET", receiver.secret)
-        yield Place(kafka, outside, folder, patch)
+        yield Place(secured, outside, folder, patch)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from sandbox.cli.up import EmbeddedEverything
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+END_SECONDS_MAX = 120
 Up = tuple["subprocess.Popen[str]", dict[str, str]]
 
 
@@ -66,10 +67,8 @@ def servers_of(pid: int) -> dict[str, int]:
     return {" ".join(command): child for child, command in commands.items()}
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_up_hands_out_working_settings_and_leaves_nothing(
-    up: Callable[..., Up], tmp_path: Path, ending: signal.Signals
-) -> None:
+def test_up_hands_out_working_settings_and_leaves_nothing(up: Callable[..., Up], tmp_path: Path) -> None:
+    """When SIGTERM ends it; Ctrl-C does in `test_readme.py`."""
     env_file = tmp_path / "sandbox.env"
     process, settings = up("--env-file", str(env_file), "--trekkpliktige", "2", "--orders", "10")
     assert len(settings["TREKKPAALEGG_TREKKPLIKTIGE"].split(",")) == 3, "two generated and that of the examples"
@@ -82,20 +81,11 @@ def test_up_hands_out_working_settings_and_leaves_nothing(
     assert dotenv_values(env_file) == settings
     assert stat.S_IMODE(env_file.stat().st_mode) == 0o600, "it holds a private key"
 
-    os.killpg(process.pid, ending)
-    assert process.wait(30) == 0
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(END_SECONDS_MAX) == 0
     assert list(tmp_path.iterdir()) == [env_file], "temporary folders are gone"
     with pytest.raises(httpx.ConnectError):
         httpx.get(settings["KAFKA_SCHEMA_REGISTRY"])
-
-
-def test_up_says_so_when_a_server_has_died(up: Callable[..., Up]) -> None:
-    process, _ = up()
-    (broker,) = (pid for command, pid in servers_of(process.pid).items() if "kafka.Kafka" in command)
-    os.kill(broker, signal.SIGKILL)
-    assert process.wait(30) == 1
-    assert process.stderr is not None
-    assert "kafka has ended by itself" in process.stderr.read()
 
 
 def test_up_with_a_port_that_is_taken_says_which_and_fails(tmp_path: Path) -> None:
@@ -115,18 +105,28 @@ def test_up_with_a_port_that_is_taken_says_which_and_fails(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_chosen_data_folder_serves_another_time_on_other_ports(tmp_path: Path) -> None:
-    with EmbeddedEverything(data_folder=tmp_path / "kept") as first:
-        admin = AdminClient({"bootstrap.servers": first.kafka.bootstrap_servers})
-        admin.create_topics([NewTopic("kept", num_partitions=1, replication_factor=1)])["kept"].result(30)
-        with SchemaRegistryClient({"url": first.registry.url}) as registry:
-            registry.register_schema("kept-value", Schema('"string"', "AVRO"))
-        with psycopg.connect(first.postgresql.url) as connection:
-            connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
-    with EmbeddedEverything(data_folder=tmp_path / "kept") as second:
-        assert second.kafka.port != first.kafka.port
+def test_up_says_so_when_a_server_has_died_and_a_chosen_data_folder_serves_another_time_on_other_ports(
+    up: Callable[..., Up], tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept"
+    process, first = up("--data-folder", str(folder))
+    admin = AdminClient({"bootstrap.servers": first["KAFKA_BROKERS"]})
+    admin.create_topics([NewTopic("kept", num_partitions=1, replication_factor=1)])["kept"].result(30)
+    with SchemaRegistryClient({"url": first["KAFKA_SCHEMA_REGISTRY"]}) as registry:
+        registry.register_schema("kept-value", Schema('"string"', "AVRO"))
+    with psycopg.connect(first["SANDBOX_LEDGER_URL"]) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
+
+    (broker,) = (pid for command, pid in servers_of(process.pid).items() if "kafka.Kafka" in command)
+    os.kill(broker, signal.SIGKILL)
+    assert process.wait(END_SECONDS_MAX) == 1
+    assert process.stderr is not None
+    assert "kafka has ended by itself" in process.stderr.read()
+
+    with EmbeddedEverything(data_folder=folder) as second:
+        assert second.kafka.bootstrap_servers != first["KAFKA_BROKERS"]
         admin = AdminClient({"bootstrap.servers": second.kafka.bootstrap_servers})
         assert "kept" in admin.list_topics(timeout=30).topics
-        assert httpx.get(f"{second.registry.url}/subjects").json() == ["kept-value"]
+        assert httpx.get(f"{second.registry.url}/subjects", timeout=60).json() == ["kept-value"]
         with psycopg.connect(second.postgresql.url) as connection:
             assert connection.execute("SELECT number FROM kept").fetchone() == (7,)

@@ -21,7 +21,6 @@ from producer.publish.state import state_records
 from producer.publish.topics import Topics, lane_of, wanted_topics
 from sandbox.demo.proof import read_committed
 from sandbox.servers.kafka import EmbeddedKafka
-from tests.kit.servers.secured_kafka import SecuredKafka
 from tests.kit.waiting import until
 from trekkpaalegg.errors import TrekkpaaleggError
 
@@ -39,8 +38,6 @@ NAMES = {lane_of(name, LANES): name for name in (f"{number}" for number in range
 DEADLINE_SECONDS = 180.0
 LOAD_SECONDS = 1.0
 HASH = b"12345678"
-
-hand_over = pytest.mark.parametrize("hands_over", ["true", "false"])
 
 
 class Publishing:
@@ -83,13 +80,17 @@ class Publishing:
         self._publisher.publish([*events, *state], 0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", params=["true", "false"])
+def hands_over(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
 def kafka(hands_over: str) -> Iterator[EmbeddedKafka]:
     with EmbeddedKafka(properties={"controlled.shutdown.enable": hands_over}) as kafka:
         yield kafka
 
 
-@hand_over
 def test_what_is_published_while_a_lone_broker_stops_is_neither_lost_nor_doubled(kafka: EmbeddedKafka) -> None:
     properties = {"bootstrap.servers": kafka.bootstrap_servers}
     KafkaAdmin(properties).create(wanted_topics(APPLICATION, partitions=LANES, replication=1))
@@ -130,13 +131,6 @@ def test_what_is_published_while_a_lone_broker_stops_is_neither_lost_nor_doubled
         assert len(found) >= each.stood
 
 
-@hand_over
 def test_one_that_hands_over_is_told(kafka: EmbeddedKafka, hands_over: str) -> None:
     told = [WARNING] if hands_over == "true" else []
     assert single_broker_warnings({"bootstrap.servers": kafka.bootstrap_servers}) == told
-
-
-def test_what_may_not_be_seen_is_not_told() -> None:
-    with SecuredKafka() as kafka:
-        kafka.set_password("trekk", "secret")
-        assert single_broker_warnings(kafka.scram_properties("trekk", "secret")) == []
