@@ -121,7 +121,7 @@ def _payout(stage: Stage) -> Figures:
 
 
 class _Unseen:
-    """Progress that nobody looks at."""
+    """Progress that is not shown."""
 
     def begin(self, *, continued: bool) -> None:
         pass

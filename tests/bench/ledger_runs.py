@@ -157,6 +157,6 @@ def _fresh_ledger(stage: Stage) -> str:
 
 
 def _with_rows(figures: Figures, ledger: str) -> Figures:
-    """Which rows the ledger has, so that equal work can be told from less work."""
+    """Which rows the ledger has, so that less work does not pass for equal work."""
     with psycopg.connect(ledger) as connection:
         return msgspec.structs.replace(figures, rows_digest=connection.execute(_ROWS).fetchone()[0])

@@ -1,7 +1,7 @@
 """The cases of notifications: how long after a change at the source its event can be read committed.
 
-The rate is kept whatever the producer does: a call that hangs holds back no other. The clock starts when the change
-stands at the source and its call is about to be made, and ends when a consumer that reads committed has the event.
+The rate is kept whatever the producer does: a call that hangs does not delay others. The clock starts just before the
+call, when the source has the change, and ends when a `read_committed` consumer has the event.
 """
 
 from __future__ import annotations

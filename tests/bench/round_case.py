@@ -96,7 +96,7 @@ def idle_round(size: int, brokers: str) -> dict[str, float]:
 
 
 def _make_known(settings: Settings, trekkpliktige: list[str]) -> None:
-    """Positions as they stand after a round that found nothing."""
+    """The positions after a round that found nothing."""
     topics = Topics.of(settings.topic_prefix)
     producer = Producer({**kafka_properties(settings), "queue.buffering.max.messages": 1_000_000})
     position = TrekkpliktigPosition(reconciled_at=now_microseconds())

@@ -1,4 +1,4 @@
-"""Two worlds with the same hands for the suite of publishers, a fake Kafka and a real one; and what is published."""
+"""A fake Kafka and a real one behind the same methods, for the suite of publishers; and what is published."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def test_owners_of_other_lanes_are_not_fenced(world: World, lane: int, key: byte
 
 
 def test_an_aborted_transaction_leaves_nothing_and_the_next_one_holds(world: World, lane: int, key: bytes) -> None:
-    """On the real one it is a member that the group has put out, whose offset is refused."""
+    """On the real Kafka it is a member that the group has excluded, whose offset is refused."""
     publisher = world.publisher(lane)
     publisher.acquire()
     publisher.publish([event(world, key, b"1")], 3)

@@ -35,7 +35,7 @@ LANES = 3
 
 
 class AsyncapiDocument:
-    """The AsyncAPI document. `raw` is the YAML as it stands."""
+    """The AsyncAPI document. `raw` is the YAML itself."""
 
     def __init__(self, file: Path) -> None:
         self.raw: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))

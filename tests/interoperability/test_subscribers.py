@@ -59,7 +59,7 @@ def message_of(asyncapi: Any, channel: str, message: Any) -> str:
 
 
 def test_every_record_is_a_message_of_the_document(asyncapi: Any, stream: Any) -> None:
-    """Key, headers and payload of each; and every message of the document is met, save those of notifications."""
+    """Key, headers and payload of each; and every message of the document occurs, except those of notifications."""
     faults, met = [], Counter()
     for channel in asyncapi.raw["channels"]:
         for record in stream.messages(channel):
@@ -143,7 +143,7 @@ def published(record: dict[str, Any], event: TrekkpaaleggVersjon, headers: dict[
 
 
 def assert_every_event_once(stream: Any, versjoner: list[Published], gjeldende: list[Published]) -> None:
-    """Each version that the source has stands once in what was read, in order, with the source's content."""
+    """Each version of the source was read once, in order, with the source's content."""
     source = versions_of_source(stream.outside.skatteetaten, stream.employers)
     assert len(source) > 30
     assert faults_of(versjoner, gjeldende, source) == []

@@ -39,7 +39,7 @@ def rules_of(tree: Any, side: str) -> dict[str, dict[str, Any]]:
 
 
 def exposition_of(side: str) -> str:
-    """What a scraper gets of a process that has told everything once."""
+    """The metrics of a process that has reported everything once."""
     if side == "producer":
         observer = PrometheusObserver()
         observer.observe_process(ProducerHealth(), 300, 30)

@@ -53,7 +53,7 @@ def code_of(text: str) -> Iterator[str]:
 
 
 def commands_of(command: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every command below a group, as its words."""
+    """Every command below a group, as a tuple of its words."""
     for name, sub in getattr(command, "commands", {}).items():
         yield (*before, name)
         yield from commands_of(sub, (*before, name))
@@ -102,7 +102,7 @@ def test_commands_that_are_named_exist(code: list[tuple[str, str]]) -> None:
 
 
 def test_paths_that_are_named_exist(tree: Any, code: list[tuple[str, str]]) -> None:
-    """A path may be told from the root, from the document's own folder, or by its last parts."""
+    """A path may start at the root or at the document's folder, or be its last parts."""
     folders = {"/".join(path.split("/")[:depth]) for path in tree.paths for depth in range(1, path.count("/") + 1)}
     there = set(tree.paths) | folders
     top = {path.split("/")[0] for path in tree.paths}

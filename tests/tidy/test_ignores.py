@@ -1,4 +1,4 @@
-"""Every rule that is set aside says why, where it is set aside."""
+"""Every ignored rule has a reason beside the ignore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: help with examples, exit codes, errors in words, and work that signals interrupt."""
+"""The command line: help with examples, exit codes, error messages, and work that signals interrupt."""
 
 from __future__ import annotations
 

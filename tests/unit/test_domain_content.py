@@ -1,4 +1,4 @@
-"""The hash of a version's content: the same however it was written, another for every known field that changes."""
+"""The hash of a version's content: equal for every way of writing it, different if any known field changes."""
 
 from __future__ import annotations
 

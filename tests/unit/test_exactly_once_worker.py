@@ -230,7 +230,7 @@ def test_the_request_to_stop_ends_waiting_for_a_ledger_that_is_gone(hall: Hall) 
 
 
 def test_a_ledger_that_hangs_is_left_some_time_after_the_request_to_stop(hall: Hall) -> None:
-    """What it was asked to write is rolled back when the process ends, or its offsets tell that it stands."""
+    """An unfinished batch is rolled back when the process ends, or its offsets show that it was committed."""
     hall.topic.write(STREAM)
     answers = threading.Event()
 

@@ -53,7 +53,7 @@ def test_member_that_does_not_know_how_many_there_are_may_not_work_yet():
 
 
 class Many:
-    """Workers that look, join, look again and go, in any order; who works is what the promise is about."""
+    """Workers that count, join, count again and leave, in any order. The promise limits how many work."""
 
     def __init__(self, workers: int, most: int) -> None:
         self.members: set[int] = set()

@@ -312,7 +312,7 @@ def test_fenced_although_the_lane_is_still_ours_is_acquired_once_more():
 
 
 def test_fenced_again_although_the_lane_is_still_ours_is_the_end():
-    """A rival outside the group: two would fence each other for ever."""
+    """A rival outside the group: two would fence each other forever."""
     with WorkerHall() as hall:
         other = hall.running(1)
         for times in (1, 2):

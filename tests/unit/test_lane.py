@@ -115,7 +115,7 @@ def test_an_answer_cut_off_while_a_version_is_fetched_is_a_temporary_failure(sta
 
 
 def test_page_that_fails_leaves_what_came_before_it_published():
-    """Else a page that cannot be read would keep back, for ever, the pages before it that take longer to decide on."""
+    """Otherwise an unreadable page would hold back forever the pages before it that take longer to decide on."""
     with LaneStage([ONE], maks_antall=1) as stage:
         order = stage.source.create(ONE)
         second = stage.source.change(order.trekkid)

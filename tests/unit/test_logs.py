@@ -1,4 +1,4 @@
-"""Logs: JSON lines from structlog and from the standard library, with no national id whatever way it came in."""
+"""Logs: JSON lines from structlog and from the standard library, without national ids, by whatever way they come in."""
 
 from __future__ import annotations
 

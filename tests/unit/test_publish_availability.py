@@ -14,7 +14,7 @@ FULL = "check the broker's disk"
 
 
 class Failing:
-    """A publisher that raises what it is told to."""
+    """A publisher that raises the given error."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

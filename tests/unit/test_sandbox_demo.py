@@ -1,4 +1,4 @@
-"""The demo's own parts: its words, its claims, and the proof that names every planted fault."""
+"""The demo's own parts: its texts, its claims, and the proof that names every planted fault."""
 
 from __future__ import annotations
 

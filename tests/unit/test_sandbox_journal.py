@@ -1,4 +1,4 @@
-"""The simulated world over a restart: what was made after its start is there again, under the numbers it had."""
+"""The simulated world over a restart: what was made after the start is restored, with its numbers."""
 
 from __future__ import annotations
 

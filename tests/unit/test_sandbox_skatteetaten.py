@@ -20,7 +20,7 @@ NOW = 1_790_000_000.0
 
 
 class World:
-    """A state, its tokens and a clock that stands still until it is moved."""
+    """A state, its tokens and a clock that moves only when it is set."""
 
     def __init__(self) -> None:
         self.now = NOW

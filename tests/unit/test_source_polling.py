@@ -1,4 +1,4 @@
-"""Paging: when reading goes on, when it ends, and when a page is an error."""
+"""Paging: when reading continues, when it ends, and when a page is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pure checks of `verify`: history, current state, known missing versions, sums and words."""
+"""The pure checks of `verify`: history, current state, known missing versions, sums and texts."""
 
 from __future__ import annotations
 
