@@ -80,7 +80,7 @@ def address(process: Any, event: str) -> str:
     return f"http://127.0.0.1:{ports()[0]}"
 
 
-def test_a_full_disk_is_told_by_both_sides_and_room_on_it_lets_them_go_on(
+def test_a_full_disk_is_reported_by_both_sides_which_recover_once_there_is_room(
     kafka_on_disk: EmbeddedKafka, disk: Path, make_stage: Any, tmp_path: Path
 ) -> None:
     stage = make_stage(kafka_on_disk)

@@ -158,7 +158,7 @@ def test_killed_in_the_middle_its_children_end_too(demo: Callable[..., subproces
     assert wait_until(lambda: list((tmp_path / "tmp").iterdir()) == [], END_SECONDS_MAX)
 
 
-def test_a_claim_that_does_not_hold_is_told_in_a_line_and_ends_with_1(
+def test_a_false_claim_is_reported_on_one_line_and_exits_with_1(
     demo: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     """The producer that somebody else ends is no part of the story."""

@@ -156,7 +156,7 @@ def scene(make_scene: Callable[[Way], Scene]) -> Scene:
     return make_scene("certificate")
 
 
-def test_a_right_that_is_revoked_in_mid_run_is_named_and_all_goes_on_once_it_is_granted(scene: Scene) -> None:
+def test_a_revoked_right_is_named_and_work_resumes_once_it_is_granted(scene: Scene) -> None:
     """Of the producer: writing the history, its transactional id, its group. Of the consumer: the topic, the group."""
     stage, kafka = scene.stage, scene.kafka
     producer, consumer = scene.start()
@@ -191,7 +191,7 @@ def test_a_right_that_is_revoked_in_mid_run_is_named_and_all_goes_on_once_it_is_
     stage.prove()
 
 
-def test_credentials_and_brokers_that_have_expired_are_named_and_all_goes_on_once_they_are_renewed(
+def test_expired_certificates_are_named_and_work_resumes_once_they_are_renewed(
     scene: Scene,
 ) -> None:
     """The producer's own certificate and the consumer's password at the start; later the brokers' certificates."""

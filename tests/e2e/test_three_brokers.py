@@ -180,7 +180,7 @@ def test_a_producer_says_at_its_start_which_topics_are_less_safe_than_the_cluste
     assert topics.signals not in told
 
 
-def test_the_stream_goes_on_through_the_death_of_every_broker_whatever_it_leads(stream: Stream) -> None:
+def test_the_stream_survives_the_kill_of_every_broker_in_turn(stream: Stream) -> None:
     """Until every broker has been killed, and each role with the one that had it; a broker may have several.
 
     While the first one is down, the topic asks for as many replicas as there are brokers.
@@ -259,7 +259,7 @@ def unready(url: str) -> str:
     return "" if answer.is_success else str(answer.json())
 
 
-def test_the_stream_goes_on_through_a_rolling_restart_and_a_broker_that_sleeps(stream: Stream) -> None:
+def test_the_stream_survives_a_rolling_restart_and_a_suspended_broker(stream: Stream) -> None:
     """The sleeper is put out of the cluster while its connections stay open; it wakes up a stranger."""
     cluster, versjoner = stream.cluster, stream.stage.topics.versjoner
     with stream.traffic():

@@ -81,7 +81,7 @@ def checksums(folder: Path, content: bytes = JAR) -> Path:
 
 
 @pytest.mark.parametrize("troubles", [[], ["503", "cut off"]])
-def test_a_fetch_that_meets_trouble_is_tried_again(
+def test_a_failing_download_is_tried_again(
     repository: Callable[[list[str]], list[str]], tmp_path: Path, troubles: list[str]
 ) -> None:
     asked = repository(list(troubles))
@@ -92,7 +92,7 @@ def test_a_fetch_that_meets_trouble_is_tried_again(
     assert asked.count(f"{FOLDER}.jar") == len(troubles) + 1
 
 
-def test_a_fetch_that_only_meets_trouble_says_what_to_do_and_leaves_nothing(
+def test_a_download_that_keeps_failing_names_the_remedy_and_leaves_nothing(
     repository: Callable[[list[str]], list[str]], tmp_path: Path
 ) -> None:
     repository(["503"] * 4)

@@ -92,7 +92,7 @@ def test_each_door_lets_in_whom_it_should(secured: SecuredKafka) -> None:
         assert len(client(properties).list_topics(timeout=CALL_SECONDS_MAX).brokers) == 1
 
 
-def test_nobody_may_do_what_was_not_granted(secured: SecuredKafka, topic_prefix: str) -> None:
+def test_nothing_is_permitted_that_was_not_granted(secured: SecuredKafka, topic_prefix: str) -> None:
     topic = NewTopic(topic_prefix, 1)
     for properties in (
         secured.tls_properties("MTLS", secured.certificates.client(USER)),

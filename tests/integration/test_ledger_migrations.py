@@ -53,7 +53,7 @@ def open_and_close(url: str) -> str:
     return ledger.id
 
 
-def test_the_migrations_make_what_the_definition_says(url: str) -> None:
+def test_the_migrations_create_the_defined_tables_of_a_ledger(url: str) -> None:
     """Types, nullability, keys, indexes and, where the database has them, comments."""
     open_and_close(url)
     with open_engine(url).connect() as connection:
@@ -85,7 +85,7 @@ def test_a_ledger_of_any_version_before_is_brought_up_to_date(url: str) -> None:
         with pytest.raises(FatalError, match="the ledger is of an older version: start `trekkpaalegg-consumer run`"):
             ledger_id(url)
     assert open_and_close(url) == "as before" == ledger_id(url)
-    test_the_migrations_make_what_the_definition_says(url)
+    test_the_migrations_create_the_defined_tables_of_a_ledger(url)
 
 
 def test_every_column_and_table_has_a_comment_on_postgresql(postgresql_url: str) -> None:

@@ -154,7 +154,9 @@ def test_a_stop_in_the_middle_of_a_copy_leaves_a_ledger_that_works(ledger: Ledge
     assert written(ledger) == 2
 
 
-def test_a_former_owner_waits_for_the_new_ones_open_transaction_and_is_told(ledger: Ledger, url: str) -> None:
+def test_a_former_owner_waits_for_the_open_transaction_of_the_new_one_and_gets_an_error(
+    ledger: Ledger, url: str
+) -> None:
     """The offset's row is locked by whoever moves it; what it then says decides."""
     former = open_ledger(url)
     for outcome in ("committed", "rolled back"):

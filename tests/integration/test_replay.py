@@ -165,7 +165,7 @@ def test_rows_that_were_changed_deleted_and_added_by_hand_are_named_and_set_righ
     assert list(filled.faults()) == ["headers"], "the undecodable message alone"
 
 
-def test_an_equal_ledger_is_told_to_be_equal(filled: ReplayStage) -> None:
+def test_an_equal_ledger_is_reported_as_equal(filled: ReplayStage) -> None:
     before = filled.everything()
     told = filled.replay()
     assert f"{len(STREAM)} events replayed\n" in told
@@ -196,7 +196,7 @@ def test_a_ledger_that_is_not_there_is_made_and_filled(unfilled: ReplayStage, op
     assert place.faults() == {}
 
 
-def test_from_a_time_on_the_topics_word_replaces_what_stands_otherwise(
+def test_from_a_time_on_the_topic_replaces_contradicting_versions(
     make_place: Callable[..., ReplayStage], database: str
 ) -> None:
     place = make_place(database, STREAM[:HALF])
@@ -270,7 +270,7 @@ def test_the_current_state_alone_suits_a_ledger_that_keeps_no_history(
     assert place.faults() == {}
 
 
-def test_a_ledger_that_keeps_history_goes_on_from_the_current_state(
+def test_a_ledger_with_history_continues_from_the_current_state(
     make_place: Callable[..., ReplayStage], database: str
 ) -> None:
     """Its offsets of versjoner are those from before the reading: no event is passed over, and none reapplied."""

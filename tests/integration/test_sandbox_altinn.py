@@ -222,7 +222,7 @@ def test_events_are_pulled_page_by_page(world, http):
     assert pull(http, type=SEEN).json() == []
 
 
-def test_who_asks_for_all_gets_only_its_own_and_goes_on_all_the_same(world, http):
+def test_a_caller_that_lists_all_gets_only_its_own_events_and_continues(world, http):
     """Pages are cut before they are filtered: one that holds only others' events is empty and has a next."""
     world.altinn.emit_event(OTHER, "9", UPDATED)
     mine = world.altinn.emit_event(EMPLOYER, "1", UPDATED)["id"]

@@ -131,6 +131,6 @@ def test_what_is_published_while_a_lone_broker_stops_is_neither_lost_nor_doubled
         assert len(found) >= each.stood
 
 
-def test_one_that_hands_over_is_told(kafka: EmbeddedKafka, hands_over: str) -> None:
+def test_a_member_that_hands_over_is_reported(kafka: EmbeddedKafka, hands_over: str) -> None:
     told = [WARNING] if hands_over == "true" else []
     assert single_broker_warnings({"bootstrap.servers": kafka.bootstrap_servers}) == told

@@ -118,7 +118,7 @@ def test_the_first_apply_makes_them_and_the_second_changes_nothing(stage: Stage)
     until(lambda: [event for event in stage.receiver.events if event["subject"] == subject], 60)
 
 
-def test_list_shows_what_stands_with_the_secret_masked(stage: Stage) -> None:
+def test_list_shows_existing_subscriptions_with_the_secret_masked(stage: Stage) -> None:
     assert {row["done"] for row in stage.rows("list").values()} == {"none"}
     stage.rows("apply", "--trekkpliktig", stage.employers[1])
     rows = stage.rows("list")

@@ -81,7 +81,7 @@ def test_a_cursor_of_events_comes_back_in_its_lane_beside_the_position(propertie
 
 
 @pytest.mark.usefixtures("properties")
-def test_those_no_longer_in_the_list_are_removed_where_that_is_asked_for(
+def test_employers_no_longer_in_the_list_are_removed_on_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     with OutsideWorld(seed=4) as outside, EventReceiver() as receiver:

@@ -130,7 +130,7 @@ def test_committed_events_are_shown_masked_and_aborted_ones_are_not(topic: Topic
     assert told[-1] == "trekkpaalegg-consumer: 3 shown of 3 read"
 
 
-def test_what_lies_behind_an_open_transaction_is_not_waited_for(topic: Topic, kafka: EmbeddedKafka) -> None:
+def test_events_behind_an_open_transaction_are_not_waited_for(topic: Topic, kafka: EmbeddedKafka) -> None:
     topic.write(*numbered(1))
     hanging = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": f"{topic.name}-hangs"})
     hanging.init_transactions(30)
@@ -196,7 +196,7 @@ def test_a_stopped_viewer_exits_with_0(topic: Topic, ending: signal.Signals) -> 
     assert told == "trekkpaalegg-consumer: 1 shown of 1 read\n"
 
 
-def test_stopped_before_what_was_asked_for_came_is_4(topic: Topic) -> None:
+def test_stopping_before_the_requested_events_came_exits_with_4(topic: Topic) -> None:
     process = topic.start("--max", "1")
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=DEADLINE_SECONDS)

@@ -117,7 +117,7 @@ def test_the_history_is_kept_as_long_as_asked_for(cluster: Cluster) -> None:
     assert "for 400 days" in cluster.told
 
 
-def test_what_exists_otherwise_is_told_and_left(cluster: Cluster) -> None:
+def test_topics_with_other_settings_are_reported_and_left(cluster: Cluster) -> None:
     cluster.apply("--partitions", "2")
     cluster.set_config(cluster.names.versjoner, "cleanup.policy", "compact")
     cluster.set_config(cluster.names.quarantine, "retention.ms", "1000")

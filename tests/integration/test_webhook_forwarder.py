@@ -127,7 +127,7 @@ def test_an_unsteady_receiver_gets_everything_in_order(scene: Scene, seed: int) 
     assert scene.store.pending() == []
 
 
-def test_an_order_that_fails_is_parked_after_the_limit_and_the_others_go_on(scene: Scene) -> None:
+def test_an_order_that_fails_is_parked_after_the_limit_and_the_others_continue(scene: Scene) -> None:
     stream = make_stream(4, 20)
     order = order_with(stream, 3)
     scene.write(stream)
@@ -190,7 +190,7 @@ def test_a_dropped_event_is_never_sent_and_those_behind_it_are(scene: Scene) -> 
     assert scene.receiver.accepted_of(order) == wanted[1:]
 
 
-def test_what_cannot_be_decoded_is_parked_and_the_stream_goes_on(scene: Scene) -> None:
+def test_an_undecodable_message_is_parked_and_the_stream_continues(scene: Scene) -> None:
     stream = make_stream(7, 10)
     scene.write(stream, 3)
     damaged = scene.messages[3]
@@ -240,7 +240,7 @@ def test_an_address_that_is_gone_stops_it_and_nothing_is_lost(scene: Scene) -> N
     scene.prove()
 
 
-def test_too_many_parked_ones_stop_it_and_tell_what_to_do(scene: Scene) -> None:
+def test_too_many_parked_events_stop_it_with_a_remedy(scene: Scene) -> None:
     scene.write(make_stream(11, 30))
     scene.receiver.make_trouble(422)
     with pytest.raises(FatalError, match=r"3 events are parked, more than --parked-max 2.*webhook release"):

@@ -49,7 +49,7 @@ def message(offset: int, order: str = "10001", partition: int = 0) -> EventMessa
     return EventMessage(Coordinates(TOPIC, partition, offset), order, b"\x00value", headers)
 
 
-def test_what_is_taken_waits_in_order_and_moves_the_offset(store: ForwarderStore) -> None:
+def test_stored_events_wait_in_order_and_move_the_offset(store: ForwarderStore) -> None:
     taken = store.add([message(3), message(5, "10002"), message(0, partition=1), message(7)])
     assert [(each.sequence, each.order) for each in taken] == [(1, "10001"), (2, "10002"), (3, "10001"), (4, "10001")]
     assert store.next_offsets(TOPIC) == {0: 8, 1: 1}
@@ -58,7 +58,7 @@ def test_what_is_taken_waits_in_order_and_moves_the_offset(store: ForwarderStore
     assert store.next_offsets("other") == {}
 
 
-def test_what_was_taken_before_is_passed_over(store: ForwarderStore) -> None:
+def test_an_event_stored_before_is_skipped(store: ForwarderStore) -> None:
     store.add([message(3), message(4)])
     assert store.add([message(3), message(4)]) == []
     assert [each.sequence for each in store.add([message(4), message(5)])] == [3]
@@ -110,7 +110,7 @@ def test_events_behind_a_parked_one_wait_until_it_is_released_or_dropped(store: 
     assert [each.sequence for each in store.pending("10001")] == [2, 3]
 
 
-def test_how_many_wait_and_are_parked_and_since_when_is_told(store: ForwarderStore) -> None:
+def test_waiting_and_parked_events_are_counted_with_their_age(store: ForwarderStore) -> None:
     assert store.counts() == StateCounts()
     begun = time.time()
     first, *_ = store.add([message(1), message(2), message(3, "10002"), message(4, "10003")])
@@ -176,6 +176,6 @@ def test_another_form_of_url_is_refused_without_showing_it(url: str | None) -> N
     assert "ledger" not in str(raised.value)
 
 
-def test_a_database_out_of_reach_is_passing_trouble() -> None:
+def test_a_database_out_of_reach_is_a_temporary_failure() -> None:
     with pytest.raises(RetryableError, match="out of reach"):
         open_store(state_address("postgresql://nobody@127.0.0.1:1/none"), make=True)
