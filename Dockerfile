@@ -38,10 +38,12 @@ RUN rm -rf /usr/local/lib/python3*/site-packages/* /usr/local/lib/python3*/ensur
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin trekkpaalegg \
     && install -d -o trekkpaalegg -g trekkpaalegg -m 0750 /var/lib/trekkpaalegg
 COPY --from=dependencies /opt/venv /opt/venv
-# Bytecode is there already, and the file system is to be mounted read-only.
+# Bytecode is there already, and the file system is to be mounted read-only. Should a library written in C crash, the
+# log tells what each thread was doing.
 ENV PATH=/app/bin:/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONFAULTHANDLER=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 STOPSIGNAL SIGTERM
