@@ -85,7 +85,7 @@ def apply_topics(
     output.note(
         _PERSONAL_DATA.format(
             topic=names.versjoner,
-            kept="for ever" if history_retention == "forever" else f"for {history_retention.removesuffix('d')} days",
+            kept="forever" if history_retention == "forever" else f"for {history_retention.removesuffix('d')} days",
             current=names.gjeldende,
         )
     )
@@ -153,7 +153,7 @@ def _state(name: str, missing: set[str], left: list[TopicDifference], *, dry_run
 
 def _days(retention_ms: int) -> str:
     days = retention_ms // DAY_MS
-    return "for ever" if retention_ms == FOR_EVER else f"{days} day" + "s" * (days > 1)
+    return "forever" if retention_ms == FOR_EVER else f"{days} day" + "s" * (days > 1)
 
 
 app = typer.Typer(help="The five topics on Kafka.", epilog=example("topics apply --dry-run"), no_args_is_help=True)

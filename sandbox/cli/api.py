@@ -89,7 +89,7 @@ def _journal(path: Path, world: OutsideWorld) -> Journal:
         typer.echo(f"--state: {error}; give a file of this world, or remove it to start from scratch", err=True)
         raise typer.Exit(1) from error
     if journal.length:
-        world.skatteetaten.begin_anew(journal.length)
+        world.skatteetaten.reseed(journal.length)
     return journal
 
 

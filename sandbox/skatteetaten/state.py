@@ -180,8 +180,8 @@ class Skatteetaten:
                 return [self.change(version.trekkid, status) for version in ended]
             return [self.rewrite(version.trekkid, version.trekkversjon, status) for version in ended]
 
-    def begin_anew(self, made_before: int) -> None:
-        """Take other chances than a world of this seed took before, for `made_before` versions that it made then."""
+    def reseed(self, made_before: int) -> None:
+        """Draw other random numbers than the former run of this seed, which made `made_before` versions."""
         self.random.seed(f"{self.random.random()} {made_before}")
         self._generator = OrderGenerator(Random(f"orders {self.random.random()}"))
 

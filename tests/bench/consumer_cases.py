@@ -148,7 +148,7 @@ CONSUMER_CASES = (
     ConsumerCase(
         "ledger-newest", "newest and periods into PostgreSQL", lambda stage: run_ledger(stage, True), _RAW_NEWEST
     ),
-    ConsumerCase("replay", "the ledger built anew beside itself, compared and swapped in", _replay, _RAW),
+    ConsumerCase("replay", "the ledger rebuilt beside itself, compared and swapped in", _replay, _RAW),
     ConsumerCase("verify", "both event topics proven", _verify),
     ConsumerCase("verify-ledger", "the topics and a ledger proven", _verify_with_ledger),
     ConsumerCase("payout", "a payout for so many persons, with all its files", _payout),

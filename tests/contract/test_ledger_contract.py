@@ -129,7 +129,7 @@ def test_the_newest_version_moves_forward_with_its_periods_and_never_back(world:
     assert newest["b"].event == event("b", 13, trekkstoerrelse_for_periode=PERIODS[1:])
     again = event("a", 5, sekvensnummer=7, trekkstoerrelse_for_periode=PERIODS)
     write(ledger, Changes(newest={"a": incoming(again, correction=1)}))
-    assert world.newest()["a"].event == again, "the same place may be written anew, as a replay does"
+    assert world.newest()["a"].event == again, "the same offset may be written again, as a replay does"
     write(ledger, Changes(newest={"a": incoming(event("a", 5, trekkstoerrelse_for_periode=()), correction=2)}))
     assert world.newest()["a"] == StoredVersion(event("a", 5, trekkstoerrelse_for_periode=()), late=False, correction=2)
 

@@ -201,7 +201,7 @@ def is_anybody_waiting(url: str) -> bool:
 
 
 def test_a_version_that_two_write_at_once_is_tried_again(ledger: Ledger, url: str) -> None:
-    """Only a topic that was partitioned anew could bring it about; the unique key then decides."""
+    """Only a topic that was partitioned again could cause it; the unique key then decides."""
     write(ledger, 0, 1)
     other = open_ledger(url)
     for again in (Changes(inserted=changes(1).inserted), Changes(newest=changes(1, trekkid="order-2").newest)):

@@ -1,4 +1,4 @@
-"""`trekkpaalegg-consumer payout` on both databases: recorded once, repeated for ever, and told in figures."""
+"""`trekkpaalegg-consumer payout` on both databases: recorded once, repeatable at any time, and summed up."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_a_restarted_world_gives_no_number_twice(tmp_path: Path) -> None:
         with Journal(tmp_path / "state", state.book) as journal:
             highest = state.book.highest_sekvensnummer
             if journal.length:
-                state.begin_anew(journal.length)
+                state.reseed(journal.length)
             for _ in range(5):
                 assert state.create(EMPLOYERS[0]).sekvensnummer > highest
             assert len(state.identities()) == 5 * (start + 1)
@@ -79,7 +79,7 @@ def test_a_half_line_is_cut_off(tmp_path: Path) -> None:
     state = world()
     with Journal(tmp_path / "state", state.book) as journal:
         assert journal.length == 1
-        state.begin_anew(1)
+        state.reseed(1)
         state.create(EMPLOYERS[1])
     state = world()
     with Journal(tmp_path / "state", state.book) as journal:
