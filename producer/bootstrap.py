@@ -1,4 +1,7 @@
-"""Building adapters from settings, for the service and for commands: the only place that builds them."""
+"""Building adapters from settings, for the service and for commands: the only place that builds them.
+
+Those that talk HTTP are imported where they are built, so that a command starts without those that it does not use.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ import structlog
 
 import schemas
 from producer.admin.acls import AclAdmin, operations_needed
-from producer.admin.doctor import Adapters
 from producer.admin.kafka import KafkaAdmin
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
@@ -20,10 +22,6 @@ from producer.group.membership import KafkaMembership
 from producer.lane.commit import RecordBuilder
 from producer.lane.pulling import PullParts
 from producer.lane.releasing import Quarantine
-from producer.notifications.client import AltinnClient, AltinnTokens
-from producer.notifications.feed import AltinnEventFeed
-from producer.notifications.receiver import Gate, Receiver, receiver_server
-from producer.notifications.subscriptions import SubscriptionKeeper, Subscriptions
 from producer.observe.port import NullObserver
 from producer.publish.availability import ExplainedPublisher, find_standstill
 from producer.publish.kafka import KafkaLanePublisher
@@ -34,17 +32,10 @@ from producer.publish.state import read_lane_state
 from producer.publish.topics import Topics, durability_warnings, start_faults
 from producer.service import FoundCluster, NullLoopObserver, ProducerService, ServiceParts
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
-from producer.source.auth.grant import load_client_key
-from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
-from producer.source.client import SkatteetatenClient
-from producer.source.http import open_http_client
-from producer.source.polling import PollingSource
 from trekkpaalegg.errors import FatalError, SettingsError
-from trekkpaalegg.http import HealthServer
 from trekkpaalegg.kafka.clients import create_producer
 from trekkpaalegg.kafka.properties import kafka_properties, tolerate_renewal
 from trekkpaalegg.kafka.reader import Follower
-from trekkpaalegg.registry import SchemaRegistry
 from trekkpaalegg.retry import short_retry
 
 if TYPE_CHECKING:
@@ -54,9 +45,12 @@ if TYPE_CHECKING:
     import httpx
     from confluent_kafka import Producer
 
+    from producer.admin.doctor import Adapters
     from producer.domain.state import LaneState
     from producer.group.port import Membership
+    from producer.notifications.client import AltinnClient
     from producer.notifications.port import EventFeed
+    from producer.notifications.subscriptions import SubscriptionKeeper
     from producer.observe.health import ProducerHealth
     from producer.observe.port import Observer
     from producer.observe.prometheus import PrometheusObserver
@@ -65,9 +59,11 @@ if TYPE_CHECKING:
     from producer.publish.quarantine_log import QuarantinedRecord
     from producer.service import LoopObserver
     from producer.settings.model import Settings
+    from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
     from producer.source.port import TrekkpaaleggSource
     from trekkpaalegg.errors import TrekkpaaleggError
-    from trekkpaalegg.http import HttpServer
+    from trekkpaalegg.http import HealthServer, HttpServer
+    from trekkpaalegg.registry import SchemaRegistry
     from trekkpaalegg.trekkpliktige import Trekkpliktig
 
 RECORD_OVERHEAD_BYTES = 4096
@@ -138,6 +134,10 @@ def build_source(
     settings: Settings, observer: Observer, served: ServedTrekkpliktige, stopping: threading.Event
 ) -> TrekkpaaleggSource:
     """The source that the settings name. Raises `SettingsError` for a key that cannot sign."""
+    from producer.source.client import SkatteetatenClient
+    from producer.source.http import open_http_client
+    from producer.source.polling import PollingSource
+
     http = open_http_client(settings.calls_share, stopping)
     tokens = _maskinporten_tokens(settings, http, settings.maskinporten_scopes, served.external_ref_of, observer)
     client = SkatteetatenClient(
@@ -162,6 +162,8 @@ def build_signal_log(settings: Settings) -> SignalLog:
 
 def build_receiver(settings: Settings, served: Container[str], signals: SignalLog, observer: Observer) -> HttpServer:
     """The server that Altinn calls, not yet started."""
+    from producer.notifications.receiver import Gate, Receiver, receiver_server
+
     secret = settings.webhook_secret
     gate = Gate(
         secret.get_secret_value() if secret else "",
@@ -179,6 +181,9 @@ def open_subscription_keeper(
     settings: Settings, external_ref_of: Callable[[str], str | None], stopping: threading.Event
 ) -> Iterator[SubscriptionKeeper]:
     """Keeps the subscriptions at Altinn that lead to our receiver. Raises `SettingsError` as `build_source`."""
+    from producer.notifications.subscriptions import SubscriptionKeeper, Subscriptions
+    from producer.source.http import open_http_client
+
     secret = settings.webhook_secret
     with open_http_client(settings.max_concurrent_calls, stopping) as http:
         yield SubscriptionKeeper(
@@ -190,11 +195,15 @@ def open_subscription_keeper(
 
 def build_event_feed(settings: Settings, http: httpx.Client, external_ref_of: Callable[[str], str | None]) -> EventFeed:
     """The events of Altinn, to be pulled. Raises `SettingsError` as `build_source`."""
+    from producer.notifications.feed import AltinnEventFeed
+
     return AltinnEventFeed(build_altinn_client(settings, http, external_ref_of))
 
 
 def build_pull(settings: Settings, served: ServedTrekkpliktige, stopping: threading.Event) -> PullParts:
     """What the lanes ask Altinn by, with connections and threads of its own. Raises as `build_source`."""
+    from producer.source.http import open_http_client
+
     http = open_http_client(settings.max_concurrent_calls, stopping)
     feed = build_event_feed(settings, http, served.external_ref_of)
     pool = ThreadPoolExecutor(settings.max_concurrent_calls, thread_name_prefix="pull")
@@ -205,6 +214,8 @@ def build_altinn_client(
     settings: Settings, http: httpx.Client, external_ref_of: Callable[[str], str | None]
 ) -> AltinnClient:
     """Calls to Altinn, with tokens that act for each trekkpliktig. Raises `SettingsError` as `build_source`."""
+    from producer.notifications.client import AltinnClient, AltinnTokens
+
     maskinporten = _maskinporten_tokens(settings, http, settings.altinn_scopes, external_ref_of, NullObserver())
     tokens = AltinnTokens(http, settings.altinn_url, maskinporten)
     return AltinnClient(http, settings.altinn_url, tokens, max_concurrent_calls=settings.max_concurrent_calls)
@@ -212,6 +223,8 @@ def build_altinn_client(
 
 def build_well_known(settings: Settings, http: httpx.Client) -> WellKnown:
     """Maskinporten's addresses."""
+    from producer.source.auth.maskinporten import WellKnown
+
     return WellKnown(
         http,
         settings.maskinporten_well_known_url,
@@ -228,6 +241,9 @@ def _maskinporten_tokens(
     observer: Observer,
     well_known: WellKnown | None = None,
 ) -> MaskinportenTokens:
+    from producer.source.auth.grant import load_client_key
+    from producer.source.auth.maskinporten import MaskinportenTokens
+
     return MaskinportenTokens(
         http,
         well_known or build_well_known(settings, http),
@@ -243,6 +259,12 @@ def _maskinporten_tokens(
 @contextmanager
 def doctor_adapters(settings: Settings) -> Iterator[Adapters]:
     """What `doctor` checks the dependencies with."""
+    from producer.admin.doctor import Adapters
+    from producer.notifications.feed import AltinnEventFeed
+    from producer.notifications.subscriptions import Subscriptions
+    from producer.source.client import SkatteetatenClient
+    from producer.source.http import open_http_client
+
     with open_http_client(1) as http:
 
         def tokens(well_known: WellKnown, trekkpliktig: Trekkpliktig) -> MaskinportenTokens:
@@ -293,6 +315,8 @@ def build_records(settings: Settings, batch_bytes_max: int) -> RecordBuilder:
 
 def build_registry(settings: Settings) -> SchemaRegistry:
     """The schema registry. Raises `SettingsError` if the settings name none."""
+    from trekkpaalegg.registry import SchemaRegistry
+
     if settings.kafka_schema_registry is None:
         raise SettingsError(["KAFKA_SCHEMA_REGISTRY: missing; give the registry's address"])
     return SchemaRegistry.of(settings)
@@ -378,6 +402,8 @@ def build_service(
 
 def build_health_server(settings: Settings, observer: PrometheusObserver, health: ProducerHealth) -> HealthServer:
     """Serves health and metrics; not yet started."""
+    from trekkpaalegg.http import HealthServer
+
     pull_interval_seconds = settings.pull_interval_seconds if settings.pulls else None
     observer.observe_process(health, settings.poll_interval_seconds, pull_interval_seconds)
     return HealthServer(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from trekkpaalegg.cli import Output
+from trekkpaalegg.cli import Output, extra_hint
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +33,14 @@ def output(*, as_json: bool = False) -> Output:
 
 
 def settings_of(env_file: Path | None, needs: frozenset[Need]) -> Settings:
-    """The settings of a command; logs their warnings. Raises `SettingsError`."""
-    from producer.settings.model import load_settings  # noqa: PLC0415 - `--version` and completion do without
+    """The settings of a command; logs their warnings.
+
+    Raises `SettingsError`, and `FatalError` when the packages of the producer's extra are not installed.
+    """
+    try:
+        from producer.settings.model import load_settings  # noqa: PLC0415 - `--version` and completion do without
+    except ModuleNotFoundError as error:
+        raise FatalError(extra_hint(PROGRAM, error.name or "a package", "producer")) from error
 
     settings = load_settings(env_file, os.environ, needs=needs)
     for warning in settings.warnings:

@@ -125,7 +125,7 @@ def test_list_shows_existing_subscriptions_with_the_secret_masked(stage: Stage) 
     assert [row["validated"] for row in rows.values()] == [None, True, None]
     assert stage.run("list") == 0
     assert "/notifications/***" in stage.printed
-    assert "3 trekkpliktige: 2 none, 1 stands; 1 validated" in stage.printed
+    assert "3 trekkpliktige: 1 exists, 2 none; 1 validated" in stage.printed
 
 
 def test_one_customer_s_refusal_keeps_no_other_from_being_served(stage: Stage) -> None:

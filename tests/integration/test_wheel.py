@@ -139,6 +139,7 @@ def test_the_consumers_need_nothing_that_is_only_for_the_producer(install: Calla
         (("consumers", "webhook"), "webhook"),
         (("consumers", "verify", "--api"), "verify-api"),
         (("producer", "once"), "producer"),
+        (("producer", "topics", "apply"), "producer"),
         (("sandbox", "demo"), "sandbox"),
     ],
 )
