@@ -40,7 +40,7 @@ pytestmark = pytest.mark.kafka
 
 APPLICATION = "hanging"
 TOPICS = Topics.of(APPLICATION)
-LANES = 12
+LANES = 6
 ONE = "311111111"
 LANE = lane_of(ONE, LANES)
 ORDERS = [f"order-{number}" for number in range(40)]

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.kafka
 
 APPLICATION = "ends"
 TOPICS = Topics.of(APPLICATION)
-LANES = 12
+LANES = 6
 NAMES = {lane_of(name, LANES): name for name in (f"{number}" for number in range(310000000, 310000200))}
 """A trekkpliktig of each lane."""
 
