@@ -35,7 +35,7 @@ def test_two_workers_become_more_and_one_while_versions_keep_coming(
     """Two more than share the calls wait in reserve. However changes are learnt of; pulled, nothing is polled for."""
     skatteetaten = stage.outside.skatteetaten
     stage.settings |= stage.woken_by(way) | {"TREKKPAALEGG_WORKERS": str(most)}
-    with stage.traffic():
+    with stage.traffic(interval_seconds=0.1):
         workers = [stage.run(f"worker-{number}") for number in range(2)]
         stage.wait_until_owned(*workers, deadline_seconds=SECONDS_MAX)
         workers += [stage.run(f"worker-{number}") for number in range(2, most)]
