@@ -100,7 +100,7 @@ def test_up_with_a_port_that_is_taken_says_which_and_fails(tmp_path: Path) -> No
             env={**os.environ, "TMPDIR": str(tmp_path)},
         )
     assert second.returncode == 1
-    assert second.stderr.startswith(f"trekkpaalegg-sandbox: port {port} of 127.0.0.1 is taken")
+    assert second.stderr.startswith(f"trekkpaalegg-sandbox: port {port} of 127.0.0.1 is in use")
     assert not second.stdout
     assert list(tmp_path.iterdir()) == []
 
