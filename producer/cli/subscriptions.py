@@ -230,8 +230,8 @@ def _print(output: Output, results: Results) -> None:
         output.json(rows)
         return
     table = Table("trekkpliktig", "done", "id", "validated", "address", "remark")
-    shown = rows if len(rows) <= ROWS_SHOWN_MAX else [row for row in rows if row["remark"]]
-    for row in shown[:ROWS_SHOWN_MAX]:
+    listed = rows if len(rows) <= ROWS_SHOWN_MAX else [row for row in rows if row["remark"]]
+    for row in listed[:ROWS_SHOWN_MAX]:
         table.add_row(*(_cell(value) for value in row.values()))
     output.table(table)
     if len(rows) > ROWS_SHOWN_MAX:

@@ -28,7 +28,14 @@ def stage(kafka: Any, make_stage: Any) -> Any:
     return made
 
 
-@pytest.mark.parametrize(("way", "origin", "most"), [("polling", "poll", 5), ("pull", "notification", 3)])
+@pytest.mark.parametrize(
+    ("way", "origin", "most"),
+    [
+        ("polling", "poll", 5),
+        ("pull", "notification", 3),
+        pytest.param("pull", "notification", 5, marks=pytest.mark.long),
+    ],
+)
 def test_two_workers_become_more_and_one_while_versions_keep_coming(
     stage: Any, way: str, origin: str, most: int
 ) -> None:

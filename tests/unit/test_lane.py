@@ -14,7 +14,7 @@ from producer.errors import SuspendedError
 from producer.lane.lane import metrics_of
 from producer.lane.schedule import RoundSchedule, Schedule
 from tests.kit.fakes.source import GatedSource
-from tests.kit.stages.lane_stage import DAY, LaneStage, event
+from tests.kit.stages.lane_stage import DAY, LaneStage, event, names_of
 from trekkpaalegg.errors import FatalError, RetryableError
 
 # A lane in memory: every version that can be read is published once, in order
@@ -25,10 +25,6 @@ ONE, TWO, THREE = "311111111", "322222222", "333333333"
 def stage():
     with LaneStage([ONE]) as made:
         yield made
-
-
-def names(events):
-    return [(each.trekkid, each.trekkversjon) for each in events]
 
 
 def test_every_page_is_read_and_its_versions_published_in_the_order_of_the_source():
@@ -67,10 +63,10 @@ def test_version_that_becomes_visible_late_is_found_in_the_overlap(stage):
     stage.source.add(hidden, visible=False)
     seen = stage.source.create(ONE)
     stage.start()
-    assert names(stage.versjoner()) == [(seen.trekkid, 1)]
+    assert names_of(stage.versjoner()) == [(seen.trekkid, 1)]
     stage.source.reveal("late", 1)
     stage.read()
-    assert names(stage.versjoner()) == [(seen.trekkid, 1), ("late", 1)]
+    assert names_of(stage.versjoner()) == [(seen.trekkid, 1), ("late", 1)]
 
 
 def test_hole_is_filled_by_number_before_the_newer_version(stage):
@@ -111,7 +107,7 @@ def test_an_answer_cut_off_while_a_version_is_fetched_is_a_temporary_failure(sta
     stage.stop()
     stage.through = None
     stage.start()
-    assert names(stage.versjoner()) == [(order.trekkid, 1), (order.trekkid, 2)]
+    assert names_of(stage.versjoner()) == [(order.trekkid, 1), (order.trekkid, 2)]
 
 
 def test_page_that_fails_leaves_what_came_before_it_published():
@@ -130,7 +126,7 @@ def test_page_that_fails_leaves_what_came_before_it_published():
 
         stage.through = FailingPage(stage.source, lambda asked: asked.operation == "version")
         stage.start()
-        assert names(stage.versjoner()) == [(order.trekkid, 1), (order.trekkid, 2), (third.trekkid, 1)]
+        assert names_of(stage.versjoner()) == [(order.trekkid, 1), (order.trekkid, 2), (third.trekkid, 1)]
         assert isinstance(stage.journal.errors[ONE], RetryableError)
         assert stage.position(ONE) == third.sekvensnummer > second.sekvensnummer
 
@@ -141,7 +137,7 @@ def test_refused_trekkpliktig_is_suspended_while_the_others_are_served():
         served = stage.source.create(TWO)
         stage.source.fail(SuspendedError("403"), trekkpliktig=ONE, times=None)
         stage.start()
-        assert names(stage.versjoner()) == [(served.trekkid, 1)]
+        assert names_of(stage.versjoner()) == [(served.trekkid, 1)]
         assert stage.lane.schedule.classes(0.0)[0]["suspended"] == 1
         stage.source.heal()
         stage.read(ONE)
@@ -164,7 +160,7 @@ def test_a_page_that_arrives_after_its_reading_failed_is_ignored(error):
         gate.opened.set()
         stage.read()
         assert stage.error is None
-        assert names(stage.versjoner()) == [(order.trekkid, 1), (order.trekkid, 2)]
+        assert names_of(stage.versjoner()) == [(order.trekkid, 1), (order.trekkid, 2)]
         assert stage.journal.ended[ONE] == 2
 
 
@@ -179,7 +175,7 @@ def test_an_unexpected_error_ends_only_its_own_reading():
         served = stage.source.create(TWO)
         stage.source.fail(ZeroDivisionError("a fault of ours"), trekkpliktig=ONE)
         stage.start()
-        assert names(stage.versjoner()) == [(served.trekkid, 1)]
+        assert names_of(stage.versjoner()) == [(served.trekkid, 1)]
         assert isinstance(stage.journal.errors[ONE], ZeroDivisionError)
 
 
@@ -199,7 +195,7 @@ def test_one_slow_employer_does_not_hold_back_the_others():
         starting.start()
         assert gate.reached.wait(60)
         stage.wait_until(lambda: stage.journal.ended[TWO] == 1)
-        assert names(stage.versjoner()) == [(other.trekkid, 1)]
+        assert names_of(stage.versjoner()) == [(other.trekkid, 1)]
         stage.lane.signal(TWO, 0)
         stage.wait_until(lambda: stage.journal.ended[TWO] == 2)
         gate.opened.set()
@@ -232,7 +228,7 @@ def test_employer_that_is_added_is_read_and_one_that_is_removed_is_not(stage):
     added = stage.source.create(TWO)
     stage.lane.set_trekkpliktige([TWO])
     stage.wait_until(lambda: stage.journal.ended[TWO] == 1)
-    assert names(stage.versjoner()) == [(added.trekkid, 1)]
+    assert names_of(stage.versjoner()) == [(added.trekkid, 1)]
     stage.source.create(ONE)
     stage.signal(ONE)
     stage.read(TWO)
@@ -255,7 +251,7 @@ def test_employer_that_is_removed_and_added_again_while_it_is_read_is_read_on(st
     starting.join(60)
     stage.read(ONE)
     assert stage.error is None
-    assert names(stage.versjoner()) == [(order.trekkid, 1) for order in made]
+    assert names_of(stage.versjoner()) == [(order.trekkid, 1) for order in made]
 
 
 def test_round_ends_by_itself_when_everyone_was_read():

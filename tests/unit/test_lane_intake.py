@@ -13,7 +13,7 @@ from producer.encode.signal import encode_request
 from producer.lane.intake import SignalOffsets
 from producer.lane.reading import TRANSACTION_ELEMENTS_WHEN_URGENT_MAX
 from tests.kit.fakes.source import GatedSource
-from tests.kit.stages.lane_stage import LaneStage
+from tests.kit.stages.lane_stage import LaneStage, names_of
 from trekkpaalegg.errors import RetryableError
 
 # A lane in memory: a signal is processed when a reading that began after it has ended
@@ -26,15 +26,11 @@ def stage():
         yield made
 
 
-def names(events):
-    return [(each.trekkid, each.trekkversjon) for each in events]
-
-
 def test_signal_leads_to_a_reading_and_is_processed_when_that_has_ended(stage):
     stage.start()
     order = stage.source.create(ONE)
     stage.read()
-    assert names(stage.versjoner()) == [(order.trekkid, 1)]
+    assert names_of(stage.versjoner()) == [(order.trekkid, 1)]
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
     assert stage.lane.first_open_signal == 1
 

@@ -24,10 +24,6 @@ def stage():
         yield made
 
 
-def names(events):
-    return [(each.trekkid, each.trekkversjon) for each in events]
-
-
 def broken(trekkpliktig, trekkid=None, trekkversjon=None, sekvensnummer=None, raw=b'{"trekkid": 1}'):
     return Rejected(
         trekkpliktig,

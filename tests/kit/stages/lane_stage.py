@@ -107,6 +107,11 @@ def event_of(written: Written) -> Event:
     )
 
 
+def names_of(events: Sequence[Event]) -> list[tuple[str, int]]:
+    """Which version each event is: (trekkid, trekkversjon)."""
+    return [(each.trekkid, each.trekkversjon) for each in events]
+
+
 class LaneStage:
     """Lane 0 of `lanes`, started and stopped again and again on the same source and topics.
 
