@@ -22,9 +22,9 @@ demo: $(PREPARED) ## a short story from API to Kafka, with real output
 sandbox: $(PREPARED) ## everything embedded until Ctrl-C; ARGS="--orders 1000" for more options
 	@$(BIN)/trekkpaalegg-sandbox up --env-file sandbox.env $(ARGS)
 
-# Tests wait more than they work: three processes halve the time on two cores.
+# Tests wait more than they work: four processes keep two cores busy.
 test: $(PREPARED) ## all tests; ARGS="tests/unit -k paging" for some
-	@$(BIN)/pytest $(or $(ARGS),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
+	@$(BIN)/pytest $(or $(ARGS),--numprocesses 4 --dist loadfile --no-loadscope-reorder)
 
 test-long: $(PREPARED) ## the long forms: many random kills, many random examples; for hours when nobody waits
 	@$(BIN)/pytest -m long $(ARGS)

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DURING_COMMIT_SECONDS = 0.001
+DEATH_SECONDS_MAX = 60.0
 BATCH_RECORDS_MAX = 20
 
 
@@ -38,6 +40,7 @@ class FaultyLedger:
         self._real = open_ledger(url)
         self._batches_before = batches_before
         self._fault = fault
+        self._striking = threading.Lock()
         self.id = self._real.id
 
     def __getattr__(self, name: str) -> Any:
@@ -64,14 +67,16 @@ class FaultyLedger:
             self._strike()
 
     def _strike(self) -> None:
-        # Written by hand and at once: what is buffered would die too.
-        os.write(2, f"struck: {self._fault}\n".encode())
-        fault, self._fault = self._fault, "none"
-        if fault.startswith("sleep"):
-            # To this very thread, which else might go on for a moment, into the transaction.
-            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
-        else:
-            os.kill(os.getpid(), signal.SIGKILL)
+        with self._striking:  # two threads may come, of which the first ends both
+            fault, self._fault = self._fault, "none"
+            # Written by hand and at once: what is buffered would die too.
+            os.write(2, f"struck: {fault}\n".encode())
+            if fault.startswith("sleep"):
+                # To this very thread, which else might go on for a moment, into the transaction.
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(DEATH_SECONDS_MAX)
 
 
 class _FaultyTransaction:

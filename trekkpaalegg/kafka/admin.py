@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 CALL_SECONDS_MAX = 10.0
 REFUSED_SECONDS_MAX = 2.0
 """While one broker refuses the client another one may admit it, so a refusal is not final before that."""
-_METADATA_SECONDS = 1.0
-"""This call holds back signals and does not see that it should be given up, so it is short and repeated."""
+_METADATA_SECONDS = (1.0, 2.0, 4.0)
+"""This call holds back signals and does not see that it should be given up, so it is short and repeated. Each is longer
+than the one before: a busy broker that needs more than a second would never answer in time."""
 _SLICE_SECONDS = 0.2
 _PAUSE_SECONDS = 0.02
 _NOTHING_LATER = -1
@@ -101,8 +103,10 @@ class Admin:
         """
         what, named = ("asking for the topics", ()) if topic is None else (f"{topic} cannot be read", (topic,))
         limit = self._seconds_max if seconds_max is None else seconds_max
-        timeout = min(_METADATA_SECONDS, limit)
-        return self.call(what, lambda client: client.list_topics(*named, timeout=timeout), seconds_max=limit)
+        timeouts = chain(_METADATA_SECONDS, repeat(_METADATA_SECONDS[-1]))
+        return self.call(
+            what, lambda client: client.list_topics(*named, timeout=min(next(timeouts), limit)), seconds_max=limit
+        )
 
     def partitions(self, *topics: str) -> list[Partition]:
         """Every partition of these topics. Raises `UnknownTopicError` also."""
