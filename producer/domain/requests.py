@@ -29,8 +29,8 @@ class OperatorRequest(msgspec.Struct, frozen=True, gc=False):
     `record` is what to release, as partition/offset in the quarantine; `correction` allows it to replace a published
     version. These two are not kept in `…-positions`.
 
-    `orders_read`, `published` and `quarantined` are its progress. They are written in the transaction that publishes,
-    so they stay exact after a crash.
+    `orders_read`, `published` and `quarantined` are its progress. `asked` says that its reading has ended, so that it
+    waits for the homes of the orders alone; `answered` are the lanes whose homes have answered.
     """
 
     id: str
@@ -42,6 +42,16 @@ class OperatorRequest(msgspec.Struct, frozen=True, gc=False):
     quarantined: int = 0
     record: str | None = None
     correction: bool = False
+    asked: bool = False
+    answered: tuple[int, ...] = ()
+
+
+class RequestState(msgspec.Struct, frozen=True, gc=False):
+    """What one home has published and quarantined so far for an operator request of this trekkpliktig."""
+
+    trekkpliktig: str
+    published: int = 0
+    quarantined: int = 0
 
 
 class RequestResult(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +68,21 @@ class WakeUp(msgspec.Struct, frozen=True, gc=False):
     """Something may have changed. `notification` is the id of the event that says so, None if there was none."""
 
     notification: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """The home of this lane has decided on all that was handed over for a request, with these figures."""
+
+    request: str
+    lane: int
+    published: int
+    quarantined: int
+
+
+class Show(msgspec.Struct, frozen=True, gc=False):
+    """All lists are to be handed over completely that were not since then, in microseconds since 1970."""
+
+    since: int
 
 
 REMEMBERED_MAX = 10_000

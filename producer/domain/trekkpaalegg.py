@@ -97,7 +97,9 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gone(msgspec.Struct, frozen=True):
-    """The source does not have this version (404)."""
+    """The source does not give this version. `reason` is the status of its answer, such as `HTTP 404`."""
+
+    reason: str = "HTTP 404"
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -119,6 +121,7 @@ class Origin(enum.Enum):
     RECONCILE = "reconcile"
     NOTIFICATION = "notification"
     RELEASE = "release"
+    REPAIR = "repair"
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
