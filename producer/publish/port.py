@@ -1,15 +1,17 @@
-"""The port through which a lane writes: one transaction at a time, after fencing and reading back its state."""
+"""The ports of a lane to Kafka: its transactions, and the observations that lanes hand over to one another."""
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
 
-    from producer.domain.state import LaneState
+    from producer.domain.state import LaneState, ObservationOffsets
 
 ANY_PARTITION: Final = -1
 NO_HEADERS: Final[dict[str, bytes]] = {}
@@ -53,3 +55,59 @@ class LanePublisher(Protocol):
 
     def close(self) -> None:
         """Drop the lane's connections. The next fence ends an open transaction."""
+
+
+class Row(Enum):
+    """The topics in which observations wait for their home. A back-fill in `BULK` delays nothing in `URGENT`."""
+
+    URGENT = "urgent"
+    BULK = "bulk"
+
+
+class ObservedRecord(msgspec.Struct, frozen=True, gc=False):
+    """One record of a row, not decoded yet."""
+
+    row: Row
+    offset: int
+    key: bytes
+    value: bytes | None
+    headers: dict[str, bytes]
+
+
+class ObservationReader(Protocol):
+    """Reads the observations of one home. All but the two callbacks is used by the lane's thread."""
+
+    def start(
+        self,
+        offsets: ObservationOffsets,
+        deliver: Callable[[list[ObservedRecord]], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        """Read from these offsets on, until `close`. Called once.
+
+        A thread of its own calls `deliver` with records as they come, of each row in the order of their offsets.
+        It calls `fail` once when it cannot continue, and ends: with `ObservationsLostError` when records from these
+        offsets on have been deleted, with `RefusedError` when Kafka refuses a login or a right.
+        """
+
+    def done(self, row: Row, count: int) -> None:
+        """So many delivered records of the row need no room any more. A row is not read while too many do."""
+
+    def ends(self) -> ObservationOffsets:
+        """The offsets after the last record of each row now. Raises `RetryableError` if Kafka does not answer."""
+
+    def delete_before(self, offsets: ObservationOffsets) -> None:
+        """Have the records before these offsets deleted. Does not wait for it; a failure is only logged."""
+
+    def close(self) -> None:
+        """End the thread. Nothing is delivered after it."""
+
+
+class ObservationWriter(Protocol):
+    """Writes observations for any home. Any thread may use it."""
+
+    def begin(self, row: Row, home: int, key: bytes, value: bytes | None, headers: Mapping[str, bytes]) -> Future[None]:
+        """Write one record for this home.
+
+        The future is done once it is stored; it fails with `RetryableError` if that is not known.
+        """
