@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from producer.domain.trekkpaalegg import Failed, Gone, Trekkpaalegg
-from producer.source.parse.page import read_elements, read_trekkpaalegg
+from producer.source.parse.page import read_element, read_elements, read_trekkpaalegg
 from producer.source.port import Page
 from trekkpaalegg.errors import RetryableError
 
@@ -75,6 +75,10 @@ class PollingSource:
         if isinstance(fetched, Gone) or _is_requested(fetched, trekkid, trekkversjon):
             return fetched
         return Failed("the answer has another trekkid or trekkversjon than requested")
+
+    def read_element(self, raw: bytes, trekkpliktig: str) -> Element:
+        """See the port."""
+        return read_element(raw, trekkpliktig)
 
     def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
         """See the port: fetch a token, if none is held."""
