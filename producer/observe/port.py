@@ -82,7 +82,9 @@ class Observer:
         """The source's highest sekvensnummer is below what was published: it may have been reset."""
 
     def signal_received(self, lane: int, kind: str) -> None:
-        """A signal: `wake_up`, `request`, `answer`, `show`, `forwarded` to its lane, `foreign` (for nobody served) or
+        """A signal was received.
+
+        It is a `wake_up`, `request`, `answer` or `show`, `forwarded` to its lane, `foreign` (for nobody served) or
         `invalid`.
         """
 
