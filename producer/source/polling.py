@@ -93,8 +93,8 @@ class PollingSource:
 
     def _fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Element | Gone:
         answer = self._client.fetch_version(trekkpliktig, trekkid, trekkversjon)
-        if answer is None:
-            return Gone()
+        if isinstance(answer, Gone):
+            return answer
         return read_trekkpaalegg(answer.body, trekkpliktig, answer.content_type)
 
 
