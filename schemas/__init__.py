@@ -22,6 +22,9 @@ NAMES = (
     "trekkpaalegg_rejected",
     "trekkpliktig_state",
     "order_state",
+    "handed_over",
+    "observation_offsets",
+    "request_state",
     "event_cursor",
     "lane_count",
 )

@@ -5,31 +5,40 @@ The headers are CloudEvents 1.0 in binary mode. Neither they nor the key hold a 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from producer.domain.trekkpaalegg import Origin, RejectionReason
+from producer.domain.trekkpaalegg import (
+    Betalingsinformasjon,
+    Origin,
+    RejectionReason,
+    Trekkpaalegg,
+    Trekkstatus,
+    TrekkstoerrelseForPeriode,
+)
 from producer.errors import RejectedTrekkpaaleggError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from producer.domain.trekkpaalegg import Publication, Trekkpaalegg
+    from producer.domain.trekkpaalegg import Publication
+    from trekkpaalegg.event import TrekkpaaleggVersjon
 
 EVENT_BYTES_MAX = 512 * 1024
 CONTENT_TYPE = b"application/avro"
 SPECVERSION = b"1.0"
 EVENT_TYPE = b"trekkpaalegg.versjon.v1"
 TREKKPLIKTIG = "ce_trekkpliktig"
-READ_FOR = "ce_readfor"
-"""The header of an event that names another trekkpliktig than the one it was read for; it holds the latter."""
 
 Headers = dict[str, bytes]
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - without zone, so that isoformat() writes none and Z can be appended
+_EPOCH_IN_UTC = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_TREKKSTATUS = {trekkstatus.value: trekkstatus for trekkstatus in Trekkstatus}
 _ORIGIN = {origin: origin.value.encode() for origin in Origin}
 _COPIES_OF_TREKKID = 3
 _MICROS_A_SECOND = 1_000_000
@@ -121,3 +130,40 @@ def _opprettet_bytes(opprettet: int) -> bytes:
         return rfc3339(opprettet)
     except OverflowError:
         raise RejectedTrekkpaaleggError(RejectionReason.OUT_OF_RANGE.value, "opprettet") from None
+
+
+def trekkpaalegg_of(event: TrekkpaaleggVersjon) -> Trekkpaalegg:
+    """The order version that was encoded as this event, as `trekkpaalegg.decode.Decoder` gives it; without raw bytes.
+
+    It has the content hash of the version that was published.
+    """
+    betalingsinformasjon = event.betalingsinformasjon
+    return Trekkpaalegg(
+        event.trekkid,
+        event.trekkversjon,
+        event.sekvensnummer,
+        (event.opprettet - _EPOCH_IN_UTC) // _MICROSECOND,
+        event.saksnummer,
+        event.trekkpliktig,
+        event.skyldner,
+        _TREKKSTATUS[event.trekkstatus],
+        tuple(
+            [
+                TrekkstoerrelseForPeriode(
+                    periode.startdato,
+                    periode.sluttdato,
+                    periode.trekkbeloep,
+                    periode.trekkprosent,
+                    periode.ukjente_felter,
+                )
+                for periode in event.trekkstoerrelse_for_periode
+            ]
+        ),
+        Betalingsinformasjon(
+            betalingsinformasjon.betalingsmottaker,
+            betalingsinformasjon.kidnummer,
+            betalingsinformasjon.kontonummer,
+            betalingsinformasjon.ukjente_felter,
+        ),
+        event.ukjente_felter,
+    )

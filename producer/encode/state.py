@@ -15,8 +15,17 @@ import fastavro
 import msgspec
 
 import schemas
-from producer.domain.requests import OperatorRequest, RequestResult
-from producer.domain.state import EventCursor, OrderState, TrekkpliktigPosition
+from producer.domain.identity import Identity, TopicIdentity
+from producer.domain.requests import OperatorRequest, RequestResult, RequestState
+from producer.domain.state import (
+    EventCursor,
+    Failing,
+    HandedOver,
+    Missing,
+    ObservationOffsets,
+    OrderState,
+    TrekkpliktigPosition,
+)
 from producer.encode.avro import SINGLE_OBJECT_MARKER, encode_long, single_object_prefix
 from trekkpaalegg.errors import FatalError
 
@@ -25,11 +34,14 @@ if TYPE_CHECKING:
 
     from fastavro.types import Schema
 
-_NO_OPEN_ENDS = b"\x00\x00\x00\x00"
-"""Three empty arrays, and the first branch of a union, null."""
+_NO_OPEN_ENDS = bytes(7)
+"""Empty arrays and numbers that are 0, and the first branch of a union, null."""
 
-_SHORT = struct.Struct("<10sBB8sBI")
+_NEWEST = struct.Struct("<10sBB8sB")
+"""Prefix, version, number of bytes, content hash and its method, where each number takes one byte."""
+
 _EIGHT_BYTES = 8 << 1
+_ONE_BYTE_MAX = 63
 _MORE_BYTES_OR_NEGATIVE = 0x81
 """Bits of the first byte of a number."""
 
@@ -42,55 +54,80 @@ def encode_order_state(order: OrderState) -> bytes:
     Nearly all orders have no open ends, and a back-fill writes a million of them: these are assembled here. Tests check
     that the bytes equal fastavro's.
     """
-    if not (order.missing or order.rejected or order.corrections) and order.failing_since is None:
-        return b"".join(
-            (
-                _prefix("order_state"),
-                encode_long(order.trekkversjon),
-                encode_long(len(order.content_hash)),
-                order.content_hash,
-                encode_long(order.content_hash_version),
-                _NO_OPEN_ENDS,
-            )
-        )
-    return _encode(
-        "order_state",
-        {
-            "trekkversjon": order.trekkversjon,
-            "content_hash": order.content_hash,
-            "content_hash_version": order.content_hash_version,
-            "missing": [{"first": first, "last": last} for first, last in order.missing],
-            "rejected": order.rejected,
-            "corrections": [
-                {"trekkversjon": trekkversjon, "corrections": corrections}
-                for trekkversjon, corrections in order.corrections
-            ],
-            "failing_since": order.failing_since,
-        },
-    )
+    if (
+        order.tried_at is None
+        and not order.seen
+        and not (order.missing or order.rejected or order.corrections or order.failing or order.readers)
+    ):
+        return _encode_newest(_prefix("order_state"), order) + _NO_OPEN_ENDS
+    datum = msgspec.structs.asdict(order)
+    datum["missing"] = [msgspec.structs.asdict(each) for each in order.missing]
+    datum["failing"] = [msgspec.structs.asdict(each) for each in order.failing]
+    datum["corrections"] = [
+        {"trekkversjon": trekkversjon, "corrections": corrections} for trekkversjon, corrections in order.corrections
+    ]
+    return _encode("order_state", datum)
 
 
 def decode_order_state(value: bytes) -> OrderState:
     """The inverse of `encode_order_state`. Raises `FatalError` for bytes that are not such a record.
 
-    An order without open ends whose numbers take one byte each is decoded here, as a lane reads a million of them when
-    it starts.
+    A record of the former layout (version 1) is of an order as one trekkpliktig's list showed it: see
+    `decode_handed_over`.
     """
-    if len(value) == _SHORT.size:
-        prefix, trekkversjon, hash_bytes, content_hash, content_hash_version, open_ends = _SHORT.unpack(value)
-        one_byte_each = not (trekkversjon | content_hash_version) & _MORE_BYTES_OR_NEGATIVE
-        if prefix == _prefix("order_state") and hash_bytes == _EIGHT_BYTES and one_byte_each and not open_ends:
-            return OrderState(trekkversjon >> 1, content_hash, content_hash_version >> 1)
+    if value[_NEWEST.size :] == _NO_OPEN_ENDS:
+        newest = _decode_newest(_prefix("order_state"), value)
+        if newest is not None:
+            return OrderState(*newest)
     datum = _decode("order_state", value)
-    return OrderState(
-        trekkversjon=datum["trekkversjon"],
-        content_hash=datum["content_hash"],
-        content_hash_version=datum["content_hash_version"],
-        missing=tuple([(missing["first"], missing["last"]) for missing in datum["missing"]]),
-        rejected=tuple(datum["rejected"]),
-        corrections=tuple([(each["trekkversjon"], each["corrections"]) for each in datum["corrections"]]),
-        failing_since=datum["failing_since"],
+    datum["missing"] = tuple([Missing(**each) for each in datum["missing"]])
+    datum["failing"] = tuple([Failing(**each) for each in datum["failing"]])
+    datum["rejected"] = tuple(datum["rejected"])
+    datum["readers"] = tuple(datum["readers"])
+    datum["corrections"] = tuple([(each["trekkversjon"], each["corrections"]) for each in datum["corrections"]])
+    return OrderState(**datum)
+
+
+def encode_handed_over(handed_over: HandedOver) -> bytes:
+    """What was last handed over of one order as single-object encoded `handed_over`; assembled as an order's state."""
+    return _encode_newest(_prefix("handed_over"), handed_over)
+
+
+def decode_handed_over(value: bytes) -> HandedOver:
+    """The inverse of `encode_handed_over`. Raises `FatalError` for bytes that are not such a record.
+
+    An `order_state` of the former layout (version 1) is what was published of an order that the list showed, and is
+    read as what was handed over.
+    """
+    if len(value) == _NEWEST.size:
+        newest = _decode_newest(_prefix("handed_over"), value)
+        if newest is not None:
+            return HandedOver(*newest)
+    datum = _decode("order_state" if value[:_PREFIX_BYTES] == _former_order_prefix() else "handed_over", value)
+    return HandedOver(datum["trekkversjon"], datum["content_hash"], datum["content_hash_version"])
+
+
+def _encode_newest(prefix: bytes, newest: OrderState | HandedOver) -> bytes:
+    """The fields that both schemas begin with."""
+    trekkversjon, content_hash, method = newest.trekkversjon, newest.content_hash, newest.content_hash_version
+    if 0 <= trekkversjon <= _ONE_BYTE_MAX >= method >= 0 and len(content_hash) << 1 == _EIGHT_BYTES:
+        return _NEWEST.pack(prefix, trekkversjon << 1, _EIGHT_BYTES, content_hash, method << 1)
+    return b"".join(
+        (prefix, encode_long(trekkversjon), encode_long(len(content_hash)), content_hash, encode_long(method))
     )
+
+
+def _decode_newest(prefix: bytes, value: bytes) -> tuple[int, bytes, int] | None:
+    """Version, content hash and its method; None if a number takes more than one byte, or the prefix is another."""
+    found, trekkversjon, hash_bytes, content_hash, method = _NEWEST.unpack_from(value)
+    if found != prefix or hash_bytes != _EIGHT_BYTES or (trekkversjon | method) & _MORE_BYTES_OR_NEGATIVE:
+        return None
+    return trekkversjon >> 1, content_hash, method >> 1
+
+
+@cache
+def _former_order_prefix() -> bytes:
+    return single_object_prefix(schemas.versions("order_state")[0].fingerprint)
 
 
 def encode_trekkpliktig_position(position: TrekkpliktigPosition, results: Sequence[RequestResult] = ()) -> bytes:
@@ -118,7 +155,8 @@ def _position_of(datum: dict[str, Any]) -> TrekkpliktigPosition:
         reconciled_at=datum["reconciled_at"],
         suspended_at=datum["suspended_at"],
         forgotten_by=datum["forgotten_by"],
-        requests=tuple([OperatorRequest(**request) for request in datum["wishes"]]),
+        requests=tuple([_request_of(each) for each in datum["wishes"]]),
+        shown_at=datum["shown_at"],
     )
 
 
@@ -134,33 +172,65 @@ def _datum_of(result: RequestResult) -> dict[str, Any]:
 
 
 def _results_of(datum: dict[str, Any]) -> list[RequestResult]:
-    results = []
-    for each in datum["answers"]:
-        request = OperatorRequest(**each.pop("wish"))
-        results.append(RequestResult(request, **each))
-    return results
+    return [RequestResult(_request_of(each.pop("wish")), **each) for each in datum["answers"]]
+
+
+def _request_of(datum: dict[str, Any]) -> OperatorRequest:
+    return OperatorRequest(**{**datum, "answered": tuple(datum["answered"])})
 
 
 def encode_event_cursor(cursor: EventCursor) -> bytes:
     """One trekkpliktig's cursor in Altinn's events as single-object encoded `event_cursor`."""
-    return _encode("event_cursor", {"after": cursor.after, "newest_at": cursor.newest_at})
+    return _encode("event_cursor", msgspec.structs.asdict(cursor))
 
 
 def decode_event_cursor(value: bytes) -> EventCursor:
     """The inverse of `encode_event_cursor`. Raises `FatalError` for other bytes."""
-    datum = _decode("event_cursor", value)
-    return EventCursor(after=datum["after"], newest_at=datum["newest_at"])
+    return EventCursor(**_decode("event_cursor", value))
 
 
-def encode_lane_count(lanes: int) -> bytes:
-    """The number of lanes as single-object encoded `lane_count`."""
-    return _encode("lane_count", {"lanes": lanes})
+def encode_observation_offsets(offsets: ObservationOffsets, show_since: int | None) -> bytes:
+    """How far a home has decided on observations as single-object encoded `observation_offsets`.
+
+    With `show_since`, in microseconds since 1970, lists that were not handed over completely since then are due.
+    """
+    return _encode("observation_offsets", {**msgspec.structs.asdict(offsets), "show_since": show_since})
 
 
-def decode_lane_count(value: bytes) -> int:
-    """The inverse of `encode_lane_count`. Raises `FatalError` for other bytes."""
-    lanes: int = _decode("lane_count", value)["lanes"]
-    return lanes
+def decode_observation_offsets(value: bytes) -> tuple[ObservationOffsets, int | None]:
+    """The inverse of `encode_observation_offsets`. Raises `FatalError` for other bytes."""
+    datum = _decode("observation_offsets", value)
+    show_since: int | None = datum.pop("show_since")
+    return ObservationOffsets(**datum), show_since
+
+
+def encode_request_state(request: RequestState) -> bytes:
+    """What a home has done for an operator request as single-object encoded `request_state`."""
+    return _encode("request_state", msgspec.structs.asdict(request))
+
+
+def decode_request_state(value: bytes) -> RequestState:
+    """The inverse of `encode_request_state`. Raises `FatalError` for other bytes."""
+    return RequestState(**_decode("request_state", value))
+
+
+def encode_identity(identity: Identity) -> bytes:
+    """Whose topics these are as single-object encoded `lane_count`, which once held the number of lanes alone."""
+    datum = msgspec.structs.asdict(identity)
+    datum["topics"] = [msgspec.structs.asdict(topic) for topic in identity.topics]
+    return _encode("lane_count", datum)
+
+
+def decode_identity(value: bytes) -> Identity | None:
+    """The inverse of `encode_identity`; None for a record of the former layout (version 1), which names nobody.
+
+    Raises `FatalError` for other bytes.
+    """
+    if value[:_PREFIX_BYTES] == single_object_prefix(schemas.versions("lane_count")[0].fingerprint):
+        return None
+    datum = _decode("lane_count", value)
+    datum["topics"] = tuple([TopicIdentity(**topic) for topic in datum["topics"]])
+    return Identity(**datum)
 
 
 def _encode(name: str, datum: dict[str, Any]) -> bytes:

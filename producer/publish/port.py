@@ -1,15 +1,17 @@
-"""The port through which a lane writes: one transaction at a time, after fencing and reading back its state."""
+"""The ports of a lane to Kafka: its transactions, and the observations that lanes hand over to each other."""
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
-    from producer.domain.state import LaneState
+    from producer.domain.state import LaneState, ObservationOffsets
 
 ANY_PARTITION: Final = -1
 NO_HEADERS: Final[dict[str, bytes]] = {}
@@ -53,3 +55,60 @@ class LanePublisher(Protocol):
 
     def close(self) -> None:
         """Drop the lane's connections. The next fence ends an open transaction."""
+
+
+class Row(enum.Enum):
+    """One of the two topics of observations: a back-fill waits in the other row than a notified change."""
+
+    URGENT = "urgent"
+    BULK = "bulk"
+
+
+class ObservedRecord(msgspec.Struct, frozen=True, gc=False):
+    """One record of a topic of observations, as it was written."""
+
+    row: Row
+    offset: int
+    key: bytes
+    value: bytes | None
+    headers: dict[str, bytes]
+
+
+class ObservationReader(Protocol):
+    """Reads what was handed over to one home: its partition of both rows, each in the order of its offsets.
+
+    `start` is called once, `done` by one thread.
+    """
+
+    def start(
+        self,
+        offsets: ObservationOffsets,
+        deliver: Callable[[list[ObservedRecord]], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        """Read from these offsets on. Another thread calls `deliver`, or `fail` once, after which nothing comes.
+
+        Records that are no longer there are a failure: nothing is skipped.
+        """
+
+    def done(self, row: Row, count: int) -> None:
+        """So many more records of this row are decided on, which gives room for others."""
+
+    def ends(self) -> ObservationOffsets:
+        """The offsets at which the next records will be written. Blocks; raises `RetryableError`."""
+
+    def delete_before(self, offsets: ObservationOffsets) -> None:
+        """Have Kafka delete the records before these offsets. Does not wait; a failure is only logged."""
+
+    def close(self) -> None:
+        """End the reading. Nothing is delivered after that."""
+
+
+class ObservationWriter(Protocol):
+    """Hands observations over to any home. Safe for several threads."""
+
+    def begin(self, row: Row, home: int, key: bytes, value: bytes | None, headers: dict[str, bytes]) -> Future[None]:
+        """Write one record to the partition of this home.
+
+        The future is done when all in-sync replicas have it; `RetryableError` when that is not known.
+        """

@@ -1,20 +1,42 @@
-"""The state of a lane as records in `…-positions`: encode changes of it, and read it back."""
+"""The state of a lane as records in `…-positions`: encode changes of it, and read it back.
+
+Every record goes to the partition of the lane whose state it is: only there can it be written in the transaction of
+what led to it. The keys:
+
+    lanes                   whose topics these are, in every partition
+    <trekkpliktig>          how far its list has been read, and the results of requests that ended with that record
+    <trekkpliktig>@events   its cursor in Altinn's events
+    <trekkpliktig>@results  results of requests that another lane than its own has done
+    <trekkpliktig>/<order>  what was handed over of an order in its list
+    /<order>                what the home of the order has published of it
+    @observations           how far the home has decided on what was handed over to it
+    @request/<id>           what the home has done so far for an operator request
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from producer.domain.state import NO_EVENT, LaneState, TrekkpliktigPosition
+from producer.domain.state import NO_EVENT, NOT_HANDED_OVER, LaneState, ObservationOffsets, TrekkpliktigPosition
 from producer.encode.state import (
     decode_event_cursor,
-    decode_lane_count,
+    decode_handed_over,
+    decode_identity,
+    decode_observation_offsets,
     decode_order_state,
     decode_position_and_results,
+    decode_request_state,
+    decode_results,
     encode_event_cursor,
+    encode_handed_over,
+    encode_identity,
+    encode_observation_offsets,
     encode_order_state,
+    encode_request_state,
     encode_trekkpliktig_position,
 )
 from producer.publish.port import NO_HEADERS, Record
+from trekkpaalegg.errors import FatalError
 from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.errors import as_retryable
 from trekkpaalegg.kafka.reader import STALLED_SECONDS_MAX, read_to_end
@@ -25,119 +47,153 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from producer.detect.requests import RequestDecision
-    from producer.domain.requests import RequestResult
-    from producer.domain.state import EventCursor, OrderState, TrekkpliktigState
+    from producer.domain.identity import Identity
+    from producer.domain.requests import RequestResult, RequestState
+    from producer.domain.state import EventCursor, HandedOver, OrderState, TrekkpliktigState
 
 
-LANE_COUNT_KEY = b"lanes"
+IDENTITY_KEY = b"lanes"
+IDENTITY_PARTITION = 0
+"""The partition in which commands and starts look for the identity."""
+
 SEPARATOR = b"/"
 EVENT_CURSOR = b"@events"
-"""Ends the key of a trekkpliktig's cursor in Altinn's events. A key with `/` in it is that of an order."""
+RESULTS = b"@results"
+OBSERVATIONS_KEY = b"@observations"
+REQUEST = b"@request"
 
 
-def state_records(
-    topic: str,
-    partition: int,
-    trekkpliktig: str,
-    position: TrekkpliktigPosition | None,
-    orders: Mapping[bytes, OrderState],
-) -> Iterator[Record]:
-    """Records of the given changes: the position unless it is None, and each order."""
-    prefix = trekkpliktig.encode()
-    if position is not None:
-        yield Record(topic, prefix, encode_trekkpliktig_position(position), NO_HEADERS, partition)
-    prefix += SEPARATOR
-    for key, order in orders.items():
-        yield Record(topic, prefix + key, encode_order_state(order), NO_HEADERS, partition)
+def order_record(topic: str, lane: int, key: bytes, order: OrderState | None) -> Record:
+    """What the home of the order with this key has published of it, None to forget it."""
+    return Record(topic, SEPARATOR + key, None if order is None else encode_order_state(order), NO_HEADERS, lane)
 
 
-def event_cursor_record(topic: str, partition: int, trekkpliktig: str, cursor: EventCursor) -> Record:
-    """The record of a trekkpliktig's cursor in Altinn's events.
-
-    It goes to the partition of the lane that owns the trekkpliktig, as all of its state does: only there can it be
-    written in the transaction of the reading that the events caused.
-    """
-    return Record(topic, trekkpliktig.encode() + EVENT_CURSOR, encode_event_cursor(cursor), NO_HEADERS, partition)
+def handed_over_record(topic: str, lane: int, trekkpliktig: str, key: bytes, handed_over: HandedOver | None) -> Record:
+    """What was last handed over of the order with this key in the list of this trekkpliktig, None to forget it."""
+    value = None if handed_over is None else encode_handed_over(handed_over)
+    return Record(topic, trekkpliktig.encode() + SEPARATOR + key, value, NO_HEADERS, lane)
 
 
 def position_record(
-    topic: str, partition: int, trekkpliktig: str, position: TrekkpliktigPosition, results: Sequence[RequestResult]
+    topic: str, lane: int, trekkpliktig: str, position: TrekkpliktigPosition, results: Sequence[RequestResult] = ()
 ) -> Record:
-    """The position, with the results of requests that end with it."""
+    """How far the list of this trekkpliktig has been read, with the results of requests that end with that."""
     value = encode_trekkpliktig_position(position, results)
-    return Record(topic, trekkpliktig.encode(), value, NO_HEADERS, partition)
+    return Record(topic, trekkpliktig.encode(), value, NO_HEADERS, lane)
 
 
-def forget_records(topic: str, partition: int, trekkpliktig: str, keys: Iterable[bytes]) -> Iterator[Record]:
-    """Tombstones of the orders with these keys."""
-    prefix = trekkpliktig.encode() + SEPARATOR
-    for key in keys:
-        yield Record(topic, prefix + key, None, NO_HEADERS, partition)
+def results_record(topic: str, lane: int, trekkpliktig: str, results: Sequence[RequestResult]) -> Record:
+    """Results of requests for this trekkpliktig that were done by a lane other than its own."""
+    value = encode_trekkpliktig_position(TrekkpliktigPosition(), results)
+    return Record(topic, trekkpliktig.encode() + RESULTS, value, NO_HEADERS, lane)
+
+
+def event_cursor_record(topic: str, lane: int, trekkpliktig: str, cursor: EventCursor) -> Record:
+    """How far the Altinn events about this trekkpliktig have been read."""
+    return Record(topic, trekkpliktig.encode() + EVENT_CURSOR, encode_event_cursor(cursor), NO_HEADERS, lane)
+
+
+def observation_offsets_record(topic: str, lane: int, offsets: ObservationOffsets, show_since: int | None) -> Record:
+    """How far the home has decided on observations, and since when lists are due to be handed over completely."""
+    value = encode_observation_offsets(offsets, show_since)
+    return Record(topic, OBSERVATIONS_KEY, value, NO_HEADERS, lane)
+
+
+def request_record(topic: str, lane: int, request: str, state: RequestState | None) -> Record:
+    """What the home has done so far for the operator request with this id, None once it has answered."""
+    value = None if state is None else encode_request_state(state)
+    return Record(topic, REQUEST + SEPARATOR + request.encode(), value, NO_HEADERS, lane)
+
+
+def identity_record(topic: str, lane: int, identity: Identity) -> Record:
+    """Whose topics these are."""
+    return Record(topic, IDENTITY_KEY, encode_identity(identity), NO_HEADERS, lane)
 
 
 def decision_records(
-    topic: str, partition: int, trekkpliktig: str, decision: RequestDecision, state: TrekkpliktigState | None
+    topic: str, lane: int, trekkpliktig: str, decision: RequestDecision, state: TrekkpliktigState | None
 ) -> Iterator[Record]:
     """Records of a decided operator request; `state` is the trekkpliktig's, None when it has none.
 
-    If it has none and the request leaves none, the last record is a tombstone, so that nothing remains of it once the
-    result has been read.
+    A state that is forgotten keeps the keys of its orders, so that those that its list no longer shows are handed over
+    as absent. If there is none and the request leaves none, the last record is a tombstone, so that nothing remains of
+    it once the result has been read.
     """
     if decision.forgets and state is not None:
-        yield from forget_records(topic, partition, trekkpliktig, state.keys())
-    yield position_record(topic, partition, trekkpliktig, decision.position, decision.results)
+        for key, nothing in dict.fromkeys(state.keys(), NOT_HANDED_OVER).items():
+            yield handed_over_record(topic, lane, trekkpliktig, key, nothing)
+    yield position_record(topic, lane, trekkpliktig, decision.position, decision.results)
     if state is None and decision.position == TrekkpliktigPosition():
-        yield Record(topic, trekkpliktig.encode(), None, NO_HEADERS, partition)
+        yield Record(topic, trekkpliktig.encode(), None, NO_HEADERS, lane)
 
 
-def order_of(key: bytes) -> tuple[str, bytes] | None:
-    """The trekkpliktig and the key of the order whose state a record with this key holds, None for any other."""
-    trekkpliktig, separator, order = key.partition(SEPARATOR)
-    return (trekkpliktig.decode(), order) if separator else None
+def order_of(key: bytes) -> bytes | None:
+    """The key of the order whose state, at its home, a record with this key holds; None for any other record."""
+    return key.removeprefix(SEPARATOR) if key.startswith(SEPARATOR) else None
 
 
 def lane_state_of(records: Iterable[tuple[bytes, bytes | None]], state: LaneState | None = None) -> LaneState:
     """The state after these records, (key, value) in the order of one partition.
 
-    `state` is that before them, and is changed; None for an empty one. Raises `FatalError` for a value that is not the
-    producer's.
+    `state` is that before them, and is changed; None for an empty one. A record of the former layout that says how
+    many lanes there are is no identity. Raises `FatalError` for a value that is not the producer's.
     """
     if state is None:
         state = LaneState()
     for key, value in records:
-        if key == LANE_COUNT_KEY:
-            continue
-        name, separator, order_key = key.partition(SEPARATOR)
-        trekkpliktig = name.decode()
-        if separator:
+        name, separator, rest = key.partition(SEPARATOR)
+        if not separator:
+            _remember_other(state, key, value)
+        elif not name:
             if value is None:
-                state.ensure(trekkpliktig).drop(order_key)
+                state.orders.drop(rest)
             else:
-                state.ensure(trekkpliktig).remember(order_key, decode_order_state(value))
-        elif name.endswith(EVENT_CURSOR):
-            known = state.ensure(trekkpliktig.removesuffix(EVENT_CURSOR.decode()))
-            known.event_cursor = NO_EVENT if value is None else decode_event_cursor(value)
+                state.orders.remember(rest, decode_order_state(value))
+        elif name == REQUEST:
+            if value is None:
+                state.requests.pop(rest.decode(), None)
+            else:
+                state.requests[rest.decode()] = decode_request_state(value)
         elif value is None:
-            state.forget(trekkpliktig)
+            state.ensure(name.decode()).drop(rest)
         else:
-            position, results = decode_position_and_results(value)
-            state.ensure(trekkpliktig).position = position
-            for result in results:
-                state.completed.add(trekkpliktig, result.request)
+            state.ensure(name.decode()).remember(rest, decode_handed_over(value))
     return state
 
 
-LANE_COUNT_PARTITION = 0
+def _remember_other(state: LaneState, key: bytes, value: bytes | None) -> None:
+    """A record whose key has no separator."""
+    if key == IDENTITY_KEY:
+        state.identity = None if value is None else decode_identity(value)
+    elif key == OBSERVATIONS_KEY:
+        nothing = ObservationOffsets(), None
+        state.observations, state.show_since = nothing if value is None else decode_observation_offsets(value)
+    elif key.endswith(EVENT_CURSOR):
+        cursor = NO_EVENT if value is None else decode_event_cursor(value)
+        state.ensure(key.removesuffix(EVENT_CURSOR).decode()).event_cursor = cursor
+    elif key.endswith(RESULTS):
+        _complete(state, key.removesuffix(RESULTS).decode(), [] if value is None else decode_results(value))
+    elif value is None:
+        state.forget(key.decode())
+    else:
+        position, results = decode_position_and_results(value)
+        state.ensure(key.decode()).position = position
+        _complete(state, key.decode(), results)
+
+
+def _complete(state: LaneState, trekkpliktig: str, results: Iterable[RequestResult]) -> None:
+    for result in results:
+        state.completed.add(trekkpliktig, result.request)
 
 
 def read_lane_state(
-    properties: Mapping[str, str], topic: str, partition: int, stalled_seconds_max: float = STALLED_SECONDS_MAX
+    properties: Mapping[str, str], topic: str, lane: int, stalled_seconds_max: float = STALLED_SECONDS_MAX
 ) -> LaneState:
     """The committed state of a lane. Call it after the fence, so that nobody writes meanwhile.
 
     Raises `RetryableError` if the end was not reached: a part is never returned as the whole.
     """
-    messages = read_partition(properties, topic, partition, stalled_seconds_max=stalled_seconds_max)
+    messages = read_partition(properties, topic, lane, stalled_seconds_max=stalled_seconds_max)
     return lane_state_of(key_values(messages))
 
 
@@ -146,13 +202,25 @@ def key_values(messages: Iterable[Message]) -> Iterator[tuple[bytes, bytes | Non
     return ((message.key() or b"", message.value()) for message in messages)
 
 
-def read_lane_count(properties: Mapping[str, str], topic: str, *, role: str = "producer") -> int | None:
-    """The recorded number of lanes, None when none was ever recorded. Raises `RetryableError` as `read_lane_state`."""
-    for message in read_partition(properties, topic, LANE_COUNT_PARTITION, role=role):
-        value = message.value()
-        if message.key() == LANE_COUNT_KEY and value is not None:
-            return decode_lane_count(value)
-    return None
+def read_identity(properties: Mapping[str, str], topic: str, *, role: str = "producer") -> Identity | None:
+    """Whose topics these are, None if that was never recorded. Reads the whole partition, for the newest record.
+
+    Raises `RetryableError` as `read_lane_state`, and `FatalError` for a state of the former layout.
+    """
+    newest: bytes | None = None
+    for message in read_partition(properties, topic, IDENTITY_PARTITION, role=role):
+        if message.key() == IDENTITY_KEY:
+            newest = message.value()
+    if newest is None:
+        return None
+    identity = decode_identity(newest)
+    if identity is None:
+        raise FatalError(
+            f"{topic}: the state is of a former layout, which this program does not write; stop all workers of the "
+            "former program and run `trekkpaalegg-producer position rebuild`, which makes the state again from the "
+            "history"
+        )
+    return identity
 
 
 def read_partition(
