@@ -1,4 +1,4 @@
-"""The value of a record in `…-signals`: a wake-up or an operator request, as JSON. Pure.
+"""The value of a record in `…-signals`: wake-ups, operator requests, and what lanes tell each other, as JSON. Pure.
 
 It is JSON and not Avro because, during a rolling upgrade, an older worker reads what a newer program wrote without
 having its schema, and because people can write a signal with any Kafka client. `schemas/signal.schema.json` describes
@@ -11,12 +11,18 @@ import re
 
 import msgspec
 
-from producer.domain.requests import KINDS, RELEASE, SET, OperatorRequest, WakeUp
+from producer.domain.requests import KINDS, RELEASE, SET, Answer, OperatorRequest, Show, WakeUp
 
 VERSION = 1
 VALUE_BYTES_MAX = 4096
 _ID_CHARACTERS_MAX = 200
+EVERYBODY = "*"
+"""The key of a signal to a lane that concerns every trekkpliktig that it reads."""
+
 _WAKE_UP = "wakeup"
+_ANSWER = "answer"
+_SHOW = "show"
+_INTEGER_MAX = 2**63 - 1
 _RECORD = re.compile(r"[0-9]{1,9}/[0-9]{1,18}", re.ASCII)
 _TREKKPLIKTIG = re.compile(r"[0-9]{9}", re.ASCII)
 
@@ -25,7 +31,8 @@ class SignalDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a signal. Unknown fields are ignored; a higher `v` is not understood.
 
     `id` is the request's, or the notification's. `asked_at` is in microseconds since 1970. `position` goes with `set`,
-    `record` (partition/offset in the quarantine) and `correction` with `release`.
+    `record` (partition/offset in the quarantine) and `correction` with `release`. `lane`, `published` and `quarantined`
+    go with `answer`; `since`, in microseconds since 1970, goes with `show`.
     """
 
     v: int
@@ -35,6 +42,10 @@ class SignalDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int | None = None
     record: str | None = None
     correction: bool = False
+    lane: int | None = None
+    published: int = 0
+    quarantined: int = 0
+    since: int | None = None
 
 
 _decoder = msgspec.json.Decoder(SignalDocument)
@@ -60,12 +71,44 @@ def encode_request(request: OperatorRequest) -> bytes:
     )
 
 
-def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | OperatorRequest:
-    """The inverse of both. Raises `InvalidSignalError`."""
-    if not _TREKKPLIKTIG.fullmatch(trekkpliktig):
+def encode_answer(answer: Answer) -> bytes:
+    """The value of a home's answer to the lane of the trekkpliktig that the request is for."""
+    return msgspec.json.encode(
+        SignalDocument(
+            VERSION,
+            _ANSWER,
+            answer.request,
+            lane=answer.lane,
+            published=answer.published,
+            quarantined=answer.quarantined,
+        )
+    )
+
+
+def encode_show(show: Show) -> bytes:
+    """The value of a signal to every lane, with the key `EVERYBODY`."""
+    return msgspec.json.encode(SignalDocument(VERSION, _SHOW, since=show.since))
+
+
+def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | OperatorRequest | Answer | Show:
+    """The inverse of all; the key `trekkpliktig` is `EVERYBODY` for `Show` alone. Raises `InvalidSignalError`."""
+    if trekkpliktig != EVERYBODY and not _TREKKPLIKTIG.fullmatch(trekkpliktig):
         raise InvalidSignalError("the key is no organisation number of 9 digits")
+    document = _document_of(value)
+    if (trekkpliktig == EVERYBODY) != (document.kind == _SHOW):
+        raise InvalidSignalError(f"the key {EVERYBODY} goes with {_SHOW} and with nothing else")
+    if document.kind == _SHOW:
+        return _show_of(document)
+    if document.kind == _WAKE_UP:
+        return WakeUp(document.id[:_ID_CHARACTERS_MAX] or None)
+    if not 0 < len(document.id) <= _ID_CHARACTERS_MAX:
+        raise InvalidSignalError(f"a request needs an id of 1 to {_ID_CHARACTERS_MAX} characters")
+    return _answer_of(document) if document.kind == _ANSWER else _request_of(document)
+
+
+def _document_of(value: bytes | None) -> SignalDocument:
     if not value:
-        return WakeUp()
+        return SignalDocument(VERSION, _WAKE_UP)
     if len(value) > VALUE_BYTES_MAX:
         raise InvalidSignalError(f"the value has more than {VALUE_BYTES_MAX} bytes")
     try:
@@ -74,19 +117,28 @@ def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | OperatorRe
         raise InvalidSignalError("the value is no JSON document of a signal") from error
     if document.v != VERSION:
         raise InvalidSignalError(f"the value is of version {document.v}, not {VERSION}")
-    if document.kind == _WAKE_UP:
-        return WakeUp(document.id[:_ID_CHARACTERS_MAX] or None)
-    return _request_of(document)
+    return document
+
+
+def _show_of(document: SignalDocument) -> Show:
+    if document.since is None or not 0 <= document.since <= _INTEGER_MAX:
+        raise InvalidSignalError("show needs since, a time in microseconds")
+    return Show(document.since)
+
+
+def _answer_of(document: SignalDocument) -> Answer:
+    lane = -1 if document.lane is None else document.lane
+    if not all(0 <= number <= _INTEGER_MAX for number in (lane, document.published, document.quarantined)):
+        raise InvalidSignalError("an answer needs its lane, and figures of 0 or more")
+    return Answer(document.id, lane, document.published, document.quarantined)
 
 
 def _request_of(document: SignalDocument) -> OperatorRequest:
     if document.kind not in KINDS:
         raise InvalidSignalError("the value asks for something that is not known here")
-    if not 0 < len(document.id) <= _ID_CHARACTERS_MAX:
-        raise InvalidSignalError(f"a request needs an id of 1 to {_ID_CHARACTERS_MAX} characters")
-    if (document.position is not None) != (document.kind == SET) or not 0 <= (document.position or 0) < 2**63:
+    if (document.position is not None) != (document.kind == SET) or not 0 <= (document.position or 0) <= _INTEGER_MAX:
         raise InvalidSignalError("a position, of 0 or more, goes with set and with nothing else")
-    if not 0 <= document.asked_at < 2**63:
+    if not 0 <= document.asked_at <= _INTEGER_MAX:
         raise InvalidSignalError("asked_at is no time in microseconds")
     if (document.record is not None) != (document.kind == RELEASE) or not _RECORD.fullmatch(document.record or "0/0"):
         raise InvalidSignalError("a record, as partition/offset, goes with release and with nothing else")

@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.domain.requests import KINDS, OperatorRequest, WakeUp
+from producer.domain.requests import KINDS, Answer, OperatorRequest, Show, WakeUp
 from producer.encode.signal import (
+    EVERYBODY,
     VALUE_BYTES_MAX,
     InvalidSignalError,
     SignalDocument,
     decode_signal,
+    encode_answer,
     encode_request,
+    encode_show,
     encode_wake_up,
 )
 
@@ -42,6 +45,32 @@ def test_a_request_survives_a_round_trip(kind):
     if kind == "release":
         request = msgspec.structs.replace(request, record="3/17", correction=True)
     assert decode_signal(ONE, encode_request(request)) == request
+
+
+numbers = st.integers(0, 2**63 - 1)
+
+
+@given(st.builds(Answer, request=st.text('aé/"\\', min_size=1, max_size=200), lane=numbers, published=numbers))
+def test_an_answer_survives_a_round_trip_and_fits(answer):
+    assert len(encode_answer(answer)) <= VALUE_BYTES_MAX
+    assert decode_signal(ONE, encode_answer(answer)) == answer
+
+
+@given(st.builds(Show, numbers))
+def test_show_goes_to_everybody(show):
+    assert decode_signal(EVERYBODY, encode_show(show)) == show
+
+
+def test_key_for_everybody_goes_with_show_alone():
+    for key, value in [(EVERYBODY, None), (EVERYBODY, document()), (ONE, encode_show(Show(5)))]:
+        with pytest.raises(InvalidSignalError, match="key"):
+            decode_signal(key, value)
+
+
+@pytest.mark.parametrize("since", [{}, {"since": -1}, {"since": 2**63}])
+def test_show_needs_a_time(since):
+    with pytest.raises(InvalidSignalError, match="since"):
+        decode_signal(EVERYBODY, document(kind="show", **since))
 
 
 def test_unknown_fields_are_skipped():
@@ -87,6 +116,12 @@ def test_key_that_is_no_organisation_number_is_invalid(key):
         document(asked_at=-1),
         document(asked_at=2**64),
         document(asked_at=1.5),
+        document(kind="answer"),
+        document(kind="answer", lane=-1),
+        document(kind="answer", lane=2**63),
+        document(kind="answer", lane=0, published=-1),
+        document(kind="answer", lane=0, quarantined=2**63),
+        document(kind="answer", lane=0, id=""),
         document(filler="x" * VALUE_BYTES_MAX),
     ],
 )
@@ -96,13 +131,13 @@ def test_value_that_is_no_signal_is_invalid_and_is_not_repeated(value):
     assert len(str(raised.value)) < 100
 
 
-@given(st.text(max_size=12) | st.just(ONE), st.binary(max_size=60) | st.none())
+@given(st.text(max_size=12) | st.sampled_from([ONE, EVERYBODY]), st.binary(max_size=60) | st.none())
 def test_any_record_is_decoded_or_invalid(key, value):
     try:
         decode_signal(key, value)
     except InvalidSignalError:
         return
-    assert key.isdigit()
+    assert key == EVERYBODY or key.isdigit()
 
 
 def test_schema_is_what_is_read(request):
