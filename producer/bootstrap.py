@@ -25,9 +25,9 @@ from producer.lane.releasing import Quarantine
 from producer.observe.port import NullObserver
 from producer.publish.availability import ExplainedPublisher, find_standstill
 from producer.publish.kafka import KafkaLanePublisher
+from producer.publish.plain_log import PlainLog, SignalLog
 from producer.publish.quarantine_log import read_one, read_quarantine
 from producer.publish.recovery.recover import single_broker_warnings
-from producer.publish.signal_log import SignalLog
 from producer.publish.state import read_lane_state
 from producer.publish.topics import Topics, durability_warnings, start_faults
 from producer.service import FoundCluster, NullLoopObserver, ProducerService, ServiceParts
@@ -155,9 +155,16 @@ def build_quarantine(settings: Settings, source: TrekkpaaleggSource) -> Quaranti
     return Quarantine(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, source)
 
 
-def build_signal_log(settings: Settings) -> SignalLog:
-    """Where signals are stored; to be closed."""
-    return SignalLog(lambda: kafka_properties(settings), Topics.of(settings.topic_prefix).signals)
+def build_plain_log(settings: Settings) -> PlainLog:
+    """Writes outside of transactions; to be closed."""
+    return PlainLog(lambda: kafka_properties(settings))
+
+
+@contextmanager
+def open_signal_log(settings: Settings) -> Iterator[SignalLog]:
+    """Where signals are stored, from outside of the lanes."""
+    with build_plain_log(settings) as log:
+        yield SignalLog(log, Topics.of(settings.topic_prefix).signals)
 
 
 def build_receiver(settings: Settings, served: Container[str], signals: SignalLog, observer: Observer) -> HttpServer:
