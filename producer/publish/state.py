@@ -202,13 +202,16 @@ def key_values(messages: Iterable[Message]) -> Iterator[tuple[bytes, bytes | Non
     return ((message.key() or b"", message.value()) for message in messages)
 
 
-def read_identity(properties: Mapping[str, str], topic: str, *, role: str = "producer") -> Identity | None:
-    """Whose topics these are, None if that was never recorded. Reads the whole partition, for the newest record.
+def read_identity(
+    properties: Mapping[str, str], topic: str, lane: int = IDENTITY_PARTITION, *, role: str = "producer"
+) -> Identity | None:
+    """Whose topics these are, None if that is not recorded in the lane's partition.
 
-    Raises `RetryableError` as `read_lane_state`, and `FatalError` for a state of the former layout.
+    Reads the whole partition, for the newest record. Raises `RetryableError` as `read_lane_state`, and `FatalError` for
+    a state of the former layout.
     """
     newest: bytes | None = None
-    for message in read_partition(properties, topic, IDENTITY_PARTITION, role=role):
+    for message in read_partition(properties, topic, lane, role=role):
         if message.key() == IDENTITY_KEY:
             newest = message.value()
     if newest is None:
@@ -221,6 +224,12 @@ def read_identity(properties: Mapping[str, str], topic: str, *, role: str = "pro
             "history"
         )
     return identity
+
+
+def has_identity(properties: Mapping[str, str], topic: str, lane: int, *, role: str = "producer") -> bool:
+    """Whether it is recorded in the lane's partition whose topics these are. Raises `RetryableError` as above."""
+    messages = read_partition(properties, topic, lane, role=role)
+    return any(message.key() == IDENTITY_KEY and message.value() is not None for message in messages)
 
 
 def read_partition(
