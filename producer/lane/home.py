@@ -54,7 +54,7 @@ class Task:
     __slots__ = ("decide", "decision", "key", "origin", "reader", "records", "release", "requests", "row", "under_way",
                  "versions")  # fmt: skip
 
-    def __init__(  # noqa: PLR0913 - see the docstring
+    def __init__(
         self,
         key: bytes,
         decide: Decide,
@@ -143,9 +143,7 @@ class Home:
     used; `missing_pause` is how long after a try missing versions are asked for again, in microseconds.
     """
 
-    def __init__(
-        self, state: LaneState, encode: Encode, is_served: Callable[[str], bool], missing_pause: int
-    ) -> None:
+    def __init__(self, state: LaneState, encode: Encode, is_served: Callable[[str], bool], missing_pause: int) -> None:
         self._state = state
         self._encode = encode
         self._is_served = is_served
@@ -210,7 +208,7 @@ class Home:
         return self._tries[0][0] if self._tries else None
 
     def decide(self, now: int, bulk_max: int) -> list[Wanted]:
-        """Decide on the orders that can be, at most so many that are not urgent. Returns the versions that are needed."""
+        """Decide on the orders that can be, about `bulk_max` that are not urgent. Returns the versions that are needed."""
         wanted: list[Wanted] = []
         for is_urgent, keys in self._undecided.items():
             while keys and (is_urgent or len(self._decided) < bulk_max):
@@ -245,7 +243,11 @@ class Home:
     @property
     def waiting(self) -> int:
         """How many observations are received and not committed."""
-        return sum(len(progress.open) for progress in self._rows.values())
+        return sum(self.waiting_by_row().values())
+
+    def waiting_by_row(self) -> dict[Row, int]:
+        """The same for each row."""
+        return {row: len(progress.open) for row, progress in self._rows.items()}
 
     def questions(self) -> list[OpenQuestion]:
         """Questions that can be answered now, and have not been: everything before them is committed."""
@@ -345,9 +347,7 @@ class Home:
             decision, task.records = Decision(order), task.release.results(error)
         else:
             if decision.wanted:
-                readers = tuple(
-                    dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers)))
-                )
+                readers = tuple(dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers))))
                 task.under_way = len(decision.wanted)
                 return [Wanted(task, trekkversjon, readers) for trekkversjon in decision.wanted]
             if task.release is not None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from producer.detect.decide import Decision
 from producer.detect.release import release
 from producer.domain.observation import order_key
 from producer.domain.requests import RequestResult
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
+    from producer.detect.decide import Decision
     from producer.domain.requests import OperatorRequest
     from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.lane.calls import Calls
@@ -100,7 +100,7 @@ class _PendingRelease:
 class Releasing:
     """See the module. Only the lane's thread may use it."""
 
-    def __init__(  # noqa: PLR0913 - what it works with
+    def __init__(
         self,
         lane: int,
         committer: Committer,
