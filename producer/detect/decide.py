@@ -289,15 +289,17 @@ class _Attempt:
         return FAILING
 
     def _compare(self, element: Trekkpaalegg) -> None:
-        """Compare the newest version with what was published, by the method that its hash was made by."""
+        """Compare the newest version with what was published, by the method that its hash was made by.
+
+        Nothing is concluded from a hash that is not known (method 0), nor from one by a newer program's method.
+        """
         method, before = self._before.content_hash_version, self._before.content_hash
-        if method not in METHODS:
-            return
-        if content_hash(element, method=method) == before:
-            if method != CONTENT_HASH_VERSION:
-                self._order = replace(
-                    self._order, content_hash=content_hash(element), content_hash_version=CONTENT_HASH_VERSION
-                )
+        is_same = method in METHODS and content_hash(element, method=method) == before
+        if method == 0 or (is_same and method != CONTENT_HASH_VERSION):
+            self._order = replace(
+                self._order, content_hash=content_hash(element), content_hash_version=CONTENT_HASH_VERSION
+            )
+        if is_same or method not in METHODS:
             return
         if (
             element.trekkstatus is Trekkstatus.AVSLUTTET

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from producer.detect.decide import VERSION_JUMP_MAX, Decision, correct, decide
 from producer.domain.content import CONTENT_HASH_VERSION, METHODS, content_hash
@@ -64,7 +64,7 @@ def release(
 
 def _after_jump(order: OrderState, element: Trekkpaalegg, trekkpliktig: str, now: int) -> OrderState:
     missing = with_missing(order.missing, order.trekkversjon + 1, element.trekkversjon - 1, JUMPED)
-    return msgspec.structs.replace(
+    return replace(
         order,
         trekkversjon=element.trekkversjon,
         content_hash=content_hash(element),

@@ -5,19 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from producer.domain.requests import FORGET, READINGS, RESUME, SET, SUSPEND, RequestResult
 from producer.domain.state import TrekkpliktigPosition
 
 if TYPE_CHECKING:
-    from producer.domain.requests import OperatorRequest
+    from collections.abc import Callable
+
+    from producer.domain.requests import Answer, OperatorRequest
 
 REQUESTS_WAITING_MAX = 32
 """How many may wait for one trekkpliktig. They share a reading, so people never come near this limit."""
 
 
 class RequestDecision(msgspec.Struct, frozen=True):
-    """What a request leads to. `interrupts` aborts a reading in progress, `forgets` drops the state of all orders."""
+    """What a request leads to. `interrupts` aborts a reading in progress.
+
+    `forgets` sets every known order back to `NOT_HANDED_OVER`: it stays known, so that it is followed if the list lacks
+    it, and the next reading hands over all that the list shows.
+    """
 
     position: TrekkpliktigPosition
     results: tuple[RequestResult, ...] = ()
@@ -35,7 +42,6 @@ def decide_request(
     if request.kind in READINGS:
         return _decide_reading(request, position, is_served=is_served)
     done = (RequestResult(request, "done"),)
-    replace = msgspec.structs.replace
     if request.kind == SUSPEND:
         why = "it was suspended by an operator meanwhile"
         given_up = tuple([RequestResult(each, "failed", why) for each in position.requests])
@@ -67,33 +73,53 @@ def _decide_reading(request: OperatorRequest, position: TrekkpliktigPosition, *,
         return RequestDecision(position, (RequestResult(request, "refused", refusal),))
     if any(each.id == request.id for each in position.requests):
         return RequestDecision(position)
-    return RequestDecision(msgspec.structs.replace(position, requests=(*position.requests, request)))
+    return RequestDecision(replace(position, requests=(*position.requests, request)))
 
 
-def with_progress(
-    position: TrekkpliktigPosition, ids: frozenset[str], orders_read: int, published: int, quarantined: int
+def with_progress(position: TrekkpliktigPosition, ids: frozenset[str], orders_read: int) -> TrekkpliktigPosition:
+    """The position after a chunk of the reading that fulfils the requests in `ids`."""
+    return _with_requests(position, ids, lambda each: replace(each, orders_read=orders_read))
+
+
+def with_asked(position: TrekkpliktigPosition, ids: frozenset[str]) -> TrekkpliktigPosition:
+    """The position after the end of the reading that fulfils the requests in `ids`: now they wait for the homes."""
+    return _with_requests(position, ids, lambda each: replace(each, asked=True))
+
+
+def with_answer(position: TrekkpliktigPosition, answer: Answer) -> TrekkpliktigPosition:
+    """The position with what one home has published and quarantined for a request; the same answer may come twice."""
+
+    def add(request: OperatorRequest) -> OperatorRequest:
+        if answer.lane in request.answered:
+            return request
+        return replace(
+            request,
+            published=request.published + answer.published,
+            quarantined=request.quarantined + answer.quarantined,
+            answered=(*request.answered, answer.lane),
+        )
+
+    return _with_requests(position, frozenset((answer.request,)), add)
+
+
+def _with_requests(
+    position: TrekkpliktigPosition, ids: frozenset[str], change: Callable[[OperatorRequest], OperatorRequest]
 ) -> TrekkpliktigPosition:
-    """The position with the progress of the requests in `ids` after a published chunk of their reading."""
-    return msgspec.structs.replace(
-        position,
-        requests=tuple(
-            [
-                msgspec.structs.replace(
-                    request,
-                    orders_read=orders_read,
-                    published=request.published + published,
-                    quarantined=request.quarantined + quarantined,
-                )
-                if request.id in ids
-                else request
-                for request in position.requests
-            ]
-        ),
-    )
+    return replace(position, requests=tuple([change(each) if each.id in ids else each for each in position.requests]))
+
+
+def to_read(position: TrekkpliktigPosition) -> list[OperatorRequest]:
+    """The requests that wait for a full reading."""
+    return [each for each in position.requests if not each.asked]
+
+
+def answered(position: TrekkpliktigPosition, lanes: int) -> frozenset[str]:
+    """The ids of the requests that the homes in all lanes have answered."""
+    return frozenset(each.id for each in position.requests if each.asked and len(each.answered) == lanes)
 
 
 def without(position: TrekkpliktigPosition, ids: frozenset[str]) -> tuple[TrekkpliktigPosition, list[OperatorRequest]]:
     """The position without the requests in `ids`, and those requests."""
     gone = [request for request in position.requests if request.id in ids]
     left = tuple([request for request in position.requests if request.id not in ids])
-    return msgspec.structs.replace(position, requests=left), gone
+    return replace(position, requests=left), gone
