@@ -11,9 +11,7 @@ from producer.domain.requests import FORGET, READINGS, RESUME, SET, SUSPEND, Req
 from producer.domain.state import TrekkpliktigPosition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from producer.domain.requests import Answer, OperatorRequest
+    from producer.domain.requests import OperatorRequest
 
 REQUESTS_WAITING_MAX = 32
 """How many may wait for one trekkpliktig. They share a reading, so people never come near this limit."""
@@ -74,48 +72,6 @@ def _decide_reading(request: OperatorRequest, position: TrekkpliktigPosition, *,
     if any(each.id == request.id for each in position.requests):
         return RequestDecision(position)
     return RequestDecision(replace(position, requests=(*position.requests, request)))
-
-
-def with_progress(position: TrekkpliktigPosition, ids: frozenset[str], orders_read: int) -> TrekkpliktigPosition:
-    """The position after a chunk of the reading that fulfils the requests in `ids`."""
-    return _with_requests(position, ids, lambda each: replace(each, orders_read=orders_read))
-
-
-def with_asked(position: TrekkpliktigPosition, ids: frozenset[str]) -> TrekkpliktigPosition:
-    """The position after the end of the reading that fulfils the requests in `ids`: now they wait for the homes."""
-    return _with_requests(position, ids, lambda each: replace(each, asked=True))
-
-
-def with_answer(position: TrekkpliktigPosition, answer: Answer) -> TrekkpliktigPosition:
-    """The position with what one home has published and quarantined for a request; the same answer may come twice."""
-
-    def add(request: OperatorRequest) -> OperatorRequest:
-        if answer.lane in request.answered:
-            return request
-        return replace(
-            request,
-            published=request.published + answer.published,
-            quarantined=request.quarantined + answer.quarantined,
-            answered=(*request.answered, answer.lane),
-        )
-
-    return _with_requests(position, frozenset((answer.request,)), add)
-
-
-def _with_requests(
-    position: TrekkpliktigPosition, ids: frozenset[str], change: Callable[[OperatorRequest], OperatorRequest]
-) -> TrekkpliktigPosition:
-    return replace(position, requests=tuple([change(each) if each.id in ids else each for each in position.requests]))
-
-
-def to_read(position: TrekkpliktigPosition) -> list[OperatorRequest]:
-    """The requests that wait for a full reading."""
-    return [each for each in position.requests if not each.asked]
-
-
-def answered(position: TrekkpliktigPosition, lanes: int) -> frozenset[str]:
-    """The ids of the requests that the homes in all lanes have answered."""
-    return frozenset(each.id for each in position.requests if each.asked and len(each.answered) == lanes)
 
 
 def without(position: TrekkpliktigPosition, ids: frozenset[str]) -> tuple[TrekkpliktigPosition, list[OperatorRequest]]:
