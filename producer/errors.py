@@ -6,6 +6,7 @@
     ├── RetryableError
     │   └── AbortedError             a transaction was rolled back: continue from the last committed state
     ├── SuspendedError               only this trekkpliktig: pause it, serve all others
+    ├── ObservationsLostError        have every list shown again, and continue with what is there
     ├── FatalError
     │   ├── LaneFencedError          a FencedError: another instance owns the lane now    exit 3
     │   └── OutcomeUnknownError      it may or may not be committed: replace the producer, read the state back
@@ -25,6 +26,10 @@ class AbortedError(RetryableError):
 
 class SuspendedError(TrekkpaaleggError):
     """This trekkpliktig cannot be served now; every other one can."""
+
+
+class ObservationsLostError(TrekkpaaleggError):
+    """Observations that their home had not decided on are no longer in Kafka."""
 
 
 class LaneFencedError(FatalError, FencedError):

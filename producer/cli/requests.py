@@ -84,7 +84,7 @@ def perform_request(
         with _OwnWorker(
             settings, frozenset(waiting.left) if request.kind in NEED_THE_SOURCE else frozenset()
         ) as worker:
-            with bootstrap.build_signal_log(settings) as signals:
+            with bootstrap.open_signal_log(settings) as signals:
                 signals.store((each, encode_request(request)) for each in sorted(waiting.left))
             reported_at = time.monotonic()
             while waiting.left:

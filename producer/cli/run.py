@@ -68,7 +68,7 @@ def _receiving(settings: Settings, served: Container[str], observer: Observer) -
         yield
         return
     with (
-        bootstrap.build_signal_log(settings) as signals,
+        bootstrap.open_signal_log(settings) as signals,
         bootstrap.build_receiver(settings, served, signals, observer) as server,
     ):
         _log.info("receiving notifications", webhook_port=server.port)

@@ -7,20 +7,31 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from producer.detect.detect import Detection
+    from collections.abc import Sequence
+
+    from producer.detect.decide import Decision
 
 
 class LaneMetrics(msgspec.Struct, frozen=True):
-    """The current state of one lane, in numbers. Classes are those of the schedule.
+    """The current state of one lane, in numbers. Classes are those of the schedule, rows those of the observations.
 
-    `oldest_read_seconds` is, per class, how long ago the trekkpliktig that has waited longest was last read completely;
-    `oldest_pull_seconds` how long ago Altinn last answered for the one that has waited longest, if Altinn is polled.
+    Of the lane as a reader, by class: `oldest_read_seconds` is how long ago the trekkpliktig that has waited longest
+    was last read to its end, `oldest_comparison_seconds` how long ago its whole list was last compared, and
+    `oldest_pull_seconds` how long ago Altinn last answered, if Altinn is polled. `position_max` is the highest
+    sekvensnummer handed over.
+
+    Of the lane as a home: `orders` are those at home here, `orders_waiting` those of them that wait for versions that
+    fail, `versions_missing` the versions that were passed over, and `observations_waiting`, by row, those that came
+    and are not decided on.
     """
 
     trekkpliktige: dict[str, int]
     oldest_read_seconds: dict[str, float]
+    oldest_comparison_seconds: dict[str, float]
     orders: int
+    orders_waiting: int
     versions_missing: int
+    observations_waiting: dict[str, int]
     position_max: int
     oldest_pull_seconds: dict[str, float] = {}
 
@@ -55,8 +66,14 @@ class Observer:
     def records_recovered(self, kind: str, records: int) -> None:
         """So many records were `hanging` and aborted, or written as the last transaction was `incomplete`."""
 
-    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:
-        """What was detected is committed to Kafka."""
+    def handed_over(self, row: str, observations: int) -> None:
+        """Kafka has stored so many observations in this row: `urgent` or `bulk`."""
+
+    def versions_lowered(self, trekkpliktig: str, versions: int) -> None:
+        """A list showed so many orders with a lower version than it did before."""
+
+    def published(self, lane: int, decisions: Sequence[Decision]) -> None:
+        """What the home of these orders decided is committed to Kafka."""
 
     def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:
         """A reading ended with success (None) or an error; `vanished` known orders were missing from a full one."""
@@ -65,7 +82,11 @@ class Observer:
         """The source's highest sekvensnummer is below what was published: it may have been reset."""
 
     def signal_received(self, lane: int, kind: str) -> None:
-        """A signal: `wake_up`, `request`, `forwarded` to its lane, `foreign` (for nobody served) or `invalid`."""
+        """A signal was received.
+
+        It is a `wake_up`, `request`, `answer` or `show`, `forwarded` to its lane, `foreign` (for nobody served) or
+        `invalid`.
+        """
 
     def unannounced(self, versions: int) -> None:
         """Polling found so many versions, now published, without a notification."""

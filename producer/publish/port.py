@@ -1,14 +1,14 @@
-"""The ports of a lane to Kafka: its transactions, and the observations that lanes hand over to each other."""
+"""The ports of a lane to Kafka: its transactions, and the observations that lanes hand over to one another."""
 
 from __future__ import annotations
 
-import enum
+from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
     from producer.domain.state import LaneState, ObservationOffsets
@@ -57,15 +57,15 @@ class LanePublisher(Protocol):
         """Drop the lane's connections. The next fence ends an open transaction."""
 
 
-class Row(enum.Enum):
-    """One of the two topics of observations: a back-fill waits in the other row than a notified change."""
+class Row(Enum):
+    """The topics in which observations wait for their home. A back-fill in `BULK` delays nothing in `URGENT`."""
 
     URGENT = "urgent"
     BULK = "bulk"
 
 
 class ObservedRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record of a topic of observations, as it was written."""
+    """One record of a row, not decoded yet."""
 
     row: Row
     offset: int
@@ -75,10 +75,7 @@ class ObservedRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class ObservationReader(Protocol):
-    """Reads what was handed over to one home: its partition of both rows, each in the order of its offsets.
-
-    `start` is called once, `done` by one thread.
-    """
+    """Reads the observations of one home. All but the two callbacks is used by the lane's thread."""
 
     def start(
         self,
@@ -86,29 +83,31 @@ class ObservationReader(Protocol):
         deliver: Callable[[list[ObservedRecord]], None],
         fail: Callable[[BaseException], None],
     ) -> None:
-        """Read from these offsets on. Another thread calls `deliver`, or `fail` once, after which nothing comes.
+        """Read from these offsets on, until `close`. Called once.
 
-        Records that are no longer there are a failure: nothing is skipped.
+        A thread of its own calls `deliver` with records as they come, of each row in the order of their offsets.
+        It calls `fail` once when it cannot continue, and ends: with `ObservationsLostError` when records from these
+        offsets on have been deleted, with `RefusedError` when Kafka refuses a login or a right.
         """
 
     def done(self, row: Row, count: int) -> None:
-        """So many more records of this row are decided on, which gives room for others."""
+        """So many delivered records of the row need no room any more. A row is not read while too many do."""
 
     def ends(self) -> ObservationOffsets:
-        """The offsets at which the next records will be written. Blocks; raises `RetryableError`."""
+        """The offsets after the last record of each row now. Raises `RetryableError` if Kafka does not answer."""
 
     def delete_before(self, offsets: ObservationOffsets) -> None:
-        """Have Kafka delete the records before these offsets. Does not wait; a failure is only logged."""
+        """Have the records before these offsets deleted. Does not wait for it; a failure is only logged."""
 
     def close(self) -> None:
-        """End the reading. Nothing is delivered after that."""
+        """End the thread. Nothing is delivered after it."""
 
 
 class ObservationWriter(Protocol):
-    """Hands observations over to any home. Safe for several threads."""
+    """Writes observations for any home. Any thread may use it."""
 
-    def begin(self, row: Row, home: int, key: bytes, value: bytes | None, headers: dict[str, bytes]) -> Future[None]:
-        """Write one record to the partition of this home.
+    def begin(self, row: Row, home: int, key: bytes, value: bytes | None, headers: Mapping[str, bytes]) -> Future[None]:
+        """Write one record for this home.
 
-        The future is done when all in-sync replicas have it; `RetryableError` when that is not known.
+        The future is done once it is stored; it fails with `RetryableError` if that is not known.
         """

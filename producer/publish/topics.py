@@ -1,7 +1,8 @@
-"""The five topics as they should be configured, and how the topics of a cluster differ from that. Pure."""
+"""The topics as they should be configured, and how the topics of a cluster differ from that. Pure."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -15,6 +16,7 @@ PARTITIONS_DEFAULT = 6
 REPLICATION_OF_THE_BROKER = -1
 REPLICATION_WANTED = 3
 IN_SYNC_WANTED = 2
+_RAW_HASH = re.compile(rb"#([0-9a-f]{16})")
 _QUARANTINE_DAYS = 90
 _SIGNALS_DAYS = 1
 
@@ -26,18 +28,20 @@ _WORD_BYTES = 4
 
 
 class Topics(NamedTuple):
-    """The names of the five topics."""
+    """The names of the topics."""
 
     versjoner: str
     gjeldende: str
     quarantine: str
     positions: str
     signals: str
+    observations: str
+    observations_urgent: str
 
     @classmethod
     def of(cls, prefix: str) -> Topics:
         """The names that begin with `prefix`."""
-        return cls(*(f"{prefix}-{role}" for role in cls._fields))
+        return cls(*(f"{prefix}-{role.replace('_', '-')}" for role in cls._fields))
 
     @property
     def subjects(self) -> dict[str, str]:
@@ -65,8 +69,21 @@ def murmur2(data: bytes) -> int:
 
 
 def lane_of(trekkpliktig: str, lanes: int) -> int:
-    """The lane that serves this trekkpliktig: the partition to which its key goes."""
-    return (murmur2(trekkpliktig.encode()) & _POSITIVE) % lanes
+    """The lane that reads this trekkpliktig's list: the partition to which its key goes."""
+    return _partition_of(trekkpliktig.encode(), lanes)
+
+
+def home_of(key: bytes, lanes: int) -> int:
+    """The lane in which the order with this key of `order_key` is at home: the partition of its events.
+
+    That of its quarantined elements if its trekkid is unknown.
+    """
+    without_trekkid = _RAW_HASH.fullmatch(key)
+    return _partition_of(key if without_trekkid is None else without_trekkid[1], lanes)
+
+
+def _partition_of(key: bytes, partitions: int) -> int:
+    return (murmur2(key) & _POSITIVE) % partitions
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -94,10 +111,10 @@ def wanted_topics(
     replication: int = REPLICATION_OF_THE_BROKER,
     history_retention_ms: int = FOR_EVER,
 ) -> tuple[Topic, ...]:
-    """The five topics, `partitions` each. In `…-positions` and `…-signals` that is the number of lanes.
+    """The topics, `partitions` each: that is the number of lanes.
 
     `history_retention_ms` is how long `…-versjoner` keeps an event. `retention.bytes` is set too, as a broker's default
-    for it would delete a part of the history earlier.
+    for it would delete a part of the history earlier. Observations are kept until their homes delete them.
     """
     names = Topics.of(prefix)
     configs = {
@@ -106,6 +123,8 @@ def wanted_topics(
         names.quarantine: _kept(_QUARANTINE_DAYS * DAY_MS),
         names.positions: {"cleanup.policy": "compact"},
         names.signals: _kept(_SIGNALS_DAYS * DAY_MS),
+        names.observations: _kept(FOR_EVER),
+        names.observations_urgent: _kept(FOR_EVER),
     }
     return tuple(Topic(name, partitions, configs[name], replication) for name in names)
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
+from producer.domain.trekkpaalegg import Gone
 from producer.errors import SuspendedError
 from producer.observe.port import NullObserver
 from producer.source.auth.tokens import UNAUTHORIZED, with_token
@@ -39,9 +40,8 @@ OK: Final = 200
 NO_CONTENT: Final = 204
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
-GONE: Final = 410
-_ABOUT_ONE_VERSION: Final = frozenset({400, 414, 422})
-"""A fault in the request for one version is not a reason to stop serving the trekkpliktig."""
+_ALIKE_FOR_ALL_VERSIONS: Final = frozenset({407, 426, 431})
+"""The proxy's authentication, the protocol, the size of the headers (RFC 9110, 15.5.8 and 15.5.22; RFC 6585, 5)."""
 _KODE: Final = re.compile(r"[A-Z0-9-]{1,20}")
 _DIGITS_OF_A_PERSON: Final = re.compile(r"\d{9}")
 _HINTS: Final = {
@@ -58,11 +58,18 @@ class _ErrorBody(msgspec.Struct):
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
-def refusal_of_version(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
-    """As `refusal_of`, but a fault in the request is a failure of this version alone."""
-    if answer.status in _ABOUT_ONE_VERSION:
-        return RetryableError(f"the API refuses the request for this version with {_described(answer)}")
-    return refusal_of(answer, now_seconds)
+def refusal_of_version(answer: HttpResponse, now_seconds: float) -> Gone | TrekkpaaleggError:
+    """`Gone` if the API refuses this one version, as the resource or the request is at fault.
+
+    It is an error as in `refusal_of` if a token is refused, or if the API is busy or broken. What would be refused for
+    any version alike is a `RetryableError`: only the answer to a request for the list shows that the trekkpliktig
+    cannot be served.
+    """
+    if not answer.is_refusal or answer.status == UNAUTHORIZED:
+        return refusal_of(answer, now_seconds)
+    if answer.status in _ALIKE_FOR_ALL_VERSIONS:
+        return RetryableError(f"the API answers {_described(answer)}")
+    return Gone(f"HTTP {answer.status}")
 
 
 def refusal_of(answer: HttpResponse, now_seconds: float) -> TrekkpaaleggError:
@@ -138,18 +145,19 @@ class SkatteetatenClient:
             raise refusal_of(answer, self._clock())
         return answer
 
-    def fetch_version(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> HttpResponse | None:
-        """Operation 2: the response, always a success; None if there is no such version (404, 410).
+    def fetch_version(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> HttpResponse | Gone:
+        """Operation 2: the response, always a success; `Gone` if the API refuses this version.
 
         Raises `RetryableError`, `SuspendedError` or `FatalError`.
         """
         address = f"{self._base_url}/{_path_segment(trekkid)}/{trekkversjon}"
         answer = with_token(self._tokens, trekkpliktig, partial(self._send, _VERSION, trekkpliktig, address))
-        if answer.status in (NOT_FOUND, GONE):
-            return None
-        if answer.status != OK:
-            raise refusal_of_version(answer, self._clock())
-        return answer
+        if answer.status == OK:
+            return answer
+        refusal = refusal_of_version(answer, self._clock())
+        if isinstance(refusal, Gone):
+            return refusal
+        raise refusal
 
     def is_prepared(self, trekkpliktig: str) -> bool:
         """Whether a call for it can be made without fetching a token first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from producer.domain.trekkpaalegg import Failed, Gone, Trekkpaalegg
-from producer.source.parse.page import read_elements, read_trekkpaalegg
+from producer.source.parse.page import read_element, read_elements, read_trekkpaalegg
 from producer.source.port import Page
 from trekkpaalegg.errors import RetryableError
 
@@ -76,6 +76,10 @@ class PollingSource:
             return fetched
         return Failed("the answer has another trekkid or trekkversjon than requested")
 
+    def read_element(self, raw: bytes, trekkpliktig: str) -> Element:
+        """See the port."""
+        return read_element(raw, trekkpliktig)
+
     def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
         """See the port: fetch a token, if none is held."""
         if self._client.is_prepared(trekkpliktig):
@@ -89,8 +93,8 @@ class PollingSource:
 
     def _fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Element | Gone:
         answer = self._client.fetch_version(trekkpliktig, trekkid, trekkversjon)
-        if answer is None:
-            return Gone()
+        if isinstance(answer, Gone):
+            return answer
         return read_trekkpaalegg(answer.body, trekkpliktig, answer.content_type)
 
 

@@ -36,7 +36,14 @@ class TrekkpaaleggSource(Protocol):
         """The newest versions of orders of `trekkpliktig` with sekvensnummer above `cursor`; 0 reads from the start."""
 
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
-        """One version by number. `Gone` on 404, `Failed` on a transient failure; a refusal raises as above."""
+        """One version by number.
+
+        `Gone` with the status if the source refuses this version, `Failed` on a transient failure. What concerns the
+        trekkpliktig or all of them, such as a refused token, raises as above.
+        """
+
+    def read_element(self, raw: bytes, trekkpliktig: str) -> Element:
+        """The element of this JSON text, as a page for `trekkpliktig` would hold it. Does not block."""
 
     def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
         """A function to call before an operation for it, such as fetching a token. It blocks and raises as they do.

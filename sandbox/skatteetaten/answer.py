@@ -115,7 +115,7 @@ def _decide(
     result.supplier, result.party = token.supplier, token.party
     if not state.enter(token.supplier):
         raise _Refusal(429, None, "For mange samtidige kall")
-    for fault in state.faults.strike(operation, token.party):
+    for fault in state.faults.strike(operation, token.party, identity):
         _apply(state, tokens, fault, request, result)
     if result.delivery in (AnswerDelivery.RESET, AnswerDelivery.FILLER):
         return

@@ -53,6 +53,8 @@ class ErrorShape(enum.Enum):
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
     """What strikes calls of `operation` and `trekkpliktig` (None: any), `times` times (None: always).
 
+    `trekkid` and `trekkversjon` confine it to calls for that order or version by number.
+
     `after` calls that fit are let through first; `rate` is the chance, 0 to 1, that it strikes a call that fits.
     """
 
@@ -70,6 +72,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     content_type: str = "application/json"
     size_bytes: int = 0
     error_shape: ErrorShape | None = None
+    trekkid: str | None = None
+    trekkversjon: int | None = None
 
 
 def rough_weather(rate: float) -> list[Fault]:
@@ -107,11 +111,14 @@ class FaultPlan:
         """Forget all faults, or those of one trekkpliktig."""
         self.faults = [fault for fault in self.faults if trekkpliktig not in (None, fault.trekkpliktig)]
 
-    def strike(self, operation: Operation, trekkpliktig: str) -> list[Fault]:
-        """The faults of this call: any delays, then at most one other. What was used up is forgotten."""
+    def strike(self, operation: Operation, trekkpliktig: str, identity: tuple[str, str] = ("", "")) -> list[Fault]:
+        """The faults of this call: any delays, then at most one other. What was used up is forgotten.
+
+        `identity` is the trekkid and trekkversjon in the URL of a version.
+        """
         striking: list[Fault] = []
         for fault in list(self.faults):
-            if not self._strikes(fault, operation, trekkpliktig):
+            if not self._strikes(fault, operation, trekkpliktig, identity):
                 continue
             striking.append(fault)
             self._use(fault)
@@ -119,8 +126,13 @@ class FaultPlan:
                 break
         return striking
 
-    def _strikes(self, fault: Fault, operation: Operation, trekkpliktig: str) -> bool:
+    def _strikes(self, fault: Fault, operation: Operation, trekkpliktig: str, identity: tuple[str, str]) -> bool:
         if fault.operation not in (None, operation) or fault.trekkpliktig not in (None, trekkpliktig):
+            return False
+        trekkid, trekkversjon = identity
+        if fault.trekkid not in (None, trekkid):
+            return False
+        if fault.trekkversjon is not None and str(fault.trekkversjon) != trekkversjon:
             return False
         if fault.after > 0:
             fault.after -= 1

@@ -22,7 +22,6 @@ from producer import bootstrap
 from producer.admin.kafka import KafkaAdmin
 from producer.observe.port import NullObserver
 from producer.publish.kafka import producer_properties
-from producer.publish.signal_log import SignalLog
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.kafka.properties import kafka_properties
@@ -47,7 +46,7 @@ def bare_waits(changes: int, changes_a_second: float, outside: OutsideProcess, b
     chosen = random.Random(0)
     try:
         with (
-            SignalLog(lambda: kafka_properties(settings), Topics.of(settings.topic_prefix).signals) as signals,
+            bootstrap.open_signal_log(settings) as signals,
             httpx.Client(base_url=outside.control_url) as control,
         ):
             begun = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -17,7 +17,7 @@ from producer.source.client import SkatteetatenClient
 from producer.source.http import open_http_client
 from producer.source.polling import PollingSource
 from sandbox.control.world import OutsideWorld
-from sandbox.skatteetaten.faults import Fault, FaultKind
+from sandbox.skatteetaten.faults import Fault, FaultKind, Operation
 from tests.kit.fakes.source import FakeSource
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.retry import short_retry
@@ -55,7 +55,9 @@ class World(Protocol):
     def change(self, trekkid: str) -> Version: ...
     def forget(self, trekkid: str, trekkversjon: int) -> None: ...
     def plant_broken(self, trekkpliktig: str) -> None: ...
-    def refuse(self, trekkpliktig: str) -> None: ...
+    def refuse_list(self, trekkpliktig: str) -> None: ...
+    def refuse_version(self, trekkid: str, trekkversjon: int) -> None: ...
+    def refuse_token(self, trekkpliktig: str) -> None: ...
     def be_busy(self) -> None: ...
     def recover(self) -> None: ...
 
@@ -86,10 +88,16 @@ class FakeWorld:
     def plant_broken(self, trekkpliktig: str) -> None:
         newest = max((version.sekvensnummer for version in self.fake.versions()), default=0)
         reason = RejectionReason.MISSING_FIELD
-        broken = Rejected(trekkpliktig, b"{}", b"", reason, "opprettet", "Missing.", sekvensnummer=newest + 1)
+        broken = Rejected(trekkpliktig, b"{}", b"hash", reason, "opprettet", "Missing.", sekvensnummer=newest + 1)
         self.fake.plant(trekkpliktig, broken)
 
-    def refuse(self, trekkpliktig: str) -> None:
+    def refuse_list(self, trekkpliktig: str) -> None:
+        self.fake.fail(SuspendedError("refused"), times=None, trekkpliktig=trekkpliktig, operation="list")
+
+    def refuse_version(self, trekkid: str, trekkversjon: int) -> None:
+        self.fake.forget(trekkid, trekkversjon, "HTTP 403")
+
+    def refuse_token(self, trekkpliktig: str) -> None:
         self.fake.fail(SuspendedError("refused"), times=None, trekkpliktig=trekkpliktig)
 
     def be_busy(self) -> None:
@@ -126,15 +134,23 @@ class SimulatedWorld:
         wire = {"trekkid": "broken", "trekkversjon": 1, "sekvensnummer": number}
         skatteetaten.plant(trekkpliktig, json.dumps(wire), sekvensnummer=number)
 
-    def refuse(self, trekkpliktig: str) -> None:
-        fault = Fault(FaultKind.STATUS, trekkpliktig=trekkpliktig, times=None, status=403, kode="KB-005")
-        self.outside.skatteetaten.add_fault(fault)
+    def refuse_list(self, trekkpliktig: str) -> None:
+        self._add_fault(FaultKind.STATUS, operation=Operation.LIST, trekkpliktig=trekkpliktig, status=403)
+
+    def refuse_version(self, trekkid: str, trekkversjon: int) -> None:
+        self._add_fault(FaultKind.STATUS, trekkid=trekkid, trekkversjon=trekkversjon, status=403)
+
+    def refuse_token(self, trekkpliktig: str) -> None:
+        self._add_fault(FaultKind.EXPIRED_TOKEN, trekkpliktig=trekkpliktig)
 
     def be_busy(self) -> None:
-        self.outside.skatteetaten.add_fault(Fault(FaultKind.STATUS, times=None, status=429, seconds=PAUSE_SECONDS))
+        self._add_fault(FaultKind.STATUS, status=429, seconds=PAUSE_SECONDS)
 
     def recover(self) -> None:
         self.outside.skatteetaten.faults.clear()
+
+    def _add_fault(self, kind: FaultKind, **details: Any) -> None:
+        self.outside.skatteetaten.add_fault(Fault(kind, times=None, **details))
 
 
 @pytest.fixture(scope="module")

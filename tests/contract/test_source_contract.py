@@ -119,12 +119,33 @@ def test_a_refusal_concerns_its_trekkpliktig_alone(world: World, trekkpliktig: s
     made = world.create(trekkpliktig)
     other = world.register()
     world.create(other)
-    world.refuse(trekkpliktig)
+    world.refuse_list(trekkpliktig)
     with pytest.raises(SuspendedError):
         world.source.fetch_page(trekkpliktig, 0)
+    assert isinstance(world.source.fetch_trekkpaalegg(trekkpliktig, made.trekkid, 1), Trekkpaalegg)
+    assert len(world.source.fetch_page(other, 0).elements) == 1
+    world.refuse_token(trekkpliktig)
     with pytest.raises(SuspendedError):
         world.source.fetch_trekkpaalegg(trekkpliktig, made.trekkid, 1)
     assert len(world.source.fetch_page(other, 0).elements) == 1
+
+
+def test_a_refused_version_concerns_that_version_alone(world: World, trekkpliktig: str) -> None:
+    refused = world.create(trekkpliktig)
+    newest = world.change(refused.trekkid)
+    world.refuse_version(refused.trekkid, 1)
+    assert world.source.fetch_trekkpaalegg(trekkpliktig, refused.trekkid, 1) == Gone("HTTP 403")
+    assert isinstance(world.source.fetch_trekkpaalegg(trekkpliktig, refused.trekkid, 2), Trekkpaalegg)
+    assert [identity(each) for each in read_all(world, trekkpliktig)] == [identity(newest)]
+
+
+def test_an_element_is_read_again_from_its_text(world: World, trekkpliktig: str) -> None:
+    made = world.create(trekkpliktig)
+    world.change(made.trekkid)
+    world.plant_broken(trekkpliktig)
+    first = world.source.fetch_trekkpaalegg(trekkpliktig, made.trekkid, 1)
+    for element in (first, *read_all(world, trekkpliktig)):
+        assert world.source.read_element(element.raw, trekkpliktig) == element
 
 
 def test_a_busy_source_is_not_an_empty_page_and_says_how_long_to_wait(world: World, trekkpliktig: str) -> None:

@@ -156,7 +156,7 @@ def main(transactions_before: int, faults: list[str]) -> int:
         )
         with ExitStack() as receiving:
             if settings.receives:
-                signals = receiving.enter_context(bootstrap.build_signal_log(settings))
+                signals = receiving.enter_context(bootstrap.open_signal_log(settings))
                 receiving.enter_context(bootstrap.build_receiver(settings, service.served, signals, NullObserver()))
             service.run()
     except Exception as error:  # noqa: BLE001 - the last border, as in the producer

@@ -18,7 +18,7 @@ import consumers.cli.main
 import producer.cli.main
 from consumers.webhook.delivery import new_secret
 from producer.admin.acls import admin_acls, consumer_acls, producer_acls
-from producer.publish.signal_log import SignalLog
+from producer.bootstrap import open_signal_log
 from producer.settings.model import load_settings
 from sandbox.control.world import OutsideWorld
 from tests.kit.forking import ForkedProcess
@@ -26,7 +26,6 @@ from tests.kit.processes import PRODUCER as PRODUCER_PROGRAM
 from tests.kit.receivers import PayrollReceiver
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.kafka.errors import GROUP, TOPIC, TRANSACTIONAL_ID
-from trekkpaalegg.kafka.properties import kafka_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,7 +165,7 @@ def consume(place: Place, capfd: pytest.CaptureFixture, tmp_path: Path) -> Any:
 def store_a_signal() -> tuple[int, str]:
     """As who is told of a change, or asks a worker for something, does: how it ended, and what was said."""
     settings = load_settings(None, os.environ)
-    with SignalLog(lambda: kafka_properties(settings), f"{PREFIX}-signals") as signals:
+    with open_signal_log(settings) as signals:
         try:
             signals.store([(settings.trekkpliktige[0], None)])
         except RetryableError as error:
@@ -247,7 +246,7 @@ def test_signals_are_stored_again_once_the_password_was_corrected_in_its_file(pl
     right = file.read_text()
     file.write_text(right.replace("secret of", "no secret of"))
     settings = load_settings(None, os.environ)
-    with SignalLog(lambda: kafka_properties(settings), f"{PREFIX}-signals") as signals:
+    with open_signal_log(settings) as signals:
         refused = signals.begin(settings.trekkpliktige[0], None)
         file.write_text(right)
         with pytest.raises(RetryableError, match="try again"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producer.domain.trekkpaalegg import Failed
+from producer.domain.trekkpaalegg import Failed, Gone, Trekkpaalegg
 from producer.errors import SuspendedError
 from producer.source.http import open_http_client
 from sandbox.control.world import OutsideWorld
@@ -97,6 +97,31 @@ def test_a_refused_list_suspends_whatever_the_shape_of_the_error(
     assert isinstance(error, SuspendedError)
     assert f"HTTP {status}" in str(error)
     assert len(outside.skatteetaten.calls) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 406, 409, 410, 414, 422, 451])
+def test_a_refused_version_concerns_that_version_alone(
+    outside: OutsideWorld, reader: Reader, trekkpliktig: str, status: int
+) -> None:
+    refused = outside.skatteetaten.create(trekkpliktig)
+    other = outside.skatteetaten.change(refused.trekkid)
+    fault = Fault(FaultKind.STATUS, times=None, status=status, kode="KB-005", trekkid=refused.trekkid, trekkversjon=1)
+    outside.skatteetaten.add_fault(fault)
+    fetch = reader.source.fetch_trekkpaalegg
+    assert fetch(trekkpliktig, refused.trekkid, 1) == Gone(f"HTTP {status}")
+    assert isinstance(fetch(trekkpliktig, other.trekkid, 2), Trekkpaalegg)
+    assert len(reader.source.fetch_page(trekkpliktig, 0).elements) == 4
+    assert [call for call in reader.listener.calls if call[1] != "200"] == [("version", str(status))]
+
+
+def test_a_new_token_that_is_refused_for_a_version_suspends(
+    outside: OutsideWorld, reader: Reader, trekkpliktig: str
+) -> None:
+    made = outside.skatteetaten.create(trekkpliktig)
+    outside.skatteetaten.add_fault(Fault(FaultKind.EXPIRED_TOKEN, times=None))
+    with pytest.raises(SuspendedError):
+        reader.source.fetch_trekkpaalegg(trekkpliktig, made.trekkid, 1)
+    assert reader.listener.calls == [("version", "401"), ("version", "401")]
 
 
 def test_a_token_that_ended_early_is_renewed_once(outside: OutsideWorld, reader: Reader, trekkpliktig: str) -> None:

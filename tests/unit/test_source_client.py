@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from producer.domain.trekkpaalegg import Gone
 from producer.errors import SuspendedError
 from producer.source.client import refusal_of, refusal_of_version
 from producer.source.http import HttpResponse
@@ -29,10 +30,18 @@ def test_a_temporary_failure_is_tried_again(status: int) -> None:
     assert isinstance(refusal_of(answer(status), NOW), RetryableError)
 
 
-@pytest.mark.parametrize("status", [400, 414, 422])
-def test_a_faulty_request_for_one_version_suspends_no_employer(status: int) -> None:
+@pytest.mark.parametrize("status", [400, 402, 403, 404, 405, 406, 409, 410, 412, 414, 418, 422, 423, 451, 499])
+def test_a_refusal_of_one_version_concerns_that_version_alone(status: int) -> None:
+    assert refusal_of_version(answer(status, b'{"kode":"KB-005"}'), NOW) == Gone(f"HTTP {status}")
+
+
+@pytest.mark.parametrize("status", [301, 408, 421, 425, 429, 500, 503, 204, 407, 426, 431])
+def test_a_version_is_tried_again_if_the_answer_is_about_time_rate_proxy_or_protocol(status: int) -> None:
     assert isinstance(refusal_of_version(answer(status), NOW), RetryableError)
-    assert isinstance(refusal_of_version(answer(403), NOW), SuspendedError)
+
+
+def test_a_refused_token_suspends_the_trekkpliktig_whatever_was_asked_for() -> None:
+    assert isinstance(refusal_of_version(answer(401), NOW), SuspendedError)
 
 
 def test_the_kode_is_quoted_and_nothing_else_of_the_body() -> None:

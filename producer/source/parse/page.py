@@ -173,15 +173,18 @@ def read_elements(body: bytes, trekkpliktig: str, content_type: str = "") -> lis
 
     Raises `RetryableError` if the body is not a JSON array, or holds objects of which none is a trekkpålegg.
     """
-    elements: list[Element] = []
-    for raw in split_elements(body, content_type):
-        try:
-            elements.append(_build(_decode_strictly(raw), raw, _NONE))
-        except _NOT_PLAIN:
-            elements.append(_read_other(raw, trekkpliktig))
+    elements = [read_element(raw, trekkpliktig) for raw in split_elements(body, content_type)]
     if elements and not any(is_trekkpaalegg_like(element) for element in elements):
         raise RetryableError(f"answer holds another API's objects: none has trekkid or sekvensnummer ({len(elements)})")
     return elements
+
+
+def read_element(raw: bytes, trekkpliktig: str) -> Element:
+    """One element of a page."""
+    try:
+        return _build(_decode_strictly(raw), raw, _NONE)
+    except _NOT_PLAIN:
+        return _read_other(raw, trekkpliktig)
 
 
 def read_trekkpaalegg(body: bytes, trekkpliktig: str, content_type: str = "") -> Element:

@@ -2,7 +2,8 @@
 
 They keep the promises of the port (the same contract suite runs on them and on the real publisher): each transaction
 is kept with its outcome, `acquire` fences the former owner and ends what it left open, and the state that it returns
-is read back from the committed records of `…-positions` by the real decoding. They fail on demand.
+is read back from the committed records of `…-positions` by the real decoding. They fail on demand. The observations
+of the same Kafka, which are written outside of transactions, are in `FakeKafka.observations`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from producer.errors import AbortedError, LaneFencedError, OutcomeUnknownError
-from producer.publish.port import ANY_PARTITION
 from producer.publish.state import lane_state_of
-from producer.publish.topics import Topics, lane_of
+from producer.publish.topics import Topics
+from tests.kit.fakes.observations import FakeObservations
 from trekkpaalegg.errors import RetryableError
 
 if TYPE_CHECKING:
@@ -78,10 +79,19 @@ class FakeKafka:
         self.partitions = partitions
         self.record_bytes_max = record_bytes_max
         self.transactions: list[Transaction] = []
-        self.is_reachable = True
+        self.observations = FakeObservations()
         self._lock = threading.RLock()
         self._epochs: dict[int, int] = {}
         self._faults: list[tuple[int | None, Fault]] = []
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether Kafka answers."""
+        return self.observations.is_reachable
+
+    @is_reachable.setter
+    def is_reachable(self, is_reachable: bool) -> None:
+        self.observations.is_reachable = is_reachable
 
     def publisher(self, lane: int = 0) -> FakeLanePublisher:
         """A publisher of this lane, which has not acquired it yet."""
@@ -96,7 +106,7 @@ class FakeKafka:
         """No more faults."""
         with self._lock:
             self._faults.clear()
-            self.is_reachable = True
+        self.observations.heal()
 
     def leave_open(self, lane: int, records: Sequence[Record]) -> None:
         """A transaction of the lane's owner that is never committed, as of one that was killed."""
@@ -157,24 +167,19 @@ class FakeKafka:
 
     def _write(self, lane: int, records: Sequence[Record], signal_offset: int) -> Transaction:
         with self._lock:
-            self._check_sizes(lane, records)
+            self._check(lane, records)
             written = [
-                Written(each.topic, self._partition_of(each), each.key, each.value, dict(each.headers))
-                for each in records
+                Written(each.topic, each.partition, each.key, each.value, dict(each.headers)) for each in records
             ]
             transaction = Transaction(lane, written, signal_offset)
             self.transactions.append(transaction)
             return transaction
 
-    def _check_sizes(self, lane: int, records: Sequence[Record]) -> None:
+    def _check(self, lane: int, records: Sequence[Record]) -> None:
         for record in records:
+            assert 0 <= record.partition < self.partitions, f"a record without a partition of {record.topic}"
             if len(record.key) + len(record.value or b"") > self.record_bytes_max:
                 raise OutcomeUnknownError(f"transaction of lane {lane}: a topic takes less than it did")
-
-    def _partition_of(self, record: Record) -> int:
-        if record.partition != ANY_PARTITION:
-            return record.partition
-        return lane_of(record.key.decode(), self.partitions)
 
     def _next_fault(self, lane: int) -> Fault | None:
         for each in self._faults:

@@ -10,7 +10,7 @@ import threading
 from datetime import date
 from decimal import Decimal
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Fetched
     from producer.source.port import Page
 
+AnyElement = TypeVar("AnyElement", Trekkpaalegg, Rejected)
 Operation = Literal["list", "version", "prepare"]
 _OPPRETTET = 1_767_600_000_000_000
 _BETALINGSMOTTAKER = "971648198"
@@ -56,6 +57,7 @@ class _Fault(msgspec.Struct):
     times: int | None
     trekkpliktig: str | None
     operation: Operation | None
+    version: tuple[str, int] | None
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -76,7 +78,8 @@ class FakeSource:
         self._owner: dict[str, str] = {}
         self._planted: list[_Listed] = []
         self._hidden: set[tuple[str, int]] = set()
-        self._gone: set[tuple[str, int]] = set()
+        self._gone: dict[tuple[str, int], Gone] = {}
+        self._read_back: dict[bytes, Element] = {}
         self._faults: list[_Fault] = []
         self._sekvensnummer = 0
         self._random = Random("fake source")
@@ -97,13 +100,18 @@ class FakeSource:
                 "trekkversjon": newest.trekkversjon + 1,
                 "sekvensnummer": self._sekvensnummer + 1,
                 "opprettet": newest.opprettet + 1_000_000,
+                "raw": b"",
                 **changes,
             }
             return self.add(msgspec.structs.replace(newest, **following))
 
     def add(self, trekkpaalegg: Trekkpaalegg, *, listed_for: str | None = None, visible: bool = True) -> Trekkpaalegg:
-        """Add or replace one version. `listed_for` puts the order in the list of another trekkpliktig."""
+        """Add or replace one version. `listed_for` puts the order in the list of another trekkpliktig.
+
+        Returns it with a `raw` of its own, which `read_element` knows.
+        """
         with self._lock:
+            trekkpaalegg = self._with_raw(trekkpaalegg)
             trekkid, trekkversjon = trekkpaalegg.trekkid, trekkpaalegg.trekkversjon
             self._versions.setdefault(trekkid, {})[trekkversjon] = trekkpaalegg
             self._sekvensnummer = max(self._sekvensnummer, trekkpaalegg.sekvensnummer)
@@ -113,26 +121,28 @@ class FakeSource:
                 self._hidden.add((trekkid, trekkversjon))
             return trekkpaalegg
 
-    def plant(self, trekkpliktig: str, element: Rejected | Trekkpaalegg) -> None:
-        """Anything in the list of `trekkpliktig`, on top of the newest versions of its orders."""
+    def plant(self, trekkpliktig: str, element: AnyElement) -> AnyElement:
+        """Anything in the list of `trekkpliktig`, on top of the newest versions of its orders. Returns it as `add`."""
         with self._lock:
+            element = self._with_raw(element)
             self._planted.append(_Listed(trekkpliktig, element))
             self._sekvensnummer = max(self._sekvensnummer, element.sekvensnummer or 0)
+            return element
 
     def reveal(self, trekkid: str, trekkversjon: int) -> None:
         """A version put with `visible=False` appears, with its former sekvensnummer."""
         with self._lock:
             self._hidden.discard((trekkid, trekkversjon))
 
-    def forget(self, trekkid: str, trekkversjon: int) -> None:
-        """From now on this version is not found by number; a list that holds it still does."""
+    def forget(self, trekkid: str, trekkversjon: int, reason: str = "HTTP 404") -> None:
+        """From now on this version is refused by number for this reason; a list that holds it still does."""
         with self._lock:
-            self._gone.add((trekkid, trekkversjon))
+            self._gone[trekkid, trekkversjon] = Gone(reason)
 
     def restore(self, trekkid: str, trekkversjon: int) -> None:
         """Undo `forget`."""
         with self._lock:
-            self._gone.discard((trekkid, trekkversjon))
+            self._gone.pop((trekkid, trekkversjon), None)
 
     def versions(self) -> list[Trekkpaalegg]:
         """Every version that was ever put, by trekkid and trekkversjon."""
@@ -148,10 +158,14 @@ class FakeSource:
         times: int | None = 1,
         trekkpliktig: str | None = None,
         operation: Operation | None = None,
+        version: tuple[str, int] | None = None,
     ) -> None:
-        """The next `times` matching questions (None: all, until `heal`) meet this error."""
+        """The next `times` matching calls (None: all, until `heal`) meet this error.
+
+        `version` is the (trekkid, trekkversjon) to fail by number.
+        """
         with self._lock:
-            self._faults.append(_Fault(error, times, trekkpliktig, operation))
+            self._faults.append(_Fault(error, times, trekkpliktig, operation, version))
 
     def heal(self) -> None:
         """No more faults."""
@@ -176,16 +190,23 @@ class FakeSource:
         """As the port says."""
         with self._lock:
             self.calls.append(SourceCall("version", trekkpliktig, trekkid=trekkid, trekkversjon=trekkversjon))
-            error = self._strike("version", trekkpliktig)
+            key = (trekkid, trekkversjon)
+            error = self._strike("version", trekkpliktig, key)
             if isinstance(error, RetryableError):
                 return Failed(str(error))
             if error is not None:
                 raise error
-            key = (trekkid, trekkversjon)
+            if key in self._gone:
+                return self._gone[key]
             version = self._versions.get(trekkid, {}).get(trekkversjon)
-            if version is None or key in self._hidden or key in self._gone:
+            if version is None or key in self._hidden:
                 return Gone()
             return version if trekkpliktig in (self._owner[trekkid], version.trekkpliktig) else Gone()
+
+    def read_element(self, raw: bytes, trekkpliktig: str) -> Element:  # noqa: ARG002  it knows its elements by their text
+        """See the port."""
+        with self._lock:
+            return self._read_back[raw]
 
     def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
         """See the port. Does nothing, except for those in `unprepared`, for whom it fails as the operations do."""
@@ -206,9 +227,23 @@ class FakeSource:
                 found.append(versions[max(visible)])
         return found
 
-    def _strike(self, operation: Operation, trekkpliktig: str) -> TrekkpaaleggError | None:
+    def _with_raw(self, element: AnyElement) -> AnyElement:
+        """The element with a text that no other has: its own, or its fields as JSON."""
+        if not element.raw or self._read_back.get(element.raw, element) != element:
+            fields = msgspec.structs.replace(element, raw=b"")
+            element = msgspec.structs.replace(element, raw=msgspec.json.encode(fields, enc_hook=Foedselsnummer.reveal))
+        self._read_back[element.raw] = element
+        return element
+
+    def _strike(
+        self, operation: Operation, trekkpliktig: str, version: tuple[str, int] | None = None
+    ) -> TrekkpaaleggError | None:
         for fault in self._faults:
-            if fault.operation in (operation, None) and fault.trekkpliktig in (trekkpliktig, None):
+            if (
+                fault.operation in (operation, None)
+                and fault.trekkpliktig in (trekkpliktig, None)
+                and fault.version in (version, None)
+            ):
                 if fault.times is not None:
                     fault.times -= 1
                     if fault.times <= 0:
@@ -263,6 +298,10 @@ class GatedSource:
         """See the port."""
         self._pass(HeldCall("version", trekkpliktig))
         return self.source.fetch_trekkpaalegg(trekkpliktig, trekkid, trekkversjon)
+
+    def read_element(self, raw: bytes, trekkpliktig: str) -> Element:
+        """See the port."""
+        return self.source.read_element(raw, trekkpliktig)
 
     def preparation(self, trekkpliktig: str) -> Callable[[], object] | None:
         """See the port."""

@@ -1,4 +1,4 @@
-"""Writes signals to `…-signals`: wake-ups and operator requests for the lanes, from outside of them."""
+"""Writes records outside of transactions: signals for the lanes, and what lanes hand over to one another."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from producer.publish.port import ANY_PARTITION, NO_HEADERS
 from trekkpaalegg.errors import KafkaSettingsError, RetryableError
 from trekkpaalegg.kafka.clients import create_producer
 from trekkpaalegg.kafka.errors import TOPIC, Right, not_permitted
@@ -29,28 +30,29 @@ _CHECK_PAUSE_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
-class SignalLog:
-    """Writes to the topic of signals, partitioned as every lane expects it. Safe for several threads.
+class PlainLog:
+    """Writes to any topic, partitioned as every lane expects it. Safe for several threads.
 
-    A thread of its own receives Kafka's answers, so that every caller learns of its signal as soon as it is stored.
+    A thread of its own receives Kafka's answers, so that every caller learns of its record as soon as it is stored.
     `close` ends the thread; what is not stored by then fails. The client is replaced when Kafka refuses it and the
-    certificates or `read_properties` have changed, and when librdkafka has forgotten all brokers.
+    certificates or `read_properties` have changed, when librdkafka has forgotten all brokers, and when it has failed
+    for good.
     """
 
-    def __init__(self, read_properties: Callable[[], Mapping[str, str]], topic: str) -> None:
-        self._topic = topic
+    def __init__(self, read_properties: Callable[[], Mapping[str, str]]) -> None:
         self._properties = RenewableProperties(read_properties)
         self._health = ClientHealth()
         self._producer = self._connect()
         self._producing = threading.Lock()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._receive_answers, name="signal-log", daemon=True)
+        self._thread = threading.Thread(target=self._receive_answers, name="plain-log", daemon=True)
         self._thread.start()
 
     def _connect(self) -> Producer:
         return create_producer(
             {
                 "linger.ms": "0",
+                "compression.type": "lz4",
                 "queue.buffering.max.messages": "1000000",
                 "delivery.timeout.ms": str(int(STORED_SECONDS_MAX * 1000)),
                 **self._properties.load(),
@@ -67,8 +69,15 @@ class SignalLog:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def begin(self, trekkpliktig: str, value: bytes | None) -> Future[None]:
-        """Store one signal. The future is done when it is stored; `RetryableError` when that is not known."""
+    def begin(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes | None,
+        headers: Mapping[str, bytes] = NO_HEADERS,
+        partition: int = ANY_PARTITION,
+    ) -> Future[None]:
+        """Store one record. The future is done when it is stored; `RetryableError` when that is not known."""
         stored: Future[None] = Future()
 
         def delivered(error: KafkaError | None, _message: Message) -> None:
@@ -77,27 +86,17 @@ class SignalLog:
                 if error is None:
                     stored.set_result(None)
                 else:
-                    stored.set_exception(self._translated(error))
+                    stored.set_exception(self._translated(error, topic))
 
+        given: Any = dict(headers)  # typed for everything that headers may be, so that no dictionary fits
         try:
             with self._producing:
-                self._producer.produce(self._topic, value, trekkpliktig.encode(), on_delivery=delivered)
+                self._producer.produce(topic, value, key, partition, on_delivery=delivered, headers=given)
         except BufferError:
-            stored.set_exception(self._failure("too many are waiting already"))
+            stored.set_exception(_failure(topic, "too many are waiting already"))
         except KafkaException as error:
-            stored.set_exception(self._failure(error.args[0].name()))
+            stored.set_exception(_failure(topic, error.args[0].name()))
         return stored
-
-    def store(self, signals: Iterable[tuple[str, bytes | None]]) -> None:
-        """Store each (trekkpliktig, value); returns when all of them are stored.
-
-        Raises `RetryableError` when that is not known of every one; storing them again does no harm.
-        """
-        for stored in [self.begin(trekkpliktig, value) for trekkpliktig, value in signals]:
-            try:
-                stored.result(2 * STORED_SECONDS_MAX)
-            except FutureTimeoutError as error:
-                raise self._failure("no answer") from error
 
     def close(self) -> None:
         """Disconnect from Kafka."""
@@ -108,8 +107,11 @@ class SignalLog:
         checked_at = time.monotonic()
         while not self._closing.is_set():
             self._producer.poll(_POLL_SECONDS)
+            refusal = self._health.refusal
             if self._health.has_forgotten_brokers:
                 self._replace_client(ALL_FORGOTTEN)
+            elif refusal is not None and refusal.fatal():
+                self._replace_client("the Kafka client has failed for good: replacing it")
             if self._health.reason.is_refusal and time.monotonic() - checked_at > _CHECK_PAUSE_SECONDS:
                 checked_at = time.monotonic()
                 if self._properties.have_changed():
@@ -117,7 +119,7 @@ class SignalLog:
         _end(self._producer)
 
     def _replace_client(self, why: str) -> None:
-        """Connect with the present certificates and password. Signals that are waiting fail, to be stored again."""
+        """Connect with the present certificates and password. Records that are waiting fail, to be stored again."""
         _log.info(why)
         try:
             producer = self._connect()
@@ -129,16 +131,43 @@ class SignalLog:
             former, self._producer = self._producer, producer
         _end(former)
 
-    def _translated(self, error: KafkaError) -> RetryableError:
+    def _translated(self, error: KafkaError, topic: str) -> RetryableError:
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            return not_permitted([Right("WRITE", TOPIC, self._topic)], self._properties.loaded)
-        return self._failure(error.name())
+            return not_permitted([Right("WRITE", TOPIC, topic)], self._properties.loaded)
+        return _failure(topic, error.name())
 
-    def _failure(self, reason: str) -> RetryableError:
-        return RetryableError(f"signals could not be stored in {self._topic}: {reason}; try again")
+
+class SignalLog:
+    """Writes wake-ups and operator requests for the lanes to `…-signals`, from outside of them or from one to another.
+
+    Any thread may use it.
+    """
+
+    def __init__(self, log: PlainLog, topic: str) -> None:
+        self._log = log
+        self._topic = topic
+
+    def begin(self, trekkpliktig: str, value: bytes | None, partition: int = ANY_PARTITION) -> Future[None]:
+        """Store one signal, for the lane of the trekkpliktig if no partition is given; as `PlainLog.begin`."""
+        return self._log.begin(self._topic, trekkpliktig.encode(), value, partition=partition)
+
+    def store(self, signals: Iterable[tuple[str, bytes | None]]) -> None:
+        """Store each (trekkpliktig, value); returns when all of them are stored.
+
+        Raises `RetryableError` when that is not known of every one; storing them again does no harm.
+        """
+        for stored in [self.begin(trekkpliktig, value) for trekkpliktig, value in signals]:
+            try:
+                stored.result(2 * STORED_SECONDS_MAX)
+            except FutureTimeoutError as error:
+                raise _failure(self._topic, "no answer") from error
+
+
+def _failure(topic: str, reason: str) -> RetryableError:
+    return RetryableError(f"not stored in {topic}: {reason}; try again")
 
 
 def _end(producer: Producer) -> None:
-    """Fail the signals that are waiting, and report that to their callers."""
+    """Fail the records that are waiting, and report that to their callers."""
     producer.purge()
     producer.flush(_POLL_SECONDS)
