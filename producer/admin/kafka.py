@@ -17,7 +17,7 @@ from producer.publish.state import (
     observation_offsets_record,
     read_identity,
 )
-from producer.publish.topics import FoundTopics, Topic, Topics, identity_of
+from producer.publish.topics import FoundTopics, Topic, Topics, present_identity
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
@@ -121,7 +121,7 @@ class KafkaAdmin:
         """
         names = Topics.of(prefix)
         found = self.describe(names, needed)
-        present = identity_of(application_id, self._admin.metadata().cluster_id, prefix, found)
+        present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
         has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
         recorded = self.recorded(names.positions) if names.positions in found else None
         unrecorded = () if recorded is None else self._unrecorded(_partitions(found, names.positions))

@@ -56,6 +56,10 @@ class Chunk:
         self.new = {key: NOT_HANDED_OVER for each in elements if (key := order_key(each)) not in state}
         self.step = Step.KNOW if self.new else Step.SEND if elements or gone else Step.REMEMBER
 
+    def __len__(self) -> int:
+        """How many orders it hands over."""
+        return len(self.elements) + len(self.gone)
+
     def handed_over(self) -> dict[bytes, HandedOver]:
         """What is remembered of its orders once it is sent."""
         return {order_key(each): digest_of(each) for each in self.elements}
@@ -164,9 +168,7 @@ class Reading:
             Observation(order_key(each), self.trekkpliktig, self.origin, each, requests=requests)
             for each in self.chunk.elements
         ]
-        return shown + [
-            Observation(key, self.trekkpliktig, self.origin, requests=requests) for key in self.chunk.gone
-        ]
+        return shown + [Observation(key, self.trekkpliktig, self.origin, requests=requests) for key in self.chunk.gone]
 
     def advance_chunk(self) -> None:
         """A step of the chunk is done: go on to the next one."""

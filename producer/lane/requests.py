@@ -46,7 +46,7 @@ class Requests:
     `interrupt` aborts the reading of a trekkpliktig, `ask` puts a question about a request of it to every home.
     """
 
-    def __init__(  # noqa: PLR0913 - what it works with
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
         lane: int,
         committer: Committer,
@@ -307,13 +307,9 @@ class _Turn:
         self._records += self._builder.of_request(self._lane, trekkpliktig, decision, state)
 
 
-def completed_requests(
-    position: TrekkpliktigPosition, lanes: int
-) -> tuple[TrekkpliktigPosition, list[RequestResult]]:
+def completed_requests(position: TrekkpliktigPosition, lanes: int) -> tuple[TrekkpliktigPosition, list[RequestResult]]:
     """The position without the requests whose reading has ended and that all homes have answered, and their results."""
-    done = frozenset(
-        request.id for request in position.requests if request.asked and len(request.answered) >= lanes
-    )
+    done = frozenset(request.id for request in position.requests if request.asked and len(request.answered) >= lanes)
     left, gone = without(position, done)
     return left, [
         RequestResult(request, "done", vanished=request.vanished, position_lowered=request.position_lowered)

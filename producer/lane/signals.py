@@ -86,5 +86,3 @@ class SignalOffsets:
             if offsets is not None and offsets[0] == offset:
                 return
             heapq.heappop(self._firsts)
-
-

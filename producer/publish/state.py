@@ -202,34 +202,37 @@ def key_values(messages: Iterable[Message]) -> Iterator[tuple[bytes, bytes | Non
     return ((message.key() or b"", message.value()) for message in messages)
 
 
-def read_identity(
-    properties: Mapping[str, str], topic: str, lane: int = IDENTITY_PARTITION, *, role: str = "producer"
-) -> Identity | None:
-    """Whose topics these are, None if that is not recorded in the lane's partition.
+def identity_of(records: Iterable[tuple[bytes, bytes | None]]) -> Identity | None:
+    """Whose topics these are by the newest of these records, None if that was never recorded.
 
-    Reads the whole partition, for the newest record. Raises `RetryableError` as `read_lane_state`, and `FatalError` for
-    a state of the former layout.
+    Raises `FatalError` for a state of the former layout, which recorded the number of lanes alone.
     """
     newest: bytes | None = None
-    for message in read_partition(properties, topic, lane, role=role):
-        if message.key() == IDENTITY_KEY:
-            newest = message.value()
+    for key, value in records:
+        if key == IDENTITY_KEY:
+            newest = value
     if newest is None:
         return None
     identity = decode_identity(newest)
     if identity is None:
         raise FatalError(
-            f"{topic}: the state is of a former layout, which this program does not write; stop all workers of the "
-            "former program and run `trekkpaalegg-producer position rebuild`, which makes the state again from the "
-            "history"
+            "the positions topic holds the state of a former layout, which this program does not write: stop all "
+            "workers of the former program, and run `trekkpaalegg-producer position rebuild`, which makes the state "
+            "again from the history"
         )
     return identity
 
 
+def read_identity(
+    properties: Mapping[str, str], topic: str, lane: int = IDENTITY_PARTITION, *, role: str = "producer"
+) -> Identity | None:
+    """Whose topics these are by the lane's partition, as `identity_of`. Raises `RetryableError` as `read_lane_state`."""
+    return identity_of(key_values(read_partition(properties, topic, lane, role=role)))
+
+
 def has_identity(properties: Mapping[str, str], topic: str, lane: int, *, role: str = "producer") -> bool:
-    """Whether it is recorded in the lane's partition whose topics these are. Raises `RetryableError` as above."""
-    messages = read_partition(properties, topic, lane, role=role)
-    return any(message.key() == IDENTITY_KEY and message.value() is not None for message in messages)
+    """Whether it is recorded there whose topics these are: as `read_identity`, but reads no further than needed."""
+    return any(key == IDENTITY_KEY for key, _ in key_values(read_partition(properties, topic, lane, role=role)))
 
 
 def read_partition(

@@ -216,7 +216,7 @@ class FoundTopics(msgspec.Struct, frozen=True):
         return not self.has_history and (self.recorded is None or bool(self.unrecorded))
 
 
-def identity_of(application_id: str, cluster_id: str, prefix: str, found: Mapping[str, Topic]) -> Identity:
+def present_identity(application_id: str, cluster_id: str, prefix: str, found: Mapping[str, Topic]) -> Identity:
     """The identity of these topics for this application; without lanes if `…-positions` is missing."""
     names = Topics.of(prefix)
     positions = found.get(names.positions)

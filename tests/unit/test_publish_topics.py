@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from producer.domain.identity import Identity
 from producer.publish.topics import (
     DAY_MS,
     FoundTopics,
@@ -17,15 +16,18 @@ from producer.publish.topics import (
     differences,
     durability_warnings,
     home_of,
-    identity_of,
     lane_fault,
     lane_of,
     lanes_fault,
     murmur2,
+    present_identity,
     start_faults,
     topic_faults,
     wanted_topics,
 )
+
+if TYPE_CHECKING:
+    from producer.domain.identity import Identity
 
 # Topics as wanted, how those found differ, and when the service must not start on them
 NAMES = Topics.of("t")
@@ -48,10 +50,8 @@ def cluster(partitions: int = 3, **changed: Any) -> dict[str, Topic]:
 
 
 def test_names_begin_with_the_prefix() -> None:
-    assert NAMES == (
-        *("t-versjoner", "t-gjeldende", "t-quarantine", "t-positions", "t-signals"),
-        *("t-observations", "t-observations-urgent"),
-    )
+    roles = ("versjoner", "gjeldende", "quarantine", "positions", "signals", "observations", "observations-urgent")
+    assert tuple(f"t-{role}" for role in roles) == NAMES
 
 
 def test_the_history_is_kept_forever_by_default() -> None:
@@ -78,7 +78,7 @@ def test_replication_is_the_brokers_default_unless_given() -> None:
     assert differences(wanted_topics("t", partitions=3), cluster(versjoner={"replication": 5})) == []
 
 
-RECORDED = identity_of("app", "cluster", "t", cluster())
+RECORDED = present_identity("app", "cluster", "t", cluster())
 
 
 def found(
@@ -92,7 +92,7 @@ def found(
 ) -> FoundTopics:
     """As `cluster`, with what is recorded and what there is now."""
     topics = cluster(**changed)
-    present = identity_of(application_id, cluster_id, "t", topics)
+    present = present_identity(application_id, cluster_id, "t", topics)
     return FoundTopics(topics, present, recorded, unrecorded, has_history)
 
 
