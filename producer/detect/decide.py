@@ -97,12 +97,14 @@ class Decision(msgspec.Struct):
 def decide(order: OrderState, observation: Observation, versions: Mapping[int, Fetched], now: int) -> Decision:
     """Decide what becomes of what a list showed of this order. Changes nothing.
 
-    `versions` holds what was fetched by number so far, at first nothing. `now` is in microseconds since 1970.
+    `versions` holds what was fetched by number so far, at first nothing; what it holds of the version that the list
+    showed takes the place of that. `now` is in microseconds since 1970.
     """
     element = observation.element
     if (
         isinstance(element, Trekkpaalegg)
         and element.trekkversjon == order.trekkversjon + 1
+        and not versions
         and not order.missing
         and not order.seen
     ):
@@ -130,31 +132,26 @@ class UnencodableError(Exception):
 
 
 def decide_encodable(
-    order: OrderState,
-    observation: Observation | None,
+    decide_call: Callable[[Mapping[int, Fetched]], Decision],
     versions: Mapping[int, Fetched],
-    now: int,
+    trekkpliktig: str,
     encode: Callable[[Decision], Encoded],
-) -> tuple[Decision, Encoded | None]:
-    """As `decide` (without an observation: `retry`), together with what `encode` makes of the decision.
+) -> tuple[Decision, Encoded]:
+    """What `decide_call` decides with these versions, together with what `encode` makes of it.
 
-    Nothing is encoded while versions are wanted. If `encode` raises `UnencodableError` for a version, it is decided
-    again with that version rejected, for which no further versions are wanted.
+    If `encode` raises `UnencodableError` for a version, it is decided again with that version rejected, for which no
+    further versions are wanted. `trekkpliktig` is who showed the order, empty if nobody has now.
     """
     while True:
-        decision = retry(order, versions, now) if observation is None else decide(order, observation, versions, now)
-        if decision.wanted:
-            return decision, None
+        decision = decide_call(versions)
         try:
             return decision, encode(decision)
         except UnencodableError as error:
             failed, cause = error.trekkpaalegg, error.cause
-            shown_by = order.readers[0] if order.readers else failed.trekkpliktig
-            trekkpliktig = shown_by if observation is None else observation.trekkpliktig
-            rejected = rejection_of(failed, trekkpliktig, RejectionReason(cause.reason), cause.field_path)
-            if observation is not None and observation.element is failed:
-                observation = replace(observation, element=rejected)
-            versions = {number: rejected if each is failed else each for number, each in versions.items()}
+            rejected = rejection_of(
+                failed, trekkpliktig or failed.trekkpliktig, RejectionReason(cause.reason), cause.field_path
+            )
+            versions = {**versions, failed.trekkversjon: rejected}
 
 
 class _Attempt:
@@ -188,7 +185,7 @@ class _Attempt:
             self._shown = version
             self._top = max(self._top, version)
             if element is not None:
-                self._answers = {**self._versions, version: element}
+                self._answers = {version: element, **self._versions}
         elif isinstance(element, Rejected):
             self._quarantine(element)
         elif element is not None:
@@ -289,15 +286,17 @@ class _Attempt:
         return FAILING
 
     def _compare(self, element: Trekkpaalegg) -> None:
-        """Compare the newest version with what was published, by the method that its hash was made by."""
+        """Compare the newest version with what was published, by the method that its hash was made by.
+
+        Nothing is concluded from a hash that is not known (method 0), nor from one by a newer program's method.
+        """
         method, before = self._before.content_hash_version, self._before.content_hash
-        if method not in METHODS:
-            return
-        if content_hash(element, method=method) == before:
-            if method != CONTENT_HASH_VERSION:
-                self._order = replace(
-                    self._order, content_hash=content_hash(element), content_hash_version=CONTENT_HASH_VERSION
-                )
+        is_same = method in METHODS and content_hash(element, method=method) == before
+        if method == 0 or (is_same and method != CONTENT_HASH_VERSION):
+            self._order = replace(
+                self._order, content_hash=content_hash(element), content_hash_version=CONTENT_HASH_VERSION
+            )
+        if is_same or method not in METHODS:
             return
         if (
             element.trekkstatus is Trekkstatus.AVSLUTTET

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from producer.detect.decide import VERSION_JUMP_MAX, Decision, correct, decide
 from producer.domain.content import CONTENT_HASH_VERSION, METHODS, content_hash
 from producer.domain.observation import Observation, order_key
 from producer.domain.state import with_missing, without
-from producer.domain.trekkpaalegg import Failed, Origin, Publication
+from producer.domain.trekkpaalegg import Origin, Publication, Rejected
 from producer.errors import RejectedTrekkpaaleggError
 
 if TYPE_CHECKING:
@@ -34,23 +34,23 @@ def release(
 ) -> Decision:
     """Decide what becomes of a released version, which the list of `trekkpliktig` showed. Changes nothing.
 
-    A version that was never published is published as usual: a newer one in its turn, an older one late; `wanted` is as
-    for `decide`. A jump is now believed, and the versions between are recorded as missing. Other content of a published
-    version is published as a correction, if `correction` allows it.
+    A version that was never published is published as usual: a newer one in its turn, an older one late. If one before
+    it cannot be fetched now, nothing of it is published, and the order waits as usual. A jump is now believed, and the
+    versions between are recorded as missing. Other content of a published version is published as a correction, if
+    `correction` allows it.
 
-    Raises `RejectedTrekkpaaleggError`, with the reason, if there is nothing to publish, or not now.
+    Raises `RejectedTrekkpaaleggError`, with the reason, if there is nothing to publish, or if `versions` holds this
+    version as rejected.
     """
+    rejected = versions.get(element.trekkversjon)
+    if isinstance(rejected, Rejected):
+        raise RejectedTrekkpaaleggError(rejected.reason.value, rejected.field_path)
     ahead = element.trekkversjon - order.trekkversjon
     if ahead > VERSION_JUMP_MAX:
         return Decision(_after_jump(order, element, trekkpliktig, now), [Publication(element, Origin.RELEASE)])
     if ahead > 0 or order.is_missing(element.trekkversjon):
         observation = Observation(order_key(element), trekkpliktig, Origin.RELEASE, element)
-        decision = decide(order, observation, versions, now)
-        if not decision.wanted and all(each.trekkpaalegg is not element for each in decision.publications):
-            failed = [each.reason for _, each in sorted(versions.items()) if isinstance(each, Failed)]
-            message = f"a version before it cannot be fetched now ({', '.join(failed[:1])}); try again later"
-            raise RejectedTrekkpaaleggError(message, "trekkversjon")
-        return decision
+        return decide(order, observation, versions, now)
     method = order.content_hash_version
     if ahead == 0 and method in METHODS and content_hash(element, method=method) == order.content_hash:
         message = "nothing to release: this version is published with the same content"
@@ -64,7 +64,7 @@ def release(
 
 def _after_jump(order: OrderState, element: Trekkpaalegg, trekkpliktig: str, now: int) -> OrderState:
     missing = with_missing(order.missing, order.trekkversjon + 1, element.trekkversjon - 1, JUMPED)
-    return msgspec.structs.replace(
+    return replace(
         order,
         trekkversjon=element.trekkversjon,
         content_hash=content_hash(element),

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Fetched
     from producer.publish.port import Record
 
-    Decide = Callable[[OrderState, Mapping[int, Fetched], int], Decision]
     Encode = Callable[["Task", OrderState, Decision], list[Record]]
 
 _MICROSECONDS = 1_000_000
@@ -45,30 +44,24 @@ class Wanted(NamedTuple):
 
 
 class Task:
-    """One step of one order: `decide` says what becomes of it, given the order, versions by number, and the time.
+    """One step of one order: what a list showed of it, another try at what is open, or an operator's release.
 
-    `reader` is who showed the order, if anybody has now. `row` is None for a step that no observation led to.
-    `requests` are the operator requests that it is done for. A `release` gets its results written with what is decided.
+    `row` is None for a step that no observation led to. `requests` are the operator requests that it is done for.
     """
 
-    __slots__ = ("decide", "decision", "key", "origin", "reader", "records", "release", "requests", "row", "under_way",
-                 "versions")  # fmt: skip
+    __slots__ = ("decision", "key", "observation", "records", "release", "requests", "row", "under_way", "versions")
 
     def __init__(
         self,
         key: bytes,
-        decide: Decide,
-        origin: Origin,
-        *,
-        reader: str = "",
+        observation: Observation | None = None,
         row: Row | None = None,
+        *,
         requests: tuple[str, ...] = (),
         release: Release | None = None,
     ) -> None:
         self.key = key
-        self.decide = decide
-        self.origin = origin
-        self.reader = reader
+        self.observation = observation
         self.row = row
         self.requests = requests
         self.release = release
@@ -76,6 +69,26 @@ class Task:
         self.under_way = 0
         self.decision: Decision | None = None
         self.records: list[Record] = []
+
+    def decide(self, order: OrderState, versions: Mapping[int, Fetched], now: int) -> Decision:
+        """What becomes of it, as `decide`, `retry` or `release`."""
+        if self.observation is not None:
+            return decide(order, self.observation, versions, now)
+        return retry(order, versions, now) if self.release is None else self.release.decide(order, versions, now)
+
+    @property
+    def reader(self) -> str:
+        """For which trekkpliktig it is done; empty for another try."""
+        if self.observation is not None:
+            return self.observation.trekkpliktig
+        return "" if self.release is None else self.release.trekkpliktig
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of what it quarantines."""
+        if self.observation is not None:
+            return self.observation.origin
+        return Origin.RECONCILE if self.release is None else Origin.RELEASE
 
     @property
     def is_urgent(self) -> bool:
@@ -91,9 +104,12 @@ class Task:
 class Release(Protocol):
     """An operator's release of one version."""
 
-    @property
-    def offsets(self) -> list[int]:
-        """The offsets of the signals that ask for it."""
+    trekkpliktig: str
+    offsets: list[int]
+    """The offsets of the signals that ask for it."""
+
+    def decide(self, order: OrderState, versions: Mapping[int, Fetched], now: int) -> Decision:
+        """What becomes of it, as `release`."""
 
     def results(self, outcome: Decision | RejectedTrekkpaaleggError) -> list[Record]:
         """The records that tell how it ended."""
@@ -174,17 +190,10 @@ class Home:
             progress.open.append((offset, question))
             for key, order in list(self._state.orders.open_orders()):
                 if observed.trekkpliktig in order.readers:
-                    self.add(_try(key, (observed.request,)))
+                    self.add(Task(key, requests=(observed.request,)))
                     question.tries += 1
             return
-        task = Task(
-            observed.key,
-            lambda order, versions, now: decide(order, observed, versions, now),
-            observed.origin,
-            reader=observed.trekkpliktig,
-            row=row,
-            requests=observed.requests,
-        )
+        task = Task(observed.key, observed, row, requests=observed.requests)
         progress.open.append((offset, task))
         self.add(task)
 
@@ -201,14 +210,14 @@ class Home:
             due, key = heapq.heappop(self._tries)
             if self._due.get(key) == due:
                 del self._due[key]
-                self.add(_try(key))
+                self.add(Task(key))
 
     def next_try(self) -> int | None:
         """When the next order is asked for again, in microseconds since 1970."""
         return self._tries[0][0] if self._tries else None
 
     def decide(self, now: int, bulk_max: int) -> list[Wanted]:
-        """Decide on the orders that can be, about `bulk_max` that are not urgent. Returns the versions that are needed."""
+        """Decide on what can be, on about `bulk_max` that are not urgent. Returns the versions that are needed."""
         wanted: list[Wanted] = []
         for is_urgent, keys in self._undecided.items():
             while keys and (is_urgent or len(self._decided) < bulk_max):
@@ -346,12 +355,12 @@ class Home:
                 raise
             decision, task.records = Decision(order), task.release.results(error)
         else:
-            if decision.wanted:
-                readers = tuple(dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers))))
-                task.under_way = len(decision.wanted)
-                return [Wanted(task, trekkversjon, readers) for trekkversjon in decision.wanted]
-            if task.release is not None:
+            if task.release is not None and not decision.wanted:
                 task.records += task.release.results(decision)
+        if decision.wanted:
+            readers = tuple(dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers))))
+            task.under_way = len(decision.wanted)
+            return [Wanted(task, trekkversjon, readers) for trekkversjon in decision.wanted]
         task.decision = decision
         self._decided.append(task)
         if decision.order != order:
@@ -391,7 +400,3 @@ class Home:
             for _, each in progress.open:
                 if isinstance(each, OpenQuestion):
                     each.tries = waiting.get(each.question.request, 0)
-
-
-def _try(key: bytes, requests: tuple[str, ...] = ()) -> Task:
-    return Task(key, retry, Origin.RECONCILE, requests=requests)

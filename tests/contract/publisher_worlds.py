@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from producer.admin.kafka import KafkaAdmin
-from producer.domain.state import OrderState, TrekkpliktigPosition
+from producer.domain.state import HandedOver, OrderState, TrekkpliktigPosition
 from producer.group.membership import KafkaMembership
 from producer.observe.port import NullObserver
 from producer.publish.kafka import KafkaLanePublisher, producer_properties
 from producer.publish.port import Record
-from producer.publish.state import state_records
+from producer.publish.state import handed_over_record, order_record, position_record
 from producer.publish.topics import Topics, wanted_topics
 from sandbox.demo.proof import read_committed
 from tests.kit.fakes.publisher import FakeKafka, Fault
@@ -152,8 +152,8 @@ class RealWorld:
         return committed.offset if committed.offset >= 0 else None
 
 
-def event(world: World, key: bytes, value: bytes = b"x", **headers: bytes) -> Record:
-    return Record(world.topics.versjoner, key, value, headers)
+def event(world: World, lane: int, key: bytes, value: bytes = b"x", **headers: bytes) -> Record:
+    return Record(world.topics.versjoner, key, value, headers, lane)
 
 
 def values(world: World, key: bytes) -> list[bytes | None]:
@@ -161,5 +161,11 @@ def values(world: World, key: bytes) -> list[bytes | None]:
 
 
 def state(world: World, lane: int, position: int, *keys: bytes, trekkversjon: int = 1) -> list[Record]:
-    orders = {key: OrderState(trekkversjon, b"12345678", 1) for key in keys}
-    return list(state_records(world.topics.positions, lane, ONE, TrekkpliktigPosition(position), orders))
+    """The lane's position as the reader of an employer, and as the home of these orders, which that one showed."""
+    topic, order = world.topics.positions, OrderState(trekkversjon, b"12345678", 1)
+    handed_over = HandedOver(trekkversjon, b"12345678", 1)
+    return [
+        position_record(topic, lane, ONE, TrekkpliktigPosition(position)),
+        *(order_record(topic, lane, key, order) for key in keys),
+        *(handed_over_record(topic, lane, ONE, key, handed_over) for key in keys),
+    ]

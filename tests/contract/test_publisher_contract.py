@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producer.domain.state import OrderState, TrekkpliktigPosition
+from producer.domain.state import HandedOver, OrderState, TrekkpliktigPosition
 from producer.errors import AbortedError, LaneFencedError, OutcomeUnknownError
 from producer.observe.port import NullObserver
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import NO_HEADERS, Record
-from producer.publish.state import forget_records, read_lane_state
-from producer.publish.topics import Topics, lane_of
+from producer.publish.state import handed_over_record, order_record, read_lane_state
+from producer.publish.topics import Topics
 from sandbox.servers.server import free_port
 from tests.contract.publisher_worlds import (
     BATCH_BYTES_MAX,
@@ -72,40 +72,41 @@ def test_what_was_published_is_read_back_by_the_next_owner(world: World, lane: i
     publisher.acquire()
     for trekkversjon in (1, 2):
         told = {"ce_id": b"%s/%d" % (key, trekkversjon), "ce_trekkpliktig": ONE.encode()}
-        of_it = event(world, key, b"%d" % trekkversjon, **told)
+        of_it = event(world, lane, key, b"%d" % trekkversjon, **told)
         publisher.publish([of_it, *state(world, lane, 8 + trekkversjon, key, trekkversjon=trekkversjon)], 0)
     assert values(world, key) == [b"1", b"2"]
     for taker in (publisher, world.publisher(lane)):
         taken = taker.acquire()
         assert [name for name, _ in taken] == [ONE]
         assert taken.of(ONE).position == TrekkpliktigPosition(10)
-        assert taken.of(ONE).order(key) == OrderState(2, b"12345678", 1)
+        assert taken.orders.order(key) == OrderState(2, b"12345678", 1)
+        assert taken.of(ONE).handed_over(key) == HandedOver(2, b"12345678", 1)
 
 
 def test_headers_arrive(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
     publisher.acquire()
-    publisher.publish([event(world, key, ce_id=b"a/1", ce_late=b"true")], 0)
+    publisher.publish([event(world, lane, key, ce_id=b"a/1", ce_late=b"true")], 0)
     [seen] = [seen for seen in world.committed(world.topics.versjoner) if seen.key == key]
     assert seen.headers == {"ce_id": b"a/1", "ce_late": b"true"}
 
 
 def test_what_a_killed_owner_left_open_is_rolled_back_and_not_seen(world: World, lane: int, key: bytes) -> None:
-    world.leave_open(lane, [event(world, key), *state(world, lane, 99, key)])
+    world.leave_open(lane, [event(world, lane, key), *state(world, lane, 99, key)])
     publisher = world.publisher(lane)
     assert len(publisher.acquire()) == 0
-    publisher.publish([event(world, key, b"after")], 0)
+    publisher.publish([event(world, lane, key, b"after")], 0)
     assert values(world, key) == [b"after"]
 
 
 def test_new_owner_fences_the_former_one_which_then_writes_nothing(world: World, lane: int, key: bytes) -> None:
     former, owner = world.publisher(lane), world.publisher(lane)
     former.acquire()
-    former.publish([event(world, key, b"before")], 0)
+    former.publish([event(world, lane, key, b"before")], 0)
     owner.acquire()
     with pytest.raises(LaneFencedError):
-        former.publish([event(world, key, b"zombie"), *state(world, lane, 99, key)], 5)
-    owner.publish([event(world, key, b"after")], 1)
+        former.publish([event(world, lane, key, b"zombie"), *state(world, lane, 99, key)], 5)
+    owner.publish([event(world, lane, key, b"after")], 1)
     assert values(world, key) == [b"before", b"after"]
     assert world.signal_offset(lane) == 1
     assert world.publisher(lane).acquire().of(ONE).position.position == 0
@@ -116,8 +117,8 @@ def test_owners_of_other_lanes_are_not_fenced(world: World, lane: int, key: byte
     one, two = world.publisher(lane), world.publisher(other)
     one.acquire()
     two.acquire()
-    one.publish([event(world, key, b"1")], 0)
-    two.publish([event(world, key, b"2")], 0)
+    one.publish([event(world, lane, key, b"1")], 0)
+    two.publish([event(world, other, key, b"2")], 0)
     assert values(world, key) == [b"1", b"2"]
 
 
@@ -125,13 +126,13 @@ def test_an_aborted_transaction_leaves_nothing_and_the_next_one_holds(world: Wor
     """On the real Kafka it is a member that the group has excluded, whose offset is refused."""
     publisher = world.publisher(lane)
     publisher.acquire()
-    publisher.publish([event(world, key, b"1")], 3)
+    publisher.publish([event(world, lane, key, b"1")], 3)
     world.abort_next(lane)
     with pytest.raises(AbortedError):
-        publisher.publish([event(world, key, b"2"), *state(world, lane, 99, key)], 4)
+        publisher.publish([event(world, lane, key, b"2"), *state(world, lane, 99, key)], 4)
     assert values(world, key) == [b"1"]
     assert world.signal_offset(lane) == 3
-    publisher.publish([event(world, key, b"3")], 4)
+    publisher.publish([event(world, lane, key, b"3")], 4)
     assert values(world, key) == [b"1", b"3"]
     assert publisher.acquire().of(ONE).position.position == 0
 
@@ -139,35 +140,35 @@ def test_an_aborted_transaction_leaves_nothing_and_the_next_one_holds(world: Wor
 def test_signal_offset_is_committed_with_the_records_or_alone(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
     publisher.acquire()
-    publisher.publish([event(world, key)], 17)
+    publisher.publish([event(world, lane, key)], 17)
     assert world.signal_offset(lane) == 17
     publisher.publish([], 18)
     assert world.signal_offset(lane) == 18
 
 
-def test_keys_are_partitioned_as_java_does_it_and_state_goes_to_the_partition_of_its_lane(
-    world: World, lane: int
-) -> None:
-    keys = [f"key-{next(MADE)}".encode() for _ in range(60)]
+def test_every_record_goes_to_the_partition_that_it_names_whatever_its_key(world: World, lane: int) -> None:
+    keys = [f"key-{next(MADE)}".encode() for _ in range(20)]
     publisher = world.publisher(lane)
     publisher.acquire()
-    publisher.publish([*(event(world, each) for each in keys), *state(world, lane, 7, *keys)], 0)
-    seen = {each.key: each.partition for each in world.committed(world.topics.versjoner) if each.key in keys}
-    assert seen == {each: lane_of(each.decode(), LANES) for each in keys}
-    assert len(set(seen.values())) > 1
-    prefixed = {ONE.encode() + b"/" + each for each in keys}
-    partitions = {each.partition for each in world.committed(world.topics.positions) if each.key in prefixed}
-    assert partitions == {lane}
+    signal = Record(world.topics.signals, keys[0], b"forwarded", NO_HEADERS, (lane + 1) % LANES)
+    publisher.publish([*(event(world, lane, each) for each in keys), *state(world, lane, 7, *keys), signal], 0)
+    found = {each.partition for each in world.committed(world.topics.versjoner) if each.key in keys}
+    prefixed = {b"/" + each for each in keys}
+    states = {each.partition for each in world.committed(world.topics.positions) if each.key in prefixed}
+    signals = {each.partition for each in world.committed(world.topics.signals) if each.key in keys}
+    assert (found, states, signals) == ({lane}, {lane}, {(lane + 1) % LANES})
 
 
 def test_tombstone_forgets(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
     publisher.acquire()
     publisher.publish([*state(world, lane, 7, key, key + b"-other")], 0)
-    orders = forget_records(world.topics.positions, lane, ONE, [key, key + b"-other"])
-    publisher.publish([*orders, Record(world.topics.positions, ONE.encode(), None, NO_HEADERS, lane)], 0)
+    topic = world.topics.positions
+    orders = [order_record(topic, lane, each, None) for each in (key, key + b"-other")]
+    handed_over = [handed_over_record(topic, lane, ONE, each, None) for each in (key, key + b"-other")]
+    publisher.publish([*orders, *handed_over, Record(topic, ONE.encode(), None, NO_HEADERS, lane)], 0)
     taken = publisher.acquire()
-    assert (taken.of(ONE).position.position, len(taken.of(ONE))) == (0, 0)
+    assert (taken.of(ONE).position.position, len(taken.of(ONE)), len(taken.orders)) == (0, 0, 0)
 
 
 def test_state_larger_than_one_fetch_is_read_to_its_end(world: World, lane: int) -> None:
@@ -178,8 +179,8 @@ def test_state_larger_than_one_fetch_is_read_to_its_end(world: World, lane: int)
         publisher.publish(state(world, lane, start + 5000, *keys[start : start + 5000]), 0)
     publisher.publish(state(world, lane, len(keys)), 0)
     taken = world.publisher(lane).acquire()
-    assert len(taken.of(ONE)) == len(keys)
-    assert set(taken.of(ONE).keys()) == set(keys)
+    assert set(taken.of(ONE).keys()) == set(taken.orders) == set(keys)
+    assert len(taken.orders) == len(keys)
     assert taken.of(ONE).position.position == len(keys)
 
 
@@ -191,10 +192,10 @@ def test_a_record_too_large_for_its_topic_leaves_nothing_of_its_transaction(
     publisher.acquire()
     with pytest.raises((OutcomeUnknownError, AbortedError)):
         publisher.publish(
-            [event(world, key, b"small"), event(world, key, Random(1).randbytes(2 * RECORD_BYTES_MAX))], 0
+            [event(world, lane, key, b"small"), event(world, lane, key, Random(1).randbytes(2 * RECORD_BYTES_MAX))], 0
         )
     publisher.acquire()
-    publisher.publish([event(world, key, b"after")], 0)
+    publisher.publish([event(world, lane, key, b"after")], 0)
     assert values(world, key) == [b"after"]
 
 
@@ -202,20 +203,22 @@ def test_record_larger_than_any_batch_leaves_nothing_of_its_transaction(world: W
     publisher = world.publisher(lane)
     publisher.acquire()
     with pytest.raises(OutcomeUnknownError):
-        publisher.publish([event(world, key, b"small"), event(world, key, Random(1).randbytes(2 * BATCH_BYTES_MAX))], 0)
+        publisher.publish(
+            [event(world, lane, key, b"small"), event(world, lane, key, Random(1).randbytes(2 * BATCH_BYTES_MAX))], 0
+        )
     publisher.acquire()
-    publisher.publish([event(world, key, b"after")], 0)
+    publisher.publish([event(world, lane, key, b"after")], 0)
     assert values(world, key) == [b"after"]
 
 
 def test_a_publisher_that_was_closed_or_never_acquired_writes_nothing(world: World, lane: int, key: bytes) -> None:
     publisher = world.publisher(lane)
     with pytest.raises(OutcomeUnknownError):
-        publisher.publish([event(world, key)], 0)
+        publisher.publish([event(world, lane, key)], 0)
     publisher.acquire()
     publisher.close()
     with pytest.raises(OutcomeUnknownError):
-        publisher.publish([event(world, key)], 0)
+        publisher.publish([event(world, lane, key)], 0)
     assert values(world, key) == []
 
 
@@ -224,7 +227,7 @@ def test_publisher_that_is_to_leave_fences_nobody(world: World, lane: int, key: 
     owner.acquire()
     with pytest.raises(RetryableError):
         world.publisher(lane).acquire(lambda: True)
-    owner.publish([event(world, key)], 0)
+    owner.publish([event(world, lane, key)], 0)
     assert values(world, key) == [b"x"]
 
 

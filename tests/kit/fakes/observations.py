@@ -98,6 +98,11 @@ class FakeObservations:
         with self.lock:
             return list(self.log(row, home).records)
 
+    def end(self, home: int, row: Row) -> int:
+        """The offset of the next record of this partition."""
+        with self.lock:
+            return self.log(row, home).end
+
     def fail(self, fault: WriteFault, *, times: int = 1, row: Row | None = None) -> None:
         """The next `times` writes (into this row) meet this fault."""
         with self.lock:
@@ -203,6 +208,7 @@ class FakeObservationReader:
         self._next: dict[Row, int] = {}
         self._outstanding: dict[Row, int] = {}
         self._is_delivering = False
+        self._is_open = False
         self._deliver: Callable[[list[ObservedRecord]], None]
         self._fail: Callable[[BaseException], None]
 
@@ -216,6 +222,7 @@ class FakeObservationReader:
         self._deliver, self._fail = deliver, fail
         self._next = {Row.URGENT: offsets.urgent, Row.BULK: offsets.bulk}
         self._outstanding = dict.fromkeys(Row, 0)
+        self._is_open = True
         self._observations.attach(self)
         self.deliver_waiting()
 
@@ -243,12 +250,14 @@ class FakeObservationReader:
 
     def close(self) -> None:
         """See the port."""
-        self._observations.detach(self)
+        with self._observations.lock:
+            self._is_open = False
+            self._observations.detach(self)
 
     def deliver_waiting(self) -> None:
         """Deliver what has come, as far as there is room; urgent records first."""
         with self._observations.lock:
-            if self._is_delivering or not self._observations.is_reachable:
+            if self._is_delivering or not (self._is_open and self._observations.is_reachable):
                 return
             if any(not log.start <= self._next[row] <= log.end for row, log in self._logs()):
                 self.close()
@@ -265,6 +274,8 @@ class FakeObservationReader:
         return [(row, self._observations.log(row, self._home)) for row in Row]
 
     def _deliver_batch(self, row: Row) -> bool:
+        if not self._is_open:
+            return False
         room = self._room_max - self._outstanding[row]
         log = self._observations.log(row, self._home)
         batch = log.since(self._next[row], min(room, BATCH_MAX)) if room > 0 else []
