@@ -140,7 +140,7 @@ def test_every_record_survives_a_round_trip(values, encode, decode, data):
     ],
 )
 def test_schema_has_every_field(name, struct, others):
-    """fastavro passes over what a schema lacks, so that a field could be lost unseen."""
+    """What a schema lacks fastavro passes over, so that a field could be lost unseen."""
     fields = set(struct.__struct_fields__) - {"requests"} | others
     assert fields == {field["name"] for field in schemas.load(name).parsed["fields"]}
 
