@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from producer.domain.requests import FORGET, READINGS, RESUME, SET, SUSPEND, RequestResult
 from producer.domain.state import TrekkpliktigPosition
@@ -17,7 +18,11 @@ REQUESTS_WAITING_MAX = 32
 
 
 class RequestDecision(msgspec.Struct, frozen=True):
-    """What a request leads to. `interrupts` aborts a reading in progress, `forgets` drops the state of all orders."""
+    """What a request leads to. `interrupts` aborts a reading in progress.
+
+    `forgets` sets every known order back to `NOT_HANDED_OVER`: it stays known, so that it is followed if the list lacks
+    it, and the next reading hands over all that the list shows.
+    """
 
     position: TrekkpliktigPosition
     results: tuple[RequestResult, ...] = ()
@@ -35,7 +40,6 @@ def decide_request(
     if request.kind in READINGS:
         return _decide_reading(request, position, is_served=is_served)
     done = (RequestResult(request, "done"),)
-    replace = msgspec.structs.replace
     if request.kind == SUSPEND:
         why = "it was suspended by an operator meanwhile"
         given_up = tuple([RequestResult(each, "failed", why) for each in position.requests])
@@ -67,33 +71,11 @@ def _decide_reading(request: OperatorRequest, position: TrekkpliktigPosition, *,
         return RequestDecision(position, (RequestResult(request, "refused", refusal),))
     if any(each.id == request.id for each in position.requests):
         return RequestDecision(position)
-    return RequestDecision(msgspec.structs.replace(position, requests=(*position.requests, request)))
-
-
-def with_progress(
-    position: TrekkpliktigPosition, ids: frozenset[str], orders_read: int, published: int, quarantined: int
-) -> TrekkpliktigPosition:
-    """The position with the progress of the requests in `ids` after a published chunk of their reading."""
-    return msgspec.structs.replace(
-        position,
-        requests=tuple(
-            [
-                msgspec.structs.replace(
-                    request,
-                    orders_read=orders_read,
-                    published=request.published + published,
-                    quarantined=request.quarantined + quarantined,
-                )
-                if request.id in ids
-                else request
-                for request in position.requests
-            ]
-        ),
-    )
+    return RequestDecision(replace(position, requests=(*position.requests, request)))
 
 
 def without(position: TrekkpliktigPosition, ids: frozenset[str]) -> tuple[TrekkpliktigPosition, list[OperatorRequest]]:
     """The position without the requests in `ids`, and those requests."""
     gone = [request for request in position.requests if request.id in ids]
     left = tuple([request for request in position.requests if request.id not in ids])
-    return msgspec.structs.replace(position, requests=left), gone
+    return replace(position, requests=left), gone
