@@ -25,6 +25,7 @@ from producer.lane.releasing import Quarantine
 from producer.observe.port import NullObserver
 from producer.publish.availability import ExplainedPublisher, find_standstill
 from producer.publish.kafka import KafkaLanePublisher
+from producer.publish.observations import KafkaObservationReader, KafkaObservationWriter
 from producer.publish.plain_log import PlainLog, SignalLog
 from producer.publish.quarantine_log import read_one, read_quarantine
 from producer.publish.recovery.recover import single_broker_warnings
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from producer.admin.doctor import Adapters
     from producer.domain.state import LaneState
     from producer.group.port import Membership
+    from producer.lane.outbox import SignalWriter
     from producer.notifications.client import AltinnClient
     from producer.notifications.port import EventFeed
     from producer.notifications.subscriptions import SubscriptionKeeper
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from producer.observe.port import Observer
     from producer.observe.prometheus import PrometheusObserver
     from producer.publish.kafka import ConnectionLog, MakeProducer
-    from producer.publish.port import LanePublisher
+    from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter
     from producer.publish.quarantine_log import QuarantinedRecord
     from producer.service import LoopObserver
     from producer.settings.model import Settings
@@ -165,6 +167,17 @@ def open_signal_log(settings: Settings) -> Iterator[SignalLog]:
     """Where signals are stored, from outside of the lanes."""
     with build_plain_log(settings) as log:
         yield SignalLog(log, Topics.of(settings.topic_prefix).signals)
+
+
+def build_observation_reader(settings: Settings, lane: int) -> ObservationReader:
+    """What the home of this lane reads; not yet started."""
+    return KafkaObservationReader(kafka_properties(settings), Topics.of(settings.topic_prefix), lane)
+
+
+def build_writers(settings: Settings, log: PlainLog) -> tuple[ObservationWriter, SignalWriter]:
+    """What lanes write outside of transactions: observations for homes, and signals."""
+    topics = Topics.of(settings.topic_prefix)
+    return KafkaObservationWriter(log, topics), SignalLog(log, topics.signals)
 
 
 def build_receiver(settings: Settings, served: Container[str], signals: SignalLog, observer: Observer) -> HttpServer:
@@ -402,6 +415,9 @@ def build_service(
         build_publisher=lambda found, lane, membership: build_publisher(
             settings, found, lane, membership, observer, make_producer
         ),
+        build_observation_reader=partial(build_observation_reader, settings),
+        build_plain_log=partial(build_plain_log, settings),
+        build_writers=partial(build_writers, settings),
         build_quarantine=partial(build_quarantine, settings),
     )
     return ProducerService(settings, parts, observer, watch or NullLoopObserver(), stopping, once=once, errand=errand)

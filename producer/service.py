@@ -13,11 +13,12 @@ import structlog
 from producer.group.slots import WorkerSlots
 from producer.group.worker import ALONE_TRIES_MAX, TIMES, LaneWorker
 from producer.lane.calls import CallPool
-from producer.lane.lane import Lane, LaneParts
+from producer.lane.lane import Lane, LaneParts, RoundEnd
 from producer.lane.priority import TransactionPriority
 from producer.lane.reading import LaneOptions
 from producer.lane.schedule import OnRequestSchedule, RoundSchedule, Schedule
 from producer.settings.trekkpliktige import AllTrekkpliktige, ServedTrekkpliktige
+from producer.source.parse.page import read_element
 from trekkpaalegg.errors import FatalError, RefusedError, RetryableError
 from trekkpaalegg.kafka.properties import tolerate_renewal
 
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Container
 
-    from producer.domain.trekkpaalegg import Fetched
+    from producer.domain.trekkpaalegg import Element, Fetched
     from producer.group.port import Membership
     from producer.lane.commit import RecordBuilder
+    from producer.lane.outbox import SignalWriter
     from producer.lane.pulling import PullParts
     from producer.lane.releasing import Quarantine
     from producer.observe.port import Observer
-    from producer.publish.port import LanePublisher
+    from producer.publish.plain_log import PlainLog
+    from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter
     from producer.settings.model import Settings
     from producer.source.port import Page, TrekkpaaleggSource
     from trekkpaalegg.errors import TrekkpaaleggError
@@ -79,6 +82,9 @@ class ServiceParts(NamedTuple):
     build_membership: Callable[[Callable[[TrekkpaaleggError | None], None]], Membership]
     build_records: Callable[[FoundCluster], RecordBuilder]
     build_publisher: Callable[[FoundCluster, int, Membership], LanePublisher]
+    build_observation_reader: Callable[[int], ObservationReader]
+    build_plain_log: Callable[[], PlainLog]
+    build_writers: Callable[[PlainLog], tuple[ObservationWriter, SignalWriter]]
     build_quarantine: Callable[[TrekkpaaleggSource], Quarantine]
 
 
@@ -143,6 +149,8 @@ class ProducerService:
             now=now_microseconds,
         )
         self.rounds: dict[int, RoundSchedule] = {}
+        self._writers: tuple[ObservationWriter, SignalWriter]
+        self._round_end: RoundEnd | None = None
 
     @property
     def served(self) -> Container[str]:
@@ -158,10 +166,15 @@ class ProducerService:
         self._observer.lanes_found(found.lanes)
         if found.warnings:
             _log.warning("the topics are less safe than they can be", reason="; ".join(found.warnings))
+        if self._once:
+            self._round_end = RoundEnd(found.lanes)
+        log = self._parts.build_plain_log()
+        self._writers = self._parts.build_writers(log)
         try:
             while self._slots.await_slot() and self._work(found).is_surplus:
                 self._watch.ready("lanes", None)
         finally:
+            log.close()
             # Also if nobody has stopped us: it interrupts calls in progress, for which the process would wait.
             self._stopping.set()
             self._pool.shutdown()
@@ -261,8 +274,11 @@ class ProducerService:
         schedule.set_trekkpliktige(served, time.monotonic())
         publisher = self._parts.build_publisher(found, number, membership)
         understand = self._parts.build_quarantine(self._source).understand
-        given = (self._source, self._pool, publisher, records, schedule, self._observer)
-        parts = LaneParts(*given, self._priority, self._parts.pull, understand)
+        observations = self._parts.build_observation_reader(number) if self._parts.source is not None else None
+        parts = LaneParts(
+            *(self._source, self._pool, publisher, observations, *self._writers),
+            *(records, schedule, self._observer, self._priority, self._parts.pull, understand, self._round_end),
+        )
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))
         lane = self._lanes[number] = Lane(number, parts, options, watch)
@@ -286,6 +302,9 @@ class _NoSource:
 
     def fetch_trekkpaalegg(self, trekkpliktig: str, trekkid: str, trekkversjon: int) -> Fetched:
         raise FatalError(f"this command reads nothing, but {trekkpliktig}'s {trekkid}/{trekkversjon} was requested")
+
+    def read_element(self, raw: bytes, trekkpliktig: str) -> Element:
+        return read_element(raw, trekkpliktig)
 
     def preparation(self, trekkpliktig: str) -> None:
         pass

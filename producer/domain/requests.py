@@ -30,7 +30,8 @@ class OperatorRequest(msgspec.Struct, frozen=True, gc=False):
     version. These two are not kept in `…-positions`.
 
     `orders_read`, `published` and `quarantined` are its progress. `asked` says that its reading has ended, so that it
-    waits for the homes of the orders alone; `answered` are the lanes whose homes have answered.
+    waits for the homes of the orders alone; `answered` are the lanes whose homes have answered, `vanished` is how many
+    known orders the list lacked, and `position_lowered` whether the position was above everything in it.
     """
 
     id: str
@@ -44,6 +45,8 @@ class OperatorRequest(msgspec.Struct, frozen=True, gc=False):
     correction: bool = False
     asked: bool = False
     answered: tuple[int, ...] = ()
+    vanished: int = 0
+    position_lowered: bool = False
 
 
 class RequestState(msgspec.Struct, frozen=True, gc=False):

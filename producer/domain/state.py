@@ -282,9 +282,10 @@ class TrekkpliktigState:
         """Forget one order."""
         self._handed_over.pop(key, None)
 
-    def drop_all(self) -> None:
-        """Forget all orders."""
-        self._handed_over.clear()
+    def forget_handed_over(self) -> None:
+        """Forget what was handed over. The orders stay known, so that they are followed if the list lacks them."""
+        packed = _PACKED.pack(0, 0, bytes(8))
+        self._handed_over = dict.fromkeys(self._handed_over, packed)
 
 
 class LaneState:

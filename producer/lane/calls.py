@@ -6,14 +6,19 @@ import queue
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from producer.domain.trekkpaalegg import Failed, Gone
+from producer.errors import SuspendedError
+from trekkpaalegg.errors import RetryableError
+
 if TYPE_CHECKING:
+    from producer.domain.trekkpaalegg import Fetched
     from producer.lane.reading import Reading
     from producer.source.port import TrekkpaaleggSource
 
@@ -205,13 +210,22 @@ class Calls:
     def request_page(self, reading: Reading, cursor: int, on_done: Callable[[Future[Any]], None]) -> None:
         """Fetch a page; `on_done` receives the finished call."""
         kind = Kind.BULK if reading.orders_seen >= BULK_ORDERS_MIN else Kind.ORDINARY
-        self._submit(on_done, reading, kind, self._source.fetch_page, reading.trekkpliktig, cursor)
+        kind = Kind.URGENT if reading.urgent else kind
+        prepare = self._source.preparation(reading.trekkpliktig)
+        self._submit(on_done, kind, prepare, self._source.fetch_page, reading.trekkpliktig, cursor)
 
     def request_version(
-        self, reading: Reading, wanted: tuple[str, int], on_done: Callable[[Future[Any]], None]
+        self,
+        readers: Sequence[str],
+        wanted: tuple[str, int],
+        on_done: Callable[[Future[Any]], None],
+        *,
+        is_urgent: bool = False,
     ) -> None:
-        """Fetch one version by number; `on_done` receives the finished call."""
-        self._submit(on_done, reading, Kind.ORDINARY, self._source.fetch_trekkpaalegg, reading.trekkpliktig, *wanted)
+        """Fetch one version (trekkid, trekkversjon) with the tokens of these trekkpliktige, as `fetch_version`."""
+        prepare = self._source.preparation(readers[0]) if readers else None
+        kind = Kind.URGENT if is_urgent else Kind.ORDINARY
+        self._submit(on_done, kind, prepare, fetch_version, self._source, readers, *wanted)
 
     def request(self, on_done: Callable[[Future[Any]], None], call: Callable[..., object], *arguments: object) -> None:
         """Call something else in the pool, as urgent; `on_done` receives the finished call."""
@@ -236,12 +250,28 @@ class Calls:
     def _submit(
         self,
         on_done: Callable[[Future[Any]], None],
-        reading: Reading,
         kind: Kind,
+        prepare: Callable[[], object] | None,
         call: Callable[..., object],
         *arguments: object,
     ) -> None:
-        prepare = self._source.preparation(reading.trekkpliktig)
-        kind = Kind.URGENT if reading.urgent else kind
         done = self._pool.submit(call, *arguments, kind=kind, prepare=prepare)
         done.add_done_callback(lambda done: self._callbacks.put(lambda: on_done(done)))
+
+
+def fetch_version(source: TrekkpaaleggSource, readers: Sequence[str], trekkid: str, trekkversjon: int) -> Fetched:
+    """One version by number, from the first of these trekkpliktige whose token gets it.
+
+    `Failed` if any of them may get it later, `Gone` if it is denied to all. Raises `FatalError`.
+    """
+    outcome: Fetched = Gone("no employer of ours has shown it")
+    for trekkpliktig in readers:
+        try:
+            fetched = source.fetch_trekkpaalegg(trekkpliktig, trekkid, trekkversjon)
+        except (RetryableError, SuspendedError) as error:
+            fetched = Failed(str(error))
+        if not isinstance(fetched, Gone | Failed):
+            return fetched
+        if not isinstance(outcome, Failed):
+            outcome = fetched
+    return outcome

@@ -1,36 +1,43 @@
-"""What a lane has decided, as the records of one transaction; and the lane's state, which follows the transaction."""
+"""The transactions of one lane: what its parts have ready goes into one, and the state follows it."""
 
 from __future__ import annotations
 
 import time
-from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-import structlog
-
-from producer.detect.detect import Context, Detection, UnencodableError, detect_encodable
-from producer.detect.requests import with_progress, without
-from producer.domain.state import LaneState, TrekkpliktigPosition
-from producer.domain.trekkpaalegg import Origin
-from producer.encode.event import READ_FOR
+from producer.detect.decide import UnencodableError
+from producer.domain.state import LaneState
 from producer.errors import RejectedTrekkpaaleggError
-from producer.lane.intake import SignalOffsets
-from producer.lane.reading import position_after, results_of, vanished_of
+from producer.lane.signals import SignalOffsets
 from producer.publish.port import NO_HEADERS, Record
-from producer.publish.state import decision_records, event_cursor_record, position_record, state_records
+from producer.publish.state import (
+    decision_records,
+    event_cursor_record,
+    handed_over_record,
+    observation_offsets_record,
+    order_record,
+    position_record,
+    request_record,
+    results_record,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from producer.detect.decide import Decision
     from producer.detect.requests import RequestDecision
-    from producer.domain.requests import OperatorRequest, RequestResult
-    from producer.domain.state import EventCursor, TrekkpliktigState
+    from producer.domain.requests import RequestResult, RequestState
+    from producer.domain.state import (
+        EventCursor,
+        HandedOver,
+        ObservationOffsets,
+        OrderState,
+        TrekkpliktigPosition,
+        TrekkpliktigState,
+    )
+    from producer.domain.trekkpaalegg import Origin
     from producer.encode.event import EventEncoder
     from producer.encode.rejected import RejectedEncoder
-    from producer.lane.reading import LaneOptions, Reading
-    from producer.observe.port import Observer
     from producer.publish.port import LanePublisher
     from producer.publish.topics import Topics
 
@@ -43,30 +50,45 @@ class RecordBuilder:
         self._event = event
         self._rejected = rejected
 
-    def of_detection(self, lane: int, state: TrekkpliktigState, context: Context, detection: Detection) -> list[Record]:
-        """The events in their order, then the quarantine, then the state.
+    def of_decision(
+        self, lane: int, key: bytes, before: OrderState, decision: Decision, origin: Origin, now: int
+    ) -> list[Record]:
+        """What is decided on one order: its events in their order, then the quarantine, then its state.
 
         Raises `UnencodableError` for a version that the event schema or the topic cannot hold.
         """
         records: list[Record] = []
-        for publication in detection.publications:
+        for publication in decision.publications:
             try:
                 event = self._event.encode(publication)
             except RejectedTrekkpaaleggError as error:
                 raise UnencodableError(publication.trekkpaalegg, error) from error
-            if publication.trekkpaalegg.trekkpliktig != context.trekkpliktig:
-                event.headers[READ_FOR] = context.trekkpliktig.encode()
-            records.append(Record(self._topics.versjoner, event.key, event.value, event.headers))
+            records.append(Record(self._topics.versjoner, event.key, event.value, event.headers, lane))
             if publication.current:
-                records.append(Record(self._topics.gjeldende, event.key, event.value, event.headers))
-        for rejected in detection.rejected:
-            event = self._rejected.encode(rejected, context.origin, context.now)
-            records.append(Record(self._topics.quarantine, event.key, event.value, event.headers))
-        position = None
-        if detection.position > state.position.position:
-            position = msgspec.structs.replace(state.position, position=detection.position)
-        records += state_records(self._topics.positions, lane, context.trekkpliktig, position, detection.orders)
+                records.append(Record(self._topics.gjeldende, event.key, event.value, event.headers, lane))
+        for rejected in decision.rejected:
+            event = self._rejected.encode(rejected, origin, now)
+            records.append(Record(self._topics.quarantine, event.key, event.value, event.headers, lane))
+        if decision.order != before:
+            records.append(order_record(self._topics.positions, lane, key, decision.order))
         return records
+
+    def of_home(
+        self,
+        lane: int,
+        observations: ObservationOffsets,
+        show_since: int | None,
+        requests: Mapping[str, RequestState | None],
+    ) -> list[Record]:
+        """How far a home has come, and its figures of operator requests, None for one that is answered."""
+        records = [observation_offsets_record(self._topics.positions, lane, observations, show_since)]
+        records += [request_record(self._topics.positions, lane, name, each) for name, each in requests.items()]
+        return records
+
+    def of_handed_over(self, lane: int, trekkpliktig: str, orders: Mapping[bytes, HandedOver]) -> Iterator[Record]:
+        """What was handed over of these orders."""
+        for key, handed_over in orders.items():
+            yield handed_over_record(self._topics.positions, lane, trekkpliktig, key, handed_over)
 
     def of_position(
         self, lane: int, trekkpliktig: str, position: TrekkpliktigPosition, results: Sequence[RequestResult] = ()
@@ -74,7 +96,11 @@ class RecordBuilder:
         """The position alone, with the results of requests that end with it."""
         return [position_record(self._topics.positions, lane, trekkpliktig, position, results)]
 
-    def of_decision(
+    def of_results(self, lane: int, trekkpliktig: str, results: Sequence[RequestResult]) -> Record:
+        """Results of requests about an order that is at home in this lane."""
+        return results_record(self._topics.positions, lane, trekkpliktig, results)
+
+    def of_request(
         self, lane: int, trekkpliktig: str, decision: RequestDecision, state: TrekkpliktigState | None
     ) -> list[Record]:
         """The records of a decision on an operator request."""
@@ -84,37 +110,42 @@ class RecordBuilder:
         """The cursor of the events about it that have been processed."""
         return event_cursor_record(self._topics.positions, lane, trekkpliktig, cursor)
 
-    def of_signal(self, lane: int, trekkpliktig: str, value: bytes | None) -> Record:
+    def of_signal(self, lane: int, key: str, value: bytes | None) -> Record:
         """A signal, forwarded to the lane that it is for."""
-        return Record(self._topics.signals, trekkpliktig.encode(), value, NO_HEADERS, lane)
+        return Record(self._topics.signals, key.encode(), value, NO_HEADERS, lane)
+
+
+def _nothing() -> None:
+    pass
+
+
+class Part(NamedTuple):
+    """What one part of a lane has ready for a transaction.
+
+    `begun` is called just before it is written, then `committed`, or `aborted` if nothing of it was written.
+    """
+
+    records: Sequence[Record]
+    committed: Callable[[], None]
+    begun: Callable[[], None] = _nothing
+    aborted: Callable[[], None] = _nothing
 
 
 OFFSET_WAIT_SECONDS = 0.5
 """How long after a transaction one may hold only a signal offset: notified changes would wait behind it."""
 
-_LONG_AGO = float("-inf")
-_OWN_INITIATIVE = frozenset({Origin.POLL, Origin.RECONCILE})
+BEAT_SECONDS = 6 * 3600.0
+"""A lane that has nothing to write commits so often all the same. Otherwise one that was fenced by a former owner that
+had been frozen, and has nothing to write, would never learn that its state is out of date."""
 
-_log = structlog.get_logger(__name__)
+_LONG_AGO = float("-inf")
 
 
 class Committer:
-    """The state of one lane, which changes only when a transaction is committed. Only the lane's thread may use it."""
+    """The transactions of one lane, and its state. Only the lane's thread may use it."""
 
-    def __init__(
-        self,
-        lane: int,
-        publisher: LanePublisher,
-        records: RecordBuilder,
-        options: LaneOptions,
-        observer: Observer,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._lane = lane
+    def __init__(self, publisher: LanePublisher, clock: Callable[[], float] = time.monotonic) -> None:
         self._publisher = publisher
-        self._records = records
-        self._options = options
-        self._observer = observer
         self._clock = clock
         self._published_at = _LONG_AGO
         self._signals_committed = 0
@@ -125,7 +156,7 @@ class Committer:
         """Acquire the lane and read back its state. Raises as `LanePublisher.acquire`."""
         self.state = self._publisher.acquire(is_stopping)
         self.signals = SignalOffsets(first_signal_offset)
-        self._signals_committed = first_signal_offset
+        self._signals_committed, self._published_at = first_signal_offset, self._clock()
 
     def check(self) -> None:
         """Check that the last transaction is committed. Raises as `LanePublisher.check`."""
@@ -135,161 +166,33 @@ class Committer:
         """Release the lane."""
         self._publisher.close()
 
-    def commit(self, ready: Sequence[Reading], ended: Sequence[Reading]) -> list[Detection]:
-        """Publish what the ready chunks and the ends of readings lead to in one transaction, then update the state.
+    def commit(self, parts: Sequence[Part]) -> None:
+        """Write these parts in one transaction.
 
-        If only the signal offset has changed, it waits for a while (`OFFSET_WAIT_SECONDS`). Returns the detection of
-        each ready reading. Raises `AbortedError` if the transaction was rolled back, and then the state is unchanged;
-        otherwise as `LanePublisher.publish`.
+        Without parts, the signal offset is committed if it has changed, and after `BEAT_SECONDS` in any case. Raises
+        as `LanePublisher.publish`; if the transaction was aborted, the parts are told so first.
         """
-        records: list[Record] = []
-        detections: list[Detection] = []
-        for reading in ready:
-            state, context = self.state.of(reading.trekkpliktig), self._context(reading)
-            encode = partial(self._records.of_detection, self._lane, state, context)
-            detection, encoded = detect_encodable(state, reading.elements(), reading.versions, context, encode)
-            detections.append(detection)
-            records += encoded
-        positions: dict[str, TrekkpliktigPosition] = {}
-        for reading, detection in zip(ready, detections, strict=True):
-            if reading.requests:
-                positions[reading.trekkpliktig] = self._progressed(reading, detection)
-                records += self._records.of_position(self._lane, reading.trekkpliktig, positions[reading.trekkpliktig])
-        for reading in ended:
-            records += self._end(reading, positions)
-        cursors = self._moved_cursors(ended)
-        records += [self._records.of_event_cursor(self._lane, each, cursor) for each, cursor in cursors.items()]
-        done_with = [
-            (each.trekkpliktig, self.signals.ended(each.trekkpliktig, each.signals_begun_at)) for each in ended
-        ]
+        if not (parts or self._is_offset_due() or self._clock() - self._published_at >= BEAT_SECONDS):
+            return
+        for part in parts:
+            part.begun()
+        first_open = self.signals.first_open
         try:
-            self._publish(records)
+            self._publisher.publish([record for part in parts for record in part.records], first_open)
         except BaseException:
-            for trekkpliktig, offsets in done_with:
-                self.signals.reopen(trekkpliktig, offsets)
+            for part in parts:
+                part.aborted()
             raise
-        for trekkpliktig, cursor in cursors.items():
-            self.state.ensure(trekkpliktig).event_cursor = cursor
-        for reading in ended:
-            requests = self.state.of(reading.trekkpliktig).position.requests
-            self.mark_completed([(reading.trekkpliktig, each) for each in requests if each.id in reading.requests])
-        self._remember(positions, zip(ready, detections, strict=True))
-        return detections
-
-    def write(
-        self,
-        records: Sequence[Record],
-        positions: Mapping[str, TrekkpliktigPosition],
-        forgotten: Collection[str],
-        signals_done: Collection[int],
-        detections: Mapping[str, Detection] = MappingProxyType({}),
-    ) -> None:
-        """Publish these records, then update the state: positions, and all orders of `forgotten` dropped.
-
-        `detections` are what the records publish, by trekkpliktig. `signals_done` are the offsets of the signals that
-        are processed by this. Raises as `commit`, and then nothing has changed.
-        """
-        self.signals.release(signals_done)
-        try:
-            self._publish(records)
-        except BaseException:
-            for offset in signals_done:
-                self.signals.hold(offset)
-            raise
-        for trekkpliktig in forgotten:
-            self.state.ensure(trekkpliktig).drop_all()
-        for trekkpliktig, position in positions.items():
-            if position != TrekkpliktigPosition() or self.state.get(trekkpliktig) is not None:
-                self.state.ensure(trekkpliktig).position = position
-        for trekkpliktig, detection in detections.items():
-            self.state.ensure(trekkpliktig).remember_all(detection.orders)
-            self._observer.published(self._lane, trekkpliktig, detection)
-
-    def is_completed(self, trekkpliktig: str, request: OperatorRequest) -> bool:
-        """Whether this request was completed before: then its signal has arrived twice."""
-        return self.state.completed.has(trekkpliktig, request)
-
-    def mark_completed(self, completed: Iterable[tuple[str, OperatorRequest]]) -> None:
-        """Remember that these requests have been completed."""
-        for trekkpliktig, request in completed:
-            self.state.completed.add(trekkpliktig, request)
-
-    def position_of(self, trekkpliktig: str) -> TrekkpliktigPosition:
-        """Its position, 0 if nothing is known of it."""
-        return self.state.of(trekkpliktig).position
+        self._signals_committed, self._published_at = first_open, self._clock()
+        for part in parts:
+            part.committed()
 
     def commit_offset(self) -> None:
         """Commit the signal offset now, if it has changed. Raises as `commit`."""
-        self._published_at = _LONG_AGO
-        self._publish(())
+        if self.signals.first_open > self._signals_committed:
+            self._published_at = _LONG_AGO
+            self.commit([])
 
-    def _publish(self, records: Sequence[Record]) -> None:
-        first_open = self.signals.first_open
-        if records or self._is_offset_due(first_open):
-            self._publisher.publish(records, first_open)
-            self._signals_committed, self._published_at = first_open, self._clock()
-
-    def _is_offset_due(self, first_open: int) -> bool:
-        return first_open > self._signals_committed and self._clock() - self._published_at >= OFFSET_WAIT_SECONDS
-
-    def _progressed(self, reading: Reading, detection: Detection) -> TrekkpliktigPosition:
-        position = self.state.of(reading.trekkpliktig).position
-        if detection.position > position.position:
-            position = msgspec.structs.replace(position, position=detection.position)
-        published, quarantined = len(detection.publications), len(detection.rejected)
-        return with_progress(position, reading.requests, reading.orders_seen, published, quarantined)
-
-    def _moved_cursors(self, ended: Sequence[Reading]) -> dict[str, EventCursor]:
-        """The event cursors that these ended readings allow to be committed."""
-        return {
-            reading.trekkpliktig: reading.event_cursor
-            for reading in ended
-            if reading.event_cursor is not None
-            and reading.event_cursor != self.state.of(reading.trekkpliktig).event_cursor
-        }
-
-    def _context(self, reading: Reading) -> Context:
-        options = self._options
-        now = options.now()
-        return Context(reading.trekkpliktig, options.served, reading.origin, now, reading.moves_position, reading.moved)
-
-    def _end(self, reading: Reading, positions: dict[str, TrekkpliktigPosition]) -> list[Record]:
-        """What changes with the end of a reading: adds the position to `positions` and returns its records."""
-        trekkpliktig = reading.trekkpliktig
-        state = self.state.of(trekkpliktig)
-        before = positions.get(trekkpliktig, state.position)
-        after = position_after(reading, before, self._options.now())
-        is_lowered = after.position < before.position
-        if is_lowered:
-            self._observer.position_ahead(trekkpliktig, before.position, after.position)
-            _log.error(
-                "the position was ahead of the source: lowered",
-                trekkpliktig=trekkpliktig,
-                position=before.position,
-                source_max=after.position,
-            )
-        results: list[RequestResult] = []
-        if reading.requests:
-            after, gone = without(after, reading.requests)
-            results = results_of(reading, gone, vanished_of(reading, len(state)), position_lowered=is_lowered)
-        if after == before and not results:
-            return []
-        positions[trekkpliktig] = after
-        return self._records.of_position(self._lane, trekkpliktig, after, results)
-
-    def _remember(self, positions: dict[str, TrekkpliktigPosition], decided: zip[tuple[Reading, Detection]]) -> None:
-        for trekkpliktig, position in positions.items():
-            self.state.ensure(trekkpliktig).position = position
-        for reading, detection in decided:
-            state = self.state.ensure(reading.trekkpliktig)
-            state.remember_all(detection.orders)
-            if detection.position > state.position.position:
-                state.position = msgspec.structs.replace(state.position, position=detection.position)
-            self._observer.published(self._lane, reading.trekkpliktig, detection)
-            if detection.publications and self._was_unannounced(reading, first=state.position.reconciled_at is None):
-                self._observer.unannounced(len(detection.publications))
-
-    def _was_unannounced(self, reading: Reading, *, first: bool) -> bool:
-        """Whether no signal announced what this reading found. The first reading of all does not count."""
-        is_own_initiative = reading.origin in _OWN_INITIATIVE and not (reading.requests or reading.is_notified)
-        return is_own_initiative and not first and not self.signals.is_waiting(reading.trekkpliktig)
+    def _is_offset_due(self) -> bool:
+        is_behind = self.signals.first_open > self._signals_committed
+        return is_behind and self._clock() - self._published_at >= OFFSET_WAIT_SECONDS

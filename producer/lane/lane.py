@@ -1,7 +1,7 @@
-"""The loop of a lane: read the trekkpliktige that are due, detect new versions, publish them, update the state.
+"""The loop of a lane: read the lists that are due, hand over what differs, decide on the orders at home here, publish.
 
 It runs in a thread of its own, the only one that uses the lane's state. Calls to the source run in a pool that all
-lanes share; their results come back as callbacks through a queue.
+lanes share; their results, and observations, come as callbacks through a queue.
 """
 
 from __future__ import annotations
@@ -11,55 +11,80 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import msgspec
 import structlog
 
-from producer.domain.trekkpaalegg import Failed, Origin
-from producer.errors import AbortedError, SuspendedError
+from producer.domain.observation import Question
+from producer.domain.requests import Answer, Show
+from producer.domain.trekkpaalegg import Origin
+from producer.encode.observation import decode
+from producer.encode.signal import EVERYBODY, encode_answer, encode_show
+from producer.errors import AbortedError, ObservationsLostError, SuspendedError
 from producer.lane.calls import Calls
-from producer.lane.commit import Committer
-from producer.lane.intake import Intake
+from producer.lane.commit import Committer, Part
+from producer.lane.home import Home
+from producer.lane.outbox import Outbox
 from producer.lane.pulling import Pulling
 from producer.lane.reading import (
     NOTIFIED_MORE_MAX,
     READINGS_MIN,
+    Step,
     begin_reading,
-    ends_wait_seconds,
     is_urgent,
-    missed_after,
+    position_after,
     position_has_gone,
     readings_allowed,
-    vanished_of,
 )
 from producer.lane.releasing import Releasing
+from producer.lane.requests import Requests
 from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from producer.domain.state import LaneState
+    from producer.detect.decide import Decision
+    from producer.domain.state import EventCursor, LaneState, ObservationOffsets, OrderState, TrekkpliktigPosition
     from producer.lane.calls import CallPool
     from producer.lane.commit import RecordBuilder
+    from producer.lane.home import OpenQuestion, Task, Wanted
+    from producer.lane.outbox import SignalWriter
     from producer.lane.priority import TransactionPriority
     from producer.lane.pulling import PullParts
     from producer.lane.reading import LaneOptions, Reading
     from producer.lane.releasing import Understand
     from producer.lane.schedule import Schedule
     from producer.observe.port import Observer
-    from producer.publish.port import LanePublisher
+    from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter, ObservedRecord, Record, Row
     from producer.source.port import TrekkpaaleggSource
+
+_MICROSECONDS = 1_000_000
 
 
 def metrics_of(
-    schedule: Schedule, state: LaneState, now: float, oldest_pull_seconds: dict[str, float] | None = None
+    schedule: Schedule,
+    state: LaneState,
+    waiting: dict[Row, int],
+    now: int,
+    oldest_pull_seconds: dict[str, float] | None = None,
 ) -> LaneMetrics:
-    """The lane's metrics at `now`, in monotonic seconds."""
-    counts, oldest = schedule.classes(now)
+    """The lane's metrics at `now`, in microseconds since 1970."""
+    counts, oldest = schedule.classes(time.monotonic())
+    compared: dict[str, float] = {}
+    for trekkpliktig in schedule:
+        at = state.of(trekkpliktig).position.reconciled_at
+        name = schedule.class_of(trekkpliktig)
+        if at is not None:
+            compared[name] = max(compared.get(name, 0.0), (now - at) / _MICROSECONDS)
+    open_orders = [order for _, order in state.orders.open_orders()]
     return LaneMetrics(
         trekkpliktige=counts,
         oldest_read_seconds=oldest,
-        orders=sum(len(each) for _, each in state),
-        versions_missing=sum(last - first + 1 for _, each in state for _, first, last in each.missing()),
+        oldest_comparison_seconds=compared,
+        orders=len(state.orders),
+        orders_waiting=sum(order.seen > order.trekkversjon for order in open_orders),
+        versions_missing=sum(each.last - each.first + 1 for order in open_orders for each in order.missing),
+        observations_waiting={row.value: count for row, count in waiting.items()},
         position_max=max((each.position.position for _, each in state), default=0),
         oldest_pull_seconds=oldest_pull_seconds or {},
     )
@@ -67,48 +92,42 @@ def metrics_of(
 
 METRICS_INTERVAL_SECONDS = 5.0
 METRICS_SHARE_MAX = 0.005
+DELETE_INTERVAL_SECONDS = 60.0
+PATIENCE_SECONDS = 0.05
+PATIENCE_URGENT_SECONDS = 0.02
+"""How long what need not be committed at once waits for what must be, to share its transaction."""
 
-
-class MetricsReport:
-    """Reports one lane's metrics to the observer. Used by the lane's thread only."""
-
-    def __init__(self, lane: int, observer: Observer) -> None:
-        self._lane = lane
-        self._observer = observer
-        self._due = 0.0
-
-    def turn(self, schedule: Schedule, state: LaneState, pulling: Pulling) -> None:
-        """Report them, if it is time."""
-        now = time.monotonic()
-        if now < self._due:
-            return
-        self._observer.lane_metrics(self._lane, metrics_of(schedule, state, now, pulling.oldest_seconds(now)))
-        # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
-        self._due = now + max(METRICS_INTERVAL_SECONDS, (time.monotonic() - now) / METRICS_SHARE_MAX)
-
+SHOW_AGAIN_SECONDS = 86_400.0
+"""How long after lists were to be shown again a lane that is acquired repeats that to all others."""
 
 _WAIT_SECONDS_MAX = 0.5
 _PAGES_AVERAGED = 16
+_OWN_INITIATIVE = frozenset({Origin.POLL, Origin.RECONCILE})
 
 _log = structlog.get_logger(__name__)
 
 
 class LaneParts(NamedTuple):
-    """What a lane works with. It has a `publisher` and a `schedule` of its own and shares the rest with other lanes.
+    """What a lane works with. It has `publisher`, `schedule` and `observations` of its own and shares the rest.
 
-    `understand` reads a quarantined record again, given its trekkpliktig and its partition/offset. It is None where
-    nothing is released.
+    `observations` is None where nothing is read, so that nothing can be decided on. `understand` reads a quarantined
+    record again, given its trekkpliktig and its partition/offset. It is None where nothing is released. `round_end` is
+    None for a lane that never ends by itself.
     """
 
     source: TrekkpaaleggSource
     pool: CallPool
     publisher: LanePublisher
+    observations: ObservationReader | None
+    writer: ObservationWriter
+    signals: SignalWriter
     records: RecordBuilder
     schedule: Schedule
     observer: Observer
     priority: TransactionPriority
     pull: PullParts | None = None
     understand: Understand | None = None
+    round_end: RoundEnd | None = None
 
 
 class LaneWatch(Protocol):
@@ -121,31 +140,62 @@ class LaneWatch(Protocol):
         """The loop has ended."""
 
 
+class RoundEnd:
+    """Known to all lanes of a round: it ends when all have read, and then each when its home has decided on the rest.
+
+    Any thread may call it.
+    """
+
+    def __init__(self, lanes: int) -> None:
+        self._lanes = lanes
+        self._read: set[int] = set()
+
+    def begins(self, lane: int) -> None:
+        """The lane reads (again)."""
+        self._read.discard(lane)
+
+    def has_read(self, lane: int) -> None:
+        """The lane has read all its lists, and handed over what differed."""
+        self._read.add(lane)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all lanes have."""
+        return len(self._read) == self._lanes
+
+
 class Lane:
     """See the module."""
 
     def __init__(self, number: int, parts: LaneParts, options: LaneOptions, watch: LaneWatch) -> None:
         self.number = number
         self.schedule = parts.schedule
-        self._calls = Calls(parts.source, parts.pool)
-        self._committer = Committer(number, parts.publisher, parts.records, options, parts.observer)
-        releasing = Releasing(
-            number, self._committer, parts.records, self._calls, parts.source, options, parts.understand
-        )
-        self._intake = Intake(
-            number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing
-        )
-        self._pulling = Pulling(parts.pull, parts.schedule, options.served, self._calls.call_soon, parts.observer)
+        self._parts = parts
+        self._observations = parts.observations
+        self._records = parts.records
         self._observer = parts.observer
         self._options = options
         self._watch = watch
+        self._calls = Calls(parts.source, parts.pool)
+        self._committer = Committer(parts.publisher)
+        self._outbox = Outbox(parts.writer, parts.signals, options.lanes, self._calls.call_soon)
+        self._home = self._build_home()
+        releasing = Releasing(number, self._committer, parts.records, self._calls, parts.understand, lambda: self._home)
+        self._requests = Requests(
+            *(number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing),
+            self._interrupt,
+            self._ask,
+        )
+        self._pulling = Pulling(parts.pull, parts.schedule, options.served, self._calls.call_soon, parts.observer)
         self._readings: dict[str, Reading] = {}
         self._ended: list[Reading] = []
-        self._missed = 0
         self._elements_per_page = 0.0
-        self._priority = parts.priority
+        self._waits_since: float | None = None
         self._stopping = threading.Event()
-        self._metrics = MetricsReport(number, parts.observer)
+        self._metrics_due = 0.0
+        self._delete_due = time.monotonic() + DELETE_INTERVAL_SECONDS
+        self._is_deleting = False
+        self._last_observations: ObservationOffsets | None = None
 
     def stop(self) -> None:
         """Request that the loop ends after the current transaction. Any thread may call it."""
@@ -154,7 +204,7 @@ class Lane:
 
     def signal(self, trekkpliktig: str, offset: int, value: bytes | None = None) -> None:
         """Receive a signal for this lane. Any thread may call it."""
-        self._calls.call_soon(lambda: self._intake.receive(trekkpliktig, offset, value))
+        self._calls.call_soon(lambda: self._requests.receive(trekkpliktig, offset, value))
 
     def set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
         """Change the list of trekkpliktige that the lane serves. Any thread may call it."""
@@ -169,47 +219,74 @@ class Lane:
         """Acquire the lane and work until stopped. Raises what the publisher raises; being stopped is not an error."""
         try:
             self._committer.acquire(first_signal_offset, self._stopping.is_set)
-            orders = sum(len(state) for _, state in self._committer.state)
-            _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=orders)
-            self._observer.lane_acquired(self.number, len(self.schedule), orders)
-            self._intake.begin()
-            self._pulling.update_list()
-            while not self._stopping.is_set() and not self._is_done:
+            self._begin()
+            while not self._stopping.is_set() and not self._is_done():
                 self._watch.beat()
                 self._committer.check()
                 self._pulling.request_due(self._committer.state)
                 self._begin_due()
+                self._home.start_tries(self._options.now())
                 self._calls.run_callbacks(self._wait_seconds())
-                self._commit_signals()
-                self._publish()
-                self._metrics.turn(self.schedule, self._committer.state, self._pulling)
-            if self._is_done:
+                self._commit()
+                self._delete_observations()
+                self._report_metrics()
+            if not self._stopping.is_set():
                 with contextlib.suppress(AbortedError):
                     self._committer.commit_offset()
         finally:
             for reading in self._readings.values():
                 reading.dropped = True
+            if self._observations is not None:
+                self._observations.close()
             self._committer.close()
             self._watch.ended()
             self._observer.lane_released(self.number)
 
-    @property
+    def _begin(self) -> None:
+        """What the acquired state leads to."""
+        state, options = self._committer.state, self._options
+        _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=len(state.orders))
+        self._observer.lane_acquired(self.number, len(self.schedule), len(state.orders))
+        if self._parts.round_end is not None:
+            self._parts.round_end.begins(self.number)
+        self._home = self._build_home()
+        self._requests.begin()
+        self._pulling.update_list()
+        if state.show_since is not None and options.now() - state.show_since < SHOW_AGAIN_SECONDS * _MICROSECONDS:
+            for lane in range(options.lanes):
+                self._outbox.signal(EVERYBODY, encode_show(Show(state.show_since)), self._must_be_stored, lane)
+        if self._observations is not None:
+            self._observations.start(
+                state.observations,
+                lambda records: self._calls.call_soon(lambda: self._receive_observations(records)),
+                lambda error: self._calls.call_soon(lambda: self._observations_failed(error)),
+            )
+
+    def _build_home(self) -> Home:
+        options = self._options
+        pause = int(options.reconcile_interval_seconds * _MICROSECONDS)
+        return Home(self._committer.state, self._encode, lambda each: each in options.served, pause)
+
     def _is_done(self) -> bool:
-        return self.schedule.is_done and not self._readings and not self._ended
+        """Whether a round has ended; never in a service."""
+        end = self._parts.round_end
+        if end is None or self._observations is None or not self.schedule.is_done or self._readings or self._ended:
+            return False
+        end.has_read(self.number)
+        if not (end.is_read and self._home.is_idle):
+            return False
+        if self._last_observations is None:
+            self._last_observations = self._observations.ends()
+        reached, last = self._committer.state.observations, self._last_observations
+        return reached.urgent >= last.urgent and reached.bulk >= last.bulk
 
     def _set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
         self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic())
-        self._intake.update_list()
+        self._requests.update_list()
         self._pulling.update_list()
 
-    def _commit_signals(self) -> None:
-        try:
-            self._intake.commit(self._interrupt)
-        except AbortedError as error:
-            _log.warning("signals are committed later", lane=self.number, reason=str(error))
-
     def _interrupt(self, trekkpliktig: str) -> None:
-        """Abort the reading of one trekkpliktig: its decisions would no longer fit the state."""
+        """Abort the reading of one trekkpliktig: what it compared would no longer fit the state."""
         reading = self._readings.pop(trekkpliktig, None)
         ended = [each for each in self._ended if each.trekkpliktig == trekkpliktig]
         if reading is None and not ended:
@@ -234,15 +311,16 @@ class Lane:
             if trekkpliktig in self._readings:  # removed from the list and added again while it was being read
                 self.schedule.failed(trekkpliktig, time.monotonic())
                 continue
-            position = self._committer.state.of(trekkpliktig).position
             signals_begun_at = self._committer.signals.next_offset
-            is_notified = self._intake.is_notified(trekkpliktig) or self._pulling.is_notified(trekkpliktig)
-            reading = begin_reading(trekkpliktig, position, signals_begun_at, self._options, is_notified=is_notified)
+            is_notified = self._requests.is_notified(trekkpliktig) or self._pulling.is_notified(trekkpliktig)
+            reading = begin_reading(
+                trekkpliktig, self._committer.state, signals_begun_at, self._options, is_notified=is_notified
+            )
             self._pulling.reading_begins(reading)
             is_waited_for = is_notified or self._committer.signals.is_waiting(trekkpliktig)
-            reading.urgent = is_urgent(reading, position, is_waited_for=is_waited_for)
+            reading.urgent = is_urgent(reading, is_waited_for=is_waited_for)
             if reading.urgent:
-                self._priority.urgent_began()
+                self._parts.priority.urgent_began()
             self._readings[trekkpliktig] = reading
             self._request_page(reading)
 
@@ -250,19 +328,6 @@ class Lane:
         cursor = reading.begin_page()
         if cursor is not None:
             self._calls.request_page(reading, cursor, lambda call: self._receive_page(reading, call))
-
-    def _request_version(self, reading: Reading, wanted: tuple[str, int]) -> None:
-        self._calls.request_version(reading, wanted, lambda call: self._receive_version(reading, wanted, call))
-
-    def _wait_seconds(self) -> float:
-        if any(reading.is_ready for reading in self._readings.values()):
-            return 0.0
-        if self._ended:
-            return ends_wait_seconds(self._ended, others=len(self._readings))
-        if len(self._readings) >= READINGS_MIN:
-            return _WAIT_SECONDS_MAX
-        now = time.monotonic()
-        return min(self.schedule.wait_seconds(now), self._pulling.wait_seconds(now), _WAIT_SECONDS_MAX)
 
     def _receive_page(self, reading: Reading, call: Future[Any]) -> None:
         if reading.dropped:
@@ -287,66 +352,32 @@ class Lane:
         self._request_page(reading)
         self._advance(reading)
 
-    def _receive_version(self, reading: Reading, wanted: tuple[str, int], call: Future[Any]) -> None:
+    def _advance(self, reading: Reading) -> None:
+        """Cut the next chunk if there is none, and send what can be sent; end the reading if nothing is left of it."""
+        if reading.chunk is None:
+            reading.cut_chunk(self._committer.state.of(reading.trekkpliktig), self._parts.priority.bulk_max)
+            self._request_page(reading)
+        if reading.chunk is not None:
+            if reading.chunk.step is Step.SEND:
+                reading.chunk.step = Step.SENDING
+                self._observer.handed_over(reading.row.value, len(reading.chunk))
+                self._outbox.hand_over(
+                    reading.row, reading.observations(), lambda error: self._handed_over(reading, error)
+                )
+        elif reading.is_done:
+            if reading.failure is not None:
+                self._fail(reading, reading.failure)
+            else:
+                self._ended.append(self._readings.pop(reading.trekkpliktig))
+
+    def _handed_over(self, reading: Reading, error: BaseException | None) -> None:
         if reading.dropped:
             return
-        error = call.exception()
-        if isinstance(error, RetryableError):
-            reading.add_version(wanted, Failed(str(error)))
-        elif error is not None:
+        if error is not None:
             self._fail(reading, error)
             return
-        else:
-            reading.add_version(wanted, call.result())
+        reading.advance_chunk()
         self._advance(reading)
-
-    def _advance(self, reading: Reading) -> None:
-        """Cut the next chunk if there is none; end the reading if nothing is left of it."""
-        if reading.chunk or reading.is_waiting:
-            return
-        state = self._committer.state.of(reading.trekkpliktig)
-        for wanted in reading.cut_chunk(state, self._options.served, self._priority.elements_max):
-            self._request_version(reading, wanted)
-        self._request_page(reading)
-        if not reading.is_done:
-            return
-        if reading.failure is not None:
-            self._fail(reading, reading.failure)
-        else:
-            self._ended.append(self._readings.pop(reading.trekkpliktig))
-
-    # Publishing
-
-    def _publish(self) -> None:
-        """Publish chunks that are ready, and the ends of readings, in one transaction."""
-        ready = [reading for reading in self._readings.values() if reading.is_ready]
-        with self._priority.chosen(ready, self._missed) as chosen:
-            self._missed = missed_after(self._missed, ready, chosen)
-            self._commit(chosen)
-
-    def _commit(self, ready: list[Reading]) -> None:
-        ended, self._ended = self._ended, []
-        try:
-            detections = self._committer.commit(ready, ended)
-        except AbortedError as error:
-            for reading in (*ready, *ended):
-                self._fail(reading, error)
-            return
-        for reading in ended:
-            self._succeed(reading)
-        for reading, detection in zip(ready, detections, strict=True):
-            reading.chunk_done()
-            reading.found = reading.found or bool(detection.publications or detection.rejected)
-            if detection.stopped is not None:
-                self._fail(reading, RetryableError(f"a version could not be fetched: {detection.stopped.reason}"))
-            else:
-                self._advance(reading)
-
-    def _succeed(self, reading: Reading) -> None:
-        vanished = vanished_of(reading, len(self._committer.state.of(reading.trekkpliktig)))
-        self.schedule.succeeded(reading.trekkpliktig, time.monotonic(), found=reading.found)
-        self._intake.read(reading.trekkpliktig)
-        self._observer.reading_ended(self.number, reading.trekkpliktig, None, vanished)
 
     def _fail(self, reading: Reading, error: BaseException) -> None:
         """End a reading that cannot continue. Others continue, unless the error concerns all of them."""
@@ -366,5 +397,269 @@ class Lane:
             self.schedule.failed(reading.trekkpliktig, now)
         reason = str(error) or type(error).__name__
         _log.warning("reading failed", trekkpliktig=reading.trekkpliktig, lane=self.number, reason=reason)
-        self._intake.reading_failed(reading, reason, for_good=isinstance(error, SuspendedError))
+        self._requests.reading_failed(reading, reason, for_good=isinstance(error, SuspendedError))
         self._observer.reading_ended(self.number, reading.trekkpliktig, error, 0)
+
+    # The home
+
+    def _receive_observations(self, records: list[ObservedRecord]) -> None:
+        read_element = self._parts.source.read_element
+        for record in records:
+            observed = decode(record.key, record.value, record.headers, read_element)
+            self._home.receive(record.row, record.offset, observed)
+
+    def _observations_failed(self, error: BaseException) -> None:
+        """Observations that are gone may have held versions that nothing else shows: all lists are shown again."""
+        if not isinstance(error, ObservationsLostError) or self._observations is None:
+            raise error
+        state = self._committer.state
+        _log.error("observations are lost: all lists are handed over again", lane=self.number, reason=str(error))
+        ends, since = self._observations.ends(), self._options.now()
+        self._committer.commit([Part(self._records.of_home(self.number, ends, since, {}), lambda: None)])
+        state.observations, state.show_since = ends, since
+        raise RetryableError("observations were lost: the lane is acquired again, and all lists are shown again")
+
+    def _request_version(self, wanted: Wanted) -> None:
+        task = wanted.task
+        self._calls.request_version(
+            wanted.readers,
+            (task.key.decode(), wanted.trekkversjon),
+            lambda call: self._receive_version(task, wanted.trekkversjon, call),
+            is_urgent=task.is_urgent,
+        )
+
+    def _receive_version(self, task: Task, trekkversjon: int, call: Future[Any]) -> None:
+        self._home.add_version(task, trekkversjon, call.result())
+
+    def _encode(self, task: Task, before: OrderState, decision: Decision) -> list[Record]:
+        return self._records.of_decision(self.number, task.key, before, decision, task.origin, self._options.now())
+
+    def _ask(self, trekkpliktig: str, request: str) -> None:
+        """Put the question about a request, whose reading has ended, to every home."""
+        self._outbox.ask(Question(trekkpliktig, request), self._must_be_stored)
+
+    def _answer_questions(self) -> None:
+        for open_question in self._home.questions():
+            open_question.is_asked = True
+            trekkpliktig, request = open_question.question.trekkpliktig, open_question.question.request
+            figures = self._committer.state.requests.get(request)
+            published, quarantined = (figures.published, figures.quarantined) if figures else (0, 0)
+            answer = encode_answer(Answer(request, self.number, published, quarantined))
+            self._outbox.signal(trekkpliktig, answer, self._on_answered(open_question))
+
+    def _on_answered(self, question: OpenQuestion) -> Any:  # noqa: ANN401 - a callback
+        def on_done(error: BaseException | None) -> None:
+            self._must_be_stored(error)
+            self._home.answered(question)
+
+        return on_done
+
+    @staticmethod
+    def _must_be_stored(error: BaseException | None) -> None:
+        """The next owner of the lane writes it again."""
+        if error is not None:
+            raise error
+
+    # Committing
+
+    def _wait_seconds(self) -> float:
+        if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
+            return 0.0 if self._is_pressing() else self._patience()
+        now, wall = time.monotonic(), self._options.now()
+        next_try = self._home.next_try()
+        tries = float("inf") if next_try is None else max(next_try - wall, 0) / _MICROSECONDS
+        waits = (_WAIT_SECONDS_MAX, tries)
+        if len(self._readings) < READINGS_MIN:
+            waits += (self.schedule.wait_seconds(now), self._pulling.wait_seconds(now))
+        return min(waits)
+
+    def _is_pressing(self) -> bool:
+        return self._home.is_ready or any(
+            reading.chunk is not None and reading.chunk.step is Step.KNOW for reading in self._readings.values()
+        )
+
+    def _patience(self) -> float:
+        """How long what is ready may wait for others."""
+        now = time.monotonic()
+        self._waits_since = now if self._waits_since is None else self._waits_since
+        is_awaited = any(each.urgent for each in (*self._ended, *self._readings.values()))
+        seconds = PATIENCE_URGENT_SECONDS if is_awaited else PATIENCE_SECONDS
+        if not (self._readings or self._home.waiting):
+            return 0.0
+        return max(self._waits_since + seconds - now, 0.0)
+
+    def _commit(self) -> None:
+        self._answer_questions()
+        for wanted in self._home.decide(self._options.now(), self._parts.priority.bulk_max):
+            self._request_version(wanted)
+        try:
+            for part in self._requests.parts():
+                self._committer.commit([part])
+        except AbortedError as error:
+            _log.warning("signals are committed later", lane=self.number, reason=str(error))
+        ready = [reading for reading in self._readings.values() if reading.is_ready]
+        if (ready or self._ended) and not self._is_pressing() and self._patience() > 0:
+            return
+        self._waits_since = None
+        ended, self._ended = self._ended, []
+        parts = [self._home_part(), *map(self._chunk_part, ready), *map(self._end_part, ended)]
+        try:
+            self._committer.commit([part for part in parts if part is not None])
+        except AbortedError as error:
+            for reading in (*ready, *ended):
+                self._fail(reading, error)
+
+    def _home_part(self) -> Part | None:
+        home, state = self._home, self._committer.state
+        tasks, offsets, requests = list(home.decided()), home.offsets(), home.requests()
+        records = [record for task in tasks for record in task.records]
+        if offsets != state.observations or requests:
+            records += self._records.of_home(self.number, offsets, state.show_since, requests)
+        if not records and not tasks:
+            return None
+        releases = [task.release for task in tasks if task.release is not None]
+        signals = self._committer.signals
+        held = [offset for release in releases for offset in release.offsets]
+
+        def committed() -> None:
+            for row, count in home.committed().items():
+                if count and self._observations is not None:
+                    self._observations.done(row, count)
+            for release in releases:
+                release.committed()
+            self._observer.published(self.number, [task.decision for task in tasks if task.decision is not None])
+
+        def aborted() -> None:
+            home.aborted()
+            for offset in held:
+                signals.hold(offset)
+
+        return Part(records, committed, lambda: signals.release(held), aborted)
+
+    def _chunk_part(self, reading: Reading) -> Part:
+        """What a chunk has ready: that its orders are known, or what was handed over of them, and the position."""
+        chunk, trekkpliktig = reading.chunk, reading.trekkpliktig
+        assert chunk is not None  # noqa: S101 - it is ready
+        state = self._committer.state
+        orders = chunk.new if chunk.step is Step.KNOW else chunk.handed_over()
+        records = list(self._records.of_handed_over(self.number, trekkpliktig, orders))
+        position = state.of(trekkpliktig).position
+        after = position
+        if chunk.step is Step.REMEMBER and chunk.position > position.position:
+            after = msgspec.structs.replace(position, position=chunk.position)
+            records += self._records.of_position(self.number, trekkpliktig, after)
+
+        def committed() -> None:
+            known = state.ensure(trekkpliktig)
+            known.remember_all(orders)
+            known.position = after
+            if chunk.step is Step.REMEMBER and chunk.elements and self._was_unannounced(reading, position):
+                self._observer.unannounced(len(chunk.elements))
+            reading.advance_chunk()
+            self._advance(reading)
+
+        return Part(records, committed)
+
+    def _end_part(self, reading: Reading) -> Part:
+        """What changes with the end of a reading: the position, its requests, its signals and event cursor."""
+        trekkpliktig, state = reading.trekkpliktig, self._committer.state
+        before = state.of(trekkpliktig).position
+        after = position_after(reading, before, self._options.now(), state.show_since)
+        is_lowered = after.position < before.position
+        if is_lowered:
+            self._observer.position_ahead(trekkpliktig, before.position, after.position)
+            _log.error(
+                "the position was ahead of the source: lowered",
+                trekkpliktig=trekkpliktig,
+                position=before.position,
+                source_max=after.position,
+            )
+        if reading.requests:
+            after = _with_asked(after, reading, position_lowered=is_lowered)
+        records = [] if after == before else self._records.of_position(self.number, trekkpliktig, after)
+        cursor = self._moved_cursor(reading)
+        if cursor is not None:
+            records.append(self._records.of_event_cursor(self.number, trekkpliktig, cursor))
+        signals = self._committer.signals
+        done_with: list[int] = []
+
+        def committed() -> None:
+            if records:
+                known = state.ensure(trekkpliktig)
+                known.position = after
+                known.event_cursor = known.event_cursor if cursor is None else cursor
+            self._succeed(reading)
+
+        def begun() -> None:
+            done_with.extend(signals.ended(trekkpliktig, reading.signals_begun_at))
+
+        return Part(records, committed, begun, lambda: signals.reopen(trekkpliktig, done_with))
+
+    def _succeed(self, reading: Reading) -> None:
+        trekkpliktig = reading.trekkpliktig
+        self.schedule.succeeded(trekkpliktig, time.monotonic(), found=reading.found)
+        self._requests.read(trekkpliktig)
+        for request in sorted(reading.requests):
+            self._ask(trekkpliktig, request)
+        if reading.lowered:
+            _log.error(
+                "the source shows lower versions than it did: it may have been restored",
+                trekkpliktig=trekkpliktig,
+                orders=reading.lowered,
+            )
+            self._observer.versions_lowered(trekkpliktig, reading.lowered)
+        self._observer.reading_ended(self.number, trekkpliktig, None, reading.vanished)
+
+    def _moved_cursor(self, reading: Reading) -> EventCursor | None:
+        known = self._committer.state.of(reading.trekkpliktig).event_cursor
+        return reading.event_cursor if reading.event_cursor not in (None, known) else None
+
+    def _was_unannounced(self, reading: Reading, position: TrekkpliktigPosition) -> bool:
+        """Whether no signal announced what this reading found. The first reading of all does not count."""
+        is_own_initiative = reading.origin in _OWN_INITIATIVE and not (reading.requests or reading.is_notified)
+        is_first = position.reconciled_at is None
+        return is_own_initiative and not is_first and not self._committer.signals.is_waiting(reading.trekkpliktig)
+
+    # Housekeeping
+
+    def _delete_observations(self) -> None:
+        """Have observations that were decided on deleted, now and then."""
+        if self._observations is None or self._is_deleting or time.monotonic() < self._delete_due:
+            return
+        self._delete_due = time.monotonic() + DELETE_INTERVAL_SECONDS
+        self._is_deleting = True
+        reached = self._committer.state.observations
+        self._calls.request(lambda _: self._deleted(), self._observations.delete_before, reached)
+
+    def _deleted(self) -> None:
+        self._is_deleting = False
+
+    def _report_metrics(self) -> None:
+        now = time.monotonic()
+        if now < self._metrics_due:
+            return
+        pulled = self._pulling.oldest_seconds(now)
+        waiting = self._home.waiting_by_row()
+        metrics = metrics_of(self.schedule, self._committer.state, waiting, self._options.now(), pulled)
+        self._observer.lane_metrics(self.number, metrics)
+        # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
+        self._metrics_due = now + max(METRICS_INTERVAL_SECONDS, (time.monotonic() - now) / METRICS_SHARE_MAX)
+
+
+def _with_asked(position: TrekkpliktigPosition, reading: Reading, *, position_lowered: bool) -> TrekkpliktigPosition:
+    """The position with what the ended reading says of its requests, which wait for the homes from now on."""
+    figures = {
+        "asked": True,
+        "orders_read": reading.orders_seen,
+        "vanished": reading.vanished,
+        "position_lowered": position_lowered,
+    }
+    return msgspec.structs.replace(
+        position,
+        requests=tuple(
+            [
+                msgspec.structs.replace(request, **figures) if request.id in reading.requests else request
+                for request in position.requests
+            ]
+        ),
+    )

@@ -1,68 +1,107 @@
-"""The reading of one trekkpliktig: how it begins, the chunks that it yields, and its position when it ends.
+"""The reading of one trekkpliktig: what its list shows differently is handed over, chunk by chunk.
 
-A chunk is ready when every version that detection needs for it has been fetched by number. Memory is bounded: at most
-two pages wait, and a chunk needs at most `FETCHES_MAX` versions (or those of one order).
+A chunk takes three steps. `KNOW`: that the list shows orders it never showed before is committed, so that they are
+followed whatever happens next. `SEND`: what differs is written for the homes of the orders. `REMEMBER`: that it was
+handed over is committed, with the position. At most two pages wait, so memory is bounded.
 """
 
 from __future__ import annotations
 
+import enum
 import sys
 from array import array
 from collections import deque
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from producer.detect.by_number import Following, next_versions, some_missing, vanished
-from producer.detect.detect import is_left, needed_versions, order_key
-from producer.domain.requests import BACKFILL, RequestResult
-from producer.domain.trekkpaalegg import Origin, Rejected, Trekkpaalegg
+from producer.detect.differences import absent, differences, digest_of, lowered
+from producer.domain.observation import Observation, order_key
+from producer.domain.requests import BACKFILL
+from producer.domain.state import NOT_HANDED_OVER, HandedOver
+from producer.domain.trekkpaalegg import Origin, Trekkpaalegg
+from producer.publish.port import Row
 
 if TYPE_CHECKING:
-    from producer.domain.requests import OperatorRequest
-    from producer.domain.state import EventCursor, TrekkpliktigPosition, TrekkpliktigState
-    from producer.domain.trekkpaalegg import Element, Fetched
+    from producer.domain.state import EventCursor, LaneState, TrekkpliktigPosition, TrekkpliktigState
+    from producer.domain.trekkpaalegg import Element
     from producer.source.port import Page
 
 
 PAGES_WAITING_MAX = 2
-FETCHES_MAX = 500
+
+
+class Step(enum.Enum):
+    """What is done next with a chunk."""
+
+    KNOW = "know"
+    SEND = "send"
+    SENDING = "sending"
+    REMEMBER = "remember"
+
+
+class Chunk:
+    """Elements that differ from what was handed over, or keys of orders that the list lacks, and how far they are.
+
+    `position` is the sekvensnummer that the list has been read to when the chunk is done.
+    """
+
+    def __init__(
+        self, elements: list[Element], state: TrekkpliktigState, position: int, gone: Sequence[bytes] = ()
+    ) -> None:
+        self.elements = elements
+        self.position = position
+        self.gone = gone
+        self.new = {key: NOT_HANDED_OVER for each in elements if (key := order_key(each)) not in state}
+        self.step = Step.KNOW if self.new else Step.SEND if elements or gone else Step.REMEMBER
+
+    def __len__(self) -> int:
+        """How many orders it hands over."""
+        return len(self.elements) + len(self.gone)
+
+    def handed_over(self) -> dict[bytes, HandedOver]:
+        """What is remembered of its orders once it is sent."""
+        return {order_key(each): digest_of(each) for each in self.elements}
 
 
 class Reading:
     """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
-    `found` says whether anything new has come. `requests` are the ids of the operator requests that it fulfils. An
-    `urgent` reading goes before others. `event_cursor` is how far Altinn's events had been read when it began, None
-    where they are not read; `is_notified` says whether such events led to the reading.
+    With `shows`, everything is handed over, whatever was handed over before. `found` says whether anything differed.
+    `requests` are the ids of the operator requests that it fulfils. An `urgent` reading goes before others.
+    `event_cursor` is how far Altinn's events had been read when it began, None where they are not read; `is_notified`
+    says whether such events led to the reading. `began` is when, in microseconds since 1970.
     """
 
-    def __init__(self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int, *, full: bool) -> None:
+    def __init__(
+        self, trekkpliktig: str, origin: Origin, cursor: int, signals_begun_at: int, *, full: bool, began: int = 0
+    ) -> None:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
         self.full = full
+        self.shows = False
         self.begun_at = cursor
+        self.began = began
         self.requests: frozenset[str] = frozenset()
         self.found = False
         self.urgent = False
+        self.row = Row.BULK
         self.signals_begun_at = signals_begun_at
         self.event_cursor: EventCursor | None = None
         self.is_notified = False
         self.dropped = False
         self.failure: BaseException | None = None
         self.orders_seen = 0
+        self.vanished = 0
+        self.lowered = 0
         self.sekvensnummer_max = 0
-        self.chunk: list[Element] = []
-        self.versions: dict[tuple[str, int], Fetched] = {}
-        self.moves_position = True
+        self.chunk: Chunk | None = None
         self._next_cursor: int | None = cursor
         self._page_under_way = False
         self._pages: deque[list[Element]] = deque()
-        self._versions_under_way = 0
         self._seen = array("q")
-        self._missing_requested = False
-        self._following: Following | None = None
+        self._absent: list[bytes] | None = None
 
     def begin_page(self) -> int | None:
         """Begin to fetch the next page: returns its cursor, or None if no page is to be fetched now."""
@@ -84,99 +123,68 @@ class Reading:
             self._seen.extend(hash(order_key(each)) for each in page.elements)
 
     def page_failed(self, error: BaseException) -> None:
-        """No further page is fetched. Those before it are still published, and then the reading fails.
+        """No further page is fetched. Those before it are still handed over, and then the reading fails.
 
-        Otherwise a page that cannot be read would hold back earlier pages that take longer to decide on.
+        Otherwise a page that cannot be read would hold back earlier pages that take longer.
         """
         self._page_under_way, self._next_cursor, self.failure = False, None, error
 
     def read_all(self, origin: Origin) -> None:
-        """Start again from 0, because the source does not match what was published."""
-        self.full, self.origin, self._next_cursor = True, origin, 0
+        """Start again from 0, because the source does not match what was handed over."""
+        self.full, self.origin, self.row, self._next_cursor = True, origin, Row.BULK, 0
 
-    def add_version(self, wanted: tuple[str, int], fetched: Fetched) -> None:
-        """Add a version that was fetched by number."""
-        self._versions_under_way -= 1
-        if self._following is not None:
-            self._following.add(wanted, fetched)
+    def cut_chunk(self, state: TrekkpliktigState, elements_max: int = sys.maxsize) -> None:
+        """Cut the next chunk from the pages, if there is none now; at the end of a full reading, what the list lacks.
+
+        A rejected element does not move the position: if its number were wrong, all below it would be skipped.
+        """
+        while self.chunk is None and self._pages:
+            page = self._pages[0]
+            elements = page[:elements_max]
+            if len(page) <= elements_max:
+                self._pages.popleft()
+            else:
+                self._pages[0] = page[elements_max:]
+            different = differences(state, elements, everything=self.shows)
+            self.lowered += len(lowered(state, different))
+            numbers = (each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg))
+            position = max(max(numbers, default=0), state.position.position)
+            if different or position > state.position.position:
+                self.chunk = Chunk(different, state, position)
+                self.found = self.found or bool(different)
+        if self.chunk is None and self.full and self.has_all_pages and self.failure is None and self._absent is None:
+            self._absent = absent(state, self._seen, self.began)
+            self._seen = array("q")
+            self.vanished = max(len(state) - self.orders_seen, len(self._absent))
+            if self._absent:
+                self.chunk = Chunk([], state, state.position.position, self._absent)
+
+    def observations(self) -> list[Observation]:
+        """What the chunk hands over."""
+        if self.chunk is None:
+            return []
+        requests = tuple(self.requests)
+        shown = [
+            Observation(order_key(each), self.trekkpliktig, self.origin, each, requests=requests)
+            for each in self.chunk.elements
+        ]
+        return shown + [Observation(key, self.trekkpliktig, self.origin, requests=requests) for key in self.chunk.gone]
+
+    def advance_chunk(self) -> None:
+        """A step of the chunk is done: go on to the next one."""
+        if self.chunk is None:
             return
-        self.versions[wanted] = fetched
-        if not self.moves_position and isinstance(fetched, Trekkpaalegg | Rejected):
-            self.chunk.append(fetched)
-
-    def cut_chunk(
-        self, state: TrekkpliktigState, served: Container[str] = (), elements_max: int = sys.maxsize
-    ) -> list[tuple[str, int]]:
-        """Cut the next chunk from the pages; returns the versions to fetch for it. `served`: see `LaneOptions`."""
-        if not self._pages:
-            ends_well = self.has_all_pages and self.failure is None
-            return self._cut_by_number(state, served) if ends_well and self.full else []
-        page = self._pages[0]
-        count = min(len(page), elements_max)
-        while True:
-            wanted = needed_versions(state, page[:count])
-            if wanted:  # rare, so most pages are not searched for this
-                here = [each for each in page[:count] if not is_left(each, self.trekkpliktig, served)]
-                wanted = needed_versions(state, here)
-            if len(wanted) <= FETCHES_MAX or count == 1:
-                break
-            count //= 2
-        self.chunk = page[:count]
-        if count == len(page):
-            self._pages.popleft()
+        if self.chunk.step is Step.KNOW:
+            self.chunk.step = Step.SEND
+        elif self.chunk.step is Step.SENDING and self.chunk.elements:
+            self.chunk.step = Step.REMEMBER
         else:
-            self._pages[0] = page[count:]
-        self._versions_under_way = len(wanted)
-        return wanted
-
-    def shorten_chunk(self, elements_max: int) -> None:
-        """Put elements beyond `elements_max` back, unless versions were fetched for the chunk."""
-        if self.moves_position and not self.versions and len(self.chunk) > elements_max:
-            self._pages.appendleft(self.chunk[elements_max:])
-            self.chunk = self.chunk[:elements_max]
-
-    def _cut_by_number(self, state: TrekkpliktigState, served: Container[str]) -> list[tuple[str, int]]:
-        """At the end of a full reading: first missing versions, then later versions of orders that the list lacks."""
-        self.moves_position = False
-        seed = state.position.reconciled_at or 0
-        wanted: list[tuple[str, int]] = []
-        if not self._missing_requested:
-            self._missing_requested = True
-            wanted = some_missing(state, seed)
-        if not wanted:
-            if self._following is None:
-                gone = next_versions(state, vanished(state, self._seen), seed)
-                self._following, self._seen = Following(gone, self.trekkpliktig, served), array("q")
-            wanted = self._following.pop_wanted()
-            if not wanted:
-                self.chunk, self._following.elements = self._following.elements, []
-        self._versions_under_way = len(wanted)
-        return wanted
-
-    @property
-    def moved(self) -> Container[str]:
-        """The orders (trekkid) of the chunk that have moved to another trekkpliktig."""
-        return self._following.moved if self._following is not None else ()
-
-    def elements(self) -> list[Element]:
-        """The chunk in the order that detection needs."""
-        if self.moves_position:
-            return self.chunk
-        return sorted(self.chunk, key=lambda element: (element.trekkid or "", element.trekkversjon or 0))
-
-    def chunk_done(self) -> None:
-        """The chunk was published."""
-        self.chunk, self.versions = [], {}
+            self.chunk = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether detection can decide on the chunk."""
-        return bool(self.chunk) and self._versions_under_way == 0
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether versions of the chunk are still being fetched."""
-        return self._versions_under_way > 0
+        """Whether there is something to commit for the chunk."""
+        return self.chunk is not None and self.chunk.step in {Step.KNOW, Step.REMEMBER}
 
     @property
     def has_all_pages(self) -> bool:
@@ -185,8 +193,9 @@ class Reading:
 
     @property
     def is_done(self) -> bool:
-        """Whether everything that was fetched has been published."""
-        return self.has_all_pages and not self._pages and not self.chunk and not self.is_waiting
+        """Whether everything that was fetched has been handed over."""
+        ends = self.failure is not None or not self.full or self._absent is not None
+        return self.has_all_pages and not self._pages and self.chunk is None and ends
 
 
 READINGS_MIN = 5
@@ -194,15 +203,8 @@ READINGS_MAX = 64
 NOTIFIED_MORE_MAX = 64
 """How many more are read at once if they were notified: their readings are short and should not wait."""
 
-TRANSACTION_ELEMENTS_MAX = 2_500
-TRANSACTION_ELEMENTS_WHEN_URGENT_MAX = 250
-"""How many elements that are not urgent a transaction holds, and how many if there was an urgent reading lately:
-further urgent ones would wait behind it."""
-
 ELEMENTS_UNDER_WAY_MAX = 12_500
 """How many orders the concurrent readings of one lane may return, if each returns a page of average size."""
-
-ENDS_WAIT_SECONDS_MAX = 0.05
 
 _MICROSECONDS = 1_000_000
 
@@ -221,32 +223,38 @@ class LaneOptions(msgspec.Struct, frozen=True):
 
 
 def begin_reading(
-    trekkpliktig: str,
-    position: TrekkpliktigPosition,
-    signals_begun_at: int,
-    options: LaneOptions,
-    *,
-    is_notified: bool = False,
+    trekkpliktig: str, state: LaneState, signals_begun_at: int, options: LaneOptions, *, is_notified: bool = False
 ) -> Reading:
     """A reading from a little below the position, or a full one if that was requested or is due."""
-    origin = _full_origin(position, options)
+    position = state.of(trekkpliktig).position
+    shows = state.show_since is not None and (position.shown_at or 0) < state.show_since
+    origin = Origin.RECONCILE if shows else _full_origin(position, options)
+    now = options.now()
     if origin is not None:
-        reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True)
-        reading.requests = frozenset([request.id for request in position.requests])
+        reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True, began=now)
+        reading.requests = frozenset([request.id for request in position.requests if not request.asked])
+        reading.shows = shows
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
-    return Reading(trekkpliktig, origin, cursor, signals_begun_at, full=False)
+    reading = Reading(trekkpliktig, origin, cursor, signals_begun_at, full=False, began=now)
+    if position.reconciled_at is not None:
+        reading.row = Row.URGENT  # the first reading of all is a back-fill
+    return reading
 
 
 def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin | None:
-    """The origin of a full reading; None if no full reading is needed."""
-    if position.requests:
-        return Origin.BACKFILL if position.requests[0].kind == BACKFILL else Origin.RECONCILE
-    interval = options.reconcile_interval_seconds * _MICROSECONDS
-    if position.reconciled_at is not None and options.now() - position.reconciled_at >= interval:
-        return Origin.RECONCILE
-    return None
+    """The origin of a full reading; None if no full reading is needed.
+
+    A time in the future was told by a clock that was ahead, so that the next comparison is due now.
+    """
+    requests = [request for request in position.requests if not request.asked]
+    if requests:
+        return Origin.BACKFILL if requests[0].kind == BACKFILL else Origin.RECONCILE
+    if position.reconciled_at is None:
+        return None
+    ago = options.now() - position.reconciled_at
+    return Origin.RECONCILE if ago < 0 or ago >= options.reconcile_interval_seconds * _MICROSECONDS else None
 
 
 def readings_allowed(elements_per_page: float) -> int:
@@ -254,55 +262,12 @@ def readings_allowed(elements_per_page: float) -> int:
     return int(min(max(ELEMENTS_UNDER_WAY_MAX / max(elements_per_page, 1.0), READINGS_MIN), READINGS_MAX))
 
 
-def ends_wait_seconds(ended: Sequence[Reading], *, others: int) -> float:
-    """How long the ends of readings wait for `others`, or for events, to share a transaction with them.
-
-    Urgent readings do not wait: a trekkpliktig that is notified again meanwhile is read again only after its reading
-    has ended.
-    """
-    return ENDS_WAIT_SECONDS_MAX if others and not any(reading.urgent for reading in ended) else 0.0
-
-
-def transaction_elements(*, is_urgent_recently: bool) -> int:
-    """How many elements that are not urgent a transaction may hold."""
-    return TRANSACTION_ELEMENTS_WHEN_URGENT_MAX if is_urgent_recently else TRANSACTION_ELEMENTS_MAX
-
-
-def first_to_publish(
-    ready: Sequence[Reading], elements_max: int = TRANSACTION_ELEMENTS_MAX, *, urgent_alone: bool = True
-) -> list[Reading]:
-    """The readings whose chunks the next transaction holds: the urgent ones alone if there are any, else some of all.
-
-    It holds about `elements_max` elements, since what is notified meanwhile waits behind it. Without `urgent_alone` it
-    includes at least one of the others: every second time, so that a stream of notifications does not hold them back
-    for ever; see `missed_after`.
-    """
-    urgent = [reading for reading in ready if reading.urgent]
-    others = [reading for reading in ready if not reading.urgent]
-    if urgent and urgent_alone:
-        return urgent
-    first = urgent + others[:1]
-    elements = sum(len(reading.chunk) for reading in first)
-    for reading in others[1:]:
-        elements += len(reading.chunk)
-        if elements > elements_max:
-            break
-        first.append(reading)
-    return first
-
-
-def missed_after(missed: int, ready: Iterable[Reading], chosen: Collection[Reading]) -> int:
-    """How many transactions in a row held no reading that is ready and not urgent, after one that holds `chosen`."""
-    others = [reading for reading in ready if not reading.urgent]
-    return missed + 1 if others and not any(reading in chosen for reading in others) else 0
-
-
-def is_urgent(reading: Reading, position: TrekkpliktigPosition, *, is_waited_for: bool) -> bool:
+def is_urgent(reading: Reading, *, is_waited_for: bool) -> bool:
     """Whether a reading has priority: a wake-up waits for it, and it is short.
 
     The first reading of a trekkpliktig is a back-fill, even if a notification led to it.
     """
-    return is_waited_for and not reading.full and position.reconciled_at is not None
+    return is_waited_for and reading.row is Row.URGENT
 
 
 def position_has_gone(reading: Reading, position: TrekkpliktigPosition) -> bool:
@@ -316,33 +281,18 @@ def position_has_gone(reading: Reading, position: TrekkpliktigPosition) -> bool:
     )
 
 
-def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -> TrekkpliktigPosition:
-    """The position after a reading has ended, with the time of the last full comparison.
+def position_after(
+    reading: Reading, position: TrekkpliktigPosition, now: int, show_since: int | None
+) -> TrekkpliktigPosition:
+    """The position after a reading has ended, with the times of the last full comparison and of the last showing.
 
     A position above everything that the source has is lowered, but only after a full reading.
     """
+    replace = msgspec.structs.replace
     if reading.full and reading.sekvensnummer_max < position.position:
-        position = msgspec.structs.replace(position, position=reading.sekvensnummer_max)
+        position = replace(position, position=reading.sekvensnummer_max)
     if reading.full or position.reconciled_at is None:
-        position = msgspec.structs.replace(position, reconciled_at=now)
+        position = replace(position, reconciled_at=now)
+    if reading.shows:
+        position = replace(position, shown_at=max(reading.began, show_since or 0))
     return position
-
-
-def vanished_of(reading: Reading, known: int) -> int:
-    """How many known orders a full reading did not find."""
-    return max(known - reading.orders_seen, 0) if reading.full else 0
-
-
-def results_of(
-    reading: Reading, gone: Iterable[OperatorRequest], vanished: int, *, position_lowered: bool
-) -> list[RequestResult]:
-    """The results of the operator requests that a reading has fulfilled."""
-    return [
-        RequestResult(
-            msgspec.structs.replace(request, orders_read=reading.orders_seen),
-            "done",
-            vanished=vanished,
-            position_lowered=position_lowered,
-        )
-        for request in gone
-    ]

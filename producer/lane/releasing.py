@@ -1,8 +1,7 @@
-"""Release of quarantined records at an operator's request: read again, decided on, and published with the result.
+"""Release of quarantined records at an operator's request: read again, and decided on by the home of the order.
 
-A release needs the quarantine and, where versions are missing before it, the source. Both are called in the pool while
-the lane continues. The signal stays open until the result is committed, so if the lane ends meanwhile, its next owner
-starts the release again.
+The record is read in the pool while the lane continues. The signal stays open until the result is committed, so if the
+lane ends meanwhile, its next owner starts the release again.
 """
 
 from __future__ import annotations
@@ -12,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from producer.detect.detect import Context, Detection, UnencodableError, needed_versions
 from producer.detect.release import release
-from producer.detect.requests import RequestDecision
+from producer.domain.observation import order_key
 from producer.domain.requests import RequestResult
 from producer.domain.trekkpaalegg import Failed, Gone, Origin, Rejected
 from producer.errors import RejectedTrekkpaaleggError
+from producer.lane.commit import Part
+from producer.lane.home import Task
 from producer.publish.quarantine_log import read_one
-from producer.source.parse.page import read_trekkpaalegg
-from trekkpaalegg.errors import FatalError, RetryableError, TrekkpaaleggError
+from trekkpaalegg.errors import FatalError, TrekkpaaleggError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
+    from producer.detect.decide import Decision
     from producer.domain.requests import OperatorRequest
-    from producer.domain.state import TrekkpliktigState
-    from producer.domain.trekkpaalegg import Fetched, Trekkpaalegg
+    from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.lane.calls import Calls
     from producer.lane.commit import Committer, RecordBuilder
-    from producer.lane.reading import LaneOptions
+    from producer.lane.home import Home
     from producer.publish.port import Record
     from producer.source.port import TrekkpaaleggSource
 
@@ -61,7 +60,7 @@ class Quarantine:
         record = read_one(self._properties, self._topic, partition, offset)
         if record.trekkpliktig != trekkpliktig:
             raise FatalError(f"the record {record_id} is about another trekkpliktig")
-        element: Trekkpaalegg | Rejected | Gone | Failed = read_trekkpaalegg(record.raw, trekkpliktig)
+        element: Trekkpaalegg | Rejected | Gone | Failed = self._source.read_element(record.raw, trekkpliktig)
         if record.raw_truncated and record.trekkid and record.trekkversjon:
             element = self._source.fetch_trekkpaalegg(trekkpliktig, record.trekkid, record.trekkversjon)
         if isinstance(element, Rejected):
@@ -76,153 +75,119 @@ class Quarantine:
 class _PendingRelease:
     """A release that is not completed yet. A second signal for it adds an offset."""
 
-    def __init__(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
+    def __init__(self, releasing: Releasing, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
+        self._releasing = releasing
         self.trekkpliktig = trekkpliktig
         self.offsets = [offset]
         self.request = request
-        self.element: Trekkpaalegg | None = None
-        self.versions: dict[tuple[str, int], Fetched] = {}
-        self.under_way = 0
-        self.failure: str | None = None
+
+    def results(self, outcome: Decision | RejectedTrekkpaaleggError) -> list[Record]:
+        """See `Release`."""
+        if isinstance(outcome, RejectedTrekkpaaleggError):
+            result = RequestResult(self.request, "failed", str(outcome))
+        elif not outcome.publications:
+            why = "a version before it cannot be fetched now; the order waits for it, and goes on by itself"
+            result = RequestResult(self.request, "failed", why)
+        else:
+            result = _done(self.request, outcome)
+        return self._releasing.records_of(self, result)
+
+    def committed(self) -> None:
+        """See `Release`."""
+        self._releasing.completed(self)
 
 
 class Releasing:
     """See the module. Only the lane's thread may use it."""
 
-    def __init__(  # what it works with
+    def __init__(
         self,
         lane: int,
         committer: Committer,
         records: RecordBuilder,
         calls: Calls,
-        source: TrekkpaaleggSource,
-        options: LaneOptions,
         understand: Understand | None,
+        home: Callable[[], Home],
     ) -> None:
         self._lane = lane
         self._committer = committer
         self._records = records
         self._calls = calls
-        self._source = source
-        self._options = options
         self._understand = understand
+        self._home = home
         self._pending: list[_PendingRelease] = []
+        self._failed: list[tuple[_PendingRelease, str]] = []
 
     def receive(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
         """Receive a request whose signal is held by the caller."""
-        if self._committer.is_completed(trekkpliktig, request):
+        if self._committer.state.completed.has(trekkpliktig, request):
             self._committer.signals.release([offset])
             return
         for each in self._pending:
             if (each.trekkpliktig, each.request) == (trekkpliktig, request):
                 each.offsets.append(offset)
                 return
-        pending = _PendingRelease(trekkpliktig, offset, request)
+        pending = _PendingRelease(self, trekkpliktig, offset, request)
         self._pending.append(pending)
         if self._understand is None:
-            pending.failure = "nothing can be released here"
+            self._failed.append((pending, "nothing can be released here"))
             return
-        pending.under_way = 1
         self._calls.request(
             lambda done: self._understood(pending, done), self._understand, trekkpliktig, request.record or ""
         )
 
-    def commit(self) -> None:
-        """Publish the releases that can be decided. Raises as `Committer.write`; then the next turn tries again."""
-        for pending in list(self._pending):
-            if pending.under_way == 0 and not self._request_versions(pending):
-                self._complete(pending)
-                self._pending.remove(pending)
+    def parts(self) -> list[Part]:
+        """The results of releases whose record could not be read or understood."""
+        parts = []
+        for pending, why in self._failed:
+            records = self.records_of(pending, RequestResult(pending.request, "failed", why))
+            parts.append(self._part(pending, records))
+        return parts
+
+    def records_of(self, pending: _PendingRelease, result: RequestResult) -> list[Record]:
+        """The records that tell the result of a release."""
+        return [self._records.of_results(self._lane, pending.trekkpliktig, [result])]
+
+    def completed(self, pending: _PendingRelease) -> None:
+        """The result is committed."""
+        self._pending.remove(pending)
+        self._failed = [each for each in self._failed if each[0] is not pending]
+        self._committer.state.completed.add(pending.trekkpliktig, pending.request)
+
+    def _part(self, pending: _PendingRelease, records: list[Record]) -> Part:
+        signals = self._committer.signals
+
+        def aborted() -> None:
+            for offset in pending.offsets:
+                signals.hold(offset)
+
+        return Part(records, pending.committed, lambda: signals.release(pending.offsets), aborted)
 
     def _understood(self, pending: _PendingRelease, done: Future[Any]) -> None:
-        pending.under_way -= 1
         error = done.exception()
         if error is None:
-            pending.element = done.result()
-        else:
-            self._fail(pending, error)
-
-    def _request_versions(self, pending: _PendingRelease) -> bool:
-        """Fetch the versions that are needed by the present state, which may have changed. False if none is needed."""
-        if pending.element is None or pending.failure is not None:
-            return False
-        wanted = [
-            each for each in needed_versions(self._state(pending), [pending.element]) if each not in pending.versions
-        ]
-        pending.under_way = len(wanted)
-        for each in wanted:
-            self._calls.request(
-                lambda done, each=each: self._fetched(pending, each, done),  # type: ignore[misc]  # its default binds it
-                self._source.fetch_trekkpaalegg,
-                pending.trekkpliktig,
-                *each,
-            )
-        return bool(wanted)
-
-    def _fetched(self, pending: _PendingRelease, wanted: tuple[str, int], done: Future[Any]) -> None:
-        pending.under_way -= 1
-        error = done.exception()
-        if isinstance(error, RetryableError):
-            pending.versions[wanted] = Failed(str(error))
-        elif error is not None:
-            self._fail(pending, error)
-        else:
-            pending.versions[wanted] = done.result()
-
-    def _fail(self, pending: _PendingRelease, error: BaseException) -> None:
-        pending.failure = str(error) if isinstance(error, TrekkpaaleggError) else f"it broke: {type(error).__name__}"
+            self._add(pending, done.result())
+            return
+        why = str(error) if isinstance(error, TrekkpaaleggError) else f"it broke: {type(error).__name__}"
         if not isinstance(error, TrekkpaaleggError):  # unexpected, but no reason to keep the others from being served
             _log.error("release crashed", lane=self._lane, trekkpliktig=pending.trekkpliktig, exc_info=error)
+        self._failed.append((pending, why))
 
-    def _complete(self, pending: _PendingRelease) -> None:
-        """Publish the decision and the result in one transaction."""
-        trekkpliktig, state = pending.trekkpliktig, self._committer.state.get(pending.trekkpliktig)
-        position = self._committer.position_of(trekkpliktig)
-        try:
-            detection, records = self._decide(pending)
-        except RejectedTrekkpaaleggError as error:
-            pending.failure = str(error)
-        if pending.failure is not None:
-            result = RequestResult(pending.request, "failed", pending.failure)
-            records = self._records.of_decision(self._lane, trekkpliktig, RequestDecision(position, (result,)), state)
-            self._committer.write(records, {}, (), pending.offsets)
-            self._committer.mark_completed([(trekkpliktig, pending.request)])
-            return
-        result = _done(pending.request, detection)
-        records += self._records.of_position(self._lane, trekkpliktig, position, [result])
-        self._committer.write(records, {}, (), pending.offsets, {trekkpliktig: detection})
-        self._committer.mark_completed([(trekkpliktig, pending.request)])
-        _log.info(
-            "released",
-            lane=self._lane,
-            trekkpliktig=trekkpliktig,
-            record=pending.request.record,
-            request=pending.request.id,
+    def _add(self, pending: _PendingRelease, element: Trekkpaalegg) -> None:
+        correction = pending.request.correction
+        self._home().add(
+            Task(
+                order_key(element),
+                lambda order, versions, now: release(order, element, versions, now, correction=correction),
+                Origin.RELEASE,
+                reader=pending.trekkpliktig,
+                release=pending,
+            )
         )
 
-    def _decide(self, pending: _PendingRelease) -> tuple[Detection, list[Record]]:
-        state = self._state(pending)
-        nothing = Detection(state.position.position)
-        if pending.element is None or pending.failure is not None:
-            return nothing, []
-        options = self._options
-        context = Context(pending.trekkpliktig, options.served, Origin.RELEASE, options.now(), moves_position=False)
-        detection = release(state, pending.element, pending.versions, context, correction=pending.request.correction)
-        if detection.stopped is not None:
-            reason = detection.stopped.reason
-            pending.failure = f"a version before it cannot be fetched now ({reason}); try again later"
-            return nothing, []
-        try:
-            return detection, self._records.of_detection(self._lane, state, context, detection)
-        except UnencodableError as error:
-            raise error.cause from error
 
-    def _state(self, pending: _PendingRelease) -> TrekkpliktigState:
-        return self._committer.state.of(pending.trekkpliktig)
-
-
-def _done(request: OperatorRequest, detection: Detection) -> RequestResult:
-    published = [f"{each.trekkpaalegg.trekkid}/{each.trekkpaalegg.trekkversjon}" for each in detection.publications]
+def _done(request: OperatorRequest, decision: Decision) -> RequestResult:
+    published = [f"{each.trekkpaalegg.trekkid}/{each.trekkpaalegg.trekkversjon}" for each in decision.publications]
     names = ", ".join(published[:NAMED_MAX])
     if len(published) > NAMED_MAX:
         names += f" and {len(published) - NAMED_MAX} more"

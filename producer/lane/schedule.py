@@ -214,6 +214,10 @@ class Schedule:
             oldest[name] = max(oldest[name], now - max(entry.read_at, self._started))
         return counts, oldest
 
+    def class_of(self, trekkpliktig: str) -> str:
+        """The class, of `CLASSES`, of one that is read here."""
+        return _class_of(self._entries[trekkpliktig])
+
     @property
     def is_done(self) -> bool:
         """Whether nothing will ever be due again; never true in a service."""

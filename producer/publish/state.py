@@ -202,25 +202,30 @@ def key_values(messages: Iterable[Message]) -> Iterator[tuple[bytes, bytes | Non
     return ((message.key() or b"", message.value()) for message in messages)
 
 
-def read_identity(properties: Mapping[str, str], topic: str, *, role: str = "producer") -> Identity | None:
-    """Whose topics these are, None if that was never recorded. Reads the whole partition, for the newest record.
+def identity_of(records: Iterable[tuple[bytes, bytes | None]]) -> Identity | None:
+    """Whose topics these are by the newest of these records, None if that was never recorded.
 
-    Raises `RetryableError` as `read_lane_state`, and `FatalError` for a state of the former layout.
+    Raises `FatalError` for a state of the former layout, which recorded the number of lanes alone.
     """
     newest: bytes | None = None
-    for message in read_partition(properties, topic, IDENTITY_PARTITION, role=role):
-        if message.key() == IDENTITY_KEY:
-            newest = message.value()
+    for key, value in records:
+        if key == IDENTITY_KEY:
+            newest = value
     if newest is None:
         return None
     identity = decode_identity(newest)
     if identity is None:
         raise FatalError(
-            f"{topic}: the state is of a former layout, which this program does not write; stop all workers of the "
-            "former program and run `trekkpaalegg-producer position rebuild`, which makes the state again from the "
-            "history"
+            "the positions topic holds the state of a former layout, which this program does not write: stop all "
+            "workers of the former program, and run `trekkpaalegg-producer position rebuild`, which makes the state "
+            "again from the history"
         )
     return identity
+
+
+def read_identity(properties: Mapping[str, str], topic: str, *, role: str = "producer") -> Identity | None:
+    """Whose topics these are, as `identity_of`. Raises `RetryableError` as `read_lane_state`."""
+    return identity_of(key_values(read_partition(properties, topic, IDENTITY_PARTITION, role=role)))
 
 
 def read_partition(

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
+from producer.domain.content import content_hash
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
     Origin,
@@ -28,8 +29,9 @@ from producer.encode.avro import (
     reference_encoder,
     single_object_prefix,
 )
-from producer.encode.event import EventEncoder, rfc3339
+from producer.encode.event import EventEncoder, rfc3339, trekkpaalegg_of
 from producer.errors import RejectedTrekkpaaleggError
+from trekkpaalegg.decode import Decoder
 from trekkpaalegg.identifiers import Foedselsnummer
 
 # Key and headers of an event are those of the contract
@@ -168,6 +170,33 @@ def test_compiled_and_reference_write_what_fastavro_writes(schema: schemas.Schem
     compiled = COMPILED[schema.fingerprint]
     assert compiled(version) == b"prefix" + expected
     assert reference_encoder(schema, b"prefix")(version) == b"prefix" + expected
+
+
+in_the_calendar = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
+amounts = st.decimals(0, Decimal("999999999999.99"), places=2)
+published_perioder = st.builds(
+    TrekkstoerrelseForPeriode,
+    st.dates(),
+    st.none() | st.dates(),
+    st.none() | amounts,
+    st.none() | st.decimals(0, 100, places=1),
+    unknown,
+)
+
+
+@given(
+    version=trekkpaalegg,
+    opprettet=in_the_calendar,
+    periods=st.lists(published_perioder, max_size=2).map(tuple),
+)
+def test_the_version_is_read_back_from_its_event_with_the_same_content_hash(
+    version: Trekkpaalegg, opprettet: int, periods: tuple[TrekkstoerrelseForPeriode, ...]
+) -> None:
+    version = msgspec.structs.replace(version, opprettet=opprettet, trekkstoerrelse_for_periode=periods)
+    value = compile_encoder(CURRENT, single_object_prefix(CURRENT.fingerprint))(version)
+    read = trekkpaalegg_of(Decoder().decode_trekkpaalegg_versjon(value))
+    assert read == version
+    assert content_hash(read) == content_hash(version)
 
 
 @given(number=longs)

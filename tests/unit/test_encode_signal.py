@@ -50,7 +50,15 @@ def test_a_request_survives_a_round_trip(kind):
 numbers = st.integers(0, 2**63 - 1)
 
 
-@given(st.builds(Answer, request=st.text('aé/"\\', min_size=1, max_size=200), lane=numbers, published=numbers))
+@given(
+    st.builds(
+        Answer,
+        request=st.text('aé/"\\', min_size=1, max_size=200),
+        lane=numbers,
+        published=numbers,
+        quarantined=numbers,
+    )
+)
 def test_an_answer_survives_a_round_trip_and_fits(answer):
     assert len(encode_answer(answer)) <= VALUE_BYTES_MAX
     assert decode_signal(ONE, encode_answer(answer)) == answer

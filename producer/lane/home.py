@@ -1,0 +1,397 @@
+"""The home of orders: what was observed of each order is decided on, one order independently of all others. No I/O.
+
+Observations come from two rows, each in the order of its offsets. An order's observations are decided on one after
+another; where one needs versions by number, only that order waits. Everything decided is committed together with the
+offsets below which nothing is open, so that after a crash the rest is observed again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+from producer.detect.decide import Decision, decide, decide_encodable, retry
+from producer.domain.observation import Observation, Question
+from producer.domain.requests import RequestState
+from producer.domain.state import ObservationOffsets
+from producer.domain.trekkpaalegg import Origin
+from producer.errors import RejectedTrekkpaaleggError
+from producer.publish.port import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from producer.domain.state import LaneState, OrderState
+    from producer.domain.trekkpaalegg import Fetched
+    from producer.publish.port import Record
+
+    Decide = Callable[[OrderState, Mapping[int, Fetched], int], Decision]
+    Encode = Callable[["Task", OrderState, Decision], list[Record]]
+
+_MICROSECONDS = 1_000_000
+FAILING_PAUSE_MIN = 5 * _MICROSECONDS
+FAILING_PAUSE_MAX = 3600 * _MICROSECONDS
+
+
+class Wanted(NamedTuple):
+    """A version that a task needs by number, and whose tokens may get it, in that order."""
+
+    task: Task
+    trekkversjon: int
+    readers: tuple[str, ...]
+
+
+class Task:
+    """One step of one order: `decide` says what becomes of it, given the order, versions by number, and the time.
+
+    `reader` is who showed the order, if anybody has now. `row` is None for a step that no observation led to.
+    `requests` are the operator requests that it is done for. A `release` gets its results written with what is decided.
+    """
+
+    __slots__ = ("decide", "decision", "key", "origin", "reader", "records", "release", "requests", "row", "under_way",
+                 "versions")  # fmt: skip
+
+    def __init__(
+        self,
+        key: bytes,
+        decide: Decide,
+        origin: Origin,
+        *,
+        reader: str = "",
+        row: Row | None = None,
+        requests: tuple[str, ...] = (),
+        release: Release | None = None,
+    ) -> None:
+        self.key = key
+        self.decide = decide
+        self.origin = origin
+        self.reader = reader
+        self.row = row
+        self.requests = requests
+        self.release = release
+        self.versions: dict[int, Fetched] = {}
+        self.under_way = 0
+        self.decision: Decision | None = None
+        self.records: list[Record] = []
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it goes before others."""
+        return self.row is Row.URGENT
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is decided on."""
+        return self.decision is not None
+
+
+class Release(Protocol):
+    """An operator's release of one version."""
+
+    @property
+    def offsets(self) -> list[int]:
+        """The offsets of the signals that ask for it."""
+
+    def results(self, outcome: Decision | RejectedTrekkpaaleggError) -> list[Record]:
+        """The records that tell how it ended."""
+
+    def committed(self) -> None:
+        """It is done."""
+
+
+class OpenQuestion:
+    """A question that is answered once everything before it in its row is committed, and the tries that it caused."""
+
+    __slots__ = ("is_asked", "is_settled", "question", "tries")
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.tries = 0
+        self.is_asked = False
+        """Whether the answer is being written."""
+        self.is_settled = False
+
+
+class _Progress:
+    """How far one row has come: what is open, each with its offset, in order."""
+
+    def __init__(self, offset: int) -> None:
+        self.open: deque[tuple[int, Task | OpenQuestion]] = deque()
+        self.next_offset = offset
+
+    @property
+    def first_open(self) -> int:
+        """The first offset that is not settled."""
+        return next((offset for offset, each in self.open if not each.is_settled), self.next_offset)
+
+    def drop_settled(self) -> int:
+        """Forget what is settled at the front; returns how many records."""
+        dropped = 0
+        while self.open and self.open[0][1].is_settled:
+            self.open.popleft()
+            dropped += 1
+        return dropped
+
+
+class Home:
+    """See the module. Only the lane's thread may use it.
+
+    `encode` returns the records of a decision. `is_served` says whether we serve a trekkpliktig, whose token may be
+    used; `missing_pause` is how long after a try missing versions are asked for again, in microseconds.
+    """
+
+    def __init__(self, state: LaneState, encode: Encode, is_served: Callable[[str], bool], missing_pause: int) -> None:
+        self._state = state
+        self._encode = encode
+        self._is_served = is_served
+        self._missing_pause = missing_pause
+        self._rows = {
+            Row.URGENT: _Progress(state.observations.urgent),
+            Row.BULK: _Progress(state.observations.bulk),
+        }
+        self._queues: dict[bytes, deque[Task]] = {}
+        self._undecided: dict[bool, deque[bytes]] = {True: deque(), False: deque()}
+        """Keys of orders whose next task can be decided on, the urgent ones apart."""
+        self._decided: list[Task] = []
+        self._orders: dict[bytes, OrderState] = {}
+        """The orders as they will be once what is decided is committed."""
+        self._answered: list[OpenQuestion] = []
+        self._tries: list[tuple[int, bytes]] = []
+        """When each open order is asked for again; an item is outdated if the order's own time differs."""
+        self._due: dict[bytes, int] = {}
+        for key, order in state.orders.open_orders():
+            self._plan_try(key, order)
+
+    def receive(self, row: Row, offset: int, observed: Observation | Question) -> None:
+        """Take up what stands at this offset of a row."""
+        progress = self._rows[row]
+        progress.next_offset = offset + 1
+        if isinstance(observed, Question):
+            question = OpenQuestion(observed)
+            progress.open.append((offset, question))
+            for key, order in list(self._state.orders.open_orders()):
+                if observed.trekkpliktig in order.readers:
+                    self.add(_try(key, (observed.request,)))
+                    question.tries += 1
+            return
+        task = Task(
+            observed.key,
+            lambda order, versions, now: decide(order, observed, versions, now),
+            observed.origin,
+            reader=observed.trekkpliktig,
+            row=row,
+            requests=observed.requests,
+        )
+        progress.open.append((offset, task))
+        self.add(task)
+
+    def add(self, task: Task) -> None:
+        """Take up a step of an order. It is decided on after those of the same order that came before."""
+        queue = self._queues.setdefault(task.key, deque())
+        queue.append(task)
+        if all(each.is_settled for each in queue if each is not task):
+            self._undecided[task.is_urgent].append(task.key)
+
+    def start_tries(self, now: int) -> None:
+        """Ask again for what is open and due."""
+        while self._tries and self._tries[0][0] <= now:
+            due, key = heapq.heappop(self._tries)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self.add(_try(key))
+
+    def next_try(self) -> int | None:
+        """When the next order is asked for again, in microseconds since 1970."""
+        return self._tries[0][0] if self._tries else None
+
+    def decide(self, now: int, bulk_max: int) -> list[Wanted]:
+        """Decide on the orders that can be, about `bulk_max` that are not urgent. Returns the versions that are needed."""
+        wanted: list[Wanted] = []
+        for is_urgent, keys in self._undecided.items():
+            while keys and (is_urgent or len(self._decided) < bulk_max):
+                key = keys.popleft()
+                task = self._next_task(key)
+                if task is not None:
+                    wanted += self._decide(task, now)
+        return wanted
+
+    def add_version(self, task: Task, trekkversjon: int, fetched: Fetched) -> None:
+        """Add a version that was fetched for a task."""
+        task.versions[trekkversjon] = fetched
+        task.under_way -= 1
+        if task.under_way == 0:
+            self._undecided[task.is_urgent].append(task.key)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether anything is decided, or can be decided on."""
+        return bool(self._decided or self._answered or self._undecided[True] or self._undecided[False])
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether anything urgent is decided."""
+        return any(task.is_urgent for task in self._decided)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is open at all."""
+        return not self._queues and not any(progress.open for progress in self._rows.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many observations are received and not committed."""
+        return sum(self.waiting_by_row().values())
+
+    def waiting_by_row(self) -> dict[Row, int]:
+        """The same for each row."""
+        return {row: len(progress.open) for row, progress in self._rows.items()}
+
+    def questions(self) -> list[OpenQuestion]:
+        """Questions that can be answered now, and have not been: everything before them is committed."""
+        return [
+            each
+            for progress in self._rows.values()
+            if progress.open
+            and isinstance(each := progress.open[0][1], OpenQuestion)
+            and not (each.tries or each.is_asked)
+        ]
+
+    def answered(self, question: OpenQuestion) -> None:
+        """The answer is stored: the question is done with the next commit."""
+        question.is_settled = True
+        self._answered.append(question)
+
+    # What is committed next.
+
+    def decided(self) -> list[Task]:
+        """The tasks that are decided on."""
+        return self._decided
+
+    def offsets(self) -> ObservationOffsets:
+        """The offsets once what is decided is committed."""
+        return ObservationOffsets(self._rows[Row.URGENT].first_open, self._rows[Row.BULK].first_open)
+
+    def requests(self) -> dict[str, RequestState | None]:
+        """The figures of operator requests that change with what is decided; None for one that is answered."""
+        changed: dict[str, RequestState | None] = {}
+        for task in self._decided:
+            for request in task.requests:
+                if task.decision is None or not (task.decision.publications or task.decision.rejected):
+                    continue
+                before = changed.get(request) or self._state.requests.get(request) or RequestState("")
+                changed[request] = msgspec.structs.replace(
+                    before,
+                    trekkpliktig=task.reader or before.trekkpliktig,
+                    published=before.published + len(task.decision.publications),
+                    quarantined=before.quarantined + len(task.decision.rejected),
+                )
+        for each in self._answered:
+            if each.question.request in self._state.requests:
+                changed[each.question.request] = None
+        return changed
+
+    def committed(self) -> dict[Row, int]:
+        """What is decided is committed: update the state. Returns how many records of each row are done with."""
+        offsets, requests = self.offsets(), self.requests()
+        for task in self._decided:
+            queue = self._queues[task.key]
+            queue.popleft()
+            if not queue:
+                del self._queues[task.key]
+        for key, order in self._orders.items():
+            self._state.orders.remember(key, order)
+            self._plan_try(key, order)
+        if any(task.row is None and task.requests for task in self._decided):
+            self._count_tries()
+        self._state.observations = offsets
+        for request, figures in requests.items():
+            if figures is None:
+                self._state.requests.pop(request, None)
+            else:
+                self._state.requests[request] = figures
+        self._decided, self._answered, self._orders = [], [], {}
+        return {row: progress.drop_settled() for row, progress in self._rows.items()}
+
+    def aborted(self) -> None:
+        """Nothing was committed: what was decided is decided again."""
+        for task in self._decided:
+            task.decision, task.records = None, []
+        for key in dict.fromkeys(task.key for task in self._decided):
+            head = self._queues[key][0]
+            if head.under_way == 0:
+                self._undecided[head.is_urgent].append(key)
+        self._decided, self._orders = [], {}
+
+    # The inside.
+
+    def _next_task(self, key: bytes) -> Task | None:
+        """The first task of this order that is not decided on, None if it waits for versions."""
+        task = next((each for each in self._queues.get(key, ()) if each.decision is None), None)
+        return task if task is not None and task.under_way == 0 else None
+
+    def _decide(self, task: Task, now: int) -> list[Wanted]:
+        order = self._orders.get(task.key) or self._state.orders.order(task.key)
+        try:
+            decision, task.records = decide_encodable(
+                lambda versions: task.decide(order, versions, now),
+                task.versions,
+                task.reader,
+                lambda decision: self._encode(task, order, decision),
+            )
+        except RejectedTrekkpaaleggError as error:
+            if task.release is None:
+                raise
+            decision, task.records = Decision(order), task.release.results(error)
+        else:
+            if decision.wanted:
+                readers = tuple(dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers))))
+                task.under_way = len(decision.wanted)
+                return [Wanted(task, trekkversjon, readers) for trekkversjon in decision.wanted]
+            if task.release is not None:
+                task.records += task.release.results(decision)
+        task.decision = decision
+        self._decided.append(task)
+        if decision.order != order:
+            self._orders[task.key] = decision.order
+        if len(self._queues[task.key]) > 1:
+            following = self._next_task(task.key)
+            if following is not None:
+                self._undecided[following.is_urgent].append(task.key)
+        return []
+
+    def _plan_try(self, key: bytes, order: OrderState) -> None:
+        if not order.is_open:
+            self._due.pop(key, None)
+            return
+        due = self._due_at(order)
+        if self._due.get(key) != due:
+            self._due[key] = due
+            heapq.heappush(self._tries, (due, key))
+
+    def _due_at(self, order: OrderState) -> int:
+        if order.tried_at is None:
+            return 0
+        if order.seen > order.trekkversjon:
+            failing = order.tried_at - min((each.since for each in order.failing), default=order.tried_at)
+            return order.tried_at + min(max(failing, FAILING_PAUSE_MIN), FAILING_PAUSE_MAX)
+        return order.tried_at + self._missing_pause
+
+    def _count_tries(self) -> None:
+        """Keep of each question how many of the tries that it caused are open."""
+        waiting: dict[str, int] = {}
+        for queue in self._queues.values():
+            for task in queue:
+                if task.row is None:
+                    for request in task.requests:
+                        waiting[request] = waiting.get(request, 0) + 1
+        for progress in self._rows.values():
+            for _, each in progress.open:
+                if isinstance(each, OpenQuestion):
+                    each.tries = waiting.get(each.question.request, 0)
+
+
+def _try(key: bytes, requests: tuple[str, ...] = ()) -> Task:
+    return Task(key, retry, Origin.RECONCILE, requests=requests)
