@@ -275,10 +275,8 @@ class ProducerService:
         publisher = self._parts.build_publisher(found, number, membership)
         understand = self._parts.build_quarantine(self._source).understand
         observations = self._parts.build_observation_reader(number) if self._parts.source is not None else None
-        parts = LaneParts(
-            *(self._source, self._pool, publisher, observations, *self._writers),
-            *(records, schedule, self._observer, self._priority, self._parts.pull, understand, self._round_end),
-        )
+        given = (self._source, self._pool, publisher, observations, *self._writers, records, schedule)
+        parts = LaneParts(*given, self._observer, self._priority, self._parts.pull, understand, self._round_end)
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))
         lane = self._lanes[number] = Lane(number, parts, options, watch)

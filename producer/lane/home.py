@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from producer.detect.decide import Decision, decide, decide_encodable, retry
+from producer.detect.decide import Decision, UnencodableError, decide_encodable
 from producer.domain.observation import Observation, Question
 from producer.domain.requests import RequestState
 from producer.domain.state import ObservationOffsets
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Fetched
     from producer.publish.port import Record
 
-    Decide = Callable[[OrderState, Mapping[int, Fetched], int], Decision]
     Encode = Callable[["Task", OrderState, Decision], list[Record]]
 
 _MICROSECONDS = 1_000_000
@@ -45,30 +44,24 @@ class Wanted(NamedTuple):
 
 
 class Task:
-    """One step of one order: `decide` says what becomes of it, given the order, versions by number, and the time.
+    """One step of one order: what a list showed of it, another try at what is open, or an operator's release.
 
-    `reader` is who showed the order, if anybody has now. `row` is None for a step that no observation led to.
-    `requests` are the operator requests that it is done for. A `release` gets its results written with what is decided.
+    `row` is None for a step that no observation led to. `requests` are the operator requests that it is done for.
     """
 
-    __slots__ = ("decide", "decision", "key", "origin", "reader", "records", "release", "requests", "row", "under_way",
-                 "versions")  # fmt: skip
+    __slots__ = ("decision", "key", "observation", "records", "release", "requests", "row", "under_way", "versions")
 
     def __init__(
         self,
         key: bytes,
-        decide: Decide,
-        origin: Origin,
-        *,
-        reader: str = "",
+        observation: Observation | None = None,
         row: Row | None = None,
+        *,
         requests: tuple[str, ...] = (),
         release: Release | None = None,
     ) -> None:
         self.key = key
-        self.decide = decide
-        self.origin = origin
-        self.reader = reader
+        self.observation = observation
         self.row = row
         self.requests = requests
         self.release = release
@@ -76,6 +69,20 @@ class Task:
         self.under_way = 0
         self.decision: Decision | None = None
         self.records: list[Record] = []
+
+    @property
+    def reader(self) -> str:
+        """For which trekkpliktig it is done; empty for another try."""
+        if self.observation is not None:
+            return self.observation.trekkpliktig
+        return "" if self.release is None else self.release.trekkpliktig
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of what it quarantines."""
+        if self.observation is not None:
+            return self.observation.origin
+        return Origin.RECONCILE if self.release is None else Origin.RELEASE
 
     @property
     def is_urgent(self) -> bool:
@@ -91,9 +98,12 @@ class Task:
 class Release(Protocol):
     """An operator's release of one version."""
 
-    @property
-    def offsets(self) -> list[int]:
-        """The offsets of the signals that ask for it."""
+    trekkpliktig: str
+    offsets: list[int]
+    """The offsets of the signals that ask for it."""
+
+    def decide(self, order: OrderState, versions: Mapping[int, Fetched], now: int) -> Decision:
+        """What becomes of it, as `release`."""
 
     def results(self, outcome: Decision | RejectedTrekkpaaleggError) -> list[Record]:
         """The records that tell how it ended."""
@@ -174,17 +184,10 @@ class Home:
             progress.open.append((offset, question))
             for key, order in list(self._state.orders.open_orders()):
                 if observed.trekkpliktig in order.readers:
-                    self.add(_try(key, (observed.request,)))
+                    self.add(Task(key, requests=(observed.request,)))
                     question.tries += 1
             return
-        task = Task(
-            observed.key,
-            lambda order, versions, now: decide(order, observed, versions, now),
-            observed.origin,
-            reader=observed.trekkpliktig,
-            row=row,
-            requests=observed.requests,
-        )
+        task = Task(observed.key, observed, row, requests=observed.requests)
         progress.open.append((offset, task))
         self.add(task)
 
@@ -201,14 +204,14 @@ class Home:
             due, key = heapq.heappop(self._tries)
             if self._due.get(key) == due:
                 del self._due[key]
-                self.add(_try(key))
+                self.add(Task(key))
 
     def next_try(self) -> int | None:
         """When the next order is asked for again, in microseconds since 1970."""
         return self._tries[0][0] if self._tries else None
 
     def decide(self, now: int, bulk_max: int) -> list[Wanted]:
-        """Decide on the orders that can be, about `bulk_max` that are not urgent. Returns the versions that are needed."""
+        """Decide on what can be, on about `bulk_max` that are not urgent. Returns the versions that are needed."""
         wanted: list[Wanted] = []
         for is_urgent, keys in self._undecided.items():
             while keys and (is_urgent or len(self._decided) < bulk_max):
@@ -334,24 +337,16 @@ class Home:
 
     def _decide(self, task: Task, now: int) -> list[Wanted]:
         order = self._orders.get(task.key) or self._state.orders.order(task.key)
-        try:
-            decision, task.records = decide_encodable(
-                lambda versions: task.decide(order, versions, now),
-                task.versions,
-                task.reader,
-                lambda decision: self._encode(task, order, decision),
+        decision = self._decide_release(task, task.release, order, now) if task.release else None
+        if decision is None:
+            decision, records = decide_encodable(
+                order, task.observation, task.versions, now, lambda decision: self._encode(task, order, decision)
             )
-        except RejectedTrekkpaaleggError as error:
-            if task.release is None:
-                raise
-            decision, task.records = Decision(order), task.release.results(error)
-        else:
-            if decision.wanted:
-                readers = tuple(dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers))))
-                task.under_way = len(decision.wanted)
-                return [Wanted(task, trekkversjon, readers) for trekkversjon in decision.wanted]
-            if task.release is not None:
-                task.records += task.release.results(decision)
+            task.records = records or []
+        if decision.wanted:
+            readers = tuple(dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers))))
+            task.under_way = len(decision.wanted)
+            return [Wanted(task, trekkversjon, readers) for trekkversjon in decision.wanted]
         task.decision = decision
         self._decided.append(task)
         if decision.order != order:
@@ -361,6 +356,17 @@ class Home:
             if following is not None:
                 self._undecided[following.is_urgent].append(task.key)
         return []
+
+    def _decide_release(self, task: Task, release: Release, order: OrderState, now: int) -> Decision:
+        try:
+            decision = release.decide(order, task.versions, now)
+            if not decision.wanted:
+                task.records = self._encode(task, order, decision) + release.results(decision)
+        except RejectedTrekkpaaleggError as error:
+            decision, task.records = Decision(order), release.results(error)
+        except UnencodableError as error:
+            decision, task.records = Decision(order), release.results(error.cause)
+        return decision
 
     def _plan_try(self, key: bytes, order: OrderState) -> None:
         if not order.is_open:
@@ -391,7 +397,3 @@ class Home:
             for _, each in progress.open:
                 if isinstance(each, OpenQuestion):
                     each.tries = waiting.get(each.question.request, 0)
-
-
-def _try(key: bytes, requests: tuple[str, ...] = ()) -> Task:
-    return Task(key, retry, Origin.RECONCILE, requests=requests)

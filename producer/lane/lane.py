@@ -468,10 +468,9 @@ class Lane:
         now, wall = time.monotonic(), self._options.now()
         next_try = self._home.next_try()
         tries = float("inf") if next_try is None else max(next_try - wall, 0) / _MICROSECONDS
-        waits = (_WAIT_SECONDS_MAX, tries)
-        if len(self._readings) < READINGS_MIN:
-            waits += (self.schedule.wait_seconds(now), self._pulling.wait_seconds(now))
-        return min(waits)
+        if len(self._readings) >= READINGS_MIN:
+            return min(_WAIT_SECONDS_MAX, tries)
+        return min(_WAIT_SECONDS_MAX, tries, self.schedule.wait_seconds(now), self._pulling.wait_seconds(now))
 
     def _is_pressing(self) -> bool:
         return self._home.is_ready or any(

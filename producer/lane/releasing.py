@@ -14,7 +14,7 @@ import structlog
 from producer.detect.release import release
 from producer.domain.observation import order_key
 from producer.domain.requests import RequestResult
-from producer.domain.trekkpaalegg import Failed, Gone, Origin, Rejected
+from producer.domain.trekkpaalegg import Failed, Gone, Rejected
 from producer.errors import RejectedTrekkpaaleggError
 from producer.lane.commit import Part
 from producer.lane.home import Task
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from producer.detect.decide import Decision
     from producer.domain.requests import OperatorRequest
-    from producer.domain.trekkpaalegg import Trekkpaalegg
+    from producer.domain.state import OrderState
+    from producer.domain.trekkpaalegg import Fetched, Trekkpaalegg
     from producer.lane.calls import Calls
     from producer.lane.commit import Committer, RecordBuilder
     from producer.lane.home import Home
@@ -80,14 +81,18 @@ class _PendingRelease:
         self.trekkpliktig = trekkpliktig
         self.offsets = [offset]
         self.request = request
+        self.element: Trekkpaalegg | None = None
+
+    def decide(self, order: OrderState, versions: Mapping[int, Fetched], now: int) -> Decision:
+        """See `Release`."""
+        assert self.element is not None  # noqa: S101 - it was understood
+        correction = self.request.correction
+        return release(order, self.element, versions, now, trekkpliktig=self.trekkpliktig, correction=correction)
 
     def results(self, outcome: Decision | RejectedTrekkpaaleggError) -> list[Record]:
         """See `Release`."""
         if isinstance(outcome, RejectedTrekkpaaleggError):
             result = RequestResult(self.request, "failed", str(outcome))
-        elif not outcome.publications:
-            why = "a version before it cannot be fetched now; the order waits for it, and goes on by itself"
-            result = RequestResult(self.request, "failed", why)
         else:
             result = _done(self.request, outcome)
         return self._releasing.records_of(self, result)
@@ -174,16 +179,8 @@ class Releasing:
         self._failed.append((pending, why))
 
     def _add(self, pending: _PendingRelease, element: Trekkpaalegg) -> None:
-        correction = pending.request.correction
-        self._home().add(
-            Task(
-                order_key(element),
-                lambda order, versions, now: release(order, element, versions, now, correction=correction),
-                Origin.RELEASE,
-                reader=pending.trekkpliktig,
-                release=pending,
-            )
-        )
+        pending.element = element
+        self._home().add(Task(order_key(element), release=pending))
 
 
 def _done(request: OperatorRequest, decision: Decision) -> RequestResult:
