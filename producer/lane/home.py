@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from producer.detect.decide import Decision, UnencodableError, decide_encodable
+from producer.detect.decide import Decision, decide, decide_encodable, retry
 from producer.domain.observation import Observation, Question
 from producer.domain.requests import RequestState
 from producer.domain.state import ObservationOffsets
@@ -69,6 +69,12 @@ class Task:
         self.under_way = 0
         self.decision: Decision | None = None
         self.records: list[Record] = []
+
+    def decide(self, order: OrderState, versions: Mapping[int, Fetched], now: int) -> Decision:
+        """What becomes of it, as `decide`, `retry` or `release`."""
+        if self.observation is not None:
+            return decide(order, self.observation, versions, now)
+        return retry(order, versions, now) if self.release is None else self.release.decide(order, versions, now)
 
     @property
     def reader(self) -> str:
@@ -337,12 +343,20 @@ class Home:
 
     def _decide(self, task: Task, now: int) -> list[Wanted]:
         order = self._orders.get(task.key) or self._state.orders.order(task.key)
-        decision = self._decide_release(task, task.release, order, now) if task.release else None
-        if decision is None:
-            decision, records = decide_encodable(
-                order, task.observation, task.versions, now, lambda decision: self._encode(task, order, decision)
+        try:
+            decision, task.records = decide_encodable(
+                lambda versions: task.decide(order, versions, now),
+                task.versions,
+                task.reader,
+                lambda decision: self._encode(task, order, decision),
             )
-            task.records = records or []
+        except RejectedTrekkpaaleggError as error:
+            if task.release is None:
+                raise
+            decision, task.records = Decision(order), task.release.results(error)
+        else:
+            if task.release is not None and not decision.wanted:
+                task.records += task.release.results(decision)
         if decision.wanted:
             readers = tuple(dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers))))
             task.under_way = len(decision.wanted)
@@ -356,17 +370,6 @@ class Home:
             if following is not None:
                 self._undecided[following.is_urgent].append(task.key)
         return []
-
-    def _decide_release(self, task: Task, release: Release, order: OrderState, now: int) -> Decision:
-        try:
-            decision = release.decide(order, task.versions, now)
-            if not decision.wanted:
-                task.records = self._encode(task, order, decision) + release.results(decision)
-        except RejectedTrekkpaaleggError as error:
-            decision, task.records = Decision(order), release.results(error)
-        except UnencodableError as error:
-            decision, task.records = Decision(order), release.results(error.cause)
-        return decision
 
     def _plan_try(self, key: bytes, order: OrderState) -> None:
         if not order.is_open:

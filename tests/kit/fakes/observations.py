@@ -98,6 +98,11 @@ class FakeObservations:
         with self.lock:
             return list(self.log(row, home).records)
 
+    def end(self, home: int, row: Row) -> int:
+        """The offset of the next record of this partition."""
+        with self.lock:
+            return self.log(row, home).end
+
     def fail(self, fault: WriteFault, *, times: int = 1, row: Row | None = None) -> None:
         """The next `times` writes (into this row) meet this fault."""
         with self.lock:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from producer.observe.port import NullObserver
 
 if TYPE_CHECKING:
-    from producer.detect.detect import Detection
+    from collections.abc import Sequence
+
+    from producer.detect.decide import Decision
     from producer.observe.port import LaneMetrics
 
 
@@ -21,7 +23,8 @@ class LaneJournal(NullObserver):
         self.ended: Counter[str] = Counter()
         self.errors: dict[str, BaseException | None] = {}
         self.vanished: dict[str, int] = {}
-        self.detections: list[Detection] = []
+        self.decisions: list[Decision] = []
+        self.lowered: Counter[str] = Counter()
         self.metrics: list[LaneMetrics] = []
         self.positions_ahead: list[tuple[str, int, int]] = []
         self.lanes_left = 0
@@ -29,10 +32,16 @@ class LaneJournal(NullObserver):
         self.unannounced_count = 0
         self.notifications: Counter[str] = Counter()
 
-    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002 - the port gives them
-        """Keep the detection."""
+    def published(self, lane: int, decisions: Sequence[Decision]) -> None:  # noqa: ARG002 - the port gives it
+        """Keep the decisions."""
         with self.changed:
-            self.detections.append(detection)
+            self.decisions += decisions
+            self.changed.notify_all()
+
+    def versions_lowered(self, trekkpliktig: str, versions: int) -> None:
+        """Count them."""
+        with self.changed:
+            self.lowered[trekkpliktig] += versions
 
     def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002 - as above
         """Keep how the reading ended."""

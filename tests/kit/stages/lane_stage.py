@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import schemas
@@ -25,6 +25,9 @@ from producer.lane.priority import TransactionPriority
 from producer.lane.pulling import PullParts
 from producer.lane.reading import LaneOptions
 from producer.lane.schedule import Schedule
+from producer.publish.port import ANY_PARTITION, Row
+from producer.publish.state import RESULTS
+from tests.kit.fakes.observations import FakeObservations
 from tests.kit.fakes.publisher import FakeKafka
 from tests.kit.fakes.source import FakeSource
 from tests.kit.stages.lane_journal import LaneJournal
@@ -112,6 +115,20 @@ def names_of(events: Sequence[Event]) -> list[tuple[str, int]]:
     return [(each.trekkid, each.trekkversjon) for each in events]
 
 
+class _Signals:
+    """Writes signals to the lane of a stage, as another lane would."""
+
+    def __init__(self, stage: LaneStage) -> None:
+        self._stage = stage
+
+    def begin(self, trekkpliktig: str, value: bytes | None, partition: int = ANY_PARTITION) -> Future[None]:
+        stored: Future[None] = Future()
+        if partition in (ANY_PARTITION, 0):
+            self._stage.signal(trekkpliktig, value)
+        stored.set_result(None)
+        return stored
+
+
 class LaneStage:
     """Lane 0 of `lanes`, started and stopped again and again on the same source and topics.
 
@@ -135,6 +152,7 @@ class LaneStage:
         self.through: TrekkpaaleggSource | None = None
         self.understand: Understand | None = None
         self.kafka = FakeKafka(lanes)
+        self.observations = FakeObservations()
         self.journal = LaneJournal()
         self.now = _BEGINNING
         self.error: BaseException | None = None
@@ -179,8 +197,8 @@ class LaneStage:
         source = self.through or self.source
         self.publisher = self.kafka.publisher()
         parts = LaneParts(
-            *(source, self._pool, self.publisher, self._records, schedule, self.journal, self.priority, self._pull),
-            self.understand,
+            *(source, self._pool, self.publisher, self.observations.reader(0), self.observations.writer()),
+            *(_Signals(self), self._records, schedule, self.journal, self.priority, self._pull, self.understand),
         )
         self.turns = Turns()
         self.lane = lane = Lane(0, parts, self._options, self.turns)
@@ -197,7 +215,13 @@ class LaneStage:
         self._thread.start()
         for offset in range(first_signal_offset, self.signals):
             lane.signal("", offset)
-        self.wait_until(lambda: self.journal.ended >= expected)
+        self.wait_until(lambda: self.journal.ended >= expected and self._is_settled())
+
+    def _is_settled(self) -> bool:
+        """Whether the home has committed past everything that was handed over."""
+        reached = self.kafka.state(0).observations
+        rows = {Row.URGENT: reached.urgent, Row.BULK: reached.bulk}
+        return all(offset >= self.observations.end(0, row) for row, offset in rows.items())
 
     def read(self, *trekkpliktige: str) -> None:
         """Have these (or all) read once more; returns when that has ended, well or not, or the lane has."""
@@ -205,7 +229,7 @@ class LaneStage:
         expected = self.journal.ended + Counter(trekkpliktige or self.trekkpliktige)
         for trekkpliktig in trekkpliktige or self.trekkpliktige:
             self.signal(trekkpliktig)
-        self.wait_until(lambda: self.journal.ended >= expected)
+        self.wait_until(lambda: self.journal.ended >= expected and self._is_settled())
 
     def request(
         self,
@@ -241,7 +265,7 @@ class LaneStage:
 
     def _position_values(self) -> list[bytes]:
         written = self.kafka.committed(self.kafka.topics.positions)
-        return [each.value for each in written if each.value is not None and each.key.isdigit()]
+        return [each.value for each in written if each.value is not None and each.key.removesuffix(RESULTS).isdigit()]
 
     def signal(self, trekkpliktig: str, value: bytes | None = None) -> int:
         """A wake-up, or what `value` says; returns its offset. Waits for nothing."""
