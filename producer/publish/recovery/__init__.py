@@ -18,11 +18,28 @@ not implement, is about requests that arrive late, and not about this fault.
 Why not `kafka-transactions.sh abort` (KIP-664)? It needs rights on the cluster, and takes away events that the lane's
 state calls published. The lane has what it needs: its fenced producer, its state, and a source that can be read again.
 
+What helps. Lane p alone writes partition p of the history, the newest versions, the quarantine and the state. So what
+is open there after the fence is the lane's own and hangs, and of one transaction each of these four partitions holds
+either everything or nothing. Recovery ends what hangs, and makes the state agree with the history that is left:
+
+1. The state that hangs is committed, as events that it records may be committed already.
+2. The newest versions that hang are aborted. They are copies, and those that the history keeps are written again.
+3. The corrected state is committed. Events that hang, or that an abort has removed, are not recorded in it any more;
+   events that are committed and were not recorded are.
+4. The events and quarantine records that hang are aborted.
+
+The state comes before the abort. After a crash at any point the next owner either finds the same again, or records
+still hanging that the state does not mention, and continues: nothing is lost or doubled.
+
+How an event comes again. The state of its order goes back to the version before, with the lost one as seen and the
+employer that it named as a reader, so that the home fetches it by number. That employer's token may not do, and of an
+event that an abort has removed nothing is left to name one. So `show_since` is set in the state too, and all employers'
+lists are handed over completely again.
+
 - `recover`: the entrance, and the warning about a cluster whose only broker provokes the fault.
 - `hanging`: finds records of hanging transactions: an LSO below the end, though the lane has no transaction open.
-- `abort`: ends them, the state first, so that a crash at any point leaves what the next owner can finish.
-- `audit`: compares the lane's last transaction in the state with the events, as a later abort may have ended a part.
-- `rollback`, `records`: pure; what the state must become, and how events and state look as records.
+- `audit`: compares the lane's last transaction with the events. A later abort may have ended a part of it.
+- `events`: pure; what an event on Kafka says, and the state of its order with and without it.
 
 Tested with brokers that skip markers, in `tests/integration`: `test_hanging_transactions.py`,
 `test_last_transaction.py` and `test_single_broker_stops.py`. What remains at risk: `producer/DESIGN.md`.

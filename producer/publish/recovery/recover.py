@@ -5,27 +5,35 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import structlog
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import ResourceType  # type: ignore[attr-defined]  # it is not in its __all__
 
-from producer.errors import OutcomeUnknownError
-from producer.publish.recovery.abort import abort_hanging, transact
-from producer.publish.recovery.audit import Audit, read_last_transaction
+from producer.errors import LaneFencedError, OutcomeUnknownError
+from producer.publish.recovery.audit import audit
+from producer.publish.recovery.events import copy_of
 from producer.publish.recovery.hanging import find_hanging
+from producer.publish.transaction import Step, TransactionError, Verdict, judge
 from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
-from trekkpaalegg.kafka.admin import Admin
+from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from confluent_kafka import Producer
 
     from producer.domain.state import LaneState
     from producer.observe.port import Observer
+    from producer.publish.port import Record
+    from producer.publish.recovery.hanging import Found
     from producer.publish.topics import Topics
 
+TRANSACTION_SECONDS_MAX = 20.0
 CHECK_INTERVAL_SECONDS = 10.0
 CHECK_ANSWER_SECONDS_MAX = 1.0
 """The lane does nothing else during a check, which is in vain while no broker answers."""
+
+_log = structlog.get_logger(__name__)
 
 
 class LaneRecovery:
@@ -39,18 +47,37 @@ class LaneRecovery:
         self._checked_at = float("-inf")
 
     def recover(self, producer: Producer) -> LaneState:
-        """The lane's state, once nothing of the lane is hanging and its events agree with it.
+        """The lane's state, once nothing of the lane is hanging and its events agree with it. See the package.
 
         `producer` has just fenced all former owners, and has no transaction open. Raises `RetryableError` if that
         cannot be done now, `LaneFencedError` if another instance has acquired the lane.
         """
-        found, since = abort_hanging(producer, self._properties, self._topics, self._lane, self._observer)
-        state, last = read_last_transaction(self._properties, self._topics.positions, self._lane, since)
-        if last is not None:
-            records = Audit(self._properties, self._topics, self._lane, found, last).repair(state)
-            if records:
-                transact(producer, self._lane, records, commit=True)
-                self._observer.records_recovered("incomplete", len(records))
+        topics, found = self._topics, self._find()
+        hanging, records = found.hanging, sum(map(len, found.hanging.values()))
+        if hanging:
+            _log.warning(
+                "hanging transactions: all replicas of partitions were down; aborting them",
+                lane=self._lane,
+                records=records,
+                topics=sorted(hanging),
+            )
+        if topics.positions in hanging:
+            self._transact(producer, [copy_of(hanging[topics.positions][-1])], commit=True)
+        if topics.gjeldende in hanging:
+            self._transact(producer, [copy_of(hanging[topics.gjeldende][0])], commit=False)
+        state, corrections = audit(self._properties, topics, self._lane, found)
+        if corrections:
+            self._transact(producer, corrections, commit=True)
+            self._observer.records_recovered("incomplete", len(corrections))
+        aborted = [copy_of(hanging[topic][0]) for topic in (topics.versjoner, topics.quarantine) if topic in hanging]
+        if aborted:
+            self._transact(producer, aborted, commit=False)
+        if hanging:
+            if self._find().hanging:
+                raise RetryableError(
+                    f"lane {self._lane} cannot be acquired: its hanging transactions do not end with the next ones"
+                )
+            self._observer.records_recovered("hanging", records)
         return state
 
     def check(self) -> None:
@@ -60,7 +87,7 @@ class LaneRecovery:
         Raises `RetryableError` if that cannot be found out now.
         """
         self._checked_at = time.monotonic()
-        if find_hanging(self._properties, self._topics, self._lane, CHECK_ANSWER_SECONDS_MAX).hanging:
+        if self._find(CHECK_ANSWER_SECONDS_MAX).hanging:
             raise OutcomeUnknownError(f"the last transaction of lane {self._lane} is hanging: acquiring the lane again")
 
     def check_when_idle(self) -> bool:
@@ -73,8 +100,36 @@ class LaneRecovery:
             return False
         return True
 
+    def _find(self, answer_seconds_max: float = CALL_SECONDS_MAX) -> Found:
+        return find_hanging(self._properties, self._topics, self._lane, answer_seconds_max)
 
-CALL_SECONDS_MAX = 5.0
+    def _transact(self, producer: Producer, records: Sequence[Record], *, commit: bool) -> None:
+        """Write these records in a transaction of their own, and commit or abort it.
+
+        Its marker also ends what hangs in the partitions of these records. Raises `RetryableError` if it did not end
+        so, or may not have: acquire the lane again. `LaneFencedError` if another instance has acquired it.
+        """
+        try:
+            producer.begin_transaction()
+            for record in records:
+                producer.produce(record.topic, record.value, record.key, record.partition, headers=dict(record.headers))
+            if commit:
+                producer.commit_transaction(TRANSACTION_SECONDS_MAX)
+            else:
+                # Kafka ends a transaction only in the partitions where records of it were written.
+                producer.flush(TRANSACTION_SECONDS_MAX)
+                producer.abort_transaction(TRANSACTION_SECONDS_MAX)
+        except KafkaException as error:
+            failed = error.args[0]
+            found = TransactionError(failed.name(), failed.retriable(), failed.txn_requires_abort(), failed.fatal())
+            if judge(Step.BEGIN, found) is Verdict.FENCED:
+                raise LaneFencedError(f"lane {self._lane} was acquired by another instance meanwhile") from error
+            raise RetryableError(
+                f"hanging transactions of lane {self._lane} cannot be ended: {failed.name()}"
+            ) from error
+
+
+CONFIG_SECONDS_MAX = 5.0
 HANDS_OVER = "controlled.shutdown.enable"
 WARNING = (
     f"the only broker hands over its partitions before it stops, and Kafka skips transaction markers meanwhile; such "
@@ -88,7 +143,7 @@ def single_broker_warnings(properties: Mapping[str, str]) -> list[str]:
     Source: observed with Kafka 4.3.1; see `producer/DESIGN.md`, "When Kafka leaves markers out".
     """
     try:
-        admin = Admin(properties, seconds_max=CALL_SECONDS_MAX)
+        admin = Admin(properties, seconds_max=CONFIG_SECONDS_MAX)
         brokers = admin.metadata().brokers
         if len(brokers) != 1:
             return []
