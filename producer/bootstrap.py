@@ -427,7 +427,12 @@ def build_health_server(settings: Settings, observer: PrometheusObserver, health
     from trekkpaalegg.http import HealthServer
 
     pull_interval_seconds = settings.pull_interval_seconds if settings.pulls else None
-    observer.observe_process(health, settings.poll_interval_seconds, pull_interval_seconds)
+    observer.observe_process(
+        health,
+        poll_interval_seconds=settings.poll_interval_seconds,
+        reconcile_interval_seconds=settings.reconcile_interval_seconds,
+        pull_interval_seconds=pull_interval_seconds,
+    )
     return HealthServer(
         health,
         observer.exposition,
