@@ -283,6 +283,15 @@ def test_a_scripted_fault_strikes_once_where_it_fits(world):
     assert world.state.summary()["faults"] == {"503": 1}
 
 
+def test_a_fault_may_concern_one_order_or_one_version_alone(world):
+    order, other = world.state.create(OURS), world.state.create(OURS)
+    world.state.change(order.trekkid)
+    world.state.add_fault(Fault(FaultKind.STATUS, times=None, status=451, trekkid=order.trekkid, trekkversjon=1))
+    world.state.add_fault(Fault(FaultKind.STATUS, times=None, status=409, trekkid=other.trekkid))
+    paths = (f"/{order.trekkid}/1", f"/{order.trekkid}/2", f"/{other.trekkid}/1", f"/{other.trekkid}/x", "")
+    assert [world.ask(path).status for path in paths] == [451, 200, 409, 409, 200]
+
+
 def test_retry_after_can_be_an_http_date(world):
     world.state.add_fault(Fault(FaultKind.STATUS, status=429, seconds=60, as_http_date=True))
     assert world.ask().headers["retry-after"] == "Mon, 21 Sep 2026 14:14:20 GMT"
