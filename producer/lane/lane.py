@@ -74,8 +74,8 @@ def metrics_of(
     for trekkpliktig in schedule:
         at = state.of(trekkpliktig).position.reconciled_at
         name = schedule.class_of(trekkpliktig)
-        if at is not None:
-            compared[name] = max(compared.get(name, 0.0), (now - at) / _MICROSECONDS)
+        seconds = schedule.seconds_started if at is None else (now - at) / _MICROSECONDS
+        compared[name] = max(compared.get(name, 0.0), seconds)
     open_orders = [order for _, order in state.orders.open_orders()]
     return LaneMetrics(
         trekkpliktige=counts,
@@ -360,7 +360,6 @@ class Lane:
         if reading.chunk is not None:
             if reading.chunk.step is Step.SEND:
                 reading.chunk.step = Step.SENDING
-                self._observer.handed_over(reading.row.value, len(reading.chunk))
                 self._outbox.hand_over(
                     reading.row, reading.observations(), lambda error: self._handed_over(reading, error)
                 )
@@ -376,6 +375,8 @@ class Lane:
         if error is not None:
             self._fail(reading, error)
             return
+        if reading.chunk is not None:
+            self._observer.handed_over(reading.row.value, len(reading.chunk))
         reading.advance_chunk()
         self._advance(reading)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -213,6 +214,11 @@ class Schedule:
             counts[name] += 1
             oldest[name] = max(oldest[name], now - max(entry.read_at, self._started))
         return counts, oldest
+
+    @property
+    def seconds_started(self) -> float:
+        """How long ago the schedule started."""
+        return time.monotonic() - self._started
 
     def class_of(self, trekkpliktig: str) -> str:
         """The class, of `CLASSES`, of one that is read here."""
