@@ -69,12 +69,13 @@ def metrics_of(
     oldest_pull_seconds: dict[str, float] | None = None,
 ) -> LaneMetrics:
     """The lane's metrics at `now`, in microseconds since 1970."""
-    counts, oldest = schedule.classes(time.monotonic())
+    monotonic = time.monotonic()
+    counts, oldest = schedule.classes(monotonic)
     compared: dict[str, float] = {}
     for trekkpliktig in schedule:
         at = state.of(trekkpliktig).position.reconciled_at
         name = schedule.class_of(trekkpliktig)
-        seconds = schedule.seconds_started if at is None else (now - at) / _MICROSECONDS
+        seconds = schedule.seconds_started(monotonic) if at is None else (now - at) / _MICROSECONDS
         compared[name] = max(compared.get(name, 0.0), seconds)
     open_orders = [order for _, order in state.orders.open_orders()]
     return LaneMetrics(

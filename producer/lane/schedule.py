@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -215,10 +214,9 @@ class Schedule:
             oldest[name] = max(oldest[name], now - max(entry.read_at, self._started))
         return counts, oldest
 
-    @property
-    def seconds_started(self) -> float:
+    def seconds_started(self, now: float) -> float:
         """How long ago the schedule started."""
-        return time.monotonic() - self._started
+        return now - self._started
 
     def class_of(self, trekkpliktig: str) -> str:
         """The class, of `CLASSES`, of one that is read here."""
