@@ -79,21 +79,20 @@ _log = structlog.get_logger(__name__)
 def find_cluster(settings: Settings) -> FoundCluster:
     """Check the topics before anything is written.
 
-    Raises `FatalError` that names every fault and what to do when one is missing, cleans up in the wrong way or has
-    another number of partitions than was recorded; `RetryableError` when Kafka does not answer, as
-    `RefusedError` that names every right on them that is missing.
+    Raises `FatalError` that names every fault and its remedy, as `start_faults`; `RetryableError` when Kafka does not
+    answer, as `RefusedError` that names every right on them that is missing.
     """
-    topics = Topics.of(settings.topic_prefix)
     properties = kafka_properties(settings)
     admin = KafkaAdmin(properties)
-    found = admin.describe(topics, operations_needed(topics))
-    lanes = admin.lane_count(topics.positions) if topics.positions in found else None
-    faults = start_faults(settings.topic_prefix, found, lanes)
-    if faults or lanes is None:
-        raise FatalError("; ".join(faults) or "the number of lanes is not recorded: run `topics apply`")
-    smallest = min(int(topic.config.get("max.message.bytes", BATCH_BYTES_MAX)) for topic in found.values())
-    warnings = durability_warnings(found, len(admin.broker_addresses())) + single_broker_warnings(properties)
-    return FoundCluster(lanes, min(smallest, BATCH_BYTES_MAX), tuple(warnings))
+    needed = operations_needed(Topics.of(settings.topic_prefix))
+    found = admin.inspect(settings.topic_prefix, settings.application_id, needed)
+    faults = start_faults(settings.topic_prefix, found)
+    if faults:
+        raise FatalError("; ".join(faults))
+    topics = found.topics
+    smallest = min(int(topic.config.get("max.message.bytes", BATCH_BYTES_MAX)) for topic in topics.values())
+    warnings = durability_warnings(topics, len(admin.broker_addresses())) + single_broker_warnings(properties)
+    return FoundCluster(found.present, min(smallest, BATCH_BYTES_MAX), tuple(warnings))
 
 
 def build_admin(settings: Settings, role: str = "producer") -> KafkaAdmin:
@@ -428,7 +427,12 @@ def build_health_server(settings: Settings, observer: PrometheusObserver, health
     from trekkpaalegg.http import HealthServer
 
     pull_interval_seconds = settings.pull_interval_seconds if settings.pulls else None
-    observer.observe_process(health, settings.poll_interval_seconds, pull_interval_seconds)
+    observer.observe_process(
+        health,
+        poll_interval_seconds=settings.poll_interval_seconds,
+        reconcile_interval_seconds=settings.reconcile_interval_seconds,
+        pull_interval_seconds=pull_interval_seconds,
+    )
     return HealthServer(
         health,
         observer.exposition,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 import structlog
 
+from producer.domain.identity import Identity
 from producer.group.slots import WorkerSlots
 from producer.group.worker import ALONE_TRIES_MAX, TIMES, LaneWorker
 from producer.lane.calls import CallPool
@@ -61,11 +62,16 @@ class LoopObserver(Protocol):
 
 
 class FoundCluster(msgspec.Struct, frozen=True):
-    """The cluster as found: the number of lanes, the largest batch every topic takes, and what makes it less safe."""
+    """The cluster as found: whose topics it has, the largest batch every topic takes, and what makes it less safe."""
 
-    lanes: int
+    identity: Identity
     batch_bytes_max: int
     warnings: tuple[str, ...] = ()
+
+    @property
+    def lanes(self) -> int:
+        """The number of lanes."""
+        return self.identity.lanes
 
 
 class ServiceParts(NamedTuple):

@@ -37,6 +37,7 @@ CONSUMER_GROUP_PREFIX = "trekkpaalegg-consumer-"
 
 CONSUMER_COMMANDS = ("run", "replay", "tail", "verify", "webhook")
 _NEWEST_ONLY = "--newest-only"
+_OF_OBSERVATIONS = ["WRITE", "READ", "DELETE"]
 
 
 class Acl(msgspec.Struct, frozen=True):
@@ -84,6 +85,11 @@ def producer_acls(principal: str, topic_prefix: str, application_id: str) -> lis
         Acl(principal, Right("READ", TOPIC, topics.signals), "being a worker"),
         Acl(principal, Right("WRITE", TOPIC, topics.signals), "notifications, and asking a running worker"),
         Acl(principal, Right("READ", TOPIC, topics.quarantine), "taking a lane; quarantine list, show and release"),
+    ]
+    acls += [
+        Acl(principal, Right(operation, TOPIC, name), "handing over what was read")
+        for name in (topics.observations, topics.observations_urgent)
+        for operation in _OF_OBSERVATIONS
     ]
     acls += [Acl(principal, Right("DESCRIBE_CONFIGS", TOPIC, name), "every start") for name in topics]
     return [
@@ -136,6 +142,8 @@ def operations_needed(topics: Topics) -> dict[str, list[str]]:
         topics.quarantine: ["READ", "WRITE"],
         topics.positions: ["READ", "WRITE"],
         topics.signals: ["READ"],
+        topics.observations: _OF_OBSERVATIONS,
+        topics.observations_urgent: _OF_OBSERVATIONS,
     }
 
 

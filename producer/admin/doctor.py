@@ -86,7 +86,7 @@ class _Examination:
             ("API", f"list one order at {settings.api_url or 'TREKKPAALEGG_API_URL'}", self._check_api),
             *([altinn] if settings.webhook_url or settings.source == "notification" else []),
             ("Kafka", f"ask {settings.kafka_brokers or 'the brokers'} for its members", self._check_kafka),
-            ("topics", f"compare {topics.versjoner} and the four others", self._check_topics),
+            ("topics", f"compare {topics.versjoner} and the others", self._check_topics),
             ("registry", f"ask {settings.kafka_schema_registry or 'none'}", self._check_registry),
             ("schemas", "compare with every released version", _check_schemas),
         ]
@@ -170,18 +170,19 @@ class _Examination:
         prefix = self._settings.topic_prefix
         names = Topics.of(prefix)
         admin = self._adapters.kafka_admin()
-        found = admin.describe(names, operations_needed(names))
-        lanes = admin.lane_count(names.positions) if names.positions in found else None
-        faults = start_faults(prefix, found, lanes)
+        found = admin.inspect(prefix, self._settings.application_id, operations_needed(names))
+        faults = start_faults(prefix, found)
         if faults:
             raise SettingsError(faults)
-        partitions = lanes or 0
-        odd = differences(wanted_topics(prefix, partitions=partitions), found)
+        lanes = found.present.lanes
+        odd = differences(wanted_topics(prefix, partitions=lanes), found.topics)
         details = "".join(f"\n{each.topic}: {each.what} is {each.found}, by default {each.wanted}" for each in odd)
-        warnings = durability_warnings(found, len(admin.broker_addresses())) + self._adapters.single_broker_warnings()
+        warnings = (
+            durability_warnings(found.topics, len(admin.broker_addresses())) + self._adapters.single_broker_warnings()
+        )
         details += "".join(f"\nwarning: {each}" for each in warnings)
         workers = admin.group_members(self._settings.application_id)
-        return f"all five, {lanes} lanes, {workers} workers running{details}"
+        return f"all {len(names)}, {lanes} lanes, {workers} workers running{details}"
 
     def _check_registry(self) -> str:
         settings = self._settings

@@ -1,28 +1,43 @@
-"""Kafka administration for the producer: topics, their configuration, group members, the recorded number of lanes."""
+"""Kafka administration for the producer: topics, their configuration, group members, and whose topics they are."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
-from producer.encode.state import encode_lane_count
-from producer.publish.state import LANE_COUNT_KEY, LANE_COUNT_PARTITION, read_lane_count
-from producer.publish.topics import Topic
+from producer.domain.state import ObservationOffsets
+from producer.publish.kafka import COMMIT_SECONDS_MAX, INIT_CALL_SECONDS, INIT_TIMEOUT_SECONDS
+from producer.publish.state import (
+    IDENTITY_PARTITION,
+    has_identity,
+    identity_record,
+    observation_offsets_record,
+    read_identity,
+)
+from producer.publish.topics import FoundTopics, Topic, Topics, present_identity
 from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 from trekkpaalegg.kafka.clients import DISCARDED, create_producer
-from trekkpaalegg.kafka.errors import GROUP, TOPIC, Right, not_permitted
+from trekkpaalegg.kafka.diagnosis import LastReason
+from trekkpaalegg.kafka.errors import GROUP, TOPIC, TRANSACTIONAL_ID, Right, not_permitted, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
+    from confluent_kafka import Producer
     from confluent_kafka.admin import AdminClient
 
+    from producer.domain.identity import Identity
+    from producer.publish.port import Record
     from trekkpaalegg.errors import RefusedError
 
+_VISIBLE_SECONDS_MAX = 20.0
+_PAUSE_SECONDS = 0.1
 _CONFIGS = ("cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes", "min.insync.replicas")
 
 
@@ -59,7 +74,8 @@ class KafkaAdmin:
                 lacking.append(Right("DESCRIBE_CONFIGS", TOPIC, name))
                 continue
             kept = {each: config[each] for each in _CONFIGS if each in config}
-            found[name] = Topic(name, len(partitions[name]), kept, len(partitions[name][0].replicas))
+            replicas, topic_id = len(partitions[name][0].replicas), str(described[name].topic_id)
+            found[name] = Topic(name, len(partitions[name]), kept, replicas, topic_id)
         if lacking:
             raise self._not_permitted(lacking)
         return found
@@ -69,9 +85,18 @@ class KafkaAdmin:
         return _lacking(*self._describe(needed), needed)
 
     def create(self, topics: Sequence[Topic]) -> None:
-        """Create the topics. One that another process has created meanwhile stays as it is."""
+        """Create the topics; returns once the cluster shows them, which may be a moment later.
+
+        One that another process has created meanwhile stays as it is.
+        """
         for topic in topics:
             self._create(NewTopic(topic.name, topic.partitions, topic.replication, config=dict(topic.config)))
+        deadline = time.monotonic() + _VISIBLE_SECONDS_MAX
+        names = [topic.name for topic in topics]
+        while hidden := set(names) - self._describe(names)[0].keys():
+            if time.monotonic() > deadline:
+                raise RetryableError(f"{', '.join(hidden)}: created, but the cluster does not show it yet; try again")
+            time.sleep(_PAUSE_SECONDS)
 
     def group_members(self, application_id: str, *, but: str | None = None) -> int:
         """How many workers are in the application's group now, but one instance; 0 when there is no such group."""
@@ -87,29 +112,114 @@ class KafkaAdmin:
             return 0
         return sum(but is None or member.group_instance_id != but for member in described.members)
 
-    def lane_count(self, positions: str) -> int | None:
-        """The number of lanes recorded in `positions`, None when there is none."""
-        return read_lane_count(self._properties, positions, role=self._role)
+    def inspect(
+        self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None = None
+    ) -> FoundTopics:
+        """The topics that begin with `prefix`, and whose they are; `needed` as of `describe`.
 
-    def record_lane_count(self, positions: str, lanes: int) -> None:
-        """Record the number of lanes. Call it only when none is recorded."""
+        Raises `FatalError` also for a state of the former layout.
+        """
+        names = Topics.of(prefix)
+        found = self.describe(names, needed)
+        present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
+        has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
+        recorded = self.recorded(names.positions) if names.positions in found else None
+        unrecorded = () if recorded is None else self._unrecorded(_partitions(found, names.positions))
+        return FoundTopics(found, present, recorded, unrecorded, has_history)
+
+    def recorded(self, positions: str, lane: int = IDENTITY_PARTITION) -> Identity | None:
+        """The identity recorded in a lane's partition of `positions`, None if there is none.
+
+        Raises `FatalError` also for a state of the former layout.
+        """
+        return read_identity(self._properties, positions, lane, role=self._role)
+
+    def record_identity(self, positions: str, identity: Identity) -> None:
+        """Record the identity in every partition, the first one last. Call it only where there is no state yet."""
         failed: list[KafkaError] = []
         milliseconds = str(int(CALL_SECONDS_MAX * 1000))
         producer = create_producer(
             {**self._properties, "acks": "all", "delivery.timeout.ms": milliseconds}, logger=DISCARDED
         )
-        producer.produce(
-            positions,
-            encode_lane_count(lanes),
-            LANE_COUNT_KEY,
-            LANE_COUNT_PARTITION,
-            on_delivery=lambda error, _message: failed.append(error) if error else None,
+        for lanes in (range(1, identity.lanes), range(1)):
+            for lane in lanes:
+                record = identity_record(positions, lane, identity)
+                producer.produce(
+                    positions,
+                    record.value,
+                    record.key,
+                    lane,
+                    on_delivery=lambda error, _message: failed.append(error) if error else None,
+                )
+            if producer.flush(CALL_SECONDS_MAX + 1) or failed:
+                reason = failed[0].name() if failed else "no answer"
+                if failed and failed[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise self._not_permitted([Right("WRITE", TOPIC, positions)])
+                raise RetryableError(f"{positions}: whose topics these are was not recorded: {reason}; try again")
+
+    def adopt(self, prefix: str, identity: Identity, former: Mapping[int, Identity], now: int) -> None:
+        """Record the identity in each of these lanes in place of its former one, in the first lane last.
+
+        1. Fence the lane of both applications. 2. Record it in a transaction of the former application's lane, so that
+        whoever acquires that afterwards finds it. Where topics were moved or made again, what was handed over may be
+        lost: the lane begins with those observations that there are, and lists that were not handed over completely
+        since `now` (microseconds since 1970) are due for that.
+
+        Raises `RetryableError` when that is not known to be done in every lane; doing it again does no harm.
+        """
+        names = Topics.of(prefix)
+        rows = (names.observations_urgent, names.observations)
+        begins = self._admin.begins([Partition(row, lane) for row in rows for lane in former])
+        for lane, before in sorted(former.items(), reverse=True):
+            records = [identity_record(names.positions, lane, identity)]
+            if (before.cluster_id, before.topics) != (identity.cluster_id, identity.topics):
+                offsets = ObservationOffsets(*(begins[Partition(row, lane)] for row in rows))
+                records.append(observation_offsets_record(names.positions, lane, offsets, now))
+            if before.application_id != identity.application_id:
+                self._fence(f"{identity.application_id}-{lane}")
+            self._write_fenced(f"{before.application_id}-{lane}", records)
+
+    def _unrecorded(self, positions: Sequence[Partition]) -> tuple[int, ...]:
+        """The lanes in whose partition no identity is recorded.
+
+        It is a partition's first record, so that only those are read that have lost their beginning.
+        """
+        begins, ends = self._admin.begins(positions), self._admin.ends(positions)
+        return tuple(
+            each.partition
+            for each in positions
+            if not ends[each] or (begins[each] and not has_identity(self._properties, *each, role=self._role))
         )
-        if producer.flush(CALL_SECONDS_MAX + 1) or failed:
-            reason = failed[0].name() if failed else "no answer"
-            if failed and failed[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                raise self._not_permitted([Right("WRITE", TOPIC, positions)])
-            raise RetryableError(f"the number of lanes could not be recorded in {positions}: {reason}; try again")
+
+    def _fence(self, transactional_id: str) -> Producer:
+        """A producer of this id, by which all former ones are fenced."""
+        reason = LastReason()
+        producer = create_producer({**self._properties, "transactional.id": transactional_id}, reason, logger=DISCARDED)
+        deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
+        while True:
+            try:
+                producer.init_transactions(INIT_CALL_SECONDS)
+            except KafkaException as error:
+                failed = error.args[0]
+                if failed.retriable() and not reason.is_refusal and time.monotonic() < deadline:
+                    continue
+                right = Right("WRITE", TRANSACTIONAL_ID, transactional_id)
+                what = f"fencing {transactional_id}"
+                raise translate(failed, what, self._properties, reason, right=right, role=self._role) from error
+            return producer
+
+    def _write_fenced(self, transactional_id: str, records: Sequence[Record]) -> None:
+        producer = self._fence(transactional_id)
+        try:
+            producer.begin_transaction()
+            for record in records:
+                producer.produce(record.topic, record.value, record.key, record.partition)
+            producer.commit_transaction(COMMIT_SECONDS_MAX)
+        except KafkaException as error:
+            raise RetryableError(
+                f"it is not known whether {records[0].topic}/{records[0].partition} was written: "
+                f"{error.args[0].name()}; see that no worker runs, and try again"
+            ) from error
 
     def _create(self, new: NewTopic) -> None:
         def create(client: AdminClient) -> None:
@@ -147,6 +257,10 @@ class KafkaAdmin:
 
     def _not_permitted(self, rights: Iterable[Right]) -> RefusedError:
         return not_permitted(rights, self._properties, role=self._role)
+
+
+def _partitions(found: Mapping[str, Topic], *names: str) -> list[Partition]:
+    return [Partition(name, number) for name in names if name in found for number in range(found[name].partitions)]
 
 
 def _lacking(found: Mapping[str, Any], hidden: set[str], needed: Mapping[str, Sequence[str]]) -> list[Right]:

@@ -1,38 +1,42 @@
-"""`topics apply`: create missing topics, record the number of lanes, and report differences."""
+"""`topics apply|adopt`: create missing topics and record whose they are; record that again after they were moved."""
 
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from producer import bootstrap
+from producer.admin.acls import operations_needed
 from producer.cli import KAFKA, example, output, settings_of
 from producer.publish.topics import (
     DAY_MS,
     FOR_EVER,
     PARTITIONS_DEFAULT,
     REPLICATION_OF_THE_BROKER,
+    FoundTopics,
     Topics,
     differences,
     durability_warnings,
+    lane_fault,
     lanes_fault,
+    start_faults,
+    topic_faults,
     wanted_topics,
 )
-from trekkpaalegg.cli import AsJson, EnvFile
-from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
+from producer.service import now_microseconds
+from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm
+from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
     from producer.admin.kafka import KafkaAdmin
+    from producer.domain.identity import Identity
     from producer.publish.topics import Topic, TopicDifference
     from producer.settings.model import Settings
     from trekkpaalegg.cli import Output
 
-VISIBLE_SECONDS_MAX = 20.0
-_PAUSE_SECONDS = 0.2
 _RETENTION = re.compile(r"([1-9][0-9]{0,4})d")
 _PERSONAL_DATA = (
     "Events hold personal data (skyldner is a national id), and {topic} keeps every one {kept}. "
@@ -53,34 +57,37 @@ def parse_retention(text: str) -> int:
 def apply_topics(
     settings: Settings, output: Output, *, dry_run: bool, partitions: int, replication: int, history_retention: str
 ) -> None:
-    """Create the topics that are missing and record the number of lanes; change nothing that exists.
+    """Create the topics that are missing, and record whose they are where they are new; change nothing that exists.
 
-    Steps: 1. compare; 2. refuse to change the number of lanes; 3. create; 4. record the number of lanes;
-    5. report. Raises `FatalError` if an existing topic differs from what is wanted.
+    Steps: 1. compare; 2. refuse to change the number of lanes; 3. create; 4. record whose they are; 5. report. Raises
+    `FatalError` if an existing topic differs from what is wanted, or the service must not start with the topics.
     """
+    prefix = settings.topic_prefix
     wanted = wanted_topics(
-        settings.topic_prefix,
+        prefix,
         partitions=partitions,
         replication=replication,
         history_retention_ms=parse_retention(history_retention),
     )
-    names = Topics.of(settings.topic_prefix)
+    names = Topics.of(prefix)
     admin = bootstrap.build_admin(settings, role="admin")
-    found = admin.describe(names, {names.positions: ["READ"] if dry_run else ["READ", "WRITE"]})
-    recorded = admin.lane_count(names.positions) if names.positions in found else None
-    fault = lanes_fault(settings.topic_prefix, partitions, found, recorded)
+    topics = admin.describe(names, {names.positions: ["READ"] if dry_run else ["READ", "WRITE"]})
+    fault = lanes_fault(prefix, partitions, topics)
     if fault:
         raise FatalError(fault)
-    missing = [topic for topic in wanted if topic.name not in found]
+    missing = [topic for topic in wanted if topic.name not in topics]
     if not dry_run:
         admin.create(missing)
-        found = _await_topics(admin, names)
-        if recorded is None:
-            recorded = found[names.positions].partitions
-            admin.record_lane_count(names.positions, recorded)
-    left = [each for each in differences(wanted, found) if each.found is not None]
-    _print(output, wanted, {topic.name for topic in missing}, left, lanes=recorded, dry_run=dry_run)
-    for warning in durability_warnings(found, len(admin.broker_addresses())):
+    found = admin.inspect(prefix, settings.application_id)
+    recorded = FoundTopics(found.topics, found.present, found.recorded or found.present)
+    if found.is_new and not start_faults(prefix, recorded):
+        if not dry_run:
+            admin.record_identity(names.positions, found.present)
+        found = recorded
+    left = [each for each in differences(wanted, found.topics) if each.found is not None]
+    lanes = None if found.recorded is None else found.recorded.lanes
+    _print(output, wanted, {topic.name for topic in missing}, left, lanes=lanes, dry_run=dry_run)
+    for warning in durability_warnings(found.topics, len(admin.broker_addresses())):
         output.note(f"warning: {warning}")
     output.note(
         _PERSONAL_DATA.format(
@@ -89,25 +96,59 @@ def apply_topics(
             current=names.gjeldende,
         )
     )
+    faults = [] if dry_run and missing else start_faults(prefix, found)
     if left:
-        raise FatalError(
+        faults.append(
             "topics differ from what is wanted and were not changed: "
             + "; ".join(f"{each.topic} has {each.what} {each.found}, wanted {each.wanted}" for each in left)
             + "; change them with Kafka's own tools, or give options that match"
         )
+    if faults:
+        raise FatalError("; ".join(faults))
 
 
-def _await_topics(admin: KafkaAdmin, names: Topics) -> dict[str, Topic]:
-    """The topics, once the cluster shows all of them: that may be a moment after they were created."""
-    deadline = time.monotonic() + VISIBLE_SECONDS_MAX
-    while True:
-        found = admin.describe(names)
-        missing = [name for name in names if name not in found]
-        if not missing:
-            return found
-        if time.monotonic() > deadline:
-            raise RetryableError(f"{', '.join(missing)}: created, but the cluster does not show them yet; run it again")
-        time.sleep(_PAUSE_SECONDS)
+def adopt_topics(settings: Settings, output: Output, *, yes: bool) -> None:
+    """Record that the topics as they are now are this application's. Nothing else ever changes what is recorded.
+
+    Raises `FatalError` if a topic has a fault that this does not settle, or workers run of this application or of one
+    that is recorded.
+    """
+    prefix = settings.topic_prefix
+    names = Topics.of(prefix)
+    admin = bootstrap.build_admin(settings)
+    found = admin.inspect(prefix, settings.application_id, operations_needed(names))
+    faults = topic_faults(prefix, found)
+    if faults:
+        raise FatalError("; ".join(faults))
+    former: dict[int, Identity] = {}
+    told: dict[str, None] = {}
+    for lane in range(found.present.lanes):
+        recorded = admin.recorded(names.positions, lane)
+        fault = lane_fault(prefix, lane, recorded, found.present)
+        if recorded is None:
+            raise FatalError(fault)
+        if fault is not None:
+            former[lane] = recorded
+            told |= dict.fromkeys(recorded.differences(found.present))
+    if not former:
+        output.line(f"{names.positions}: recorded as it is now; there is nothing to adopt")
+        return
+    for difference in told:
+        output.line(difference)
+    application_ids = {settings.application_id, *(each.application_id for each in former.values())}
+    _refuse_workers(admin, application_ids)
+    confirm(f"Record that these topics, as they are now, are those of {settings.application_id}?", yes=yes)
+    _refuse_workers(admin, application_ids)
+    admin.adopt(prefix, found.present, former, now_microseconds())
+    output.line(f"adopted by {settings.application_id}")
+    output.note("if events were lost with a topic, `reconcile --history` publishes again what is not in it")
+
+
+def _refuse_workers(admin: KafkaAdmin, application_ids: set[str]) -> None:
+    for application_id in sorted(application_ids):
+        workers = admin.group_members(application_id)
+        if workers:
+            raise FatalError(f"{workers} workers of {application_id} are running; stop them first")
 
 
 def _print(
@@ -156,7 +197,9 @@ def _days(retention_ms: int) -> str:
     return "forever" if retention_ms == FOR_EVER else f"{days} day" + "s" * (days > 1)
 
 
-app = typer.Typer(help="The five topics on Kafka.", epilog=example("topics apply --dry-run"), no_args_is_help=True)
+app = typer.Typer(
+    help="The topics on Kafka, and whose they are.", epilog=example("topics apply --dry-run"), no_args_is_help=True
+)
 
 
 def register(program: typer.Typer) -> None:
@@ -180,7 +223,7 @@ def _apply(
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Create missing topics, record the number of lanes, and report what differs from what is wanted."""
+    """Create missing topics, record whose the new ones are, and report what differs from what is wanted."""
     apply_topics(
         settings_of(env_file, KAFKA),
         output(as_json=as_json),
@@ -189,3 +232,9 @@ def _apply(
         replication=replication,
         history_retention=history_retention,
     )
+
+
+@app.command("adopt", epilog=example("topics adopt"))
+def _adopt(*, yes: Yes = False, env_file: EnvFile = None) -> None:
+    """Record that the topics are this application's: after it was renamed, or topics were moved, restored or lost."""
+    adopt_topics(settings_of(env_file, KAFKA), output(), yes=yes)

@@ -80,7 +80,7 @@ class Decision(msgspec.Struct):
     """What to publish, in this order, to quarantine and to remember of one order: all of it or nothing.
 
     If `wanted` holds versions, nothing else counts: fetch these, and decide again with them. `order` is the order's
-    state afterwards.
+    state afterwards, the same object if nothing changes.
     """
 
     order: OrderState
@@ -88,10 +88,6 @@ class Decision(msgspec.Struct):
     rejected: list[Rejected] = []
     wanted: list[int] = []
     counts: Counts = NO_COUNTS
-
-    def changes(self, before: OrderState) -> bool:
-        """Whether there is anything to write for an order whose state was `before`."""
-        return self.order is not before and self.order != before
 
 
 def decide(order: OrderState, observation: Observation, versions: Mapping[int, Fetched], now: int) -> Decision:
@@ -167,7 +163,9 @@ class _Attempt:
         self._shown = 0
         self._origin = Origin.GAPFILL
         self._limit = order.trekkversjon + VERSION_JUMP_MAX
-        self._top = min(max(order.trekkversjon, order.seen), self._limit)
+        known = max(order.trekkversjon, order.seen, order.missing[-1].last if order.missing else 0)
+        self._top = min(known, self._limit)
+        self._waits = order.seen > self._limit
         self._found = Decision(order)
 
     def observe(self, element: Element | None, version: int | None, origin: Origin) -> Decision:
@@ -324,6 +322,7 @@ class _Attempt:
                     self._order, trekkversjon=number, missing=without(self._order.missing, number, number)
                 )
             elif not self._order.is_missing(number):
+                self._waits = True
                 break
         if newest is not None:
             self._order = replace(
@@ -332,8 +331,7 @@ class _Attempt:
 
     def _order_after(self) -> OrderState:
         before, order = self._before, self._order
-        seen = max(self._top, before.seen)
-        if not order.missing and seen <= order.trekkversjon:
+        if not (order.missing or self._waits):
             order = replace(order, seen=0, failing=(), readers=(), tried_at=None)
         else:
             readers = before.readers
@@ -341,7 +339,7 @@ class _Attempt:
                 readers = (*readers, self._trekkpliktig)
             order = replace(
                 order,
-                seen=seen if seen > order.trekkversjon else 0,
+                seen=max(self._top, before.seen) if self._waits else 0,
                 failing=without(order.failing, 1, order.trekkversjon),
                 readers=readers,
                 tried_at=self._now if self._versions or not before.is_open else before.tried_at,

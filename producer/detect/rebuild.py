@@ -80,8 +80,8 @@ def _with_rejected_version(order: OrderState, number: int) -> OrderState:
         return replace(order, missing=with_missing(order.missing, number, number, REJECTED))
     if number - newest > VERSION_JUMP_MAX:
         return order
-    missing, first = order.missing, max(order.seen, newest) + 1
+    missing = order.missing
+    first = max(newest, missing[-1].last if missing else 0) + 1
     if first < number:
         missing = with_missing(missing, first, number - 1, UNKNOWN)
-    missing = with_missing(missing, number, number, REJECTED)
-    return replace(order, missing=missing, seen=number)
+    return replace(order, missing=with_missing(missing, number, number, REJECTED))

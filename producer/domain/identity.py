@@ -39,6 +39,6 @@ class Identity(msgspec.Struct, frozen=True):
                 told.append(f"{topic.name}: not recorded")
             elif before.partitions != topic.partitions:
                 told.append(f"{topic.name}: recorded with {before.partitions} partitions, now {topic.partitions}")
-            elif before.id != topic.id:
-                told.append(f"{topic.name}: made again since it was recorded, or another cluster's")
+            elif before.id != topic.id and self.cluster_id == found.cluster_id:
+                told.append(f"{topic.name}: made again since it was recorded")
         return told + [f"{name}: recorded, and not there now" for name in recorded]

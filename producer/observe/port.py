@@ -79,7 +79,7 @@ class Observer:
         """A reading ended with success (None) or an error; `vanished` known orders were missing from a full one."""
 
     def position_ahead(self, trekkpliktig: str, position: int, source_max: int) -> None:
-        """The source's highest sekvensnummer is below what was published: it may have been reset."""
+        """The source's highest sekvensnummer is below the position: it may have been reset."""
 
     def signal_received(self, lane: int, kind: str) -> None:
         """A signal was received.

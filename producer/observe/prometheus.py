@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING
+
+from msgspec.structs import astuple
 
 from producer.domain.trekkpaalegg import Origin, RejectionReason
 from producer.domain.warnings import warnings_of
@@ -16,27 +19,29 @@ from trekkpaalegg.errors import FatalError, RetryableError
 from trekkpaalegg.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client import Counter as CounterMetric
     from prometheus_client.core import GaugeMetricFamily
 
-    from producer.detect.detect import Detection
+    from producer.detect.decide import Decision
     from producer.observe.port import LaneMetrics
     from trekkpaalegg.http import Health
 
 
 CLASSES = ("healthy", "failing", "suspended", "suspended_by_operator")
+ROWS = ("urgent", "bulk")
 _CALL_BUCKETS_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 _TRANSACTION_BUCKETS_SECONDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 _DELAY_BUCKETS_SECONDS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _CHECKED_MAX = 250
 _NOTIFIED = ("wake_up", "double", "unknown_type", "not_stored", "refused_secret", "pull_failed", "pull_refused")
 _MICROS_PER_SECOND = 1_000_000
+_PUBLICATIONS, _REJECTED, _COUNTS = attrgetter("publications"), attrgetter("rejected"), attrgetter("counts")
 _ORIGIN, _LATE = attrgetter("origin._value_"), attrgetter("late")
 _CORRECTION, _CURRENT = attrgetter("correction"), attrgetter("current")
 _OPPRETTET = attrgetter("trekkpaalegg.opprettet")
-"""Of every publication, and there are millions: `_value_` is what `value` looks up at length."""
+"""Of every order and every publication, and there are millions: `_value_` is what `value` looks up at length."""
 
 
 class PrometheusObserver(Metrics, Observer):
@@ -78,7 +83,10 @@ class PrometheusObserver(Metrics, Observer):
         self._gaps = self.counter("gap_versions", "Versions that the list had skipped, by outcome.", "outcome")
         self._changed = self.counter("changed_content", "Versions whose content the source changed after publication.")
         self._version_jumps = self.counter("version_jumps", "Version numbers too far ahead to be plausible.")
-        self._foreign = self.counter("foreign", "Orders that name another employer than requested.", "handling")
+        self._handed_over = self.counter(
+            "observations", "Orders of which employers' lists showed something new, handed over to their homes.", "row"
+        )
+        self._lowered = self.counter("lowered_versions", "Orders that a list showed with a lower version than before.")
         self._checked = self.counter("checked", "Published versions checked for warnings; a sample of large batches.")
         self._warnings = self.counter("warnings", "Oddities in the versions checked, by kind.", "kind")
         self._readings = self.counter("readings", "Readings of an employer, by outcome.", "outcome")
@@ -91,10 +99,21 @@ class PrometheusObserver(Metrics, Observer):
         self._begin_at_zero()
 
     def observe_process(
-        self, health: Health, poll_interval_seconds: float, pull_interval_seconds: float | None = None
+        self,
+        health: Health,
+        *,
+        poll_interval_seconds: float,
+        reconcile_interval_seconds: float,
+        pull_interval_seconds: float | None = None,
     ) -> None:
         """Add health and intervals of the process; `pull_interval_seconds` is None if Altinn is not polled."""
-        intervals = {"poll_interval_seconds": ("How often each employer is to be read.", poll_interval_seconds)}
+        intervals = {
+            "poll_interval_seconds": ("How often each employer is to be read.", poll_interval_seconds),
+            "reconcile_interval_seconds": (
+                "How often each employer's list is to be compared in full.",
+                reconcile_interval_seconds,
+            ),
+        }
         if pull_interval_seconds is not None:
             documentation = "How often Altinn is to be polled for each employer."
             intervals["pull_interval_seconds"] = (documentation, pull_interval_seconds)
@@ -111,7 +130,7 @@ class PrometheusObserver(Metrics, Observer):
             self._events: (each.value for each in Origin),
             self._quarantined: (each.value for each in RejectionReason),
             self._gaps: ("filled", "missing", "given_up"),
-            self._foreign: ("published", "left"),
+            self._handed_over: ROWS,
             self._readings: ("ok", "failed", "suspended", "fatal", "unexpected"),
         }
         for counter, labels in known.items():
@@ -152,9 +171,17 @@ class PrometheusObserver(Metrics, Observer):
         """See `Observer`."""
         self._recovered.labels(kind).inc(records)
 
-    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002  they are no labels
+    def handed_over(self, row: str, observations: int) -> None:
         """See `Observer`."""
-        publications = detection.publications
+        self._handed_over.labels(row).inc(observations)
+
+    def versions_lowered(self, trekkpliktig: str, versions: int) -> None:  # noqa: ARG002  employers are no labels
+        """See `Observer`."""
+        self._lowered.inc(versions)
+
+    def published(self, lane: int, decisions: Sequence[Decision]) -> None:  # noqa: ARG002  lanes are no labels
+        """See `Observer`."""
+        publications = list(chain.from_iterable(map(_PUBLICATIONS, decisions)))
         for origin, count in Counter(map(_ORIGIN, publications)).items():
             self._events.labels(origin).inc(count)
         # Checking costs a fifth of what publishing an event does, so of a back-fill's big batches a sample must do.
@@ -162,21 +189,21 @@ class PrometheusObserver(Metrics, Observer):
         self._checked.inc(len(sample))
         for kind, count in Counter(kind for each in sample for kind in warnings_of(each.trekkpaalegg)).items():
             self._warnings.labels(kind).inc(count)
-        for reason, count in Counter(each.reason.value for each in detection.rejected).items():
+        rejected = chain.from_iterable(map(_REJECTED, decisions))
+        for reason, count in Counter(each.reason.value for each in rejected).items():
             self._quarantined.labels(reason).inc(count)
         self._late.inc(sum(map(_LATE, publications)))
         self._corrections.inc(len(publications) - list(map(_CORRECTION, publications)).count(None))
         oldest = min(map(_OPPRETTET, filter(_CURRENT, publications)), default=None)
         if oldest is not None:
             self._delay_seconds.observe(max(self._now() - oldest / _MICROS_PER_SECOND, 0))
-        tally = detection.tally
-        self._gaps.labels("filled").inc(tally.gaps_filled)
-        self._gaps.labels("missing").inc(tally.gaps_missing)
-        self._gaps.labels("given_up").inc(tally.gaps_given_up)
-        self._changed.inc(tally.changed_content)
-        self._version_jumps.inc(tally.version_jumps)
-        self._foreign.labels("published").inc(tally.foreign_published)
-        self._foreign.labels("left").inc(tally.foreign_left)
+        for counts in map(_COUNTS, decisions):
+            if any(astuple(counts)):
+                self._gaps.labels("filled").inc(counts.gaps_filled)
+                self._gaps.labels("missing").inc(counts.gaps_missing)
+                self._gaps.labels("given_up").inc(counts.gaps_given_up)
+                self._changed.inc(counts.changed_content)
+                self._version_jumps.inc(counts.version_jumps)
 
     def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002  they are no labels
         """See `Observer`."""
@@ -245,12 +272,22 @@ class _Lanes:
                     self.application_lanes,
                 ),
                 "orders": ("Orders remembered.", sum(each.orders for each in lanes)),
+                "orders_waiting": (
+                    "Orders that wait, as a version of theirs cannot be fetched now.",
+                    sum(each.orders_waiting for each in lanes),
+                ),
                 "missing_versions": (
                     "Versions that were skipped, as the source did not return them.",
                     sum(each.versions_missing for each in lanes),
                 ),
-                "position": ("Highest sekvensnummer published.", max((each.position_max for each in lanes), default=0)),
+                "position": ("Highest sekvensnummer read.", max((each.position_max for each in lanes), default=0)),
             }
+        )
+        yield metrics.labelled_gauge(
+            "observations_waiting",
+            "Orders that were handed over to their homes, which have not decided on them yet.",
+            "row",
+            {row: sum(each.observations_waiting.get(row, 0) for each in lanes) for row in ROWS},
         )
         yield metrics.labelled_gauge(
             "trekkpliktige",
@@ -263,6 +300,12 @@ class _Lanes:
             "Age of the last successful reading of the employer that has waited longest, by class.",
             "class",
             _oldest((now - at, each.oldest_read_seconds) for at, each in reports),
+        )
+        yield metrics.labelled_gauge(
+            "oldest_comparison_age_seconds",
+            "Age of the last full comparison of the employer that has waited longest for one, by class.",
+            "class",
+            _oldest((now - at, each.oldest_comparison_seconds) for at, each in reports),
         )
         yield metrics.labelled_gauge(
             "oldest_pull_age_seconds",

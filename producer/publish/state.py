@@ -223,9 +223,16 @@ def identity_of(records: Iterable[tuple[bytes, bytes | None]]) -> Identity | Non
     return identity
 
 
-def read_identity(properties: Mapping[str, str], topic: str, *, role: str = "producer") -> Identity | None:
-    """Whose topics these are, as `identity_of`. Raises `RetryableError` as `read_lane_state`."""
-    return identity_of(key_values(read_partition(properties, topic, IDENTITY_PARTITION, role=role)))
+def read_identity(
+    properties: Mapping[str, str], topic: str, lane: int = IDENTITY_PARTITION, *, role: str = "producer"
+) -> Identity | None:
+    """Whose topics these are by the lane's partition, as `identity_of`. Raises `RetryableError` as `read_lane_state`."""
+    return identity_of(key_values(read_partition(properties, topic, lane, role=role)))
+
+
+def has_identity(properties: Mapping[str, str], topic: str, lane: int, *, role: str = "producer") -> bool:
+    """Whether it is recorded there whose topics these are: as `read_identity`, but reads no further than needed."""
+    return any(key == IDENTITY_KEY for key, _ in key_values(read_partition(properties, topic, lane, role=role)))
 
 
 def read_partition(

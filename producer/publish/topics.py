@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from producer.domain.identity import Identity, TopicIdentity
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
 FOR_EVER = -1
 DAY_MS = 86_400_000
@@ -87,12 +90,16 @@ def _partition_of(key: bytes, partitions: int) -> int:
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """A topic as wanted or as found. `config` holds the effective values, as Kafka formats them."""
+    """A topic as wanted or as found. `config` holds the effective values, as Kafka formats them.
+
+    `id` is Kafka's own, new whenever the topic is made again; empty for one that is only wanted.
+    """
 
     name: str
     partitions: int
     config: dict[str, str]
     replication: int = REPLICATION_OF_THE_BROKER
+    id: str = ""
 
 
 class TopicDifference(msgspec.Struct, frozen=True):
@@ -189,45 +196,130 @@ def durability_warnings(found: Mapping[str, Topic], brokers: int) -> list[str]:
     return warnings
 
 
-def start_faults(prefix: str, found: Mapping[str, Topic], lanes: int | None) -> list[str]:
-    """Why the service must not start with these topics; a sentence each, none if it may.
+class FoundTopics(msgspec.Struct, frozen=True):
+    """The topics as found, whose they are, and whose state `…-positions` holds.
 
-    `lanes` is the number of lanes recorded in `…-positions`, None if there is none. Another number of partitions would
-    assign employers to lanes without their state; a compacted history or a truncated state loses data.
+    `recorded` is the identity in the first partition of `…-positions`, `present` the one that would be recorded now.
+    `unrecorded` are the lanes in whose partition none is recorded though there is one in the first. `has_history` says
+    whether events were ever published to these topics.
+    """
+
+    topics: Mapping[str, Topic]
+    present: Identity
+    recorded: Identity | None = None
+    unrecorded: tuple[int, ...] = ()
+    has_history: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the identity is still to be recorded. Where there is a history its absence means a lost state."""
+        return not self.has_history and (self.recorded is None or bool(self.unrecorded))
+
+
+def present_identity(application_id: str, cluster_id: str, prefix: str, found: Mapping[str, Topic]) -> Identity:
+    """The identity of these topics for this application; without lanes if `…-positions` is missing."""
+    names = Topics.of(prefix)
+    positions = found.get(names.positions)
+    return Identity(
+        0 if positions is None else positions.partitions,
+        application_id,
+        cluster_id,
+        tuple(TopicIdentity(name, found[name].id, found[name].partitions) for name in names if name in found),
+    )
+
+
+def start_faults(prefix: str, found: FoundTopics) -> list[str]:
+    """Why the service must not start with these topics, each with the remedy; none if it may."""
+    faults = topic_faults(prefix, found)
+    recorded = found.recorded
+    if recorded is None or any(topic.partitions != recorded.lanes for topic in found.topics.values()):
+        return faults
+    fault = identity_fault(recorded, found.present)
+    return faults if fault is None else [*faults, fault]
+
+
+def identity_fault(recorded: Identity, present: Identity) -> str | None:
+    """Why what is recorded keeps an application from using these topics, and the remedy; None if nothing does."""
+    told = recorded.differences(present)
+    if not told:
+        return None
+    return (
+        f"the topics are recorded otherwise ({', '.join(told)}); where this is meant, as after renaming the "
+        "application, moving the cluster or restoring topics, run `trekkpaalegg-producer topics adopt`; otherwise set "
+        "TREKKPAALEGG_APPLICATION_ID, TREKKPAALEGG_TOPIC_PREFIX or KAFKA_BROKERS right"
+    )
+
+
+def lane_fault(prefix: str, lane: int, recorded: Identity | None, present: Identity) -> str | None:
+    """As `identity_fault`, for what the lane's own partition of `…-positions` says: None if nothing is recorded."""
+    if recorded is None:
+        return _lost_state(prefix, (lane,))
+    return identity_fault(recorded, present)
+
+
+def topic_faults(prefix: str, found: FoundTopics) -> list[str]:
+    """Those faults of `start_faults` that no adoption settles.
+
+    Another number of partitions would make other lanes the homes of orders; a compacted history or a truncated state
+    loses data.
     """
     names = Topics.of(prefix)
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in found.topics]
     if missing:
-        return [f"{', '.join(missing)}: no such topic; run `trekkpaalegg-producer topics apply`"]
+        fault = f"{', '.join(missing)}: no such topic; run `trekkpaalegg-producer topics apply`"
+        if names.positions in missing and found.has_history:
+            fault += ", then `trekkpaalegg-producer position rebuild`, as the state of the published events is lost"
+        return [fault]
     faults = []
     for topic in wanted_topics(prefix):
-        policy = found[topic.name].config.get("cleanup.policy")
+        policy = found.topics[topic.name].config.get("cleanup.policy")
         if policy != topic.config["cleanup.policy"]:
             faults.append(f"{topic.name}: cleanup.policy is {policy}; set it to {topic.config['cleanup.policy']}")
-    if lanes is None:
-        faults.append(f"{names.positions}: no number of lanes recorded; run `trekkpaalegg-producer topics apply`")
-        return faults
-    return faults + [
-        f"{name}: {found[name].partitions} partitions, but the state was made for {lanes} lanes; "
-        "partitions must not be added: restore the topic, or start over under another prefix"
-        for name in (names.positions, names.signals)
-        if found[name].partitions != lanes
+    lanes = found.present.lanes if found.recorded is None else found.recorded.lanes
+    faults += [
+        f"{name}: {topic.partitions} partitions, but there are {lanes} lanes; {_remedy(name, names, lanes)}"
+        for name, topic in found.topics.items()
+        if topic.partitions != lanes
     ]
+    if found.is_new:
+        faults.append(
+            f"{names.positions}: it is not recorded whose topics these are; run `trekkpaalegg-producer topics apply`"
+        )
+    elif found.recorded is None:
+        faults.append(_lost_state(prefix, range(found.present.lanes)))
+    elif found.unrecorded:
+        faults.append(_lost_state(prefix, found.unrecorded))
+    return faults
 
 
-def lanes_fault(prefix: str, partitions: int, found: Mapping[str, Topic], lanes: int | None) -> str | None:
-    """Why topics with `partitions` partitions must not be created beside those found; None if they may.
-
-    The recorded number of lanes decides, else the existing one of `…-positions` and `…-signals`.
-    """
+def _lost_state(prefix: str, lanes: Iterable[int]) -> str:
     names = Topics.of(prefix)
-    both = (names.positions, names.signals)
-    counts = {found[name].partitions for name in both if name in found}
-    lane_counts = counts if lanes is None else counts | {lanes}
-    if len(lane_counts) > 1:
-        listed = ", ".join(f"{name} has {found[name].partitions} partitions" for name in both if name in found)
-        recorded = "none is recorded" if lanes is None else f"{lanes} are recorded"
-        return f"the number of lanes is not one: {listed}, {recorded}; restore the topics, or take another prefix"
-    if lane_counts and lane_counts != {partitions} and not all(name in found for name in both):
-        return f"the number of lanes is {lane_counts.pop()} already; give it as --partitions"
-    return None
+    return (
+        f"{names.positions}: the state of lane {', '.join(map(str, lanes))} is lost, though {names.versjoner} holds "
+        "events; make it again from them: run `trekkpaalegg-producer position rebuild`"
+    )
+
+
+def _remedy(name: str, names: Topics, lanes: int) -> str:
+    if name in {names.signals, names.observations, names.observations_urgent}:
+        return (
+            f"delete the topic, run `trekkpaalegg-producer topics apply --partitions {lanes}`, "
+            "then `trekkpaalegg-producer topics adopt`"
+        )
+    return (
+        "partitions must not be added: restore the topic, or carry the history over to topics with another "
+        "TREKKPAALEGG_TOPIC_PREFIX"
+    )
+
+
+def lanes_fault(prefix: str, partitions: int, found: Mapping[str, Topic]) -> str | None:
+    """Why topics with `partitions` partitions must not be created beside those found; None if they may."""
+    names = Topics.of(prefix)
+    there = [found[name] for name in names if name in found]
+    counts = {topic.partitions for topic in there}
+    if len(there) == len(names) or counts <= {partitions}:
+        return None
+    if len(counts) > 1:
+        listed = ", ".join(f"{topic.name} has {topic.partitions} partitions" for topic in there)
+        return f"the number of lanes is not one: {listed}; restore the topics, or take another prefix"
+    return f"the number of lanes is {counts.pop()} already; give it as --partitions"

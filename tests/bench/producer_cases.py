@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 2500
 BATCH_BYTES_MAX = 1_000_000
-_TOPICS_SECONDS_MAX = 30.0
 
 
 class ProducerCase(msgspec.Struct, frozen=True):
@@ -146,12 +145,6 @@ def bench_settings(outside: OutsideProcess, kafka_brokers: str) -> tuple[Setting
 
 
 def make_topics(admin: KafkaAdmin, prefix: str) -> None:
-    """The topics of this prefix, once they are there."""
-    wanted = wanted_topics(prefix)
-    admin.create(wanted)
-    deadline = time.monotonic() + _TOPICS_SECONDS_MAX
-    while len(admin.describe([topic.name for topic in wanted])) < len(wanted):
-        if time.monotonic() > deadline:
-            raise RuntimeError("the topics were not there in time")
-        time.sleep(0.1)
-    admin.record_lane_count(Topics.of(prefix).positions, wanted[0].partitions)
+    """The topics of this prefix, for the application of that id, once they are there."""
+    admin.create(wanted_topics(prefix))
+    admin.record_identity(Topics.of(prefix).positions, admin.inspect(prefix, prefix).present)

@@ -169,7 +169,7 @@ def test_a_producer_says_at_its_start_which_topics_are_less_safe_than_the_cluste
     for wanted in wanted_topics(topic_prefix, partitions=1):
         replication, in_sync = others.get(wanted.name, (wanted.replication, "2"))
         admin.create([replace(wanted, replication=replication, config=wanted.config | {IN_SYNC_MIN: in_sync})])
-    admin.record_lane_count(topics.positions, 1)
+    admin.record_identity(topics.positions, admin.inspect(topic_prefix, topic_prefix).present)
     with OutsideWorld() as outside:
         environment = {
             **outside.environment(outside.generate(1, 1)),

@@ -42,10 +42,12 @@ def exposition_of(side: str) -> str:
     """The metrics of a process that has reported everything once."""
     if side == "producer":
         observer = PrometheusObserver()
-        observer.observe_process(ProducerHealth(), 300, 30)
+        intervals = {"poll_interval_seconds": 300, "reconcile_interval_seconds": 86_400, "pull_interval_seconds": 30}
+        observer.observe_process(ProducerHealth(), **intervals)
         observer.lane_acquired(0, 1, 1)
         ages = dict.fromkeys(CLASSES, 1.0)
-        observer.lane_metrics(0, LaneMetrics(dict.fromkeys(CLASSES, 1), ages, 1, 0, 1, ages))
+        counts = dict.fromkeys(CLASSES, 1)
+        observer.lane_metrics(0, LaneMetrics(counts, ages, ages, 1, 0, 0, {"urgent": 1, "bulk": 1}, 1, ages))
         for status in ("200", "429", "503", "failed", "404", "410", "400"):
             observer.call_finished("list", status, 1)
         return observer.exposition().decode()

@@ -10,6 +10,7 @@ import producer.admin
 from producer.admin.acls import Acl, admin_acls, compare, consumer_acls, producer_acls
 from producer.cli.acls import EXAMPLE, acl_table
 from producer.cli.main import run_command
+from producer.publish.topics import Topics
 from producer.settings.model import Settings
 from trekkpaalegg.kafka.errors import GROUP, TOPIC, Right, not_permitted
 
@@ -21,7 +22,7 @@ def test_the_document_lists_what_the_code_grants() -> None:
 
 def test_names_follow_the_settings() -> None:
     names = {each.right.name for each in producer_acls("User:p", "own", "app")}
-    assert names == {"own-versjoner", "own-gjeldende", "own-quarantine", "own-positions", "own-signals", "app-", "app"}
+    assert names == {*Topics.of("own"), "app-", "app"}
     assert {each.right.name for each in admin_acls("User:a", "own")} < names
 
 
@@ -76,3 +77,10 @@ def test_wrong_usage_is_reported(
     monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:9092")
     assert run_command(["acls", *arguments]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_only_the_producer_may_read_observations_which_hold_raw_elements() -> None:
+    rows = {"own-observations", "own-observations-urgent"}
+    of_consumers = [str(each.right) for each in consumer_acls("User:c", "own", None) if each.right.name in rows]
+    of_administrators = {each.right.operation for each in admin_acls("User:a", "own") if each.right.name in rows}
+    assert (of_consumers, of_administrators) == ([], {"CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"})

@@ -58,6 +58,8 @@ requests = st.builds(
     correction=st.just(value=False),
     asked=st.booleans(),
     answered=st.lists(ints, max_size=3).map(tuple),
+    vanished=longs,
+    position_lowered=st.booleans(),
 )
 positions = st.builds(
     TrekkpliktigPosition,
@@ -123,6 +125,30 @@ def written(schema: schemas.Schema, datum: dict[str, Any]) -> bytes:
 def test_every_record_survives_a_round_trip(values, encode, decode, data):
     value = data.draw(values)
     assert decode(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "struct", "others"),
+    [
+        ("order_state", OrderState, set()),
+        ("handed_over", HandedOver, set()),
+        ("event_cursor", EventCursor, set()),
+        ("request_state", RequestState, set()),
+        ("lane_count", Identity, set()),
+        ("observation_offsets", ObservationOffsets, {"show_since"}),
+        ("trekkpliktig_state", TrekkpliktigPosition, {"wishes", "answers"}),
+    ],
+)
+def test_schema_has_every_field(name, struct, others):
+    """What a schema lacks fastavro passes over, so that a field could be lost unseen."""
+    fields = set(struct.__struct_fields__) - {"requests"} | others
+    assert fields == {field["name"] for field in schemas.load(name).parsed["fields"]}
+
+
+def test_schema_has_every_field_of_a_request_that_is_kept():
+    fields = {field["name"]: field["type"] for field in schemas.load("trekkpliktig_state").parsed["fields"]}
+    kept = {field["name"] for field in fields["wishes"]["items"]["fields"]}
+    assert kept == set(OperatorRequest.__struct_fields__) - {"record", "correction"}
 
 
 @given(position=positions, answers=results)

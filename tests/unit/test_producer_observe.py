@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from producer.detect.detect import Detection, DetectionCounts
+from producer.detect.decide import Counts, Decision
+from producer.domain.state import OrderState
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
     Origin,
@@ -50,21 +51,32 @@ def order(trekkid: str, *, age_seconds: float = 60, kidnummer: str = "1234567897
 
 
 def lane_metrics(**changes: Any) -> LaneMetrics:
-    given = {"trekkpliktige": {}, "oldest_read_seconds": {}, "orders": 0, "versions_missing": 0, "position_max": 0}
-    return LaneMetrics(**{**given, **changes})
+    dicts = ("trekkpliktige", "oldest_read_seconds", "oldest_comparison_seconds", "observations_waiting")
+    numbers = ("orders", "orders_waiting", "versions_missing", "position_max")
+    return LaneMetrics(**{**{name: {} for name in dicts}, **dict.fromkeys(numbers, 0), **changes})
+
+
+def decision(
+    *publications: Publication, rejected: list[Rejected] | None = None, counts: Counts | None = None
+) -> Decision:
+    return Decision(OrderState(1), list(publications), rejected or [], counts=counts or Counts())
 
 
 def test_events_are_counted_by_origin_and_records_by_reason() -> None:
     observer = PrometheusObserver(now=lambda: NOW)
     rejected = Rejected("312345609", b"{}", b"hash", RejectionReason.MISSING_FIELD, "trekkid", "missing")
-    publications = [
-        Publication(order("1"), Origin.POLL),
-        Publication(order("2"), Origin.POLL),
-        Publication(order("3"), Origin.GAPFILL, late=True, current=False),
-        Publication(order("4"), Origin.RELEASE, correction=1),
+    decisions = [
+        decision(Publication(order("1"), Origin.POLL), rejected=[rejected], counts=Counts(gaps_filled=1)),
+        decision(
+            Publication(order("2"), Origin.GAPFILL, late=True, current=False),
+            Publication(order("2"), Origin.POLL),
+            rejected=[rejected],
+            counts=Counts(gaps_missing=2, gaps_given_up=3, changed_content=4, version_jumps=5),
+        ),
+        decision(Publication(order("3"), Origin.RELEASE, correction=1)),
+        decision(),
     ]
-    tally = DetectionCounts(gaps_filled=1, gaps_missing=2, gaps_given_up=3, changed_content=4, foreign_left=5)
-    observer.published(0, "312345609", Detection(9, publications, [rejected, rejected], tally=tally))
+    observer.published(0, decisions)
     assert value(observer, "events_total", origin="poll") == 2
     assert value(observer, "events_total", origin="gapfill") == 1
     assert value(observer, "late_events_total") == 1
@@ -76,31 +88,33 @@ def test_events_are_counted_by_origin_and_records_by_reason() -> None:
         3,
     ]
     assert value(observer, "changed_content_total") == 4
-    assert value(observer, "foreign_total", handling="left") == 5
+    assert value(observer, "version_jumps_total") == 5
 
 
 def test_the_delay_is_that_of_the_oldest_newest_version() -> None:
     observer = PrometheusObserver(now=lambda: NOW)
-    publications = [
-        Publication(order("1", age_seconds=20), Origin.POLL),
-        Publication(order("2", age_seconds=50), Origin.POLL),
-        Publication(order("3", age_seconds=9000), Origin.GAPFILL, current=False),
+    decisions = [
+        decision(Publication(order("1", age_seconds=20), Origin.POLL)),
+        decision(
+            Publication(order("2", age_seconds=9000), Origin.GAPFILL, current=False),
+            Publication(order("2", age_seconds=50), Origin.POLL),
+        ),
     ]
-    observer.published(0, "312345609", Detection(9, publications))
+    observer.published(0, decisions)
     assert value(observer, "delay_seconds_sum") == pytest.approx(50)
 
 
 def test_oddities_are_counted_by_kind_and_of_big_batches_in_a_sample() -> None:
     observer = PrometheusObserver(now=lambda: NOW)
-    publications = [
-        Publication(order(str(number), kidnummer="1234567890"), Origin.BACKFILL) for number in range(10_000)
+    decisions = [
+        decision(Publication(order(str(number), kidnummer="1234567890"), Origin.BACKFILL)) for number in range(10_000)
     ]
-    observer.published(0, "312345609", Detection(9, publications))
+    observer.published(0, decisions)
     checked = value(observer, "checked_total")
     assert checked is not None
     assert 100 < checked <= 250
     assert value(observer, "warnings_total", kind="kidnummer_check_digit") == checked
-    observer.published(0, "312345609", Detection(9, publications[:3]))
+    observer.published(0, decisions[:3])
     assert value(observer, "checked_total") == checked + 3
 
 
@@ -110,7 +124,15 @@ def test_gauges_are_summed_over_lanes_and_the_worst_age_is_shown() -> None:
     for lane in (0, 1):
         observer.lane_acquired(lane, 1, 1)
     observer.lane_metrics(
-        0, lane_metrics(trekkpliktige={"healthy": 2}, oldest_read_seconds={"healthy": 10.0}, orders=5, position_max=70)
+        0,
+        lane_metrics(
+            trekkpliktige={"healthy": 2},
+            oldest_read_seconds={"healthy": 10.0},
+            oldest_comparison_seconds={"healthy": 50_000.0},
+            orders=5,
+            observations_waiting={"urgent": 1, "bulk": 20},
+            position_max=70,
+        ),
     )
     clock.seconds += 5
     observer.lane_metrics(
@@ -118,8 +140,11 @@ def test_gauges_are_summed_over_lanes_and_the_worst_age_is_shown() -> None:
         lane_metrics(
             trekkpliktige={"healthy": 1, "suspended": 4},
             oldest_read_seconds={"healthy": 3.0, "suspended": 900.0},
+            oldest_comparison_seconds={"healthy": 90_000.0},
             orders=6,
+            orders_waiting=2,
             versions_missing=1,
+            observations_waiting={"bulk": 300},
             position_max=60,
         ),
     )
@@ -133,7 +158,10 @@ def test_gauges_are_summed_over_lanes_and_the_worst_age_is_shown() -> None:
     assert value(observer, "oldest_reading_age_seconds", **{"class": "healthy"}) == 115
     assert value(observer, "oldest_reading_age_seconds", **{"class": "suspended"}) == 1000
     assert value(observer, "oldest_reading_age_seconds", **{"class": "failing"}) is None
+    assert value(observer, "oldest_comparison_age_seconds", **{"class": "healthy"}) == 90_100
     assert (value(observer, "orders"), value(observer, "missing_versions"), value(observer, "position")) == (11, 1, 70)
+    assert value(observer, "orders_waiting") == 2
+    assert [value(observer, "observations_waiting", row=each) for each in ("urgent", "bulk")] == [1, 320]
 
 
 def test_the_age_of_the_oldest_answer_of_altinn_grows_and_is_reported_only_where_altinn_is_asked() -> None:
@@ -179,10 +207,23 @@ def test_calls_tokens_transactions_and_readings_are_counted_by_outcome() -> None
     assert value(observer, "positions_ahead_total") == 1
 
 
+def test_what_is_handed_over_is_counted_by_row_and_lowered_versions_too() -> None:
+    observer = PrometheusObserver()
+    assert [value(observer, "observations_total", row=each) for each in ("urgent", "bulk")] == [0, 0]
+    assert value(observer, "lowered_versions_total") == 0
+    observer.handed_over("bulk", 500)
+    observer.handed_over("bulk", 1)
+    observer.handed_over("urgent", 2)
+    observer.versions_lowered("312345609", 3)
+    assert [value(observer, "observations_total", row=each) for each in ("urgent", "bulk")] == [2, 501]
+    assert value(observer, "lowered_versions_total") == 3
+
+
 def test_no_employer_or_person_appears_in_the_exposition() -> None:
     observer = PrometheusObserver(now=lambda: NOW)
     observer.lane_acquired(0, 1, 1)
-    observer.published(0, "312345609", Detection(9, [Publication(order("trekk-1"), Origin.POLL)]))
+    observer.published(0, [decision(Publication(order("trekk-1"), Origin.POLL))])
+    observer.versions_lowered("312345609", 1)
     observer.reading_ended(0, "312345609", None, 0)
     observer.position_ahead("312345609", 10, 5)
     text = observer.exposition().decode()
@@ -224,13 +265,16 @@ def test_the_lanes_of_the_application_are_reported_beside_those_of_the_process()
 def test_health_and_settings_are_metrics_too() -> None:
     observer, clock = PrometheusObserver(now=lambda: NOW), TurnedClock()
     health = ProducerHealth(monotonic=clock)
-    observer.observe_process(health, 300, 30)
+    observer.observe_process(
+        health, poll_interval_seconds=300, reconcile_interval_seconds=86_400, pull_interval_seconds=30
+    )
     health.heartbeat("lane-0", 90)
     assert (value(observer, "ready"), value(observer, "stuck_loops")) == (1, 0)
     clock.seconds += 91
     health.set_ready("lane-1", "not acquired yet")
     assert (value(observer, "ready"), value(observer, "stuck_loops")) == (0, 1)
     assert value(observer, "pull_interval_seconds") == 30
+    assert value(observer, "reconcile_interval_seconds") == 86_400
     assert (value(observer, "poll_interval_seconds"), value(observer, "clock_timestamp_seconds")) == (300, NOW)
     text = observer.exposition().decode()
     assert 'trekkpaalegg_build_info{version="' in text

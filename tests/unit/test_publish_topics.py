@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from producer.publish.topics import (
     DAY_MS,
+    FoundTopics,
     Topic,
     TopicDifference,
     Topics,
     differences,
     durability_warnings,
+    home_of,
+    lane_fault,
     lane_of,
     lanes_fault,
     murmur2,
+    present_identity,
     start_faults,
+    topic_faults,
     wanted_topics,
 )
+
+if TYPE_CHECKING:
+    from producer.domain.identity import Identity
 
 # Topics as wanted, how those found differ, and when the service must not start on them
 NAMES = Topics.of("t")
@@ -28,10 +36,11 @@ NAMES = Topics.of("t")
 def cluster(partitions: int = 3, **changed: Any) -> dict[str, Topic]:
     """The topics as found when all is well, but for the changes: a role → fields of its topic, None → no such topic."""
     found = {
-        topic.name: msgspec.structs.replace(topic, replication=1) for topic in wanted_topics("t", partitions=partitions)
+        topic.name: msgspec.structs.replace(topic, replication=1, id=f"id of {topic.name}")
+        for topic in wanted_topics("t", partitions=partitions)
     }
     for role, fields in changed.items():
-        name = f"t-{role}"
+        name = getattr(NAMES, role)
         if fields is None:
             del found[name]
         else:
@@ -41,7 +50,8 @@ def cluster(partitions: int = 3, **changed: Any) -> dict[str, Topic]:
 
 
 def test_names_begin_with_the_prefix() -> None:
-    assert NAMES == ("t-versjoner", "t-gjeldende", "t-quarantine", "t-positions", "t-signals")
+    roles = ("versjoner", "gjeldende", "quarantine", "positions", "signals", "observations", "observations-urgent")
+    assert tuple(f"t-{role}" for role in roles) == NAMES
 
 
 def test_the_history_is_kept_forever_by_default() -> None:
@@ -54,8 +64,8 @@ def test_there_are_no_differences_if_all_is_as_wanted() -> None:
 
 
 def test_every_difference_is_reported_in_the_order_of_the_topics() -> None:
-    found = cluster(versjoner=None, gjeldende={"partitions": 4}, quarantine={"config": {"retention.ms": "1"}})
-    assert differences(wanted_topics("t", partitions=3, replication=2), found)[:5] == [
+    there = cluster(versjoner=None, gjeldende={"partitions": 4}, quarantine={"config": {"retention.ms": "1"}})
+    assert differences(wanted_topics("t", partitions=3, replication=2), there)[:5] == [
         TopicDifference("t-versjoner", "topic", "present", None),
         TopicDifference("t-gjeldende", "partitions", "3", "4"),
         TopicDifference("t-gjeldende", "replication", "2", "1"),
@@ -68,43 +78,119 @@ def test_replication_is_the_brokers_default_unless_given() -> None:
     assert differences(wanted_topics("t", partitions=3), cluster(versjoner={"replication": 5})) == []
 
 
-def test_the_service_may_start_on_topics_as_wanted() -> None:
-    assert start_faults("t", cluster(), 3) == []
+RECORDED = present_identity("app", "cluster", "t", cluster())
+
+
+def found(
+    recorded: Identity | None = RECORDED,
+    *,
+    application_id: str = "app",
+    cluster_id: str = "cluster",
+    unrecorded: tuple[int, ...] = (),
+    has_history: bool = True,
+    **changed: Any,
+) -> FoundTopics:
+    """As `cluster`, with what is recorded and what there is now."""
+    topics = cluster(**changed)
+    present = present_identity(application_id, cluster_id, "t", topics)
+    return FoundTopics(topics, present, recorded, unrecorded, has_history)
+
+
+def test_the_service_may_start_on_topics_as_wanted_that_are_recorded_as_its_own() -> None:
+    assert start_faults("t", found()) == []
 
 
 @pytest.mark.parametrize(
-    ("changed", "lanes", "told"),
+    ("changed", "told"),
     [
-        ({"positions": None, "signals": None}, None, ["t-positions, t-signals: no such topic; run"]),
-        ({"versjoner": {"config": {"cleanup.policy": "compact"}}}, 3, ["t-versjoner: cleanup.policy is compact"]),
-        ({"positions": {"config": {"cleanup.policy": "delete"}}}, 3, ["t-positions: cleanup.policy is delete"]),
-        ({}, None, ["t-positions: no number of lanes recorded; run"]),
-        ({}, 4, ["t-positions: 3 partitions, but the state was made for 4 lanes", "t-signals: 3 partitions"]),
-        ({"signals": {"partitions": 9}}, 3, ["t-signals: 9 partitions"]),
+        (
+            {"positions": None, "signals": None, "recorded": None, "has_history": False},
+            ["t-positions, t-signals: no such topic; run `trekkpaalegg-producer topics apply`"],
+        ),
+        ({"versjoner": {"config": {"cleanup.policy": "compact"}}}, ["t-versjoner: cleanup.policy is compact"]),
+        ({"positions": {"config": {"cleanup.policy": "delete"}}}, ["t-positions: cleanup.policy is delete"]),
+        ({"recorded": None, "has_history": False}, ["t-positions: it is not recorded whose topics these are; run"]),
+        ({"unrecorded": (1,), "has_history": False}, ["t-positions: it is not recorded whose topics these are; run"]),
+        ({"signals": {"partitions": 9}}, ["t-signals: 9 partitions, but there are 3 lanes; delete the topic, run"]),
+        ({"observations": {"partitions": 9}}, ["t-observations: 9 partitions, but there are 3 lanes; delete the"]),
+        ({"versjoner": {"partitions": 9}}, ["t-versjoner: 9 partitions, but there are 3 lanes; partitions must not"]),
+        ({"positions": {"partitions": 9}}, ["t-positions: 9 partitions, but there are 3 lanes; partitions must not"]),
     ],
 )
-def test_the_service_must_not_start_otherwise(changed: dict[str, Any], lanes: int | None, told: list[str]) -> None:
-    faults = start_faults("t", cluster(**changed), lanes)
+def test_the_service_must_not_start_on_other_topics_and_adopting_them_is_no_remedy(
+    changed: dict[str, Any], told: list[str]
+) -> None:
+    faults = start_faults("t", found(**changed))
     assert [fault.startswith(begin) for fault, begin in zip(faults, told, strict=True)] == [True] * len(told)
+    assert topic_faults("t", found(**changed)) == faults
 
 
 @pytest.mark.parametrize(
-    ("changed", "partitions", "lanes", "fault"),
+    ("changed", "lanes"),
+    [({"recorded": None}, "0, 1, 2"), ({"unrecorded": (1, 2)}, "1, 2")],
+    ids=["empty", "truncated"],
+)
+def test_a_state_that_is_lost_beside_a_history_is_to_be_made_again_from_it(changed: dict[str, Any], lanes: str) -> None:
+    [fault] = start_faults("t", found(**changed))
+    assert f"t-positions: the state of lane {lanes} is lost, though t-versjoner holds events" in fault
+    assert fault.endswith("run `trekkpaalegg-producer position rebuild`")
+    assert topic_faults("t", found(**changed)) == [fault]
+
+
+def test_a_topic_of_positions_that_is_gone_beside_a_history_is_created_and_the_state_made_again() -> None:
+    [fault] = start_faults("t", found(recorded=None, positions=None))
+    assert "`trekkpaalegg-producer topics apply`, then `trekkpaalegg-producer position rebuild`" in fault
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
     [
-        ({}, 3, 3, None),
-        ({}, 6, 3, None),
-        ({"signals": None}, 3, 3, None),
-        ({"signals": None}, 6, 3, "the number of lanes is 3 already"),
-        ({"positions": None}, 6, None, "the number of lanes is 3 already"),
-        ({"positions": None, "signals": None}, 6, None, None),
-        ({"signals": {"partitions": 4}}, 3, None, "the number of lanes is not one"),
-        ({}, 3, 5, "the number of lanes is not one"),
+        ({"application_id": "renamed"}, "(application id: recorded app, now renamed)"),
+        ({"cluster_id": "other", "signals": {"id": "new"}}, "(cluster id: recorded cluster, now other)"),
+        ({"gjeldende": {"id": "new"}}, "(t-gjeldende: made again since it was recorded)"),
+        (
+            {"application_id": "renamed", "signals": {"id": "new"}},
+            "(application id: recorded app, now renamed, t-signals: made again since it was recorded)",
+        ),
+    ],
+)
+def test_topics_that_are_recorded_otherwise_are_to_be_adopted(changed: dict[str, Any], told: str) -> None:
+    now = found(**changed)
+    [fault] = start_faults("t", now)
+    assert told in fault
+    assert "`trekkpaalegg-producer topics adopt`" in fault
+    assert topic_faults("t", now) == []
+    assert lane_fault("t", 1, RECORDED, now.present) == fault
+
+
+def test_each_fault_is_told_once_and_all_of_them_together() -> None:
+    changed = {"versjoner": {"config": {"cleanup.policy": "compact"}}, "application_id": "renamed"}
+    assert len(start_faults("t", found(**changed))) == 2
+    assert len(start_faults("t", found(signals={"partitions": 4, "id": "new"}))) == 1
+
+
+def test_a_lane_looks_at_its_own_partition() -> None:
+    assert lane_fault("t", 1, RECORDED, RECORDED) is None
+    lost = lane_fault("t", 1, None, RECORDED) or ""
+    assert "the state of lane 1 is lost" in lost
+
+
+@pytest.mark.parametrize(
+    ("changed", "partitions", "fault"),
+    [
+        ({}, 3, None),
+        ({}, 6, None),
+        (dict.fromkeys(Topics._fields), 6, None),
+        ({"signals": None}, 3, None),
+        ({"signals": None}, 6, "the number of lanes is 3 already"),
+        ({"positions": None}, 6, "the number of lanes is 3 already"),
+        ({"positions": None, "signals": {"partitions": 4}}, 3, "the number of lanes is not one"),
     ],
 )
 def test_topics_of_another_number_of_lanes_are_never_made(
-    changed: dict[str, Any], partitions: int, lanes: int | None, fault: str | None
+    changed: dict[str, Any], partitions: int, fault: str | None
 ) -> None:
-    told = lanes_fault("t", partitions, cluster(**changed), lanes)
+    told = lanes_fault("t", partitions, cluster(**changed))
     assert (told is None) == (fault is None)
     assert (told or "").startswith(fault or "")
 
@@ -123,8 +209,8 @@ def test_topics_of_another_number_of_lanes_are_never_made(
 def test_what_one_broker_would_take_with_it_is_reported(
     replication: int, in_sync: str, brokers: int, words: list[str]
 ) -> None:
-    found = {"p-versjoner": Topic("p-versjoner", 6, {"min.insync.replicas": in_sync}, replication)}
-    told = durability_warnings(found, brokers)
+    there = {"p-versjoner": Topic("p-versjoner", 6, {"min.insync.replicas": in_sync}, replication)}
+    told = durability_warnings(there, brokers)
     assert len(told) == len(words)
     assert all(word in sentence for word, sentence in zip(words, told, strict=True))
 
@@ -150,3 +236,14 @@ def test_murmur2_agrees_with_the_vectors_of_kafkas_own_tests(data, signed):
 def test_every_lane_gets_its_share():
     lanes = [lane_of(str(number), 6) for number in range(100_000_000, 100_006_000)]
     assert all(800 < lanes.count(lane) < 1200 for lane in range(6))
+
+
+def test_an_order_is_at_home_in_the_partition_of_its_events():
+    assert [home_of(key.encode(), 6) for key in ("10001", "#10001")] == [
+        (murmur2(key.encode()) & 0x7FFFFFFF) % 6 for key in ("10001", "#10001")
+    ]
+
+
+def test_an_order_without_a_trekkid_is_at_home_in_the_partition_of_its_quarantined_elements():
+    raw_hash = bytes(range(8)).hex()
+    assert home_of(f"#{raw_hash}".encode(), 1000) == home_of(raw_hash.encode(), 1000)

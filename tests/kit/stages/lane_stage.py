@@ -20,11 +20,11 @@ from producer.encode.signal import encode_request
 from producer.encode.state import decode_results, decode_trekkpliktig_position
 from producer.lane.calls import CallPool
 from producer.lane.commit import RecordBuilder
-from producer.lane.lane import Lane, LaneParts
+from producer.lane.lane import Lane, LaneParts, RoundEnd
 from producer.lane.priority import TransactionPriority
 from producer.lane.pulling import PullParts
 from producer.lane.reading import LaneOptions
-from producer.lane.schedule import Schedule
+from producer.lane.schedule import RoundSchedule, Schedule
 from producer.publish.port import ANY_PARTITION, Row
 from producer.publish.state import RESULTS
 from tests.kit.fakes.observations import FakeObservations
@@ -199,6 +199,7 @@ class LaneStage:
         parts = LaneParts(
             *(source, self._pool, self.publisher, self.observations.reader(0), self.observations.writer()),
             *(_Signals(self), self._records, schedule, self.journal, self.priority, self._pull, self.understand),
+            RoundEnd(1) if isinstance(schedule, RoundSchedule) else None,
         )
         self.turns = Turns()
         self.lane = lane = Lane(0, parts, self._options, self.turns)

@@ -148,7 +148,7 @@ class ProducerStage:
         admin = KafkaAdmin({"bootstrap.servers": self.kafka.bootstrap_servers})
         self.lanes = lanes
         admin.create(wanted_topics(self.prefix, partitions=lanes))
-        admin.record_lane_count(self.topics.positions, lanes)
+        admin.record_identity(self.topics.positions, admin.inspect(self.prefix, self.prefix).present)
 
     def environment(self, instance_id: str | None) -> dict[str, str]:
         """All settings of a producer of this name."""
