@@ -124,7 +124,8 @@ class KafkaAdmin:
         present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
         has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
         recorded = self.recorded(names.positions) if names.positions in found else None
-        unrecorded = () if recorded is None else self._unrecorded(_partitions(found, names.positions))
+        lanes = _partitions(found, names.positions)[: 0 if recorded is None else recorded.lanes]
+        unrecorded = self._unrecorded(lanes)
         return FoundTopics(found, present, recorded, unrecorded, has_history)
 
     def recorded(self, positions: str, lane: int = IDENTITY_PARTITION) -> Identity | None:

@@ -226,7 +226,7 @@ def identity_of(records: Iterable[tuple[bytes, bytes | None]]) -> Identity | Non
 def read_identity(
     properties: Mapping[str, str], topic: str, lane: int = IDENTITY_PARTITION, *, role: str = "producer"
 ) -> Identity | None:
-    """Whose topics these are by the lane's partition, as `identity_of`. Raises `RetryableError` as `read_lane_state`."""
+    """What `identity_of` finds in the lane's partition. Raises `RetryableError` also, as `read_lane_state`."""
     return identity_of(key_values(read_partition(properties, topic, lane, role=role)))
 
 
