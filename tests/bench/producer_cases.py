@@ -27,6 +27,7 @@ from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
     from producer.detect.detect import Detection
+
     from producer.settings.model import Settings
 
 PAGE_SIZE = 2500

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from producer.detect.detect import GAP_FAILING_MICROSECONDS_MAX, VERSION_JUMP_MAX, Context, detect, needed_versions
+
 from producer.domain.content import CONTENT_HASH_VERSION, content_hash
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import (

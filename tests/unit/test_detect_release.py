@@ -7,8 +7,8 @@ from random import Random
 
 import msgspec
 import pytest
-
 from producer.detect.detect import VERSION_JUMP_MAX, Context, detect
+
 from producer.detect.release import release
 from producer.domain.content import content_hash
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
