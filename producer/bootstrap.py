@@ -30,7 +30,7 @@ from producer.publish.plain_log import PlainLog, SignalLog
 from producer.publish.quarantine_log import read_one, read_quarantine
 from producer.publish.recovery.recover import single_broker_warnings
 from producer.publish.state import read_lane_state
-from producer.publish.topics import Topics, durability_warnings, start_faults
+from producer.publish.topics import Topics, durability_warnings, lane_fault, start_faults
 from producer.service import FoundCluster, NullLoopObserver, ProducerService, ServiceParts
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
 from trekkpaalegg.errors import FatalError, SettingsError
@@ -85,7 +85,7 @@ def find_cluster(settings: Settings) -> FoundCluster:
     properties = kafka_properties(settings)
     admin = KafkaAdmin(properties)
     needed = operations_needed(Topics.of(settings.topic_prefix))
-    found = admin.inspect(settings.topic_prefix, settings.application_id, needed)
+    found = admin.inspect(settings.topic_prefix, settings.application_id, needed, in_full=False)
     faults = start_faults(settings.topic_prefix, found)
     if faults:
         raise FatalError("; ".join(faults))
@@ -380,6 +380,7 @@ def build_publisher(
         found.batch_bytes_max,
         membership.metadata,
         observer,
+        fault_of=lambda state: lane_fault(settings.topic_prefix, lane, state.identity, found.identity),
         make_producer=_later(make_producer),
         find_lacking=lambda wanted: KafkaAdmin(properties).lacking(wanted),
     )

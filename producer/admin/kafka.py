@@ -11,7 +11,6 @@ from confluent_kafka.admin import NewTopic, ResourceType  # type: ignore[attr-de
 from producer.domain.state import ObservationOffsets
 from producer.publish.kafka import COMMIT_SECONDS_MAX, INIT_CALL_SECONDS, INIT_TIMEOUT_SECONDS
 from producer.publish.state import (
-    IDENTITY_PARTITION,
     has_identity,
     identity_record,
     observation_offsets_record,
@@ -113,21 +112,32 @@ class KafkaAdmin:
         return sum(but is None or member.group_instance_id != but for member in described.members)
 
     def inspect(
-        self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None = None
+        self,
+        prefix: str,
+        application_id: str,
+        needed: Mapping[str, Sequence[str]] | None = None,
+        *,
+        in_full: bool = True,
     ) -> FoundTopics:
         """The topics that begin with `prefix`, and whose they are; `needed` as of `describe`.
 
-        Raises `FatalError` also for a state of the former layout.
+        If not `in_full`, an adoption after the one that is expected is left for the lanes to find: the whole partition
+        may be large. Raises `FatalError` also for a state of the former layout.
         """
         names = Topics.of(prefix)
         found = self.describe(names, needed)
         present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
-        has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
-        recorded = self.recorded(names.positions) if names.positions in found else None
-        unrecorded = () if recorded is None else self._unrecorded(_partitions(found, names.positions))
+        ends = self._admin.ends(_partitions(found, names.versjoner, names.gjeldende, names.positions))
+        has_history = any(end for (topic, _), end in ends.items() if topic != names.positions)
+        recorded = None
+        if names.positions in found:
+            expected = None if in_full else present
+            recorded = read_identity(self._properties, names.positions, expected=expected, role=self._role)
+        lanes = _partitions(found, names.positions)[: 0 if recorded is None else recorded.lanes]
+        unrecorded = self._unrecorded({each: ends[each] for each in lanes})
         return FoundTopics(found, present, recorded, unrecorded, has_history)
 
-    def recorded(self, positions: str, lane: int = IDENTITY_PARTITION) -> Identity | None:
+    def recorded(self, positions: str, lane: int) -> Identity | None:
         """The identity recorded in a lane's partition of `positions`, None if there is none.
 
         Raises `FatalError` also for a state of the former layout.
@@ -179,16 +189,16 @@ class KafkaAdmin:
                 self._fence(f"{identity.application_id}-{lane}")
             self._write_fenced(f"{before.application_id}-{lane}", records)
 
-    def _unrecorded(self, positions: Sequence[Partition]) -> tuple[int, ...]:
-        """The lanes in whose partition no identity is recorded.
+    def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
+        """The lanes in whose partition, with these ends, no identity is recorded.
 
         It is a partition's first record, so that only those are read that have lost their beginning.
         """
-        begins, ends = self._admin.begins(positions), self._admin.ends(positions)
+        begins = self._admin.begins(ends)
         return tuple(
             each.partition
-            for each in positions
-            if not ends[each] or (begins[each] and not has_identity(self._properties, *each, role=self._role))
+            for each, end in ends.items()
+            if not end or (begins[each] and not has_identity(self._properties, *each, role=self._role))
         )
 
     def _fence(self, transactional_id: str) -> Producer:

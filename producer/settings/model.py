@@ -82,6 +82,7 @@ class Settings(KafkaSettings, SourceSettings):
     overlap_sekvensnummer: Annotated[int, Field(ge=0)] = 1000
     reconcile_interval_seconds: Seconds = 86_400
     application_id: KafkaName = "trekkpaalegg-producer"
+    """By default `topic_prefix` with `-producer` behind it."""
     http_port: Port = 8080
     webhook_port: Port | None = None
     webhook_secret: SecretStr | None = None
@@ -150,6 +151,8 @@ def read_settings(
     settings, given, faults = read(Settings, env_file, environ)
     settings = with_kafka_properties(settings, faults)
     derived: dict[str, object] = {"warnings": read_employers(settings, faults).warnings}
+    if "application_id" not in given:
+        derived["application_id"] = f"{settings.topic_prefix}-producer"
     if settings.source == "notification" and "poll_interval_seconds" not in given:
         derived["poll_interval_seconds"] = _POLL_INTERVAL_WITH_NOTIFICATION_SECONDS
     settings = settings.model_copy(update=derived)

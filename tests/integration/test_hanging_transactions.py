@@ -7,12 +7,12 @@ killed, it skips the markers by itself, in most tries.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from producer.admin.kafka import KafkaAdmin
-from producer.domain.state import OrderState, TrekkpliktigPosition
+from producer.domain.state import OrderState
 from producer.errors import OutcomeUnknownError
 from producer.group.membership import KafkaMembership
 from producer.observe.prometheus import PrometheusObserver
@@ -20,14 +20,15 @@ from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import Record
 from producer.publish.recovery import hanging as hanging_module
 from producer.publish.recovery.hanging import find_hanging
-from producer.publish.state import state_records
-from producer.publish.topics import Topic, Topics, lane_of, wanted_topics
+from producer.publish.state import order_record
+from producer.publish.topics import Topic, Topics, wanted_topics
 from sandbox.demo.proof import read_committed
 from sandbox.servers.kafka import EmbeddedKafka
 from tests.kit.servers.kafka_answers import WRITE_TXN_MARKERS, all_marked
 from tests.kit.servers.proxy import KafkaProxy
 from tests.kit.waiting import until
 from trekkpaalegg.errors import TrekkpaaleggError
+from trekkpaalegg.kafka.clients import create_producer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
     from confluent_kafka import Producer
 
     from producer.domain.state import LaneState
+    from producer.publish.kafka import ConnectionLog, MakeProducer
 
 pytestmark = pytest.mark.kafka
 
 APPLICATION = "hanging"
 TOPICS = Topics.of(APPLICATION)
 LANES = 6
+LANE = 4
 ONE = "311111111"
-LANE = lane_of(ONE, LANES)
 ORDERS = [f"order-{number}" for number in range(40)]
-"""So many that every partition has some."""
 
 DEADLINE_SECONDS = 60.0
 ELSEWHERE = Topic("elsewhere", 1, {"cleanup.policy": "delete"}, 1)
@@ -77,9 +78,16 @@ class World:
 
         until(owns, DEADLINE_SECONDS)
 
-    def _publisher(self) -> KafkaLanePublisher:
+    def _publisher(self, make_producer: MakeProducer = create_producer) -> KafkaLanePublisher:
         return KafkaLanePublisher(
-            self.properties, TOPICS, LANE, APPLICATION, 1_000_000, self.member.metadata, self.observer
+            self.properties,
+            TOPICS,
+            LANE,
+            APPLICATION,
+            1_000_000,
+            self.member.metadata,
+            self.observer,
+            make_producer=make_producer,
         )
 
     def restart_broker(self) -> None:
@@ -100,15 +108,24 @@ class World:
         return sum(map(len, find_hanging(self.properties, TOPICS, LANE).hanging.values()))
 
     def lacking(self, state: LaneState) -> list[Record]:
-        """Every version that the source has and the lane does not hold published, and the state after it."""
-        known = state.of(ONE)
-        records, orders = [], {}
+        """Every version that the source has and the lane does not hold published, and the state after it.
+
+        Each version of the first order is quarantined too.
+        """
+        records = []
         for trekkid, target in self.target.items():
-            for trekkversjon in range(known.newest(trekkid.encode()) + 1, target + 1):
+            order = state.orders.order(trekkid.encode())
+            if order.trekkversjon == target:
+                continue
+            rejected = order.rejected
+            for trekkversjon in range(order.trekkversjon + 1, target + 1):
                 records += [event(topic, trekkid, trekkversjon) for topic in (TOPICS.versjoner, TOPICS.gjeldende)]
-                orders[trekkid.encode()] = OrderState(trekkversjon, b"12345678", 1)
-        position = TrekkpliktigPosition(max(self.target.values()))
-        return records + list(state_records(TOPICS.positions, LANE, ONE, position, orders))
+                if trekkid == ORDERS[0] and hash_of(trekkversjon) not in rejected:
+                    records.append(quarantined(trekkid, trekkversjon))
+                    rejected += (hash_of(trekkversjon),)
+            after = OrderState(target, b"12345678", 1, rejected=rejected)
+            records.append(order_record(TOPICS.positions, LANE, trekkid.encode(), after))
+        return records
 
     def publish_lacking(self) -> None:
         """Acquire the lane and publish what is missing; as a lane does it, again after a transient error."""
@@ -142,7 +159,12 @@ class World:
         producer.commit_transaction(DEADLINE_SECONDS)
         self.restart_broker()
         assert self.hanging() == len(records)
-        assert self.aborted == 0
+
+    def die_in_recovery(self, transaction: int) -> None:
+        """Acquire the lane in a process that dies in this transaction of its recovery, the first being 0."""
+        dying = self._publisher(lambda properties, logger: DyingProducer(properties, logger, transaction))  # type: ignore[arg-type]  # it is one in all but name
+        with pytest.raises(KilledError):
+            dying.acquire()
 
     @property
     def producer(self) -> Producer:
@@ -171,11 +193,51 @@ class World:
         }
         newest = {trekkid: numbers[-1] for trekkid, numbers in self.seen(TOPICS.gjeldende).items()}
         assert newest == self.target
+        rejected = self.seen(TOPICS.quarantine)[ORDERS[0]]
+        assert rejected == list(range(1, self.target[ORDERS[0]] + 1))
+
+
+class KilledError(Exception):
+    """The process dies here."""
+
+
+class DyingProducer:
+    """A real producer, save that its process dies in one transaction, once the broker has all records of it."""
+
+    def __init__(self, properties: dict[str, Any], logger: ConnectionLog, transaction: int) -> None:
+        self._real = create_producer(properties, logger=logger)
+        self._before = transaction
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def commit_transaction(self, *arguments: Any) -> None:
+        self._live()
+        self._real.commit_transaction(*arguments)
+
+    def abort_transaction(self, *arguments: Any) -> None:
+        self._live()
+        self._real.abort_transaction(*arguments)
+
+    def _live(self) -> None:
+        if self._before == 0:
+            assert self._real.flush(DEADLINE_SECONDS) == 0
+            raise KilledError
+        self._before -= 1
 
 
 def event(topic: str, trekkid: str, trekkversjon: int) -> Record:
     headers = {"ce_id": f"{trekkid}/{trekkversjon}".encode(), "ce_trekkpliktig": ONE.encode()}
-    return Record(topic, trekkid.encode(), b"%d" % trekkversjon, headers)
+    return Record(topic, trekkid.encode(), b"%d" % trekkversjon, headers, LANE)
+
+
+def quarantined(trekkid: str, trekkversjon: int) -> Record:
+    headers = {"ce_id": hash_of(trekkversjon).hex().encode(), "ce_subject": trekkid.encode()}
+    return Record(TOPICS.quarantine, trekkid.encode(), b"%d" % trekkversjon, headers, LANE)
+
+
+def hash_of(trekkversjon: int) -> bytes:
+    return trekkversjon.to_bytes(8, "big")
 
 
 @pytest.fixture
@@ -203,10 +265,28 @@ def test_a_lane_notices_a_hanging_transaction_when_idle_and_before_the_next_and_
     world.target[ORDERS[0]] += 1
     with pytest.raises(OutcomeUnknownError, match="is hanging"):
         world.publisher.publish([event(TOPICS.versjoner, ORDERS[0], world.target[ORDERS[0]])], 0)
+    assert world.aborted == 0
+    state = world.publisher.acquire()
+    assert world.aborted == 3 * len(ORDERS) + 1
+    assert state.show_since is not None
+    assert state.orders.order(ORDERS[1].encode()) == OrderState(0, seen=1, readers=(ONE,))
     world.publish_lacking()
     assert world.hanging() == 0
-    assert world.aborted == 3 * len(ORDERS) + 1
     world.prove()
+
+
+def test_dying_in_any_transaction_of_the_recovery_loses_and_doubles_nothing(world: World) -> None:
+    """The abort of what it had begun ends hanging records too, those of the partitions that it had written to.
+
+    The four transactions are: the state, the newest versions, what is corrected, and the events.
+    """
+    for transaction in range(4):
+        world.make_hang()
+        world.publisher.close()
+        world.die_in_recovery(transaction)
+        world.publish_lacking()
+        assert world.hanging() == 0
+        world.prove()
 
 
 def test_aborting_the_next_transaction_loses_nothing_of_a_hanging_one(world: World) -> None:
@@ -216,7 +296,7 @@ def test_aborting_the_next_transaction_loses_nothing_of_a_hanging_one(world: Wor
     producer.begin_transaction()
     for trekkid in ORDERS[::2]:
         record = event(TOPICS.versjoner, trekkid, world.target[trekkid] + 1)
-        producer.produce(record.topic, record.value, record.key, headers=list(record.headers.items()))
+        producer.produce(record.topic, record.value, record.key, LANE, headers=list(record.headers.items()))
     assert producer.flush(DEADLINE_SECONDS) == 0
     world.start_over()
     world.publish_lacking()

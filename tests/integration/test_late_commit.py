@@ -17,7 +17,7 @@ from producer.observe.port import NullObserver
 from producer.publish import kafka as publisher_module
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import NO_HEADERS, Record
-from producer.publish.state import state_records
+from producer.publish.state import position_record
 from producer.publish.topics import Topics, wanted_topics
 from sandbox.demo.proof import read_committed
 from tests.kit.servers.kafka_answers import END_TXN
@@ -78,7 +78,7 @@ def version(number: int) -> Record:
 
 def whole(number: int) -> list[Record]:
     """A version, and that it is published."""
-    return [version(number), *state_records(TOPICS.positions, LANE, ONE, TrekkpliktigPosition(number), {})]
+    return [version(number), position_record(TOPICS.positions, LANE, ONE, TrekkpliktigPosition(number))]
 
 
 def stands(publisher: KafkaLanePublisher) -> int:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from producer.admin.kafka import KafkaAdmin
-from producer.domain.state import OrderState, TrekkpliktigPosition
+from producer.domain.state import OrderState
 from producer.group.membership import KafkaMembership
 from producer.observe.port import NullObserver
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.port import Record
 from producer.publish.recovery.hanging import find_hanging
 from producer.publish.recovery.recover import WARNING, single_broker_warnings
-from producer.publish.state import state_records
-from producer.publish.topics import Topics, lane_of, wanted_topics
+from producer.publish.state import order_record
+from producer.publish.topics import Topics, wanted_topics
 from sandbox.demo.proof import read_committed
 from sandbox.servers.kafka import EmbeddedKafka
 from tests.kit.waiting import until
@@ -32,9 +32,7 @@ pytestmark = pytest.mark.kafka
 APPLICATION = "ends"
 TOPICS = Topics.of(APPLICATION)
 LANES = 6
-NAMES = {lane_of(name, LANES): name for name in (f"{number}" for number in range(310000000, 310000200))}
-"""A trekkpliktig of each lane."""
-
+ONE = b"311111111"
 DEADLINE_SECONDS = 180.0
 LOAD_SECONDS = 1.0
 HASH = b"12345678"
@@ -44,7 +42,6 @@ class Publishing:
     """A lane that publishes one version of its only order after another, and is acquired again after every failure."""
 
     def __init__(self, properties: dict[str, str], lane: int, member: KafkaMembership, ending: threading.Event) -> None:
-        self.name = NAMES[lane]
         self.order = f"order-{lane}"
         self.stood = 0
         """The newest version that a commit was answered for, or that the state told."""
@@ -58,26 +55,22 @@ class Publishing:
     def _run(self) -> None:
         while not self._ending.is_set():
             with suppress(TrekkpaaleggError):
-                self.stood = self._publisher.acquire(self._ending.is_set).of(self.name).newest(self.order.encode())
+                orders = self._publisher.acquire(self._ending.is_set).orders
+                self.stood = orders.order(self.order.encode()).trekkversjon
                 while not self._ending.is_set():
                     self._publish(self.stood + 1)
                     self.stood += 1
         self._publisher.close()
 
     def _publish(self, trekkversjon: int) -> None:
-        headers = {"ce_id": f"{self.order}/{trekkversjon}".encode(), "ce_trekkpliktig": self.name.encode()}
+        key = self.order.encode()
+        headers = {"ce_id": b"%s/%d" % (key, trekkversjon), "ce_trekkpliktig": ONE}
         events = [
-            Record(topic, self.order.encode(), b"%d" % trekkversjon, headers)
+            Record(topic, key, b"%d" % trekkversjon, headers, self._lane)
             for topic in (TOPICS.versjoner, TOPICS.gjeldende)
         ]
-        state = state_records(
-            TOPICS.positions,
-            self._lane,
-            self.name,
-            TrekkpliktigPosition(trekkversjon),
-            {self.order.encode(): OrderState(trekkversjon, HASH, 1)},
-        )
-        self._publisher.publish([*events, *state], 0)
+        state = order_record(TOPICS.positions, self._lane, key, OrderState(trekkversjon, HASH, 1))
+        self._publisher.publish([*events, state], 0)
 
 
 @pytest.fixture(scope="module", params=["true", "false"])

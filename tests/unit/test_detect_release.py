@@ -2,132 +2,130 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from random import Random
-
-import msgspec
 import pytest
-from producer.detect.detect import VERSION_JUMP_MAX, Context, detect
 
+from producer.detect.decide import VERSION_JUMP_MAX, decide
 from producer.detect.release import release
-from producer.domain.content import content_hash
-from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
+from producer.domain.content import CONTENT_HASH_VERSION, content_hash
+from producer.domain.observation import Observation
+from producer.domain.state import NO_ORDER, Failing, Missing, OrderState
 from producer.domain.trekkpaalegg import Failed, Gone, Origin, Trekkstatus
 from producer.errors import RejectedTrekkpaaleggError
-from tests.kit.fakes.source import make_trekkpaalegg
+from tests.kit.versions import TEMPLATE, TREKKPLIKTIG, rejected_version, version
 
-ONE, TWO = "311111111", "322222222"
-CONTEXT = Context(ONE, frozenset({ONE, TWO}), Origin.POLL, 1_790_000_000_000_000)
-TEMPLATE = make_trekkpaalegg(ONE, Random(1), sekvensnummer=1)
+NOW = 1_790_000_000_000_000
 
 
-def version(trekkversjon=1, amount=100, **changes):
-    periode = msgspec.structs.replace(TEMPLATE.trekkstoerrelse_for_periode[0], trekkbeloep=Decimal(amount))
-    named = {"trekkid": "A", "trekkversjon": trekkversjon, "sekvensnummer": 10 * trekkversjon}
-    return msgspec.structs.replace(TEMPLATE, **{**named, "trekkstoerrelse_for_periode": (periode,), **changes})
+def of(newest, **changes):
+    return OrderState(newest, content_hash(version(newest)), CONTENT_HASH_VERSION, **changes)
 
 
-def state_of(trekkversjon, *, missing=(), amount=100):
-    state = TrekkpliktigState(TrekkpliktigPosition(7))
-    if trekkversjon:
-        published = version(trekkversjon, amount)
-        state.remember(b"A", OrderState(trekkversjon, content_hash(published), 1, missing=missing))
-    return state
+def decided(order, element, versions=None, *, correction=False):
+    return release(order, element, versions or {}, NOW, trekkpliktig=TREKKPLIKTIG, correction=correction)
 
 
-def released(state, element, versions=None, *, correction=False):
-    """The decision, and the state after it."""
-    found = release(state, element, versions or {}, CONTEXT, correction=correction)
-    state.remember_all(found.orders)
-    assert found.position == 7
+def released(order, element, versions=None, *, correction=False):
+    """What it publishes, and the state after it."""
+    found = decided(order, element, versions, correction=correction)
+    assert not found.wanted
     return [
         (each.trekkpaalegg.trekkversjon, each.origin.value, each.late, each.correction, each.current)
         for each in found.publications
-    ], state.order(b"A")
+    ], found.order
+
+
+def observe(order, element):
+    return decide(order, Observation(b"A", TREKKPLIKTIG, Origin.POLL, element), {}, NOW)
 
 
 def test_next_version_is_published_in_its_turn():
-    events, order = released(state_of(1, missing=((2, 2),)), version(2))
+    events, order = released(of(1, missing=(Missing(2, 2, "rejected"),)), version(2))
     assert events == [(2, "release", False, None, True)]
-    assert (order.trekkversjon, order.missing) == (2, ())
+    assert order == of(2)
 
 
 def test_first_version_of_an_order_is_published():
-    events, order = released(state_of(0), version(1))
+    events, order = released(NO_ORDER, version(1))
     assert events == [(1, "release", False, None, True)]
-    assert order.trekkversjon == 1
+    assert order == of(1)
 
 
 def test_older_version_that_is_missing_is_published_late_and_leaves_the_newest_alone():
-    events, order = released(state_of(5, missing=((2, 4),)), version(3))
+    events, order = released(of(5, missing=(Missing(2, 4),)), version(3))
     assert events == [(3, "release", True, None, False)]
-    assert (order.trekkversjon, order.content_hash, order.missing) == (5, content_hash(version(5)), ((2, 2), (4, 4)))
+    assert (order.trekkversjon, order.content_hash) == (5, content_hash(version(5)))
+    assert order.missing == (Missing(2, 2), Missing(4, 4))
 
 
-def test_versions_before_it_are_published_too():
-    events, order = released(state_of(1), version(4), {("A", 2): version(2), ("A", 3): Gone()})
+def test_versions_before_it_are_wanted_and_published_too():
+    assert decided(of(1), version(4)).wanted == [2, 3]
+    events, order = released(of(1), version(4), {2: version(2), 3: Gone()})
     assert events == [(2, "gapfill", False, None, True), (4, "release", False, None, True)]
-    assert order.missing == ((3, 3),)
+    assert order.missing == (Missing(3, 3, "HTTP 404"),)
 
 
-def test_version_before_it_that_cannot_be_fetched_now_stops_it():
-    found = release(state_of(1), version(3), {("A", 2): Failed("503")}, CONTEXT, correction=False)
-    assert found.stopped == Failed("503")
-    assert found.publications == []
+def test_order_waits_for_a_version_before_it_that_cannot_be_fetched_now():
+    events, order = released(of(1), version(3), {2: Failed("503")})
+    assert events == []
+    assert (order.seen, order.failing, order.readers) == (3, (Failing(2, 2, NOW),), (TREKKPLIKTIG,))
 
 
 def test_a_jump_is_accepted_and_skipped_versions_are_recorded_as_missing():
-    events, order = released(state_of(1), version(VERSION_JUMP_MAX + 2))
-    assert events == [(VERSION_JUMP_MAX + 2, "release", False, None, True)]
-    assert order.missing == ((2, VERSION_JUMP_MAX + 1),)
-    assert order.content_hash == content_hash(version(VERSION_JUMP_MAX + 2))
+    number = VERSION_JUMP_MAX + 2
+    events, order = released(of(1, corrections=((1, 1),)), version(number))
+    assert events == [(number, "release", False, None, True)]
+    assert order == of(
+        number,
+        missing=(Missing(2, number - 1, "jump"),),
+        corrections=((1, 1),),
+        readers=(TREKKPLIKTIG,),
+        tried_at=NOW,
+    )
 
 
-def test_jump_that_detection_would_believe_is_left_to_it():
-    versions = {("A", number): Gone() for number in range(3, VERSION_JUMP_MAX + 1)} | {("A", 2): version(2)}
-    events, order = released(state_of(1), version(VERSION_JUMP_MAX + 1), versions)
+def test_jump_by_a_billion_costs_nothing():
+    _, order = released(of(1), version(1_000_000_001))
+    assert order.missing == (Missing(2, 1_000_000_000, "jump"),)
+
+
+def test_jump_that_is_believed_anyway_is_decided_on_as_usual():
+    versions = {number: Gone() for number in range(3, VERSION_JUMP_MAX + 1)} | {2: version(2)}
+    events, order = released(of(1), version(VERSION_JUMP_MAX + 1), versions)
     assert [event[0] for event in events] == [2, VERSION_JUMP_MAX + 1]
-    assert order.missing == ((3, VERSION_JUMP_MAX),)
+    assert order.missing == (Missing(3, VERSION_JUMP_MAX, "HTTP 404"),)
 
 
 def test_jump_to_a_version_that_was_recorded_as_missing_is_no_longer_missing():
     number = VERSION_JUMP_MAX + 2
-    _, order = released(state_of(1, missing=((3, 4), (number, number))), version(number))
-    assert order.missing == ((2, number - 1),)
+    _, order = released(of(1, missing=(Missing(3, 4), Missing(number, number))), version(number))
+    assert order.missing == (Missing(2, number - 1, "jump"),)
 
 
-def test_jump_of_an_order_that_is_anothers_of_ours_is_left_to_that_one():
-    events, order = released(state_of(1), version(VERSION_JUMP_MAX + 2, trekkpliktig=TWO))
-    assert events == []
-    assert order.trekkversjon == 1
-
-
-def test_order_of_a_trekkpliktig_that_is_none_of_ours_is_published_here():
-    events, _ = released(state_of(1), version(2, trekkpliktig="999999999"))
-    assert events == [(2, "release", False, None, True)]
+def test_jump_over_versions_that_are_waited_for_ends_the_waiting():
+    order = of(1, seen=3, failing=(Failing(2, 2, NOW - 5),), readers=("322222222",), tried_at=NOW - 5)
+    _, order = released(order, version(5000))
+    assert (order.seen, order.failing, order.readers) == (0, (), ("322222222", TREKKPLIKTIG))
 
 
 def test_changed_content_is_published_only_as_a_correction():
-    state = state_of(2)
     with pytest.raises(RejectedTrekkpaaleggError, match="--correction"):
-        release(state, version(2, 200), {}, CONTEXT, correction=False)
-    events, order = released(state, version(2, 200), correction=True)
+        decided(of(2), version(2, 200))
+    events, order = released(of(2), version(2, 200), correction=True)
     assert events == [(2, "release", False, 1, True)]
     assert order.content_hash == content_hash(version(2, 200))
-    events, order = released(state, version(2, 300), correction=True)
+    events, order = released(order, version(2, 300), correction=True)
     assert events == [(2, "release", False, 2, True)]
     assert order.corrections == ((2, 2),)
 
 
-def test_later_answers_are_compared_with_a_released_correction():
-    state = state_of(2)
-    released(state, version(2, 200), correction=True)
-    assert not detect(state, [version(2, 200)], {}, CONTEXT).changes_something
-    assert detect(state, [version(2)], {}, CONTEXT).rejected
+def test_later_observations_are_compared_with_a_released_correction():
+    _, order = released(of(2), version(2, 200), correction=True)
+    assert observe(order, version(2, 200)).order is order
+    assert observe(order, version(2)).rejected
 
 
 def test_a_correction_of_an_older_version_is_written_only_to_the_history():
-    events, order = released(state_of(3), version(1, 200), correction=True)
+    events, order = released(of(3), version(1, 200), correction=True)
     assert events == [(1, "release", False, 1, False)]
     assert (order.trekkversjon, order.content_hash) == (3, content_hash(version(3)))
 
@@ -135,18 +133,21 @@ def test_a_correction_of_an_older_version_is_written_only_to_the_history():
 def test_a_version_published_with_the_same_content_is_refused():
     for correction in (False, True):
         with pytest.raises(RejectedTrekkpaaleggError, match="nothing to release"):
-            release(state_of(2), version(2), {}, CONTEXT, correction=correction)
+            decided(of(2), version(2), correction=correction)
 
 
 def test_corrections_of_a_midnight_switch_and_of_an_operator_are_numbered_together():
-    state = state_of(1)
-    ended = version(1, trekkstatus=Trekkstatus.AVSLUTTET)
-    state.remember_all(detect(state, [ended], {}, CONTEXT).orders)
-    events, _ = released(state, version(1, 200), correction=True)
+    order = observe(of(1), version(1, trekkstatus=Trekkstatus.AVSLUTTET)).order
+    events, _ = released(order, version(1, 200), correction=True)
     assert events == [(1, "release", False, 2, True)]
+
+
+def test_version_that_cannot_be_encoded_is_refused_with_the_reason():
+    with pytest.raises(RejectedTrekkpaaleggError, match="invalid_field at skyldner"):
+        decided(of(1), version(2), {2: rejected_version(2)})
 
 
 def test_messages_hold_no_value_of_a_person():
     with pytest.raises(RejectedTrekkpaaleggError) as caught:
-        release(state_of(2), version(2, 200), {}, CONTEXT, correction=False)
+        decided(of(2), version(2, 200))
     assert TEMPLATE.skyldner.reveal() not in str(caught.value)

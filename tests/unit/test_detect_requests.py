@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.detect.requests import REQUESTS_WAITING_MAX, decide_request, with_progress, without
+from producer.detect.requests import REQUESTS_WAITING_MAX, decide_request, without
 from producer.domain.requests import OperatorRequest
 from producer.domain.state import TrekkpliktigPosition
 
@@ -81,12 +81,7 @@ def test_forgetting_keeps_the_suspension_and_what_waits_and_is_done_once():
     assert decision("forget", TrekkpliktigPosition(99, forgotten_by="w"), name="other").forgets
 
 
-def test_progress_is_added_to_the_requests_of_the_reading_and_no_others():
+def test_requests_that_have_ended_leave_the_position():
     position = TrekkpliktigPosition(requests=(request("backfill", "a"), request("backfill", "b")))
-    for _ in range(2):
-        position = with_progress(position, frozenset("a"), 100, 7, 1)
-    first, second = position.requests
-    assert (first.orders_read, first.published, first.quarantined) == (100, 14, 2)
-    assert second == request("backfill", "b")
     left, gone = without(position, frozenset("a"))
-    assert (left.requests, gone) == ((second,), [first])
+    assert (left.requests, gone) == ((request("backfill", "b"),), [request("backfill", "a")])

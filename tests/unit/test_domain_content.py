@@ -9,7 +9,7 @@ from random import Random
 import msgspec
 import pytest
 
-from producer.domain.content import CONTENT_HASH_BYTES, CONTENT_HASH_VERSION, content_hash
+from producer.domain.content import CONTENT_HASH_BYTES, CONTENT_HASH_VERSION, METHODS, content_hash
 from producer.domain.trekkpaalegg import Trekkstatus, TrekkstoerrelseForPeriode
 from tests.kit.fakes.source import make_trekkpaalegg
 from trekkpaalegg.identifiers import Foedselsnummer
@@ -106,3 +106,15 @@ def test_hash_as_if_the_status_were_another():
     ended = msgspec.structs.replace(VERSION, trekkstatus=Trekkstatus.AVSLUTTET)
     assert content_hash(ended, Trekkstatus.AKTIV) == content_hash(VERSION)
     assert content_hash(ended) != content_hash(VERSION)
+
+
+def test_hash_by_another_method_is_made_by_its_number(monkeypatch):
+    monkeypatch.setitem(METHODS, 2, lambda trekkpaalegg, status: f"{trekkpaalegg.trekkid} {status.value}".encode())
+    assert content_hash(VERSION, method=2) == f"{VERSION.trekkid} aktiv".encode()
+    assert content_hash(VERSION, Trekkstatus.AVSLUTTET, method=2) == f"{VERSION.trekkid} avsluttet".encode()
+    assert content_hash(VERSION, method=1) == content_hash(VERSION)
+
+
+def test_new_hashes_are_made_by_a_method_that_is_kept():
+    assert CONTENT_HASH_VERSION in METHODS
+    assert 0 not in METHODS  # it says that no hash is known

@@ -6,6 +6,7 @@ from random import Random
 
 import msgspec
 import pytest
+
 from producer.detect.by_number import (
     MISSING_MAX,
     MISSING_PER_RANGE_MAX,
@@ -14,7 +15,6 @@ from producer.detect.by_number import (
     some_missing,
     vanished,
 )
-
 from producer.domain.requests import OperatorRequest
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import Failed, Gone, Origin, Rejected, RejectionReason, Trekkstatus

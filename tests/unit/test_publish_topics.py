@@ -25,6 +25,7 @@ from producer.publish.topics import (
     topic_faults,
     wanted_topics,
 )
+from producer.source.parse.tolerant import hash_raw
 
 if TYPE_CHECKING:
     from producer.domain.identity import Identity
@@ -111,10 +112,13 @@ def test_the_service_may_start_on_topics_as_wanted_that_are_recorded_as_its_own(
         ({"positions": {"config": {"cleanup.policy": "delete"}}}, ["t-positions: cleanup.policy is delete"]),
         ({"recorded": None, "has_history": False}, ["t-positions: it is not recorded whose topics these are; run"]),
         ({"unrecorded": (1,), "has_history": False}, ["t-positions: it is not recorded whose topics these are; run"]),
-        ({"signals": {"partitions": 9}}, ["t-signals: 9 partitions, but there are 3 lanes; delete the topic, run"]),
-        ({"observations": {"partitions": 9}}, ["t-observations: 9 partitions, but there are 3 lanes; delete the"]),
-        ({"versjoner": {"partitions": 9}}, ["t-versjoner: 9 partitions, but there are 3 lanes; partitions must not"]),
-        ({"positions": {"partitions": 9}}, ["t-positions: 9 partitions, but there are 3 lanes; partitions must not"]),
+        *(
+            ({role: {"partitions": 9}}, [f"{getattr(NAMES, role)}: 9 partitions, but there are 3 lanes; {remedy}"])
+            for role, remedy in (
+                *((role, "delete the topic, run") for role in ("signals", "observations", "observations_urgent")),
+                *((role, "partitions must not") for role in ("versjoner", "gjeldende", "quarantine", "positions")),
+            )
+        ),
     ],
 )
 def test_the_service_must_not_start_on_other_topics_and_adopting_them_is_no_remedy(
@@ -147,7 +151,10 @@ def test_a_topic_of_positions_that_is_gone_beside_a_history_is_created_and_the_s
     [
         ({"application_id": "renamed"}, "(application id: recorded app, now renamed)"),
         ({"cluster_id": "other", "signals": {"id": "new"}}, "(cluster id: recorded cluster, now other)"),
-        ({"gjeldende": {"id": "new"}}, "(t-gjeldende: made again since it was recorded)"),
+        *(
+            ({role: {"id": "new"}}, f"({getattr(NAMES, role)}: made again since it was recorded)")
+            for role in Topics._fields
+        ),
         (
             {"application_id": "renamed", "signals": {"id": "new"}},
             "(application id: recorded app, now renamed, t-signals: made again since it was recorded)",
@@ -245,5 +252,5 @@ def test_an_order_is_at_home_in_the_partition_of_its_events():
 
 
 def test_an_order_without_a_trekkid_is_at_home_in_the_partition_of_its_quarantined_elements():
-    raw_hash = bytes(range(8)).hex()
+    raw_hash = hash_raw(b"{}").hex()
     assert home_of(f"#{raw_hash}".encode(), 1000) == home_of(raw_hash.encode(), 1000)

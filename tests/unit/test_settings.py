@@ -93,6 +93,12 @@ def test_good_settings_are_read_with_the_documented_defaults() -> None:
     assert settings.kafka_schema_registry is None
 
 
+def test_the_application_is_named_after_its_topics_unless_it_is_named() -> None:
+    own = {**GOOD, "TREKKPAALEGG_TOPIC_PREFIX": "own"}
+    assert load_settings(None, own).application_id == "own-producer"
+    assert load_settings(None, {**own, "TREKKPAALEGG_APPLICATION_ID": "app"}).application_id == "app"
+
+
 @pytest.mark.parametrize(("name", "value", "told"), BAD)
 def test_a_bad_value_is_reported_by_its_name(name: str, value: str, told: str) -> None:
     faults = faults_of({**GOOD, name: value})

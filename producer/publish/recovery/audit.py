@@ -115,7 +115,10 @@ class _Audit:
             if not event.late and event.trekkversjon == orders[event.order].trekkversjon
         }
         positions, copies = self._topics.positions, self._copies(newest, last)
-        records = [order_record(positions, self._lane, key, order) for key, order in changed.items()]
+        records = [
+            order_record(positions, self._lane, key, None if order == NO_ORDER else order)
+            for key, order in changed.items()
+        ]
         if not lost.keys().isdisjoint(changed):
             now = time.time_ns() // 1000
             records.append(observation_offsets_record(positions, self._lane, state.observations, now))

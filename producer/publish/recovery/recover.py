@@ -140,7 +140,7 @@ WARNING = (
 def single_broker_warnings(properties: Mapping[str, str]) -> list[str]:
     """A warning if the cluster has one broker with controlled shutdown; none if its configuration cannot be read.
 
-    Source: observed with Kafka 4.3.1; see `producer/DESIGN.md`, "When Kafka leaves markers out".
+    Source: observed with Kafka 4.3.1; see `producer/DESIGN.md`, "Hanging transactions".
     """
     try:
         admin = Admin(properties, seconds_max=CONFIG_SECONDS_MAX)
