@@ -252,6 +252,15 @@ class Home:
         """Whether anything is decided, or may be ready to be decided on."""
         return bool(self._decided or self._answered or self._undecided[True] or self._undecided[False])
 
+    def is_pressing(self, bulk_max: int) -> bool:
+        """Whether it must be committed at once: it is urgent, answered, or at least `bulk_max` in number."""
+        return bool(
+            self._answered
+            or self._undecided[True]
+            or len(self._decided) >= bulk_max
+            or any(task.row is not Row.BULK for task in self._decided)
+        )
+
     @property
     def is_idle(self) -> bool:
         """Whether nothing is open at all."""

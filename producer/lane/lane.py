@@ -17,6 +17,7 @@ import structlog
 
 from producer.domain.observation import Question
 from producer.domain.requests import Answer, Show
+from producer.domain.state import NOT_HANDED_OVER
 from producer.domain.trekkpaalegg import Failed, Origin
 from producer.encode.observation import decode
 from producer.encode.signal import EVERYBODY, encode_answer, encode_show
@@ -42,6 +43,7 @@ from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from concurrent.futures import Future
 
     from producer.detect.decide import Decision
@@ -491,7 +493,8 @@ class Lane:
         return min(_WAIT_SECONDS_MAX, tries, self.schedule.wait_seconds(now), self._pulling.wait_seconds(now))
 
     def _is_pressing(self) -> bool:
-        return self._home.is_ready or any(
+        """Whether something must be committed at once: others wait for it, or there is enough for a transaction."""
+        return self._home.is_pressing(self._parts.priority.bulk_max) or any(
             reading.chunk is not None and reading.chunk.step is Step.KNOW for reading in self._readings.values()
         )
 
@@ -501,8 +504,6 @@ class Lane:
         self._waits_since = now if self._waits_since is None else self._waits_since
         is_awaited = any(each.urgent for each in (*self._ended, *self._readings.values()))
         seconds = PATIENCE_URGENT_SECONDS if is_awaited else PATIENCE_SECONDS
-        if not (self._readings or self._home.waiting):
-            return 0.0
         return max(self._waits_since + seconds - now, 0.0)
 
     def _commit(self) -> None:
@@ -516,7 +517,7 @@ class Lane:
         except AbortedError as error:
             _log.warning("signals are committed later", lane=self.number, reason=str(error))
         ready = [reading for reading in self._readings.values() if reading.is_ready]
-        if (ready or self._ended) and not self._is_pressing() and self._patience() > 0:
+        if (ready or self._ended or self._home.is_ready) and not self._is_pressing() and self._patience() > 0:
             return
         self._waits_since = None
         ended, self._ended = self._ended, []
@@ -561,11 +562,13 @@ class Lane:
         chunk, trekkpliktig = reading.chunk, reading.trekkpliktig
         assert chunk is not None  # noqa: S101 - it is ready
         state = self._committer.state
-        orders = chunk.new if chunk.step is Step.KNOW else chunk.handed_over()
+        if chunk.step is Step.KNOW:
+            return self._know_part(reading, chunk.new)
+        orders = chunk.handed_over()
         records = list(self._records.of_handed_over(self.number, trekkpliktig, orders))
         position = state.of(trekkpliktig).position
         after = position
-        if chunk.step is Step.REMEMBER and chunk.position > position.position:
+        if chunk.position > position.position:
             after = msgspec.structs.replace(position, position=chunk.position)
             records += self._records.of_position(self.number, trekkpliktig, after)
 
@@ -573,12 +576,24 @@ class Lane:
             known = state.ensure(trekkpliktig)
             known.remember_all(orders)
             known.position = after
-            if chunk.step is Step.REMEMBER and chunk.elements and self._was_unannounced(reading, position):
+            if chunk.elements and self._was_unannounced(reading, position):
                 self._observer.unannounced(len(chunk.elements))
             reading.advance_chunk()
             self._advance(reading)
 
         return Part(records, committed)
+
+    def _know_part(self, reading: Reading, new: Collection[bytes]) -> Part:
+        """That the list has shown these orders, which are handed over next."""
+        trekkpliktig, state = reading.trekkpliktig, self._committer.state
+        known = state.of(trekkpliktig).only_known.union(new)
+
+        def committed() -> None:
+            state.ensure(trekkpliktig).know(new)
+            reading.advance_chunk()
+            self._advance(reading)
+
+        return Part(self._records.of_known(self.number, trekkpliktig, known), committed)
 
     def _end_part(self, reading: Reading) -> Part:
         """What changes with the end of a reading: the position, its requests, its signals and event cursor."""
@@ -600,12 +615,16 @@ class Lane:
         cursor = self._moved_cursor(reading)
         if cursor is not None:
             records.append(self._records.of_event_cursor(self.number, trekkpliktig, cursor))
+        # Shown once, and gone from the list before anything of them was remembered.
+        left = dict.fromkeys(state.of(trekkpliktig).only_known if reading.full else (), NOT_HANDED_OVER)
+        records += self._records.of_handed_over(self.number, trekkpliktig, left)
         signals = self._committer.signals
         done_with: list[int] = []
 
         def committed() -> None:
             if records:
                 known = state.ensure(trekkpliktig)
+                known.remember_all(left)
                 known.position = after
                 known.event_cursor = known.event_cursor if cursor is None else cursor
             self._succeed(reading)
@@ -636,7 +655,7 @@ class Lane:
 
     def _was_unannounced(self, reading: Reading, position: TrekkpliktigPosition) -> bool:
         """Whether no signal announced what this reading found. The first reading of all does not count."""
-        is_announced = reading.requests or reading.is_notified or reading.shows_since is not None
+        is_announced = reading.requests or reading.is_notified or reading.shows is not None
         is_own_initiative = reading.origin in _OWN_INITIATIVE and not is_announced
         is_first = position.reconciled_at is None
         return is_own_initiative and not is_first and not self._committer.signals.is_waiting(reading.trekkpliktig)

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from producer.errors import AbortedError, LaneFencedError, OutcomeUnknownError
 from producer.publish.recovery.recover import LaneRecovery
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
-from trekkpaalegg.errors import RefusedError, RetryableError, TrekkpaaleggError
+from trekkpaalegg.errors import FatalError, RefusedError, RetryableError, TrekkpaaleggError
 from trekkpaalegg.kafka.clients import LOG, UnansweredError, call_bounded, create_producer
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import GROUP, TOPIC, TRANSACTIONAL_ID, Right, not_permitted
@@ -124,7 +124,8 @@ class MakeProducer(Protocol):
 class KafkaLanePublisher:
     """See `LanePublisher`. `group_metadata` gives the worker's current membership, sent with every transaction.
 
-    `find_lacking` returns the rights that we lack among operations by topic. `make_producer` builds librdkafka's
+    `fault_of` says why the lane's state, once it is read back, may not be used, None if it may. `find_lacking` returns
+    the rights that we lack among operations by topic. `make_producer` builds librdkafka's
     producer from its properties; tests pass one that fails on demand.
     """
 
@@ -138,6 +139,7 @@ class KafkaLanePublisher:
         group_metadata: Callable[[], object],
         observer: Observer,
         *,
+        fault_of: Callable[[LaneState], str | None] = lambda _: None,
         make_producer: MakeProducer = create_producer,
         find_lacking: Callable[[Mapping[str, Sequence[str]]], Sequence[Right]] = lambda _: (),
     ) -> None:
@@ -149,6 +151,7 @@ class KafkaLanePublisher:
         self._transactional_id = f"{application_id}-{lane}"
         self._group_metadata = group_metadata
         self._observer = observer
+        self._fault_of = fault_of
         self._make_producer = make_producer
         self._find_lacking = find_lacking
         self._producer: Producer | None = None
@@ -183,6 +186,9 @@ class KafkaLanePublisher:
                 if not failed.retriable or is_late:
                     raise RetryableError(f"lane {self._lane} cannot be acquired: {self._why(failed.name)}") from error
         state = self._recovery.recover(producer)
+        fault = self._fault_of(state)
+        if fault is not None:
+            raise FatalError(f"lane {self._lane}: {fault}")
         self._producer = producer
         return state
 

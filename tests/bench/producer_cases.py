@@ -26,7 +26,9 @@ from trekkpaalegg.kafka.properties import kafka_properties
 from trekkpaalegg.logs import configure_logs
 
 if TYPE_CHECKING:
-    from producer.detect.detect import Detection
+    from collections.abc import Sequence
+
+    from producer.detect.decide import Decision
     from producer.settings.model import Settings
 
 PAGE_SIZE = 2500
@@ -76,10 +78,10 @@ class _Told(PrometheusObserver):
         super().transaction_finished(outcome, seconds)
         self.stopwatch.touch()
 
-    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:
-        super().published(lane, trekkpliktig, detection)
+    def published(self, lane: int, decisions: Sequence[Decision]) -> None:
+        super().published(lane, decisions)
         with self._lock:
-            self.versions += len(detection.publications)
+            self.versions += sum(len(each.publications) for each in decisions)
 
 
 def run_producer_case(case: ProducerCase, kafka_brokers: str) -> Figures:

@@ -22,7 +22,7 @@ from producer.admin.kafka import KafkaAdmin
 from producer.bootstrap import build_service, build_source
 from producer.domain.state import TrekkpliktigPosition
 from producer.observe.port import NullObserver
-from producer.publish.state import state_records
+from producer.publish.state import position_record
 from producer.publish.topics import PARTITIONS_DEFAULT, Topics, lane_of
 from producer.service import now_microseconds
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
@@ -102,8 +102,8 @@ def _make_known(settings: Settings, trekkpliktige: list[str]) -> None:
     position = TrekkpliktigPosition(reconciled_at=now_microseconds())
     for trekkpliktig in trekkpliktige:
         lane = lane_of(trekkpliktig, PARTITIONS_DEFAULT)
-        for record in state_records(topics.positions, lane, trekkpliktig, position, {}):
-            producer.produce(record.topic, record.value, record.key, partition=lane)
+        record = position_record(topics.positions, lane, trekkpliktig, position)
+        producer.produce(record.topic, record.value, record.key, partition=lane)
     if producer.flush(_WRITE_SECONDS_MAX):
         raise RuntimeError("the positions could not be written in time")
 
