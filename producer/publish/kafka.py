@@ -185,12 +185,14 @@ class KafkaLanePublisher:
                 is_late = time.monotonic() > deadline or is_stopping() or self._reason.is_refusal
                 if not failed.retriable or is_late:
                     raise RetryableError(f"lane {self._lane} cannot be acquired: {self._why(failed.name)}") from error
-        state = self._recovery.recover(producer)
+        state = self._recovery.recover(producer, self._check_state)
+        self._producer = producer
+        return state
+
+    def _check_state(self, state: LaneState) -> None:
         fault = self._fault_of(state)
         if fault is not None:
             raise FatalError(f"lane {self._lane}: {fault}")
-        self._producer = producer
-        return state
 
     def publish(self, records: Sequence[Record], signal_offset: int) -> None:
         """See `LanePublisher.publish`.

@@ -18,7 +18,7 @@ from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from confluent_kafka import Message, Producer
 
@@ -46,11 +46,12 @@ class LaneRecovery:
         self._observer = observer
         self._checked_at = float("-inf")
 
-    def recover(self, producer: Producer) -> LaneState:
+    def recover(self, producer: Producer, check_state: Callable[[LaneState], None] = lambda _: None) -> LaneState:
         """The lane's state, once nothing of the lane is hanging and its events agree with it. See the package.
 
-        `producer` has just fenced all former owners, and has no transaction open. Raises `RetryableError` if that
-        cannot be done now, `LaneFencedError` if another instance has acquired the lane.
+        `producer` has just fenced all former owners, and has no transaction open. `check_state` raises if the state is
+        not ours, before anything is corrected. Raises `RetryableError` if that cannot be done now, `LaneFencedError` if
+        another instance has acquired the lane.
         """
         topics, found = self._topics, self._find()
         hanging = found.hanging
@@ -60,6 +61,7 @@ class LaneRecovery:
         if topics.gjeldende in hanging:
             transact(producer, self._lane, [copy_of(hanging[topics.gjeldende][0])], commit=False)
         state, corrections = audit(self._properties, topics, self._lane, found)
+        check_state(state)
         if corrections:
             transact(producer, self._lane, corrections, commit=True)
             self._observer.records_recovered("incomplete", len(corrections))
