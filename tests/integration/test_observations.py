@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import KafkaError
 
+import producer.publish.plain_log
 from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import ObservationOffsets
 from producer.errors import ObservationsLostError
@@ -18,9 +20,12 @@ from tests.kit.waiting import until
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.admin import Admin
+from trekkpaalegg.kafka.clients import create_producer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from confluent_kafka import Producer
 
     from producer.publish.port import ObservedRecord
     from sandbox.servers.kafka import EmbeddedKafka
@@ -182,6 +187,24 @@ def test_a_record_that_cannot_be_stored_is_told(rows: Rows) -> None:
         stored = KafkaObservationWriter(log, rows.topics).begin(Row.BULK, LANES + 5, b"key", b"element", {})
         with pytest.raises(RetryableError, match="try again"):
             stored.result(SECONDS_MAX)
+
+
+def test_a_writer_whose_client_has_failed_for_good_goes_on_with_another(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    def make(settings: dict[str, Any]) -> Producer:
+        made.append(settings)
+        return create_producer(settings)
+
+    monkeypatch.setattr(producer.publish.plain_log, "create_producer", make)
+    with PlainLog(lambda: rows.properties) as log:
+        writer = KafkaObservationWriter(log, rows.topics)
+        writer.begin(Row.BULK, HOME, b"a", b"element", {}).result(SECONDS_MAX)
+        made[0]["error_cb"](KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "lost", True))
+        until(lambda: len(made) == 2, SECONDS_MAX)
+        writer.begin(Row.BULK, HOME, b"b", b"element", {}).result(SECONDS_MAX)
 
 
 def test_nothing_is_delivered_after_the_reader_was_closed(rows: Rows, make_home: Callable[[], Home]) -> None:
