@@ -107,6 +107,14 @@ def decode_handed_over(value: bytes) -> HandedOver:
     return HandedOver(datum["trekkversjon"], datum["content_hash"], datum["content_hash_version"])
 
 
+def decode_former_order(value: bytes) -> OrderState | None:
+    """What the former layout (version 1) recorded of an order in one list; None for a record of the present layout.
+
+    Raises `FatalError` for a damaged one.
+    """
+    return decode_order_state(value) if value.startswith(_former_order_prefix()) else None
+
+
 def _encode_newest(prefix: bytes, newest: OrderState | HandedOver) -> bytes:
     """The fields that both schemas begin with."""
     trekkversjon, content_hash, method = newest.trekkversjon, newest.content_hash, newest.content_hash_version
