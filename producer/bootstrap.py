@@ -88,7 +88,7 @@ def find_cluster(settings: Settings) -> FoundCluster:
     properties = kafka_properties(settings)
     admin = KafkaAdmin(properties)
     needed = operations_needed(Topics.of(settings.topic_prefix))
-    found = admin.inspect(settings.topic_prefix, settings.application_id, needed)
+    found = admin.inspect(settings.topic_prefix, settings.application_id, needed, in_full=False)
     faults = start_faults(settings.topic_prefix, found)
     if faults:
         raise FatalError("; ".join(faults))

@@ -10,9 +10,13 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
 from producer.domain.state import ObservationOffsets
-from producer.publish.kafka import COMMIT_SECONDS_MAX, INIT_CALL_SECONDS, INIT_TIMEOUT_SECONDS
+from producer.publish.kafka import (
+    COMMIT_SECONDS_MAX,
+    INIT_CALL_SECONDS,
+    INIT_TIMEOUT_SECONDS,
+    TRANSACTION_TIMEOUT_SECONDS,
+)
 from producer.publish.state import (
-    IDENTITY_PARTITION,
     has_identity,
     identity_record,
     observation_offsets_record,
@@ -114,28 +118,35 @@ class KafkaAdmin:
         return sum(but is None or member.group_instance_id != but for member in described.members)
 
     def inspect(
-        self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None = None
+        self,
+        prefix: str,
+        application_id: str,
+        needed: Mapping[str, Sequence[str]] | None = None,
+        *,
+        in_full: bool = True,
     ) -> FoundTopics:
         """The topics that begin with `prefix`, and whose they are; `needed` as of `describe`.
 
-        Raises `FatalError` also for a state of the former layout.
+        If not `in_full`, an adoption after the one that is expected is left for the lanes to find: the whole partition
+        may be large. Raises `FatalError` also for a state of the former layout.
         """
-        found, positions = self.present(prefix, application_id, needed), Topics.of(prefix).positions
-        recorded = self.recorded(positions) if positions in found.topics else None
+        found, ends = self._present(prefix, application_id, needed)
+        positions = Topics.of(prefix).positions
+        if positions not in found.topics:
+            return found
+        expected = None if in_full else found.present
+        recorded = read_identity(self._properties, positions, expected=expected, role=self._role)
         lanes = _partitions(found.topics, positions)[: 0 if recorded is None else recorded.lanes]
-        return msgspec.structs.replace(found, recorded=recorded, unrecorded=self._unrecorded(lanes))
+        unrecorded = self._unrecorded({each: ends[each] for each in lanes})
+        return msgspec.structs.replace(found, recorded=recorded, unrecorded=unrecorded)
 
     def present(
         self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None = None
     ) -> FoundTopics:
         """As `inspect`, but without what is recorded."""
-        names = Topics.of(prefix)
-        found = self.describe(names, needed)
-        present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
-        has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
-        return FoundTopics(found, present, has_history=has_history)
+        return self._present(prefix, application_id, needed)[0]
 
-    def recorded(self, positions: str, lane: int = IDENTITY_PARTITION) -> Identity | None:
+    def recorded(self, positions: str, lane: int) -> Identity | None:
         """The identity recorded in a lane's partition of `positions`, None if there is none.
 
         Raises `FatalError` also for a state of the former layout.
@@ -187,10 +198,11 @@ class KafkaAdmin:
                 self.fence(f"{identity.application_id}-{lane}")
             self._write_fenced(f"{before.application_id}-{lane}", records)
 
-    def fence(self, transactional_id: str) -> Producer:
-        """A producer of this id, by which all former ones are fenced."""
+    def fence(self, transactional_id: str, transaction_seconds_max: int = TRANSACTION_TIMEOUT_SECONDS) -> Producer:
+        """A producer of this id, by which all former ones are fenced. Kafka aborts a transaction that takes longer."""
         reason = LastReason()
-        producer = create_producer({**self._properties, "transactional.id": transactional_id}, reason, logger=DISCARDED)
+        own = {"transactional.id": transactional_id, "transaction.timeout.ms": str(transaction_seconds_max * 1000)}
+        producer = create_producer({**self._properties, **own}, reason, logger=DISCARDED)
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
         while True:
             try:
@@ -204,16 +216,27 @@ class KafkaAdmin:
                 raise translate(failed, what, self._properties, reason, right=right, role=self._role) from error
             return producer
 
-    def _unrecorded(self, positions: Sequence[Partition]) -> tuple[int, ...]:
-        """The lanes in whose partition no identity is recorded.
+    def _present(
+        self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None
+    ) -> tuple[FoundTopics, dict[Partition, int]]:
+        """The topics as `present`, and the ends of those with a history and of `…-positions`."""
+        names = Topics.of(prefix)
+        found = self.describe(names, needed)
+        present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
+        ends = self._admin.ends(_partitions(found, names.versjoner, names.gjeldende, names.positions))
+        has_history = any(end for (topic, _), end in ends.items() if topic != names.positions)
+        return FoundTopics(found, present, has_history=has_history), ends
+
+    def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
+        """The lanes in whose partition, with these ends, no identity is recorded.
 
         It is a partition's first record, so that only those are read that have lost their beginning.
         """
-        begins, ends = self._admin.begins(positions), self._admin.ends(positions)
+        begins = self._admin.begins(ends)
         return tuple(
             each.partition
-            for each in positions
-            if not ends[each] or (begins[each] and not has_identity(self._properties, *each, role=self._role))
+            for each, end in ends.items()
+            if not end or (begins[each] and not has_identity(self._properties, *each, role=self._role))
         )
 
     def _write_fenced(self, transactional_id: str, records: Sequence[Record]) -> None:

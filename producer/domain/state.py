@@ -1,4 +1,4 @@
-"""The state of a lane: as the home of orders, what was published of each; as a reader, what each employer's list showed.
+"""The state of a lane: as a home, what was published of each order; as a reader, what each employer's list showed.
 
 It is compact because a lane may hold a million orders in memory. An order without open ends is packed into a bytes
 object of 13 bytes, which takes 48 with Python's overhead; one of 16 bytes would take 64.

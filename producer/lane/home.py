@@ -239,10 +239,14 @@ class Home:
         """Whether anything is decided, or can be decided on."""
         return bool(self._decided or self._answered or self._undecided[True] or self._undecided[False])
 
-    @property
-    def is_urgent(self) -> bool:
-        """Whether anything urgent is decided."""
-        return any(task.is_urgent for task in self._decided)
+    def is_pressing(self, bulk_max: int) -> bool:
+        """Whether it must be committed at once: it is urgent, answered, or at least `bulk_max` in number."""
+        return bool(
+            self._answered
+            or self._undecided[True]
+            or len(self._decided) >= bulk_max
+            or any(task.row is not Row.BULK for task in self._decided)
+        )
 
     @property
     def is_idle(self) -> bool:

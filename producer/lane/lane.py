@@ -475,7 +475,8 @@ class Lane:
         return min(_WAIT_SECONDS_MAX, tries, self.schedule.wait_seconds(now), self._pulling.wait_seconds(now))
 
     def _is_pressing(self) -> bool:
-        return self._home.is_ready or any(
+        """Whether something must be committed at once: others wait for it, or there is enough for a transaction."""
+        return self._home.is_pressing(self._parts.priority.bulk_max) or any(
             reading.chunk is not None and reading.chunk.step is Step.KNOW for reading in self._readings.values()
         )
 
@@ -485,8 +486,6 @@ class Lane:
         self._waits_since = now if self._waits_since is None else self._waits_since
         is_awaited = any(each.urgent for each in (*self._ended, *self._readings.values()))
         seconds = PATIENCE_URGENT_SECONDS if is_awaited else PATIENCE_SECONDS
-        if not (self._readings or self._home.waiting):
-            return 0.0
         return max(self._waits_since + seconds - now, 0.0)
 
     def _commit(self) -> None:
@@ -499,7 +498,7 @@ class Lane:
         except AbortedError as error:
             _log.warning("signals are committed later", lane=self.number, reason=str(error))
         ready = [reading for reading in self._readings.values() if reading.is_ready]
-        if (ready or self._ended) and not self._is_pressing() and self._patience() > 0:
+        if (ready or self._ended or self._home.is_ready) and not self._is_pressing() and self._patience() > 0:
             return
         self._waits_since = None
         ended, self._ended = self._ended, []

@@ -19,9 +19,11 @@ from trekkpaalegg.kafka.health import ALL_FORGOTTEN, ClientHealth
 from trekkpaalegg.kafka.properties import RenewableProperties
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from confluent_kafka import Message
+
+    from producer.publish.port import NewObservation
 
 STORED_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.1
@@ -98,6 +100,27 @@ class PlainLog:
             stored.set_exception(_failure(topic, error.args[0].name()))
         return stored
 
+    def store_all(
+        self,
+        topic: str,
+        records: Sequence[NewObservation],
+        on_done: Callable[[RetryableError | None], None],
+    ) -> None:
+        """Store these records. `on_done` is called once, with the first error, when it is known of all of them.
+
+        It is called in another thread, or in this one if nothing could be begun.
+        """
+        counter = _Counter(len(records), on_done, lambda error: self._translated(error, topic))
+        with self._producing:
+            produce: Any = self._producer.produce  # typed for everything that headers may be
+            for key, value, headers, partition in records:
+                try:
+                    produce(topic, value, key, partition, on_delivery=counter.delivered, headers=headers)
+                except BufferError:
+                    counter.count(_failure(topic, "too many are waiting already"))
+                except KafkaException as error:
+                    counter.count(_failure(topic, error.args[0].name()))
+
     def close(self) -> None:
         """Disconnect from Kafka."""
         self._closing.set()
@@ -135,6 +158,35 @@ class PlainLog:
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             return not_permitted([Right("WRITE", TOPIC, topic)], self._properties.loaded)
         return _failure(topic, error.name())
+
+
+class _Counter:
+    """Calls `on_done` with the first error once so many records are stored or not. Any thread may count."""
+
+    def __init__(
+        self,
+        left: int,
+        on_done: Callable[[RetryableError | None], None],
+        translate: Callable[[KafkaError], RetryableError],
+    ) -> None:
+        self._lock = threading.Lock()
+        self._left = left
+        self._error: RetryableError | None = None
+        self._on_done = on_done
+        self._translate = translate
+
+    def delivered(self, error: KafkaError | None, _message: Message) -> None:
+        """As librdkafka reports it."""
+        self.count(None if error is None else self._translate(error))
+
+    def count(self, error: RetryableError | None) -> None:
+        """One of them is stored, or has failed."""
+        with self._lock:
+            self._left -= 1
+            self._error = self._error or error
+            is_last = self._left == 0
+        if is_last:
+            self._on_done(self._error)
 
 
 class SignalLog:

@@ -224,10 +224,30 @@ def identity_of(records: Iterable[tuple[bytes, bytes | None]]) -> Identity | Non
 
 
 def read_identity(
-    properties: Mapping[str, str], topic: str, lane: int = IDENTITY_PARTITION, *, role: str = "producer"
+    properties: Mapping[str, str],
+    topic: str,
+    lane: int = IDENTITY_PARTITION,
+    *,
+    expected: Identity | None = None,
+    role: str = "producer",
 ) -> Identity | None:
-    """What `identity_of` finds in the lane's partition. Raises `RetryableError` also, as `read_lane_state`."""
-    return identity_of(key_values(read_partition(properties, topic, lane, role=role)))
+    """What `identity_of` finds in the lane's partition. Raises `RetryableError` also, as `read_lane_state`.
+
+    With `expected` it reads no further than a record that says that. Whoever then acquires the lane reads the rest.
+    """
+
+    def records() -> Iterator[tuple[bytes, bytes | None]]:
+        for key, value in key_values(read_partition(properties, topic, lane, role=role)):
+            yield key, value
+            if (
+                expected is not None
+                and key == IDENTITY_KEY
+                and value is not None
+                and decode_identity(value) == expected
+            ):
+                return
+
+    return identity_of(records())
 
 
 def has_identity(properties: Mapping[str, str], topic: str, lane: int, *, role: str = "producer") -> bool:
