@@ -130,21 +130,24 @@ class KafkaAdmin:
         If not `in_full`, an adoption after the one that is expected is left for the lanes to find: the whole partition
         may be large. Raises `FatalError` also for a state of the former layout.
         """
-        found, ends = self._present(prefix, application_id, needed)
-        positions = Topics.of(prefix).positions
-        if positions not in found.topics:
-            return found
-        expected = None if in_full else found.present
-        recorded = read_identity(self._properties, positions, expected=expected, role=self._role)
+        found, positions = self.present(prefix, application_id, needed), Topics.of(prefix).positions
+        recorded = None
+        if positions in found.topics:
+            expected = None if in_full else found.present
+            recorded = read_identity(self._properties, positions, expected=expected, role=self._role)
         lanes = _partitions(found.topics, positions)[: 0 if recorded is None else recorded.lanes]
-        unrecorded = self._unrecorded({each: ends[each] for each in lanes})
+        unrecorded = self._unrecorded(self._admin.ends(lanes))
         return msgspec.structs.replace(found, recorded=recorded, unrecorded=unrecorded)
 
     def present(
         self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None = None
     ) -> FoundTopics:
         """As `inspect`, but without what is recorded."""
-        return self._present(prefix, application_id, needed)[0]
+        names = Topics.of(prefix)
+        found = self.describe(names, needed)
+        present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
+        has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
+        return FoundTopics(found, present, has_history=has_history)
 
     def recorded(self, positions: str, lane: int) -> Identity | None:
         """The identity recorded in a lane's partition of `positions`, None if there is none.
@@ -198,6 +201,18 @@ class KafkaAdmin:
                 self.fence(f"{identity.application_id}-{lane}")
             self._write_fenced(f"{before.application_id}-{lane}", records)
 
+    def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
+        """The lanes in whose partition, with these ends, no identity is recorded.
+
+        It is a partition's first record, so that only those are read that have lost their beginning.
+        """
+        begins = self._admin.begins(ends)
+        return tuple(
+            each.partition
+            for each, end in ends.items()
+            if not end or (begins[each] and not has_identity(self._properties, *each, role=self._role))
+        )
+
     def fence(self, transactional_id: str, transaction_seconds_max: int = TRANSACTION_TIMEOUT_SECONDS) -> Producer:
         """A producer of this id, by which all former ones are fenced. Kafka aborts a transaction that takes longer."""
         reason = LastReason()
@@ -215,29 +230,6 @@ class KafkaAdmin:
                 what = f"fencing {transactional_id}"
                 raise translate(failed, what, self._properties, reason, right=right, role=self._role) from error
             return producer
-
-    def _present(
-        self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None
-    ) -> tuple[FoundTopics, dict[Partition, int]]:
-        """The topics as `present`, and the ends of those with a history and of `…-positions`."""
-        names = Topics.of(prefix)
-        found = self.describe(names, needed)
-        present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
-        ends = self._admin.ends(_partitions(found, names.versjoner, names.gjeldende, names.positions))
-        has_history = any(end for (topic, _), end in ends.items() if topic != names.positions)
-        return FoundTopics(found, present, has_history=has_history), ends
-
-    def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
-        """The lanes in whose partition, with these ends, no identity is recorded.
-
-        It is a partition's first record, so that only those are read that have lost their beginning.
-        """
-        begins = self._admin.begins(ends)
-        return tuple(
-            each.partition
-            for each, end in ends.items()
-            if not end or (begins[each] and not has_identity(self._properties, *each, role=self._role))
-        )
 
     def _write_fenced(self, transactional_id: str, records: Sequence[Record]) -> None:
         producer = self.fence(transactional_id)
