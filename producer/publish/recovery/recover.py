@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from producer.publish.topics import Topics
 
 TRANSACTION_SECONDS_MAX = 20.0
+QUEUE_FULL_WAIT_SECONDS = 0.1
 CHECK_INTERVAL_SECONDS = 10.0
 CHECK_ANSWER_SECONDS_MAX = 1.0
 """The lane does nothing else during a check, which is in vain while no broker answers."""
@@ -130,7 +131,14 @@ def transact(producer: Producer, lane: int, records: Iterable[Record], *, commit
     try:
         producer.begin_transaction()
         for record in records:
-            producer.produce(record.topic, record.value, record.key, record.partition, headers=dict(record.headers))
+            while True:
+                try:
+                    producer.produce(
+                        record.topic, record.value, record.key, record.partition, headers=dict(record.headers)
+                    )
+                    break
+                except BufferError:
+                    producer.poll(QUEUE_FULL_WAIT_SECONDS)
         if commit:
             producer.commit_transaction(TRANSACTION_SECONDS_MAX)
         else:
