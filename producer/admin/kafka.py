@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
@@ -124,18 +125,24 @@ class KafkaAdmin:
         If not `in_full`, an adoption after the one that is expected is left for the lanes to find: the whole partition
         may be large. Raises `FatalError` also for a state of the former layout.
         """
+        found, positions = self.present(prefix, application_id, needed), Topics.of(prefix).positions
+        recorded = None
+        if positions in found.topics:
+            expected = None if in_full else found.present
+            recorded = read_identity(self._properties, positions, expected=expected, role=self._role)
+        lanes = _partitions(found.topics, positions)[: 0 if recorded is None else recorded.lanes]
+        unrecorded = self._unrecorded(self._admin.ends(lanes))
+        return msgspec.structs.replace(found, recorded=recorded, unrecorded=unrecorded)
+
+    def present(
+        self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None = None
+    ) -> FoundTopics:
+        """As `inspect`, but without what is recorded."""
         names = Topics.of(prefix)
         found = self.describe(names, needed)
         present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
-        ends = self._admin.ends(_partitions(found, names.versjoner, names.gjeldende, names.positions))
-        has_history = any(end for (topic, _), end in ends.items() if topic != names.positions)
-        recorded = None
-        if names.positions in found:
-            expected = None if in_full else present
-            recorded = read_identity(self._properties, names.positions, expected=expected, role=self._role)
-        lanes = _partitions(found, names.positions)[: 0 if recorded is None else recorded.lanes]
-        unrecorded = self._unrecorded({each: ends[each] for each in lanes})
-        return FoundTopics(found, present, recorded, unrecorded, has_history)
+        has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
+        return FoundTopics(found, present, has_history=has_history)
 
     def recorded(self, positions: str, lane: int) -> Identity | None:
         """The identity recorded in a lane's partition of `positions`, None if there is none.
@@ -186,7 +193,7 @@ class KafkaAdmin:
                 offsets = ObservationOffsets(*(begins[Partition(row, lane)] for row in rows))
                 records.append(observation_offsets_record(names.positions, lane, offsets, now))
             if before.application_id != identity.application_id:
-                self._fence(f"{identity.application_id}-{lane}")
+                self.fence(f"{identity.application_id}-{lane}")
             self._write_fenced(f"{before.application_id}-{lane}", records)
 
     def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
@@ -201,7 +208,7 @@ class KafkaAdmin:
             if not end or (begins[each] and not has_identity(self._properties, *each, role=self._role))
         )
 
-    def _fence(self, transactional_id: str) -> Producer:
+    def fence(self, transactional_id: str) -> Producer:
         """A producer of this id, by which all former ones are fenced."""
         reason = LastReason()
         producer = create_producer({**self._properties, "transactional.id": transactional_id}, reason, logger=DISCARDED)
@@ -219,7 +226,7 @@ class KafkaAdmin:
             return producer
 
     def _write_fenced(self, transactional_id: str, records: Sequence[Record]) -> None:
-        producer = self._fence(transactional_id)
+        producer = self.fence(transactional_id)
         try:
             producer.begin_transaction()
             for record in records:

@@ -1,4 +1,4 @@
-"""`position show|set|forget`: how far each trekkpliktig has been published, and changes of it by an operator."""
+"""`position show|set|forget|rebuild`: how far each trekkpliktig has been published, and what operators change of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from producer import bootstrap
 from producer.cli import KAFKA, example, output, settings_of
 from producer.cli.requests import new_request, perform_request, require_done, require_numbers
 from producer.domain.requests import FORGET, SET
-from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm
+from producer.service import now_microseconds
+from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm, progress_bar, rare_garbage_collection
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from producer.domain.state import TrekkpliktigState
@@ -78,6 +80,33 @@ def forget_position(settings: Settings, output: Output, trekkpliktig: str) -> No
     output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all will be published again")
 
 
+def rebuild_state(settings: Settings, output: Output, *, yes: bool) -> None:
+    """Make the state again from the history. Raises `FatalError` while workers run, and as `find_history`."""
+    found = bootstrap.find_history(settings)
+    _refuse_workers(settings)
+    confirm(f"Make the state of all {found.present.lanes} lanes again from the history?", yes=yes)
+    _refuse_workers(settings)
+    with progress_bar() as progress, rare_garbage_collection():
+        task = progress.add_task("records", total=None)
+
+        def watch(read: int, total: int) -> None:
+            progress.update(task, completed=read, total=total)
+
+        with bootstrap.open_rebuild(settings, found, now_microseconds(), watch) as rebuild:
+            rebuilt = rebuild.run()
+    output.line(
+        f"{rebuilt.orders} orders in {found.present.lanes} lanes: the state of {rebuilt.written} was another, "
+        f"and that of {rebuilt.deleted} more is deleted"
+    )
+    output.note("the next reading of each list is a full comparison; nothing that is published is published again")
+
+
+def _refuse_workers(settings: Settings) -> None:
+    workers = bootstrap.group_members(settings)
+    if workers:
+        raise FatalError(f"{workers} workers of {settings.application_id} are running; stop them first")
+
+
 app = typer.Typer(
     help="How far each trekkpliktig has been published.", epilog=example("position show"), no_args_is_help=True
 )
@@ -125,3 +154,12 @@ def _forget(
     """Drop the state of a trekkpliktig, so that every version is published again."""
     confirm(f"Forget {trekkpliktig}? Every version of its orders will be published a second time.", yes=yes)
     forget_position(settings_of(env_file, KAFKA), output(), trekkpliktig)
+
+
+@app.command("rebuild", epilog=example("position rebuild"))
+def _rebuild(*, yes: Yes = False, env_file: EnvFile = None) -> None:
+    """Make the state again from the history: after it was lost or restored, or was written by a former release.
+
+    No worker may run. Nothing is published, and nothing is published twice afterwards. Interrupted, run it again.
+    """
+    rebuild_state(settings_of(env_file, KAFKA), output(), yes=yes)

@@ -16,6 +16,7 @@ import structlog
 
 from producer.domain.observation import Question
 from producer.domain.requests import Answer, Show
+from producer.domain.state import NOT_HANDED_OVER
 from producer.domain.trekkpaalegg import Origin
 from producer.encode.observation import decode
 from producer.encode.signal import EVERYBODY, encode_answer, encode_show
@@ -41,6 +42,7 @@ from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from concurrent.futures import Future
 
     from producer.detect.decide import Decision
@@ -541,11 +543,13 @@ class Lane:
         chunk, trekkpliktig = reading.chunk, reading.trekkpliktig
         assert chunk is not None  # noqa: S101 - it is ready
         state = self._committer.state
-        orders = chunk.new if chunk.step is Step.KNOW else chunk.handed_over()
+        if chunk.step is Step.KNOW:
+            return self._know_part(reading, chunk.new)
+        orders = chunk.handed_over()
         records = list(self._records.of_handed_over(self.number, trekkpliktig, orders))
         position = state.of(trekkpliktig).position
         after = position
-        if chunk.step is Step.REMEMBER and chunk.position > position.position:
+        if chunk.position > position.position:
             after = msgspec.structs.replace(position, position=chunk.position)
             records += self._records.of_position(self.number, trekkpliktig, after)
 
@@ -553,12 +557,24 @@ class Lane:
             known = state.ensure(trekkpliktig)
             known.remember_all(orders)
             known.position = after
-            if chunk.step is Step.REMEMBER and chunk.elements and self._was_unannounced(reading, position):
+            if chunk.elements and self._was_unannounced(reading, position):
                 self._observer.unannounced(len(chunk.elements))
             reading.advance_chunk()
             self._advance(reading)
 
         return Part(records, committed)
+
+    def _know_part(self, reading: Reading, new: Collection[bytes]) -> Part:
+        """That the list has shown these orders, which are handed over next."""
+        trekkpliktig, state = reading.trekkpliktig, self._committer.state
+        known = state.of(trekkpliktig).only_known.union(new)
+
+        def committed() -> None:
+            state.ensure(trekkpliktig).know(new)
+            reading.advance_chunk()
+            self._advance(reading)
+
+        return Part(self._records.of_known(self.number, trekkpliktig, known), committed)
 
     def _end_part(self, reading: Reading) -> Part:
         """What changes with the end of a reading: the position, its requests, its signals and event cursor."""
@@ -580,12 +596,16 @@ class Lane:
         cursor = self._moved_cursor(reading)
         if cursor is not None:
             records.append(self._records.of_event_cursor(self.number, trekkpliktig, cursor))
+        # Shown once, and gone from the list before anything of them was remembered.
+        left = dict.fromkeys(state.of(trekkpliktig).only_known if reading.full else (), NOT_HANDED_OVER)
+        records += self._records.of_handed_over(self.number, trekkpliktig, left)
         signals = self._committer.signals
         done_with: list[int] = []
 
         def committed() -> None:
             if records:
                 known = state.ensure(trekkpliktig)
+                known.remember_all(left)
                 known.position = after
                 known.event_cursor = known.event_cursor if cursor is None else cursor
             self._succeed(reading)

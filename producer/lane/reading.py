@@ -19,12 +19,11 @@ import msgspec
 from producer.detect.differences import absent, differences, digest_of, lowered
 from producer.domain.observation import Observation, order_key
 from producer.domain.requests import BACKFILL
-from producer.domain.state import NOT_HANDED_OVER, HandedOver
 from producer.domain.trekkpaalegg import Origin, Trekkpaalegg
 from producer.publish.port import Row
 
 if TYPE_CHECKING:
-    from producer.domain.state import EventCursor, LaneState, TrekkpliktigPosition, TrekkpliktigState
+    from producer.domain.state import EventCursor, HandedOver, LaneState, TrekkpliktigPosition, TrekkpliktigState
     from producer.domain.trekkpaalegg import Element
     from producer.source.port import Page
 
@@ -53,7 +52,7 @@ class Chunk:
         self.elements = elements
         self.position = position
         self.gone = gone
-        self.new = {key: NOT_HANDED_OVER for each in elements if (key := order_key(each)) not in state}
+        self.new = {key for each in elements if (key := order_key(each)) not in state}
         self.step = Step.KNOW if self.new else Step.SEND if elements or gone else Step.REMEMBER
 
     def __len__(self) -> int:

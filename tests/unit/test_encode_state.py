@@ -89,6 +89,7 @@ identities = st.builds(
     topics=st.lists(st.builds(TopicIdentity, st.text(), st.text(), ints), max_size=3).map(tuple),
 )
 PAIRS = [
+    (st.lists(st.binary(max_size=40)), state.encode_known_orders, state.decode_known_orders),
     (orders | plain_orders, state.encode_order_state, state.decode_order_state),
     (handed_over, state.encode_handed_over, state.decode_handed_over),
     (positions, state.encode_trekkpliktig_position, state.decode_trekkpliktig_position),
