@@ -655,7 +655,7 @@ class Lane:
 
     def _was_unannounced(self, reading: Reading, position: TrekkpliktigPosition) -> bool:
         """Whether no signal announced what this reading found. The first reading of all does not count."""
-        is_announced = reading.requests or reading.is_notified or reading.shows_since is not None
+        is_announced = reading.requests or reading.is_notified or reading.shows is not None
         is_own_initiative = reading.origin in _OWN_INITIATIVE and not is_announced
         is_first = position.reconciled_at is None
         return is_own_initiative and not is_first and not self._committer.signals.is_waiting(reading.trekkpliktig)

@@ -67,7 +67,7 @@ class Chunk:
 class Reading:
     """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
-    With `shows_since`, everything is handed over, whatever was handed over before this time, as that may be lost.
+    With `shows`, the state's `show_since` when it began, everything is handed over, whatever was handed over before.
     `found` says whether anything differed. `requests` are the ids of the operator requests that it fulfils. An `urgent`
     reading goes before others. `event_cursor` is how far Altinn's events had been read when it began, None where they
     are not read; `is_notified` says whether such events led to the reading. `began` is when, in microseconds since
@@ -80,7 +80,7 @@ class Reading:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
         self.full = full
-        self.shows_since: int | None = None
+        self.shows: int | None = None
         self.begun_at = cursor
         self.began = began
         self.requests: frozenset[str] = frozenset()
@@ -145,7 +145,7 @@ class Reading:
                 self._pages.popleft()
             else:
                 self._pages[0] = page[elements_max:]
-            different = differences(state, elements, everything=self.shows_since is not None)
+            different = differences(state, elements, everything=self.shows is not None)
             self.lowered += len(lowered(state, different))
             numbers = (each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg))
             position = max(max(numbers, default=0), state.position.position)
@@ -233,7 +233,7 @@ def begin_reading(
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True, began=now)
         reading.requests = frozenset([request.id for request in position.requests if not request.asked])
-        reading.shows_since = state.show_since if shows else None
+        reading.shows = state.show_since if shows else None
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
@@ -292,6 +292,6 @@ def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -
         position = replace(position, position=reading.sekvensnummer_max)
     if reading.full or position.reconciled_at is None:
         position = replace(position, reconciled_at=now)
-    if reading.shows_since is not None:
-        position = replace(position, shown_at=reading.shows_since)
+    if reading.shows is not None:
+        position = replace(position, shown_at=reading.shows)
     return position
