@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,22 +24,26 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def show_position(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
-    """Print the content of `…-positions` for those named, or for all. It only reads, and needs no lane."""
+    """Print the content of `…-positions` for those named, or for all. It only reads, and needs no lane.
+
+    Versions are missing of orders that a list has shown; an order that several have shown counts for each.
+    """
     found = bootstrap.find_cluster(settings)
-    rows = [
-        _row(trekkpliktig, lane, state)
-        for lane in range(found.lanes)
-        for trekkpliktig, state in bootstrap.read_state(settings, lane)
-        if not trekkpliktige or trekkpliktig in trekkpliktige
-    ]
-    rows.sort(key=lambda row: str(row["trekkpliktig"]))
+    rows: dict[str, dict[str, object]] = {}
+    missing: Counter[str] = Counter()
+    for lane in range(found.lanes):
+        state = bootstrap.read_state(settings, lane)
+        rows |= {name: _row(name, lane, each) for name, each in state if not trekkpliktige or name in trekkpliktige}
+        for _, order in state.orders.open_orders():
+            missing.update(dict.fromkeys(order.readers, sum(each.last - each.first + 1 for each in order.missing)))
+    ordered = [rows[name] | {"versions_missing": missing[name]} for name in sorted(rows)]
     if output.as_json:
-        output.json(rows)
+        output.json(ordered)
         return
     table = Table(
         "trekkpliktig", "lane", "position", "last compared", "orders", "versions missing", "suspended", "requests"
     )
-    for row in rows:
+    for row in ordered:
         shown = row | {"reconciled_at": row["reconciled_at"] or "never", "suspended_at": row["suspended_at"] or "no"}
         table.add_row(*(str(value) for value in shown.values()))
     output.table(table)
@@ -52,7 +57,7 @@ def _row(trekkpliktig: str, lane: int, state: TrekkpliktigState) -> dict[str, ob
         "position": position.position,
         "reconciled_at": _instant(position.reconciled_at),
         "orders": len(state),
-        "versions_missing": sum(last - first + 1 for _, first, last in state.missing()),
+        "versions_missing": 0,
         "suspended_at": _instant(position.suspended_at),
         "requests": ", ".join(request.kind for request in position.requests),
     }
@@ -70,12 +75,14 @@ def set_position(settings: Settings, output: Output, trekkpliktig: str, position
 
 
 def forget_position(settings: Settings, output: Output, trekkpliktig: str) -> None:
-    """Drop the state of a trekkpliktig: every version of its orders will be published again."""
+    """Forget what was handed over of a trekkpliktig's list, so that it is read anew. Nothing is published twice."""
     require_numbers([trekkpliktig])
     results = perform_request(settings, output, new_request(FORGET), [trekkpliktig])
     require_done(results)
     orders = results[trekkpliktig].request.orders_read
-    output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all will be published again")
+    output.line(
+        f"{trekkpliktig}: forgotten, with {orders} orders; its list is read anew, nothing is published twice"
+    )
 
 
 app = typer.Typer(
@@ -122,6 +129,6 @@ def _forget(
     yes: Yes = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Drop the state of a trekkpliktig, so that every version is published again."""
-    confirm(f"Forget {trekkpliktig}? Every version of its orders will be published a second time.", yes=yes)
+    """Forget what was read of a trekkpliktig, so that its list is read anew. Nothing is published twice."""
+    confirm(f"Forget {trekkpliktig}? Its whole list is read and compared anew; nothing is published twice.", yes=yes)
     forget_position(settings_of(env_file, KAFKA), output(), trekkpliktig)

@@ -18,6 +18,7 @@ from producer.domain.requests import NEED_THE_SOURCE, RESUME, SUSPEND, OperatorR
 from producer.encode.signal import encode_request
 from producer.encode.state import decode_results, decode_trekkpliktig_position
 from producer.observe.port import NullObserver
+from producer.publish.state import RESULTS
 from producer.publish.topics import Topics
 from producer.service import now_microseconds
 from producer.settings.trekkpliktige import TrekkpliktigeList
@@ -131,7 +132,8 @@ class _Waiting:
 
     def receive(self, message: Message) -> None:
         """Note what a record of `…-positions` says of the request."""
-        trekkpliktig, value = (message.key() or b"").decode(errors="replace"), message.value()
+        key, value = message.key() or b"", message.value()
+        trekkpliktig = key.removesuffix(RESULTS).decode(errors="replace")
         if trekkpliktig not in self.left or value is None:
             return
         for request in decode_trekkpliktig_position(value).requests:

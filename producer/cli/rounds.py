@@ -22,12 +22,12 @@ from trekkpaalegg.cli import AsJson, EnvFile, freeze_imported_modules, run_inter
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from confluent_kafka import Message
     from rich.progress import Progress
 
-    from producer.detect.detect import Detection
+    from producer.detect.decide import Decision
     from producer.domain.requests import RequestResult
     from producer.settings.model import Settings
     from trekkpaalegg.cli import Output
@@ -45,11 +45,11 @@ class RoundCounts(NullObserver):
         self.vanished_count = 0
         self.positions_lowered = 0
 
-    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002 - totals matter
+    def published(self, lane: int, decisions: Sequence[Decision]) -> None:  # noqa: ARG002 - totals matter
         """See `Observer`."""
         with self._lock:
-            self.published_count += len(detection.publications)
-            self.quarantined_count += len(detection.rejected)
+            self.published_count += sum(len(each.publications) for each in decisions)
+            self.quarantined_count += sum(len(each.rejected) for each in decisions)
         self._progress.update(self._task, versions=self.published_count)
 
     def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002 - as above
