@@ -108,18 +108,21 @@ class PlainLog:
     ) -> None:
         """Store these records. `on_done` is called once, with the first error, when it is known of all of them.
 
-        It is called in another thread, or in this one if nothing could be begun.
+        It is called in another thread, or in this one if the last that is known could not be begun.
         """
         counter = _Counter(len(records), on_done, lambda error: self._translated(error, topic))
+        failures = []
         with self._producing:
             produce: Any = self._producer.produce  # typed for everything that headers may be
             for key, value, headers, partition in records:
                 try:
                     produce(topic, value, key, partition, on_delivery=counter.delivered, headers=headers)
                 except BufferError:
-                    counter.count(_failure(topic, "too many are waiting already"))
+                    failures.append(_failure(topic, "too many are waiting already"))
                 except KafkaException as error:
-                    counter.count(_failure(topic, error.args[0].name()))
+                    failures.append(_failure(topic, error.args[0].name()))
+        for failure in failures:
+            counter.count(failure)
 
     def close(self) -> None:
         """Disconnect from Kafka."""
