@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -17,7 +18,7 @@ import structlog
 from producer.domain.observation import Question
 from producer.domain.requests import Answer, Show
 from producer.domain.state import NOT_HANDED_OVER
-from producer.domain.trekkpaalegg import Origin
+from producer.domain.trekkpaalegg import Failed, Origin
 from producer.encode.observation import decode
 from producer.encode.signal import EVERYBODY, encode_answer, encode_show
 from producer.errors import AbortedError, ObservationsLostError, SuspendedError
@@ -102,6 +103,9 @@ PATIENCE_URGENT_SECONDS = 0.02
 
 SHOW_AGAIN_SECONDS = 86_400.0
 """How long after lists were to be shown again a lane that is acquired repeats that to all others."""
+
+ABORTED_PAUSE_SECONDS = 0.1
+"""How long after a transaction was rolled back the next one is tried: Kafka may abort many, as in a rebalance."""
 
 _WAIT_SECONDS_MAX = 0.5
 _PAGES_AVERAGED = 16
@@ -194,6 +198,7 @@ class Lane:
         self._ended: list[Reading] = []
         self._elements_per_page = 0.0
         self._waits_since: float | None = None
+        self._paused_until = 0.0
         self._stopping = threading.Event()
         self._metrics_due = 0.0
         self._delete_due = time.monotonic() + DELETE_INTERVAL_SECONDS
@@ -228,9 +233,10 @@ class Lane:
                 self._committer.check()
                 self._pulling.request_due(self._committer.state)
                 self._begin_due()
-                self._home.start_tries(self._options.now())
+                self._start_tries()
                 self._calls.run_callbacks(self._wait_seconds())
                 self._commit()
+                self._answer_questions()
                 self._delete_observations()
                 self._report_metrics()
             if not self._stopping.is_set():
@@ -268,7 +274,7 @@ class Lane:
     def _build_home(self) -> Home:
         options = self._options
         pause = int(options.reconcile_interval_seconds * _MICROSECONDS)
-        return Home(self._committer.state, self._encode, lambda each: each in options.served, pause)
+        return Home(self._committer.state, self._encode, lambda each: each in options.served, pause, options.now())
 
     def _is_done(self) -> bool:
         """Whether a round has ended; never in a service."""
@@ -388,7 +394,8 @@ class Lane:
         if isinstance(error, FatalError):
             raise error
         reading.dropped = True
-        self._readings.pop(reading.trekkpliktig, None)
+        if self._readings.get(reading.trekkpliktig) is reading:
+            del self._readings[reading.trekkpliktig]
         self._pulling.reading_failed(reading)
         now = time.monotonic()
         if isinstance(error, SuspendedError):
@@ -418,22 +425,31 @@ class Lane:
             raise error
         state = self._committer.state
         _log.error("observations are lost: all lists are handed over again", lane=self.number, reason=str(error))
-        ends, since = self._observations.ends(), self._options.now()
+        # Above what was told before, whatever the clock says: others heed only what is later.
+        ends, since = self._observations.ends(), max(self._options.now(), (state.show_since or 0) + 1)
         self._committer.commit([Part(self._records.of_home(self.number, ends, since, {}), lambda: None)])
         state.observations, state.show_since = ends, since
         raise RetryableError("observations were lost: the lane is acquired again, and all lists are shown again")
 
-    def _request_version(self, wanted: Wanted) -> None:
-        task = wanted.task
-        self._calls.request_version(
-            wanted.readers,
-            (task.key.decode(), wanted.trekkversjon),
-            lambda call: self._receive_version(task, wanted.trekkversjon, call),
-            is_urgent=task.is_urgent,
-        )
+    def _start_tries(self) -> None:
+        """Ask again for what is open and due, unless nothing is read here."""
+        if self._observations is not None:
+            self._home.start_tries(self._options.now())
+
+    def _request_versions(self, wanted: Wanted) -> None:
+        trekkid = wanted.task.key.decode()
+        for trekkversjon in wanted.versions:
+            on_done = partial(self._receive_version, wanted.task, trekkversjon)
+            self._calls.request_version(wanted.readers, (trekkid, trekkversjon), on_done, is_urgent=wanted.is_urgent)
 
     def _receive_version(self, task: Task, trekkversjon: int, call: Future[Any]) -> None:
-        self._home.add_version(task, trekkversjon, call.result())
+        error = call.exception()
+        if isinstance(error, FatalError):
+            raise error
+        if error is not None:  # unexpected: a fault of ours, which must not keep other orders from being published
+            _log.error("fetching a version crashed", lane=self.number, exc_info=error)
+        fetched = call.result() if error is None else Failed(type(error).__name__)
+        self._home.add_version(task, trekkversjon, fetched)
 
     def _encode(self, task: Task, before: OrderState, decision: Decision) -> list[Record]:
         return self._records.of_decision(self.number, task.key, before, decision, task.origin, self._options.now())
@@ -467,10 +483,10 @@ class Lane:
     # Committing
 
     def _wait_seconds(self) -> float:
-        if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
-            return 0.0 if self._is_pressing() else self._patience()
         now, wall = time.monotonic(), self._options.now()
-        next_try = self._home.next_try()
+        if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
+            return max(0.0 if self._is_pressing() else self._patience(), self._paused_until - now)
+        next_try = None if self._observations is None else self._home.next_try()
         tries = float("inf") if next_try is None else max(next_try - wall, 0) / _MICROSECONDS
         if len(self._readings) >= READINGS_MIN:
             return min(_WAIT_SECONDS_MAX, tries)
@@ -491,9 +507,10 @@ class Lane:
         return max(self._waits_since + seconds - now, 0.0)
 
     def _commit(self) -> None:
-        self._answer_questions()
+        if time.monotonic() < self._paused_until:
+            return
         for wanted in self._home.decide(self._options.now(), self._parts.priority.bulk_max):
-            self._request_version(wanted)
+            self._request_versions(wanted)
         try:
             for part in self._requests.parts():
                 self._committer.commit([part])
@@ -508,6 +525,8 @@ class Lane:
         try:
             self._committer.commit([part for part in parts if part is not None])
         except AbortedError as error:
+            _log.warning("a transaction was rolled back", lane=self.number, reason=str(error))
+            self._paused_until = time.monotonic() + ABORTED_PAUSE_SECONDS
             for reading in (*ready, *ended):
                 self._fail(reading, error)
 
@@ -580,7 +599,7 @@ class Lane:
         """What changes with the end of a reading: the position, its requests, its signals and event cursor."""
         trekkpliktig, state = reading.trekkpliktig, self._committer.state
         before = state.of(trekkpliktig).position
-        after = position_after(reading, before, self._options.now(), state.show_since)
+        after = position_after(reading, before, self._options.now())
         is_lowered = after.position < before.position
         if is_lowered:
             self._observer.position_ahead(trekkpliktig, before.position, after.position)
@@ -636,7 +655,8 @@ class Lane:
 
     def _was_unannounced(self, reading: Reading, position: TrekkpliktigPosition) -> bool:
         """Whether no signal announced what this reading found. The first reading of all does not count."""
-        is_own_initiative = reading.origin in _OWN_INITIATIVE and not (reading.requests or reading.is_notified)
+        is_announced = reading.requests or reading.is_notified or reading.shows is not None
+        is_own_initiative = reading.origin in _OWN_INITIATIVE and not is_announced
         is_first = position.reconciled_at is None
         return is_own_initiative and not is_first and not self._committer.signals.is_waiting(reading.trekkpliktig)
 

@@ -67,10 +67,11 @@ class Chunk:
 class Reading:
     """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
-    With `shows`, everything is handed over, whatever was handed over before. `found` says whether anything differed.
-    `requests` are the ids of the operator requests that it fulfils. An `urgent` reading goes before others.
-    `event_cursor` is how far Altinn's events had been read when it began, None where they are not read; `is_notified`
-    says whether such events led to the reading. `began` is when, in microseconds since 1970.
+    With `shows`, the state's `show_since` when it began, everything is handed over, whatever was handed over before.
+    `found` says whether anything differed. `requests` are the ids of the operator requests that it fulfils. An `urgent`
+    reading goes before others. `event_cursor` is how far Altinn's events had been read when it began, None where they
+    are not read; `is_notified` says whether such events led to the reading. `began` is when, in microseconds since
+    1970.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Reading:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
         self.full = full
-        self.shows = False
+        self.shows: int | None = None
         self.begun_at = cursor
         self.began = began
         self.requests: frozenset[str] = frozenset()
@@ -130,7 +131,7 @@ class Reading:
 
     def read_all(self, origin: Origin) -> None:
         """Start again from 0, because the source does not match what was handed over."""
-        self.full, self.origin, self.row, self._next_cursor = True, origin, Row.BULK, 0
+        self.full, self.origin, self.row, self.urgent, self._next_cursor = True, origin, Row.BULK, False, 0
 
     def cut_chunk(self, state: TrekkpliktigState, elements_max: int = sys.maxsize) -> None:
         """Cut the next chunk from the pages, if there is none now; at the end of a full reading, what the list lacks.
@@ -144,7 +145,7 @@ class Reading:
                 self._pages.popleft()
             else:
                 self._pages[0] = page[elements_max:]
-            different = differences(state, elements, everything=self.shows)
+            different = differences(state, elements, everything=self.shows is not None)
             self.lowered += len(lowered(state, different))
             numbers = (each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg))
             position = max(max(numbers, default=0), state.position.position)
@@ -232,7 +233,7 @@ def begin_reading(
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True, began=now)
         reading.requests = frozenset([request.id for request in position.requests if not request.asked])
-        reading.shows = shows
+        reading.shows = state.show_since if shows else None
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
@@ -280,18 +281,17 @@ def position_has_gone(reading: Reading, position: TrekkpliktigPosition) -> bool:
     )
 
 
-def position_after(
-    reading: Reading, position: TrekkpliktigPosition, now: int, show_since: int | None
-) -> TrekkpliktigPosition:
+def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -> TrekkpliktigPosition:
     """The position after a reading has ended, with the times of the last full comparison and of the last showing.
 
-    A position above everything that the source has is lowered, but only after a full reading.
+    A position above everything that the source has is lowered, but only after a full reading. What was to be shown by
+    the time when the reading began is shown; what was requested since needs another.
     """
     replace = msgspec.structs.replace
     if reading.full and reading.sekvensnummer_max < position.position:
         position = replace(position, position=reading.sekvensnummer_max)
     if reading.full or position.reconciled_at is None:
         position = replace(position, reconciled_at=now)
-    if reading.shows:
-        position = replace(position, shown_at=max(reading.began, show_since or 0))
+    if reading.shows is not None:
+        position = replace(position, shown_at=reading.shows)
     return position
