@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import sys
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Container, Sequence
@@ -68,7 +69,8 @@ class Chunk:
 class Reading:
     """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
-    With `shows`, everything is handed over, whatever was handed over before. `found` says whether anything differed.
+    With `shows`, the state's `show_since` when it began, everything is handed over, whatever was handed over before.
+    `found` says whether anything differed.
     `requests` are the ids of the operator requests that it fulfils. An `urgent` reading goes before others.
     `event_cursor` is how far Altinn's events had been read when it began, None where they are not read; `is_notified`
     says whether such events led to the reading. `began` is when, in microseconds since 1970.
@@ -80,7 +82,7 @@ class Reading:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
         self.full = full
-        self.shows = False
+        self.shows: int | None = None
         self.begun_at = cursor
         self.began = began
         self.requests: frozenset[str] = frozenset()
@@ -145,7 +147,7 @@ class Reading:
                 self._pages.popleft()
             else:
                 self._pages[0] = page[elements_max:]
-            different = differences(state, elements, everything=self.shows)
+            different = differences(state, elements, everything=self.shows is not None)
             self.lowered += len(lowered(state, different))
             numbers = (each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg))
             position = max(max(numbers, default=0), state.position.position)
@@ -212,7 +214,7 @@ _MICROSECONDS = 1_000_000
 class LaneOptions(msgspec.Struct, frozen=True):
     """Options of all lanes. `served` are all trekkpliktige that the application serves; `lanes` is the number of lanes.
 
-    `now` returns microseconds since 1970.
+    `now` returns microseconds since 1970, `clock` seconds that only ever rise.
     """
 
     served: Container[str]
@@ -220,6 +222,7 @@ class LaneOptions(msgspec.Struct, frozen=True):
     reconcile_interval_seconds: float
     now: Callable[[], int]
     lanes: int = 1
+    clock: Callable[[], float] = time.monotonic
 
 
 def begin_reading(
@@ -227,13 +230,13 @@ def begin_reading(
 ) -> Reading:
     """A reading from a little below the position, or a full one if that was requested or is due."""
     position = state.of(trekkpliktig).position
-    shows = state.show_since is not None and (position.shown_at or 0) < state.show_since
-    origin = Origin.RECONCILE if shows else _full_origin(position, options)
+    shows = state.show_since if is_to_show(position, state) else None
+    origin = _full_origin(position, options) if shows is None else Origin.RECONCILE
     now = options.now()
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True, began=now)
-        reading.requests = frozenset([request.id for request in position.requests if not request.asked])
-        reading.shows = shows
+        waiting = [request.id for request in position.requests if shows is not None or not request.asked]
+        reading.requests, reading.shows = frozenset(waiting), shows
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
@@ -241,6 +244,11 @@ def begin_reading(
     if position.reconciled_at is not None:
         reading.row = Row.URGENT  # the first reading of all is a back-fill
     return reading
+
+
+def is_to_show(position: TrekkpliktigPosition, state: LaneState) -> bool:
+    """Whether its list is due to be handed over completely."""
+    return state.show_since is not None and (position.shown_at or 0) < state.show_since
 
 
 def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin | None:
@@ -281,9 +289,7 @@ def position_has_gone(reading: Reading, position: TrekkpliktigPosition) -> bool:
     )
 
 
-def position_after(
-    reading: Reading, position: TrekkpliktigPosition, now: int, show_since: int | None
-) -> TrekkpliktigPosition:
+def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -> TrekkpliktigPosition:
     """The position after a reading has ended, with the times of the last full comparison and of the last showing.
 
     A position above everything that the source has is lowered, but only after a full reading.
@@ -293,6 +299,6 @@ def position_after(
         position = replace(position, position=reading.sekvensnummer_max)
     if reading.full or position.reconciled_at is None:
         position = replace(position, reconciled_at=now)
-    if reading.shows:
-        position = replace(position, shown_at=max(reading.began, show_since or 0))
+    if reading.shows is not None:
+        position = replace(position, shown_at=reading.shows)
     return position
