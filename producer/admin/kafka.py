@@ -5,13 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
 from producer.domain.state import ObservationOffsets
-from producer.publish.kafka import COMMIT_SECONDS_MAX, INIT_CALL_SECONDS, INIT_TIMEOUT_SECONDS
+from producer.publish.kafka import (
+    COMMIT_SECONDS_MAX,
+    INIT_CALL_SECONDS,
+    INIT_TIMEOUT_SECONDS,
+    TRANSACTION_TIMEOUT_SECONDS,
+)
 from producer.publish.state import (
-    IDENTITY_PARTITION,
     has_identity,
     identity_record,
     observation_offsets_record,
@@ -113,22 +118,38 @@ class KafkaAdmin:
         return sum(but is None or member.group_instance_id != but for member in described.members)
 
     def inspect(
-        self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None = None
+        self,
+        prefix: str,
+        application_id: str,
+        needed: Mapping[str, Sequence[str]] | None = None,
+        *,
+        in_full: bool = True,
     ) -> FoundTopics:
         """The topics that begin with `prefix`, and whose they are; `needed` as of `describe`.
 
-        Raises `FatalError` also for a state of the former layout.
+        If not `in_full`, an adoption after the one that is expected is left for the lanes to find: the whole partition
+        may be large. Raises `FatalError` also for a state of the former layout.
         """
+        found, positions = self.present(prefix, application_id, needed), Topics.of(prefix).positions
+        recorded = None
+        if positions in found.topics:
+            expected = None if in_full else found.present
+            recorded = read_identity(self._properties, positions, expected=expected, role=self._role)
+        lanes = _partitions(found.topics, positions)[: 0 if recorded is None else recorded.lanes]
+        unrecorded = self._unrecorded(self._admin.ends(lanes))
+        return msgspec.structs.replace(found, recorded=recorded, unrecorded=unrecorded)
+
+    def present(
+        self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None = None
+    ) -> FoundTopics:
+        """As `inspect`, but without what is recorded."""
         names = Topics.of(prefix)
         found = self.describe(names, needed)
         present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
         has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
-        recorded = self.recorded(names.positions) if names.positions in found else None
-        lanes = _partitions(found, names.positions)[: 0 if recorded is None else recorded.lanes]
-        unrecorded = self._unrecorded(lanes)
-        return FoundTopics(found, present, recorded, unrecorded, has_history)
+        return FoundTopics(found, present, has_history=has_history)
 
-    def recorded(self, positions: str, lane: int = IDENTITY_PARTITION) -> Identity | None:
+    def recorded(self, positions: str, lane: int) -> Identity | None:
         """The identity recorded in a lane's partition of `positions`, None if there is none.
 
         Raises `FatalError` also for a state of the former layout.
@@ -177,25 +198,26 @@ class KafkaAdmin:
                 offsets = ObservationOffsets(*(begins[Partition(row, lane)] for row in rows))
                 records.append(observation_offsets_record(names.positions, lane, offsets, now))
             if before.application_id != identity.application_id:
-                self._fence(f"{identity.application_id}-{lane}")
+                self.fence(f"{identity.application_id}-{lane}")
             self._write_fenced(f"{before.application_id}-{lane}", records)
 
-    def _unrecorded(self, positions: Sequence[Partition]) -> tuple[int, ...]:
-        """The lanes in whose partition no identity is recorded.
+    def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
+        """The lanes in whose partition, with these ends, no identity is recorded.
 
         It is a partition's first record, so that only those are read that have lost their beginning.
         """
-        begins, ends = self._admin.begins(positions), self._admin.ends(positions)
+        begins = self._admin.begins(ends)
         return tuple(
             each.partition
-            for each in positions
-            if not ends[each] or (begins[each] and not has_identity(self._properties, *each, role=self._role))
+            for each, end in ends.items()
+            if not end or (begins[each] and not has_identity(self._properties, *each, role=self._role))
         )
 
-    def _fence(self, transactional_id: str) -> Producer:
-        """A producer of this id, by which all former ones are fenced."""
+    def fence(self, transactional_id: str, transaction_seconds_max: int = TRANSACTION_TIMEOUT_SECONDS) -> Producer:
+        """A producer of this id, by which all former ones are fenced. Kafka aborts a transaction that takes longer."""
         reason = LastReason()
-        producer = create_producer({**self._properties, "transactional.id": transactional_id}, reason, logger=DISCARDED)
+        own = {"transactional.id": transactional_id, "transaction.timeout.ms": str(transaction_seconds_max * 1000)}
+        producer = create_producer({**self._properties, **own}, reason, logger=DISCARDED)
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
         while True:
             try:
@@ -210,7 +232,7 @@ class KafkaAdmin:
             return producer
 
     def _write_fenced(self, transactional_id: str, records: Sequence[Record]) -> None:
-        producer = self._fence(transactional_id)
+        producer = self.fence(transactional_id)
         try:
             producer.begin_transaction()
             for record in records:

@@ -5,12 +5,9 @@ An order's home is the lane whose partition its trekkid belongs to. Only that la
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
-if TYPE_CHECKING:
-    from producer.domain.trekkpaalegg import Element, Origin
+from producer.domain.trekkpaalegg import Element, Origin
 
 
 def order_key(element: Element) -> bytes:

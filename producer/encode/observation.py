@@ -48,12 +48,20 @@ class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
     question: str | None = None
 
 
+_UNKNOWN = b"#"
+"""Begins the key of an order whose trekkid is unknown. Its records have the hash alone as their key."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Document).decode
 
 
+def record_key(observation: Observation) -> bytes:
+    """The key of the record, by which Kafka finds the partition of the order's home."""
+    return observation.key.removeprefix(_UNKNOWN)
+
+
 def encode_observation(observation: Observation) -> tuple[bytes | None, dict[str, bytes]]:
-    """Value and headers; the key is the observation's.
+    """Value and headers.
 
     An order version whose raw bytes do not fit is replaced by its number, as `Observation.version`; the raw bytes of a
     rejected element are cut off at `RAW_BYTES_MAX`.
@@ -96,6 +104,8 @@ def decode(
         return Question(document.trekkpliktig, document.question)
     if document.origin is None:
         raise _not_understood("its header lacks the origin")
+    if document.rejected is not None and document.rejected.trekkid is None:
+        key = _UNKNOWN + key
     element = _element_of(document, value, read_element)
     if isinstance(element, Trekkpaalegg) and element.trekkid.encode() != key:
         raise _not_understood("its key is not the trekkid of its value")

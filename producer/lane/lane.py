@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -16,7 +17,8 @@ import structlog
 
 from producer.domain.observation import Question
 from producer.domain.requests import Answer, Show
-from producer.domain.trekkpaalegg import Origin
+from producer.domain.state import NOT_HANDED_OVER
+from producer.domain.trekkpaalegg import Failed, Origin
 from producer.encode.observation import decode
 from producer.encode.signal import EVERYBODY, encode_answer, encode_show
 from producer.errors import AbortedError, ObservationsLostError, SuspendedError
@@ -41,6 +43,7 @@ from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from concurrent.futures import Future
 
     from producer.detect.decide import Decision
@@ -98,6 +101,15 @@ PATIENCE_SECONDS = 0.05
 PATIENCE_URGENT_SECONDS = 0.02
 """How long what need not be committed at once waits for what must be, to share its transaction."""
 
+<<<<<<< HEAD
+=======
+SHOW_AGAIN_SECONDS = 86_400.0
+"""How long after lists were to be shown again a lane that is acquired repeats that to all others."""
+
+ABORTED_PAUSE_SECONDS = 0.1
+"""How long after a transaction was rolled back the next one is tried: Kafka may abort many, as in a rebalance."""
+
+>>>>>>> home
 _WAIT_SECONDS_MAX = 0.5
 _PAGES_AVERAGED = 16
 _OWN_INITIATIVE = frozenset({Origin.POLL, Origin.RECONCILE})
@@ -190,6 +202,7 @@ class Lane:
         self._ended: list[Reading] = []
         self._elements_per_page = 0.0
         self._waits_since: float | None = None
+        self._paused_until = 0.0
         self._stopping = threading.Event()
         self._metrics_due = 0.0
         self._delete_due = self._clock() + DELETE_INTERVAL_SECONDS
@@ -219,7 +232,20 @@ class Lane:
         try:
             self.acquire(first_signal_offset)
             while not self._stopping.is_set() and not self._is_done():
+<<<<<<< HEAD
                 self.turn()
+=======
+                self._watch.beat()
+                self._committer.check()
+                self._pulling.request_due(self._committer.state)
+                self._begin_due()
+                self._start_tries()
+                self._calls.run_callbacks(self._wait_seconds())
+                self._commit()
+                self._answer_questions()
+                self._delete_observations()
+                self._report_metrics()
+>>>>>>> home
             if not self._stopping.is_set():
                 with contextlib.suppress(AbortedError):
                     self._committer.commit_offset()
@@ -272,7 +298,7 @@ class Lane:
     def _build_home(self) -> Home:
         options = self._options
         pause = int(options.reconcile_interval_seconds * _MICROSECONDS)
-        return Home(self._committer.state, self._encode, lambda each: each in options.served, pause)
+        return Home(self._committer.state, self._encode, lambda each: each in options.served, pause, options.now())
 
     def _is_done(self) -> bool:
         """Whether a round has ended; never in a service."""
@@ -392,7 +418,8 @@ class Lane:
         if isinstance(error, FatalError):
             raise error
         reading.dropped = True
-        self._readings.pop(reading.trekkpliktig, None)
+        if self._readings.get(reading.trekkpliktig) is reading:
+            del self._readings[reading.trekkpliktig]
         self._pulling.reading_failed(reading)
         now = self._clock()
         if isinstance(error, SuspendedError):
@@ -422,22 +449,34 @@ class Lane:
             raise error
         state = self._committer.state
         _log.error("observations are lost: all lists are handed over again", lane=self.number, reason=str(error))
+<<<<<<< HEAD
+=======
+        # Above what was told before, whatever the clock says: others heed only what is later.
+>>>>>>> home
         ends, since = self._observations.ends(), max(self._options.now(), (state.show_since or 0) + 1)
         self._committer.commit([Part(self._records.of_home(self.number, ends, since, {}), lambda: None)])
         state.observations, state.show_since = ends, since
         raise RetryableError("observations were lost: the lane is acquired again, and all lists are shown again")
 
-    def _request_version(self, wanted: Wanted) -> None:
-        task = wanted.task
-        self._calls.request_version(
-            wanted.readers,
-            (task.key.decode(), wanted.trekkversjon),
-            lambda call: self._receive_version(task, wanted.trekkversjon, call),
-            is_urgent=task.is_urgent,
-        )
+    def _start_tries(self) -> None:
+        """Ask again for what is open and due, unless nothing is read here."""
+        if self._observations is not None:
+            self._home.start_tries(self._options.now())
+
+    def _request_versions(self, wanted: Wanted) -> None:
+        trekkid = wanted.task.key.decode()
+        for trekkversjon in wanted.versions:
+            on_done = partial(self._receive_version, wanted.task, trekkversjon)
+            self._calls.request_version(wanted.readers, (trekkid, trekkversjon), on_done, is_urgent=wanted.is_urgent)
 
     def _receive_version(self, task: Task, trekkversjon: int, call: Future[Any]) -> None:
-        self._home.add_version(task, trekkversjon, call.result())
+        error = call.exception()
+        if isinstance(error, FatalError):
+            raise error
+        if error is not None:  # unexpected: a fault of ours, which must not keep other orders from being published
+            _log.error("fetching a version crashed", lane=self.number, exc_info=error)
+        fetched = call.result() if error is None else Failed(type(error).__name__)
+        self._home.add_version(task, trekkversjon, fetched)
 
     def _encode(self, task: Task, before: OrderState, decision: Decision) -> list[Record]:
         return self._records.of_decision(self.number, task.key, before, decision, task.origin, self._options.now())
@@ -471,17 +510,25 @@ class Lane:
     # Committing
 
     def _wait_seconds(self) -> float:
+<<<<<<< HEAD
         if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
             return 0.0 if self._is_pressing() else self._patience()
         now, wall = self._clock(), self._options.now()
         next_try = self._home.next_try()
+=======
+        now, wall = time.monotonic(), self._options.now()
+        if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
+            return max(0.0 if self._is_pressing() else self._patience(), self._paused_until - now)
+        next_try = None if self._observations is None else self._home.next_try()
+>>>>>>> home
         tries = float("inf") if next_try is None else max(next_try - wall, 0) / _MICROSECONDS
         if len(self._readings) >= READINGS_MIN:
             return min(_WAIT_SECONDS_MAX, tries)
         return min(_WAIT_SECONDS_MAX, tries, self.schedule.wait_seconds(now), self._pulling.wait_seconds(now))
 
     def _is_pressing(self) -> bool:
-        return self._home.is_ready or any(
+        """Whether something must be committed at once: others wait for it, or there is enough for a transaction."""
+        return self._home.is_pressing(self._parts.priority.bulk_max) or any(
             reading.chunk is not None and reading.chunk.step is Step.KNOW for reading in self._readings.values()
         )
 
@@ -491,21 +538,20 @@ class Lane:
         self._waits_since = now if self._waits_since is None else self._waits_since
         is_awaited = any(each.urgent for each in (*self._ended, *self._readings.values()))
         seconds = PATIENCE_URGENT_SECONDS if is_awaited else PATIENCE_SECONDS
-        if not (self._readings or self._home.waiting):
-            return 0.0
         return max(self._waits_since + seconds - now, 0.0)
 
     def _commit(self) -> None:
-        self._answer_questions()
+        if time.monotonic() < self._paused_until:
+            return
         for wanted in self._home.decide(self._options.now(), self._parts.priority.bulk_max):
-            self._request_version(wanted)
+            self._request_versions(wanted)
         try:
             for part in self._requests.parts():
                 self._committer.commit([part])
         except AbortedError as error:
             _log.warning("signals are committed later", lane=self.number, reason=str(error))
         ready = [reading for reading in self._readings.values() if reading.is_ready]
-        if (ready or self._ended) and not self._is_pressing() and self._patience() > 0:
+        if (ready or self._ended or self._home.is_ready) and not self._is_pressing() and self._patience() > 0:
             return
         self._waits_since = None
         ended, self._ended = self._ended, []
@@ -513,6 +559,8 @@ class Lane:
         try:
             self._committer.commit([part for part in parts if part is not None])
         except AbortedError as error:
+            _log.warning("a transaction was rolled back", lane=self.number, reason=str(error))
+            self._paused_until = time.monotonic() + ABORTED_PAUSE_SECONDS
             for reading in (*ready, *ended):
                 self._fail(reading, error)
 
@@ -548,11 +596,13 @@ class Lane:
         chunk, trekkpliktig = reading.chunk, reading.trekkpliktig
         assert chunk is not None  # noqa: S101 - it is ready
         state = self._committer.state
-        orders = chunk.new if chunk.step is Step.KNOW else chunk.handed_over()
+        if chunk.step is Step.KNOW:
+            return self._know_part(reading, chunk.new)
+        orders = chunk.handed_over()
         records = list(self._records.of_handed_over(self.number, trekkpliktig, orders))
         position = state.of(trekkpliktig).position
         after = position
-        if chunk.step is Step.REMEMBER and chunk.position > position.position:
+        if chunk.position > position.position:
             after = msgspec.structs.replace(position, position=chunk.position)
             records += self._records.of_position(self.number, trekkpliktig, after)
 
@@ -560,12 +610,24 @@ class Lane:
             known = state.ensure(trekkpliktig)
             known.remember_all(orders)
             known.position = after
-            if chunk.step is Step.REMEMBER and chunk.elements and self._was_unannounced(reading, position):
+            if chunk.elements and self._was_unannounced(reading, position):
                 self._observer.unannounced(len(chunk.elements))
             reading.advance_chunk()
             self._advance(reading)
 
         return Part(records, committed)
+
+    def _know_part(self, reading: Reading, new: Collection[bytes]) -> Part:
+        """That the list has shown these orders, which are handed over next."""
+        trekkpliktig, state = reading.trekkpliktig, self._committer.state
+        known = state.of(trekkpliktig).only_known.union(new)
+
+        def committed() -> None:
+            state.ensure(trekkpliktig).know(new)
+            reading.advance_chunk()
+            self._advance(reading)
+
+        return Part(self._records.of_known(self.number, trekkpliktig, known), committed)
 
     def _end_part(self, reading: Reading) -> Part:
         """What changes with the end of a reading: the position, its requests, its signals and event cursor."""
@@ -587,12 +649,16 @@ class Lane:
         cursor = self._moved_cursor(reading)
         if cursor is not None:
             records.append(self._records.of_event_cursor(self.number, trekkpliktig, cursor))
+        # Shown once, and gone from the list before anything of them was remembered.
+        left = dict.fromkeys(state.of(trekkpliktig).only_known if reading.full else (), NOT_HANDED_OVER)
+        records += self._records.of_handed_over(self.number, trekkpliktig, left)
         signals = self._committer.signals
         done_with: list[int] = []
 
         def committed() -> None:
             if records:
                 known = state.ensure(trekkpliktig)
+                known.remember_all(left)
                 known.position = after
                 known.event_cursor = known.event_cursor if cursor is None else cursor
             self._succeed(reading)
@@ -623,7 +689,8 @@ class Lane:
 
     def _was_unannounced(self, reading: Reading, position: TrekkpliktigPosition) -> bool:
         """Whether no signal announced what this reading found. The first reading of all does not count."""
-        is_own_initiative = reading.origin in _OWN_INITIATIVE and not (reading.requests or reading.is_notified)
+        is_announced = reading.requests or reading.is_notified or reading.shows_since is not None
+        is_own_initiative = reading.origin in _OWN_INITIATIVE and not is_announced
         is_first = position.reconciled_at is None
         return is_own_initiative and not is_first and not self._committer.signals.is_waiting(reading.trekkpliktig)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Protocol
 
-from producer.encode.observation import encode_observation, encode_question
-from producer.publish.port import ANY_PARTITION, Row
-from producer.publish.topics import home_of
+from producer.encode.observation import encode_observation, encode_question, record_key
+from producer.publish.port import ANY_PARTITION, NewObservation, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from producer.domain.observation import Observation, Question
@@ -43,46 +41,24 @@ class Outbox:
 
     def hand_over(self, row: Row, observations: Sequence[Observation], on_done: OnDone) -> None:
         """Write each for its home."""
-        begun = []
-        for each in observations:
-            value, headers = encode_observation(each)
-            home = home_of(each.key, self._lanes)
-            begun.append(self._observations.begin(row, home, each.key, value, headers))
-        self._when_all(begun, on_done)
+        self._store(
+            row, [NewObservation(record_key(each), *encode_observation(each)) for each in observations], on_done
+        )
 
     def ask(self, question: Question, on_done: OnDone) -> None:
         """Put it to every home, behind all that was handed over before."""
         value, headers = encode_question(question)
         key = question.trekkpliktig.encode()
-        homes = range(self._lanes)
-        self._when_all([self._observations.begin(Row.BULK, home, key, value, headers) for home in homes], on_done)
+        self._store(Row.BULK, [NewObservation(key, value, headers, home) for home in range(self._lanes)], on_done)
 
     def signal(self, key: str, value: bytes, on_done: OnDone, lane: int = ANY_PARTITION) -> None:
         """Write a signal, to the lane of its key if no other is given."""
-        self._when_all([self._signals.begin(key, value, lane)], on_done)
 
-    def _when_all(self, begun: Iterable[Future[None]], on_done: OnDone) -> None:
-        begun = list(begun)
-        counter = _Counter(len(begun), lambda error: self._call_soon(lambda: on_done(error)))
-        for future in begun:
-            future.add_done_callback(counter.count)
+        def done(stored: Future[None]) -> None:
+            error = stored.exception()
+            self._call_soon(lambda: on_done(error))
 
+        self._signals.begin(key, value, lane).add_done_callback(done)
 
-class _Counter:
-    """Calls `on_done` once all of so many futures are done, with the first error. Any thread may count."""
-
-    def __init__(self, left: int, on_done: OnDone) -> None:
-        self._lock = threading.Lock()
-        self._left = left
-        self._error: BaseException | None = None
-        self._on_done = on_done
-
-    def count(self, done: Future[None]) -> None:
-        """One of them is done."""
-        error = done.exception()
-        with self._lock:
-            self._left -= 1
-            self._error = self._error or error
-            is_last = self._left == 0
-        if is_last:
-            self._on_done(self._error)
+    def _store(self, row: Row, records: Sequence[NewObservation], on_done: OnDone) -> None:
+        self._observations.store(row, records, lambda error: self._call_soon(lambda: on_done(error)))

@@ -20,12 +20,11 @@ import msgspec
 from producer.detect.differences import absent, differences, digest_of, lowered
 from producer.domain.observation import Observation, order_key
 from producer.domain.requests import BACKFILL
-from producer.domain.state import NOT_HANDED_OVER, HandedOver
 from producer.domain.trekkpaalegg import Origin, Trekkpaalegg
 from producer.publish.port import Row
 
 if TYPE_CHECKING:
-    from producer.domain.state import EventCursor, LaneState, TrekkpliktigPosition, TrekkpliktigState
+    from producer.domain.state import EventCursor, HandedOver, LaneState, TrekkpliktigPosition, TrekkpliktigState
     from producer.domain.trekkpaalegg import Element
     from producer.source.port import Page
 
@@ -54,7 +53,7 @@ class Chunk:
         self.elements = elements
         self.position = position
         self.gone = gone
-        self.new = {key: NOT_HANDED_OVER for each in elements if (key := order_key(each)) not in state}
+        self.new = {key for each in elements if (key := order_key(each)) not in state}
         self.step = Step.KNOW if self.new else Step.SEND if elements or gone else Step.REMEMBER
 
     def __len__(self) -> int:
@@ -69,11 +68,11 @@ class Chunk:
 class Reading:
     """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
-    With `shows`, the state's `show_since` when it began, everything is handed over, whatever was handed over before.
-    `found` says whether anything differed.
-    `requests` are the ids of the operator requests that it fulfils. An `urgent` reading goes before others.
-    `event_cursor` is how far Altinn's events had been read when it began, None where they are not read; `is_notified`
-    says whether such events led to the reading. `began` is when, in microseconds since 1970.
+    With `shows_since`, everything is handed over, whatever was handed over before this time, as that may be lost.
+    `found` says whether anything differed. `requests` are the ids of the operator requests that it fulfils. An `urgent`
+    reading goes before others. `event_cursor` is how far Altinn's events had been read when it began, None where they
+    are not read; `is_notified` says whether such events led to the reading. `began` is when, in microseconds since
+    1970.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Reading:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
         self.full = full
-        self.shows: int | None = None
+        self.shows_since: int | None = None
         self.begun_at = cursor
         self.began = began
         self.requests: frozenset[str] = frozenset()
@@ -133,7 +132,7 @@ class Reading:
 
     def read_all(self, origin: Origin) -> None:
         """Start again from 0, because the source does not match what was handed over."""
-        self.full, self.origin, self.row, self._next_cursor = True, origin, Row.BULK, 0
+        self.full, self.origin, self.row, self.urgent, self._next_cursor = True, origin, Row.BULK, False, 0
 
     def cut_chunk(self, state: TrekkpliktigState, elements_max: int = sys.maxsize) -> None:
         """Cut the next chunk from the pages, if there is none now; at the end of a full reading, what the list lacks.
@@ -147,7 +146,7 @@ class Reading:
                 self._pages.popleft()
             else:
                 self._pages[0] = page[elements_max:]
-            different = differences(state, elements, everything=self.shows is not None)
+            different = differences(state, elements, everything=self.shows_since is not None)
             self.lowered += len(lowered(state, different))
             numbers = (each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg))
             position = max(max(numbers, default=0), state.position.position)
@@ -230,13 +229,13 @@ def begin_reading(
 ) -> Reading:
     """A reading from a little below the position, or a full one if that was requested or is due."""
     position = state.of(trekkpliktig).position
-    shows = state.show_since if is_to_show(position, state) else None
-    origin = _full_origin(position, options) if shows is None else Origin.RECONCILE
+    shows = is_to_show(position, state)
+    origin = Origin.RECONCILE if shows else _full_origin(position, options)
     now = options.now()
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True, began=now)
-        waiting = [request.id for request in position.requests if shows is not None or not request.asked]
-        reading.requests, reading.shows = frozenset(waiting), shows
+        waiting = [request.id for request in position.requests if shows or not request.asked]
+        reading.requests, reading.shows_since = frozenset(waiting), state.show_since if shows else None
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
@@ -292,13 +291,14 @@ def position_has_gone(reading: Reading, position: TrekkpliktigPosition) -> bool:
 def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -> TrekkpliktigPosition:
     """The position after a reading has ended, with the times of the last full comparison and of the last showing.
 
-    A position above everything that the source has is lowered, but only after a full reading.
+    A position above everything that the source has is lowered, but only after a full reading. What was to be shown by
+    the time when the reading began is shown; what was requested since needs another.
     """
     replace = msgspec.structs.replace
     if reading.full and reading.sekvensnummer_max < position.position:
         position = replace(position, position=reading.sekvensnummer_max)
     if reading.full or position.reconciled_at is None:
         position = replace(position, reconciled_at=now)
-    if reading.shows is not None:
-        position = replace(position, shown_at=reading.shows)
+    if reading.shows_since is not None:
+        position = replace(position, shown_at=reading.shows_since)
     return position

@@ -19,14 +19,16 @@ from trekkpaalegg.kafka.errors import OUT_OF_RANGE, ends_reading, translate_read
 from trekkpaalegg.kafka.health import ALL_FORGOTTEN, ClientHealth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
     from confluent_kafka import Consumer, KafkaError, Message
     from confluent_kafka.admin import AdminClient
 
     from producer.publish.plain_log import PlainLog
+    from producer.publish.port import NewObservation
     from producer.publish.topics import Topics
+    from trekkpaalegg.errors import RetryableError
 
 ROOM_MAX = 10_000
 """A row with so many outstanding records is not read; it is again when half of them are done."""
@@ -111,6 +113,7 @@ class KafkaObservationReader:
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
+        self._admin = None
 
     def _connected_admin(self) -> Admin:
         if self._admin is None:
@@ -212,6 +215,8 @@ class KafkaObservationWriter:
         self._log = log
         self._topics = {row: _topic_of(row, topics) for row in Row}
 
-    def begin(self, row: Row, home: int, key: bytes, value: bytes | None, headers: Mapping[str, bytes]) -> Future[None]:
-        """See `ObservationWriter.begin`."""
-        return self._log.begin(self._topics[row], key, value, headers, home)
+    def store(
+        self, row: Row, records: Sequence[NewObservation], on_done: Callable[[RetryableError | None], None]
+    ) -> None:
+        """See `ObservationWriter.store`."""
+        self._log.store_all(self._topics[row], records, on_done)

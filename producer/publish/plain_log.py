@@ -19,9 +19,11 @@ from trekkpaalegg.kafka.health import ALL_FORGOTTEN, ClientHealth
 from trekkpaalegg.kafka.properties import RenewableProperties
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from confluent_kafka import Message
+
+    from producer.publish.port import NewObservation
 
 STORED_SECONDS_MAX = 10.0
 _POLL_SECONDS = 0.1
@@ -98,6 +100,30 @@ class PlainLog:
             stored.set_exception(_failure(topic, error.args[0].name()))
         return stored
 
+    def store_all(
+        self,
+        topic: str,
+        records: Sequence[NewObservation],
+        on_done: Callable[[RetryableError | None], None],
+    ) -> None:
+        """Store these records. `on_done` is called once, with the first error, when it is known of all of them.
+
+        It is called in another thread, or in this one if the last that is known could not be begun.
+        """
+        counter = _Counter(len(records), on_done, lambda error: self._translated(error, topic))
+        failures = []
+        with self._producing:
+            produce: Any = self._producer.produce  # typed for everything that headers may be
+            for key, value, headers, partition in records:
+                try:
+                    produce(topic, value, key, partition, on_delivery=counter.delivered, headers=headers)
+                except BufferError:
+                    failures.append(_failure(topic, "too many are waiting already"))
+                except KafkaException as error:
+                    failures.append(_failure(topic, error.args[0].name()))
+        for failure in failures:
+            counter.count(failure)
+
     def close(self) -> None:
         """Disconnect from Kafka."""
         self._closing.set()
@@ -137,6 +163,35 @@ class PlainLog:
         return _failure(topic, error.name())
 
 
+class _Counter:
+    """Calls `on_done` with the first error once so many records are stored or not. Any thread may count."""
+
+    def __init__(
+        self,
+        left: int,
+        on_done: Callable[[RetryableError | None], None],
+        translate: Callable[[KafkaError], RetryableError],
+    ) -> None:
+        self._lock = threading.Lock()
+        self._left = left
+        self._error: RetryableError | None = None
+        self._on_done = on_done
+        self._translate = translate
+
+    def delivered(self, error: KafkaError | None, _message: Message) -> None:
+        """As librdkafka reports it."""
+        self.count(None if error is None else self._translate(error))
+
+    def count(self, error: RetryableError | None) -> None:
+        """One of them is stored, or has failed."""
+        with self._lock:
+            self._left -= 1
+            self._error = self._error or error
+            is_last = self._left == 0
+        if is_last:
+            self._on_done(self._error)
+
+
 class SignalLog:
     """Writes wake-ups and operator requests for the lanes to `…-signals`, from outside of them or from one to another.
 
@@ -151,12 +206,12 @@ class SignalLog:
         """Store one signal, for the lane of the trekkpliktig if no partition is given; as `PlainLog.begin`."""
         return self._log.begin(self._topic, trekkpliktig.encode(), value, partition=partition)
 
-    def store(self, signals: Iterable[tuple[str, bytes | None]]) -> None:
-        """Store each (trekkpliktig, value); returns when all of them are stored.
+    def store(self, signals: Iterable[tuple[str, bytes | None]], partition: int = ANY_PARTITION) -> None:
+        """Store each (trekkpliktig, value), as `begin`; returns when all of them are stored.
 
         Raises `RetryableError` when that is not known of every one; storing them again does no harm.
         """
-        for stored in [self.begin(trekkpliktig, value) for trekkpliktig, value in signals]:
+        for stored in [self.begin(trekkpliktig, value, partition) for trekkpliktig, value in signals]:
             try:
                 stored.result(2 * STORED_SECONDS_MAX)
             except FutureTimeoutError as error:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Sequence
 
     from producer.domain.state import LaneState, ObservationOffsets
+    from trekkpaalegg.errors import RetryableError
 
 ANY_PARTITION: Final = -1
 NO_HEADERS: Final[dict[str, bytes]] = {}
@@ -103,11 +103,22 @@ class ObservationReader(Protocol):
         """End the thread. Nothing is delivered after it."""
 
 
+class NewObservation(NamedTuple):
+    """One record for a home. With `ANY_PARTITION` the key decides which."""
+
+    key: bytes
+    value: bytes | None
+    headers: dict[str, bytes]
+    home: int = ANY_PARTITION
+
+
 class ObservationWriter(Protocol):
     """Writes observations for any home. Any thread may use it."""
 
-    def begin(self, row: Row, home: int, key: bytes, value: bytes | None, headers: Mapping[str, bytes]) -> Future[None]:
-        """Write one record for this home.
+    def store(
+        self, row: Row, records: Sequence[NewObservation], on_done: Callable[[RetryableError | None], None]
+    ) -> None:
+        """Write these records, and call `on_done` once, in another thread, when all of them are stored.
 
-        The future is done once it is stored; it fails with `RetryableError` if that is not known.
+        Its argument is None then, or the first error if that is not known of all.
         """

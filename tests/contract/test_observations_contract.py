@@ -39,7 +39,7 @@ class World(Protocol):
 
 class FakeWorld:
     def __init__(self) -> None:
-        self.observations = FakeObservations(ROOM_MAX)
+        self.observations = FakeObservations(room_max=ROOM_MAX)
         self.writer = self.observations.writer()
 
     def reader(self) -> ObservationReader:

@@ -265,3 +265,17 @@ def test_a_command_alone_needs_no_more_than_its_part_of_the_list(place: Place, c
     finally:
         for acl in consumer_acls(CONSUMER, PREFIX, None):
             place.grant(acl)
+
+
+def test_topics_are_adopted_with_the_rights_of_both_applications(place: Place, run: Any) -> None:
+    place.become(None, TREKKPAALEGG_APPLICATION_ID="renamed")
+    assert run("acls", "apply", "--producer-principal", PRODUCER)[0] == 0
+    place.become(PRODUCER, TREKKPAALEGG_APPLICATION_ID="renamed")
+    for acl in producer_acls(PRODUCER, PREFIX, APPLICATION):
+        if acl.right.kind in {GROUP, TRANSACTIONAL_ID}:
+            place.refused(acl, lambda: run("topics", "adopt", "--yes"))
+    code, told = run("topics", "adopt", "--yes")
+    assert code == 0, told
+    place.become(PRODUCER)
+    code, told = run("topics", "adopt", "--yes")
+    assert code == 0, told

@@ -469,7 +469,7 @@ def test_two_prefixes_on_one_cluster_do_not_disturb_each_other(
     assert cluster.apply("--partitions", "3") == 0
     cluster.delete(other.gjeldende)
     assert (cluster.apply("--partitions", "3"), cluster.adopt()) == (1, 0)
-    theirs = cluster.admin.recorded(other.positions)
+    theirs = cluster.admin.recorded(other.positions, 0)
     assert theirs is not None
     assert (theirs.lanes, theirs.application_id) == (3, f"{cluster.prefix}-b-producer")
     assert (cluster.faults(), cluster.recorded()) == ([], own)

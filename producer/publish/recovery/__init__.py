@@ -19,22 +19,22 @@ Why not `kafka-transactions.sh abort` (KIP-664)? It needs rights on the cluster,
 state calls published. The lane has what it needs: its fenced producer, its state, and a source that can be read again.
 
 What helps. Lane p alone writes partition p of the history, the newest versions, the quarantine and the state. So what
-is open there after the fence is the lane's own and hangs, and of one transaction each of these four partitions holds
-either everything or nothing. Recovery ends what hangs, and makes the state agree with the history that is left:
+is open there after the fence is the lane's own and hangs, and each of these four partitions holds all of a transaction
+or nothing. Recovery ends what hangs, and makes the state agree with what the history then holds, in this order:
 
-1. The state that hangs is committed, as events that it records may be committed already.
-2. The newest versions that hang are aborted. They are copies, and those that the history keeps are written again.
-3. The corrected state is committed. Events that hang, or that an abort has removed, are not recorded in it any more;
-   events that are committed and were not recorded are.
-4. The events and quarantine records that hang are aborted.
+1. Commit the state that hangs, as events that it records may be committed already.
+2. Abort the newest versions that hang. They are copies: those that the history keeps are written again with step 3.
+3. Commit the corrected state. It no longer records events that hang or that an abort has removed, and it does record
+   events that are committed.
+4. Abort the events and the quarantine records that hang.
 
-The state comes before the abort. After a crash at any point the next owner either finds the same again, or records
-still hanging that the state does not mention, and continues: nothing is lost or doubled.
+The state changes before its events are removed. After a crash the next owner finds the same again, or events that hang
+and are not recorded, and continues: nothing is lost or doubled.
 
-How an event comes again. The state of its order goes back to the version before, with the lost one as seen and the
-employer that it named as a reader, so that the home fetches it by number. That employer's token may not do, and of an
-event that an abort has removed nothing is left to name one. So `show_since` is set in the state too, and all employers'
-lists are handed over completely again.
+How an event comes again. The state of its order goes back to the version before it, with the lost one as `seen` and the
+employer that it names among the `readers`, so that the home fetches it by number. That employer may be none of ours,
+and nothing names one for an event that an abort has removed. So the state also says, in `show_since`, that all lists
+must be handed over completely again.
 
 - `recover`: the entrance, and the warning about a cluster whose only broker provokes the fault.
 - `hanging`: finds records of hanging transactions: an LSO below the end, though the lane has no transaction open.

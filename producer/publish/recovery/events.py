@@ -107,7 +107,7 @@ def _versions(first: int, last: int, missing: Iterable[Missing]) -> Iterator[int
 def with_event(order: OrderState, event: PublishedEvent) -> OrderState:
     """The order's state once it records this event, which is committed.
 
-    The hash of a newest version that is added is not known. Versions that were skipped count as missing.
+    The hash of an added newest version is adopted when it is next read. Versions that were skipped count as missing.
     """
     trekkversjon = event.trekkversjon
     if is_recorded(order, event):

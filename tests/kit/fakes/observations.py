@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from producer.domain.state import ObservationOffsets
 from producer.errors import ObservationsLostError
-from producer.publish.port import ObservedRecord, Row
+from producer.publish.port import ANY_PARTITION, ObservedRecord, Row
+from producer.publish.topics import lane_of
 from trekkpaalegg.errors import RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
 
-    from producer.publish.port import ObservationReader, ObservationWriter
+    from producer.publish.port import NewObservation, ObservationReader, ObservationWriter
 
 ROOM_MAX = 10_000
 BATCH_MAX = 500
@@ -75,7 +76,8 @@ class FakeObservations:
     `written` has every record that ever stood, also those that were deleted.
     """
 
-    def __init__(self, room_max: int = ROOM_MAX) -> None:
+    def __init__(self, homes: int = 1, room_max: int = ROOM_MAX) -> None:
+        self.homes = homes
         self.written: list[tuple[int, ObservedRecord]] = []
         self.is_reachable = True
         self.lock = threading.RLock()
@@ -193,9 +195,25 @@ class FakeObservationWriter:
     def __init__(self, observations: FakeObservations) -> None:
         self._observations = observations
 
-    def begin(self, row: Row, home: int, key: bytes, value: bytes | None, headers: Mapping[str, bytes]) -> Future[None]:
+    def store(
+        self, row: Row, records: Sequence[NewObservation], on_done: Callable[[RetryableError | None], None]
+    ) -> None:
         """See the port."""
-        return self._observations.write(home, ObservedRecord(row, -1, key, value, dict(headers)))
+        errors: list[BaseException | None] = []
+        lock = threading.Lock()
+
+        def done(stored: Future[None]) -> None:
+            with lock:
+                errors.append(stored.exception())
+                is_last = len(errors) == len(records)
+            if is_last:
+                first = next(filter(None, errors), None)
+                on_done(first if isinstance(first, RetryableError) else None)
+
+        for key, value, headers, asked in records:
+            home = lane_of(key.decode(), self._observations.homes) if asked == ANY_PARTITION else asked
+            stored = self._observations.write(home, ObservedRecord(row, -1, key, value, dict(headers)))
+            stored.add_done_callback(done)
 
 
 class FakeObservationReader:

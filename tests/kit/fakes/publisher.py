@@ -79,7 +79,7 @@ class FakeKafka:
         self.partitions = partitions
         self.record_bytes_max = record_bytes_max
         self.transactions: list[Transaction] = []
-        self.observations = FakeObservations()
+        self.observations = FakeObservations(partitions)
         self._lock = threading.RLock()
         self._epochs: dict[int, int] = {}
         self._faults: list[tuple[int | None, Fault]] = []

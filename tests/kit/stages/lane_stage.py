@@ -152,7 +152,7 @@ class LaneStage:
         self.through: TrekkpaaleggSource | None = None
         self.understand: Understand | None = None
         self.kafka = FakeKafka(lanes)
-        self.observations = FakeObservations()
+        self.observations = FakeObservations(lanes)
         self.journal = LaneJournal()
         self.now = _BEGINNING
         self.error: BaseException | None = None
