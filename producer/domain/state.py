@@ -145,16 +145,10 @@ class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
     """How far the list of one trekkpliktig has been read.
 
     `position` is the sekvensnummer up to which everything has been handed over. `reconciled_at` is when a full reading
-<<<<<<< HEAD
-    last ended, `shown_at` the `show_since` after which one last handed over every order, `suspended_at` since when an
-    operator has suspended it, all in microseconds since 1970. `forgotten_by` is the id of the request that last made
-    the state be forgotten. `requests` wait for a full reading, or for the answers of the homes to it.
-=======
     last ended, and `shown_at` the `LaneState.show_since` that was last done, by one that handed over every order;
     `suspended_at` is since when an operator has suspended it, all in microseconds since 1970. `forgotten_by` is the id
     of the request that last made the state be forgotten. `requests` wait for a full reading, or for the answers of the
     homes to it.
->>>>>>> home
     """
 
     position: int = 0

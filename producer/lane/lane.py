@@ -101,15 +101,9 @@ PATIENCE_SECONDS = 0.05
 PATIENCE_URGENT_SECONDS = 0.02
 """How long what need not be committed at once waits for what must be, to share its transaction."""
 
-<<<<<<< HEAD
-=======
-SHOW_AGAIN_SECONDS = 86_400.0
-"""How long after lists were to be shown again a lane that is acquired repeats that to all others."""
-
 ABORTED_PAUSE_SECONDS = 0.1
 """How long after a transaction was rolled back the next one is tried: Kafka may abort many, as in a rebalance."""
 
->>>>>>> home
 _WAIT_SECONDS_MAX = 0.5
 _PAGES_AVERAGED = 16
 _OWN_INITIATIVE = frozenset({Origin.POLL, Origin.RECONCILE})
@@ -232,20 +226,7 @@ class Lane:
         try:
             self.acquire(first_signal_offset)
             while not self._stopping.is_set() and not self._is_done():
-<<<<<<< HEAD
                 self.turn()
-=======
-                self._watch.beat()
-                self._committer.check()
-                self._pulling.request_due(self._committer.state)
-                self._begin_due()
-                self._start_tries()
-                self._calls.run_callbacks(self._wait_seconds())
-                self._commit()
-                self._answer_questions()
-                self._delete_observations()
-                self._report_metrics()
->>>>>>> home
             if not self._stopping.is_set():
                 with contextlib.suppress(AbortedError):
                     self._committer.commit_offset()
@@ -279,9 +260,10 @@ class Lane:
         self._committer.check()
         self._pulling.request_due(self._committer.state)
         self._begin_due()
-        self._home.start_tries(self._options.now())
+        self._start_tries()
         self._calls.run_callbacks(min(self._wait_seconds(), wait_seconds_max))
         self._commit()
+        self._answer_questions()
         self._delete_observations()
         self._report_metrics()
 
@@ -449,10 +431,7 @@ class Lane:
             raise error
         state = self._committer.state
         _log.error("observations are lost: all lists are handed over again", lane=self.number, reason=str(error))
-<<<<<<< HEAD
-=======
         # Above what was told before, whatever the clock says: others heed only what is later.
->>>>>>> home
         ends, since = self._observations.ends(), max(self._options.now(), (state.show_since or 0) + 1)
         self._committer.commit([Part(self._records.of_home(self.number, ends, since, {}), lambda: None)])
         state.observations, state.show_since = ends, since
@@ -510,17 +489,10 @@ class Lane:
     # Committing
 
     def _wait_seconds(self) -> float:
-<<<<<<< HEAD
-        if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
-            return 0.0 if self._is_pressing() else self._patience()
         now, wall = self._clock(), self._options.now()
-        next_try = self._home.next_try()
-=======
-        now, wall = time.monotonic(), self._options.now()
         if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
             return max(0.0 if self._is_pressing() else self._patience(), self._paused_until - now)
         next_try = None if self._observations is None else self._home.next_try()
->>>>>>> home
         tries = float("inf") if next_try is None else max(next_try - wall, 0) / _MICROSECONDS
         if len(self._readings) >= READINGS_MIN:
             return min(_WAIT_SECONDS_MAX, tries)
@@ -541,7 +513,7 @@ class Lane:
         return max(self._waits_since + seconds - now, 0.0)
 
     def _commit(self) -> None:
-        if time.monotonic() < self._paused_until:
+        if self._clock() < self._paused_until:
             return
         for wanted in self._home.decide(self._options.now(), self._parts.priority.bulk_max):
             self._request_versions(wanted)
@@ -560,7 +532,7 @@ class Lane:
             self._committer.commit([part for part in parts if part is not None])
         except AbortedError as error:
             _log.warning("a transaction was rolled back", lane=self.number, reason=str(error))
-            self._paused_until = time.monotonic() + ABORTED_PAUSE_SECONDS
+            self._paused_until = self._clock() + ABORTED_PAUSE_SECONDS
             for reading in (*ready, *ended):
                 self._fail(reading, error)
 
