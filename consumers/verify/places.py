@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from consumers.verify.history import Current, History
     from consumers.verify.positions import Identity, Positions
 
-_WITHOUT_TREKKID = re.compile(rb"#([0-9a-f]{16})")
+_WITHOUT_TREKKID = re.compile(rb"#([0-9a-f]{32})")
 """The key of a state of an element whose trekkid is not known: it is where its quarantine record is."""
 
 _SEED = 0x9747B28C

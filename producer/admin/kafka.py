@@ -10,7 +10,12 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
 from producer.domain.state import ObservationOffsets
-from producer.publish.kafka import COMMIT_SECONDS_MAX, INIT_CALL_SECONDS, INIT_TIMEOUT_SECONDS
+from producer.publish.kafka import (
+    COMMIT_SECONDS_MAX,
+    INIT_CALL_SECONDS,
+    INIT_TIMEOUT_SECONDS,
+    TRANSACTION_TIMEOUT_SECONDS,
+)
 from producer.publish.state import (
     has_identity,
     identity_record,
@@ -208,10 +213,11 @@ class KafkaAdmin:
             if not end or (begins[each] and not has_identity(self._properties, *each, role=self._role))
         )
 
-    def fence(self, transactional_id: str) -> Producer:
-        """A producer of this id, by which all former ones are fenced."""
+    def fence(self, transactional_id: str, transaction_seconds_max: int = TRANSACTION_TIMEOUT_SECONDS) -> Producer:
+        """A producer of this id, by which all former ones are fenced. Kafka aborts a transaction that takes longer."""
         reason = LastReason()
-        producer = create_producer({**self._properties, "transactional.id": transactional_id}, reason, logger=DISCARDED)
+        own = {"transactional.id": transactional_id, "transaction.timeout.ms": str(transaction_seconds_max * 1000)}
+        producer = create_producer({**self._properties, **own}, reason, logger=DISCARDED)
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
         while True:
             try:

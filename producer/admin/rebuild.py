@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from functools import partial
-from itertools import islice
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -59,7 +59,10 @@ if TYPE_CHECKING:
     from producer.publish.port import Record
     from trekkpaalegg.decode import Decoder
 
-TRANSACTION_RECORDS_MAX = 10_000
+TRANSACTION_SECONDS_MAX = 300
+"""The state of a lane is written in one transaction, so that a lane has its former state or all of the new one."""
+
+SHOWN_WAITING_MAX = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -149,7 +152,8 @@ class StateRebuild:
         lanes = range(self._identity.lanes)
         self._total = self._count()
         admin = KafkaAdmin(self._properties)
-        self._owners = [admin.fence(f"{self._identity.application_id}-{lane}") for lane in lanes]
+        name = self._identity.application_id
+        self._owners = [admin.fence(f"{name}-{lane}", TRANSACTION_SECONDS_MAX) for lane in lanes]
         with RangeReader(self._properties) as self._reader:
             former = _Former(self._identity.lanes)
             for lane in lanes:
@@ -186,13 +190,10 @@ class StateRebuild:
         return reached
 
     def _rebuild(self, lane: int, former: _Former) -> Rebuilt:
-        """1. Read what the lane recorded, then the history. 2. Write what differs. 3. Record whose state it is now.
-
-        The last transaction of a lane is compared with the history when the lane is acquired, so that one is small.
-        """
+        """Read what the lane recorded, then the history, and write in one transaction what differs."""
         positions = self._topics.positions
-        records = key_values(self._messages(positions, lane))
-        before = lane_state_of((key, value) for key, value in records if order_of(key) is not None).orders
+        recorded = key_values(self._messages(positions, lane))
+        before = lane_state_of((key, value) for key, value in recorded if order_of(key) is not None).orders
         orders, known = self._orders(lane, before, former)
         if any(home_of(key, self._identity.lanes) != lane for key in orders):
             raise FatalError(
@@ -200,19 +201,20 @@ class StateRebuild:
                 "partitions: partitions were added, or it is not the history of these topics; restore it"
             )
         written, deleted = _differences(before, orders)
-        self._write(lane, (order_record(positions, lane, key, orders.order(key)) for key in written))
-        self._write(lane, (order_record(positions, lane, key, None) for key in deleted))
         rows = [Partition(row, lane) for row in (self._topics.observations_urgent, self._topics.observations)]
         begins = self._admin.begins(rows)
-        offsets = ObservationOffsets(*(begins[row] for row in rows))
         # What still stands among the observations is decided on again.
-        self._write(
-            lane,
-            [
-                observation_offsets_record(positions, lane, offsets, self._now),
-                identity_record(positions, lane, self._identity),
-            ],
+        offsets = ObservationOffsets(*(begins[row] for row in rows))
+        observations = observation_offsets_record(positions, lane, offsets, self._now)
+        # First whose state it is: a start reads no further.
+        records = chain(
+            [identity_record(positions, lane, self._identity), observations],
+            (order_record(positions, lane, key, orders.order(key)) for key in written),
+            (order_record(positions, lane, key, None) for key in deleted),
         )
+        self._write(lane, records)
+        # Whoever acquires the lane compares its last transaction with the history: that should not be all of it.
+        self._write(lane, [observations])
         _log.info("state made again", lane=lane, orders=len(orders), written=len(written), deleted=len(deleted))
         return Rebuilt(len(orders), len(written), len(deleted), known)
 
@@ -250,9 +252,7 @@ class StateRebuild:
         shown.add(trekkpaalegg.trekkpliktig, event.order)
 
     def _write(self, lane: int, records: Iterable[Record]) -> None:
-        left = iter(records)
-        while chunk := list(islice(left, TRANSACTION_RECORDS_MAX)):
-            transact(self._owners[lane], lane, chunk)
+        transact(self._owners[lane], lane, records)
 
 
 class _Shown:
@@ -279,7 +279,7 @@ class _Shown:
         self._known.add(hashed)
         self._waiting.setdefault(trekkpliktig, []).append(key)
         self.added += 1
-        if self.added % TRANSACTION_RECORDS_MAX == 0:
+        if self.added % SHOWN_WAITING_MAX == 0:
             self.flush()
 
     def flush(self) -> None:

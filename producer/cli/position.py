@@ -1,7 +1,8 @@
-"""`position show|set|forget|rebuild`: how far each trekkpliktig has been published, and what operators change of it."""
+"""`position show|set|forget|rebuild`: how far each list has been read, and what operators change of the state."""
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,12 +28,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def show_position(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
     """Print the content of `…-positions` for those named, or for all. It only reads, and needs no lane."""
     found = bootstrap.find_cluster(settings)
-    rows = [
-        _row(trekkpliktig, lane, state)
-        for lane in range(found.lanes)
-        for trekkpliktig, state in bootstrap.read_state(settings, lane)
-        if not trekkpliktige or trekkpliktig in trekkpliktige
-    ]
+    rows: list[dict[str, object]] = []
+    missing: Counter[str] = Counter()
+    for lane in range(found.lanes):
+        state = bootstrap.read_state(settings, lane)
+        rows += [_row(name, lane, each) for name, each in state if not trekkpliktige or name in trekkpliktige]
+        for _, order in state.orders.open_orders():
+            missing.update(dict.fromkeys(order.readers, sum(each.last - each.first + 1 for each in order.missing)))
+    for row in rows:
+        row["versions_missing"] = missing[str(row["trekkpliktig"])]
     rows.sort(key=lambda row: str(row["trekkpliktig"]))
     if output.as_json:
         output.json(rows)
@@ -54,7 +58,7 @@ def _row(trekkpliktig: str, lane: int, state: TrekkpliktigState) -> dict[str, ob
         "position": position.position,
         "reconciled_at": _instant(position.reconciled_at),
         "orders": len(state),
-        "versions_missing": sum(last - first + 1 for _, first, last in state.missing()),
+        "versions_missing": 0,
         "suspended_at": _instant(position.suspended_at),
         "requests": ", ".join(request.kind for request in position.requests),
     }
@@ -65,19 +69,19 @@ def _instant(microseconds: int | None) -> str | None:
 
 
 def set_position(settings: Settings, output: Output, trekkpliktig: str, position: int) -> None:
-    """Start the next reading at this sekvensnummer. Published versions stay known, so nothing is published twice."""
+    """Start the next reading at this sekvensnummer. Nothing is published twice."""
     require_numbers([trekkpliktig])
     require_done(perform_request(settings, output, new_request(SET, position), [trekkpliktig]))
     output.line(f"{trekkpliktig}: the position is {position}")
 
 
 def forget_position(settings: Settings, output: Output, trekkpliktig: str) -> None:
-    """Drop the state of a trekkpliktig: every version of its orders will be published again."""
+    """Drop what is remembered of reading its list, so that all of it is read again. Nothing is published twice."""
     require_numbers([trekkpliktig])
     results = perform_request(settings, output, new_request(FORGET), [trekkpliktig])
     require_done(results)
     orders = results[trekkpliktig].request.orders_read
-    output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all will be published again")
+    output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all are read again, and nothing is published twice")
 
 
 def rebuild_state(settings: Settings, output: Output, *, yes: bool) -> None:
@@ -108,7 +112,7 @@ def _refuse_workers(settings: Settings) -> None:
 
 
 app = typer.Typer(
-    help="How far each trekkpliktig has been published.", epilog=example("position show"), no_args_is_help=True
+    help="How far the list of each trekkpliktig has been read.", epilog=example("position show"), no_args_is_help=True
 )
 
 
@@ -124,7 +128,7 @@ def _show(
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Show how far each trekkpliktig has been published, and when it was last compared in full."""
+    """Show how far the list of each trekkpliktig has been read, and when it was last compared in full."""
     show_position(settings_of(env_file, KAFKA), output(as_json=as_json), trekkpliktig or [])
 
 
@@ -151,8 +155,11 @@ def _forget(
     yes: Yes = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Drop the state of a trekkpliktig, so that every version is published again."""
-    confirm(f"Forget {trekkpliktig}? Every version of its orders will be published a second time.", yes=yes)
+    """Forget what its list has shown, so that all of it is read and compared again. Nothing is published twice."""
+    confirm(
+        f"Forget how far {trekkpliktig} has been read? All of its orders are read again; nothing is published twice.",
+        yes=yes,
+    )
     forget_position(settings_of(env_file, KAFKA), output(), trekkpliktig)
 
 

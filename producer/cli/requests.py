@@ -8,6 +8,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Annotated, Self
 
+import msgspec
 import typer
 from rich.progress import ProgressColumn
 from rich.text import Text
@@ -16,8 +17,10 @@ from producer import bootstrap
 from producer.cli import KAFKA, example, output, settings_of
 from producer.domain.requests import NEED_THE_SOURCE, RESUME, SUSPEND, OperatorRequest
 from producer.encode.signal import encode_request
-from producer.encode.state import decode_results, decode_trekkpliktig_position
+from producer.encode.state import decode_position_and_results, decode_request_state, decode_results
 from producer.observe.port import NullObserver
+from producer.publish.port import ANY_PARTITION
+from producer.publish.state import REQUEST, RESULTS, SEPARATOR
 from producer.publish.topics import Topics
 from producer.service import now_microseconds
 from producer.settings.trekkpliktige import TrekkpliktigeList
@@ -45,7 +48,7 @@ _NUMBER = re.compile(r"[0-9]{9}", re.ASCII)
 def new_request(
     kind: str, position: int | None = None, *, record: str | None = None, correction: bool = False
 ) -> OperatorRequest:
-    """A request with a new id."""
+    """A request with a new id, which `perform_request` completes for each trekkpliktig."""
     requested_at = now_microseconds()
     return OperatorRequest(uuid.uuid4().hex, kind, requested_at, position, record=record, correction=correction)
 
@@ -75,17 +78,19 @@ def perform_request(
 
     Running workers perform it. If none runs, this process acquires the lanes and performs the request and nothing else.
     A request survives the command that sent it: it is a signal until it is recorded in `…-positions`, where it stays
-    until it is done. `watch` is called after each poll.
+    until it is done: that of a reading until all homes have answered. A release goes to the lane of the record's
+    partition, which is the home of its order. `watch` is called after each poll.
     """
     bootstrap.find_cluster(settings)
     positions = Topics.of(settings.topic_prefix).positions
     with bootstrap.build_follower(settings, [positions]) as tail, versions_bar() as progress:
-        waiting = _Waiting(request, trekkpliktige, progress)
+        waiting = AwaitedResults(request, trekkpliktige, progress)
         with _OwnWorker(
             settings, frozenset(waiting.left) if request.kind in NEED_THE_SOURCE else frozenset()
         ) as worker:
+            lane = ANY_PARTITION if request.record is None else int(request.record.split("/")[0])
             with bootstrap.open_signal_log(settings) as signals:
-                signals.store((each, encode_request(request)) for each in sorted(waiting.left))
+                signals.store(((each, encode_request(waiting.requests[each])) for each in sorted(waiting.left)), lane)
             reported_at = time.monotonic()
             while waiting.left:
                 worker.start_if_needed()
@@ -116,37 +121,50 @@ def require_done(results: dict[str, RequestResult]) -> None:
         raise FatalError(f"{len(failed)} of {len(results)} were not done; the first, {name}: {result.detail}")
 
 
-class _Waiting:
-    """The trekkpliktige whose results have not come yet, and the results of the others."""
+class AwaitedResults:
+    """The trekkpliktige whose results have not come yet, and the results of the others.
+
+    Each has a request with an id of its own, so that the homes count for each what they publish.
+    """
 
     def __init__(self, request: OperatorRequest, trekkpliktige: Iterable[str], progress: Progress) -> None:
-        self.left = set(trekkpliktige)
+        self.requests = {each: msgspec.structs.replace(request, id=f"{request.id}-{each}") for each in trekkpliktige}
+        self.left = set(self.requests)
         self.total = len(self.left)
         self.results: dict[str, RequestResult] = {}
-        self._request = request
-        self._versions: dict[str, int] = {}
+        self._names = {each.id: trekkpliktig for trekkpliktig, each in self.requests.items()}
+        self._published: dict[tuple[str, int], int] = {}
+        """How many versions each home has published, by trekkpliktig and lane."""
         self._versions_total = 0
         self._progress = progress
         self._task = progress.add_task("trekkpliktige", total=self.total, versions=0)
 
     def receive(self, message: Message) -> None:
-        """Note what a record of `…-positions` says of the request."""
-        trekkpliktig, value = (message.key() or b"").decode(errors="replace"), message.value()
-        if trekkpliktig not in self.left or value is None:
+        """Note what a record of `…-positions` says of the requests."""
+        key, value = message.key() or b"", message.value()
+        name, _, rest = key.partition(SEPARATOR)
+        if value is None:
             return
-        for request in decode_trekkpliktig_position(value).requests:
-            if request.id == self._request.id:
-                self._count(trekkpliktig, request.published)
-        for result in decode_results(value):
-            if result.request.id == self._request.id:
+        if name == REQUEST:
+            trekkpliktig = self._names.get(rest.decode(errors="replace"))
+            if trekkpliktig is not None:
+                self._count((trekkpliktig, message.partition() or 0), decode_request_state(value).published)
+        elif name.endswith(RESULTS):
+            self._note(name.removesuffix(RESULTS), decode_results(value))
+        elif not rest and name.decode(errors="replace") in self.left:
+            self._note(name, decode_position_and_results(value)[1])
+
+    def _note(self, name: bytes, results: Iterable[RequestResult]) -> None:
+        trekkpliktig = name.decode(errors="replace")
+        for result in results:
+            if self._names.get(result.request.id) == trekkpliktig and trekkpliktig in self.left:
                 self.left.discard(trekkpliktig)
                 self.results[trekkpliktig] = result
-                self._count(trekkpliktig, result.request.published)
                 self._progress.advance(self._task)
 
-    def _count(self, trekkpliktig: str, versions: int) -> None:
-        self._versions_total += versions - self._versions.get(trekkpliktig, 0)
-        self._versions[trekkpliktig] = versions
+    def _count(self, home: tuple[str, int], versions: int) -> None:
+        self._versions_total += versions - self._published.get(home, 0)
+        self._published[home] = versions
         self._progress.update(self._task, versions=self._versions_total)
 
 

@@ -22,12 +22,12 @@ from trekkpaalegg.cli import AsJson, EnvFile, freeze_imported_modules, run_inter
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
     from confluent_kafka import Message
     from rich.progress import Progress
 
-    from producer.detect.detect import Detection
+    from producer.detect.decide import Decision
     from producer.domain.requests import RequestResult
     from producer.settings.model import Settings
     from trekkpaalegg.cli import Output
@@ -45,11 +45,11 @@ class RoundCounts(NullObserver):
         self.vanished_count = 0
         self.positions_lowered = 0
 
-    def published(self, lane: int, trekkpliktig: str, detection: Detection) -> None:  # noqa: ARG002 - totals matter
+    def published(self, lane: int, decisions: Sequence[Decision]) -> None:  # noqa: ARG002 - totals matter
         """See `Observer`."""
         with self._lock:
-            self.published_count += len(detection.publications)
-            self.quarantined_count += len(detection.rejected)
+            self.published_count += sum(len(each.publications) for each in decisions)
+            self.quarantined_count += sum(len(each.rejected) for each in decisions)
         self._progress.update(self._task, versions=self.published_count)
 
     def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002 - as above
@@ -112,8 +112,8 @@ DIFFERENCES_SHOWN_MAX = 100_000
 ENDS_SECONDS_MAX = 30.0
 """How long to wait for the last rows. An open transaction of another lane hides what follows it for at most 15 s."""
 
-_ORIGIN = "origin"
-_ORIGINS = frozenset({b"reconcile", b"gapfill"})
+_RECONCILE = b"reconcile"
+_GAPFILL = b"gapfill"
 _COLUMNS = ("trekkpliktig", "trekkid", "trekkversjon", "difference")
 
 
@@ -138,48 +138,68 @@ def run_reconcile(settings: Settings, output: Output) -> None:
     topics = Topics.of(settings.topic_prefix)
     bootstrap.find_cluster(settings)
     with bootstrap.build_follower(settings, (topics.versjoner, topics.quarantine)) as tail:
-        differences: list[dict[str, object]] = []
+        differences = Differences(topics.quarantine)
 
         def watch(wait_seconds: float = 0.0) -> None:
-            if len(differences) < DIFFERENCES_SHOWN_MAX:
-                differences.extend(_differences(tail.poll(wait_seconds), topics.quarantine))
+            differences.add(tail.poll(wait_seconds))
 
         results = perform_request(settings, output, new_request(RECONCILE), wanted, watch)
         ends, deadline = tail.admin.ends(tail.positions), time.monotonic() + ENDS_SECONDS_MAX
         while not tail.has_reached(ends) and time.monotonic() < deadline:
             watch(0.1)
-    _print(output, results, _compared(differences))
+    _print(output, results, differences.rows())
 
 
-def _differences(messages: Iterable[Message], quarantine: str) -> Iterator[dict[str, object]]:
-    """A row for each event and quarantined record that a comparison, or a gap that it found, has led to."""
-    for message in messages:
-        headers: dict[str, bytes] = dict(message.headers() or [])  # type: ignore[arg-type]  # a consumer gives pairs with bytes
-        if headers.get("ce_origin") not in _ORIGINS:
-            continue
-        if message.topic() == quarantine:
-            record = decode_quarantined(message)
-            yield _difference(record.trekkpliktig, record.trekkid, record.trekkversjon, f"quarantined: {record.reason}")
-            continue
-        trekkid = headers["ce_subject"].decode()
-        trekkversjon = int(headers["ce_id"].decode().removeprefix(f"{trekkid}/").split("/")[0])
-        kind = "published late" if headers.get("ce_late") == b"true" else "published"
-        if "ce_correction" in headers:
-            kind = "corrected"
-        yield _difference(headers["ce_trekkpliktig"].decode(), trekkid, trekkversjon, kind) | {
-            _ORIGIN: headers["ce_origin"]
-        }
+class Differences:
+    """What a comparison has published and quarantined, from the records of the topics.
+
+    Gaps are filled by comparisons and by ordinary polling. Those of polling come just before the version that it found.
+    """
+
+    def __init__(self, quarantine: str) -> None:
+        self._quarantine = quarantine
+        self._rows: list[dict[str, object]] = []
+        self._filled: dict[str, list[dict[str, object]]] = {}
+        """Rows of filled gaps by trekkid, until a version of another origin follows."""
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Add messages, in the order of their partitions."""
+        for message in messages:
+            headers: dict[str, bytes] = dict(message.headers() or [])  # type: ignore[arg-type]  # a consumer gives pairs with bytes
+            origin = headers.get("ce_origin")
+            if message.topic() == self._quarantine:
+                if origin == _RECONCILE:
+                    record = decode_quarantined(message)
+                    reason = f"quarantined: {record.reason}"
+                    self._add(_difference(record.trekkpliktig, record.trekkid, record.trekkversjon, reason))
+                continue
+            trekkid = headers["ce_subject"].decode()
+            filled = self._filled.pop(trekkid, [])
+            if origin == _GAPFILL:
+                self._filled[trekkid] = [*filled, _row_of(trekkid, headers)][:DIFFERENCES_SHOWN_MAX]
+            elif origin == _RECONCILE:
+                for row in (*filled, _row_of(trekkid, headers)):
+                    self._add(row)
+
+    def rows(self) -> list[dict[str, object]]:
+        """A row for each event and quarantined record that a comparison, or a gap that it found, has led to."""
+        return self._rows + [row for rows in self._filled.values() for row in rows]
+
+    def _add(self, row: dict[str, object]) -> None:
+        if len(self._rows) < DIFFERENCES_SHOWN_MAX:
+            self._rows.append(row)
+
+
+def _row_of(trekkid: str, headers: dict[str, bytes]) -> dict[str, object]:
+    trekkversjon = int(headers["ce_id"].decode().removeprefix(f"{trekkid}/").split("/")[0])
+    kind = "published late" if headers.get("ce_late") == b"true" else "published"
+    if "ce_correction" in headers:
+        kind = "corrected"
+    return _difference(headers["ce_trekkpliktig"].decode(), trekkid, trekkversjon, kind)
 
 
 def _difference(trekkpliktig: str, trekkid: str | None, trekkversjon: int | None, what: str) -> dict[str, object]:
     return {"trekkpliktig": trekkpliktig, "trekkid": trekkid, "trekkversjon": trekkversjon, "difference": what}
-
-
-def _compared(differences: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The rows without gaps that ordinary polling has filled meanwhile, in orders that no comparison mentions."""
-    compared = {each["trekkid"] for each in differences if each.get(_ORIGIN) == b"reconcile"}
-    kept = [each for each in differences if each.get(_ORIGIN) != b"gapfill" or each["trekkid"] in compared]
-    return [{name: value for name, value in each.items() if name != _ORIGIN} for each in kept]
 
 
 def _print(

@@ -206,12 +206,12 @@ class SignalLog:
         """Store one signal, for the lane of the trekkpliktig if no partition is given; as `PlainLog.begin`."""
         return self._log.begin(self._topic, trekkpliktig.encode(), value, partition=partition)
 
-    def store(self, signals: Iterable[tuple[str, bytes | None]]) -> None:
-        """Store each (trekkpliktig, value); returns when all of them are stored.
+    def store(self, signals: Iterable[tuple[str, bytes | None]], partition: int = ANY_PARTITION) -> None:
+        """Store each (trekkpliktig, value), as `begin`; returns when all of them are stored.
 
         Raises `RetryableError` when that is not known of every one; storing them again does no harm.
         """
-        for stored in [self.begin(trekkpliktig, value) for trekkpliktig, value in signals]:
+        for stored in [self.begin(trekkpliktig, value, partition) for trekkpliktig, value in signals]:
             try:
                 stored.result(2 * STORED_SECONDS_MAX)
             except FutureTimeoutError as error:

@@ -240,6 +240,14 @@ def test_a_former_order_of_which_nothing_was_published_was_not_handed_over():
     assert state.decode_handed_over(written(FORMER_ORDER, former)) == NOT_HANDED_OVER
 
 
+def test_what_a_former_order_says_is_missing_is_read_and_nothing_else_is_taken_for_one():
+    datum = {**msgspec.structs.asdict(OrderState(4)), "missing": [{"first": 1, "last": 2}], "rejected": [b"hash"]}
+    expected = OrderState(4, missing=(Missing(1, 2),), rejected=(b"hash",))
+    assert state.decode_former_order(written(FORMER_ORDER, datum)) == expected
+    assert state.decode_former_order(state.encode_order_state(OrderState(4))) is None
+    assert state.decode_former_order(state.encode_handed_over(HandedOver(4))) is None
+
+
 def test_an_order_state_of_a_home_is_not_taken_for_what_was_handed_over():
     with pytest.raises(FatalError, match="no handed_over of any released schema"):
         state.decode_handed_over(state.encode_order_state(OrderState(3, b"12345678", 1)))

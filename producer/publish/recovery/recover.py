@@ -18,7 +18,7 @@ from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from confluent_kafka import Message, Producer
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from producer.publish.topics import Topics
 
 TRANSACTION_SECONDS_MAX = 20.0
+QUEUE_FULL_WAIT_SECONDS = 0.1
 CHECK_INTERVAL_SECONDS = 10.0
 CHECK_ANSWER_SECONDS_MAX = 1.0
 """The lane does nothing else during a check, which is in vain while no broker answers."""
@@ -46,11 +47,12 @@ class LaneRecovery:
         self._observer = observer
         self._checked_at = float("-inf")
 
-    def recover(self, producer: Producer) -> LaneState:
+    def recover(self, producer: Producer, check_state: Callable[[LaneState], None] = lambda _: None) -> LaneState:
         """The lane's state, once nothing of the lane is hanging and its events agree with it. See the package.
 
-        `producer` has just fenced all former owners, and has no transaction open. Raises `RetryableError` if that
-        cannot be done now, `LaneFencedError` if another instance has acquired the lane.
+        `producer` has just fenced all former owners, and has no transaction open. `check_state` raises if the state is
+        not ours, before anything is corrected. Raises `RetryableError` if that cannot be done now, `LaneFencedError` if
+        another instance has acquired the lane.
         """
         topics, found = self._topics, self._find()
         hanging = found.hanging
@@ -60,6 +62,7 @@ class LaneRecovery:
         if topics.gjeldende in hanging:
             transact(producer, self._lane, [copy_of(hanging[topics.gjeldende][0])], commit=False)
         state, corrections = audit(self._properties, topics, self._lane, found)
+        check_state(state)
         if corrections:
             transact(producer, self._lane, corrections, commit=True)
             self._observer.records_recovered("incomplete", len(corrections))
@@ -128,7 +131,14 @@ def transact(producer: Producer, lane: int, records: Iterable[Record], *, commit
     try:
         producer.begin_transaction()
         for record in records:
-            producer.produce(record.topic, record.value, record.key, record.partition, headers=dict(record.headers))
+            while True:
+                try:
+                    producer.produce(
+                        record.topic, record.value, record.key, record.partition, headers=dict(record.headers)
+                    )
+                    break
+                except BufferError:
+                    producer.poll(QUEUE_FULL_WAIT_SECONDS)
         if commit:
             producer.commit_transaction(TRANSACTION_SECONDS_MAX)
         else:
