@@ -1,6 +1,6 @@
 """The reading of one trekkpliktig: what its list shows differently is handed over, chunk by chunk.
 
-A chunk takes three steps. `KNOW`: that the list shows orders it never showed before is committed, so that they are
+A chunk takes three steps. `KNOW`: that the list shows orders it never showed before is written down, so that they are
 followed whatever happens next. `SEND`: what differs is written for the homes of the orders. `REMEMBER`: that it was
 handed over is committed, with the position. At most two pages wait, so memory is bounded.
 """
@@ -36,6 +36,7 @@ class Step(enum.Enum):
     """What is done next with a chunk."""
 
     KNOW = "know"
+    KNOWING = "knowing"
     SEND = "send"
     SENDING = "sending"
     REMEMBER = "remember"
@@ -68,7 +69,7 @@ class Chunk:
 class Reading:
     """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
-    With `shows_since`, everything is handed over, whatever was handed over before this time, as that may be lost.
+    With `shows`, the state's `show_since` when it began, everything is handed over, whatever was handed over before.
     `found` says whether anything differed. `requests` are the ids of the operator requests that it fulfils. An `urgent`
     reading goes before others. `event_cursor` is how far Altinn's events had been read when it began, None where they
     are not read; `is_notified` says whether such events led to the reading. `began` is when, in microseconds since
@@ -81,7 +82,7 @@ class Reading:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
         self.full = full
-        self.shows_since: int | None = None
+        self.shows: int | None = None
         self.begun_at = cursor
         self.began = began
         self.requests: frozenset[str] = frozenset()
@@ -146,7 +147,7 @@ class Reading:
                 self._pages.popleft()
             else:
                 self._pages[0] = page[elements_max:]
-            different = differences(state, elements, everything=self.shows_since is not None)
+            different = differences(state, elements, everything=self.shows is not None)
             self.lowered += len(lowered(state, different))
             numbers = (each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg))
             position = max(max(numbers, default=0), state.position.position)
@@ -175,7 +176,7 @@ class Reading:
         """A step of the chunk is done: go on to the next one."""
         if self.chunk is None:
             return
-        if self.chunk.step is Step.KNOW:
+        if self.chunk.step is Step.KNOWING:
             self.chunk.step = Step.SEND
         elif self.chunk.step is Step.SENDING and self.chunk.elements:
             self.chunk.step = Step.REMEMBER
@@ -185,7 +186,7 @@ class Reading:
     @property
     def is_ready(self) -> bool:
         """Whether there is something to commit for the chunk."""
-        return self.chunk is not None and self.chunk.step in {Step.KNOW, Step.REMEMBER}
+        return self.chunk is not None and self.chunk.step is Step.REMEMBER
 
     @property
     def has_all_pages(self) -> bool:
@@ -234,8 +235,9 @@ def begin_reading(
     now = options.now()
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True, began=now)
+        # Observations that were lost may have been those of a request whose reading had ended.
         waiting = [request.id for request in position.requests if shows or not request.asked]
-        reading.requests, reading.shows_since = frozenset(waiting), state.show_since if shows else None
+        reading.requests, reading.shows = frozenset(waiting), state.show_since if shows else None
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
@@ -299,6 +301,6 @@ def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -
         position = replace(position, position=reading.sekvensnummer_max)
     if reading.full or position.reconciled_at is None:
         position = replace(position, reconciled_at=now)
-    if reading.shows_since is not None:
-        position = replace(position, shown_at=reading.shows_since)
+    if reading.shows is not None:
+        position = replace(position, shown_at=reading.shows)
     return position
