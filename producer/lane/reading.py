@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import sys
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Container, Sequence
@@ -67,7 +68,7 @@ class Chunk:
 class Reading:
     """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
-    With `shows_since`, everything is handed over, whatever was handed over before this time, as that may be lost.
+    With `shows`, the state's `show_since` when it began, everything is handed over, whatever was handed over before.
     `found` says whether anything differed. `requests` are the ids of the operator requests that it fulfils. An `urgent`
     reading goes before others. `event_cursor` is how far Altinn's events had been read when it began, None where they
     are not read; `is_notified` says whether such events led to the reading. `began` is when, in microseconds since
@@ -80,7 +81,7 @@ class Reading:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
         self.full = full
-        self.shows_since: int | None = None
+        self.shows: int | None = None
         self.begun_at = cursor
         self.began = began
         self.requests: frozenset[str] = frozenset()
@@ -145,7 +146,7 @@ class Reading:
                 self._pages.popleft()
             else:
                 self._pages[0] = page[elements_max:]
-            different = differences(state, elements, everything=self.shows_since is not None)
+            different = differences(state, elements, everything=self.shows is not None)
             self.lowered += len(lowered(state, different))
             numbers = (each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg))
             position = max(max(numbers, default=0), state.position.position)
@@ -212,7 +213,7 @@ _MICROSECONDS = 1_000_000
 class LaneOptions(msgspec.Struct, frozen=True):
     """Options of all lanes. `served` are all trekkpliktige that the application serves; `lanes` is the number of lanes.
 
-    `now` returns microseconds since 1970.
+    `now` returns microseconds since 1970, `clock` seconds that only ever rise.
     """
 
     served: Container[str]
@@ -220,6 +221,7 @@ class LaneOptions(msgspec.Struct, frozen=True):
     reconcile_interval_seconds: float
     now: Callable[[], int]
     lanes: int = 1
+    clock: Callable[[], float] = time.monotonic
 
 
 def begin_reading(
@@ -227,13 +229,14 @@ def begin_reading(
 ) -> Reading:
     """A reading from a little below the position, or a full one if that was requested or is due."""
     position = state.of(trekkpliktig).position
-    shows = state.show_since is not None and (position.shown_at or 0) < state.show_since
+    shows = is_to_show(position, state)
     origin = Origin.RECONCILE if shows else _full_origin(position, options)
     now = options.now()
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True, began=now)
-        reading.requests = frozenset([request.id for request in position.requests if not request.asked])
-        reading.shows_since = state.show_since if shows else None
+        # Observations that were lost may have been those of a request whose reading had ended.
+        waiting = [request.id for request in position.requests if shows or not request.asked]
+        reading.requests, reading.shows = frozenset(waiting), state.show_since if shows else None
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
@@ -241,6 +244,11 @@ def begin_reading(
     if position.reconciled_at is not None:
         reading.row = Row.URGENT  # the first reading of all is a back-fill
     return reading
+
+
+def is_to_show(position: TrekkpliktigPosition, state: LaneState) -> bool:
+    """Whether its list is due to be handed over completely."""
+    return state.show_since is not None and (position.shown_at or 0) < state.show_since
 
 
 def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin | None:
@@ -292,6 +300,6 @@ def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -
         position = replace(position, position=reading.sekvensnummer_max)
     if reading.full or position.reconciled_at is None:
         position = replace(position, reconciled_at=now)
-    if reading.shows_since is not None:
-        position = replace(position, shown_at=reading.shows_since)
+    if reading.shows is not None:
+        position = replace(position, shown_at=reading.shows)
     return position

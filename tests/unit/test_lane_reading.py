@@ -10,7 +10,7 @@ import pytest
 from producer.detect.differences import ABSENT_MAX, digest_of
 from producer.domain.observation import Observation
 from producer.domain.requests import OperatorRequest
-from producer.domain.state import NOT_HANDED_OVER, LaneState, TrekkpliktigPosition, TrekkpliktigState
+from producer.domain.state import LaneState, TrekkpliktigPosition, TrekkpliktigState
 from producer.domain.trekkpaalegg import Origin, Rejected, RejectionReason
 from producer.lane.reading import (
     PAGES_WAITING_MAX,
@@ -71,7 +71,7 @@ def work_off(reading, state):
         while reading.chunk is not None:
             steps.append(reading.chunk.step)
             if reading.chunk.step is Step.KNOW:
-                state.remember_all(reading.chunk.new)
+                state.know(reading.chunk.new)
             if reading.chunk.step is Step.SEND:
                 reading.chunk.step = Step.SENDING
             if reading.chunk.step is Step.REMEMBER:
@@ -140,7 +140,7 @@ def test_chunk_holds_what_differs_from_what_was_handed_over_last():
 def test_reading_that_shows_everything_hands_over_what_was_handed_over_before():
     state = handed_over(version("A"), version("B", 2))
     reading = reading_of(page(version("A"), version("B", 2, 2), end=True), full=True)
-    reading.shows_since = 5
+    reading.shows = 5
     assert elements_of(work_off(reading, state)) == [version("A"), version("B", 2, 2)]
 
 
@@ -160,7 +160,7 @@ def test_that_a_list_shows_an_order_is_committed_before_the_order_is_handed_over
     state = handed_over(version("B"))
     reading = reading_of(page(version("A"), version("B", 2, 2), end=True))
     reading.cut_chunk(state)
-    assert reading.chunk.new == {b"A": NOT_HANDED_OVER}
+    assert reading.chunk.new == {b"A"}
     assert reading.is_ready
     [(steps, observed)] = work_off(reading_of(page(version("A"), version("B", 2, 2), end=True)), state)
     assert steps == [Step.KNOW, Step.SEND, Step.REMEMBER]
@@ -362,7 +362,7 @@ def test_a_notified_reading_is_marked_so_unless_it_is_a_full_one():
 def test_list_that_was_not_shown_since_it_was_to_be_is_shown_as_a_whole(shown_at, shows):
     reading = begin_at(TrekkpliktigPosition(250, NOW, shown_at=shown_at), show_since=NOW - 5)
     assert reading.full == shows
-    assert reading.shows_since == (NOW - 5 if shows else None)
+    assert reading.shows == (NOW - 5 if shows else None)
     assert reading.origin is (Origin.RECONCILE if shows else Origin.POLL)
 
 
