@@ -31,6 +31,7 @@ from producer.encode.state import decode_former_order, decode_identity
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
 from producer.publish.recovery.events import event_of
+from producer.publish.recovery.hanging import find_hanging
 from producer.publish.recovery.recover import LaneRecovery, transact
 from producer.publish.state import (
     IDENTITY_KEY,
@@ -165,8 +166,9 @@ class StateRebuild:
             if fault is not None:
                 raise FatalError(fault)
             for lane in lanes:
-                recovery = LaneRecovery(self._properties, self._topics, lane, NullObserver())
-                recovery.abort_hanging(self._owners[lane])
+                if find_hanging(self._properties, self._topics, lane).hanging:
+                    recovery = LaneRecovery(self._properties, self._topics, lane, NullObserver())
+                    recovery.recover(self._owners[lane])
             rebuilt = [self._rebuild(lane, former) for lane in reversed(lanes)]
         return Rebuilt(*map(sum, zip(*rebuilt, strict=True)))
 
