@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from producer.detect.decide import Decision, decide, decide_encodable, retry
-from producer.domain.observation import Observation, Question
+from producer.domain.observation import Known, Observation, Question
 from producer.domain.requests import RequestState
 from producer.domain.state import ObservationOffsets
 from producer.domain.trekkpaalegg import Origin
@@ -136,11 +136,22 @@ class OpenQuestion:
         self.is_settled = False
 
 
+class OpenKnown:
+    """Orders of a list, to be recorded with the next commit. All of them go into it, so it counts as settled."""
+
+    __slots__ = ("known",)
+
+    is_settled = True
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+
+
 class _Progress:
     """How far one row has come: what is open, each with its offset, in order."""
 
     def __init__(self, offset: int) -> None:
-        self.open: deque[tuple[int, Task | OpenQuestion]] = deque()
+        self.open: deque[tuple[int, Task | OpenKnown | OpenQuestion]] = deque()
         self.next_offset = offset
 
     @property
@@ -186,13 +197,14 @@ class Home:
         self._orders: dict[bytes, OrderState] = {}
         """The orders as they will be once what is decided is committed."""
         self._answered: list[OpenQuestion] = []
+        self._known: list[Known] = []
         self._tries: list[tuple[int, bytes]] = []
         """When each open order is asked for again; an item is outdated if the order's own time differs."""
         self._due: dict[bytes, int] = {}
         self._now = now
         self._plan_tries()
 
-    def receive(self, row: Row, offset: int, observed: Observation | Question) -> None:
+    def receive(self, row: Row, offset: int, observed: Observation | Known | Question) -> None:
         """Take up what stands at this offset of a row."""
         progress = self._rows[row]
         progress.next_offset = offset + 1
@@ -203,6 +215,10 @@ class Home:
                 if observed.trekkpliktig in order.readers:
                     self.add(Task(key, requests=(observed.request,)))
                     question.tries += 1
+            return
+        if isinstance(observed, Known):
+            progress.open.append((offset, OpenKnown(observed)))
+            self._known.append(observed)
             return
         task = Task(observed.key, observed, row, requests=observed.requests)
         progress.open.append((offset, task))
@@ -250,7 +266,7 @@ class Home:
     @property
     def is_ready(self) -> bool:
         """Whether anything is decided, or may be ready to be decided on."""
-        return bool(self._decided or self._answered or self._undecided[True] or self._undecided[False])
+        return bool(self._decided or self._answered or self._known or self._undecided[True] or self._undecided[False])
 
     def is_pressing(self, bulk_max: int) -> bool:
         """Whether it must be committed at once: it is urgent, answered, or at least `bulk_max` in number."""
@@ -296,6 +312,16 @@ class Home:
         """The tasks that are decided on."""
         return self._decided
 
+    def known(self) -> dict[str, set[bytes]]:
+        """Where orders were shown first: all of the list of which nothing else is recorded, by trekkpliktig."""
+        shown: dict[str, set[bytes]] = {}
+        for each in self._known:
+            state = self._state.of(each.trekkpliktig)
+            new = {key for key in each.keys if key not in state or key in state.only_known}
+            if new:
+                shown.setdefault(each.trekkpliktig, set(state.only_known)).update(new)
+        return shown
+
     def offsets(self) -> ObservationOffsets:
         """The offsets once what is decided is committed."""
         return ObservationOffsets(self._rows[Row.URGENT].first_open, self._rows[Row.BULK].first_open)
@@ -338,7 +364,9 @@ class Home:
                 self._state.requests.pop(request, None)
             else:
                 self._state.requests[request] = figures
-        self._decided, self._answered, self._orders = [], [], {}
+        for trekkpliktig, keys in self.known().items():
+            self._state.ensure(trekkpliktig).know(keys)
+        self._decided, self._answered, self._known, self._orders = [], [], [], {}
         return {row: progress.drop_settled() for row, progress in self._rows.items()}
 
     def aborted(self) -> None:

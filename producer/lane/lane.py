@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
-from producer.domain.observation import Question
+from producer.domain.observation import Known, Question
 from producer.domain.requests import Answer, Show
 from producer.domain.state import NOT_HANDED_OVER
 from producer.domain.trekkpaalegg import Failed, Origin
@@ -43,7 +42,6 @@ from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from concurrent.futures import Future
 
     from producer.detect.decide import Decision
@@ -373,7 +371,10 @@ class Lane:
             reading.cut_chunk(self._committer.state.of(reading.trekkpliktig), self._parts.priority.bulk_max)
             self._request_page(reading)
         if reading.chunk is not None:
-            if reading.chunk.step is Step.SEND:
+            if reading.chunk.step is Step.KNOW:
+                reading.chunk.step = Step.KNOWING
+                self._write_known(reading, tuple(reading.chunk.new))
+            elif reading.chunk.step is Step.SEND:
                 reading.chunk.step = Step.SENDING
                 self._outbox.hand_over(
                     reading.row, reading.observations(), lambda error: self._handed_over(reading, error)
@@ -383,6 +384,22 @@ class Lane:
                 self._fail(reading, reading.failure)
             else:
                 self._ended.append(self._readings.pop(reading.trekkpliktig))
+
+    def _write_known(self, reading: Reading, keys: tuple[bytes, ...]) -> None:
+        """Have whoever owns the lane know these orders before anything is handed over of them."""
+
+        def on_done(error: BaseException | None) -> None:
+            if error is None:
+                self._committer.state.ensure(reading.trekkpliktig).know(keys)
+            if reading.dropped:
+                return
+            if error is not None:
+                self._fail(reading, error)
+                return
+            reading.advance_chunk()
+            self._advance(reading)
+
+        self._outbox.know(reading.row, self.number, Known(reading.trekkpliktig, keys), on_done)
 
     def _handed_over(self, reading: Reading, error: BaseException | None) -> None:
         if reading.dropped:
@@ -500,9 +517,7 @@ class Lane:
 
     def _is_pressing(self) -> bool:
         """Whether something must be committed at once: others wait for it, or there is enough for a transaction."""
-        return self._home.is_pressing(self._parts.priority.bulk_max) or any(
-            reading.chunk is not None and reading.chunk.step is Step.KNOW for reading in self._readings.values()
-        )
+        return self._home.is_pressing(self._parts.priority.bulk_max)
 
     def _patience(self) -> float:
         """How long what is ready may wait for others."""
@@ -542,6 +557,8 @@ class Lane:
         records = [record for task in tasks for record in task.records]
         if offsets != state.observations or requests:
             records += self._records.of_home(self.number, offsets, state.show_since, requests)
+        for trekkpliktig, keys in home.known().items():
+            records += self._records.of_known(self.number, trekkpliktig, keys)
         if not records and not tasks:
             return None
         releases = [task.release for task in tasks if task.release is not None]
@@ -564,12 +581,10 @@ class Lane:
         return Part(records, committed, lambda: signals.release(held), aborted)
 
     def _chunk_part(self, reading: Reading) -> Part:
-        """What a chunk has ready: that its orders are known, or what was handed over of them, and the position."""
+        """What a chunk has ready: what was handed over, and the position."""
         chunk, trekkpliktig = reading.chunk, reading.trekkpliktig
         assert chunk is not None  # noqa: S101 - it is ready
         state = self._committer.state
-        if chunk.step is Step.KNOW:
-            return self._know_part(reading, chunk.new)
         orders = chunk.handed_over()
         records = list(self._records.of_handed_over(self.number, trekkpliktig, orders))
         position = state.of(trekkpliktig).position
@@ -588,18 +603,6 @@ class Lane:
             self._advance(reading)
 
         return Part(records, committed)
-
-    def _know_part(self, reading: Reading, new: Collection[bytes]) -> Part:
-        """That the list has shown these orders, which are handed over next."""
-        trekkpliktig, state = reading.trekkpliktig, self._committer.state
-        known = state.of(trekkpliktig).only_known.union(new)
-
-        def committed() -> None:
-            state.ensure(trekkpliktig).know(new)
-            reading.advance_chunk()
-            self._advance(reading)
-
-        return Part(self._records.of_known(self.number, trekkpliktig, known), committed)
 
     def _end_part(self, reading: Reading) -> Part:
         """What changes with the end of a reading: the position, its requests, its signals and event cursor."""
