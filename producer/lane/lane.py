@@ -101,9 +101,6 @@ PATIENCE_SECONDS = 0.05
 PATIENCE_URGENT_SECONDS = 0.02
 """How long what need not be committed at once waits for what must be, to share its transaction."""
 
-SHOW_AGAIN_SECONDS = 86_400.0
-"""How long after lists were to be shown again a lane that is acquired repeats that to all others."""
-
 ABORTED_PAUSE_SECONDS = 0.1
 """How long after a transaction was rolled back the next one is tried: Kafka may abort many, as in a rebalance."""
 
@@ -182,9 +179,10 @@ class Lane:
         self._records = parts.records
         self._observer = parts.observer
         self._options = options
+        self._clock = options.clock
         self._watch = watch
         self._calls = Calls(parts.source, parts.pool)
-        self._committer = Committer(parts.publisher)
+        self._committer = Committer(parts.publisher, self._clock)
         self._outbox = Outbox(parts.writer, parts.signals, options.lanes, self._calls.call_soon)
         self._home = self._build_home()
         releasing = Releasing(
@@ -203,7 +201,7 @@ class Lane:
         self._paused_until = 0.0
         self._stopping = threading.Event()
         self._metrics_due = 0.0
-        self._delete_due = time.monotonic() + DELETE_INTERVAL_SECONDS
+        self._delete_due = self._clock() + DELETE_INTERVAL_SECONDS
         self._is_deleting = False
         self._last_observations: ObservationOffsets | None = None
 
@@ -228,33 +226,18 @@ class Lane:
     def run(self, first_signal_offset: int) -> None:
         """Acquire the lane and work until stopped. Raises what the publisher raises; being stopped is not an error."""
         try:
-            self._committer.acquire(first_signal_offset, self._stopping.is_set)
-            self._begin()
+            self.acquire(first_signal_offset)
             while not self._stopping.is_set() and not self._is_done():
-                self._watch.beat()
-                self._committer.check()
-                self._pulling.request_due(self._committer.state)
-                self._begin_due()
-                self._start_tries()
-                self._calls.run_callbacks(self._wait_seconds())
-                self._commit()
-                self._answer_questions()
-                self._delete_observations()
-                self._report_metrics()
+                self.turn()
             if not self._stopping.is_set():
                 with contextlib.suppress(AbortedError):
                     self._committer.commit_offset()
         finally:
-            for reading in self._readings.values():
-                reading.dropped = True
-            if self._observations is not None:
-                self._observations.close()
-            self._committer.close()
-            self._watch.ended()
-            self._observer.lane_released(self.number)
+            self.release()
 
-    def _begin(self) -> None:
-        """What the acquired state leads to."""
+    def acquire(self, first_signal_offset: int) -> None:
+        """Fence the former owner, read back the state, and begin what it leads to."""
+        self._committer.acquire(first_signal_offset, self._stopping.is_set)
         state, options = self._committer.state, self._options
         _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=len(state.orders))
         self._observer.lane_acquired(self.number, len(self.schedule), len(state.orders))
@@ -263,7 +246,7 @@ class Lane:
         self._home = self._build_home()
         self._requests.begin()
         self._pulling.update_list()
-        if state.show_since is not None and options.now() - state.show_since < SHOW_AGAIN_SECONDS * _MICROSECONDS:
+        if state.show_since is not None:  # the former owner may have ended before it told the others
             for lane in range(options.lanes):
                 self._outbox.signal(EVERYBODY, encode_show(Show(state.show_since)), self._must_be_stored, lane)
         if self._observations is not None:
@@ -272,6 +255,29 @@ class Lane:
                 lambda records: self._calls.call_soon(lambda: self._receive_observations(records)),
                 lambda error: self._calls.call_soon(lambda: self._observations_failed(error)),
             )
+
+    def turn(self, wait_seconds_max: float = _WAIT_SECONDS_MAX) -> None:
+        """One turn of the loop: begin what is due, wait for a result, and commit what is ready."""
+        self._watch.beat()
+        self._committer.check()
+        self._pulling.request_due(self._committer.state)
+        self._begin_due()
+        self._start_tries()
+        self._calls.run_callbacks(min(self._wait_seconds(), wait_seconds_max))
+        self._commit()
+        self._answer_questions()
+        self._delete_observations()
+        self._report_metrics()
+
+    def release(self) -> None:
+        """End everything that is under way; the lane can be acquired by another."""
+        for reading in self._readings.values():
+            reading.dropped = True
+        if self._observations is not None:
+            self._observations.close()
+        self._committer.close()
+        self._watch.ended()
+        self._observer.lane_released(self.number)
 
     def _build_home(self) -> Home:
         options = self._options
@@ -292,7 +298,7 @@ class Lane:
         return reached.urgent >= last.urgent and reached.bulk >= last.bulk
 
     def _set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
-        self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic())
+        self.schedule.set_trekkpliktige(trekkpliktige, self._clock())
         self._requests.update_list()
         self._pulling.update_list()
 
@@ -308,7 +314,7 @@ class Lane:
         for each in ended:
             self._pulling.reading_failed(each)
         self._ended = [each for each in self._ended if each not in ended]
-        self.schedule.interrupted(trekkpliktig, time.monotonic())
+        self.schedule.interrupted(trekkpliktig, self._clock())
 
     # Reading
 
@@ -316,11 +322,11 @@ class Lane:
         allowed = readings_allowed(self._elements_per_page)
         while len(self._readings) < allowed + NOTIFIED_MORE_MAX:
             # Those that were notified do not wait until fewer are being read.
-            trekkpliktig = self.schedule.start_next(time.monotonic(), notified_only=len(self._readings) >= allowed)
+            trekkpliktig = self.schedule.start_next(self._clock(), notified_only=len(self._readings) >= allowed)
             if trekkpliktig is None:
                 return
             if trekkpliktig in self._readings:  # removed from the list and added again while it was being read
-                self.schedule.failed(trekkpliktig, time.monotonic())
+                self.schedule.failed(trekkpliktig, self._clock())
                 continue
             signals_begun_at = self._committer.signals.next_offset
             is_notified = self._requests.is_notified(trekkpliktig) or self._pulling.is_notified(trekkpliktig)
@@ -399,7 +405,7 @@ class Lane:
         if self._readings.get(reading.trekkpliktig) is reading:
             del self._readings[reading.trekkpliktig]
         self._pulling.reading_failed(reading)
-        now = time.monotonic()
+        now = self._clock()
         if isinstance(error, SuspendedError):
             self.schedule.suspend(reading.trekkpliktig, now)
         elif isinstance(error, RetryableError):
@@ -485,7 +491,7 @@ class Lane:
     # Committing
 
     def _wait_seconds(self) -> float:
-        now, wall = time.monotonic(), self._options.now()
+        now, wall = self._clock(), self._options.now()
         if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
             return max(0.0 if self._is_pressing() else self._patience(), self._paused_until - now)
         next_try = None if self._observations is None else self._home.next_try()
@@ -502,14 +508,14 @@ class Lane:
 
     def _patience(self) -> float:
         """How long what is ready may wait for others."""
-        now = time.monotonic()
+        now = self._clock()
         self._waits_since = now if self._waits_since is None else self._waits_since
         is_awaited = any(each.urgent for each in (*self._ended, *self._readings.values()))
         seconds = PATIENCE_URGENT_SECONDS if is_awaited else PATIENCE_SECONDS
         return max(self._waits_since + seconds - now, 0.0)
 
     def _commit(self) -> None:
-        if time.monotonic() < self._paused_until:
+        if self._clock() < self._paused_until:
             return
         for wanted in self._home.decide(self._options.now(), self._parts.priority.bulk_max):
             self._request_versions(wanted)
@@ -528,7 +534,7 @@ class Lane:
             self._committer.commit([part for part in parts if part is not None])
         except AbortedError as error:
             _log.warning("a transaction was rolled back", lane=self.number, reason=str(error))
-            self._paused_until = time.monotonic() + ABORTED_PAUSE_SECONDS
+            self._paused_until = self._clock() + ABORTED_PAUSE_SECONDS
             for reading in (*ready, *ended):
                 self._fail(reading, error)
 
@@ -638,7 +644,7 @@ class Lane:
 
     def _succeed(self, reading: Reading) -> None:
         trekkpliktig = reading.trekkpliktig
-        self.schedule.succeeded(trekkpliktig, time.monotonic(), found=reading.found)
+        self.schedule.succeeded(trekkpliktig, self._clock(), found=reading.found)
         self._requests.read(trekkpliktig)
         for request in sorted(reading.requests):
             self._ask(trekkpliktig, request)
@@ -666,9 +672,9 @@ class Lane:
 
     def _delete_observations(self) -> None:
         """Have observations that were decided on deleted, now and then."""
-        if self._observations is None or self._is_deleting or time.monotonic() < self._delete_due:
+        if self._observations is None or self._is_deleting or self._clock() < self._delete_due:
             return
-        self._delete_due = time.monotonic() + DELETE_INTERVAL_SECONDS
+        self._delete_due = self._clock() + DELETE_INTERVAL_SECONDS
         self._is_deleting = True
         reached = self._committer.state.observations
         self._calls.request(lambda _: self._deleted(), self._observations.delete_before, reached)
@@ -677,7 +683,7 @@ class Lane:
         self._is_deleting = False
 
     def _report_metrics(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now < self._metrics_due:
             return
         pulled = self._pulling.oldest_seconds(now)
@@ -685,7 +691,7 @@ class Lane:
         metrics = metrics_of(self.schedule, self._committer.state, waiting, self._options.now(), pulled)
         self._observer.lane_metrics(self.number, metrics)
         # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
-        self._metrics_due = now + max(METRICS_INTERVAL_SECONDS, (time.monotonic() - now) / METRICS_SHARE_MAX)
+        self._metrics_due = now + max(METRICS_INTERVAL_SECONDS, (self._clock() - now) / METRICS_SHARE_MAX)
 
 
 def _with_asked(position: TrekkpliktigPosition, reading: Reading, *, position_lowered: bool) -> TrekkpliktigPosition:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import sys
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Container, Sequence
@@ -212,7 +213,7 @@ _MICROSECONDS = 1_000_000
 class LaneOptions(msgspec.Struct, frozen=True):
     """Options of all lanes. `served` are all trekkpliktige that the application serves; `lanes` is the number of lanes.
 
-    `now` returns microseconds since 1970.
+    `now` returns microseconds since 1970, `clock` seconds that only ever rise.
     """
 
     served: Container[str]
@@ -220,6 +221,7 @@ class LaneOptions(msgspec.Struct, frozen=True):
     reconcile_interval_seconds: float
     now: Callable[[], int]
     lanes: int = 1
+    clock: Callable[[], float] = time.monotonic
 
 
 def begin_reading(
@@ -227,13 +229,14 @@ def begin_reading(
 ) -> Reading:
     """A reading from a little below the position, or a full one if that was requested or is due."""
     position = state.of(trekkpliktig).position
-    shows = state.show_since is not None and (position.shown_at or 0) < state.show_since
+    shows = is_to_show(position, state)
     origin = Origin.RECONCILE if shows else _full_origin(position, options)
     now = options.now()
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True, began=now)
-        reading.requests = frozenset([request.id for request in position.requests if not request.asked])
-        reading.shows = state.show_since if shows else None
+        # Observations that were lost may have been those of a request whose reading had ended.
+        waiting = [request.id for request in position.requests if shows or not request.asked]
+        reading.requests, reading.shows = frozenset(waiting), state.show_since if shows else None
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
@@ -241,6 +244,11 @@ def begin_reading(
     if position.reconciled_at is not None:
         reading.row = Row.URGENT  # the first reading of all is a back-fill
     return reading
+
+
+def is_to_show(position: TrekkpliktigPosition, state: LaneState) -> bool:
+    """Whether its list is due to be handed over completely."""
+    return state.show_since is not None and (position.shown_at or 0) < state.show_since
 
 
 def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin | None:
