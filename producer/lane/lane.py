@@ -69,10 +69,10 @@ def metrics_of(
     state: LaneState,
     waiting: dict[Row, int],
     now: int,
+    monotonic: float,
     oldest_pull_seconds: dict[str, float] | None = None,
 ) -> LaneMetrics:
-    """The lane's metrics at `now`, in microseconds since 1970."""
-    monotonic = time.monotonic()
+    """The lane's metrics at `now`, in microseconds since 1970; `monotonic` is the same by the clock of the schedule."""
     counts, oldest = schedule.classes(monotonic)
     compared: dict[str, float] = {}
     for trekkpliktig in schedule:
@@ -688,7 +688,7 @@ class Lane:
             return
         pulled = self._pulling.oldest_seconds(now)
         waiting = self._home.waiting_by_row()
-        metrics = metrics_of(self.schedule, self._committer.state, waiting, self._options.now(), pulled)
+        metrics = metrics_of(self.schedule, self._committer.state, waiting, self._options.now(), now, pulled)
         self._observer.lane_metrics(self.number, metrics)
         # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
         self._metrics_due = now + max(METRICS_INTERVAL_SECONDS, (self._clock() - now) / METRICS_SHARE_MAX)
