@@ -19,6 +19,7 @@ from producer.errors import RejectedTrekkpaaleggError
 from producer.lane.commit import Part
 from producer.lane.home import Task
 from producer.publish.quarantine_log import read_one
+from producer.publish.topics import home_of
 from trekkpaalegg.errors import FatalError, TrekkpaaleggError
 
 if TYPE_CHECKING:
@@ -113,8 +114,10 @@ class Releasing:
         calls: Calls,
         understand: Understand | None,
         home: Callable[[], Home],
+        lanes: int,
     ) -> None:
         self._lane = lane
+        self._lanes = lanes
         self._committer = committer
         self._records = records
         self._calls = calls
@@ -179,8 +182,13 @@ class Releasing:
         self._failed.append((pending, why))
 
     def _add(self, pending: _PendingRelease, element: Trekkpaalegg) -> None:
+        key = order_key(element)
+        if home_of(key, self._lanes) != self._lane:
+            # It was quarantined without a trekkid, where no order is at home. Only its home may publish it.
+            self._failed.append((pending, "its trekkid is understood only now: the next full comparison publishes it"))
+            return
         pending.element = element
-        self._home().add(Task(order_key(element), release=pending))
+        self._home().add(Task(key, release=pending))
 
 
 def _done(request: OperatorRequest, decision: Decision) -> RequestResult:
