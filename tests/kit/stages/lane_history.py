@@ -43,6 +43,7 @@ class History:
         self.hall = LaneHall(self.source, served, self.world.draw, ahead)
         self.requests: dict[str, str] = {}
         """The employer of each request, by its id."""
+        self.is_lossless = True
         self.hangs = False
 
     def act(self, action: Action) -> None:
@@ -126,7 +127,11 @@ class History:
         self.hall.kafka.observations.catch_up()
 
     def _lose(self, lane: int) -> None:
-        """Kafka loses what a home has not decided on, and the worker that had read it has died."""
+        """Kafka loses what a home has not decided on, and the worker that had read it has died.
+
+        What only observations told is gone, such as whose list once showed an order.
+        """
+        self.is_lossless = False
         observations = self.hall.kafka.observations
         for row in Row:
             observations.log(row, lane).delete_before(observations.end(lane, row))
@@ -203,7 +208,7 @@ def _judge_state(history: History, trekkid: str) -> Iterator[str]:
     published = {each.trekkversjon for each in history.hall.events() if each.trekkid == trekkid}
     missing = {number for each in order.missing for number in range(each.first, each.last + 1)}
     missing |= set(range(order.trekkversjon + 1, order.seen + 1))
-    showed = {each.trekkpliktig for each in history.hall.observed(key)}
+    showed = {each.trekkpliktig for each in history.hall.observed(key) if history.is_lossless}
     readers = {
         employer
         for employer in world.ours
