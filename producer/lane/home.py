@@ -187,7 +187,7 @@ class Home:
             Row.URGENT: _Progress(state.observations.urgent),
             Row.BULK: _Progress(state.observations.bulk),
         }
-        self._queues: dict[bytes, deque[Task]] = {}
+        self._queues: dict[bytes, list[Task]] = {}
         self._undecided: dict[bool, deque[bytes]] = {True: deque(), False: deque()}
         """Keys of orders whose next task may be ready to be decided on, the urgent ones apart."""
         self._wanted: dict[bool, deque[Wanted]] = {True: deque(), False: deque()}
@@ -226,8 +226,12 @@ class Home:
 
     def add(self, task: Task) -> None:
         """Take up a step of an order. It is decided on after those of the same order that came before."""
-        self._queues.setdefault(task.key, deque()).append(task)
-        self._undecided[task.is_urgent].append(task.key)
+        queue = self._queues.get(task.key)
+        if queue is None:
+            self._queues[task.key] = [task]
+        else:
+            queue.append(task)
+        self._undecided[task.row is Row.URGENT].append(task.key)
 
     def start_tries(self, now: int) -> None:
         """Ask again for what is open and due; also for what was asked for by a clock that was ahead."""
@@ -350,9 +354,10 @@ class Home:
         offsets, requests = self.offsets(), self.requests()
         for task in self._decided:
             queue = self._queues[task.key]
-            queue.popleft()
-            if not queue:
+            if len(queue) == 1:
                 del self._queues[task.key]
+            else:
+                del queue[0]
         for key, order in self._orders.items():
             self._state.orders.remember(key, order)
             self._plan_try(key, order)
@@ -381,8 +386,10 @@ class Home:
 
     def _next_task(self, key: bytes) -> Task | None:
         """The first task of this order that is not decided on, None if it waits for versions."""
-        task = next((each for each in self._queues.get(key, ()) if each.decision is None), None)
-        return task if task is not None and task.under_way == 0 else None
+        for task in self._queues.get(key, ()):
+            if task.decision is None:
+                return task if task.under_way == 0 else None
+        return None
 
     def _is_urgent(self, key: bytes) -> bool:
         """Whether anything urgent of this order is not decided on: then what came before it is urgent too."""
