@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
-from producer.domain.observation import Question
+from producer.domain.observation import Known, Question
 from producer.domain.requests import Answer, Show
 from producer.domain.state import NOT_HANDED_OVER
 from producer.domain.trekkpaalegg import Failed, Origin
@@ -44,7 +43,7 @@ from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from producer.detect.decide import Decision
@@ -71,10 +70,10 @@ def metrics_of(
     state: LaneState,
     waiting: dict[Row, int],
     now: int,
+    monotonic: float,
     oldest_pull_seconds: dict[str, float] | None = None,
 ) -> LaneMetrics:
-    """The lane's metrics at `now`, in microseconds since 1970."""
-    monotonic = time.monotonic()
+    """The lane's metrics at `now`, in microseconds since 1970; `monotonic` is the same by the clock of the schedule."""
     counts, oldest = schedule.classes(monotonic)
     compared: dict[str, float] = {}
     for trekkpliktig in schedule:
@@ -188,9 +187,9 @@ class Lane:
         self._committer = Committer(parts.publisher, self._clock)
         self._outbox = Outbox(parts.writer, parts.signals, options.lanes, self._calls.call_soon)
         self._home = self._build_home()
-        shared = number, self._committer, parts.records, self._calls
-        releasing = Releasing(*shared, parts.understand, lambda: self._home)
-        repairing = Repairing(*shared, parts.find_lost, lambda: self._home, self._show_again)
+        shared = self._committer, parts.records, self._calls
+        releasing = Releasing(number, options.lanes, *shared, parts.understand, lambda: self._home)
+        repairing = Repairing(number, *shared, parts.find_lost, lambda: self._home, self._show_again)
         self._requests = Requests(
             *(number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing, repairing),
             self._interrupt,
@@ -377,7 +376,10 @@ class Lane:
             reading.cut_chunk(self._committer.state.of(reading.trekkpliktig), self._parts.priority.bulk_max)
             self._request_page(reading)
         if reading.chunk is not None:
-            if reading.chunk.step is Step.SEND:
+            if reading.chunk.step is Step.KNOW:
+                reading.chunk.step = Step.KNOWING
+                self._write_known(reading, tuple(reading.chunk.new))
+            elif reading.chunk.step is Step.SEND:
                 reading.chunk.step = Step.SENDING
                 self._outbox.hand_over(
                     reading.row, reading.observations(), lambda error: self._handed_over(reading, error)
@@ -387,6 +389,22 @@ class Lane:
                 self._fail(reading, reading.failure)
             else:
                 self._ended.append(self._readings.pop(reading.trekkpliktig))
+
+    def _write_known(self, reading: Reading, keys: tuple[bytes, ...]) -> None:
+        """Have whoever owns the lane know these orders before anything is handed over of them."""
+
+        def on_done(error: BaseException | None) -> None:
+            if error is None:
+                self._committer.state.ensure(reading.trekkpliktig).know(keys)
+            if reading.dropped:
+                return
+            if error is not None:
+                self._fail(reading, error)
+                return
+            reading.advance_chunk()
+            self._advance(reading)
+
+        self._outbox.know(reading.row, self.number, Known(reading.trekkpliktig, keys), on_done)
 
     def _handed_over(self, reading: Reading, error: BaseException | None) -> None:
         if reading.dropped:
@@ -522,9 +540,7 @@ class Lane:
 
     def _is_pressing(self) -> bool:
         """Whether something must be committed at once: others wait for it, or there is enough for a transaction."""
-        return self._home.is_pressing(self._parts.priority.bulk_max) or any(
-            reading.chunk is not None and reading.chunk.step is Step.KNOW for reading in self._readings.values()
-        )
+        return self._home.is_pressing(self._parts.priority.bulk_max)
 
     def _patience(self) -> float:
         """How long what is ready may wait for others."""
@@ -564,6 +580,8 @@ class Lane:
         records = [record for task in tasks for record in task.records]
         if offsets != state.observations or requests:
             records += self._records.of_home(self.number, offsets, state.show_since, requests)
+        for trekkpliktig, keys in home.known().items():
+            records += self._records.of_known(self.number, trekkpliktig, keys)
         if not records and not tasks:
             return None
         releases = [task.release for task in tasks if task.release is not None]
@@ -586,12 +604,10 @@ class Lane:
         return Part(records, committed, lambda: signals.release(held), aborted)
 
     def _chunk_part(self, reading: Reading) -> Part:
-        """What a chunk has ready: that its orders are known, or what was handed over of them, and the position."""
+        """What a chunk has ready: what was handed over, and the position."""
         chunk, trekkpliktig = reading.chunk, reading.trekkpliktig
         assert chunk is not None  # noqa: S101 - it is ready
         state = self._committer.state
-        if chunk.step is Step.KNOW:
-            return self._know_part(reading, chunk.new)
         orders = chunk.handed_over()
         records = list(self._records.of_handed_over(self.number, trekkpliktig, orders))
         position = state.of(trekkpliktig).position
@@ -610,18 +626,6 @@ class Lane:
             self._advance(reading)
 
         return Part(records, committed)
-
-    def _know_part(self, reading: Reading, new: Collection[bytes]) -> Part:
-        """That the list has shown these orders, which are handed over next."""
-        trekkpliktig, state = reading.trekkpliktig, self._committer.state
-        known = state.of(trekkpliktig).only_known.union(new)
-
-        def committed() -> None:
-            state.ensure(trekkpliktig).know(new)
-            reading.advance_chunk()
-            self._advance(reading)
-
-        return Part(self._records.of_known(self.number, trekkpliktig, known), committed)
 
     def _end_part(self, reading: Reading) -> Part:
         """What changes with the end of a reading: the position, its requests, its signals and event cursor."""
@@ -708,7 +712,7 @@ class Lane:
             return
         pulled = self._pulling.oldest_seconds(now)
         waiting = self._home.waiting_by_row()
-        metrics = metrics_of(self.schedule, self._committer.state, waiting, self._options.now(), pulled)
+        metrics = metrics_of(self.schedule, self._committer.state, waiting, self._options.now(), now, pulled)
         self._observer.lane_metrics(self.number, metrics)
         # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
         self._metrics_due = now + max(METRICS_INTERVAL_SECONDS, (self._clock() - now) / METRICS_SHARE_MAX)

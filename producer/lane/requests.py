@@ -212,10 +212,8 @@ class Requests:
             self._schedule.notify(trekkpliktig, urgent=True)
 
     def _owner_of(self, key: str, signal: WakeUp | OperatorRequest | Answer | Show) -> int:
-        if key == EVERYBODY:
+        if key == EVERYBODY or (isinstance(signal, OperatorRequest) and signal.kind == RELEASE):
             return self._lane
-        if isinstance(signal, OperatorRequest) and signal.kind == RELEASE:
-            return int((signal.record or "0/").partition("/")[0]) % self._options.lanes
         return lane_of(key, self._options.lanes)
 
 
