@@ -183,7 +183,8 @@ class Lane:
         self._committer = Committer(parts.publisher, self._clock)
         self._outbox = Outbox(parts.writer, parts.signals, options.lanes, self._calls.call_soon)
         self._home = self._build_home()
-        releasing = Releasing(number, self._committer, parts.records, self._calls, parts.understand, lambda: self._home)
+        given = (number, options.lanes, self._committer, parts.records, self._calls, parts.understand)
+        releasing = Releasing(*given, lambda: self._home)
         self._requests = Requests(
             *(number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing),
             self._interrupt,

@@ -207,10 +207,8 @@ class Requests:
             self._schedule.notify(trekkpliktig, urgent=True)
 
     def _owner_of(self, key: str, signal: WakeUp | OperatorRequest | Answer | Show) -> int:
-        if isinstance(signal, Show):
+        if isinstance(signal, Show) or (isinstance(signal, OperatorRequest) and signal.kind == RELEASE):
             return self._lane
-        if isinstance(signal, OperatorRequest) and signal.kind == RELEASE:
-            return int((signal.record or "0/").partition("/")[0]) % self._options.lanes
         return lane_of(key, self._options.lanes)
 
 
