@@ -293,6 +293,8 @@ def test_a_rebuild_that_was_cut_off_keeps_the_service_from_starting_and_is_compl
     live(place)
     place.empty(place.topics.positions)
     published = place.ends()
+    code, told = place.command("position", "rebuild")
+    assert (code, "not confirmed; nothing was changed" in told) == (1, True)
     settings = load_settings(None, place.stage.environment(None))
     found = find_history(settings)
     was_cut_off = []
