@@ -234,6 +234,8 @@ class Lane:
             if not self._stopping.is_set():
                 with contextlib.suppress(AbortedError):
                     self._committer.commit_offset()
+                if self._observations is not None:
+                    self._observations.delete_before(self._committer.state.observations)
         finally:
             self.release()
 
