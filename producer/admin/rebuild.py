@@ -14,12 +14,12 @@ It does no harm to do it again: one that was cut off is completed by the next.
 from __future__ import annotations
 
 from array import array
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from confluent_kafka import IsolationLevel
+from msgspec.structs import astuple
 
 from producer.admin.kafka import KafkaAdmin
 from producer.detect.rebuild import RebuiltOrders
@@ -30,9 +30,11 @@ from producer.encode.state import decode_former_order, decode_identity
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
 from producer.publish.recovery.events import event_of
+from producer.publish.recovery.hanging import find_hanging
 from producer.publish.recovery.recover import LaneRecovery, transact
 from producer.publish.state import (
     IDENTITY_KEY,
+    OBSERVATIONS_KEY,
     REQUEST,
     SEPARATOR,
     handed_over_record,
@@ -68,15 +70,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Rebuilt(NamedTuple):
-    """How many orders there are, of how many the state was written as it was another, and of how many it was deleted.
+    """How many orders there are, of how many the state was another, and of how many more it was deleted."""
 
-    `known` is of how many orders and lists it was lost that the list has shown the order.
-    """
-
-    orders: int = 0
-    written: int = 0
-    deleted: int = 0
-    known: int = 0
+    orders: int
+    written: int
+    deleted: int
 
 
 class _Former:
@@ -163,8 +161,9 @@ class StateRebuild:
             if fault is not None:
                 raise FatalError(fault)
             for lane in lanes:
-                recovery = LaneRecovery(self._properties, self._topics, lane, NullObserver())
-                recovery.abort_hanging(self._owners[lane])
+                if find_hanging(self._properties, self._topics, lane).hanging:
+                    recovery = LaneRecovery(self._properties, self._topics, lane, NullObserver())
+                    recovery.recover(self._owners[lane])
             rebuilt = [self._rebuild(lane, former) for lane in reversed(lanes)]
         return Rebuilt(*map(sum, zip(*rebuilt, strict=True)))
 
@@ -193,19 +192,18 @@ class StateRebuild:
         """Read what the lane recorded, then the history, and write in one transaction what differs."""
         positions = self._topics.positions
         recorded = key_values(self._messages(positions, lane))
-        before = lane_state_of((key, value) for key, value in recorded if order_of(key) is not None).orders
-        orders, known = self._orders(lane, before, former)
+        of_home = ((key, value) for key, value in recorded if key == OBSERVATIONS_KEY or order_of(key) is not None)
+        state = lane_state_of(of_home)
+        before = state.orders
+        orders = self._orders(lane, before, former)
         if any(home_of(key, self._identity.lanes) != lane for key in orders):
             raise FatalError(
                 f"{self._topics.versjoner}/{lane} holds orders that do not belong to it with {self._identity.lanes} "
                 "partitions: partitions were added, or it is not the history of these topics; restore it"
             )
         written, deleted = _differences(before, orders)
-        rows = [Partition(row, lane) for row in (self._topics.observations_urgent, self._topics.observations)]
-        begins = self._admin.begins(rows)
-        # What still stands among the observations is decided on again.
-        offsets = ObservationOffsets(*(begins[row] for row in rows))
-        observations = observation_offsets_record(positions, lane, offsets, self._now)
+        reached = state.observations if former.identities[lane] == self._identity else ObservationOffsets()
+        observations = observation_offsets_record(positions, lane, self._offsets(lane, reached), self._now)
         # First whose state it is: a start reads no further.
         records = chain(
             [identity_record(positions, lane, self._identity), observations],
@@ -216,10 +214,24 @@ class StateRebuild:
         # Whoever acquires the lane compares its last transaction with the history: that should not be all of it.
         self._write(lane, [observations])
         _log.info("state made again", lane=lane, orders=len(orders), written=len(written), deleted=len(deleted))
-        return Rebuilt(len(orders), len(written), len(deleted), known)
+        return Rebuilt(len(orders), len(written), len(deleted))
 
-    def _orders(self, lane: int, before: OrderBook, former: _Former) -> tuple[OrderBook, int]:
-        """The orders of a lane as the history has them, and how many lists were found to have shown one of them."""
+    def _offsets(self, lane: int, reached: ObservationOffsets) -> ObservationOffsets:
+        """Those that the home has reached; the first there are, where it is not known how far it came with these rows.
+
+        What it decides on again does no harm: if a version was corrected meanwhile, its former content is quarantined.
+        """
+        rows = [Partition(row, lane) for row in (self._topics.observations_urgent, self._topics.observations)]
+        begins, ends = self._admin.begins(rows), self._admin.ends(rows)
+        return ObservationOffsets(
+            *(
+                offset if begins[row] <= offset <= ends[row] else begins[row]
+                for row, offset in zip(rows, astuple(reached), strict=True)
+            )
+        )
+
+    def _orders(self, lane: int, before: OrderBook, former: _Former) -> OrderBook:
+        """The orders of a lane as the history has them. Writes which lists have shown them, where that was lost."""
         topics, place = self._topics, Partition(self._topics.versjoner, lane)
         is_whole = self._admin.begins([place])[place] == 0 < self._admin.ends([place])[place]
         rebuilt = RebuiltOrders(is_whole=is_whole)
@@ -235,7 +247,7 @@ class StateRebuild:
         for message in self._messages(topics.quarantine, lane):
             _add_rejected(rebuilt, shown, message)
         shown.flush()
-        return rebuilt.orders(), shown.added
+        return rebuilt.orders()
 
     def _add_event(self, rebuilt: RebuiltOrders, shown: _Shown, message: Message) -> None:
         event, value = event_of(message), message.value()
@@ -268,8 +280,8 @@ class _Shown:
         self._positions = positions
         self._lanes = lanes
         self._write = write
-        self._waiting: dict[str, list[bytes]] = {}
-        self.added = 0
+        self._waiting: list[list[Record]] = [[] for _ in range(lanes)]
+        self._added = 0
 
     def add(self, trekkpliktig: str, key: bytes) -> None:
         """The list of this trekkpliktig has shown the order with this key. One without a trekkid is never followed."""
@@ -277,18 +289,18 @@ class _Shown:
         if hashed in self._known or key.startswith(b"#"):
             return
         self._known.add(hashed)
-        self._waiting.setdefault(trekkpliktig, []).append(key)
-        self.added += 1
-        if self.added % SHOWN_WAITING_MAX == 0:
+        lane = lane_of(trekkpliktig, self._lanes)
+        self._waiting[lane].append(handed_over_record(self._positions, lane, trekkpliktig, key, NOT_HANDED_OVER))
+        self._added += 1
+        if self._added % SHOWN_WAITING_MAX == 0:
             self.flush()
 
     def flush(self) -> None:
         """Write what waits, each in the lane that reads the list."""
-        for trekkpliktig, keys in self._waiting.items():
-            lane = lane_of(trekkpliktig, self._lanes)
-            record = partial(handed_over_record, self._positions, lane, trekkpliktig)
-            self._write(lane, (record(key, NOT_HANDED_OVER) for key in keys))
-        self._waiting.clear()
+        for lane, records in enumerate(self._waiting):
+            if records:
+                self._write(lane, records)
+                self._waiting[lane] = []
 
 
 def recorded_fault(recorded: Sequence[Identity | None], present: Identity) -> str | None:

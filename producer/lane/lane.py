@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
-from producer.domain.observation import Question
+from producer.domain.observation import Known, Question
 from producer.domain.requests import Answer, Show
 from producer.domain.state import NOT_HANDED_OVER
 from producer.domain.trekkpaalegg import Failed, Origin
@@ -38,12 +37,13 @@ from producer.lane.reading import (
     readings_allowed,
 )
 from producer.lane.releasing import Releasing
+from producer.lane.repairing import Repairing
 from producer.lane.requests import Requests
 from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from producer.detect.decide import Decision
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from producer.lane.pulling import PullParts
     from producer.lane.reading import LaneOptions, Reading
     from producer.lane.releasing import Understand
+    from producer.lane.repairing import FindLost
     from producer.lane.schedule import Schedule
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter, ObservedRecord, Record, Row
@@ -132,6 +133,7 @@ class LaneParts(NamedTuple):
     pull: PullParts | None = None
     understand: Understand | None = None
     round_end: RoundEnd | None = None
+    find_lost: FindLost | None = None
 
 
 class LaneWatch(Protocol):
@@ -185,9 +187,11 @@ class Lane:
         self._committer = Committer(parts.publisher, self._clock)
         self._outbox = Outbox(parts.writer, parts.signals, options.lanes, self._calls.call_soon)
         self._home = self._build_home()
-        releasing = Releasing(number, self._committer, parts.records, self._calls, parts.understand, lambda: self._home)
+        shared = self._committer, parts.records, self._calls
+        releasing = Releasing(number, options.lanes, *shared, parts.understand, lambda: self._home)
+        repairing = Repairing(number, *shared, parts.find_lost, lambda: self._home, self._show_again)
         self._requests = Requests(
-            *(number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing),
+            *(number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing, repairing),
             self._interrupt,
             self._ask,
         )
@@ -230,13 +234,15 @@ class Lane:
             if not self._stopping.is_set():
                 with contextlib.suppress(AbortedError):
                     self._committer.commit_offset()
+                if self._observations is not None:
+                    self._observations.delete_before(self._committer.state.observations)
         finally:
             self.release()
 
     def acquire(self, first_signal_offset: int) -> None:
         """Fence the former owner, read back the state, and begin what it leads to."""
         self._committer.acquire(first_signal_offset, self._stopping.is_set)
-        state, options = self._committer.state, self._options
+        state = self._committer.state
         _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=len(state.orders))
         self._observer.lane_acquired(self.number, len(self.schedule), len(state.orders))
         if self._parts.round_end is not None:
@@ -245,8 +251,7 @@ class Lane:
         self._requests.begin()
         self._pulling.update_list()
         if state.show_since is not None:  # the former owner may have ended before it told the others
-            for lane in range(options.lanes):
-                self._outbox.signal(EVERYBODY, encode_show(Show(state.show_since)), self._must_be_stored, lane)
+            self._show(state.show_since)
         if self._observations is not None:
             self._observations.start(
                 state.observations,
@@ -373,7 +378,10 @@ class Lane:
             reading.cut_chunk(self._committer.state.of(reading.trekkpliktig), self._parts.priority.bulk_max)
             self._request_page(reading)
         if reading.chunk is not None:
-            if reading.chunk.step is Step.SEND:
+            if reading.chunk.step is Step.KNOW:
+                reading.chunk.step = Step.KNOWING
+                self._write_known(reading, tuple(reading.chunk.new))
+            elif reading.chunk.step is Step.SEND:
                 reading.chunk.step = Step.SENDING
                 self._outbox.hand_over(
                     reading.row, reading.observations(), lambda error: self._handed_over(reading, error)
@@ -383,6 +391,22 @@ class Lane:
                 self._fail(reading, reading.failure)
             else:
                 self._ended.append(self._readings.pop(reading.trekkpliktig))
+
+    def _write_known(self, reading: Reading, keys: tuple[bytes, ...]) -> None:
+        """Have whoever owns the lane know these orders before anything is handed over of them."""
+
+        def on_done(error: BaseException | None) -> None:
+            if error is None:
+                self._committer.state.ensure(reading.trekkpliktig).know(keys)
+            if reading.dropped:
+                return
+            if error is not None:
+                self._fail(reading, error)
+                return
+            reading.advance_chunk()
+            self._advance(reading)
+
+        self._outbox.know(reading.row, self.number, Known(reading.trekkpliktig, keys), on_done)
 
     def _handed_over(self, reading: Reading, error: BaseException | None) -> None:
         if reading.dropped:
@@ -480,6 +504,24 @@ class Lane:
 
         return on_done
 
+    def _show(self, since: int, on_told: Callable[[], None] = lambda: None) -> None:
+        """Tell every lane that all lists are to be handed over completely; `on_told` is called when all are told."""
+        left = self._options.lanes
+
+        def told(error: BaseException | None) -> None:
+            nonlocal left
+            self._must_be_stored(error)
+            left -= 1
+            if left == 0:
+                on_told()
+
+        for lane in range(self._options.lanes):
+            self._outbox.signal(EVERYBODY, encode_show(Show(since)), told, lane)
+
+    def _show_again(self, on_told: Callable[[], None]) -> None:
+        """As `_show`, whatever was shown before."""
+        self._show(max(self._options.now(), (self._committer.state.show_since or 0) + 1), on_told)
+
     @staticmethod
     def _must_be_stored(error: BaseException | None) -> None:
         """The next owner of the lane writes it again."""
@@ -500,9 +542,7 @@ class Lane:
 
     def _is_pressing(self) -> bool:
         """Whether something must be committed at once: others wait for it, or there is enough for a transaction."""
-        return self._home.is_pressing(self._parts.priority.bulk_max) or any(
-            reading.chunk is not None and reading.chunk.step is Step.KNOW for reading in self._readings.values()
-        )
+        return self._home.is_pressing(self._parts.priority.bulk_max)
 
     def _patience(self) -> float:
         """How long what is ready may wait for others."""
@@ -542,6 +582,8 @@ class Lane:
         records = [record for task in tasks for record in task.records]
         if offsets != state.observations or requests:
             records += self._records.of_home(self.number, offsets, state.show_since, requests)
+        for trekkpliktig, keys in home.known().items():
+            records += self._records.of_known(self.number, trekkpliktig, keys)
         if not records and not tasks:
             return None
         releases = [task.release for task in tasks if task.release is not None]
@@ -564,12 +606,10 @@ class Lane:
         return Part(records, committed, lambda: signals.release(held), aborted)
 
     def _chunk_part(self, reading: Reading) -> Part:
-        """What a chunk has ready: that its orders are known, or what was handed over of them, and the position."""
+        """What a chunk has ready: what was handed over, and the position."""
         chunk, trekkpliktig = reading.chunk, reading.trekkpliktig
         assert chunk is not None  # noqa: S101 - it is ready
         state = self._committer.state
-        if chunk.step is Step.KNOW:
-            return self._know_part(reading, chunk.new)
         orders = chunk.handed_over()
         records = list(self._records.of_handed_over(self.number, trekkpliktig, orders))
         position = state.of(trekkpliktig).position
@@ -588,18 +628,6 @@ class Lane:
             self._advance(reading)
 
         return Part(records, committed)
-
-    def _know_part(self, reading: Reading, new: Collection[bytes]) -> Part:
-        """That the list has shown these orders, which are handed over next."""
-        trekkpliktig, state = reading.trekkpliktig, self._committer.state
-        known = state.of(trekkpliktig).only_known.union(new)
-
-        def committed() -> None:
-            state.ensure(trekkpliktig).know(new)
-            reading.advance_chunk()
-            self._advance(reading)
-
-        return Part(self._records.of_known(self.number, trekkpliktig, known), committed)
 
     def _end_part(self, reading: Reading) -> Part:
         """What changes with the end of a reading: the position, its requests, its signals and event cursor."""

@@ -1,6 +1,6 @@
 """The reading of one trekkpliktig: what its list shows differently is handed over, chunk by chunk.
 
-A chunk takes three steps. `KNOW`: that the list shows orders it never showed before is committed, so that they are
+A chunk takes three steps. `KNOW`: that the list shows orders it never showed before is written down, so that they are
 followed whatever happens next. `SEND`: what differs is written for the homes of the orders. `REMEMBER`: that it was
 handed over is committed, with the position. At most two pages wait, so memory is bounded.
 """
@@ -36,6 +36,7 @@ class Step(enum.Enum):
     """What is done next with a chunk."""
 
     KNOW = "know"
+    KNOWING = "knowing"
     SEND = "send"
     SENDING = "sending"
     REMEMBER = "remember"
@@ -175,7 +176,7 @@ class Reading:
         """A step of the chunk is done: go on to the next one."""
         if self.chunk is None:
             return
-        if self.chunk.step is Step.KNOW:
+        if self.chunk.step is Step.KNOWING:
             self.chunk.step = Step.SEND
         elif self.chunk.step is Step.SENDING and self.chunk.elements:
             self.chunk.step = Step.REMEMBER
@@ -185,7 +186,7 @@ class Reading:
     @property
     def is_ready(self) -> bool:
         """Whether there is something to commit for the chunk."""
-        return self.chunk is not None and self.chunk.step in {Step.KNOW, Step.REMEMBER}
+        return self.chunk is not None and self.chunk.step is Step.REMEMBER
 
     @property
     def has_all_pages(self) -> bool:
