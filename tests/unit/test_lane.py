@@ -70,19 +70,23 @@ def test_events_the_state_of_their_orders_and_the_offsets_of_observations_are_in
     keys = {record.key for record in written[0].records if record.topic == topics.positions}
     assert keys >= {b"/" + first.trekkid.encode(), b"@observations"}
     assert stage.order(first.trekkid).trekkversjon == 1
-    assert stage.kafka.state(0).observations == ObservationOffsets(0, 1)
+    assert stage.kafka.state(0).observations == ObservationOffsets(0, 2), "that the order is known is one of them"
 
 
-def test_that_a_list_shows_an_order_is_committed_before_it_is_handed_over_and_what_was_handed_over_after_it(stage):
-    stage.observations.fail(WriteFault.LATE)
+def test_that_a_list_shows_an_order_is_stored_before_it_is_handed_over_and_what_was_handed_over_remembered_after(stage):
     first = stage.source.create(ONE)
     key = first.trekkid.encode()
+    stage.observations.fail(WriteFault.LATE)
+    stage.observations.fail(WriteFault.ANSWER_LATE)
     stage.begin()
-    stage.wait_until(lambda: key in stage.kafka.state(0).of(ONE))
+    stage.wait_until(lambda: len(stage.source.calls) == 2)
+    stage.turn()
+    assert stage.handed_over() == []
+    stage.observations.catch_up()
+    stage.wait_until(lambda: key in stage.kafka.state(0).of(ONE) and stage.versjoner() != [])
     stage.turn()
     state = stage.kafka.state(0).of(ONE)
     assert (state.handed_over(key), state.position.position) == (NOT_HANDED_OVER, 0)
-    assert stage.versjoner() == []
     stage.observations.catch_up()
     stage.settle()
     state = stage.kafka.state(0).of(ONE)
@@ -90,10 +94,11 @@ def test_that_a_list_shows_an_order_is_committed_before_it_is_handed_over_and_wh
     assert stage.versjoner() == [event(first)]
 
 
+@pytest.mark.parametrize("after", [0, 1, 3])
 @pytest.mark.parametrize("fault", [WriteFault.REFUSED, WriteFault.ANSWER_LOST])
-def test_what_may_not_be_stored_is_handed_over_again_and_published_once(stage, fault):
+def test_what_may_not_be_stored_is_handed_over_again_and_published_once(stage, fault, after):
     made = [stage.source.create(ONE) for _ in range(3)]
-    stage.observations.fail(fault)
+    stage.observations.fail(fault, after=after)
     stage.start()
     assert isinstance(stage.journal.errors[ONE], RetryableError)
     assert stage.position(ONE) == 0
@@ -155,7 +160,8 @@ def test_orders_whose_home_is_another_lane_are_handed_to_that_and_published_by_i
         at_home = {home: [each for each in made if home_of(each.encode(), 3) == home] for home in range(3)}
         assert all(at_home.values())
         for home, orders in at_home.items():
-            assert [each.key.decode() for each in stage.observations.records(home, Row.BULK)] == orders
+            keys = [each.key.decode() for each in stage.observations.records(home, Row.BULK)]
+            assert [each for each in keys if each != ONE] == orders
         assert names_of(stage.versjoner()) == [(each, 1) for each in at_home[0]]
         assert stage.position(ONE) == 20
 
@@ -171,7 +177,7 @@ def test_observations_that_were_decided_on_are_deleted_now_and_then(stage):
     stage.source.create(ONE)
     stage.start()
     stage.turn()
-    assert len(stage.observations.records(0, Row.BULK)) == 1
+    assert len(stage.observations.records(0, Row.BULK)) == 2
     for row in (Row.BULK, Row.URGENT):
         stage.seconds_ahead += DELETE_INTERVAL_SECONDS
         stage.turn()
@@ -292,14 +298,16 @@ def test_refused_trekkpliktig_is_suspended_while_the_others_are_served():
 def test_a_page_that_arrives_after_its_reading_failed_is_ignored(error):
     with LaneStage([ONE], maks_antall=1) as stage:
         made = [stage.source.create(ONE) for _ in range(2)]
-        if error is AbortedError:
+        for _ in range(1000 if error is AbortedError else 0):
             stage.kafka.fail(Fault.ABORTED)
-        else:
+        if error is RetryableError:
             stage.observations.fail(WriteFault.REFUSED)
         asked = []
         gate = stage.through = GatedSource(stage.source, lambda _: asked.append(1) or len(asked) == 2)
-        stage.start()
+        stage.begin()
+        stage.wait_until(lambda: ONE in stage.journal.errors)
         assert type(stage.journal.errors[ONE]) is error
+        stage.kafka.heal()
         gate.opened.set()
         stage.wait_until(lambda: len(stage.source.calls) == 2)
         stage.turn()
@@ -515,7 +523,7 @@ def test_order_that_a_list_lacks_is_asked_for_at_each_full_comparison(stage):
 
 def test_order_that_a_list_has_shown_once_is_followed_though_it_could_not_be_handed_over(stage):
     order = stage.source.create(ONE)
-    stage.observations.fail(WriteFault.REFUSED)
+    stage.observations.fail(WriteFault.REFUSED, after=1)
     stage.start()
     assert stage.kafka.state(0).of(ONE).only_known == {order.trekkid.encode()}
     stage.source.add(order, listed_for="nobody")

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.detect.decide import UnencodableError
+from producer.detect.differences import digest_of
 from producer.domain.content import CONTENT_HASH_VERSION, content_hash
-from producer.domain.observation import Observation, Question
+from producer.domain.observation import Known, Observation, Question
 from producer.domain.requests import RequestState
 from producer.domain.state import LaneState, Missing, ObservationOffsets, OrderState
 from producer.domain.trekkpaalegg import Failed, Gone, Origin
@@ -257,6 +258,36 @@ def test_offsets_follow_those_of_the_rows_whatever_they_skip():
     assert home.offsets() == ObservationOffsets(9, 100)
     home.decide(NOW, BULK_MAX)
     assert home.offsets() == ObservationOffsets(10, 100)
+
+
+# What a list has shown
+
+
+def test_orders_that_a_list_shows_first_are_recorded_with_the_next_commit():
+    desk = Desk()
+    desk.receive(Known(ONE, (b"A", b"B")))
+    assert desk.home.is_ready
+    assert not desk.home.is_idle
+    desk.home.aborted()
+    assert desk.home.known() == {ONE: {b"A", b"B"}}
+    assert desk.home.offsets() == ObservationOffsets(0, 1)
+    assert list(desk.state.of(ONE).keys()) == []
+    assert desk.commit() == (0, 1)
+    assert desk.state.of(ONE).only_known == {b"A", b"B"}
+    assert desk.home.known() == {}
+    assert desk.home.is_idle
+
+
+def test_orders_of_which_more_is_recorded_are_not_recorded_as_known_again():
+    desk = Desk()
+    desk.state.ensure(ONE).know({b"A", b"B"})
+    desk.state.ensure(ONE).remember(b"A", digest_of(version()))
+    desk.receive(Known(ONE, (b"A",)))
+    assert desk.home.known() == {}
+    desk.commit()
+    assert desk.reached == (0, 1)
+    desk.receive(Known(ONE, (b"A", b"C")))
+    assert desk.home.known() == {ONE: {b"B", b"C"}}, "of all that are only known there is one record"
 
 
 # A transaction that is rolled back

@@ -6,10 +6,10 @@ from concurrent.futures import Future
 
 import pytest
 
-from producer.domain.observation import Observation, Question, order_key
+from producer.domain.observation import Known, Observation, Question, order_key
 from producer.domain.trekkpaalegg import Origin
 from producer.encode.observation import decode
-from producer.lane.outbox import Outbox
+from producer.lane.outbox import KNOWN_BYTES_MAX, Outbox
 from producer.publish.port import ANY_PARTITION, Row
 from producer.publish.topics import home_of
 from tests.kit.fakes.observations import FakeObservations, WriteFault
@@ -102,6 +102,17 @@ def test_hand_over_of_which_one_record_may_not_be_stored_fails_once_all_have_end
     desk.observations.catch_up()
     [error] = desk.work()
     assert isinstance(error, RetryableError)
+
+
+def test_orders_that_a_list_shows_first_are_written_for_the_lane_itself_in_records_that_a_topic_takes(desk):
+    keys = tuple(b"%030d" % number for number in range(2 * KNOWN_BYTES_MAX // 30 + 9))
+    desk.outbox.know(Row.URGENT, 3, Known(ONE, keys), desk.ended.append)
+    assert desk.work() == [None]
+    [stored] = desk.stored().items()
+    assert stored[0] == (3, Row.URGENT)
+    assert len(stored[1]) == 3
+    assert {each.trekkpliktig for each in stored[1]} == {ONE}
+    assert tuple(key for each in stored[1] for key in each.keys) == keys
 
 
 def test_question_is_put_to_every_home_behind_what_was_handed_over_before(desk):

@@ -98,7 +98,7 @@ def test_the_cursor_waits_for_a_reading_that_began_after_its_events(stage, feed)
 
 def test_the_cursor_waits_until_what_its_events_announced_is_handed_over(stage, feed):
     stage.start()
-    stage.observations.fail(WriteFault.LATE)
+    stage.observations.fail(WriteFault.LATE, after=1)
     created = stage.source.create(ONE)
     told = tell(feed, ONE)
     stage.wait_until(lambda: created.trekkid.encode() in stage.kafka.state(0).of(ONE))

@@ -72,6 +72,7 @@ def work_off(reading, state):
             steps.append(reading.chunk.step)
             if reading.chunk.step is Step.KNOW:
                 state.know(reading.chunk.new)
+                reading.chunk.step = Step.KNOWING
             if reading.chunk.step is Step.SEND:
                 reading.chunk.step = Step.SENDING
             if reading.chunk.step is Step.REMEMBER:
@@ -156,12 +157,12 @@ def test_versions_that_the_source_has_lowered_are_counted_and_handed_over():
 # The steps of a chunk
 
 
-def test_that_a_list_shows_an_order_is_committed_before_the_order_is_handed_over_first():
+def test_that_a_list_shows_an_order_is_written_down_before_the_order_is_handed_over_first():
     state = handed_over(version("B"))
     reading = reading_of(page(version("A"), version("B", 2, 2), end=True))
     reading.cut_chunk(state)
     assert reading.chunk.new == {b"A"}
-    assert reading.is_ready
+    assert not reading.is_ready
     [(steps, observed)] = work_off(reading_of(page(version("A"), version("B", 2, 2), end=True)), state)
     assert steps == [Step.KNOW, Step.SEND, Step.REMEMBER]
     assert [each.key for each in observed] == [b"A", b"B"]

@@ -84,7 +84,7 @@ class FakeObservations:
         self._room_max = room_max
         self._logs: dict[tuple[Row, int], _Log] = {}
         self._readers: list[FakeObservationReader] = []
-        self._faults: list[tuple[WriteFault, Row | None]] = []
+        self._faults: list[tuple[WriteFault | None, Row | None]] = []
         self._late: list[_LateWrite] = []
 
     def writer(self) -> ObservationWriter:
@@ -105,10 +105,10 @@ class FakeObservations:
         with self.lock:
             return self.log(row, home).end
 
-    def fail(self, fault: WriteFault, *, times: int = 1, row: Row | None = None) -> None:
-        """The next `times` writes (into this row) meet this fault."""
+    def fail(self, fault: WriteFault, *, times: int = 1, row: Row | None = None, after: int = 0) -> None:
+        """The next `times` writes (into this row) meet this fault, once `after` others have not."""
         with self.lock:
-            self._faults += [(fault, row)] * times
+            self._faults += [*[(None, row)] * after, *[(fault, row)] * times]
 
     def heal(self) -> None:
         """No more faults, and nothing late."""

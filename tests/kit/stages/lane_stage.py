@@ -350,11 +350,9 @@ class LaneStage:
         return [written.headers["ce_reason"].decode() for written in quarantined]
 
     def handed_over(self, row: Row | None = None) -> list[str]:
-        """The key of every record that ever stood among the observations (of this row), in the order of their writing.
-
-        That is the trekkid, and the trekkpliktig for a question.
-        """
-        return [each.key.decode() for _, each in self.observations.written if row in (None, each.row)]
+        """The trekkid of each observation (in this row) that was ever stored, in their order."""
+        keys = [each.key.decode() for _, each in self.observations.written if row in (None, each.row)]
+        return [each for each in keys if each not in self._options.served]  # those of other records
 
     def order(self, trekkid: str) -> OrderState:
         """The state of this order at home here, read back from the topic."""
