@@ -1,7 +1,8 @@
 """Any history of the source and any run of failures: in the end each version is published once, in order.
 
 A state machine drives one lane, and its successors after it was lost, on a source and topics in memory. Versions are
-made, hidden, revealed and withdrawn; pages and versions fail; transactions are aborted, fenced, or lose their answer.
+made, hidden, revealed and withdrawn; pages and versions fail; transactions are aborted, fenced, or lose their answer;
+observations are not stored, or nobody learns that they are.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
 
 from producer.domain.trekkpaalegg import Rejected, RejectionReason, Trekkstatus
 from producer.errors import LaneFencedError, OutcomeUnknownError, SuspendedError
+from tests.kit.fakes.observations import WriteFault
 from tests.kit.fakes.publisher import Fault
 from tests.kit.stages.lane_stage import DAY, SECOND, LaneStage
 from trekkpaalegg.errors import RetryableError
@@ -102,6 +104,10 @@ class Histories(RuleBasedStateMachine):
     def fail_transaction(self, fault):
         self.stage.kafka.fail(fault)
 
+    @rule(fault=st.sampled_from([WriteFault.REFUSED, WriteFault.ANSWER_LOST]), times=st.integers(1, 3))
+    def fail_write(self, fault, times):
+        self.stage.observations.fail(fault, times=times)
+
     @rule()
     def heal(self):
         self.stage.source.heal()
@@ -143,6 +149,7 @@ class Histories(RuleBasedStateMachine):
         self.stage.now += 2 * DAY
         self.revive()
         self.stage.read()
+        self.stage.wait_until(lambda: not self.open_orders())
         assert self.stage.error is None
         assert set(self.stage.journal.errors.values()) == {None}
 
@@ -163,7 +170,10 @@ class Histories(RuleBasedStateMachine):
             current[each.trekkid] = each.trekkversjon
         assert current == {each.trekkid: each.trekkversjon for each in versions}
         assert self.stage.quarantined() == ["not_an_object"] * self.planted
-        assert list(self.stage.kafka.state(0).of(EMPLOYERS[0]).missing()) == []
+        assert self.open_orders() == []
+
+    def open_orders(self):
+        return list(self.stage.kafka.state(0).orders.open_orders())
 
     def newest(self, order):
         return max(
@@ -173,7 +183,9 @@ class Histories(RuleBasedStateMachine):
     def revive(self):
         """The lane and its readings ended by requested faults only, not by unexpected ones."""
         while self.stage.has_ended:
-            assert isinstance(self.stage.error, OutcomeUnknownError | LaneFencedError), self.stage.error
+            assert isinstance(self.stage.error, OutcomeUnknownError | LaneFencedError | RetryableError), (
+                self.stage.error
+            )
             self.stage.start()
         for error in self.stage.journal.errors.values():
             assert error is None or isinstance(error, RetryableError | SuspendedError), error
