@@ -25,6 +25,7 @@ from producer.lane.pulling import PullParts
 from producer.lane.releasing import Quarantine
 from producer.observe.port import NullObserver
 from producer.publish.availability import ExplainedPublisher, find_standstill
+from producer.publish.history import lost_of
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.observations import KafkaObservationReader, KafkaObservationWriter
 from producer.publish.plain_log import PlainLog, SignalLog
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Producer
 
     from producer.admin.doctor import Adapters
-    from producer.domain.state import LaneState
+    from producer.domain.state import LaneState, OrderBook
     from producer.group.port import Membership
     from producer.lane.outbox import SignalWriter
     from producer.notifications.client import AltinnClient
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from producer.observe.port import Observer
     from producer.observe.prometheus import PrometheusObserver
     from producer.publish.kafka import ConnectionLog, MakeProducer
-    from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter
+    from producer.publish.port import LanePublisher, Loss, ObservationReader, ObservationWriter
     from producer.publish.quarantine_log import QuarantinedRecord
     from producer.publish.topics import FoundTopics
     from producer.service import LoopObserver
@@ -178,6 +179,11 @@ def build_source(
 def build_quarantine(settings: Settings, source: TrekkpaaleggSource) -> Quarantine:
     """The quarantine as a release reads it."""
     return Quarantine(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, source)
+
+
+def find_lost(settings: Settings, lane: int, orders: OrderBook) -> Loss:
+    """What the topics have lost of these orders, which are at home in this lane; as `lost_of`."""
+    return lost_of(kafka_properties(settings), Topics.of(settings.topic_prefix), lane, orders)
 
 
 def build_plain_log(settings: Settings) -> PlainLog:
@@ -443,6 +449,7 @@ def build_service(
         build_plain_log=partial(build_plain_log, settings),
         build_writers=partial(build_writers, settings),
         build_quarantine=partial(build_quarantine, settings),
+        find_lost=partial(find_lost, settings),
     )
     return ProducerService(settings, parts, observer, watch or NullLoopObserver(), stopping, once=once, errand=errand)
 

@@ -7,6 +7,7 @@ national id.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -78,6 +79,8 @@ def encode_observation(observation: Observation) -> tuple[bytes | None, dict[str
             raw = element.raw
         else:
             version = element.trekkversjon
+    if version is None and rejection is None:
+        return raw, {HEADER: _usual_header(observation.trekkpliktig, observation.origin, observation.requests)}
     return raw, _headers(
         _Document(VERSION, observation.trekkpliktig, observation.origin, observation.requests, version, rejection)
     )
@@ -103,7 +106,7 @@ def decode(
     another home may decide on: nothing is skipped, nor published by two homes.
     """
     try:
-        document = _decode(headers[HEADER])
+        document = _document_of(headers[HEADER])
     except (KeyError, msgspec.MsgspecError, UnicodeDecodeError):
         raise _not_understood(f"it has no header {HEADER} that can be read") from None
     if document.v != VERSION:
@@ -127,6 +130,17 @@ def _keys_of(value: bytes | None) -> tuple[bytes, ...]:
         return tuple([each.encode() for each in _decode_keys(value or b"")])
     except (msgspec.MsgspecError, UnicodeError):
         raise _not_understood("its value is no list of keys") from None
+
+
+@lru_cache(maxsize=4096)
+def _usual_header(trekkpliktig: str, origin: Origin, requests: tuple[str, ...]) -> bytes:
+    """All observations of a reading have the same, but for what is special."""
+    return _encode(_Document(VERSION, trekkpliktig, origin, requests))
+
+
+@lru_cache(maxsize=4096)
+def _document_of(header: bytes) -> _Document:
+    return _decode(header)
 
 
 def _headers(document: _Document) -> dict[str, bytes]:

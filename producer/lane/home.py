@@ -124,13 +124,15 @@ class Release(Protocol):
 
 
 class OpenQuestion:
-    """A question that is answered once everything before it in its row is committed, and the tries that it caused."""
+    """A question that is answered once everything before it in its row is committed, and the tries that it causes."""
 
-    __slots__ = ("is_asked", "is_settled", "question", "tries")
+    __slots__ = ("is_asked", "is_begun", "is_settled", "question", "tries")
 
     def __init__(self, question: Question) -> None:
         self.question = question
         self.tries = 0
+        self.is_begun = False
+        """Whether it is the first in its row, so that its tries have begun."""
         self.is_asked = False
         """Whether the answer is being written."""
         self.is_settled = False
@@ -187,7 +189,7 @@ class Home:
             Row.URGENT: _Progress(state.observations.urgent),
             Row.BULK: _Progress(state.observations.bulk),
         }
-        self._queues: dict[bytes, deque[Task]] = {}
+        self._queues: dict[bytes, list[Task]] = {}
         self._undecided: dict[bool, deque[bytes]] = {True: deque(), False: deque()}
         """Keys of orders whose next task may be ready to be decided on, the urgent ones apart."""
         self._wanted: dict[bool, deque[Wanted]] = {True: deque(), False: deque()}
@@ -209,12 +211,8 @@ class Home:
         progress = self._rows[row]
         progress.next_offset = offset + 1
         if isinstance(observed, Question):
-            question = OpenQuestion(observed)
-            progress.open.append((offset, question))
-            for key, order in list(self._state.orders.open_orders()):
-                if observed.trekkpliktig in order.readers:
-                    self.add(Task(key, requests=(observed.request,)))
-                    question.tries += 1
+            progress.open.append((offset, OpenQuestion(observed)))
+            self._begin_questions()
             return
         if isinstance(observed, Known):
             progress.open.append((offset, OpenKnown(observed)))
@@ -226,8 +224,12 @@ class Home:
 
     def add(self, task: Task) -> None:
         """Take up a step of an order. It is decided on after those of the same order that came before."""
-        self._queues.setdefault(task.key, deque()).append(task)
-        self._undecided[task.is_urgent].append(task.key)
+        queue = self._queues.get(task.key)
+        if queue is None:
+            self._queues[task.key] = [task]
+        else:
+            queue.append(task)
+        self._undecided[task.row is Row.URGENT].append(task.key)
 
     def start_tries(self, now: int) -> None:
         """Ask again for what is open and due; also for what was asked for by a clock that was ahead."""
@@ -298,6 +300,7 @@ class Home:
             for progress in self._rows.values()
             if progress.open
             and isinstance(each := progress.open[0][1], OpenQuestion)
+            and each.is_begun
             and not (each.tries or each.is_asked)
         ]
 
@@ -350,9 +353,10 @@ class Home:
         offsets, requests = self.offsets(), self.requests()
         for task in self._decided:
             queue = self._queues[task.key]
-            queue.popleft()
-            if not queue:
+            if len(queue) == 1:
                 del self._queues[task.key]
+            else:
+                del queue[0]
         for key, order in self._orders.items():
             self._state.orders.remember(key, order)
             self._plan_try(key, order)
@@ -367,7 +371,9 @@ class Home:
         for trekkpliktig, keys in self.known().items():
             self._state.ensure(trekkpliktig).know(keys)
         self._decided, self._answered, self._known, self._orders = [], [], [], {}
-        return {row: progress.drop_settled() for row, progress in self._rows.items()}
+        dropped = {row: progress.drop_settled() for row, progress in self._rows.items()}
+        self._begin_questions()
+        return dropped
 
     def aborted(self) -> None:
         """Nothing was committed: what was decided is decided again."""
@@ -379,10 +385,24 @@ class Home:
 
     # The inside.
 
+    def _begin_questions(self) -> None:
+        """Ask again for what a trekkpliktig can read once all that its list showed before the question is committed."""
+        for progress in self._rows.values():
+            question = progress.open[0][1] if progress.open else None
+            if not isinstance(question, OpenQuestion) or question.is_begun:
+                continue
+            question.is_begun = True
+            for key, order in list(self._state.orders.open_orders()):
+                if question.question.trekkpliktig in order.readers:
+                    self.add(Task(key, requests=(question.question.request,)))
+                    question.tries += 1
+
     def _next_task(self, key: bytes) -> Task | None:
         """The first task of this order that is not decided on, None if it waits for versions."""
-        task = next((each for each in self._queues.get(key, ()) if each.decision is None), None)
-        return task if task is not None and task.under_way == 0 else None
+        for task in self._queues.get(key, ()):
+            if task.decision is None:
+                return task if task.under_way == 0 else None
+        return None
 
     def _is_urgent(self, key: bytes) -> bool:
         """Whether anything urgent of this order is not decided on: then what came before it is urgent too."""
