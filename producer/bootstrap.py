@@ -6,7 +6,7 @@ Those that talk HTTP are imported where they are built, so that a command starts
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import structlog
 import schemas
 from producer.admin.acls import AclAdmin, operations_needed
 from producer.admin.kafka import KafkaAdmin
+from producer.admin.rebuild import StateRebuild
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from producer.encode.event import EVENT_BYTES_MAX, EventEncoder
 from producer.encode.rejected import RejectedEncoder
@@ -24,15 +25,17 @@ from producer.lane.pulling import PullParts
 from producer.lane.releasing import Quarantine
 from producer.observe.port import NullObserver
 from producer.publish.availability import ExplainedPublisher, find_standstill
+from producer.publish.history import lost_of
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.observations import KafkaObservationReader, KafkaObservationWriter
 from producer.publish.plain_log import PlainLog, SignalLog
 from producer.publish.quarantine_log import read_one, read_quarantine
 from producer.publish.recovery.recover import single_broker_warnings
 from producer.publish.state import read_lane_state
-from producer.publish.topics import Topics, durability_warnings, lane_fault, start_faults
+from producer.publish.topics import Topics, durability_warnings, lane_fault, rebuild_faults, start_faults
 from producer.service import FoundCluster, NullLoopObserver, ProducerService, ServiceParts
 from producer.settings.trekkpliktige import ServedTrekkpliktige, TrekkpliktigeList
+from trekkpaalegg.decode import Decoder
 from trekkpaalegg.errors import FatalError, SettingsError
 from trekkpaalegg.kafka.clients import create_producer
 from trekkpaalegg.kafka.properties import kafka_properties, tolerate_renewal
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Producer
 
     from producer.admin.doctor import Adapters
-    from producer.domain.state import LaneState
+    from producer.domain.state import LaneState, OrderBook
     from producer.group.port import Membership
     from producer.lane.outbox import SignalWriter
     from producer.notifications.client import AltinnClient
@@ -57,8 +60,9 @@ if TYPE_CHECKING:
     from producer.observe.port import Observer
     from producer.observe.prometheus import PrometheusObserver
     from producer.publish.kafka import ConnectionLog, MakeProducer
-    from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter
+    from producer.publish.port import LanePublisher, Loss, ObservationReader, ObservationWriter
     from producer.publish.quarantine_log import QuarantinedRecord
+    from producer.publish.topics import FoundTopics
     from producer.service import LoopObserver
     from producer.settings.model import Settings
     from producer.source.auth.maskinporten import MaskinportenTokens, WellKnown
@@ -93,6 +97,27 @@ def find_cluster(settings: Settings) -> FoundCluster:
     smallest = min(int(topic.config.get("max.message.bytes", BATCH_BYTES_MAX)) for topic in topics.values())
     warnings = durability_warnings(topics, len(admin.broker_addresses())) + single_broker_warnings(properties)
     return FoundCluster(found.present, min(smallest, BATCH_BYTES_MAX), tuple(warnings))
+
+
+def find_history(settings: Settings) -> FoundTopics:
+    """The topics that the state is to be made again from. Raises as `find_cluster`, for the faults of this."""
+    prefix = settings.topic_prefix
+    admin = build_admin(settings)
+    found = admin.present(prefix, settings.application_id, operations_needed(Topics.of(prefix)))
+    faults = rebuild_faults(prefix, found)
+    if faults:
+        raise FatalError("; ".join(faults))
+    return found
+
+
+@contextmanager
+def open_rebuild(
+    settings: Settings, found: FoundTopics, now: int, watch: Callable[[int, int], None]
+) -> Iterator[StateRebuild]:
+    """What makes the state again from the history; `watch` as of `StateRebuild`."""
+    with build_registry(settings) if settings.kafka_schema_registry else nullcontext() as registry:
+        properties, decoder = kafka_properties(settings), Decoder(registry)
+        yield StateRebuild(properties, settings.topic_prefix, found.present, decoder, now, watch)
 
 
 def build_admin(settings: Settings, role: str = "producer") -> KafkaAdmin:
@@ -154,6 +179,11 @@ def build_source(
 def build_quarantine(settings: Settings, source: TrekkpaaleggSource) -> Quarantine:
     """The quarantine as a release reads it."""
     return Quarantine(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, source)
+
+
+def find_lost(settings: Settings, lane: int, orders: OrderBook) -> Loss:
+    """What the topics have lost of these orders, which are at home in this lane; as `lost_of`."""
+    return lost_of(kafka_properties(settings), Topics.of(settings.topic_prefix), lane, orders)
 
 
 def build_plain_log(settings: Settings) -> PlainLog:
@@ -419,6 +449,7 @@ def build_service(
         build_plain_log=partial(build_plain_log, settings),
         build_writers=partial(build_writers, settings),
         build_quarantine=partial(build_quarantine, settings),
+        find_lost=partial(find_lost, settings),
     )
     return ProducerService(settings, parts, observer, watch or NullLoopObserver(), stopping, once=once, errand=errand)
 

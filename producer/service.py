@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from producer.lane.outbox import SignalWriter
     from producer.lane.pulling import PullParts
     from producer.lane.releasing import Quarantine
+    from producer.lane.repairing import FindLost
     from producer.observe.port import Observer
     from producer.publish.plain_log import PlainLog
     from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter
@@ -92,6 +93,7 @@ class ServiceParts(NamedTuple):
     build_plain_log: Callable[[], PlainLog]
     build_writers: Callable[[PlainLog], tuple[ObservationWriter, SignalWriter]]
     build_quarantine: Callable[[TrekkpaaleggSource], Quarantine]
+    find_lost: FindLost
 
 
 class NullLoopObserver:
@@ -281,8 +283,10 @@ class ProducerService:
         publisher = self._parts.build_publisher(found, number, membership)
         understand = self._parts.build_quarantine(self._source).understand
         observations = self._parts.build_observation_reader(number) if self._parts.source is not None else None
-        given = (self._source, self._pool, publisher, observations, *self._writers, records, schedule)
-        parts = LaneParts(*given, self._observer, self._priority, self._parts.pull, understand, self._round_end)
+        parts = LaneParts(
+            *(self._source, self._pool, publisher, observations, *self._writers, records, schedule),
+            *(self._observer, self._priority, self._parts.pull, understand, self._round_end, self._parts.find_lost),
+        )
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))
         lane = self._lanes[number] = Lane(number, parts, options, watch)

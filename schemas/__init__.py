@@ -25,6 +25,7 @@ NAMES = (
     "handed_over",
     "observation_offsets",
     "request_state",
+    "known_orders",
     "event_cursor",
     "lane_count",
 )

@@ -21,6 +21,8 @@ CORRECTIONS = "corrections"
 GJELDENDE = "gjeldende"
 HEADERS = "headers"
 POSITIONS = "positions"
+PLACES = "places"
+IDENTITY = "identity"
 LEDGER_OFFSETS = "ledger_offsets"
 LEDGER_HISTORY = "ledger_history"
 LEDGER_NEWEST = "ledger_newest"
@@ -37,7 +39,9 @@ PROMISES = {
     CORRECTIONS: "corrections 1..n of a version follow it, each exactly once",
     GJELDENDE: "gjeldende has the newest version of versjoner, with equal bytes, and never an older one after a newer",
     HEADERS: "headers and keys agree with values; no key contains a national id",
-    POSITIONS: "every version that positions lists as published is in versjoner",
+    POSITIONS: "every version that positions lists as published is in versjoner, and the other way round",
+    PLACES: "each order is in one partition number in all topics: the one of its key by murmur2",
+    IDENTITY: "cluster, topics and number of partitions are those that positions records",
     LEDGER_OFFSETS: "the ledger's offsets are within the topic",
     LEDGER_HISTORY: "the ledger's history equals the topic, field by field",
     LEDGER_NEWEST: "the ledger's newest version of each order is the topic's",
@@ -61,7 +65,7 @@ class Progress(Protocol):
 
 
 class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One violation of a promise. `place` is topic/partition/offset if it concerns one message."""
+    """One violation of a promise. `place` is topic/partition/offset if it concerns one message, or what it concerns."""
 
     what: str
     trekkid: str | None = None

@@ -13,7 +13,14 @@ import msgspec
 from consumers.verify.findings import COMPLETE, CORRECTIONS, GJELDENDE, ONCE, ORDER, Check, Difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+
+Run = tuple[int, int]
+"""A range of versions, both ends included."""
+
+VERSIONS_NAMED_MAX = 100
+"""How many versions of one range are named one by one."""
 
 
 class TopicMessage(msgspec.Struct, frozen=True, gc=False):
@@ -31,8 +38,8 @@ class TopicMessage(msgspec.Struct, frozen=True, gc=False):
 class Irregular(msgspec.Struct):
     """Everything about one order besides versions that rise by one."""
 
-    holes: list[tuple[int, int]] = []
-    """Ranges of missing versions below the newest, both ends included, rising."""
+    holes: list[Run] = []
+    """Ranges of missing versions below the newest, rising."""
     ahead: set[int] = set()
     """Late versions above the newest: correct only if a newer one follows."""
     corrections: dict[int, list[int]] = {}
@@ -86,16 +93,24 @@ class History:
             return found is not None and trekkversjon in found.ahead
         return trekkversjon >= 1 and not (found and any(first <= trekkversjon <= last for first, last in found.holes))
 
-    def holes(self) -> Iterator[tuple[bytes, int]]:
-        """Key and trekkversjon of every missing version below the newest of its order."""
+    def holes(self) -> Iterator[tuple[bytes, list[Run]]]:
+        """Of each order that lacks versions below its newest: its key, and the ranges."""
         if not self.irregular:
             return
         with_holes = {place for place, found in self.irregular.items() if found.holes}
         for key, place in self.places.items():
             if place in with_holes:
-                for first, last in self.irregular[place].holes:
-                    for trekkversjon in range(first, last + 1):
-                        yield key, trekkversjon
+                yield key, self.irregular[place].holes
+
+    def present(self, place: int, first: int, last: int) -> list[Run]:
+        """The ranges of those of the versions first to last that are in the topic and not above the newest."""
+        found = self.irregular.get(place)
+        return without([(max(first, 1), min(last, self.newest[place]))], found.holes if found else [])
+
+    def last_corrections(self, place: int) -> dict[int, int]:
+        """By trekkversjon, the highest number of its corrections; only versions that have any."""
+        found = self.irregular.get(place)
+        return {trekkversjon: max(numbers) for trekkversjon, numbers in found.corrections.items()} if found else {}
 
     def left_over(self) -> list[Difference]:
         """Differences that appear only at the end: late versions that no newer one follows."""
@@ -128,11 +143,11 @@ class History:
         if message.late and version > newest:
             irregular.ahead.add(version)
         elif version > newest:
-            irregular.holes += _without(newest + 1, version - 1, irregular.ahead)
+            irregular.holes += without([(newest + 1, version - 1)], [(late, late) for late in sorted(irregular.ahead)])
             irregular.ahead = {late for late in irregular.ahead if late > version}
             self.newest[place], self.digest[place] = version, message.digest
         else:
-            irregular.holes = _filled(irregular.holes, version)
+            irregular.holes = without(irregular.holes, [(version, version)])
             if not message.late:
                 self.order.add(self._difference(message, f"follows version {newest} and is not marked late"))
         return True
@@ -157,20 +172,29 @@ class History:
         return difference_of(self.topic, message, what)
 
 
-def complete(history: History, is_known: Callable[[bytes, int], bool]) -> Check:
-    """The check that no version is missing. `is_known`, by key and trekkversjon: known to be missing at the source."""
+def complete(history: History, missing_of: Callable[[bytes], list[Run]]) -> Check:
+    """The check that no version is missing. `missing_of` gives what is known to be missing at the source, by key."""
     check = Check(COMPLETE, "orders", len(history.places))
     at_source = 0
-    for key, trekkversjon in history.holes():
-        if is_known(key, trekkversjon):
-            at_source += 1
-        else:
-            check.add(Difference("missing from versjoner, and not known to be missing", shown(key), trekkversjon))
+    for key, holes in history.holes():
+        unknown = without(holes, sorted(missing_of(key)))
+        at_source += _versions(holes) - _versions(unknown)
+        check.differences += named("missing from versjoner, and not known to be missing", key, unknown)
     for each in history.left_over():
         check.add(each)
     if at_source:
         check.notes.append(f"{at_source} missing at the source, known")
     return check
+
+
+def named(what: str, key: bytes, runs: Iterable[Run]) -> Iterator[Difference]:
+    """A difference for each version of these ranges; of a long range the rest is one difference."""
+    for first, last in runs:
+        for trekkversjon in range(first, min(last, first + VERSIONS_NAMED_MAX - 1) + 1):
+            yield Difference(what, shown(key), trekkversjon)
+        if last >= first + VERSIONS_NAMED_MAX:
+            rest = first + VERSIONS_NAMED_MAX
+            yield Difference(f"{what}; the same up to version {last}", shown(key), rest)
 
 
 def difference_of(topic: str, message: TopicMessage, what: str) -> Difference:
@@ -189,23 +213,24 @@ def shown(key: bytes) -> str:
     return key.decode(errors="backslashreplace")
 
 
-def _without(first: int, last: int, present: set[int]) -> list[tuple[int, int]]:
-    """The ranges from `first` to `last` without the versions in `present`."""
-    runs, start = [], first
-    for each in sorted(number for number in present if first <= number <= last):
-        if start < each:
-            runs.append((start, each - 1))
-        start = each + 1
-    if start <= last:
-        runs.append((start, last))
-    return runs
+def without(runs: Iterable[Run], removed: list[Run]) -> list[Run]:
+    """The ranges without the versions in `removed`; both rising."""
+    kept: list[Run] = []
+    for first, last in runs:
+        start = first
+        for low, high in removed:
+            if high < start or low > last:
+                continue
+            if start < low:
+                kept.append((start, low - 1))
+            start = high + 1
+        if start <= last:
+            kept.append((start, last))
+    return kept
 
 
-def _filled(holes: list[tuple[int, int]], version: int) -> list[tuple[int, int]]:
-    filled: list[tuple[int, int]] = []
-    for first, last in holes:
-        filled += _without(first, last, {version})
-    return filled
+def _versions(runs: Iterable[Run]) -> int:
+    return sum(last - first + 1 for first, last in runs)
 
 
 class Surplus(msgspec.Struct, frozen=True):
@@ -214,6 +239,7 @@ class Surplus(msgspec.Struct, frozen=True):
     trekkversjon: int
     correction: int
     digest: int
+    partition: int
 
 
 class Current:
@@ -224,6 +250,7 @@ class Current:
         self._history = history
         self._version = array("q")
         self._digest = array("q")
+        self._partition = array("i")
         self._correction: dict[int, int] = {}
         self._surplus: dict[bytes, Surplus] = {}
         self.events = 0
@@ -235,20 +262,31 @@ class Current:
         place = self._history.places.get(message.key)
         correction = message.correction or 0
         if place is None:
-            before = self._surplus.get(message.key, Surplus(0, 0, 0))
-            self._surplus[message.key] = Surplus(message.trekkversjon, correction, message.digest)
-            self._step(message, before.trekkversjon, before.correction)
+            before = self._surplus.get(message.key, Surplus(0, 0, 0, 0))
+            surplus = Surplus(message.trekkversjon, correction, message.digest, message.partition)
+            self._surplus[message.key] = surplus
+            self._step(message, before.trekkversjon, before.correction, before.digest)
             return
         if place >= len(self._version):
             self.grow()
         newest = self._version[place]
         if message.trekkversjon <= newest or message.correction is not None or message.late:
-            self._step(message, newest, self._correction.get(place, 0))
+            self._step(message, newest, self._correction.get(place, 0), self._digest[place])
             self._correction[place] = correction
         elif self._correction:
             self._correction.pop(place, None)
         self._version[place] = message.trekkversjon
         self._digest[place] = message.digest
+        self._partition[place] = message.partition
+
+    def partitions(self) -> Iterator[tuple[bytes, int]]:
+        """The partition of each key's last message."""
+        self.grow()
+        for key, place in self._history.places.items():
+            if self._version[place]:
+                yield key, self._partition[place]
+        for key, surplus in self._surplus.items():
+            yield key, surplus.partition
 
     def is_forward(self, message: TopicMessage) -> bool:
         """Whether the version is newer than the last one of its key."""
@@ -275,16 +313,20 @@ class Current:
         missing = [0] * (len(self._history.newest) - len(self._version))
         self._version.extend(missing)
         self._digest.extend(missing)
+        self._partition.extend(missing)
         for key in [key for key in self._surplus if key in self._history.places]:
             place, surplus = self._history.places[key], self._surplus.pop(key)
             self._version[place], self._digest[place] = surplus.trekkversjon, surplus.digest
+            self._partition[place] = surplus.partition
             if surplus.correction:
                 self._correction[place] = surplus.correction
 
-    def _step(self, message: TopicMessage, version: int, correction: int) -> None:
+    def _step(self, message: TopicMessage, version: int, correction: int, digest: int) -> None:
+        """Check a message that may not be newer than the one before it; the same again is no step back."""
         if message.late:
             self._stepped.append(difference_of(self.topic, message, "marked late, but in gjeldende"))
-        if (message.trekkversjon, message.correction or 0) <= (version, correction):
+        after, before = (message.trekkversjon, message.correction or 0), (version, correction)
+        if after < before or (after == before and message.digest != digest):
             what = f"follows version {version}{f', correction {correction}' if correction else ''} in gjeldende"
             self._stepped.append(difference_of(self.topic, message, what))
 

@@ -1,6 +1,7 @@
-"""The producer's state in `…-positions`: which versions are published, and which are known to be missing.
+"""What the producer remembers in `…-positions`: what the home of each order has published, and whose topics these are.
 
-The producer writes one record for each order, in the transaction of its events. See `schemas/order_state.avsc`.
+The home of an order is the lane of its partition. It writes the state of the order, with the key `/<trekkid>`, in the
+transaction of the order's events. See `schemas/order_state.avsc`.
 """
 
 from __future__ import annotations
@@ -10,89 +11,135 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import fastavro
+import msgspec
 
 import schemas
 from consumers.verify.events import SINGLE_OBJECT_MARKER, SINGLE_OBJECT_PREFIX_BYTES
 from consumers.verify.findings import POSITIONS, Check, Difference
-from consumers.verify.history import shown
+from consumers.verify.history import Run, named, shown
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from consumers.verify.history import History
 
 _SEPARATOR = b"/"
+_IDENTITY_KEY = b"lanes"
 _ORDER = "order_state"
+_IDENTITY = "lane_count"
 
 
-class KnownMissing:
-    """Published versions, and versions known to be missing at the source. Several trekkpliktige may have one order."""
+class Identity(msgspec.Struct, frozen=True):
+    """Whose topics these are by one record. `topics`: id and number of partitions by name."""
 
-    def __init__(self) -> None:
-        self._runs: dict[bytes, dict[bytes, list[tuple[int, int]]]] = {}
-        self._published: dict[bytes, int] = {}
-        """The newest published version, by state key."""
-        self.records = 0
+    lanes: int
+    application_id: str
+    cluster_id: str
+    topics: dict[str, tuple[str, int]]
 
-    def add(self, key: bytes, value: bytes | None) -> None:
+
+class Irregular(msgspec.Struct, frozen=True):
+    """What a home knows of an order besides its newest version."""
+
+    missing: list[Run]
+    corrections: dict[int, int]
+    """By trekkversjon, how many corrections of it are published."""
+
+
+class Positions:
+    """The records of all partitions, as far as they have been read."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.orders: dict[int, dict[bytes, int]] = {}
+        """By partition and trekkid, the newest published version."""
+        self.identities: dict[int, Identity] = {}
+        """By partition."""
+        self._irregular: dict[int, dict[bytes, Irregular]] = {}
+
+    def add(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Add a record, in the order of its partition. Raises `FatalError` for an invalid one."""
-        trekkpliktig, separator, trekkid = key.partition(_SEPARATOR)
-        if not separator:
-            return
-        self.records += 1
-        if value is None:
-            self._published.pop(key, None)
-            self._forget(trekkid, trekkpliktig)
-            return
-        state = _order_state(value)
-        self._published[key] = state["trekkversjon"]
-        runs = [(each["first"], each["last"]) for each in state["missing"]]
-        if runs:
-            self._runs.setdefault(trekkid, {})[trekkpliktig] = runs
-        else:
-            self._forget(trekkid, trekkpliktig)
+        if key == _IDENTITY_KEY:
+            self.identities.pop(partition, None)
+            if value is not None:
+                self.identities[partition] = _identity(value)
+        elif key.startswith(_SEPARATOR):
+            self._add_order(partition, key.removeprefix(_SEPARATOR), value)
 
-    def has(self, key: bytes, trekkversjon: int) -> bool:
+    def missing(self, key: bytes) -> list[Run]:
+        """The ranges of versions that are known to be missing, by trekkid."""
+        return [run for orders in self._irregular.values() if key in orders for run in orders[key].missing]
+
+    def has_missing(self, key: bytes, trekkversjon: int) -> bool:
         """Whether the version is known to be missing."""
-        by_trekkpliktig = self._runs.get(key, {}).values()
-        return any(first <= trekkversjon <= last for runs in by_trekkpliktig for first, last in runs)
+        return any(first <= trekkversjon <= last for first, last in self.missing(key))
 
     def check(self, history: History) -> Check:
-        """The check that every published version is in the history, which finds an order whose end is missing."""
-        check = Check(POSITIONS, "orders", len(self._published))
-        for key, trekkversjon in self._published.items():
-            trekkid = key.partition(_SEPARATOR)[2]
-            if trekkversjon == 0:
-                continue
-            place = history.places.get(trekkid)
-            if place is None:
-                check.add(
-                    Difference("published according to positions, but not in versjoner", shown(trekkid), trekkversjon)
-                )
-            elif not history.has(place, trekkversjon):
-                newest = history.newest[place]
-                what = f"published according to positions, but versjoner ends at {newest}"
-                check.add(Difference(what, shown(trekkid), trekkversjon))
+        """The check that the homes have published what is in the history, no more and no less.
+
+        The home of an order is the lane of the partition in which its events are. That they are in the right one is
+        another check.
+        """
+        check = Check(POSITIONS, "orders", sum(map(len, self.orders.values())))
+        for partition, orders in self.orders.items():
+            for key, newest in orders.items():
+                place = history.places.get(key)
+                if place is None and newest:
+                    what = "published according to positions, but not in versjoner"
+                    check.add(Difference(what, shown(key), newest))
+                elif place is not None and history.partition[place] == partition:
+                    check.differences += self._of_order(history, place, partition, key)
+        for key, place in history.places.items():
+            if key not in self.orders.get(history.partition[place], ()):
+                check.add(Difference("in versjoner, but not known to its home", shown(key), history.newest[place]))
         return check
 
-    def _forget(self, trekkid: bytes, trekkpliktig: bytes) -> None:
-        runs = self._runs.get(trekkid)
-        if runs is not None:
-            runs.pop(trekkpliktig, None)
-            if not runs:
-                del self._runs[trekkid]
+    def _add_order(self, partition: int, key: bytes, value: bytes | None) -> None:
+        self._irregular.get(partition, {}).pop(key, None)
+        if value is None:
+            self.orders.get(partition, {}).pop(key, None)
+            return
+        state = _decode(_ORDER, value)
+        self.orders.setdefault(partition, {})[key] = state["trekkversjon"]
+        if state["missing"] or state["corrections"]:
+            self._irregular.setdefault(partition, {})[key] = Irregular(
+                [(each["first"], each["last"]) for each in state["missing"]],
+                {each["trekkversjon"]: each["corrections"] for each in state["corrections"]},
+            )
+
+    def _of_order(self, history: History, place: int, partition: int, key: bytes) -> Iterator[Difference]:
+        """The differences of one order between its state and its events."""
+        known, newest, trekkid = self.orders[partition][key], history.newest[place], shown(key)
+        if known > newest and not history.has(place, known):
+            yield Difference(f"published according to positions, but versjoner ends at {newest}", trekkid, known)
+        elif known < newest:
+            yield Difference(f"in versjoner, but its home knows none after version {known}", trekkid, newest)
+        irregular = self._irregular.get(partition, {}).get(key)
+        for first, last in irregular.missing if irregular else ():
+            yield from named(
+                "in versjoner, but missing according to positions", key, history.present(place, first, last)
+            )
+        corrections = irregular.corrections if irregular else {}
+        published = history.last_corrections(place)
+        for trekkversjon in sorted(corrections.keys() | published.keys()):
+            by_home, there = corrections.get(trekkversjon, 0), published.get(trekkversjon, 0)
+            if by_home > there:
+                what = "published according to positions, but not in versjoner"
+                yield Difference(what, trekkid, trekkversjon, by_home)
+            elif by_home < there:
+                yield Difference("in versjoner, but not known to its home", trekkid, trekkversjon, there)
 
 
-def add_all(known: KnownMissing, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
-    """Add several records; see `KnownMissing.add`."""
-    for key, value in records:
-        known.add(key or b"", value)
+def _identity(value: bytes) -> Identity:
+    found = _decode(_IDENTITY, value)
+    topics = {each["name"]: (each["id"], each["partitions"]) for each in found["topics"]}
+    return Identity(found["lanes"], found["application_id"], found["cluster_id"], topics)
 
 
-def _order_state(value: bytes) -> dict[str, Any]:
+def _decode(name: str, value: bytes) -> dict[str, Any]:
     prefix = value[:SINGLE_OBJECT_PREFIX_BYTES]
-    written, wanted = _reading(prefix)
+    written, wanted = _reading(name, prefix)
     try:
         buffer = BytesIO(value)
         buffer.seek(len(prefix))
@@ -102,7 +149,7 @@ def _order_state(value: bytes) -> dict[str, Any]:
 
 
 @cache
-def _reading(prefix: bytes) -> tuple[Any, Any]:
+def _reading(name: str, prefix: bytes) -> tuple[Any, Any]:
     try:
         written = schemas.by_fingerprint(prefix.removeprefix(SINGLE_OBJECT_MARKER))
     except schemas.UnknownSchemaError as error:
@@ -110,7 +157,7 @@ def _reading(prefix: bytes) -> tuple[Any, Any]:
             "the positions topic holds a record of no released schema: "
             "was it written by a newer version of the producer, or is the topic another application's?"
         ) from error
-    current = schemas.load(_ORDER)
-    if written.name != _ORDER:
-        raise FatalError("the positions topic holds another record where the state of an order should be")
+    current = schemas.load(name)
+    if written.name != name:
+        raise FatalError(f"the positions topic holds another record where a record of {name} should be")
     return written.parsed, None if written.fingerprint == current.fingerprint else current.parsed

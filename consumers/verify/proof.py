@@ -84,7 +84,7 @@ def prove(settings: Settings, options: ProofOptions, progress: Progress) -> Proo
             readers = (reading.topics.versjoner, reading.topics.gjeldende)
             checks += ledger.checks({reader.topic: reader.next for reader in readers})
         if source is not None:
-            checks += source.checks(reading.known.has)
+            checks += source.checks(reading.positions.has_missing)
         masked(checks, reading.topics.national)
         return Proof(checks, reading.events, round(time.monotonic() - began, 3))
 

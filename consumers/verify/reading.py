@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from confluent_kafka import IsolationLevel
+from confluent_kafka import IsolationLevel, TopicCollection
 
 from consumers.verify.content import PublishedOrder, content_of_fields
 from consumers.verify.events import marks_of_message
+from consumers.verify.places import FoundTopic
 from trekkpaalegg.errors import UndecodableError
 from trekkpaalegg.incoming import Partition
-from trekkpaalegg.kafka.admin import Admin
+from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 from trekkpaalegg.kafka.reader import RangeReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from confluent_kafka import Message
+    from confluent_kafka.admin import AdminClient
 
     from consumers.verify.events import PlainValues
     from consumers.verify.findings import Progress
@@ -43,6 +45,17 @@ class CommittedReader:
         self.next: dict[int, int] = dict(self.begins)
         """The offset at which the next reading starts, by partition."""
         self._reader = RangeReader(properties, role="consumer", stalled_seconds_max=STALLED_SECONDS_MAX)
+
+    def describe(self) -> tuple[str, FoundTopic]:
+        """The cluster's id, and the topic as it is now."""
+
+        def describe(client: AdminClient) -> str:
+            answers = client.describe_topics(TopicCollection([self.topic]), request_timeout=CALL_SECONDS_MAX)
+            return str(self._admin.result(answers[self.topic]).topic_id)
+
+        found = self._admin.metadata(self.topic)
+        topic_id = self._admin.call(f"asking for {self.topic}", describe)
+        return found.cluster_id, FoundTopic(self.topic, topic_id, len(found.topics[self.topic].partitions))
 
     def ends(self) -> dict[int, int]:
         """By partition, the end of what is committed now."""

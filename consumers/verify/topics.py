@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from consumers.verify.events import EventReader
-from consumers.verify.findings import Check
+from consumers.verify.findings import POSITIONS, Check, Difference
 from consumers.verify.history import Current, History, TopicMessage, complete
-from consumers.verify.positions import KnownMissing
+from consumers.verify.places import identity, places
+from consumers.verify.positions import Positions
 from consumers.verify.reading import CommittedReader
 from trekkpaalegg.errors import UnknownTopicError
 from trekkpaalegg.kafka.properties import kafka_properties
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from consumers.settings.model import Settings
     from consumers.verify.events import PlainValues
-    from consumers.verify.findings import Difference, Progress
+    from consumers.verify.findings import Progress
 
 OnVersion = Callable[[History, TopicMessage, dict[str, Any], bool], None]
 """Called with each message of `…-versjoner` after it was added to the history, and whether its version is new."""
@@ -179,13 +180,12 @@ class TopicReading:
                     on_current=on_current,
                 )
             )
-            self.positions: CommittedReader | None = None
-            try:
-                self.positions = opened.enter_context(CommittedReader(properties, f"{prefix}-positions"))
-            except UnknownTopicError:
-                self.positions = None
+            self._positions_reader: CommittedReader | None = None
+            positions = f"{prefix}-positions"
+            with suppress(UnknownTopicError):
+                self._positions_reader = opened.enter_context(CommittedReader(properties, positions))
             self._opened = opened.pop_all()
-        self.known = KnownMissing()
+        self.positions = Positions(positions)
         self._new_suspects: set[Suspect] = set()
 
     @property
@@ -213,20 +213,34 @@ class TopicReading:
         """The checks of the topics, as far as they have been read."""
         history, current = self.topics.history, self.topics.current
         history.once.examined = history.order.examined = history.events
-        complete_check = self._without_new(complete(history, self.known.has))
+        complete_check = self._without_new(complete(history, self.positions.missing))
         begun_late = [partition for partition, low in self.topics.versjoner.begins.items() if low > 0]
         if begun_late:
             complete_check.notes.append(f"{len(begun_late)} partitions no longer hold their first messages")
         current_check = self._without_new(current.check())
         checks = [history.once, history.order, complete_check, history.corrections, current_check]
-        if self.positions is None:
-            complete_check.notes.append("there is no positions topic: no version is known to be missing")
-        else:
-            checks.append(self._without_new(self.known.check(history)))
+        checks += self._checks_with_positions()
         headers = self.topics.headers
         if self._with_headers or not headers.ok:
             checks.append(headers)
         return checks
+
+    def _checks_with_positions(self) -> list[Check]:
+        history, current, reader = self.topics.history, self.topics.current, self._positions_reader
+        lanes = len(self.topics.versjoner.begins)
+        if reader is None:
+            lost = Difference("there is no positions topic: what the homes know is lost", place=self.positions.topic)
+            check = Check(POSITIONS, "orders", 0, [lost] if history.places else [])
+            return [check, places(history, current, self.positions, lanes)]
+        described = [each.describe() for each in (self.topics.versjoner, self.topics.gjeldende, reader)]
+        (cluster_id, *_), found = zip(*described, strict=True)
+        if 0 in self.positions.identities:
+            lanes = self.positions.identities[0].lanes
+        return [
+            self._without_new(self.positions.check(history)),
+            places(history, current, self.positions, lanes),
+            identity(self.positions, cluster_id, found),
+        ]
 
     def close(self) -> None:
         """Disconnect from Kafka."""
@@ -243,15 +257,17 @@ class TopicReading:
         ends, ends_of_current = topics.versjoner.ends(), topics.gjeldende.ends()
         self._progress.expect(topics.versjoner.ahead(ends) + topics.gjeldende.ahead(ends_of_current))
         topics.read_to(ends, ends_of_current)
-        if self.positions is not None:
-            for found in self.positions.read_to(self.positions.ends()):
+        if self._positions_reader is not None:
+            for found in self._positions_reader.read_to(self._positions_reader.ends()):
                 for message in found:
-                    self.known.add(message.key() or b"", message.value())
+                    self.positions.add(message.partition() or 0, message.key() or b"", message.value())
 
     def _suspects(self) -> set[Suspect]:
         """Differences that a partly visible transaction may cause."""
         history = self.topics.history
-        checks = [complete(history, self.known.has), self.topics.current.check(), self.known.check(history)]
+        checks = [complete(history, self.positions.missing), self.topics.current.check()]
+        if self._positions_reader is not None:
+            checks.append(self.positions.check(history))
         return {_suspect(check, each) for check in checks for each in check.differences}
 
     def _without_new(self, check: Check) -> Check:
@@ -279,7 +295,7 @@ class TopicReading:
 
     def _readers(self) -> list[CommittedReader]:
         readers = [self.topics.versjoner, self.topics.gjeldende]
-        return [*readers, self.positions] if self.positions is not None else readers
+        return [*readers, self._positions_reader] if self._positions_reader is not None else readers
 
 
 def _suspect(check: Check, difference: Difference) -> Suspect:

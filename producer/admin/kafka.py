@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
 from producer.domain.state import ObservationOffsets
-from producer.publish.kafka import COMMIT_SECONDS_MAX, INIT_CALL_SECONDS, INIT_TIMEOUT_SECONDS
+from producer.publish.kafka import INIT_CALL_SECONDS, INIT_TIMEOUT_SECONDS, TRANSACTION_TIMEOUT_SECONDS
+from producer.publish.recovery.recover import transact
 from producer.publish.state import (
     has_identity,
     identity_record,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from producer.domain.identity import Identity
-    from producer.publish.port import Record
     from trekkpaalegg.errors import RefusedError
 
 _VISIBLE_SECONDS_MAX = 20.0
@@ -124,18 +125,24 @@ class KafkaAdmin:
         If not `in_full`, an adoption after the one that is expected is left for the lanes to find: the whole partition
         may be large. Raises `FatalError` also for a state of the former layout.
         """
+        found, positions = self.present(prefix, application_id, needed), Topics.of(prefix).positions
+        recorded = None
+        if positions in found.topics:
+            expected = None if in_full else found.present
+            recorded = read_identity(self._properties, positions, expected=expected, role=self._role)
+        lanes = _partitions(found.topics, positions)[: 0 if recorded is None else recorded.lanes]
+        unrecorded = self._unrecorded(self._admin.ends(lanes))
+        return msgspec.structs.replace(found, recorded=recorded, unrecorded=unrecorded)
+
+    def present(
+        self, prefix: str, application_id: str, needed: Mapping[str, Sequence[str]] | None = None
+    ) -> FoundTopics:
+        """As `inspect`, but without what is recorded."""
         names = Topics.of(prefix)
         found = self.describe(names, needed)
         present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
-        ends = self._admin.ends(_partitions(found, names.versjoner, names.gjeldende, names.positions))
-        has_history = any(end for (topic, _), end in ends.items() if topic != names.positions)
-        recorded = None
-        if names.positions in found:
-            expected = None if in_full else present
-            recorded = read_identity(self._properties, names.positions, expected=expected, role=self._role)
-        lanes = _partitions(found, names.positions)[: 0 if recorded is None else recorded.lanes]
-        unrecorded = self._unrecorded({each: ends[each] for each in lanes})
-        return FoundTopics(found, present, recorded, unrecorded, has_history)
+        has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
+        return FoundTopics(found, present, has_history=has_history)
 
     def recorded(self, positions: str, lane: int) -> Identity | None:
         """The identity recorded in a lane's partition of `positions`, None if there is none.
@@ -175,7 +182,7 @@ class KafkaAdmin:
         lost: the lane begins with those observations that there are, and lists that were not handed over completely
         since `now` (microseconds since 1970) are due for that.
 
-        Raises `RetryableError` when that is not known to be done in every lane; doing it again does no harm.
+        Raises as `transact` when that is not known to be done in every lane; doing it again does no harm.
         """
         names = Topics.of(prefix)
         rows = (names.observations_urgent, names.observations)
@@ -186,8 +193,8 @@ class KafkaAdmin:
                 offsets = ObservationOffsets(*(begins[Partition(row, lane)] for row in rows))
                 records.append(observation_offsets_record(names.positions, lane, offsets, now))
             if before.application_id != identity.application_id:
-                self._fence(f"{identity.application_id}-{lane}")
-            self._write_fenced(f"{before.application_id}-{lane}", records)
+                self.fence(f"{identity.application_id}-{lane}")
+            transact(self.fence(f"{before.application_id}-{lane}"), lane, records)
 
     def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
         """The lanes in whose partition, with these ends, no identity is recorded.
@@ -201,10 +208,11 @@ class KafkaAdmin:
             if not end or (begins[each] and not has_identity(self._properties, *each, role=self._role))
         )
 
-    def _fence(self, transactional_id: str) -> Producer:
-        """A producer of this id, by which all former ones are fenced."""
+    def fence(self, transactional_id: str, transaction_seconds_max: int = TRANSACTION_TIMEOUT_SECONDS) -> Producer:
+        """A producer of this id, by which all former ones are fenced. Kafka aborts a transaction that takes longer."""
         reason = LastReason()
-        producer = create_producer({**self._properties, "transactional.id": transactional_id}, reason, logger=DISCARDED)
+        own = {"transactional.id": transactional_id, "transaction.timeout.ms": str(transaction_seconds_max * 1000)}
+        producer = create_producer({**self._properties, **own}, reason, logger=DISCARDED)
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
         while True:
             try:
@@ -217,19 +225,6 @@ class KafkaAdmin:
                 what = f"fencing {transactional_id}"
                 raise translate(failed, what, self._properties, reason, right=right, role=self._role) from error
             return producer
-
-    def _write_fenced(self, transactional_id: str, records: Sequence[Record]) -> None:
-        producer = self._fence(transactional_id)
-        try:
-            producer.begin_transaction()
-            for record in records:
-                producer.produce(record.topic, record.value, record.key, record.partition)
-            producer.commit_transaction(COMMIT_SECONDS_MAX)
-        except KafkaException as error:
-            raise RetryableError(
-                f"it is not known whether {records[0].topic}/{records[0].partition} was written: "
-                f"{error.args[0].name()}; see that no worker runs, and try again"
-            ) from error
 
     def _create(self, new: NewTopic) -> None:
         def create(client: AdminClient) -> None:

@@ -1,4 +1,4 @@
-"""`position show|set|forget`: how far each trekkpliktig has been published, and changes of it by an operator."""
+"""`position show|set|forget|rebuild`: how far each list has been read, and what operators change of the state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from producer import bootstrap
 from producer.cli import KAFKA, example, output, settings_of
 from producer.cli.requests import new_request, perform_request, require_done, require_numbers
 from producer.domain.requests import FORGET, SET
-from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm
+from producer.service import now_microseconds
+from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm, progress_bar, rare_garbage_collection
+from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
     from producer.domain.state import TrekkpliktigState
@@ -24,26 +26,25 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def show_position(settings: Settings, output: Output, trekkpliktige: list[str]) -> None:
-    """Print the content of `…-positions` for those named, or for all. It only reads, and needs no lane.
-
-    Versions are missing of orders that a list has shown; an order that several have shown counts for each.
-    """
+    """Print the content of `…-positions` for those named, or for all. It only reads, and needs no lane."""
     found = bootstrap.find_cluster(settings)
-    rows: dict[str, dict[str, object]] = {}
+    rows: list[dict[str, object]] = []
     missing: Counter[str] = Counter()
     for lane in range(found.lanes):
         state = bootstrap.read_state(settings, lane)
-        rows |= {name: _row(name, lane, each) for name, each in state if not trekkpliktige or name in trekkpliktige}
+        rows += [_row(name, lane, each) for name, each in state if not trekkpliktige or name in trekkpliktige]
         for _, order in state.orders.open_orders():
             missing.update(dict.fromkeys(order.readers, sum(each.last - each.first + 1 for each in order.missing)))
-    ordered = [rows[name] | {"versions_missing": missing[name]} for name in sorted(rows)]
+    for row in rows:
+        row["versions_missing"] = missing[str(row["trekkpliktig"])]
+    rows.sort(key=lambda row: str(row["trekkpliktig"]))
     if output.as_json:
-        output.json(ordered)
+        output.json(rows)
         return
     table = Table(
         "trekkpliktig", "lane", "position", "last compared", "orders", "versions missing", "suspended", "requests"
     )
-    for row in ordered:
+    for row in rows:
         shown = row | {"reconciled_at": row["reconciled_at"] or "never", "suspended_at": row["suspended_at"] or "no"}
         table.add_row(*(str(value) for value in shown.values()))
     output.table(table)
@@ -68,25 +69,50 @@ def _instant(microseconds: int | None) -> str | None:
 
 
 def set_position(settings: Settings, output: Output, trekkpliktig: str, position: int) -> None:
-    """Start the next reading at this sekvensnummer. Published versions stay known, so nothing is published twice."""
+    """Start the next reading at this sekvensnummer. Nothing is published twice."""
     require_numbers([trekkpliktig])
     require_done(perform_request(settings, output, new_request(SET, position), [trekkpliktig]))
     output.line(f"{trekkpliktig}: the position is {position}")
 
 
 def forget_position(settings: Settings, output: Output, trekkpliktig: str) -> None:
-    """Forget what was handed over of a trekkpliktig's list, so that it is read anew. Nothing is published twice."""
+    """Drop what is remembered of reading its list, so that all of it is read again. Nothing is published twice."""
     require_numbers([trekkpliktig])
     results = perform_request(settings, output, new_request(FORGET), [trekkpliktig])
     require_done(results)
     orders = results[trekkpliktig].request.orders_read
+    output.line(f"{trekkpliktig}: forgotten, with {orders} orders; all are read again, and nothing is published twice")
+
+
+def rebuild_state(settings: Settings, output: Output, *, yes: bool) -> None:
+    """Make the state again from the history. Raises `FatalError` while workers run, and as `find_history`."""
+    found = bootstrap.find_history(settings)
+    _refuse_workers(settings)
+    confirm(f"Make the state of all {found.present.lanes} lanes again from the history?", yes=yes)
+    _refuse_workers(settings)
+    with progress_bar() as progress, rare_garbage_collection():
+        task = progress.add_task("records", total=None)
+
+        def watch(read: int, total: int) -> None:
+            progress.update(task, completed=read, total=total)
+
+        with bootstrap.open_rebuild(settings, found, now_microseconds(), watch) as rebuild:
+            rebuilt = rebuild.run()
     output.line(
-        f"{trekkpliktig}: forgotten, with {orders} orders; its list is read anew, nothing is published twice"
+        f"{rebuilt.orders} orders in {found.present.lanes} lanes: the state of {rebuilt.written} was another, "
+        f"and that of {rebuilt.deleted} more is deleted"
     )
+    output.note("the next reading of each list is a full comparison; nothing that is published is published again")
+
+
+def _refuse_workers(settings: Settings) -> None:
+    workers = bootstrap.group_members(settings)
+    if workers:
+        raise FatalError(f"{workers} workers of {settings.application_id} are running; stop them first")
 
 
 app = typer.Typer(
-    help="How far each trekkpliktig has been published.", epilog=example("position show"), no_args_is_help=True
+    help="How far the list of each trekkpliktig has been read.", epilog=example("position show"), no_args_is_help=True
 )
 
 
@@ -102,7 +128,7 @@ def _show(
     as_json: AsJson = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Show how far each trekkpliktig has been published, and when it was last compared in full."""
+    """Show how far the list of each trekkpliktig has been read, and when it was last compared in full."""
     show_position(settings_of(env_file, KAFKA), output(as_json=as_json), trekkpliktig or [])
 
 
@@ -129,6 +155,18 @@ def _forget(
     yes: Yes = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Forget what was read of a trekkpliktig, so that its list is read anew. Nothing is published twice."""
-    confirm(f"Forget {trekkpliktig}? Its whole list is read and compared anew; nothing is published twice.", yes=yes)
+    """Forget what its list has shown, so that all of it is read and compared again. Nothing is published twice."""
+    confirm(
+        f"Forget how far {trekkpliktig} has been read? All of its orders are read again; nothing is published twice.",
+        yes=yes,
+    )
     forget_position(settings_of(env_file, KAFKA), output(), trekkpliktig)
+
+
+@app.command("rebuild", epilog=example("position rebuild"))
+def _rebuild(*, yes: Yes = False, env_file: EnvFile = None) -> None:
+    """Make the state again from the history: after it was lost or restored, or was written by a former release.
+
+    No worker may run. Nothing is published, and nothing is published twice afterwards. Interrupted, run it again.
+    """
+    rebuild_state(settings_of(env_file, KAFKA), output(), yes=yes)

@@ -66,15 +66,16 @@ def show_quarantine(settings: Settings, output: Output, record_id: str) -> None:
 def release_quarantine(settings: Settings, output: Output, record_id: str, *, correction: bool) -> None:
     """Have a record processed again, and published if it can be understood now.
 
-    The worker that owns the lane does it; if none runs, this process acquires the lanes. Raises `FatalError` if the
-    record still cannot be understood, if there is nothing to publish, or if versions before it cannot be fetched now.
+    The home of its order does it; if no worker runs, this process acquires the lanes. Raises `FatalError` if the record
+    still cannot be understood, or if there is nothing to publish.
     """
     record = _read(settings, record_id)
     request = new_request(RELEASE, record=record.id, correction=correction)
     result = perform_request(settings, output, request, [record.trekkpliktig])[record.trekkpliktig]
     if result.outcome != "done":
         raise FatalError(f"{record.id} is not released: {result.detail}")
-    output.line(f"{record.id} released; published: {result.detail or 'nothing: it was left to another lane'}")
+    waits = "nothing yet: versions before it cannot be fetched now, and it follows them"
+    output.line(f"{record.id} released; published: {result.detail or waits}")
 
 
 def _read(settings: Settings, record_id: str) -> QuarantinedRecord:

@@ -21,8 +21,17 @@ if TYPE_CHECKING:
 
 _PACKED = struct.Struct("<IB8s")
 _PACKED_TREKKVERSJON_MAX = 2**32 - 1
+_NOTHING = _PACKED.pack(0, 0, bytes(8))
+"""That nothing was handed over."""
 REJECTED_MAX = 16
 """Hashes of rejected records kept per order; an older one may be quarantined a second time."""
+
+
+LOST = "lost"
+"""Begins the reason for which a version is missing that was published, and that the history has lost."""
+
+LOST_EVERYWHERE = "lost everywhere"
+"""That of a version which `…-gjeldende` has not reached either."""
 
 
 class Missing(msgspec.Struct, frozen=True, gc=False):
@@ -114,6 +123,10 @@ class OrderState(msgspec.Struct, frozen=True, gc=False):
         """Whether this version is recorded as missing."""
         return any(each.first <= trekkversjon <= each.last for each in self.missing)
 
+    def missing_reason(self, trekkversjon: int) -> str:
+        """Why this version is missing; empty if it is not, or if that was not recorded."""
+        return next((each.reason for each in self.missing if each.first <= trekkversjon <= each.last), "")
+
     def failing_since(self, trekkversjon: int) -> int | None:
         """Since when this version could not be fetched, in microseconds since 1970; None if it does not fail."""
         return next((each.since for each in self.failing if each.first <= trekkversjon <= each.last), None)
@@ -143,9 +156,10 @@ class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
     """How far the list of one trekkpliktig has been read.
 
     `position` is the sekvensnummer up to which everything has been handed over. `reconciled_at` is when a full reading
-    last ended, `shown_at` when one last ended that handed over every order, `suspended_at` since when an operator has
-    suspended it, all in microseconds since 1970. `forgotten_by` is the id of the request that last made the state be
-    forgotten. `requests` wait for a full reading, or for the answers of the homes to it.
+    last ended, and `shown_at` the `LaneState.show_since` that was last done, by one that handed over every order;
+    `suspended_at` is since when an operator has suspended it, all in microseconds since 1970. `forgotten_by` is the id
+    of the request that last made the state be forgotten. `requests` wait for a full reading, or for the answers of the
+    homes to it.
     """
 
     position: int = 0
@@ -198,6 +212,12 @@ class OrderBook:
         yield from self._orders
         yield from self._open_ends
 
+    def copy(self) -> OrderBook:
+        """These orders as they are now, for another thread."""
+        copied = OrderBook()
+        copied._orders, copied._open_ends = self._orders.copy(), self._open_ends.copy()
+        return copied
+
     def order(self, key: bytes) -> OrderState:
         """The state of the order with this key; `NO_ORDER` if nothing is known of it."""
         packed = self._orders.get(key)
@@ -241,11 +261,13 @@ def _has_open_ends(order: OrderState) -> bool:
 class TrekkpliktigState:
     """What is known of the list of one trekkpliktig. Only its lane's thread may use it."""
 
-    __slots__ = ("_handed_over", "event_cursor", "position")
+    __slots__ = ("_handed_over", "event_cursor", "only_known", "position")
 
     def __init__(self, position: TrekkpliktigPosition | None = None) -> None:
         self.position = position or TrekkpliktigPosition()
         self.event_cursor = NO_EVENT
+        self.only_known: set[bytes] = set()
+        """Orders that its list has shown, without anything recorded of them one by one."""
         self._handed_over: dict[bytes, bytes] = {}
 
     def __len__(self) -> int:
@@ -268,8 +290,16 @@ class TrekkpliktigState:
         trekkversjon, content_hash_version, content_hash = _PACKED.unpack(packed)
         return HandedOver(trekkversjon, content_hash, content_hash_version)
 
+    def know(self, keys: Iterable[bytes]) -> None:
+        """Its list has shown these orders. Changes nothing for those that are known."""
+        for key in keys:
+            if key not in self._handed_over:
+                self._handed_over[key] = _NOTHING
+                self.only_known.add(key)
+
     def remember(self, key: bytes, handed_over: HandedOver) -> None:
         """Set what was last handed over of this order."""
+        self.only_known.discard(key)
         trekkversjon = min(handed_over.trekkversjon, _PACKED_TREKKVERSJON_MAX)
         self._handed_over[key] = _PACKED.pack(trekkversjon, handed_over.content_hash_version, handed_over.content_hash)
 
@@ -280,12 +310,13 @@ class TrekkpliktigState:
 
     def drop(self, key: bytes) -> None:
         """Forget one order."""
+        self.only_known.discard(key)
         self._handed_over.pop(key, None)
 
     def forget_handed_over(self) -> None:
         """Forget what was handed over. The orders stay known, so that they are followed if the list lacks them."""
-        packed = _PACKED.pack(0, 0, bytes(8))
-        self._handed_over = dict.fromkeys(self._handed_over, packed)
+        self._handed_over = dict.fromkeys(self._handed_over, _NOTHING)
+        self.only_known.clear()
 
 
 class LaneState:

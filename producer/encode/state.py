@@ -30,7 +30,7 @@ from producer.encode.avro import SINGLE_OBJECT_MARKER, encode_long, single_objec
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fastavro.types import Schema
 
@@ -105,6 +105,14 @@ def decode_handed_over(value: bytes) -> HandedOver:
             return HandedOver(*newest)
     datum = _decode("order_state" if value[:_PREFIX_BYTES] == _former_order_prefix() else "handed_over", value)
     return HandedOver(datum["trekkversjon"], datum["content_hash"], datum["content_hash_version"])
+
+
+def decode_former_order(value: bytes) -> OrderState | None:
+    """What the former layout (version 1) recorded of an order in one list; None for a record of the present layout.
+
+    Raises `FatalError` for a damaged one.
+    """
+    return decode_order_state(value) if value.startswith(_former_order_prefix()) else None
 
 
 def _encode_newest(prefix: bytes, newest: OrderState | HandedOver) -> bytes:
@@ -202,6 +210,17 @@ def decode_observation_offsets(value: bytes) -> tuple[ObservationOffsets, int | 
     datum = _decode("observation_offsets", value)
     show_since: int | None = datum.pop("show_since")
     return ObservationOffsets(**datum), show_since
+
+
+def encode_known_orders(keys: Iterable[bytes]) -> bytes:
+    """Orders of which nothing was recorded as handed over yet, as single-object encoded `known_orders`."""
+    return _encode("known_orders", {"orders": list(keys)})
+
+
+def decode_known_orders(value: bytes) -> list[bytes]:
+    """The inverse of `encode_known_orders`. Raises `FatalError` for other bytes."""
+    orders: list[bytes] = _decode("known_orders", value)["orders"]
+    return orders
 
 
 def encode_request_state(request: RequestState) -> bytes:

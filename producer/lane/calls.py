@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 import threading
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -224,6 +226,8 @@ class Calls:
     ) -> None:
         """Fetch one version (trekkid, trekkversjon) with the tokens of these trekkpliktige, as `fetch_version`."""
         prepare = self._source.preparation(readers[0]) if readers else None
+        if prepare is not None:
+            prepare = partial(_prepare_if_possible, prepare)
         kind = Kind.URGENT if is_urgent else Kind.ORDINARY
         self._submit(on_done, kind, prepare, fetch_version, self._source, readers, *wanted)
 
@@ -257,6 +261,12 @@ class Calls:
     ) -> None:
         done = self._pool.submit(call, *arguments, kind=kind, prepare=prepare)
         done.add_done_callback(lambda done: self._callbacks.put(lambda: on_done(done)))
+
+
+def _prepare_if_possible(prepare: Callable[[], object]) -> None:
+    """Prepare for one of several readers: where that fails, the call meets the same, and goes on to the others."""
+    with contextlib.suppress(RetryableError, SuspendedError):
+        prepare()
 
 
 def fetch_version(source: TrekkpaaleggSource, readers: Sequence[str], trekkid: str, trekkversjon: int) -> Fetched:

@@ -14,6 +14,7 @@ from producer.publish.state import (
     decision_records,
     event_cursor_record,
     handed_over_record,
+    known_records,
     observation_offsets_record,
     order_record,
     position_record,
@@ -22,7 +23,7 @@ from producer.publish.state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from producer.detect.decide import Decision
     from producer.detect.requests import RequestDecision
@@ -89,6 +90,10 @@ class RecordBuilder:
         """What was handed over of these orders."""
         for key, handed_over in orders.items():
             yield handed_over_record(self._topics.positions, lane, trekkpliktig, key, handed_over)
+
+    def of_known(self, lane: int, trekkpliktig: str, keys: Collection[bytes]) -> list[Record]:
+        """That the list has shown these orders."""
+        return known_records(self._topics.positions, lane, trekkpliktig, keys)
 
     def of_position(
         self, lane: int, trekkpliktig: str, position: TrekkpliktigPosition, results: Sequence[RequestResult] = ()

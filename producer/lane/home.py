@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from producer.detect.decide import Decision, decide, decide_encodable, retry
-from producer.domain.observation import Observation, Question
+from producer.domain.observation import Known, Observation, Question
 from producer.domain.requests import RequestState
 from producer.domain.state import ObservationOffsets
 from producer.domain.trekkpaalegg import Origin
@@ -22,7 +22,7 @@ from producer.errors import RejectedTrekkpaaleggError
 from producer.publish.port import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from producer.domain.state import LaneState, OrderState
     from producer.domain.trekkpaalegg import Fetched
@@ -34,13 +34,18 @@ _MICROSECONDS = 1_000_000
 FAILING_PAUSE_MIN = 5 * _MICROSECONDS
 FAILING_PAUSE_MAX = 3600 * _MICROSECONDS
 
+VERSIONS_UNDER_WAY_MAX = 500
+"""No further versions are requested while so many are under way, unless they are urgent: orders of a first reading may
+have a million versions, and what was fetched is kept until its order is decided on."""
+
 
 class Wanted(NamedTuple):
-    """A version that a task needs by number, and whose tokens may get it, in that order."""
+    """The versions that a task needs by number, and whose tokens may get them, in that order."""
 
     task: Task
-    trekkversjon: int
+    versions: Sequence[int]
     readers: tuple[str, ...]
+    is_urgent: bool
 
 
 class Task:
@@ -119,23 +124,36 @@ class Release(Protocol):
 
 
 class OpenQuestion:
-    """A question that is answered once everything before it in its row is committed, and the tries that it caused."""
+    """A question that is answered once everything before it in its row is committed, and the tries that it causes."""
 
-    __slots__ = ("is_asked", "is_settled", "question", "tries")
+    __slots__ = ("is_asked", "is_begun", "is_settled", "question", "tries")
 
     def __init__(self, question: Question) -> None:
         self.question = question
         self.tries = 0
+        self.is_begun = False
+        """Whether it is the first in its row, so that its tries have begun."""
         self.is_asked = False
         """Whether the answer is being written."""
         self.is_settled = False
+
+
+class OpenKnown:
+    """Orders of a list, to be recorded with the next commit. All of them go into it, so it counts as settled."""
+
+    __slots__ = ("known",)
+
+    is_settled = True
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
 
 
 class _Progress:
     """How far one row has come: what is open, each with its offset, in order."""
 
     def __init__(self, offset: int) -> None:
-        self.open: deque[tuple[int, Task | OpenQuestion]] = deque()
+        self.open: deque[tuple[int, Task | OpenKnown | OpenQuestion]] = deque()
         self.next_offset = offset
 
     @property
@@ -156,10 +174,13 @@ class Home:
     """See the module. Only the lane's thread may use it.
 
     `encode` returns the records of a decision. `is_served` says whether we serve a trekkpliktig, whose token may be
-    used; `missing_pause` is how long after a try missing versions are asked for again, in microseconds.
+    used; `missing_pause` is how long after a try missing versions are asked for again, in microseconds. Times, such as
+    `now`, are in microseconds since 1970.
     """
 
-    def __init__(self, state: LaneState, encode: Encode, is_served: Callable[[str], bool], missing_pause: int) -> None:
+    def __init__(
+        self, state: LaneState, encode: Encode, is_served: Callable[[str], bool], missing_pause: int, now: int
+    ) -> None:
         self._state = state
         self._encode = encode
         self._is_served = is_served
@@ -168,30 +189,34 @@ class Home:
             Row.URGENT: _Progress(state.observations.urgent),
             Row.BULK: _Progress(state.observations.bulk),
         }
-        self._queues: dict[bytes, deque[Task]] = {}
+        self._queues: dict[bytes, list[Task]] = {}
         self._undecided: dict[bool, deque[bytes]] = {True: deque(), False: deque()}
-        """Keys of orders whose next task can be decided on, the urgent ones apart."""
+        """Keys of orders whose next task may be ready to be decided on, the urgent ones apart."""
+        self._wanted: dict[bool, deque[Wanted]] = {True: deque(), False: deque()}
+        """What is not requested yet."""
+        self._versions_under_way = 0
         self._decided: list[Task] = []
         self._orders: dict[bytes, OrderState] = {}
         """The orders as they will be once what is decided is committed."""
         self._answered: list[OpenQuestion] = []
+        self._known: list[Known] = []
         self._tries: list[tuple[int, bytes]] = []
         """When each open order is asked for again; an item is outdated if the order's own time differs."""
         self._due: dict[bytes, int] = {}
-        for key, order in state.orders.open_orders():
-            self._plan_try(key, order)
+        self._now = now
+        self._plan_tries()
 
-    def receive(self, row: Row, offset: int, observed: Observation | Question) -> None:
+    def receive(self, row: Row, offset: int, observed: Observation | Known | Question) -> None:
         """Take up what stands at this offset of a row."""
         progress = self._rows[row]
         progress.next_offset = offset + 1
         if isinstance(observed, Question):
-            question = OpenQuestion(observed)
-            progress.open.append((offset, question))
-            for key, order in list(self._state.orders.open_orders()):
-                if observed.trekkpliktig in order.readers:
-                    self.add(Task(key, requests=(observed.request,)))
-                    question.tries += 1
+            progress.open.append((offset, OpenQuestion(observed)))
+            self._begin_questions()
+            return
+        if isinstance(observed, Known):
+            progress.open.append((offset, OpenKnown(observed)))
+            self._known.append(observed)
             return
         task = Task(observed.key, observed, row, requests=observed.requests)
         progress.open.append((offset, task))
@@ -199,13 +224,18 @@ class Home:
 
     def add(self, task: Task) -> None:
         """Take up a step of an order. It is decided on after those of the same order that came before."""
-        queue = self._queues.setdefault(task.key, deque())
-        queue.append(task)
-        if all(each.is_settled for each in queue if each is not task):
-            self._undecided[task.is_urgent].append(task.key)
+        queue = self._queues.get(task.key)
+        if queue is None:
+            self._queues[task.key] = [task]
+        else:
+            queue.append(task)
+        self._undecided[task.row is Row.URGENT].append(task.key)
 
     def start_tries(self, now: int) -> None:
-        """Ask again for what is open and due."""
+        """Ask again for what is open and due; also for what was asked for by a clock that was ahead."""
+        was_ahead, self._now = now < self._now, now
+        if was_ahead:
+            self._plan_tries()
         while self._tries and self._tries[0][0] <= now:
             due, key = heapq.heappop(self._tries)
             if self._due.get(key) == due:
@@ -217,27 +247,28 @@ class Home:
         return self._tries[0][0] if self._tries else None
 
     def decide(self, now: int, bulk_max: int) -> list[Wanted]:
-        """Decide on what can be, on about `bulk_max` that are not urgent. Returns the versions that are needed."""
-        wanted: list[Wanted] = []
+        """Decide on what can be, on about `bulk_max` that are not urgent. Returns the versions to request now."""
+        self._now = max(self._now, now)
         for is_urgent, keys in self._undecided.items():
             while keys and (is_urgent or len(self._decided) < bulk_max):
                 key = keys.popleft()
                 task = self._next_task(key)
                 if task is not None:
-                    wanted += self._decide(task, now)
-        return wanted
+                    self._decide(task, now)
+        return self._next_wanted()
 
     def add_version(self, task: Task, trekkversjon: int, fetched: Fetched) -> None:
-        """Add a version that was fetched for a task."""
+        """Add a version that was requested for a task."""
         task.versions[trekkversjon] = fetched
         task.under_way -= 1
+        self._versions_under_way -= 1
         if task.under_way == 0:
-            self._undecided[task.is_urgent].append(task.key)
+            self._undecided[self._is_urgent(task.key)].append(task.key)
 
     @property
     def is_ready(self) -> bool:
-        """Whether anything is decided, or can be decided on."""
-        return bool(self._decided or self._answered or self._undecided[True] or self._undecided[False])
+        """Whether anything is decided, or may be ready to be decided on."""
+        return bool(self._decided or self._answered or self._known or self._undecided[True] or self._undecided[False])
 
     def is_pressing(self, bulk_max: int) -> bool:
         """Whether it must be committed at once: it is urgent, answered, or at least `bulk_max` in number."""
@@ -269,6 +300,7 @@ class Home:
             for progress in self._rows.values()
             if progress.open
             and isinstance(each := progress.open[0][1], OpenQuestion)
+            and each.is_begun
             and not (each.tries or each.is_asked)
         ]
 
@@ -282,6 +314,16 @@ class Home:
     def decided(self) -> list[Task]:
         """The tasks that are decided on."""
         return self._decided
+
+    def known(self) -> dict[str, set[bytes]]:
+        """Where orders were shown first: all of the list of which nothing else is recorded, by trekkpliktig."""
+        shown: dict[str, set[bytes]] = {}
+        for each in self._known:
+            state = self._state.of(each.trekkpliktig)
+            new = {key for key in each.keys if key not in state or key in state.only_known}
+            if new:
+                shown.setdefault(each.trekkpliktig, set(state.only_known)).update(new)
+        return shown
 
     def offsets(self) -> ObservationOffsets:
         """The offsets once what is decided is committed."""
@@ -311,9 +353,10 @@ class Home:
         offsets, requests = self.offsets(), self.requests()
         for task in self._decided:
             queue = self._queues[task.key]
-            queue.popleft()
-            if not queue:
+            if len(queue) == 1:
                 del self._queues[task.key]
+            else:
+                del queue[0]
         for key, order in self._orders.items():
             self._state.orders.remember(key, order)
             self._plan_try(key, order)
@@ -325,27 +368,56 @@ class Home:
                 self._state.requests.pop(request, None)
             else:
                 self._state.requests[request] = figures
-        self._decided, self._answered, self._orders = [], [], {}
-        return {row: progress.drop_settled() for row, progress in self._rows.items()}
+        for trekkpliktig, keys in self.known().items():
+            self._state.ensure(trekkpliktig).know(keys)
+        self._decided, self._answered, self._known, self._orders = [], [], [], {}
+        dropped = {row: progress.drop_settled() for row, progress in self._rows.items()}
+        self._begin_questions()
+        return dropped
 
     def aborted(self) -> None:
         """Nothing was committed: what was decided is decided again."""
         for task in self._decided:
             task.decision, task.records = None, []
         for key in dict.fromkeys(task.key for task in self._decided):
-            head = self._queues[key][0]
-            if head.under_way == 0:
-                self._undecided[head.is_urgent].append(key)
+            self._undecided[self._is_urgent(key)].append(key)
         self._decided, self._orders = [], {}
 
     # The inside.
 
+    def _begin_questions(self) -> None:
+        """Ask again for what a trekkpliktig can read once all that its list showed before the question is committed."""
+        for progress in self._rows.values():
+            question = progress.open[0][1] if progress.open else None
+            if not isinstance(question, OpenQuestion) or question.is_begun:
+                continue
+            question.is_begun = True
+            for key, order in list(self._state.orders.open_orders()):
+                if question.question.trekkpliktig in order.readers:
+                    self.add(Task(key, requests=(question.question.request,)))
+                    question.tries += 1
+
     def _next_task(self, key: bytes) -> Task | None:
         """The first task of this order that is not decided on, None if it waits for versions."""
-        task = next((each for each in self._queues.get(key, ()) if each.decision is None), None)
-        return task if task is not None and task.under_way == 0 else None
+        for task in self._queues.get(key, ()):
+            if task.decision is None:
+                return task if task.under_way == 0 else None
+        return None
 
-    def _decide(self, task: Task, now: int) -> list[Wanted]:
+    def _is_urgent(self, key: bytes) -> bool:
+        """Whether anything urgent of this order is not decided on: then what came before it is urgent too."""
+        return any(each.is_urgent for each in self._queues[key] if not each.is_settled)
+
+    def _next_wanted(self) -> list[Wanted]:
+        """What is requested now: all that is urgent, and of the rest, in the order it came, as much as has room."""
+        found: list[Wanted] = []
+        for is_urgent, waiting in self._wanted.items():
+            while waiting and (is_urgent or self._versions_under_way < VERSIONS_UNDER_WAY_MAX):
+                found.append(waiting.popleft())
+                self._versions_under_way += len(found[-1].versions)
+        return found
+
+    def _decide(self, task: Task, now: int) -> None:
         order = self._orders.get(task.key) or self._state.orders.order(task.key)
         try:
             decision, task.records = decide_encodable(
@@ -364,16 +436,19 @@ class Home:
         if decision.wanted:
             readers = tuple(dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers))))
             task.under_way = len(decision.wanted)
-            return [Wanted(task, trekkversjon, readers) for trekkversjon in decision.wanted]
+            is_urgent = self._is_urgent(task.key)
+            self._wanted[is_urgent].append(Wanted(task, decision.wanted, readers, is_urgent))
+            return
         task.decision = decision
         self._decided.append(task)
         if decision.order != order:
             self._orders[task.key] = decision.order
         if len(self._queues[task.key]) > 1:
-            following = self._next_task(task.key)
-            if following is not None:
-                self._undecided[following.is_urgent].append(task.key)
-        return []
+            self._undecided[self._is_urgent(task.key)].append(task.key)
+
+    def _plan_tries(self) -> None:
+        for key, order in self._state.orders.open_orders():
+            self._plan_try(key, order)
 
     def _plan_try(self, key: bytes, order: OrderState) -> None:
         if not order.is_open:
@@ -385,7 +460,7 @@ class Home:
             heapq.heappush(self._tries, (due, key))
 
     def _due_at(self, order: OrderState) -> int:
-        if order.tried_at is None:
+        if order.tried_at is None or order.tried_at > self._now:
             return 0
         if order.seen > order.trekkversjon:
             failing = order.tried_at - min((each.since for each in order.failing), default=order.tried_at)

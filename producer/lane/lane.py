@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
-from producer.domain.observation import Question
+from producer.domain.observation import Known, Question
 from producer.domain.requests import Answer, Show
-from producer.domain.trekkpaalegg import Origin
+from producer.domain.state import NOT_HANDED_OVER
+from producer.domain.trekkpaalegg import Failed, Origin
 from producer.encode.observation import decode
 from producer.encode.signal import EVERYBODY, encode_answer, encode_show
 from producer.errors import AbortedError, ObservationsLostError, SuspendedError
@@ -36,11 +37,13 @@ from producer.lane.reading import (
     readings_allowed,
 )
 from producer.lane.releasing import Releasing
+from producer.lane.repairing import Repairing
 from producer.lane.requests import Requests
 from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from producer.detect.decide import Decision
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from producer.lane.pulling import PullParts
     from producer.lane.reading import LaneOptions, Reading
     from producer.lane.releasing import Understand
+    from producer.lane.repairing import FindLost
     from producer.lane.schedule import Schedule
     from producer.observe.port import Observer
     from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter, ObservedRecord, Record, Row
@@ -66,10 +70,10 @@ def metrics_of(
     state: LaneState,
     waiting: dict[Row, int],
     now: int,
+    monotonic: float,
     oldest_pull_seconds: dict[str, float] | None = None,
 ) -> LaneMetrics:
-    """The lane's metrics at `now`, in microseconds since 1970."""
-    monotonic = time.monotonic()
+    """The lane's metrics at `now`, in microseconds since 1970; `monotonic` is the same by the clock of the schedule."""
     counts, oldest = schedule.classes(monotonic)
     compared: dict[str, float] = {}
     for trekkpliktig in schedule:
@@ -98,8 +102,8 @@ PATIENCE_SECONDS = 0.05
 PATIENCE_URGENT_SECONDS = 0.02
 """How long what need not be committed at once waits for what must be, to share its transaction."""
 
-SHOW_AGAIN_SECONDS = 86_400.0
-"""How long after lists were to be shown again a lane that is acquired repeats that to all others."""
+ABORTED_PAUSE_SECONDS = 0.1
+"""How long after a transaction was rolled back the next one is tried: Kafka may abort many, as in a rebalance."""
 
 _WAIT_SECONDS_MAX = 0.5
 _PAGES_AVERAGED = 16
@@ -129,6 +133,7 @@ class LaneParts(NamedTuple):
     pull: PullParts | None = None
     understand: Understand | None = None
     round_end: RoundEnd | None = None
+    find_lost: FindLost | None = None
 
 
 class LaneWatch(Protocol):
@@ -176,14 +181,17 @@ class Lane:
         self._records = parts.records
         self._observer = parts.observer
         self._options = options
+        self._clock = options.clock
         self._watch = watch
         self._calls = Calls(parts.source, parts.pool)
-        self._committer = Committer(parts.publisher)
+        self._committer = Committer(parts.publisher, self._clock)
         self._outbox = Outbox(parts.writer, parts.signals, options.lanes, self._calls.call_soon)
         self._home = self._build_home()
-        releasing = Releasing(number, self._committer, parts.records, self._calls, parts.understand, lambda: self._home)
+        shared = self._committer, parts.records, self._calls
+        releasing = Releasing(number, options.lanes, *shared, parts.understand, lambda: self._home)
+        repairing = Repairing(number, *shared, parts.find_lost, lambda: self._home, self._show_again)
         self._requests = Requests(
-            *(number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing),
+            *(number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing, repairing),
             self._interrupt,
             self._ask,
         )
@@ -192,9 +200,10 @@ class Lane:
         self._ended: list[Reading] = []
         self._elements_per_page = 0.0
         self._waits_since: float | None = None
+        self._paused_until = 0.0
         self._stopping = threading.Event()
         self._metrics_due = 0.0
-        self._delete_due = time.monotonic() + DELETE_INTERVAL_SECONDS
+        self._delete_due = self._clock() + DELETE_INTERVAL_SECONDS
         self._is_deleting = False
         self._last_observations: ObservationOffsets | None = None
 
@@ -219,33 +228,21 @@ class Lane:
     def run(self, first_signal_offset: int) -> None:
         """Acquire the lane and work until stopped. Raises what the publisher raises; being stopped is not an error."""
         try:
-            self._committer.acquire(first_signal_offset, self._stopping.is_set)
-            self._begin()
+            self.acquire(first_signal_offset)
             while not self._stopping.is_set() and not self._is_done():
-                self._watch.beat()
-                self._committer.check()
-                self._pulling.request_due(self._committer.state)
-                self._begin_due()
-                self._home.start_tries(self._options.now())
-                self._calls.run_callbacks(self._wait_seconds())
-                self._commit()
-                self._delete_observations()
-                self._report_metrics()
+                self.turn()
             if not self._stopping.is_set():
                 with contextlib.suppress(AbortedError):
                     self._committer.commit_offset()
+                if self._observations is not None:
+                    self._observations.delete_before(self._committer.state.observations)
         finally:
-            for reading in self._readings.values():
-                reading.dropped = True
-            if self._observations is not None:
-                self._observations.close()
-            self._committer.close()
-            self._watch.ended()
-            self._observer.lane_released(self.number)
+            self.release()
 
-    def _begin(self) -> None:
-        """What the acquired state leads to."""
-        state, options = self._committer.state, self._options
+    def acquire(self, first_signal_offset: int) -> None:
+        """Fence the former owner, read back the state, and begin what it leads to."""
+        self._committer.acquire(first_signal_offset, self._stopping.is_set)
+        state = self._committer.state
         _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=len(state.orders))
         self._observer.lane_acquired(self.number, len(self.schedule), len(state.orders))
         if self._parts.round_end is not None:
@@ -253,9 +250,8 @@ class Lane:
         self._home = self._build_home()
         self._requests.begin()
         self._pulling.update_list()
-        if state.show_since is not None and options.now() - state.show_since < SHOW_AGAIN_SECONDS * _MICROSECONDS:
-            for lane in range(options.lanes):
-                self._outbox.signal(EVERYBODY, encode_show(Show(state.show_since)), self._must_be_stored, lane)
+        if state.show_since is not None:  # the former owner may have ended before it told the others
+            self._show(state.show_since)
         if self._observations is not None:
             self._observations.start(
                 state.observations,
@@ -263,10 +259,33 @@ class Lane:
                 lambda error: self._calls.call_soon(lambda: self._observations_failed(error)),
             )
 
+    def turn(self, wait_seconds_max: float = _WAIT_SECONDS_MAX) -> None:
+        """One turn of the loop: begin what is due, wait for a result, and commit what is ready."""
+        self._watch.beat()
+        self._committer.check()
+        self._pulling.request_due(self._committer.state)
+        self._begin_due()
+        self._start_tries()
+        self._calls.run_callbacks(min(self._wait_seconds(), wait_seconds_max))
+        self._commit()
+        self._answer_questions()
+        self._delete_observations()
+        self._report_metrics()
+
+    def release(self) -> None:
+        """End everything that is under way; the lane can be acquired by another."""
+        for reading in self._readings.values():
+            reading.dropped = True
+        if self._observations is not None:
+            self._observations.close()
+        self._committer.close()
+        self._watch.ended()
+        self._observer.lane_released(self.number)
+
     def _build_home(self) -> Home:
         options = self._options
         pause = int(options.reconcile_interval_seconds * _MICROSECONDS)
-        return Home(self._committer.state, self._encode, lambda each: each in options.served, pause)
+        return Home(self._committer.state, self._encode, lambda each: each in options.served, pause, options.now())
 
     def _is_done(self) -> bool:
         """Whether a round has ended; never in a service."""
@@ -282,7 +301,7 @@ class Lane:
         return reached.urgent >= last.urgent and reached.bulk >= last.bulk
 
     def _set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
-        self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic())
+        self.schedule.set_trekkpliktige(trekkpliktige, self._clock())
         self._requests.update_list()
         self._pulling.update_list()
 
@@ -298,7 +317,7 @@ class Lane:
         for each in ended:
             self._pulling.reading_failed(each)
         self._ended = [each for each in self._ended if each not in ended]
-        self.schedule.interrupted(trekkpliktig, time.monotonic())
+        self.schedule.interrupted(trekkpliktig, self._clock())
 
     # Reading
 
@@ -306,11 +325,11 @@ class Lane:
         allowed = readings_allowed(self._elements_per_page)
         while len(self._readings) < allowed + NOTIFIED_MORE_MAX:
             # Those that were notified do not wait until fewer are being read.
-            trekkpliktig = self.schedule.start_next(time.monotonic(), notified_only=len(self._readings) >= allowed)
+            trekkpliktig = self.schedule.start_next(self._clock(), notified_only=len(self._readings) >= allowed)
             if trekkpliktig is None:
                 return
             if trekkpliktig in self._readings:  # removed from the list and added again while it was being read
-                self.schedule.failed(trekkpliktig, time.monotonic())
+                self.schedule.failed(trekkpliktig, self._clock())
                 continue
             signals_begun_at = self._committer.signals.next_offset
             is_notified = self._requests.is_notified(trekkpliktig) or self._pulling.is_notified(trekkpliktig)
@@ -359,7 +378,10 @@ class Lane:
             reading.cut_chunk(self._committer.state.of(reading.trekkpliktig), self._parts.priority.bulk_max)
             self._request_page(reading)
         if reading.chunk is not None:
-            if reading.chunk.step is Step.SEND:
+            if reading.chunk.step is Step.KNOW:
+                reading.chunk.step = Step.KNOWING
+                self._write_known(reading, tuple(reading.chunk.new))
+            elif reading.chunk.step is Step.SEND:
                 reading.chunk.step = Step.SENDING
                 self._outbox.hand_over(
                     reading.row, reading.observations(), lambda error: self._handed_over(reading, error)
@@ -369,6 +391,22 @@ class Lane:
                 self._fail(reading, reading.failure)
             else:
                 self._ended.append(self._readings.pop(reading.trekkpliktig))
+
+    def _write_known(self, reading: Reading, keys: tuple[bytes, ...]) -> None:
+        """Have whoever owns the lane know these orders before anything is handed over of them."""
+
+        def on_done(error: BaseException | None) -> None:
+            if error is None:
+                self._committer.state.ensure(reading.trekkpliktig).know(keys)
+            if reading.dropped:
+                return
+            if error is not None:
+                self._fail(reading, error)
+                return
+            reading.advance_chunk()
+            self._advance(reading)
+
+        self._outbox.know(reading.row, self.number, Known(reading.trekkpliktig, keys), on_done)
 
     def _handed_over(self, reading: Reading, error: BaseException | None) -> None:
         if reading.dropped:
@@ -386,9 +424,10 @@ class Lane:
         if isinstance(error, FatalError):
             raise error
         reading.dropped = True
-        self._readings.pop(reading.trekkpliktig, None)
+        if self._readings.get(reading.trekkpliktig) is reading:
+            del self._readings[reading.trekkpliktig]
         self._pulling.reading_failed(reading)
-        now = time.monotonic()
+        now = self._clock()
         if isinstance(error, SuspendedError):
             self.schedule.suspend(reading.trekkpliktig, now)
         elif isinstance(error, RetryableError):
@@ -416,22 +455,31 @@ class Lane:
             raise error
         state = self._committer.state
         _log.error("observations are lost: all lists are handed over again", lane=self.number, reason=str(error))
-        ends, since = self._observations.ends(), self._options.now()
+        # Above what was told before, whatever the clock says: others heed only what is later.
+        ends, since = self._observations.ends(), max(self._options.now(), (state.show_since or 0) + 1)
         self._committer.commit([Part(self._records.of_home(self.number, ends, since, {}), lambda: None)])
         state.observations, state.show_since = ends, since
         raise RetryableError("observations were lost: the lane is acquired again, and all lists are shown again")
 
-    def _request_version(self, wanted: Wanted) -> None:
-        task = wanted.task
-        self._calls.request_version(
-            wanted.readers,
-            (task.key.decode(), wanted.trekkversjon),
-            lambda call: self._receive_version(task, wanted.trekkversjon, call),
-            is_urgent=task.is_urgent,
-        )
+    def _start_tries(self) -> None:
+        """Ask again for what is open and due, unless nothing is read here."""
+        if self._observations is not None:
+            self._home.start_tries(self._options.now())
+
+    def _request_versions(self, wanted: Wanted) -> None:
+        trekkid = wanted.task.key.decode()
+        for trekkversjon in wanted.versions:
+            on_done = partial(self._receive_version, wanted.task, trekkversjon)
+            self._calls.request_version(wanted.readers, (trekkid, trekkversjon), on_done, is_urgent=wanted.is_urgent)
 
     def _receive_version(self, task: Task, trekkversjon: int, call: Future[Any]) -> None:
-        self._home.add_version(task, trekkversjon, call.result())
+        error = call.exception()
+        if isinstance(error, FatalError):
+            raise error
+        if error is not None:  # unexpected: a fault of ours, which must not keep other orders from being published
+            _log.error("fetching a version crashed", lane=self.number, exc_info=error)
+        fetched = call.result() if error is None else Failed(type(error).__name__)
+        self._home.add_version(task, trekkversjon, fetched)
 
     def _encode(self, task: Task, before: OrderState, decision: Decision) -> list[Record]:
         return self._records.of_decision(self.number, task.key, before, decision, task.origin, self._options.now())
@@ -456,6 +504,24 @@ class Lane:
 
         return on_done
 
+    def _show(self, since: int, on_told: Callable[[], None] = lambda: None) -> None:
+        """Tell every lane that all lists are to be handed over completely; `on_told` is called when all are told."""
+        left = self._options.lanes
+
+        def told(error: BaseException | None) -> None:
+            nonlocal left
+            self._must_be_stored(error)
+            left -= 1
+            if left == 0:
+                on_told()
+
+        for lane in range(self._options.lanes):
+            self._outbox.signal(EVERYBODY, encode_show(Show(since)), told, lane)
+
+    def _show_again(self, on_told: Callable[[], None]) -> None:
+        """As `_show`, whatever was shown before."""
+        self._show(max(self._options.now(), (self._committer.state.show_since or 0) + 1), on_told)
+
     @staticmethod
     def _must_be_stored(error: BaseException | None) -> None:
         """The next owner of the lane writes it again."""
@@ -465,10 +531,10 @@ class Lane:
     # Committing
 
     def _wait_seconds(self) -> float:
+        now, wall = self._clock(), self._options.now()
         if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
-            return 0.0 if self._is_pressing() else self._patience()
-        now, wall = time.monotonic(), self._options.now()
-        next_try = self._home.next_try()
+            return max(0.0 if self._is_pressing() else self._patience(), self._paused_until - now)
+        next_try = None if self._observations is None else self._home.next_try()
         tries = float("inf") if next_try is None else max(next_try - wall, 0) / _MICROSECONDS
         if len(self._readings) >= READINGS_MIN:
             return min(_WAIT_SECONDS_MAX, tries)
@@ -476,22 +542,21 @@ class Lane:
 
     def _is_pressing(self) -> bool:
         """Whether something must be committed at once: others wait for it, or there is enough for a transaction."""
-        return self._home.is_pressing(self._parts.priority.bulk_max) or any(
-            reading.chunk is not None and reading.chunk.step is Step.KNOW for reading in self._readings.values()
-        )
+        return self._home.is_pressing(self._parts.priority.bulk_max)
 
     def _patience(self) -> float:
         """How long what is ready may wait for others."""
-        now = time.monotonic()
+        now = self._clock()
         self._waits_since = now if self._waits_since is None else self._waits_since
         is_awaited = any(each.urgent for each in (*self._ended, *self._readings.values()))
         seconds = PATIENCE_URGENT_SECONDS if is_awaited else PATIENCE_SECONDS
         return max(self._waits_since + seconds - now, 0.0)
 
     def _commit(self) -> None:
-        self._answer_questions()
+        if self._clock() < self._paused_until:
+            return
         for wanted in self._home.decide(self._options.now(), self._parts.priority.bulk_max):
-            self._request_version(wanted)
+            self._request_versions(wanted)
         try:
             for part in self._requests.parts():
                 self._committer.commit([part])
@@ -506,6 +571,8 @@ class Lane:
         try:
             self._committer.commit([part for part in parts if part is not None])
         except AbortedError as error:
+            _log.warning("a transaction was rolled back", lane=self.number, reason=str(error))
+            self._paused_until = self._clock() + ABORTED_PAUSE_SECONDS
             for reading in (*ready, *ended):
                 self._fail(reading, error)
 
@@ -515,6 +582,8 @@ class Lane:
         records = [record for task in tasks for record in task.records]
         if offsets != state.observations or requests:
             records += self._records.of_home(self.number, offsets, state.show_since, requests)
+        for trekkpliktig, keys in home.known().items():
+            records += self._records.of_known(self.number, trekkpliktig, keys)
         if not records and not tasks:
             return None
         releases = [task.release for task in tasks if task.release is not None]
@@ -537,15 +606,15 @@ class Lane:
         return Part(records, committed, lambda: signals.release(held), aborted)
 
     def _chunk_part(self, reading: Reading) -> Part:
-        """What a chunk has ready: that its orders are known, or what was handed over of them, and the position."""
+        """What a chunk has ready: what was handed over, and the position."""
         chunk, trekkpliktig = reading.chunk, reading.trekkpliktig
         assert chunk is not None  # noqa: S101 - it is ready
         state = self._committer.state
-        orders = chunk.new if chunk.step is Step.KNOW else chunk.handed_over()
+        orders = chunk.handed_over()
         records = list(self._records.of_handed_over(self.number, trekkpliktig, orders))
         position = state.of(trekkpliktig).position
         after = position
-        if chunk.step is Step.REMEMBER and chunk.position > position.position:
+        if chunk.position > position.position:
             after = msgspec.structs.replace(position, position=chunk.position)
             records += self._records.of_position(self.number, trekkpliktig, after)
 
@@ -553,7 +622,7 @@ class Lane:
             known = state.ensure(trekkpliktig)
             known.remember_all(orders)
             known.position = after
-            if chunk.step is Step.REMEMBER and chunk.elements and self._was_unannounced(reading, position):
+            if chunk.elements and self._was_unannounced(reading, position):
                 self._observer.unannounced(len(chunk.elements))
             reading.advance_chunk()
             self._advance(reading)
@@ -564,7 +633,7 @@ class Lane:
         """What changes with the end of a reading: the position, its requests, its signals and event cursor."""
         trekkpliktig, state = reading.trekkpliktig, self._committer.state
         before = state.of(trekkpliktig).position
-        after = position_after(reading, before, self._options.now(), state.show_since)
+        after = position_after(reading, before, self._options.now())
         is_lowered = after.position < before.position
         if is_lowered:
             self._observer.position_ahead(trekkpliktig, before.position, after.position)
@@ -580,12 +649,16 @@ class Lane:
         cursor = self._moved_cursor(reading)
         if cursor is not None:
             records.append(self._records.of_event_cursor(self.number, trekkpliktig, cursor))
+        # Shown once, and gone from the list before anything of them was remembered.
+        left = dict.fromkeys(state.of(trekkpliktig).only_known if reading.full else (), NOT_HANDED_OVER)
+        records += self._records.of_handed_over(self.number, trekkpliktig, left)
         signals = self._committer.signals
         done_with: list[int] = []
 
         def committed() -> None:
             if records:
                 known = state.ensure(trekkpliktig)
+                known.remember_all(left)
                 known.position = after
                 known.event_cursor = known.event_cursor if cursor is None else cursor
             self._succeed(reading)
@@ -597,7 +670,7 @@ class Lane:
 
     def _succeed(self, reading: Reading) -> None:
         trekkpliktig = reading.trekkpliktig
-        self.schedule.succeeded(trekkpliktig, time.monotonic(), found=reading.found)
+        self.schedule.succeeded(trekkpliktig, self._clock(), found=reading.found)
         self._requests.read(trekkpliktig)
         for request in sorted(reading.requests):
             self._ask(trekkpliktig, request)
@@ -616,7 +689,8 @@ class Lane:
 
     def _was_unannounced(self, reading: Reading, position: TrekkpliktigPosition) -> bool:
         """Whether no signal announced what this reading found. The first reading of all does not count."""
-        is_own_initiative = reading.origin in _OWN_INITIATIVE and not (reading.requests or reading.is_notified)
+        is_announced = reading.requests or reading.is_notified or reading.shows is not None
+        is_own_initiative = reading.origin in _OWN_INITIATIVE and not is_announced
         is_first = position.reconciled_at is None
         return is_own_initiative and not is_first and not self._committer.signals.is_waiting(reading.trekkpliktig)
 
@@ -624,9 +698,9 @@ class Lane:
 
     def _delete_observations(self) -> None:
         """Have observations that were decided on deleted, now and then."""
-        if self._observations is None or self._is_deleting or time.monotonic() < self._delete_due:
+        if self._observations is None or self._is_deleting or self._clock() < self._delete_due:
             return
-        self._delete_due = time.monotonic() + DELETE_INTERVAL_SECONDS
+        self._delete_due = self._clock() + DELETE_INTERVAL_SECONDS
         self._is_deleting = True
         reached = self._committer.state.observations
         self._calls.request(lambda _: self._deleted(), self._observations.delete_before, reached)
@@ -635,15 +709,15 @@ class Lane:
         self._is_deleting = False
 
     def _report_metrics(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now < self._metrics_due:
             return
         pulled = self._pulling.oldest_seconds(now)
         waiting = self._home.waiting_by_row()
-        metrics = metrics_of(self.schedule, self._committer.state, waiting, self._options.now(), pulled)
+        metrics = metrics_of(self.schedule, self._committer.state, waiting, self._options.now(), now, pulled)
         self._observer.lane_metrics(self.number, metrics)
         # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
-        self._metrics_due = now + max(METRICS_INTERVAL_SECONDS, (time.monotonic() - now) / METRICS_SHARE_MAX)
+        self._metrics_due = now + max(METRICS_INTERVAL_SECONDS, (self._clock() - now) / METRICS_SHARE_MAX)
 
 
 def _with_asked(position: TrekkpliktigPosition, reading: Reading, *, position_lowered: bool) -> TrekkpliktigPosition:

@@ -47,7 +47,7 @@ class Pulling:
     """See the module. Only the lane's thread may use it. Without `parts` nothing is polled.
 
     A cursor is kept here until a reading that began after it has ended, and is committed with that end: by then the
-    changes that the events announced are published. If the lane ends before, the same events are read again.
+    changes that the events announced are handed over. If the lane ends before, the same events are read again.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The reading of one trekkpliktig: what its list shows differently is handed over, chunk by chunk.
 
-A chunk takes three steps. `KNOW`: that the list shows orders it never showed before is committed, so that they are
+A chunk takes three steps. `KNOW`: that the list shows orders it never showed before is written down, so that they are
 followed whatever happens next. `SEND`: what differs is written for the homes of the orders. `REMEMBER`: that it was
 handed over is committed, with the position. At most two pages wait, so memory is bounded.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import sys
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Container, Sequence
@@ -19,12 +20,11 @@ import msgspec
 from producer.detect.differences import absent, differences, digest_of, lowered
 from producer.domain.observation import Observation, order_key
 from producer.domain.requests import BACKFILL
-from producer.domain.state import NOT_HANDED_OVER, HandedOver
 from producer.domain.trekkpaalegg import Origin, Trekkpaalegg
 from producer.publish.port import Row
 
 if TYPE_CHECKING:
-    from producer.domain.state import EventCursor, LaneState, TrekkpliktigPosition, TrekkpliktigState
+    from producer.domain.state import EventCursor, HandedOver, LaneState, TrekkpliktigPosition, TrekkpliktigState
     from producer.domain.trekkpaalegg import Element
     from producer.source.port import Page
 
@@ -36,6 +36,7 @@ class Step(enum.Enum):
     """What is done next with a chunk."""
 
     KNOW = "know"
+    KNOWING = "knowing"
     SEND = "send"
     SENDING = "sending"
     REMEMBER = "remember"
@@ -53,7 +54,7 @@ class Chunk:
         self.elements = elements
         self.position = position
         self.gone = gone
-        self.new = {key: NOT_HANDED_OVER for each in elements if (key := order_key(each)) not in state}
+        self.new = {key for each in elements if (key := order_key(each)) not in state}
         self.step = Step.KNOW if self.new else Step.SEND if elements or gone else Step.REMEMBER
 
     def __len__(self) -> int:
@@ -68,10 +69,11 @@ class Chunk:
 class Reading:
     """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
-    With `shows`, everything is handed over, whatever was handed over before. `found` says whether anything differed.
-    `requests` are the ids of the operator requests that it fulfils. An `urgent` reading goes before others.
-    `event_cursor` is how far Altinn's events had been read when it began, None where they are not read; `is_notified`
-    says whether such events led to the reading. `began` is when, in microseconds since 1970.
+    With `shows`, the state's `show_since` when it began, everything is handed over, whatever was handed over before.
+    `found` says whether anything differed. `requests` are the ids of the operator requests that it fulfils. An `urgent`
+    reading goes before others. `event_cursor` is how far Altinn's events had been read when it began, None where they
+    are not read; `is_notified` says whether such events led to the reading. `began` is when, in microseconds since
+    1970.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Reading:
         self.trekkpliktig = trekkpliktig
         self.origin = origin
         self.full = full
-        self.shows = False
+        self.shows: int | None = None
         self.begun_at = cursor
         self.began = began
         self.requests: frozenset[str] = frozenset()
@@ -131,7 +133,7 @@ class Reading:
 
     def read_all(self, origin: Origin) -> None:
         """Start again from 0, because the source does not match what was handed over."""
-        self.full, self.origin, self.row, self._next_cursor = True, origin, Row.BULK, 0
+        self.full, self.origin, self.row, self.urgent, self._next_cursor = True, origin, Row.BULK, False, 0
 
     def cut_chunk(self, state: TrekkpliktigState, elements_max: int = sys.maxsize) -> None:
         """Cut the next chunk from the pages, if there is none now; at the end of a full reading, what the list lacks.
@@ -145,7 +147,7 @@ class Reading:
                 self._pages.popleft()
             else:
                 self._pages[0] = page[elements_max:]
-            different = differences(state, elements, everything=self.shows)
+            different = differences(state, elements, everything=self.shows is not None)
             self.lowered += len(lowered(state, different))
             numbers = (each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg))
             position = max(max(numbers, default=0), state.position.position)
@@ -174,7 +176,7 @@ class Reading:
         """A step of the chunk is done: go on to the next one."""
         if self.chunk is None:
             return
-        if self.chunk.step is Step.KNOW:
+        if self.chunk.step is Step.KNOWING:
             self.chunk.step = Step.SEND
         elif self.chunk.step is Step.SENDING and self.chunk.elements:
             self.chunk.step = Step.REMEMBER
@@ -184,7 +186,7 @@ class Reading:
     @property
     def is_ready(self) -> bool:
         """Whether there is something to commit for the chunk."""
-        return self.chunk is not None and self.chunk.step in {Step.KNOW, Step.REMEMBER}
+        return self.chunk is not None and self.chunk.step is Step.REMEMBER
 
     @property
     def has_all_pages(self) -> bool:
@@ -212,7 +214,7 @@ _MICROSECONDS = 1_000_000
 class LaneOptions(msgspec.Struct, frozen=True):
     """Options of all lanes. `served` are all trekkpliktige that the application serves; `lanes` is the number of lanes.
 
-    `now` returns microseconds since 1970.
+    `now` returns microseconds since 1970, `clock` seconds that only ever rise.
     """
 
     served: Container[str]
@@ -220,6 +222,7 @@ class LaneOptions(msgspec.Struct, frozen=True):
     reconcile_interval_seconds: float
     now: Callable[[], int]
     lanes: int = 1
+    clock: Callable[[], float] = time.monotonic
 
 
 def begin_reading(
@@ -227,13 +230,14 @@ def begin_reading(
 ) -> Reading:
     """A reading from a little below the position, or a full one if that was requested or is due."""
     position = state.of(trekkpliktig).position
-    shows = state.show_since is not None and (position.shown_at or 0) < state.show_since
+    shows = is_to_show(position, state)
     origin = Origin.RECONCILE if shows else _full_origin(position, options)
     now = options.now()
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True, began=now)
-        reading.requests = frozenset([request.id for request in position.requests if not request.asked])
-        reading.shows = shows
+        # Observations that were lost may have been those of a request whose reading had ended.
+        waiting = [request.id for request in position.requests if shows or not request.asked]
+        reading.requests, reading.shows = frozenset(waiting), state.show_since if shows else None
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
@@ -241,6 +245,11 @@ def begin_reading(
     if position.reconciled_at is not None:
         reading.row = Row.URGENT  # the first reading of all is a back-fill
     return reading
+
+
+def is_to_show(position: TrekkpliktigPosition, state: LaneState) -> bool:
+    """Whether its list is due to be handed over completely."""
+    return state.show_since is not None and (position.shown_at or 0) < state.show_since
 
 
 def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin | None:
@@ -281,18 +290,17 @@ def position_has_gone(reading: Reading, position: TrekkpliktigPosition) -> bool:
     )
 
 
-def position_after(
-    reading: Reading, position: TrekkpliktigPosition, now: int, show_since: int | None
-) -> TrekkpliktigPosition:
+def position_after(reading: Reading, position: TrekkpliktigPosition, now: int) -> TrekkpliktigPosition:
     """The position after a reading has ended, with the times of the last full comparison and of the last showing.
 
-    A position above everything that the source has is lowered, but only after a full reading.
+    A position above everything that the source has is lowered, but only after a full reading. What was to be shown by
+    the time when the reading began is shown; what was requested since needs another.
     """
     replace = msgspec.structs.replace
     if reading.full and reading.sekvensnummer_max < position.position:
         position = replace(position, position=reading.sekvensnummer_max)
     if reading.full or position.reconciled_at is None:
         position = replace(position, reconciled_at=now)
-    if reading.shows:
-        position = replace(position, shown_at=max(reading.began, show_since or 0))
+    if reading.shows is not None:
+        position = replace(position, shown_at=reading.shows)
     return position

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from producer.errors import AbortedError, LaneFencedError, OutcomeUnknownError
-from producer.publish.recovery.recover import LaneRecovery
+from producer.publish.recovery.recover import QUEUE_FULL_WAIT_SECONDS, LaneRecovery
 from producer.publish.transaction import Step, TransactionError, Verdict, judge
 from trekkpaalegg.errors import FatalError, RefusedError, RetryableError, TrekkpaaleggError
 from trekkpaalegg.kafka.clients import LOG, UnansweredError, call_bounded, create_producer
@@ -71,7 +71,6 @@ which the transaction's timeout bounds; librdkafka would wait forever for a part
 CALL_AGAIN_SECONDS_MAX = 30.0
 INIT_TIMEOUT_SECONDS = 30.0
 INIT_CALL_SECONDS = 1.0
-_QUEUE_FULL_WAIT_SECONDS = 0.1
 _CALL_AGAIN_PAUSE_SECONDS = 0.1
 REFUSED_SECONDS_MAX = 10.0
 """A producer whose certificate or password is refused is replaced after this time: a new one reads renewed files."""
@@ -185,12 +184,14 @@ class KafkaLanePublisher:
                 is_late = time.monotonic() > deadline or is_stopping() or self._reason.is_refusal
                 if not failed.retriable or is_late:
                     raise RetryableError(f"lane {self._lane} cannot be acquired: {self._why(failed.name)}") from error
-        state = self._recovery.recover(producer)
+        state = self._recovery.recover(producer, self._check_state)
+        self._producer = producer
+        return state
+
+    def _check_state(self, state: LaneState) -> None:
         fault = self._fault_of(state)
         if fault is not None:
             raise FatalError(f"lane {self._lane}: {fault}")
-        self._producer = producer
-        return state
 
     def publish(self, records: Sequence[Record], signal_offset: int) -> None:
         """See `LanePublisher.publish`.
@@ -259,7 +260,7 @@ class KafkaLanePublisher:
                         produce(record.topic, record.value, record.key, record.partition)
                     break
                 except BufferError:
-                    producer.poll(_QUEUE_FULL_WAIT_SECONDS)
+                    producer.poll(QUEUE_FULL_WAIT_SECONDS)
 
     def _send_offsets(self, signal: list[TopicPartition]) -> None:
         """Bounded from outside: librdkafka waits forever for a group coordinator that has left the cluster.

@@ -113,6 +113,7 @@ class KafkaObservationReader:
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
+        self._admin = None
 
     def _connected_admin(self) -> Admin:
         if self._admin is None:

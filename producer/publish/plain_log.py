@@ -108,18 +108,21 @@ class PlainLog:
     ) -> None:
         """Store these records. `on_done` is called once, with the first error, when it is known of all of them.
 
-        It is called in another thread, or in this one if nothing could be begun.
+        It is called in another thread, or in this one if the last that is known could not be begun.
         """
         counter = _Counter(len(records), on_done, lambda error: self._translated(error, topic))
+        failures = []
         with self._producing:
             produce: Any = self._producer.produce  # typed for everything that headers may be
             for key, value, headers, partition in records:
                 try:
                     produce(topic, value, key, partition, on_delivery=counter.delivered, headers=headers)
                 except BufferError:
-                    counter.count(_failure(topic, "too many are waiting already"))
+                    failures.append(_failure(topic, "too many are waiting already"))
                 except KafkaException as error:
-                    counter.count(_failure(topic, error.args[0].name()))
+                    failures.append(_failure(topic, error.args[0].name()))
+        for failure in failures:
+            counter.count(failure)
 
     def close(self) -> None:
         """Disconnect from Kafka."""
@@ -203,12 +206,12 @@ class SignalLog:
         """Store one signal, for the lane of the trekkpliktig if no partition is given; as `PlainLog.begin`."""
         return self._log.begin(self._topic, trekkpliktig.encode(), value, partition=partition)
 
-    def store(self, signals: Iterable[tuple[str, bytes | None]]) -> None:
-        """Store each (trekkpliktig, value); returns when all of them are stored.
+    def store(self, signals: Iterable[tuple[str, bytes | None]], partition: int = ANY_PARTITION) -> None:
+        """Store each (trekkpliktig, value), as `begin`; returns when all of them are stored.
 
         Raises `RetryableError` when that is not known of every one; storing them again does no harm.
         """
-        for stored in [self.begin(trekkpliktig, value) for trekkpliktig, value in signals]:
+        for stored in [self.begin(trekkpliktig, value, partition) for trekkpliktig, value in signals]:
             try:
                 stored.result(2 * STORED_SECONDS_MAX)
             except FutureTimeoutError as error:

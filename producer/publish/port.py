@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from producer.detect.repair import Lost
     from producer.domain.state import LaneState, ObservationOffsets
     from trekkpaalegg.errors import RetryableError
 
@@ -25,6 +26,17 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     headers: dict[str, bytes]
     partition: int = ANY_PARTITION
+
+
+class Loss(NamedTuple):
+    """What the topics have lost of the orders at home in one lane, by key.
+
+    `copies` are the events that `…-gjeldende` is to get of those that it has not reached, not of all unless `is_all`.
+    """
+
+    orders: Mapping[bytes, Lost]
+    copies: Mapping[bytes, Record]
+    is_all: bool = True
 
 
 class LanePublisher(Protocol):

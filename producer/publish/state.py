@@ -7,6 +7,7 @@ what led to it. The keys:
     <trekkpliktig>          how far its list has been read, and the results of requests that ended with that record
     <trekkpliktig>@events   its cursor in Altinn's events
     <trekkpliktig>@results  results of requests that another lane than its own has done
+    <trekkpliktig>@known    orders that its list has shown, and of which nothing was handed over yet
     <trekkpliktig>/<order>  what was handed over of an order in its list
     /<order>                what the home of the order has published of it
     @observations           how far the home has decided on what was handed over to it
@@ -22,6 +23,7 @@ from producer.encode.state import (
     decode_event_cursor,
     decode_handed_over,
     decode_identity,
+    decode_known_orders,
     decode_observation_offsets,
     decode_order_state,
     decode_position_and_results,
@@ -30,6 +32,7 @@ from producer.encode.state import (
     encode_event_cursor,
     encode_handed_over,
     encode_identity,
+    encode_known_orders,
     encode_observation_offsets,
     encode_order_state,
     encode_request_state,
@@ -42,7 +45,7 @@ from trekkpaalegg.kafka.errors import as_retryable
 from trekkpaalegg.kafka.reader import STALLED_SECONDS_MAX, read_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -59,8 +62,11 @@ IDENTITY_PARTITION = 0
 SEPARATOR = b"/"
 EVENT_CURSOR = b"@events"
 RESULTS = b"@results"
+KNOWN = b"@known"
 OBSERVATIONS_KEY = b"@observations"
 REQUEST = b"@request"
+KNOWN_BYTES_MAX = 500_000
+"""Of all keys in one record; half of what a topic takes by default."""
 
 
 def order_record(topic: str, lane: int, key: bytes, order: OrderState | None) -> Record:
@@ -72,6 +78,16 @@ def handed_over_record(topic: str, lane: int, trekkpliktig: str, key: bytes, han
     """What was last handed over of the order with this key in the list of this trekkpliktig, None to forget it."""
     value = None if handed_over is None else encode_handed_over(handed_over)
     return Record(topic, trekkpliktig.encode() + SEPARATOR + key, value, NO_HEADERS, lane)
+
+
+def known_records(topic: str, lane: int, trekkpliktig: str, keys: Collection[bytes]) -> list[Record]:
+    """That the list of this trekkpliktig has shown these orders, of which nothing was handed over yet.
+
+    One record takes the place of the former one. If the keys are too long for it, each order has one of its own.
+    """
+    if sum(map(len, keys)) > KNOWN_BYTES_MAX:
+        return [handed_over_record(topic, lane, trekkpliktig, key, NOT_HANDED_OVER) for key in keys]
+    return [Record(topic, trekkpliktig.encode() + KNOWN, encode_known_orders(keys), NO_HEADERS, lane)]
 
 
 def position_record(
@@ -171,6 +187,8 @@ def _remember_other(state: LaneState, key: bytes, value: bytes | None) -> None:
     elif key.endswith(EVENT_CURSOR):
         cursor = NO_EVENT if value is None else decode_event_cursor(value)
         state.ensure(key.removesuffix(EVENT_CURSOR).decode()).event_cursor = cursor
+    elif key.endswith(KNOWN):
+        state.ensure(key.removesuffix(KNOWN).decode()).know([] if value is None else decode_known_orders(value))
     elif key.endswith(RESULTS):
         _complete(state, key.removesuffix(RESULTS).decode(), [] if value is None else decode_results(value))
     elif value is None:

@@ -263,6 +263,33 @@ def topic_faults(prefix: str, found: FoundTopics) -> list[str]:
     Another number of partitions would make other lanes the homes of orders; a compacted history or a truncated state
     loses data.
     """
+    names, faults = Topics.of(prefix), _layout_faults(prefix, found)
+    if len(found.topics) < len(names):
+        return faults
+    if found.is_new:
+        faults.append(
+            f"{names.positions}: it is not recorded whose topics these are; run `trekkpaalegg-producer topics apply`"
+        )
+    elif found.recorded is None:
+        faults.append(_lost_state(prefix, range(found.present.lanes)))
+    elif found.unrecorded:
+        faults.append(_lost_state(prefix, found.unrecorded))
+    return faults
+
+
+def rebuild_faults(prefix: str, found: FoundTopics) -> list[str]:
+    """Why the state cannot be made again from the history in these topics, each with the remedy; none if it can."""
+    names, faults = Topics.of(prefix), _layout_faults(prefix, found)
+    if not (faults or found.has_history):
+        faults.append(
+            f"{names.versjoner} holds no event, and {names.gjeldende} neither: restore them; to begin anew instead, "
+            f"delete {names.positions} and run `trekkpaalegg-producer topics apply`"
+        )
+    return faults
+
+
+def _layout_faults(prefix: str, found: FoundTopics) -> list[str]:
+    """Topics that are missing; if none is, those with another number of partitions or cleanup policy than they need."""
     names = Topics.of(prefix)
     missing = [name for name in names if name not in found.topics]
     if missing:
@@ -275,21 +302,12 @@ def topic_faults(prefix: str, found: FoundTopics) -> list[str]:
         policy = found.topics[topic.name].config.get("cleanup.policy")
         if policy != topic.config["cleanup.policy"]:
             faults.append(f"{topic.name}: cleanup.policy is {policy}; set it to {topic.config['cleanup.policy']}")
-    lanes = found.present.lanes if found.recorded is None else found.recorded.lanes
-    faults += [
+    lanes = found.topics[names.versjoner].partitions if found.recorded is None else found.recorded.lanes
+    return faults + [
         f"{name}: {topic.partitions} partitions, but there are {lanes} lanes; {_remedy(name, names, lanes)}"
         for name, topic in found.topics.items()
         if topic.partitions != lanes
     ]
-    if found.is_new:
-        faults.append(
-            f"{names.positions}: it is not recorded whose topics these are; run `trekkpaalegg-producer topics apply`"
-        )
-    elif found.recorded is None:
-        faults.append(_lost_state(prefix, range(found.present.lanes)))
-    elif found.unrecorded:
-        faults.append(_lost_state(prefix, found.unrecorded))
-    return faults
 
 
 def _lost_state(prefix: str, lanes: Iterable[int]) -> str:
@@ -305,6 +323,11 @@ def _remedy(name: str, names: Topics, lanes: int) -> str:
         return (
             f"delete the topic, run `trekkpaalegg-producer topics apply --partitions {lanes}`, "
             "then `trekkpaalegg-producer topics adopt`"
+        )
+    if name == names.positions:
+        return (
+            f"delete the topic, run `trekkpaalegg-producer topics apply --partitions {lanes}`, "
+            "then `trekkpaalegg-producer position rebuild`"
         )
     return (
         "partitions must not be added: restore the topic, or carry the history over to topics with another "

@@ -207,7 +207,7 @@ def test_a_broken_element_is_quarantined_once_and_its_page_continues(stage: Stag
 
 def test_a_refusal_of_one_keeps_nobody_else_from_being_read(stage: Stage, way: str) -> None:
     stage.start(way)
-    stage.world.refuse(stage.one)
+    stage.world.refuse_list(stage.one)
     kept_back, made = stage.create(stage.one), stage.create(stage.two)
     stage.tell(stage.one)
     stage.tell(stage.two)

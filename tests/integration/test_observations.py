@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import queue
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import KafkaError
 
+import producer.publish.plain_log
 from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import ObservationOffsets
 from producer.errors import ObservationsLostError
 from producer.publish.observations import ROOM_MAX, KafkaObservationReader, KafkaObservationWriter
 from producer.publish.plain_log import PlainLog
-from producer.publish.port import Row
-from producer.publish.topics import Topics, wanted_topics
+from producer.publish.port import ANY_PARTITION, NewObservation, Row
+from producer.publish.topics import Topics, home_of, wanted_topics
 from tests.kit.waiting import until
 from trekkpaalegg.errors import RetryableError
 from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.admin import Admin
+from trekkpaalegg.kafka.clients import create_producer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from producer.publish.port import ObservedRecord
+    from confluent_kafka import Producer
+
+    from producer.publish.port import ObservationWriter, ObservedRecord
     from sandbox.servers.kafka import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
@@ -30,6 +36,17 @@ pytestmark = pytest.mark.kafka
 HOME, LANES = 1, 2
 SECONDS_MAX = 60.0
 FIRST = ObservationOffsets()
+
+
+def new(key: bytes, home: int = HOME) -> NewObservation:
+    return NewObservation(key, b"element", {}, home)
+
+
+def store(writer: ObservationWriter, row: Row, records: list[NewObservation]) -> RetryableError | None:
+    """How it ended, once that is known of all of them."""
+    outcomes: queue.SimpleQueue[RetryableError | None] = queue.SimpleQueue()
+    writer.store(row, records, outcomes.put)
+    return outcomes.get(timeout=SECONDS_MAX)
 
 
 class Home:
@@ -72,8 +89,7 @@ class Rows:
     def write(self, row: Row, *keys: bytes, home: int = HOME, value: bytes | None = b"element") -> None:
         with PlainLog(lambda: self.properties) as log:
             writer = KafkaObservationWriter(log, self.topics)
-            for stored in [writer.begin(row, home, key, value, {"observation": key}) for key in keys]:
-                stored.result(SECONDS_MAX)
+            assert store(writer, row, [NewObservation(key, value, {"observation": key}, home) for key in keys]) is None
 
     def first_offset(self, topic: str) -> int:
         partition = Partition(topic, HOME)
@@ -179,9 +195,38 @@ def test_observations_that_are_gone_are_not_passed_over_in_silence(
 
 def test_a_record_that_cannot_be_stored_is_told(rows: Rows) -> None:
     with PlainLog(lambda: rows.properties) as log:
-        stored = KafkaObservationWriter(log, rows.topics).begin(Row.BULK, LANES + 5, b"key", b"element", {})
-        with pytest.raises(RetryableError, match="try again"):
-            stored.result(SECONDS_MAX)
+        writer = KafkaObservationWriter(log, rows.topics)
+        error = store(writer, Row.BULK, [new(b"stored"), new(b"not stored", home=LANES + 5)])
+        assert isinstance(error, RetryableError)
+        assert "try again" in str(error)
+
+
+def test_kafka_finds_the_home_of_an_order(rows: Rows, make_home: Callable[[], Home]) -> None:
+    keys = [str(number).encode() for number in range(20)]
+    rows.write(Row.BULK, *keys, home=ANY_PARTITION)
+    home = make_home()
+    home.start()
+    expected = [key for key in keys if home_of(key, LANES) == HOME]
+    until(lambda: len(home.keys(Row.BULK)) >= len(expected), SECONDS_MAX)
+    assert home.keys(Row.BULK) == expected
+
+
+def test_a_writer_whose_client_has_failed_for_good_goes_on_with_another(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    def make(settings: dict[str, Any]) -> Producer:
+        made.append(settings)
+        return create_producer(settings)
+
+    monkeypatch.setattr(producer.publish.plain_log, "create_producer", make)
+    with PlainLog(lambda: rows.properties) as log:
+        writer = KafkaObservationWriter(log, rows.topics)
+        assert store(writer, Row.BULK, [new(b"a")]) is None
+        made[0]["error_cb"](KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "lost", True))
+        until(lambda: len(made) == 2, SECONDS_MAX)
+        assert store(writer, Row.BULK, [new(b"b")]) is None
 
 
 def test_nothing_is_delivered_after_the_reader_was_closed(rows: Rows, make_home: Callable[[], Home]) -> None:

@@ -10,9 +10,9 @@ from confluent_kafka import Producer
 
 import trekkpaalegg.kafka.reader
 from producer.admin.kafka import KafkaAdmin
-from producer.domain.state import OrderState, TrekkpliktigPosition
+from producer.domain.state import HandedOver, TrekkpliktigPosition
 from producer.publish.kafka import producer_properties
-from producer.publish.state import read_lane_state, read_partition, state_records
+from producer.publish.state import handed_over_record, position_record, read_lane_state, read_partition
 from producer.publish.topics import Topic
 from trekkpaalegg.errors import RetryableError
 
@@ -39,11 +39,13 @@ def proxy(proxied_kafka: KafkaProxy) -> Iterator[KafkaProxy]:
     """A broker that is reached through here alone, with a state of one position and many orders, a batch each."""
     properties = {"bootstrap.servers": proxied_kafka.bootstrap_servers}
     KafkaAdmin(properties).create([Topic(POSITIONS, 1, {"cleanup.policy": "compact"}, 1)])
-    orders = {b"%04d" % number: OrderState(1, b"12345678", 1) for number in range(ORDERS)}
+    handed_over = HandedOver(1, b"12345678", 1)
+    records = [position_record(POSITIONS, 0, ONE, TrekkpliktigPosition(7))]
+    records += [handed_over_record(POSITIONS, 0, ONE, b"%04d" % number, handed_over) for number in range(ORDERS)]
     producer = Producer({**producer_properties(properties, "silent-0", 1_000_000), "batch.num.messages": "1"})
     producer.init_transactions(60)
     producer.begin_transaction()
-    for record in state_records(POSITIONS, 0, ONE, TrekkpliktigPosition(7), orders):
+    for record in records:
         producer.produce(record.topic, record.value, record.key, record.partition)
     producer.commit_transaction(60)
     yield proxied_kafka

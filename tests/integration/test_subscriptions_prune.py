@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from producer.cli.main import run_command
 from producer.domain.state import EventCursor, TrekkpliktigPosition
 from producer.publish.kafka import producer_properties
-from producer.publish.state import event_cursor_record, read_lane_state, state_records
+from producer.publish.state import event_cursor_record, position_record, read_lane_state
 from producer.publish.topics import Topics, lane_of
 from sandbox.altinn.state import Behaviour
 from sandbox.control.world import OutsideWorld
@@ -58,7 +58,7 @@ def properties(kafka: EmbeddedKafka, topic_prefix: str, monkeypatch: pytest.Monk
     producer.begin_transaction()
     for name in (STAYS, LEAVES, WITHDREW):
         lane = lane_of(name, LANES)
-        records = [*state_records(topic, lane, name, TrekkpliktigPosition(7), {})]
+        records = [position_record(topic, lane, name, TrekkpliktigPosition(7))]
         if name != WITHDREW:
             records.append(event_cursor_record(topic, lane, name, CURSOR))
         for record in records:

@@ -10,30 +10,34 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from consumers.settings.model import Settings
 from consumers.verify.findings import Difference
 from consumers.verify.proof import ProofOptions, prove
-from producer.domain.state import OrderState
+from producer.admin.kafka import KafkaAdmin
+from producer.detect.rebuild import RebuiltOrders
+from producer.domain.state import Missing
 from producer.domain.trekkpaalegg import Origin, Publication
-from producer.encode.state import encode_order_state
+from producer.publish.state import order_record
+from producer.publish.topics import home_of, wanted_topics
 from tests.kit.event_stream import ROUGH, EventTopics, make_stream
-from tests.kit.waiting import Unseen
+from tests.kit.waiting import Unseen, until
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from consumers.verify.findings import Check, Proof
+    from producer.domain.state import OrderState
     from sandbox.servers.kafka import EmbeddedKafka
     from sandbox.servers.registry import EmbeddedRegistry
 
 pytestmark = pytest.mark.kafka
 
 AT_WORK_SECONDS_MAX = 400.0
+ADMIN_SECONDS_MAX = 30.0
+PARTITIONS = 2
 STREAM = make_stream(3, 12)
 ORDER = next(each.trekkpaalegg.trekkid for each in STREAM if each.trekkpaalegg.trekkversjon == 3)
 ITS = [each for each in STREAM if each.trekkpaalegg.trekkid == ORDER]
@@ -41,16 +45,36 @@ OTHERS = [each for each in STREAM if each.trekkpaalegg.trekkid != ORDER]
 
 
 class Stage:
-    """The topics of one prefix, and the proof of them."""
+    """The topics of one prefix, and the proof of them.
 
-    def __init__(self, kafka: EmbeddedKafka, prefix: str, registry_url: str | None = None) -> None:
-        self.topics = EventTopics(kafka.bootstrap_servers, prefix, partitions=2, registry_url=registry_url)
+    In positions is what is published of `stream`, whatever of it is written; without a stream, what is written.
+    """
+
+    def __init__(
+        self,
+        kafka: EmbeddedKafka,
+        prefix: str,
+        registry_url: str | None = None,
+        *,
+        stream: list[Publication] | None = STREAM,
+    ) -> None:
+        self.topics = EventTopics(
+            kafka.bootstrap_servers,
+            prefix,
+            partitions=PARTITIONS,
+            registry_url=registry_url,
+            with_state=stream is None,
+        )
         self.settings = Settings(
             kafka_brokers=kafka.bootstrap_servers, topic_prefix=prefix, kafka_schema_registry=registry_url
         )
         self.versjoner, self.gjeldende = f"{prefix}-versjoner", f"{prefix}-gjeldende"
         self.positions = f"{prefix}-positions"
         self._properties = {"bootstrap.servers": kafka.bootstrap_servers}
+        self._admin = KafkaAdmin(self._properties)
+        self._client = AdminClient(self._properties)
+        for trekkid, state in states_of(stream or []).items():
+            self.write_state(trekkid, state)
 
     def write(self, *publications: Publication, gjeldende: bool = True, commits: bool = True) -> None:
         self.topics.write(publications, gjeldende=gjeldende, commits=commits)
@@ -61,15 +85,32 @@ class Stage:
         changed = {name: each for name, each in {**encoded.headers, **headers}.items() if each is not None}
         self.topics.write_raw(encoded.value, key=encoded.key, headers=changed, topic=topic)
 
-    def write_positions(self, orders: Mapping[str, OrderState]) -> None:
-        admin = AdminClient(self._properties)
-        admin.create_topics([NewTopic(self.positions, num_partitions=2, replication_factor=1)])[self.positions].result(
-            30
+    def write_state(self, trekkid: str, state: OrderState | None, home: int | None = None) -> None:
+        """What the home of an order has published of it, in its partition if no other is given."""
+        key = trekkid.encode()
+        home = home_of(key, PARTITIONS) if home is None else home
+        record = order_record(self.positions, home, key, state)
+        self.topics.write_raw(record.value, key=record.key, topic=self.positions, partition=home)
+
+    def create(self, topic: str) -> None:
+        """Make a topic again."""
+        wanted = wanted_topics(self.topics.prefix, partitions=PARTITIONS, replication=1)
+        self._admin.create([each for each in wanted if each.name == topic])
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic; returns when it is gone."""
+        self._client.delete_topics([topic])[topic].result(ADMIN_SECONDS_MAX)
+        until(lambda: not self._admin.describe([topic]), ADMIN_SECONDS_MAX, f"{topic} is gone")
+
+    def add_partitions(self, topic: str) -> None:
+        """Add one partition; returns when the cluster shows it."""
+        new = NewPartitions(topic, PARTITIONS + 1)
+        self._client.create_partitions([new])[topic].result(ADMIN_SECONDS_MAX)
+        until(
+            lambda: self._admin.describe([topic])[topic].partitions == PARTITIONS + 1,
+            ADMIN_SECONDS_MAX,
+            "the partition is there",
         )
-        producer = Producer(self._properties)
-        for trekkid, state in orders.items():
-            producer.produce(self.positions, encode_order_state(state), f"314150260/{trekkid}".encode(), partition=1)
-        assert producer.flush(30) == 0
 
     def prove(self, *, with_headers: bool = True) -> Proof:
         return prove(self.settings, ProofOptions(with_headers=with_headers), Unseen())
@@ -80,8 +121,8 @@ def make_stage(kafka: EmbeddedKafka, topic_prefix: str) -> Iterator[Callable[...
     """Makes a stage, with a registry or without; it is closed at the end."""
     with ExitStack() as opened:
 
-        def make(registry_url: str | None = None) -> Stage:
-            stage = Stage(kafka, topic_prefix, registry_url)
+        def make(registry_url: str | None = None, *, stream: list[Publication] | None = STREAM) -> Stage:
+            stage = Stage(kafka, topic_prefix, registry_url, stream=stream)
             opened.callback(stage.topics.close)
             return stage
 
@@ -118,21 +159,16 @@ def with_amount(publication: Publication, kroner: int) -> Publication:
 
 
 def states_of(publications: list[Publication]) -> dict[str, OrderState]:
-    """What a producer that published these would remember: the newest version, and the holes below it."""
-    there: dict[str, set[int]] = {}
+    """What a producer that published these would remember."""
+    published = RebuiltOrders()
     for each in publications:
-        there.setdefault(each.trekkpaalegg.trekkid, set()).add(each.trekkpaalegg.trekkversjon)
-    return {
-        trekkid: OrderState(
-            max(versions), bytes(8), 1, tuple((n, n) for n in range(1, max(versions)) if n not in versions)
-        )
-        for trekkid, versions in there.items()
-    }
+        published.add_event(each.trekkpaalegg, each.correction)
+    orders = published.orders()
+    return {key.decode(): orders.order(key) for key in orders}
 
 
 def test_a_clean_stream_passes_every_check(stage: Stage) -> None:
     stage.write(*STREAM)
-    stage.write_positions(states_of(STREAM))
     assert failing_both_ways(stage) == {}
     assert "headers" not in [check.name for check in stage.prove(with_headers=False).checks]
     proof = stage.prove()
@@ -142,14 +178,14 @@ def test_a_clean_stream_passes_every_check(stage: Stage) -> None:
     assert check_of(proof, "positions").examined == 12
 
 
-def test_late_versions_corrections_and_known_holes_pass(stage: Stage) -> None:
+def test_late_versions_corrections_and_known_holes_pass(make_stage: Callable[..., Stage]) -> None:
     rough = make_stream(5, 150, roughness=ROUGH)
-    states = states_of(rough)
-    holes = sum(len(state.missing) for state in states.values())
+    stage = make_stage(stream=rough)
+    missing = [each for state in states_of(rough).values() for each in state.missing]
+    holes = sum(each.last - each.first + 1 for each in missing)
     assert holes > 3
     assert sum(each.late for each in rough) > 3
     stage.write(*rough)
-    stage.write_positions(states)
     assert failing_both_ways(stage) == {}
     proof = stage.prove()
     assert check_of(proof, "corrections").examined == sum(each.correction is not None for each in rough) > 3
@@ -175,7 +211,6 @@ def test_a_dropped_last_event_is_found(stage: Stage) -> None:
     """Nothing in versjoner comes after it: gjeldende and positions give it away."""
     stage.write(*OTHERS, *ITS[:-1])
     stage.write_to(stage.gjeldende, ITS[-1])
-    stage.write_positions(states_of(STREAM))
     newest, there = len(ITS), len(ITS) - 1
     assert failing(stage.prove()) == {
         "gjeldende": [Difference(f"gjeldende ends at version {newest}, versjoner at {there}", ORDER, newest)],
@@ -185,7 +220,6 @@ def test_a_dropped_last_event_is_found(stage: Stage) -> None:
 
 def test_an_order_dropped_from_both_topics_is_found_by_the_positions(stage: Stage) -> None:
     stage.write(*OTHERS)
-    stage.write_positions(states_of(STREAM))
     found = failing(stage.prove())
     assert found == {
         "positions": [Difference("published according to positions, but not in versjoner", ORDER, len(ITS))]
@@ -223,6 +257,7 @@ def test_keys_too_many_and_too_few_in_gjeldende_are_found(stage: Stage) -> None:
     stage.write(lacking)
     surplus = msgspec.structs.replace(ITS[0].trekkpaalegg, trekkid="77")
     stage.write_to(stage.gjeldende, msgspec.structs.replace(ITS[0], trekkpaalegg=surplus))
+    stage.write_state(ORDER, states_of(ITS[:1])[ORDER])
     assert failing_both_ways(stage) == {
         "gjeldende": [
             Difference("missing from gjeldende", ORDER, 1),
@@ -284,6 +319,96 @@ def test_a_value_that_cannot_be_decoded_is_found_and_its_version_missed(stage: S
     assert difference.what == "the value is in neither wire format"
 
 
+# What the homes know, and whose topics these are.
+
+
+def test_an_event_that_its_home_does_not_know_is_found(stage: Stage) -> None:
+    """As after a restore of positions that are older than the events."""
+    stage.write(*STREAM)
+    stage.write_state(ORDER, states_of(ITS[:1])[ORDER])
+    (other,) = {each.trekkpaalegg.trekkid for each in OTHERS[:1]}
+    stage.write_state(other, None)
+    newest = states_of(STREAM)[other].trekkversjon
+    told = failing_both_ways(stage)
+    assert told.keys() == {"positions"}
+    assert sorted(told["positions"], key=lambda each: each.what) == [
+        Difference("in versjoner, but its home knows none after version 1", ORDER, len(ITS)),
+        Difference("in versjoner, but not known to its home", other, newest),
+    ]
+
+
+def test_what_is_missing_by_its_home_and_stands_in_the_topic_is_found(stage: Stage) -> None:
+    """It would be published a second time."""
+    stage.write(*STREAM)
+    state = states_of(STREAM)[ORDER]
+    stage.write_state(ORDER, msgspec.structs.replace(state, missing=(Missing(1, 2, "HTTP 404"),)))
+    what = "in versjoner, but missing according to positions"
+    assert failing_both_ways(stage) == {"positions": [Difference(what, ORDER, 1), Difference(what, ORDER, 2)]}
+
+
+def test_corrections_of_which_the_home_knows_others_are_found(stage: Stage) -> None:
+    stage.write(*STREAM)
+    correction = msgspec.structs.replace(with_amount(ITS[0], 7), correction=1, current=False)
+    stage.write(correction)
+    assert failing(stage.prove()) == {"positions": [Difference("in versjoner, but not known to its home", ORDER, 1, 1)]}
+    state = states_of([*STREAM, correction])[ORDER]
+    stage.write_state(ORDER, state)
+    assert failing(stage.prove()) == {}
+    stage.write_state(ORDER, msgspec.structs.replace(state, corrections=((1, 2),)))
+    assert failing(stage.prove()) == {
+        "positions": [Difference("published according to positions, but not in versjoner", ORDER, 1, 2)]
+    }
+
+
+def test_what_is_not_where_murmur2_places_it_is_found(stage: Stage) -> None:
+    stage.write(*OTHERS)
+    home = home_of(ORDER.encode(), PARTITIONS)
+    other, what = 1 - home, f"its key belongs to partition {home}"
+    for each in ITS:
+        encoded = stage.topics.encoders[stage.versjoner].encode(each)
+        for topic in (stage.versjoner, stage.gjeldende):
+            stage.topics.write_raw(
+                encoded.value, key=encoded.key, headers=encoded.headers, topic=topic, partition=other
+            )
+    stage.write_state(ORDER, states_of(ITS)[ORDER], other)
+    assert failing_both_ways(stage) == {
+        "places": [
+            Difference(what, ORDER, place=f"{topic}/{other}")
+            for topic in (stage.versjoner, stage.gjeldende, stage.positions)
+        ]
+    }
+
+
+def test_partitions_that_were_added_are_found(stage: Stage) -> None:
+    stage.write(*STREAM)
+    stage.add_partitions(stage.versjoner)
+    assert failing(stage.prove()) == {
+        "identity": [Difference("the topic has 3 partitions, and there are 2 lanes", place=stage.versjoner)]
+    }
+
+
+def test_a_history_that_was_made_again_is_found(stage: Stage) -> None:
+    stage.write(*STREAM)
+    stage.delete(stage.versjoner)
+    stage.create(stage.versjoner)
+    told = failing(stage.prove())
+    assert told["identity"] == [Difference("the topic was made again since it was recorded", place=stage.versjoner)]
+    orders = {each.trekkpaalegg.trekkid for each in STREAM}
+    assert {each.trekkid for each in told["gjeldende"]} == {each.trekkid for each in told["positions"]} == orders
+
+
+def test_positions_that_are_lost_or_empty_are_found(stage: Stage) -> None:
+    stage.write(*STREAM)
+    stage.delete(stage.positions)
+    lost = Difference("there is no positions topic: what the homes know is lost", place=stage.positions)
+    assert failing(stage.prove()) == {"positions": [lost]}
+    stage.create(stage.positions)
+    told = failing(stage.prove())
+    assert told.keys() == {"positions", "identity"}
+    assert {each.trekkid for each in told["positions"]} == {each.trekkpaalegg.trekkid for each in STREAM}
+    assert [each.place for each in told["identity"]] == [f"{stage.positions}/0", f"{stage.positions}/1"]
+
+
 # How the topics are read: with a registry, after an abort, beside a producer at work.
 
 
@@ -309,8 +434,9 @@ def test_values_of_a_registry_are_not_read_without_it(
         prove(without, ProofOptions(), Unseen())
 
 
-def test_a_producer_at_work_does_no_harm(stage: Stage) -> None:
+def test_a_producer_at_work_does_no_harm(make_stage: Callable[..., Stage]) -> None:
     """Its transactions show in one topic a moment before the other; that is no difference."""
+    stage = make_stage(stream=None)
     stage.write(*STREAM)
     stop = threading.Event()
 

@@ -15,10 +15,12 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 import schemas
 from producer.admin.kafka import KafkaAdmin
+from producer.detect.rebuild import RebuiltOrders
 from producer.domain.trekkpaalegg import Origin, Publication, Trekkpaalegg
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from producer.encode.event import EventEncoder
-from producer.publish.topics import Topics, wanted_topics
+from producer.publish.state import order_record
+from producer.publish.topics import Topics, home_of, wanted_topics
 from producer.source.parse.page import read_trekkpaalegg
 from sandbox.skatteetaten.generate import generate_versions, trekkpliktige
 from sandbox.skatteetaten.wire import PLAIN
@@ -140,14 +142,20 @@ def event_encoder(schema_id: int | None = None) -> EventEncoder:
 
 
 class EventTopics:
-    """The event topics of one prefix on a real Kafka, written to in transactions.
+    """The event topics of one prefix on a real Kafka, written to in transactions, and `…-positions`.
 
-    With `registry_url` the values are in Confluent's wire format, else in single-object encoding. Leave it with
-    `close`, or use it as a context.
+    With `registry_url` the values are in Confluent's wire format, else in single-object encoding. Without `with_state`
+    nothing but whose topics these are is written to `…-positions`. Leave it with `close`, or use it as a context.
     """
 
     def __init__(
-        self, bootstrap_servers: str, prefix: str, *, partitions: int = 3, registry_url: str | None = None
+        self,
+        bootstrap_servers: str,
+        prefix: str,
+        *,
+        partitions: int = 3,
+        registry_url: str | None = None,
+        with_state: bool = True,
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.prefix = prefix
@@ -159,6 +167,8 @@ class EventTopics:
         }
         """What a consumer of these topics needs in its environment."""
         _create_topics(bootstrap_servers, prefix, partitions)
+        self._partitions = partitions
+        self._published = RebuiltOrders() if with_state else None
         self.encoders = dict.fromkeys((self.topics.versjoner, self.topics.gjeldende), event_encoder())
         if registry_url:
             self.encoders = _registered(registry_url, self.encoders)
@@ -179,11 +189,16 @@ class EventTopics:
         `gjeldende` false leaves out that topic; `commits` false aborts instead.
         """
         for start in range(0, len(publications), TRANSACTION_RECORDS_MAX):
+            batch = publications[start : start + TRANSACTION_RECORDS_MAX]
             self._producer.begin_transaction()
-            for each in publications[start : start + TRANSACTION_RECORDS_MAX]:
-                self._produce(self.topics.versjoner, each)
+            for each in batch:
+                encoded = self.encoders[self.topics.versjoner].encode(each)
+                self._produce(self.topics.versjoner, encoded.value, encoded.key, encoded.headers)
                 if gjeldende and each.current:
-                    self._produce(self.topics.gjeldende, each)
+                    encoded = self.encoders[self.topics.gjeldende].encode(each)
+                    self._produce(self.topics.gjeldende, encoded.value, encoded.key, encoded.headers)
+            if self._published is not None and commits:
+                self._remember(self._published, batch)
             self._end(commits=commits)
 
     def write_raw(
@@ -212,12 +227,28 @@ class EventTopics:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _produce(self, topic: str, publication: Publication) -> None:
-        encoded = self.encoders[topic].encode(publication)
-        headers: list[tuple[str, Any]] = list(encoded.headers.items())
+    def _remember(self, published: RebuiltOrders, batch: Sequence[Publication]) -> None:
+        """The states of the orders of these events, as their homes write them."""
+        for each in batch:
+            published.add_event(each.trekkpaalegg, each.correction)
+        orders = published.orders()
+        for key in dict.fromkeys(each.trekkpaalegg.trekkid.encode() for each in batch):
+            home = home_of(key, self._partitions)
+            record = order_record(self.topics.positions, home, key, orders.order(key))
+            self._produce(record.topic, record.value, record.key, partition=home)
+
+    def _produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes,
+        headers: Mapping[str, bytes] | None = None,
+        partition: int = -1,
+    ) -> None:
+        written: list[tuple[str, Any]] = list((headers or {}).items())
         while True:
             try:
-                self._producer.produce(topic, encoded.value, encoded.key, headers=headers)
+                self._producer.produce(topic, value, key, partition, headers=written)
             except BufferError:
                 self._producer.poll(0.1)
             else:
@@ -232,10 +263,11 @@ class EventTopics:
 
 
 def _create_topics(bootstrap_servers: str, prefix: str, partitions: int) -> None:
-    topics = Topics.of(prefix)
-    wanted = wanted_topics(prefix, partitions=partitions)
-    events = [each for each in wanted if each.name in {topics.versjoner, topics.gjeldende}]
-    KafkaAdmin({"bootstrap.servers": bootstrap_servers}).create(events)
+    names = Topics.of(prefix)
+    kept = {names.versjoner, names.gjeldende, names.positions}
+    admin = KafkaAdmin({"bootstrap.servers": bootstrap_servers})
+    admin.create([each for each in wanted_topics(prefix, partitions=partitions) if each.name in kept])
+    admin.record_identity(names.positions, admin.inspect(prefix, f"{prefix}-producer").present)
 
 
 def _registered(registry_url: str, topics: Iterable[str]) -> dict[str, EventEncoder]:

@@ -89,6 +89,7 @@ identities = st.builds(
     topics=st.lists(st.builds(TopicIdentity, st.text(), st.text(), ints), max_size=3).map(tuple),
 )
 PAIRS = [
+    (st.lists(st.binary(max_size=40)), state.encode_known_orders, state.decode_known_orders),
     (orders | plain_orders, state.encode_order_state, state.decode_order_state),
     (handed_over, state.encode_handed_over, state.decode_handed_over),
     (positions, state.encode_trekkpliktig_position, state.decode_trekkpliktig_position),
@@ -237,6 +238,14 @@ def test_a_former_order_state_is_what_was_handed_over(order, since):
 def test_a_former_order_of_which_nothing_was_published_was_not_handed_over():
     former = {**msgspec.structs.asdict(OrderState()), "rejected": [b"hash"]}
     assert state.decode_handed_over(written(FORMER_ORDER, former)) == NOT_HANDED_OVER
+
+
+def test_what_a_former_order_says_is_missing_is_read_and_nothing_else_is_taken_for_one():
+    datum = {**msgspec.structs.asdict(OrderState(4)), "missing": [{"first": 1, "last": 2}], "rejected": [b"hash"]}
+    expected = OrderState(4, missing=(Missing(1, 2),), rejected=(b"hash",))
+    assert state.decode_former_order(written(FORMER_ORDER, datum)) == expected
+    assert state.decode_former_order(state.encode_order_state(OrderState(4))) is None
+    assert state.decode_former_order(state.encode_handed_over(HandedOver(4))) is None
 
 
 def test_an_order_state_of_a_home_is_not_taken_for_what_was_handed_over():

@@ -7,10 +7,11 @@ import time
 from contextlib import contextmanager
 from itertools import cycle
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.domain.trekkpaalegg import Origin
+from producer.domain.trekkpaalegg import Failed, Gone, Origin
 from producer.errors import SuspendedError
 from producer.lane.calls import (
     AHEAD_EACH_MAX,
@@ -24,9 +25,9 @@ from producer.lane.calls import (
 from producer.lane.reading import Reading
 from tests.kit.fakes.source import FakeSource
 from tests.kit.waiting import until
-from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.errors import FatalError, RetryableError
 
-ONE = "311111111"
+ONE, TWO, THREE = "311111111", "322222222", "333333333"
 
 
 @contextmanager
@@ -75,15 +76,69 @@ def test_an_answer_runs_in_the_thread_that_receives_it():
     assert taken == [([made], threading.current_thread())]
 
 
-def test_version_is_requested_by_its_number():
-    source = FakeSource()
-    made = source.create(ONE)
+def fetched_by(source, readers, trekkid, trekkversjon=1):
+    """What the call for a version ends with, and whose tokens were tried."""
     with pool_of_one() as pool:
-        calls, reading = calls_of(source, pool)
-        taken = []
-        calls.request_version(reading, (made.trekkid, 1), lambda call: taken.append(call.result()))
-        calls.run_callbacks(10.0)
-    assert taken == [made]
+        calls = Calls(source, pool)
+        ended = []
+        calls.request_version(readers, (trekkid, trekkversjon), ended.append)
+        calls.run_callbacks(100.0)
+    [call] = ended
+    return call, [each.trekkpliktig for each in source.calls]
+
+
+def test_version_is_requested_by_its_number_from_the_first_reader_that_is_given_it():
+    source = FakeSource()
+    made = source.create(TWO)
+    call, tried = fetched_by(source, (ONE, TWO, THREE), made.trekkid)
+    assert call.result() == made
+    assert tried == [ONE, TWO]
+
+
+@pytest.mark.parametrize(
+    ("failure", "fetched"),
+    [
+        (None, Gone("HTTP 410")),
+        (RetryableError("503"), Failed("503")),
+        (SuspendedError("no token"), Failed("no token")),
+    ],
+)
+def test_version_is_gone_if_all_readers_are_refused_it_and_failed_if_one_may_be_given_it_later(failure, fetched):
+    source = FakeSource()
+    made = source.create(TWO)
+    source.forget(made.trekkid, 1, "HTTP 410")
+    if failure is not None:
+        source.fail(failure, trekkpliktig=TWO)
+    call, tried = fetched_by(source, (ONE, TWO, THREE), made.trekkid)
+    assert call.result() == fetched
+    assert tried == [ONE, TWO, THREE]
+
+
+def test_version_that_nobody_can_read_is_gone():
+    call, tried = fetched_by(FakeSource(), (), "A")
+    assert isinstance(call.result(), Gone)
+    assert tried == []
+
+
+def test_reader_whose_token_is_refused_does_not_keep_the_others_from_being_tried():
+    source = FakeSource()
+    made = source.create(TWO)
+    source.unprepared |= {ONE, TWO}
+    source.fail(SuspendedError("no token"), operation="prepare", trekkpliktig=ONE)
+    source.fail(SuspendedError("no token"), operation="version", trekkpliktig=ONE)
+    call, tried = fetched_by(source, (ONE, TWO), made.trekkid)
+    assert call.result() == made
+    assert tried == [ONE, TWO]
+    assert source.prepared == [ONE]
+
+
+@pytest.mark.parametrize("operation", ["prepare", "version"])
+def test_failure_that_concerns_everyone_is_raised_by_the_call_for_a_version(operation):
+    source = FakeSource()
+    source.unprepared.add(ONE)
+    source.fail(FatalError("the client's key is not known"), operation=operation)
+    call, _ = fetched_by(source, (ONE, TWO), "A")
+    assert isinstance(call.exception(), FatalError)
 
 
 def test_a_failure_is_raised_by_its_own_call():
@@ -232,7 +287,7 @@ def test_bulk_calls_have_all_threads_again_when_they_may():
     pool.shutdown()
 
 
-def test_further_pages_of_a_reading_that_has_brought_much_are_bulk_unless_it_is_urgent():
+def test_kind_of_a_call_follows_from_its_reading_or_its_order_and_further_pages_of_a_long_one_are_bulk():
     kinds = []
 
     class Seen(CallPool):
@@ -245,7 +300,9 @@ def test_further_pages_of_a_reading_that_has_brought_much_are_bulk_unless_it_is_
     for orders_seen, urgent in ((0, False), (BULK_ORDERS_MIN, False), (BULK_ORDERS_MIN, True), (0, True)):
         reading.orders_seen, reading.urgent = orders_seen, urgent
         calls.request_page(reading, 0, lambda _: None)
-    reading.orders_seen, reading.urgent = BULK_ORDERS_MIN, False
-    calls.request_version(reading, ("1", 1), lambda _: None)
+    for urgent in (False, True):
+        calls.request_version((ONE,), ("1", 1), lambda _: None, is_urgent=urgent)
+    calls.request(lambda _: None, lambda: None)
     pool.shutdown()
-    assert kinds == [Kind.ORDINARY, Kind.BULK, Kind.URGENT, Kind.URGENT, Kind.ORDINARY]
+    assert kinds[:4] == [Kind.ORDINARY, Kind.BULK, Kind.URGENT, Kind.URGENT]
+    assert kinds[4:] == [Kind.ORDINARY, Kind.URGENT, Kind.URGENT]

@@ -1,4 +1,4 @@
-"""A reading: how it begins and ends, from pages to chunks, and what it fetches by number."""
+"""A reading: how it begins and ends, and how pages become chunks that are handed over in steps."""
 
 from __future__ import annotations
 
@@ -7,44 +7,33 @@ from random import Random
 import msgspec
 import pytest
 
-from producer.detect.by_number import (
-    MISSING_MAX,
-    MISSING_PER_RANGE_MAX,
-    Following,
-    next_versions,
-    some_missing,
-    vanished,
-)
+from producer.detect.differences import ABSENT_MAX, digest_of
+from producer.domain.observation import Observation
 from producer.domain.requests import OperatorRequest
-from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState
-from producer.domain.trekkpaalegg import Failed, Gone, Origin, Rejected, RejectionReason, Trekkstatus
+from producer.domain.state import LaneState, TrekkpliktigPosition, TrekkpliktigState
+from producer.domain.trekkpaalegg import Origin, Rejected, RejectionReason
 from producer.lane.reading import (
-    ENDS_WAIT_SECONDS_MAX,
-    FETCHES_MAX,
     PAGES_WAITING_MAX,
     READINGS_MAX,
     READINGS_MIN,
-    TRANSACTION_ELEMENTS_MAX,
-    TRANSACTION_ELEMENTS_WHEN_URGENT_MAX,
+    Chunk,
     LaneOptions,
     Reading,
+    Step,
     begin_reading,
-    ends_wait_seconds,
-    first_to_publish,
     is_urgent,
-    missed_after,
     position_after,
     position_has_gone,
     readings_allowed,
-    transaction_elements,
 )
+from producer.publish.port import Row
 from producer.source.port import Page
 from tests.kit.fakes.source import make_trekkpaalegg
 from trekkpaalegg.errors import RetryableError
 
 ONE = "311111111"
 TEMPLATE = make_trekkpaalegg(ONE, Random(1), sekvensnummer=1)
-BAD = Rejected(ONE, b"{}", bytes(16), RejectionReason.TOO_LARGE, "$", "", "A", 1)
+BAD = Rejected(ONE, b"{}", bytes(16), RejectionReason.TOO_LARGE, "$", "", "A", 1, 5)
 EMPTY = Page([], None)
 
 
@@ -64,7 +53,39 @@ def reading_of(*pages, full=False, cursor=0):
     return reading
 
 
-# A reading: from pages to chunks that detection can decide on, in bounded memory
+def handed_over(*elements, position=0):
+    """The state of a list of which these elements were handed over."""
+    state = TrekkpliktigState(TrekkpliktigPosition(position))
+    state.remember_all(Chunk(list(elements), state, 0).handed_over())
+    return state
+
+
+def work_off(reading, state):
+    """Take each chunk through its steps as the lane does; returns what was handed over and the steps of each."""
+    chunks = []
+    while True:
+        reading.cut_chunk(state)
+        if reading.chunk is None:
+            return chunks
+        steps, observed = [], reading.observations()
+        while reading.chunk is not None:
+            steps.append(reading.chunk.step)
+            if reading.chunk.step is Step.KNOW:
+                state.know(reading.chunk.new)
+            if reading.chunk.step is Step.SEND:
+                reading.chunk.step = Step.SENDING
+            if reading.chunk.step is Step.REMEMBER:
+                state.remember_all(reading.chunk.handed_over())
+                state.position = msgspec.structs.replace(state.position, position=reading.chunk.position)
+            reading.advance_chunk()
+        chunks.append((steps, observed))
+
+
+def elements_of(chunks):
+    return [each.element for _, observed in chunks for each in observed]
+
+
+# From pages to chunks, in bounded memory
 
 
 def test_one_page_is_fetched_at_a_time_each_after_the_highest_number_of_the_one_before():
@@ -88,81 +109,117 @@ def test_page_is_cut_into_chunks_of_the_size_that_is_wanted_in_their_order():
     reading = reading_of(page(*(version(str(number), sekvensnummer=number) for number in range(1, 8))))
     chunks = []
     for elements_max in (3, 2, 5):
-        assert reading.cut_chunk(TrekkpliktigState(), (), elements_max) == []
-        chunks.append([each.sekvensnummer for each in reading.elements()])
-        reading.chunk_done()
+        reading.cut_chunk(TrekkpliktigState(), elements_max)
+        chunks.append([each.sekvensnummer for each in reading.chunk.elements])
+        assert len(reading.chunk) == len(chunks[-1])
+        reading.chunk = None
     assert chunks == [[1, 2, 3], [4, 5], [6, 7]]
 
 
-def test_chunk_is_shortened_and_the_rest_comes_next():
-    elements = [version(str(number), sekvensnummer=number) for number in range(1, 8)]
-    reading = reading_of(page(*elements))
-    assert reading.cut_chunk(TrekkpliktigState()) == []
-    reading.shorten_chunk(7)
-    assert reading.elements() == elements
-    reading.shorten_chunk(3)
-    chunks = []
-    while reading.chunk:
-        assert reading.is_ready
-        chunks.append([each.sekvensnummer for each in reading.elements()])
-        reading.chunk_done()
-        assert reading.cut_chunk(TrekkpliktigState(), (), 3) == []
-    assert chunks == [[1, 2, 3], [4, 5, 6], [7]]
+def test_no_further_chunk_is_cut_before_the_present_one_is_done():
+    reading = reading_of(page(version("A")), page(version("B", sekvensnummer=2)))
+    state = TrekkpliktigState()
+    reading.cut_chunk(state)
+    chunk = reading.chunk
+    reading.cut_chunk(state)
+    assert reading.chunk is chunk
 
 
-def test_chunk_for_which_versions_were_fetched_is_not_shortened():
-    reading = reading_of(page(version(trekkversjon=2), version("B", sekvensnummer=2)))
-    assert reading.cut_chunk(TrekkpliktigState()) == [("A", 1)]
-    reading.add_version(("A", 1), version())
-    reading.shorten_chunk(1)
-    assert len(reading.elements()) == 2
+def test_chunk_holds_what_differs_from_what_was_handed_over_last():
+    state = handed_over(version("A"), version("B", 2), version("C", 1), position=9)
+    reading = reading_of(page(version("A"), version("B", 3, 2), version("C", 1, 3), BAD, end=True))
+    assert elements_of(work_off(reading, state)) == [version("B", 3, 2), BAD]
+    assert reading.found
+    assert reading.is_done
+    again = reading_of(page(version("B", 3, 2), version("C", 1, 3), BAD, end=True))
+    assert work_off(again, state) == []
+    assert not again.found
+    assert again.is_done
 
 
-def test_chunk_is_ready_when_every_version_that_it_wants_has_come():
-    reading = reading_of(page(version(trekkversjon=3)))
-    assert not reading.is_ready
-    assert reading.cut_chunk(TrekkpliktigState()) == [("A", 1), ("A", 2)]
-    assert reading.is_waiting
-    reading.add_version(("A", 1), version())
-    assert not reading.is_ready
-    reading.add_version(("A", 2), Gone())
+def test_reading_that_shows_everything_hands_over_what_was_handed_over_before():
+    state = handed_over(version("A"), version("B", 2))
+    reading = reading_of(page(version("A"), version("B", 2, 2), end=True), full=True)
+    reading.shows = 5
+    assert elements_of(work_off(reading, state)) == [version("A"), version("B", 2, 2)]
+
+
+def test_versions_that_the_source_has_lowered_are_counted_and_handed_over():
+    reading = reading_of(page(version("A", 2), version("B", 5, 2), end=True))
+    assert elements_of(work_off(reading, handed_over(version("A", 3), version("B", 4)))) == [
+        version("A", 2),
+        version("B", 5, 2),
+    ]
+    assert reading.lowered == 1
+
+
+# The steps of a chunk
+
+
+def test_that_a_list_shows_an_order_is_committed_before_the_order_is_handed_over_first():
+    state = handed_over(version("B"))
+    reading = reading_of(page(version("A"), version("B", 2, 2), end=True))
+    reading.cut_chunk(state)
+    assert reading.chunk.new == {b"A"}
     assert reading.is_ready
-    assert not reading.is_waiting
-    assert reading.versions == {("A", 1): version(), ("A", 2): Gone()}
+    [(steps, observed)] = work_off(reading_of(page(version("A"), version("B", 2, 2), end=True)), state)
+    assert steps == [Step.KNOW, Step.SEND, Step.REMEMBER]
+    assert [each.key for each in observed] == [b"A", b"B"]
+    assert state.handed_over(b"A") == digest_of(version("A"))
+    assert state.handed_over(b"B") == digest_of(version("B", 2, 2))
+    assert state.position.position == 2
 
 
-def test_chunk_that_wants_nothing_is_ready_at_once():
-    reading = reading_of(page(version(), version("B", 1, 2)))
-    assert reading.cut_chunk(TrekkpliktigState()) == []
+def test_orders_that_a_list_has_shown_before_are_handed_over_at_once():
+    reading = reading_of(page(version("A", 2), end=True))
+    [(steps, _)] = work_off(reading, handed_over(version("A")))
+    assert steps == [Step.SEND, Step.REMEMBER]
+
+
+def test_nothing_is_to_be_committed_while_a_chunk_is_being_sent():
+    reading = reading_of(page(version("A", 2), end=True))
+    reading.cut_chunk(handed_over(version("A")))
+    assert not reading.is_ready
+    reading.chunk.step = Step.SENDING
+    assert not reading.is_ready
+    reading.advance_chunk()
     assert reading.is_ready
-    assert reading.elements() == [version(), version("B", 1, 2)]
+    reading.advance_chunk()
+    assert (reading.chunk, reading.is_ready) == (None, False)
 
 
-def test_page_that_wants_too_many_versions_is_cut():
-    wants = FETCHES_MAX // 4
-    elements = [version(f"{number:03}", wants + 1, number + 1) for number in range(10)]
-    reading = reading_of(page(*elements, end=True))
-    chunks = []
-    while not reading.is_done:
-        wanted = reading.cut_chunk(TrekkpliktigState())
-        assert len(wanted) <= FETCHES_MAX
-        assert wanted == [(e.trekkid, v) for e in reading.chunk for v in range(1, wants + 1)]
-        chunks.append(list(reading.chunk))
-        for each in wanted:
-            reading.add_version(each, Gone())
-        reading.chunk_done()
-        assert reading.versions == {}
-    assert len(chunks) > 2
-    assert [element for chunk in chunks for element in chunk] == elements
+def test_position_alone_is_committed_where_nothing_differs():
+    reading = reading_of(page(version("A", 1, 7), end=True))
+    state = handed_over(version("A", 1, 7))
+    assert work_off(reading, state) == [([Step.REMEMBER], [])]
+    assert not reading.found
+    assert state.position.position == 7
 
 
-def test_one_order_may_want_more_versions_than_a_chunk():
-    reading = reading_of(page(version(trekkversjon=FETCHES_MAX + 100), version("B", 1, 2)))
-    assert len(reading.cut_chunk(TrekkpliktigState())) == FETCHES_MAX + 99
-    assert [element.trekkid for element in reading.chunk] == ["A"]
+def test_rejected_element_does_not_move_the_position_nor_is_it_moved_back():
+    """If its number were wrong, all below it would be skipped."""
+    state = TrekkpliktigState()
+    work_off(reading_of(page(version("A", 1, 3), msgspec.structs.replace(BAD, sekvensnummer=900), end=True)), state)
+    assert state.position.position == 3
+    work_off(reading_of(page(version("B", 1, 2), end=True)), state)
+    assert state.position.position == 3
 
 
-def test_reading_is_done_when_all_that_came_was_published():
+def test_observations_say_for_whom_and_why_they_were_read_and_for_which_requests():
+    reading = reading_of(page(version("A", 2), end=True), full=True)
+    reading.origin, reading.requests = Origin.BACKFILL, frozenset({"r"})
+    chunks = work_off(reading, handed_over(version("A"), version("B")))
+    assert [each for _, observed in chunks for each in observed] == [
+        Observation(b"A", ONE, Origin.BACKFILL, version("A", 2), requests=("r",)),
+        Observation(b"B", ONE, Origin.BACKFILL, requests=("r",)),
+    ]
+    assert Reading(ONE, Origin.POLL, 0, 0, full=False).observations() == []
+
+
+# The end of a reading
+
+
+def test_reading_is_done_when_all_that_came_is_handed_over():
     reading = reading_of(page(version()))
     assert not reading.is_done
     reading.cut_chunk(TrekkpliktigState())
@@ -170,7 +227,7 @@ def test_reading_is_done_when_all_that_came_was_published():
     reading.add_page(EMPTY)
     assert reading.has_all_pages
     assert not reading.is_done
-    reading.chunk_done()
+    reading.chunk = None
     assert reading.is_done
 
 
@@ -190,12 +247,7 @@ def test_failed_page_ends_the_reading_after_those_that_came_before_it():
     reading.page_failed(RetryableError("503"))
     assert reading.begin_page() is None
     assert not reading.is_done
-    state = TrekkpliktigState()
-    reading.cut_chunk(state)
-    assert reading.is_ready
-    reading.chunk_done()
-    state.remember(b"A", OrderState(2, bytes(8), 1, missing=((1, 1),)))
-    assert reading.cut_chunk(state) == []
+    assert elements_of(work_off(reading, handed_over(version("B")))) == [version()], "and nothing is said to be absent"
     assert reading.is_done
 
 
@@ -204,21 +256,52 @@ def test_elements_and_the_highest_number_are_counted_over_all_pages():
     assert (reading.orders_seen, reading.sekvensnummer_max) == (3, 9)
 
 
-def test_reading_that_begins_again_compares_everything():
+def test_full_reading_ends_with_the_orders_that_the_list_lacks_each_time():
+    state = handed_over(version("A"), version("B"), version("C"))
+    for _ in range(2):
+        reading = reading_of(page(version("B"), version("D", 1, 2)), full=True)
+        reading.begin_page()
+        work_off(reading, state)
+        assert not reading.is_done
+        reading.add_page(EMPTY)
+        assert not reading.is_done
+        [(steps, observed)] = work_off(reading, state)
+        assert steps == [Step.SEND]
+        assert sorted(each.key for each in observed) == [b"A", b"C"]
+        assert {each.element for each in observed} == {None}
+        assert reading.is_done
+        assert reading.vanished == 2
+        assert state.handed_over(b"A") == digest_of(version("A"))
+
+
+def test_partial_reading_says_nothing_of_orders_that_it_does_not_show():
+    reading = reading_of(EMPTY)
+    assert work_off(reading, handed_over(version("A"))) == []
+    assert reading.is_done
+
+
+def test_few_of_very_many_orders_that_the_list_lacks_are_handed_over_and_others_the_next_day():
+    state = TrekkpliktigState()
+    keys = {b"%d" % number for number in range(2 * ABSENT_MAX)}
+    state.remember_all(dict.fromkeys(keys, digest_of(version())))
+    days = []
+    for day in range(30):
+        reading = Reading(ONE, Origin.RECONCILE, 0, 0, full=True, began=day)
+        reading.begin_page()
+        reading.add_page(EMPTY)
+        [(_, observed)] = work_off(reading, state)
+        days.append({each.key for each in observed})
+        assert reading.vanished == 2 * ABSENT_MAX
+    assert {len(each) for each in days} == {ABSENT_MAX}
+    assert set().union(*days) == keys
+
+
+def test_reading_that_begins_again_compares_everything_as_a_back_fill_does():
     reading = reading_of(EMPTY, cursor=50)
+    reading.row, reading.urgent = Row.URGENT, True
     reading.read_all(Origin.RECONCILE)
     assert reading.begin_page() == 0
-    assert (reading.full, reading.origin) == (True, Origin.RECONCILE)
-
-
-def test_versions_before_one_that_another_lane_publishes_are_not_fetched():
-    reading = reading_of(page(version("A", 3, 3)))
-    trekkpliktig = version("A", 3, 3).trekkpliktig
-    reading.trekkpliktig = "000000000"
-    assert reading.cut_chunk(TrekkpliktigState(), served={trekkpliktig}) == []
-    other = reading_of(page(version("A", 3, 3)))
-    other.trekkpliktig = "000000000"
-    assert other.cut_chunk(TrekkpliktigState(), served=()) == [("A", 1), ("A", 2)]
+    assert (reading.full, reading.origin, reading.row, reading.urgent) == (True, Origin.RECONCILE, Row.BULK, False)
 
 
 # How a reading begins, its priority, and the position when it ends
@@ -228,9 +311,15 @@ OPTIONS = LaneOptions({ONE}, 100, 86_400.0, lambda: NOW)
 NUMBERED = [make_trekkpaalegg(ONE, Random(1), sekvensnummer=70)]
 
 
-def begin(position=0, reconciled_at=None, **changes):
+def begin_at(position, *, show_since=None, is_notified=False, **changes):
+    state = LaneState()
+    state.ensure(ONE).position, state.show_since = position, show_since
     options = msgspec.structs.replace(OPTIONS, **changes)
-    return begin_reading(ONE, TrekkpliktigPosition(position, reconciled_at), 7, options)
+    return begin_reading(ONE, state, 7, options, is_notified=is_notified)
+
+
+def begin(position=0, reconciled_at=None, **changes):
+    return begin_at(TrekkpliktigPosition(position, reconciled_at), **changes)
 
 
 @pytest.mark.parametrize(("position", "cursor"), [(0, 0), (99, 0), (100, 0), (250, 150)])
@@ -240,8 +329,10 @@ def test_reading_begins_the_overlap_below_the_position(position, cursor):
     assert (reading.origin, reading.full, reading.signals_begun_at) == (Origin.POLL, False, 7)
 
 
-@pytest.mark.parametrize(("age", "full"), [(0, False), (DAY - 1, False), (DAY, True), (9 * DAY, True)])
-def test_everything_is_compared_when_that_was_last_done_an_interval_ago(age, full):
+@pytest.mark.parametrize(
+    ("age", "full"), [(0, False), (DAY - 1, False), (DAY, True), (9 * DAY, True), (-1, True), (-900 * DAY, True)]
+)
+def test_everything_is_compared_when_that_was_last_done_an_interval_ago_or_by_a_clock_that_was_ahead(age, full):
     reading = begin(250, NOW - age)
     assert reading.full == full
     assert reading.origin is (Origin.RECONCILE if full else Origin.POLL)
@@ -253,21 +344,26 @@ def test_first_reading_of_an_employer_is_no_comparison():
 
 
 @pytest.mark.parametrize(("kind", "origin"), [("backfill", Origin.BACKFILL), ("reconcile", Origin.RECONCILE)])
-def test_reading_that_was_requested_is_of_everything_and_fulfils_all_requests(kind, origin):
-    position = TrekkpliktigPosition(
-        250, NOW, requests=(OperatorRequest("a", kind, NOW), OperatorRequest("b", "backfill", NOW))
-    )
-    reading = begin_reading(ONE, position, 7, OPTIONS)
+def test_reading_that_was_requested_is_of_everything_and_fulfils_all_requests_that_need_one(kind, origin):
+    former = OperatorRequest("former", "backfill", NOW, asked=True)
+    waiting = (OperatorRequest("a", kind, NOW), OperatorRequest("b", "backfill", NOW))
+    reading = begin_at(TrekkpliktigPosition(250, NOW, requests=(former, *waiting)))
     assert (reading.full, reading.origin, reading.begin_page()) == (True, origin, 0)
     assert reading.requests == {"a", "b"}
+    assert not begin_at(TrekkpliktigPosition(250, NOW, requests=(former,))).full
 
 
 def test_a_notified_reading_is_marked_so_unless_it_is_a_full_one():
-    assert (
-        begin_reading(ONE, TrekkpliktigPosition(250, NOW), 7, OPTIONS, is_notified=True).origin is Origin.NOTIFICATION
-    )
-    old = TrekkpliktigPosition(250, NOW - DAY)
-    assert begin_reading(ONE, old, 7, OPTIONS, is_notified=True).origin is Origin.RECONCILE
+    assert begin(250, NOW, is_notified=True).origin is Origin.NOTIFICATION
+    assert begin(250, NOW - DAY, is_notified=True).origin is Origin.RECONCILE
+
+
+@pytest.mark.parametrize(("shown_at", "shows"), [(None, True), (NOW - 6, True), (NOW - 5, False), (NOW, False)])
+def test_list_that_was_not_shown_since_it_was_to_be_is_shown_as_a_whole(shown_at, shows):
+    reading = begin_at(TrekkpliktigPosition(250, NOW, shown_at=shown_at), show_since=NOW - 5)
+    assert reading.full == shows
+    assert reading.shows == (NOW - 5 if shows else None)
+    assert reading.origin is (Origin.RECONCILE if shows else Origin.POLL)
 
 
 def answered(reading, page):
@@ -316,6 +412,12 @@ def test_partial_reading_lowers_nothing():
     assert position_after(reading, TrekkpliktigPosition(250, NOW), NOW) == TrekkpliktigPosition(250, NOW)
 
 
+def test_end_of_a_reading_that_showed_everything_is_remembered_by_what_it_was_for():
+    """Its beginning may lie before the loss of observations that another lane reports meanwhile, by another clock."""
+    position = TrekkpliktigPosition(0, NOW)
+    assert position_after(begin_at(position, show_since=5), position, NOW).shown_at == 5
+
+
 @pytest.mark.parametrize(
     ("elements", "allowed"), [(0.0, READINGS_MAX), (1.0, READINGS_MAX), (250.0, 50), (2500.0, 5), (1e6, READINGS_MIN)]
 )
@@ -323,231 +425,14 @@ def test_many_small_employers_are_read_at_once_but_few_large_ones(elements, allo
     assert readings_allowed(elements) == allowed
 
 
-def ready_of(size, *, urgent=False):
-    reading = Reading(ONE, Origin.POLL, 0, 0, full=False)
-    reading.chunk, reading.urgent = [None] * size, urgent
-    return reading
-
-
-def test_ends_of_readings_wait_for_each_other_unless_one_is_urgent():
-    """One that is notified again during its reading is read again only after that has ended."""
-    polled, urgent = begin(), begin()
-    urgent.urgent = True
-    assert ends_wait_seconds([polled], others=1) == ENDS_WAIT_SECONDS_MAX
-    assert ends_wait_seconds([polled], others=0) == 0.0
-    assert ends_wait_seconds([polled, urgent], others=1) == 0.0
-
-
-def test_a_transaction_has_a_part_of_what_is_ready_and_only_urgent_chunks_if_there_are_any():
-    large, small, other = ready_of(2400), ready_of(100), ready_of(1)
-    assert first_to_publish([large, small, other]) == [large, small]
-    assert first_to_publish([ready_of(9000)]) != []
-    urgent = ready_of(1, urgent=True)
-    assert first_to_publish([large, urgent, small]) == [urgent]
-    assert first_to_publish([large, urgent, small], urgent_alone=False) == [urgent, large]
-    assert first_to_publish([]) == []
-
-
-def test_a_lane_counts_its_transactions_without_ordinary_chunks():
-    ordinary, other, urgent = ready_of(1), ready_of(1), ready_of(1, urgent=True)
-    ready, missed = [ordinary, urgent, other], []
-    for chosen in ([urgent], [urgent], [urgent, ordinary], [], [other]):
-        missed.append(missed_after(missed[-1] if missed else 0, ready, chosen))
-    assert missed == [1, 2, 0, 1, 0]
-    assert missed_after(5, [urgent], [urgent]) == 0
-
-
-def test_ordinary_chunks_are_smaller_while_urgent_readings_arrive():
-    """What is notified waits behind a transaction, so that must not take long."""
-    assert transaction_elements(is_urgent_recently=False) == TRANSACTION_ELEMENTS_MAX
-    few = transaction_elements(is_urgent_recently=True)
-    assert few == TRANSACTION_ELEMENTS_WHEN_URGENT_MAX < TRANSACTION_ELEMENTS_MAX
-    one, two, three = ready_of(few - 1), ready_of(1), ready_of(1)
-    assert first_to_publish([one, two, three], few) == [one, two]
-
-
 @pytest.mark.parametrize(
-    ("waited_for", "reconciled_at", "full", "urgent"),
-    [(True, NOW, False, True), (False, NOW, False, False), (True, NOW, True, False), (True, None, False, False)],
+    ("reconciled_at", "row"),
+    [(NOW, Row.URGENT), (NOW - DAY, Row.BULK), (None, Row.BULK)],
+    ids=["short", "full", "first"],
 )
-def test_reading_that_is_waited_for_is_urgent_unless_it_is_long(waited_for, reconciled_at, full, urgent):
+def test_short_readings_hand_over_in_the_urgent_row_and_are_urgent_if_they_are_waited_for(reconciled_at, row):
     """The first reading of a trekkpliktig is a back-fill, even if it was notified, and so is a full one."""
-    reading = Reading(ONE, Origin.NOTIFICATION, 0, 0, full=full)
-    assert is_urgent(reading, TrekkpliktigPosition(5, reconciled_at), is_waited_for=waited_for) == urgent
-
-
-# A reading: after a full list it fetches missing versions by number, a bounded number of them
-
-
-def state_missing(*ranges, key=b"A", newest=1000):
-    state = TrekkpliktigState()
-    state.remember(key, OrderState(newest, bytes(8), 1, missing=ranges))
-    return state
-
-
-def end_of_full_reading(state):
-    """A full reading that has shown every order of the state, and what it then asks for by number."""
-    shown = [version(key.decode(), state.newest(key), number) for number, key in enumerate(state.keys(), start=1)]
-    reading = reading_of(page(*shown), full=True)
-    reading.cut_chunk(state)
-    reading.begin_page()
-    reading.add_page(EMPTY)
-    reading.chunk_done()
-    return reading, reading.cut_chunk(state)
-
-
-def test_full_reading_ends_with_what_was_missing_in_rising_order():
-    reading, wanted = end_of_full_reading(state_missing((2, 3), (5, 5)))
-    assert wanted == [("A", 2), ("A", 3), ("A", 5)]
-    assert not reading.is_done
-    for number in (5, 3, 2):
-        found = Gone() if number == 3 else version(trekkversjon=number, sekvensnummer=number)
-        reading.add_version(("A", number), found)
-    assert reading.is_ready
-    assert reading.moves_position is False
-    assert [element.trekkversjon for element in reading.elements()] == [2, 5]
-    reading.chunk_done()
-    assert reading.cut_chunk(state_missing((3, 3))) == []
-    assert reading.is_done
-
-
-def test_missing_versions_are_not_fetched_while_a_page_is():
-    reading = reading_of(page(version("B")), full=True)
-    reading.cut_chunk(state_missing((2, 3)))
-    reading.begin_page()
-    reading.chunk_done()
-    assert reading.cut_chunk(state_missing((2, 3))) == []
-    reading.add_page(EMPTY)
-    assert reading.cut_chunk(state_missing((2, 3))) == [("A", 2), ("A", 3)]
-
-
-def test_missing_versions_that_are_all_still_gone_end_the_reading():
-    reading, wanted = end_of_full_reading(state_missing((1, 2)))
-    for each in wanted:
-        reading.add_version(each, Gone())
-    assert not reading.is_ready
-    assert reading.cut_chunk(state_missing((1, 2))) == []
-    assert reading.is_done
-
-
-def test_missing_version_that_cannot_be_understood_is_processed_too():
-    reading, _ = end_of_full_reading(state_missing((1, 1)))
-    reading.add_version(("A", 1), BAD)
-    assert reading.elements() == [BAD]
-
-
-def test_a_partial_reading_does_not_fetch_missing_versions():
-    reading = reading_of(EMPTY)
-    assert reading.cut_chunk(state_missing((1, 2))) == []
-    assert reading.is_done
-
-
-def test_missing_versions_are_fetched_in_bounded_number_the_newest_of_each_order():
-    _, wanted = end_of_full_reading(state_missing((2, 1_000_000_000), newest=1_000_000_001))
-    assert wanted == [("A", number) for number in range(1_000_000_000 - MISSING_PER_RANGE_MAX + 1, 1_000_000_001)]
-    state = TrekkpliktigState()
-    for number in range(2 * MISSING_MAX // MISSING_PER_RANGE_MAX):
-        state.remember(b"%d" % number, OrderState(1000, bytes(8), 1, missing=((1, 999),)))
-    _, wanted = end_of_full_reading(state)
-    assert len(wanted) == MISSING_MAX
-
-
-def test_missing_versions_beyond_that_number_have_their_turn_too():
-    state = TrekkpliktigState()
-    for number in range(2 * MISSING_MAX):
-        state.remember(b"%d" % number, OrderState(9, bytes(8), 1, missing=((1, 1), (3, 4))))
-    asked = set()
-    days = iter(range(100))
-    while len(asked) < 6 * MISSING_MAX:
-        wanted = some_missing(state, seed=next(days) * 86_400_000_000)
-        assert len(set(wanted)) == len(wanted) == MISSING_MAX
-        asked |= set(wanted)
-
-
-def test_few_missing_versions_are_all_fetched_in_order():
-    state = state_missing((1, 1), (3, 4))
-    assert all(some_missing(state, seed=day) == [("A", 1), ("A", 3), ("A", 4)] for day in range(20))
-    assert some_missing(TrekkpliktigState(), seed=1) == []
-
-
-# A reading: orders that a full list no longer holds are followed by number until no further version is found
-
-
-def test_an_order_gone_from_the_full_list_is_followed_by_number_to_its_last_version():
-    state = TrekkpliktigState()
-    for key, newest in ((b"A", 4), (b"B", 1), (b"C", 2)):
-        state.remember(key, OrderState(newest, bytes(8), 1))
-    reading = reading_of(page(version("B", 1, 1)), full=True)
-    reading.cut_chunk(state)
-    reading.chunk_done()
-    reading.begin_page()
-    reading.add_page(EMPTY)
-    assert reading.cut_chunk(state) == [("A", 5), ("C", 3)]
-    reading.add_version(("C", 3), Gone())
-    reading.add_version(("A", 5), version("A", 5, 9))
-    assert reading.cut_chunk(state) == [("A", 6)]
-    reading.add_version(("A", 6), Gone())
-    assert reading.cut_chunk(state) == []
-    assert [element.trekkversjon for element in reading.elements()] == [5]
-    assert not reading.moves_position
-    assert "A" in reading.moved
-    reading.chunk_done()
-    assert reading.cut_chunk(state) == []
-    assert reading.is_done
-
-
-def following(*answers, served=("987654321",)):
-    """One order followed from version 2 on, met by these answers."""
-    follows = Following([("A", 2)], ONE, served)
-    for number, answer in enumerate(answers, start=2):
-        assert follows.pop_wanted() == [("A", number)]
-        follows.add(("A", number), answer)
-    assert follows.pop_wanted() == []
-    return follows
-
-
-def test_order_that_names_another_of_ours_in_the_end_has_moved():
-    moved = msgspec.structs.replace(version("A", 4), trekkpliktig="987654321")
-    follows = following(version("A", 2), version("A", 3), moved)
-    assert [each.trekkversjon for each in follows.elements] == [2, 3]
-    assert follows.moved == {"A"}
-
-
-def test_order_that_is_no_longer_listed_has_moved_when_it_still_runs_and_not_when_it_has_ended():
-    ended = msgspec.structs.replace(version("A", 3), trekkstatus=Trekkstatus.AVSLUTTET)
-    assert following(version("A", 2), Gone()).moved == {"A"}
-    assert following(version("A", 2), ended, Gone()).moved == set()
-    assert following(ended, msgspec.structs.replace(version("A", 4), trekkpliktig="987654321")).moved == {"A"}
-
-
-def test_order_with_a_version_that_cannot_be_fetched_now_is_left_for_the_next_time():
-    follows = following(version("A", 2), Failed("503"))
-    assert (follows.elements, follows.moved) == ([], set())
-
-
-def test_version_that_cannot_be_understood_does_not_end_the_following():
-    assert following(BAD, version("A", 3), Gone()).elements[1].trekkversjon == 3
-
-
-def test_order_of_which_nothing_was_published_is_not_followed():
-    state = TrekkpliktigState()
-    state.remember(b"#0123", OrderState(rejected=(bytes(8),)))
-    assert vanished(state, []) == []
-
-
-def test_vanished_orders_are_found_in_parts_as_well_as_at_once():
-    state = TrekkpliktigState()
-    for number in range(140_000):
-        state.remember(b"%d" % number, OrderState(1, bytes(8), 1))
-    seen = [hash(b"%d" % number) for number in range(140_000) if number % 1000]
-    assert sorted(vanished(state, seen)) == sorted(b"%d" % number for number in range(0, 140_000, 1000))
-
-
-def test_few_of_very_many_vanished_orders_are_followed_each_day_and_others_the_next():
-    state = TrekkpliktigState()
-    keys = [b"%d" % number for number in range(3 * MISSING_MAX)]
-    for key in keys:
-        state.remember(key, OrderState(7, bytes(8), 1))
-    asked = {each for day in range(60) for each in next_versions(state, keys, seed=day)}
-    assert len(next_versions(state, keys, seed=0)) == MISSING_MAX
-    assert asked == {(key.decode(), 8) for key in keys}
+    reading = begin(5, reconciled_at)
+    assert reading.row is row
+    assert is_urgent(reading, is_waited_for=True) is (row is Row.URGENT)
+    assert not is_urgent(reading, is_waited_for=False)

@@ -21,6 +21,7 @@ from producer.publish.topics import (
     lanes_fault,
     murmur2,
     present_identity,
+    rebuild_faults,
     start_faults,
     topic_faults,
     wanted_topics,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # Topics as wanted, how those found differ, and when the service must not start on them
 NAMES = Topics.of("t")
+MADE_AGAIN = ("positions", "signals", "observations", "observations_urgent")
+"""Topics without a history."""
 
 
 def cluster(partitions: int = 3, **changed: Any) -> dict[str, Topic]:
@@ -115,8 +118,8 @@ def test_the_service_may_start_on_topics_as_wanted_that_are_recorded_as_its_own(
         *(
             ({role: {"partitions": 9}}, [f"{getattr(NAMES, role)}: 9 partitions, but there are 3 lanes; {remedy}"])
             for role, remedy in (
-                *((role, "delete the topic, run") for role in ("signals", "observations", "observations_urgent")),
-                *((role, "partitions must not") for role in ("versjoner", "gjeldende", "quarantine", "positions")),
+                *((role, "delete the topic, run") for role in MADE_AGAIN),
+                *((role, "partitions must not") for role in Topics._fields if role not in MADE_AGAIN),
             )
         ),
     ],
@@ -144,6 +147,36 @@ def test_a_state_that_is_lost_beside_a_history_is_to_be_made_again_from_it(chang
 def test_a_topic_of_positions_that_is_gone_beside_a_history_is_created_and_the_state_made_again() -> None:
     [fault] = start_faults("t", found(recorded=None, positions=None))
     assert "`trekkpaalegg-producer topics apply`, then `trekkpaalegg-producer position rebuild`" in fault
+
+
+# When the state cannot be made again from the history
+
+
+@pytest.mark.parametrize("changed", [{"recorded": None}, {"unrecorded": (1,)}, {"application_id": "renamed"}])
+def test_a_state_can_be_made_again_whatever_is_recorded(changed: dict[str, Any]) -> None:
+    assert rebuild_faults("t", found(**changed)) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"observations": None}, "t-observations: no such topic; run `trekkpaalegg-producer topics apply`"),
+        ({"versjoner": {"config": {"cleanup.policy": "compact"}}}, "t-versjoner: cleanup.policy is compact"),
+        ({"gjeldende": {"partitions": 9}}, "t-gjeldende: 9 partitions, but there are 3 lanes; partitions must not"),
+        ({"has_history": False}, "t-versjoner holds no event, and t-gjeldende neither: restore them; to begin anew"),
+    ],
+)
+def test_a_state_cannot_be_made_again_from_other_topics(changed: dict[str, Any], told: str) -> None:
+    [fault] = rebuild_faults("t", found(**{"recorded": None, **changed}))
+    assert fault.startswith(told)
+
+
+def test_positions_with_other_partitions_are_made_again_with_those_of_the_history() -> None:
+    [fault] = rebuild_faults("t", found(recorded=None, positions={"partitions": 1}))
+    assert fault == (
+        "t-positions: 1 partitions, but there are 3 lanes; delete the topic, run `trekkpaalegg-producer topics apply "
+        "--partitions 3`, then `trekkpaalegg-producer position rebuild`"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from random import Random
 
+import msgspec
 import pytest
 
 from consumers.cli.verify import document_of, line_of
@@ -22,9 +23,11 @@ from consumers.verify.content import (
 from consumers.verify.findings import PROMISES, Check, Difference, Proof, masked
 from consumers.verify.history import Current, History, TopicMessage, complete
 from consumers.verify.ledger import ExpectedSums
-from consumers.verify.positions import KnownMissing
-from producer.domain.state import OrderState
-from producer.encode.state import encode_order_state
+from consumers.verify.places import FoundTopic, identity, murmur2, partition_of
+from consumers.verify.positions import Positions
+from producer.domain.identity import Identity, TopicIdentity
+from producer.domain.state import Missing, OrderState
+from producer.encode.state import encode_identity, encode_order_state
 
 
 def message(version: int, *, late: bool = False, correction: int | None = None, partition: int = 0) -> TopicMessage:
@@ -39,7 +42,7 @@ def taken(*messages: TopicMessage) -> History:
 
 
 def said(history: History) -> list[tuple[str, int | None]]:
-    checks = [history.once, history.order, history.corrections, complete(history, lambda _key, _version: False)]
+    checks = [history.once, history.order, history.corrections, complete(history, lambda _key: [])]
     return [(check.name, each.trekkversjon) for check in checks for each in check.differences]
 
 
@@ -84,16 +87,70 @@ def test_an_order_that_is_in_gjeldende_before_versjoner_is_accepted_when_it_come
     assert current.check().ok
 
 
-def test_a_missing_version_is_remembered_while_any_trekkpliktig_has_it() -> None:
-    known = KnownMissing()
-    known.add(b"310000003", b"a position, which is not looked into")
-    known.add(b"310000003/a/b", encode_order_state(OrderState(9, bytes(8), 1, ((2, 4), (7, 7)))))
-    known.add(b"314150260/a/b", encode_order_state(OrderState(9, bytes(8), 1)))
-    assert [version for version in range(1, 10) if known.has(b"a/b", version)] == [2, 3, 4, 7]
-    known.add(b"310000003/a/b", encode_order_state(OrderState(9, bytes(8), 1, ((7, 7),))))
-    assert [version for version in range(1, 10) if known.has(b"a/b", version)] == [7]
-    known.add(b"310000003/a/b", None)
-    assert not known.has(b"a/b", 7)
+def test_missing_versions_are_those_of_the_orders_home() -> None:
+    positions = Positions("p")
+    positions.add(0, b"310000003", b"a position, which is not looked into")
+    positions.add(0, b"310000003/a/b", b"what was handed over, which is not either")
+    missing = (Missing(2, 4, "HTTP 404"), Missing(7, 7))
+    positions.add(0, b"/a/b", encode_order_state(OrderState(9, bytes(8), 1, missing)))
+    assert [version for version in range(1, 10) if positions.has_missing(b"a/b", version)] == [2, 3, 4, 7]
+    positions.add(0, b"/a/b", encode_order_state(OrderState(9, bytes(8), 1, missing[1:])))
+    assert positions.missing(b"a/b") == [(7, 7)]
+    positions.add(0, b"/a/b", None)
+    assert not positions.has_missing(b"a/b", 7)
+
+
+def test_missing_versions_are_handled_by_range() -> None:
+    many = 10**12
+    history = taken(message(1), message(many), message(many // 2, late=True))
+    positions = Positions("p")
+    positions.add(0, b"/a", encode_order_state(OrderState(many, bytes(8), 1, (Missing(2, many - 200),))))
+    check = complete(history, positions.missing)
+    assert check.notes == [f"{many - 202} missing at the source, known"]
+    assert [each.trekkversjon for each in check.differences] == list(range(many - 199, many - 98))
+    assert check.differences[-1].what.endswith(f"the same up to version {many - 1}")
+    assert [(each.what, each.trekkversjon) for each in positions.check(history).differences] == [
+        ("in versjoner, but missing according to positions", many // 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "hashed"),
+    [
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_murmur2_is_that_of_java_clients(key: bytes, hashed: int) -> None:
+    """Pairs from org.apache.kafka.common.utils.UtilsTest, where the hash is a signed int."""
+    assert murmur2(key) == hashed % 2**32
+
+
+def test_an_element_without_a_trekkid_is_at_home_where_its_quarantine_record_is() -> None:
+    assert partition_of(b"#" + b"0a" * 16, 97) == partition_of(b"0a" * 16, 97)
+    assert partition_of(b"#0123", 97) != partition_of(b"0123", 97)
+
+
+IDENTITY = Identity(2, "app", "cluster", (TopicIdentity("v", "1", 2), TopicIdentity("p", "2", 2)))
+FOUND = (FoundTopic("v", "1", 2), FoundTopic("p", "2", 2))
+
+
+def test_topics_are_those_that_positions_record() -> None:
+    positions = Positions("p")
+    for partition in range(2):
+        positions.add(partition, b"lanes", encode_identity(IDENTITY))
+    assert identity(positions, "cluster", FOUND).ok
+    told = identity(positions, "other", (*FOUND, FoundTopic("g", "3", 2)))
+    assert [each.what for each in told.differences] == [
+        "the topics are recorded as those of another cluster",
+        "the topic is not recorded",
+    ]
+    positions.add(1, b"lanes", encode_identity(msgspec.structs.replace(IDENTITY, application_id="renamed")))
+    (difference,) = identity(positions, "cluster", FOUND).differences
+    assert difference == Difference("other than in partition 0 is recorded whose topics these are", place="p/1")
 
 
 def content(version: int, text: str) -> Content:

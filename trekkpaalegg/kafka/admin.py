@@ -62,6 +62,7 @@ class Admin:
         self.properties = properties
         self.role = role
         self._seconds_max = seconds_max
+        self._known_topics: set[str] = set()
         self._gives_up = gives_up
         self._on_silence: Callable[[], None] | None = on_silence
         self._reason = LastReason()
@@ -163,6 +164,10 @@ class Admin:
     def _offsets(self, wanted: Mapping[Partition, OffsetSpec], isolation: IsolationLevel) -> dict[Partition, int]:
         found: dict[Partition, int] = {}
         failed = ""
+        # librdkafka looks for the leaders of a topic once a second; asked for its metadata it knows them at once.
+        for topic in {each.topic for each in wanted} - self._known_topics:
+            self.metadata(topic)
+            self._known_topics.add(topic)
 
         def list_offsets() -> None:
             nonlocal failed

@@ -18,7 +18,7 @@ from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from confluent_kafka import Producer
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from producer.publish.topics import Topics
 
 TRANSACTION_SECONDS_MAX = 20.0
+QUEUE_FULL_WAIT_SECONDS = 0.1
 CHECK_INTERVAL_SECONDS = 10.0
 CHECK_ANSWER_SECONDS_MAX = 1.0
 """The lane does nothing else during a check, which is in vain while no broker answers."""
@@ -46,11 +47,12 @@ class LaneRecovery:
         self._observer = observer
         self._checked_at = float("-inf")
 
-    def recover(self, producer: Producer) -> LaneState:
+    def recover(self, producer: Producer, check_state: Callable[[LaneState], None] = lambda _: None) -> LaneState:
         """The lane's state, once nothing of the lane is hanging and its events agree with it. See the package.
 
-        `producer` has just fenced all former owners, and has no transaction open. Raises `RetryableError` if that
-        cannot be done now, `LaneFencedError` if another instance has acquired the lane.
+        `producer` has just fenced all former owners, and has no transaction open. `check_state` raises if the state is
+        not ours, before anything is corrected. Raises `RetryableError` if that cannot be done now, `LaneFencedError` if
+        another instance has acquired the lane.
         """
         topics, found = self._topics, self._find()
         hanging, records = found.hanging, sum(map(len, found.hanging.values()))
@@ -62,16 +64,17 @@ class LaneRecovery:
                 topics=sorted(hanging),
             )
         if topics.positions in hanging:
-            self._transact(producer, [copy_of(hanging[topics.positions][-1])], commit=True)
+            transact(producer, self._lane, [copy_of(hanging[topics.positions][-1])], commit=True)
         if topics.gjeldende in hanging:
-            self._transact(producer, [copy_of(hanging[topics.gjeldende][0])], commit=False)
+            transact(producer, self._lane, [copy_of(hanging[topics.gjeldende][0])], commit=False)
         state, corrections = audit(self._properties, topics, self._lane, found)
+        check_state(state)
         if corrections:
-            self._transact(producer, corrections, commit=True)
+            transact(producer, self._lane, corrections, commit=True)
             self._observer.records_recovered("incomplete", len(corrections))
         aborted = [copy_of(hanging[topic][0]) for topic in (topics.versjoner, topics.quarantine) if topic in hanging]
         if aborted:
-            self._transact(producer, aborted, commit=False)
+            transact(producer, self._lane, aborted, commit=False)
         if hanging:
             if self._find().hanging:
                 raise RetryableError(
@@ -103,30 +106,36 @@ class LaneRecovery:
     def _find(self, answer_seconds_max: float = CALL_SECONDS_MAX) -> Found:
         return find_hanging(self._properties, self._topics, self._lane, answer_seconds_max)
 
-    def _transact(self, producer: Producer, records: Sequence[Record], *, commit: bool) -> None:
-        """Write these records in a transaction of their own, and commit or abort it.
 
-        Its marker also ends what hangs in the partitions of these records. Raises `RetryableError` if it did not end
-        so, or may not have: acquire the lane again. `LaneFencedError` if another instance has acquired it.
-        """
-        try:
-            producer.begin_transaction()
-            for record in records:
-                producer.produce(record.topic, record.value, record.key, record.partition, headers=dict(record.headers))
-            if commit:
-                producer.commit_transaction(TRANSACTION_SECONDS_MAX)
-            else:
-                # Kafka ends a transaction only in the partitions where records of it were written.
-                producer.flush(TRANSACTION_SECONDS_MAX)
-                producer.abort_transaction(TRANSACTION_SECONDS_MAX)
-        except KafkaException as error:
-            failed = error.args[0]
-            found = TransactionError(failed.name(), failed.retriable(), failed.txn_requires_abort(), failed.fatal())
-            if judge(Step.BEGIN, found) is Verdict.FENCED:
-                raise LaneFencedError(f"lane {self._lane} was acquired by another instance meanwhile") from error
-            raise RetryableError(
-                f"hanging transactions of lane {self._lane} cannot be ended: {failed.name()}"
-            ) from error
+def transact(producer: Producer, lane: int, records: Iterable[Record], *, commit: bool = True) -> None:
+    """Write these records in a transaction of their own, outside of the lane's loop, and commit or abort it.
+
+    Its marker also ends what hangs in the partitions of these records. Raises `RetryableError` if it did not end so, or
+    may not have: acquire the lane again. `LaneFencedError` if another instance has acquired it.
+    """
+    try:
+        producer.begin_transaction()
+        for record in records:
+            while True:
+                try:
+                    producer.produce(
+                        record.topic, record.value, record.key, record.partition, headers=dict(record.headers)
+                    )
+                    break
+                except BufferError:
+                    producer.poll(QUEUE_FULL_WAIT_SECONDS)
+        if commit:
+            producer.commit_transaction(TRANSACTION_SECONDS_MAX)
+        else:
+            # Kafka ends a transaction only in the partitions where records of it were written.
+            producer.flush(TRANSACTION_SECONDS_MAX)
+            producer.abort_transaction(TRANSACTION_SECONDS_MAX)
+    except KafkaException as error:
+        failed = error.args[0]
+        found = TransactionError(failed.name(), failed.retriable(), failed.txn_requires_abort(), failed.fatal())
+        if judge(Step.BEGIN, found) is Verdict.FENCED:
+            raise LaneFencedError(f"lane {lane} was acquired by another instance meanwhile") from error
+        raise RetryableError(f"a transaction of lane {lane} did not end as it should: {failed.name()}") from error
 
 
 CONFIG_SECONDS_MAX = 5.0
