@@ -25,6 +25,7 @@ from producer.lane.pulling import PullParts
 from producer.lane.releasing import Quarantine
 from producer.observe.port import NullObserver
 from producer.publish.availability import ExplainedPublisher, find_standstill
+from producer.publish.history import KafkaHistory
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.observations import KafkaObservationReader, KafkaObservationWriter
 from producer.publish.plain_log import PlainLog, SignalLog
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from producer.observe.port import Observer
     from producer.observe.prometheus import PrometheusObserver
     from producer.publish.kafka import ConnectionLog, MakeProducer
-    from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter
+    from producer.publish.port import History, LanePublisher, ObservationReader, ObservationWriter
     from producer.publish.quarantine_log import QuarantinedRecord
     from producer.publish.topics import FoundTopics
     from producer.service import LoopObserver
@@ -195,6 +196,11 @@ def open_signal_log(settings: Settings) -> Iterator[SignalLog]:
 def build_observation_reader(settings: Settings, lane: int) -> ObservationReader:
     """What the home of this lane reads; not yet started."""
     return KafkaObservationReader(kafka_properties(settings), Topics.of(settings.topic_prefix), lane)
+
+
+def build_history(settings: Settings, lane: int) -> History:
+    """What the home of this lane has published."""
+    return KafkaHistory(lambda: kafka_properties(settings), Topics.of(settings.topic_prefix).versjoner, lane)
 
 
 def build_writers(settings: Settings, log: PlainLog) -> tuple[ObservationWriter, SignalWriter]:
@@ -440,6 +446,7 @@ def build_service(
             settings, found, lane, membership, observer, make_producer
         ),
         build_observation_reader=partial(build_observation_reader, settings),
+        build_history=partial(build_history, settings),
         build_plain_log=partial(build_plain_log, settings),
         build_writers=partial(build_writers, settings),
         build_quarantine=partial(build_quarantine, settings),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from producer.lane.releasing import Quarantine
     from producer.observe.port import Observer
     from producer.publish.plain_log import PlainLog
-    from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter
+    from producer.publish.port import History, LanePublisher, ObservationReader, ObservationWriter
     from producer.settings.model import Settings
     from producer.source.port import Page, TrekkpaaleggSource
     from trekkpaalegg.errors import TrekkpaaleggError
@@ -89,6 +89,7 @@ class ServiceParts(NamedTuple):
     build_records: Callable[[FoundCluster], RecordBuilder]
     build_publisher: Callable[[FoundCluster, int, Membership], LanePublisher]
     build_observation_reader: Callable[[int], ObservationReader]
+    build_history: Callable[[int], History]
     build_plain_log: Callable[[], PlainLog]
     build_writers: Callable[[PlainLog], tuple[ObservationWriter, SignalWriter]]
     build_quarantine: Callable[[TrekkpaaleggSource], Quarantine]
@@ -281,7 +282,8 @@ class ProducerService:
         publisher = self._parts.build_publisher(found, number, membership)
         understand = self._parts.build_quarantine(self._source).understand
         observations = self._parts.build_observation_reader(number) if self._parts.source is not None else None
-        given = (self._source, self._pool, publisher, observations, *self._writers, records, schedule)
+        read = (observations, self._parts.build_history(number))
+        given = (self._source, self._pool, publisher, *read, *self._writers, records, schedule)
         parts = LaneParts(*given, self._observer, self._priority, self._parts.pull, understand, self._round_end)
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from producer.domain.state import LaneState, ObservationOffsets
     from trekkpaalegg.errors import RetryableError
@@ -101,6 +101,17 @@ class ObservationReader(Protocol):
 
     def close(self) -> None:
         """End the thread. Nothing is delivered after it."""
+
+
+class History(Protocol):
+    """What one home has published. Any thread may use it."""
+
+    def content_hashes(self, wanted: Collection[tuple[bytes, int]]) -> dict[tuple[bytes, int], set[bytes]]:
+        """Of each wanted version (key of the order, trekkversjon), the hashes of all that was published of it.
+
+        They are made by the present method: of the version itself, and of its corrections. A version that the history
+        does not hold is left out. Reads the whole history of the home. Raises `RetryableError` if it cannot be read.
+        """
 
 
 class NewObservation(NamedTuple):
