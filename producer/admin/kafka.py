@@ -10,12 +10,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
 from producer.domain.state import ObservationOffsets
-from producer.publish.kafka import (
-    COMMIT_SECONDS_MAX,
-    INIT_CALL_SECONDS,
-    INIT_TIMEOUT_SECONDS,
-    TRANSACTION_TIMEOUT_SECONDS,
-)
+from producer.publish.kafka import INIT_CALL_SECONDS, INIT_TIMEOUT_SECONDS, TRANSACTION_TIMEOUT_SECONDS
+from producer.publish.recovery.recover import transact
 from producer.publish.state import (
     has_identity,
     identity_record,
@@ -38,7 +34,6 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from producer.domain.identity import Identity
-    from producer.publish.port import Record
     from trekkpaalegg.errors import RefusedError
 
 _VISIBLE_SECONDS_MAX = 20.0
@@ -187,7 +182,7 @@ class KafkaAdmin:
         lost: the lane begins with those observations that there are, and lists that were not handed over completely
         since `now` (microseconds since 1970) are due for that.
 
-        Raises `RetryableError` when that is not known to be done in every lane; doing it again does no harm.
+        Raises as `transact` when that is not known to be done in every lane; doing it again does no harm.
         """
         names = Topics.of(prefix)
         rows = (names.observations_urgent, names.observations)
@@ -199,7 +194,7 @@ class KafkaAdmin:
                 records.append(observation_offsets_record(names.positions, lane, offsets, now))
             if before.application_id != identity.application_id:
                 self.fence(f"{identity.application_id}-{lane}")
-            self._write_fenced(f"{before.application_id}-{lane}", records)
+            transact(self.fence(f"{before.application_id}-{lane}"), lane, records)
 
     def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
         """The lanes in whose partition, with these ends, no identity is recorded.
@@ -230,19 +225,6 @@ class KafkaAdmin:
                 what = f"fencing {transactional_id}"
                 raise translate(failed, what, self._properties, reason, right=right, role=self._role) from error
             return producer
-
-    def _write_fenced(self, transactional_id: str, records: Sequence[Record]) -> None:
-        producer = self.fence(transactional_id)
-        try:
-            producer.begin_transaction()
-            for record in records:
-                producer.produce(record.topic, record.value, record.key, record.partition)
-            producer.commit_transaction(COMMIT_SECONDS_MAX)
-        except KafkaException as error:
-            raise RetryableError(
-                f"it is not known whether {records[0].topic}/{records[0].partition} was written: "
-                f"{error.args[0].name()}; see that no worker runs, and try again"
-            ) from error
 
     def _create(self, new: NewTopic) -> None:
         def create(client: AdminClient) -> None:

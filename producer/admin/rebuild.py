@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from confluent_kafka import IsolationLevel
+from msgspec.structs import astuple
 
 from producer.admin.kafka import KafkaAdmin
 from producer.detect.rebuild import RebuiltOrders
@@ -30,9 +31,11 @@ from producer.encode.state import decode_former_order, decode_identity
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
 from producer.publish.recovery.events import event_of
+from producer.publish.recovery.hanging import find_hanging
 from producer.publish.recovery.recover import LaneRecovery, transact
 from producer.publish.state import (
     IDENTITY_KEY,
+    OBSERVATIONS_KEY,
     REQUEST,
     SEPARATOR,
     handed_over_record,
@@ -163,8 +166,9 @@ class StateRebuild:
             if fault is not None:
                 raise FatalError(fault)
             for lane in lanes:
-                recovery = LaneRecovery(self._properties, self._topics, lane, NullObserver())
-                recovery.abort_hanging(self._owners[lane])
+                if find_hanging(self._properties, self._topics, lane).hanging:
+                    recovery = LaneRecovery(self._properties, self._topics, lane, NullObserver())
+                    recovery.recover(self._owners[lane])
             rebuilt = [self._rebuild(lane, former) for lane in reversed(lanes)]
         return Rebuilt(*map(sum, zip(*rebuilt, strict=True)))
 
@@ -193,7 +197,9 @@ class StateRebuild:
         """Read what the lane recorded, then the history, and write in one transaction what differs."""
         positions = self._topics.positions
         recorded = key_values(self._messages(positions, lane))
-        before = lane_state_of((key, value) for key, value in recorded if order_of(key) is not None).orders
+        of_home = ((key, value) for key, value in recorded if key == OBSERVATIONS_KEY or order_of(key) is not None)
+        state = lane_state_of(of_home)
+        before = state.orders
         orders, known = self._orders(lane, before, former)
         if any(home_of(key, self._identity.lanes) != lane for key in orders):
             raise FatalError(
@@ -201,11 +207,8 @@ class StateRebuild:
                 "partitions: partitions were added, or it is not the history of these topics; restore it"
             )
         written, deleted = _differences(before, orders)
-        rows = [Partition(row, lane) for row in (self._topics.observations_urgent, self._topics.observations)]
-        begins = self._admin.begins(rows)
-        # What still stands among the observations is decided on again.
-        offsets = ObservationOffsets(*(begins[row] for row in rows))
-        observations = observation_offsets_record(positions, lane, offsets, self._now)
+        reached = state.observations if former.identities[lane] == self._identity else ObservationOffsets()
+        observations = observation_offsets_record(positions, lane, self._offsets(lane, reached), self._now)
         # First whose state it is: a start reads no further.
         records = chain(
             [identity_record(positions, lane, self._identity), observations],
@@ -217,6 +220,20 @@ class StateRebuild:
         self._write(lane, [observations])
         _log.info("state made again", lane=lane, orders=len(orders), written=len(written), deleted=len(deleted))
         return Rebuilt(len(orders), len(written), len(deleted), known)
+
+    def _offsets(self, lane: int, reached: ObservationOffsets) -> ObservationOffsets:
+        """Those that the home has reached; the first there are, where it is not known how far it came with these rows.
+
+        What it decides on again does no harm: if a version was corrected meanwhile, its former content is quarantined.
+        """
+        rows = [Partition(row, lane) for row in (self._topics.observations_urgent, self._topics.observations)]
+        begins, ends = self._admin.begins(rows), self._admin.ends(rows)
+        return ObservationOffsets(
+            *(
+                offset if begins[row] <= offset <= ends[row] else begins[row]
+                for row, offset in zip(rows, astuple(reached), strict=True)
+            )
+        )
 
     def _orders(self, lane: int, before: OrderBook, former: _Former) -> tuple[OrderBook, int]:
         """The orders of a lane as the history has them, and how many lists were found to have shown one of them."""

@@ -52,6 +52,7 @@ class RebuiltOrders:
             seen=max(order.seen, former.seen),
             failing=order.failing or former.failing,
             readers=tuple(dict.fromkeys((*order.readers, *former.readers))),
+            tried_at=former.tried_at,
         )
         if order != NO_ORDER:
             self._book.remember(key, order)
@@ -97,15 +98,23 @@ class RebuiltOrders:
 
 
 def _with_open(order: OrderState, missing: tuple[Missing, ...], trekkpliktig: str) -> OrderState:
-    """The order's state with these versions missing, and what goes with that: who may be able to read them."""
+    """The order's state with these versions missing, and what goes with that: who may be able to read them.
+
+    If they are others than before they are asked for at once.
+    """
     if not (missing or order.missing or order.seen):
         return order
     seen = order.seen if order.seen > order.trekkversjon else 0
     if not (missing or seen):
-        return replace(order, missing=(), seen=0, failing=(), readers=())
-    failing = without(order.failing, 1, order.trekkversjon)
-    readers = tuple(dict.fromkeys((*order.readers, trekkpliktig)))
-    return replace(order, missing=missing, seen=seen, failing=failing, readers=readers)
+        return replace(order, missing=(), seen=0, failing=(), readers=(), tried_at=None)
+    return replace(
+        order,
+        missing=missing,
+        seen=seen,
+        failing=without(order.failing, 1, order.trekkversjon),
+        readers=tuple(dict.fromkeys((*order.readers, trekkpliktig))),
+        tried_at=order.tried_at if missing == order.missing else None,
+    )
 
 
 def _with_unknown(missing: tuple[Missing, ...], first: int, last: int) -> tuple[Missing, ...]:

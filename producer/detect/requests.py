@@ -59,6 +59,8 @@ def decide_request(
 
 
 def _decide_reading(request: OperatorRequest, position: TrekkpliktigPosition, *, is_served: bool) -> RequestDecision:
+    if any(each.id == request.id for each in position.requests):
+        return RequestDecision(position)
     if not is_served:
         refusal = "it is not among the trekkpliktige that the service reads for"
     elif position.suspended_at is not None:
@@ -69,8 +71,6 @@ def _decide_reading(request: OperatorRequest, position: TrekkpliktigPosition, *,
         refusal = ""
     if refusal:
         return RequestDecision(position, (RequestResult(request, "refused", refusal),))
-    if any(each.id == request.id for each in position.requests):
-        return RequestDecision(position)
     return RequestDecision(replace(position, requests=(*position.requests, request)))
 
 

@@ -32,6 +32,16 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     requests: tuple[str, ...] = ()
 
 
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """Orders that a list shows for the first time. A lane writes this to itself before it hands over the first of them.
+
+    So whoever owns the lane next follows them, if the list lacks them by then.
+    """
+
+    trekkpliktig: str
+    keys: tuple[bytes, ...]
+
+
 class Question(msgspec.Struct, frozen=True, gc=False):
     """Asks a home to answer once it has decided on everything that was handed over before, for an operator request."""
 

@@ -7,11 +7,12 @@ national id.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from producer.domain.observation import Observation, Question
+from producer.domain.observation import Known, Observation, Question
 from producer.domain.trekkpaalegg import Origin, Rejected, RejectionReason, Trekkpaalegg
 from trekkpaalegg.errors import FatalError
 
@@ -46,6 +47,7 @@ class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int | None = None
     rejected: _Rejection | None = None
     question: str | None = None
+    known: bool = False
 
 
 _UNKNOWN = b"#"
@@ -53,6 +55,7 @@ _UNKNOWN = b"#"
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Document).decode
+_decode_keys = msgspec.json.Decoder(list[str]).decode
 
 
 def record_key(observation: Observation) -> bytes:
@@ -76,9 +79,17 @@ def encode_observation(observation: Observation) -> tuple[bytes | None, dict[str
             raw = element.raw
         else:
             version = element.trekkversjon
+    if version is None and rejection is None:
+        return raw, {HEADER: _usual_header(observation.trekkpliktig, observation.origin, observation.requests)}
     return raw, _headers(
         _Document(VERSION, observation.trekkpliktig, observation.origin, observation.requests, version, rejection)
     )
+
+
+def encode_known(known: Known) -> tuple[bytes, dict[str, bytes]]:
+    """Value and headers; the key does not matter. The value is a JSON list of the orders' keys."""
+    value = _encode([key.decode() for key in known.keys])
+    return value, _headers(_Document(VERSION, known.trekkpliktig, known=True))
 
 
 def encode_question(question: Question) -> tuple[None, dict[str, bytes]]:
@@ -88,20 +99,22 @@ def encode_question(question: Question) -> tuple[None, dict[str, bytes]]:
 
 def decode(
     key: bytes, value: bytes | None, headers: Mapping[str, bytes], read_element: Callable[[bytes, str], Element]
-) -> Observation | Question:
-    """The inverse of both. `read_element` parses raw bytes that were read for a trekkpliktig.
+) -> Observation | Known | Question:
+    """The inverse of all. `read_element` parses raw bytes that were read for a trekkpliktig.
 
     Raises `FatalError` for what cannot be understood, and for an order version under the key of another order, which
     another home may decide on: nothing is skipped, nor published by two homes.
     """
     try:
-        document = _decode(headers[HEADER])
+        document = _document_of(headers[HEADER])
     except (KeyError, msgspec.MsgspecError, UnicodeDecodeError):
         raise _not_understood(f"it has no header {HEADER} that can be read") from None
     if document.v != VERSION:
         raise _not_understood(f"it is of version {document.v}, not {VERSION}")
     if document.question is not None:
         return Question(document.trekkpliktig, document.question)
+    if document.known:
+        return Known(document.trekkpliktig, _keys_of(value))
     if document.origin is None:
         raise _not_understood("its header lacks the origin")
     if document.rejected is not None and document.rejected.trekkid is None:
@@ -110,6 +123,24 @@ def decode(
     if isinstance(element, Trekkpaalegg) and element.trekkid.encode() != key:
         raise _not_understood("its key is not the trekkid of its value")
     return Observation(key, document.trekkpliktig, document.origin, element, document.version, document.requests)
+
+
+def _keys_of(value: bytes | None) -> tuple[bytes, ...]:
+    try:
+        return tuple([each.encode() for each in _decode_keys(value or b"")])
+    except (msgspec.MsgspecError, UnicodeError):
+        raise _not_understood("its value is no list of keys") from None
+
+
+@lru_cache(maxsize=4096)
+def _usual_header(trekkpliktig: str, origin: Origin, requests: tuple[str, ...]) -> bytes:
+    """All observations of a reading have the same, but for what is special."""
+    return _encode(_Document(VERSION, trekkpliktig, origin, requests))
+
+
+@lru_cache(maxsize=4096)
+def _document_of(header: bytes) -> _Document:
+    return _decode(header)
 
 
 def _headers(document: _Document) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from producer.detect.decide import Decision, decide, decide_encodable, retry
-from producer.domain.observation import Observation, Question
+from producer.domain.observation import Known, Observation, Question
 from producer.domain.requests import RequestState
 from producer.domain.state import ObservationOffsets
 from producer.domain.trekkpaalegg import Origin
@@ -156,11 +156,22 @@ class OpenQuestion:
         self.is_settled = False
 
 
+class OpenKnown:
+    """Orders of a list, to be recorded with the next commit. All of them go into it, so it counts as settled."""
+
+    __slots__ = ("known",)
+
+    is_settled = True
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+
+
 class _Progress:
     """How far one row has come: what is open, each with its offset, in order."""
 
     def __init__(self, offset: int) -> None:
-        self.open: deque[tuple[int, Task | OpenQuestion]] = deque()
+        self.open: deque[tuple[int, Task | OpenKnown | OpenQuestion]] = deque()
         self.next_offset = offset
 
     @property
@@ -196,7 +207,7 @@ class Home:
             Row.URGENT: _Progress(state.observations.urgent),
             Row.BULK: _Progress(state.observations.bulk),
         }
-        self._queues: dict[bytes, deque[Task]] = {}
+        self._queues: dict[bytes, list[Task]] = {}
         self._undecided: dict[bool, deque[bytes]] = {True: deque(), False: deque()}
         """Keys of orders whose next task may be ready to be decided on, the urgent ones apart."""
         self._wanted: dict[bool, deque[Wanted]] = {True: deque(), False: deque()}
@@ -208,13 +219,14 @@ class Home:
         self._orders: dict[bytes, OrderState] = {}
         """The orders as they will be once what is decided is committed."""
         self._answered: list[OpenQuestion] = []
+        self._known: list[Known] = []
         self._tries: list[tuple[int, bytes]] = []
         """When each open order is asked for again; an item is outdated if the order's own time differs."""
         self._due: dict[bytes, int] = {}
         self._now = now
         self._plan_tries()
 
-    def receive(self, row: Row, offset: int, observed: Observation | Question) -> None:
+    def receive(self, row: Row, offset: int, observed: Observation | Known | Question) -> None:
         """Take up what stands at this offset of a row."""
         progress = self._rows[row]
         progress.next_offset = offset + 1
@@ -226,14 +238,22 @@ class Home:
                     self.add(Task(key, requests=(observed.request,)))
                     question.tries += 1
             return
+        if isinstance(observed, Known):
+            progress.open.append((offset, OpenKnown(observed)))
+            self._known.append(observed)
+            return
         task = Task(observed.key, observed, row, requests=observed.requests)
         progress.open.append((offset, task))
         self.add(task)
 
     def add(self, task: Task) -> None:
         """Take up a step of an order. It is decided on after those of the same order that came before."""
-        self._queues.setdefault(task.key, deque()).append(task)
-        self._undecided[task.is_urgent].append(task.key)
+        queue = self._queues.get(task.key)
+        if queue is None:
+            self._queues[task.key] = [task]
+        else:
+            queue.append(task)
+        self._undecided[task.row is Row.URGENT].append(task.key)
 
     def start_tries(self, now: int) -> None:
         """Ask again for what is open and due; also for what was asked for by a clock that was ahead."""
@@ -285,7 +305,7 @@ class Home:
     @property
     def is_ready(self) -> bool:
         """Whether anything is decided, or may be ready to be decided on."""
-        return bool(self._decided or self._answered or self._undecided[True] or self._undecided[False])
+        return bool(self._decided or self._answered or self._known or self._undecided[True] or self._undecided[False])
 
     def is_pressing(self, bulk_max: int) -> bool:
         """Whether it must be committed at once: it is urgent, answered, or at least `bulk_max` in number."""
@@ -331,6 +351,16 @@ class Home:
         """The tasks that are decided on."""
         return self._decided
 
+    def known(self) -> dict[str, set[bytes]]:
+        """Where orders were shown first: all of the list of which nothing else is recorded, by trekkpliktig."""
+        shown: dict[str, set[bytes]] = {}
+        for each in self._known:
+            state = self._state.of(each.trekkpliktig)
+            new = {key for key in each.keys if key not in state or key in state.only_known}
+            if new:
+                shown.setdefault(each.trekkpliktig, set(state.only_known)).update(new)
+        return shown
+
     def offsets(self) -> ObservationOffsets:
         """The offsets once what is decided is committed."""
         return ObservationOffsets(self._rows[Row.URGENT].first_open, self._rows[Row.BULK].first_open)
@@ -359,9 +389,10 @@ class Home:
         offsets, requests = self.offsets(), self.requests()
         for task in self._decided:
             queue = self._queues[task.key]
-            queue.popleft()
-            if not queue:
+            if len(queue) == 1:
                 del self._queues[task.key]
+            else:
+                del queue[0]
         for key, order in self._orders.items():
             self._state.orders.remember(key, order)
             self._plan_try(key, order)
@@ -373,7 +404,9 @@ class Home:
                 self._state.requests.pop(request, None)
             else:
                 self._state.requests[request] = figures
-        self._decided, self._answered, self._orders = [], [], {}
+        for trekkpliktig, keys in self.known().items():
+            self._state.ensure(trekkpliktig).know(keys)
+        self._decided, self._answered, self._known, self._orders = [], [], [], {}
         return {row: progress.drop_settled() for row, progress in self._rows.items()}
 
     def aborted(self) -> None:
@@ -394,8 +427,10 @@ class Home:
 
     def _next_task(self, key: bytes) -> Task | None:
         """The first task of this order that is not decided on, None if it waits for versions."""
-        task = next((each for each in self._queues.get(key, ()) if each.decision is None), None)
-        return task if task is not None and task.under_way == 0 else None
+        for task in self._queues.get(key, ()):
+            if task.decision is None:
+                return task if task.under_way == 0 else None
+        return None
 
     def _is_urgent(self, key: bytes) -> bool:
         """Whether anything urgent of this order is not decided on: then what came before it is urgent too."""

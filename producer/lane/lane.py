@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
-from producer.domain.observation import Question
+from producer.domain.observation import Known, Question
 from producer.domain.requests import Answer, Show
 from producer.domain.state import NOT_HANDED_OVER
 from producer.domain.trekkpaalegg import Failed, Origin
@@ -43,7 +42,6 @@ from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from concurrent.futures import Future
 
     from producer.detect.decide import Decision
@@ -77,10 +75,10 @@ def metrics_of(
     state: LaneState,
     waiting: dict[Row, int],
     now: int,
+    monotonic: float,
     oldest_pull_seconds: dict[str, float] | None = None,
 ) -> LaneMetrics:
-    """The lane's metrics at `now`, in microseconds since 1970."""
-    monotonic = time.monotonic()
+    """The lane's metrics at `now`, in microseconds since 1970; `monotonic` is the same by the clock of the schedule."""
     counts, oldest = schedule.classes(monotonic)
     compared: dict[str, float] = {}
     for trekkpliktig in schedule:
@@ -108,9 +106,6 @@ DELETE_INTERVAL_SECONDS = 60.0
 PATIENCE_SECONDS = 0.05
 PATIENCE_URGENT_SECONDS = 0.02
 """How long what need not be committed at once waits for what must be, to share its transaction."""
-
-SHOW_AGAIN_SECONDS = 86_400.0
-"""How long after lists were to be shown again a lane that is acquired repeats that to all others."""
 
 ABORTED_PAUSE_SECONDS = 0.1
 """How long after a transaction was rolled back the next one is tried: Kafka may abort many, as in a rebalance."""
@@ -194,12 +189,14 @@ class Lane:
         self._records = parts.records
         self._observer = parts.observer
         self._options = options
+        self._clock = options.clock
         self._watch = watch
         self._calls = Calls(parts.source, parts.pool)
-        self._committer = Committer(parts.publisher)
+        self._committer = Committer(parts.publisher, self._clock)
         self._outbox = Outbox(parts.writer, parts.signals, options.lanes, self._calls.call_soon)
         self._home = self._build_home()
-        releasing = Releasing(number, self._committer, parts.records, self._calls, parts.understand, lambda: self._home)
+        given = (number, options.lanes, self._committer, parts.records, self._calls, parts.understand)
+        releasing = Releasing(*given, lambda: self._home)
         self._requests = Requests(
             *(number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing),
             self._interrupt,
@@ -213,7 +210,7 @@ class Lane:
         self._paused_until = 0.0
         self._stopping = threading.Event()
         self._metrics_due = 0.0
-        self._delete_due = time.monotonic() + DELETE_INTERVAL_SECONDS
+        self._delete_due = self._clock() + DELETE_INTERVAL_SECONDS
         self._is_deleting = False
         self._look_up_due = 0.0
         self._is_looking_up = False
@@ -240,33 +237,18 @@ class Lane:
     def run(self, first_signal_offset: int) -> None:
         """Acquire the lane and work until stopped. Raises what the publisher raises; being stopped is not an error."""
         try:
-            self._committer.acquire(first_signal_offset, self._stopping.is_set)
-            self._begin()
+            self.acquire(first_signal_offset)
             while not self._stopping.is_set() and not self._is_done():
-                self._watch.beat()
-                self._committer.check()
-                self._pulling.request_due(self._committer.state)
-                self._begin_due()
-                self._start_tries()
-                self._calls.run_callbacks(self._wait_seconds())
-                self._commit()
-                self._answer_questions()
-                self._delete_observations()
-                self._report_metrics()
+                self.turn()
             if not self._stopping.is_set():
                 with contextlib.suppress(AbortedError):
                     self._committer.commit_offset()
         finally:
-            for reading in self._readings.values():
-                reading.dropped = True
-            if self._observations is not None:
-                self._observations.close()
-            self._committer.close()
-            self._watch.ended()
-            self._observer.lane_released(self.number)
+            self.release()
 
-    def _begin(self) -> None:
-        """What the acquired state leads to."""
+    def acquire(self, first_signal_offset: int) -> None:
+        """Fence the former owner, read back the state, and begin what it leads to."""
+        self._committer.acquire(first_signal_offset, self._stopping.is_set)
         state, options = self._committer.state, self._options
         _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=len(state.orders))
         self._observer.lane_acquired(self.number, len(self.schedule), len(state.orders))
@@ -275,7 +257,7 @@ class Lane:
         self._home = self._build_home()
         self._requests.begin()
         self._pulling.update_list()
-        if state.show_since is not None and options.now() - state.show_since < SHOW_AGAIN_SECONDS * _MICROSECONDS:
+        if state.show_since is not None:  # the former owner may have ended before it told the others
             for lane in range(options.lanes):
                 self._outbox.signal(EVERYBODY, encode_show(Show(state.show_since)), self._must_be_stored, lane)
         if self._observations is not None:
@@ -284,6 +266,29 @@ class Lane:
                 lambda records: self._calls.call_soon(lambda: self._receive_observations(records)),
                 lambda error: self._calls.call_soon(lambda: self._observations_failed(error)),
             )
+
+    def turn(self, wait_seconds_max: float = _WAIT_SECONDS_MAX) -> None:
+        """One turn of the loop: begin what is due, wait for a result, and commit what is ready."""
+        self._watch.beat()
+        self._committer.check()
+        self._pulling.request_due(self._committer.state)
+        self._begin_due()
+        self._start_tries()
+        self._calls.run_callbacks(min(self._wait_seconds(), wait_seconds_max))
+        self._commit()
+        self._answer_questions()
+        self._delete_observations()
+        self._report_metrics()
+
+    def release(self) -> None:
+        """End everything that is under way; the lane can be acquired by another."""
+        for reading in self._readings.values():
+            reading.dropped = True
+        if self._observations is not None:
+            self._observations.close()
+        self._committer.close()
+        self._watch.ended()
+        self._observer.lane_released(self.number)
 
     def _build_home(self) -> Home:
         options = self._options
@@ -304,7 +309,7 @@ class Lane:
         return reached.urgent >= last.urgent and reached.bulk >= last.bulk
 
     def _set_trekkpliktige(self, trekkpliktige: list[str]) -> None:
-        self.schedule.set_trekkpliktige(trekkpliktige, time.monotonic())
+        self.schedule.set_trekkpliktige(trekkpliktige, self._clock())
         self._requests.update_list()
         self._pulling.update_list()
 
@@ -320,7 +325,7 @@ class Lane:
         for each in ended:
             self._pulling.reading_failed(each)
         self._ended = [each for each in self._ended if each not in ended]
-        self.schedule.interrupted(trekkpliktig, time.monotonic())
+        self.schedule.interrupted(trekkpliktig, self._clock())
 
     # Reading
 
@@ -328,11 +333,11 @@ class Lane:
         allowed = readings_allowed(self._elements_per_page)
         while len(self._readings) < allowed + NOTIFIED_MORE_MAX:
             # Those that were notified do not wait until fewer are being read.
-            trekkpliktig = self.schedule.start_next(time.monotonic(), notified_only=len(self._readings) >= allowed)
+            trekkpliktig = self.schedule.start_next(self._clock(), notified_only=len(self._readings) >= allowed)
             if trekkpliktig is None:
                 return
             if trekkpliktig in self._readings:  # removed from the list and added again while it was being read
-                self.schedule.failed(trekkpliktig, time.monotonic())
+                self.schedule.failed(trekkpliktig, self._clock())
                 continue
             signals_begun_at = self._committer.signals.next_offset
             is_notified = self._requests.is_notified(trekkpliktig) or self._pulling.is_notified(trekkpliktig)
@@ -381,7 +386,10 @@ class Lane:
             reading.cut_chunk(self._committer.state.of(reading.trekkpliktig), self._parts.priority.bulk_max)
             self._request_page(reading)
         if reading.chunk is not None:
-            if reading.chunk.step is Step.SEND:
+            if reading.chunk.step is Step.KNOW:
+                reading.chunk.step = Step.KNOWING
+                self._write_known(reading, tuple(reading.chunk.new))
+            elif reading.chunk.step is Step.SEND:
                 reading.chunk.step = Step.SENDING
                 self._outbox.hand_over(
                     reading.row, reading.observations(), lambda error: self._handed_over(reading, error)
@@ -391,6 +399,22 @@ class Lane:
                 self._fail(reading, reading.failure)
             else:
                 self._ended.append(self._readings.pop(reading.trekkpliktig))
+
+    def _write_known(self, reading: Reading, keys: tuple[bytes, ...]) -> None:
+        """Have whoever owns the lane know these orders before anything is handed over of them."""
+
+        def on_done(error: BaseException | None) -> None:
+            if error is None:
+                self._committer.state.ensure(reading.trekkpliktig).know(keys)
+            if reading.dropped:
+                return
+            if error is not None:
+                self._fail(reading, error)
+                return
+            reading.advance_chunk()
+            self._advance(reading)
+
+        self._outbox.know(reading.row, self.number, Known(reading.trekkpliktig, keys), on_done)
 
     def _handed_over(self, reading: Reading, error: BaseException | None) -> None:
         if reading.dropped:
@@ -411,7 +435,7 @@ class Lane:
         if self._readings.get(reading.trekkpliktig) is reading:
             del self._readings[reading.trekkpliktig]
         self._pulling.reading_failed(reading)
-        now = time.monotonic()
+        now = self._clock()
         if isinstance(error, SuspendedError):
             self.schedule.suspend(reading.trekkpliktig, now)
         elif isinstance(error, RetryableError):
@@ -518,7 +542,7 @@ class Lane:
     # Committing
 
     def _wait_seconds(self) -> float:
-        now, wall = time.monotonic(), self._options.now()
+        now, wall = self._clock(), self._options.now()
         if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
             return max(0.0 if self._is_pressing() else self._patience(), self._paused_until - now)
         next_try = None if self._observations is None else self._home.next_try()
@@ -529,20 +553,18 @@ class Lane:
 
     def _is_pressing(self) -> bool:
         """Whether something must be committed at once: others wait for it, or there is enough for a transaction."""
-        return self._home.is_pressing(self._parts.priority.bulk_max) or any(
-            reading.chunk is not None and reading.chunk.step is Step.KNOW for reading in self._readings.values()
-        )
+        return self._home.is_pressing(self._parts.priority.bulk_max)
 
     def _patience(self) -> float:
         """How long what is ready may wait for others."""
-        now = time.monotonic()
+        now = self._clock()
         self._waits_since = now if self._waits_since is None else self._waits_since
         is_awaited = any(each.urgent for each in (*self._ended, *self._readings.values()))
         seconds = PATIENCE_URGENT_SECONDS if is_awaited else PATIENCE_SECONDS
         return max(self._waits_since + seconds - now, 0.0)
 
     def _commit(self) -> None:
-        if time.monotonic() < self._paused_until:
+        if self._clock() < self._paused_until:
             return
         for wanted in self._home.decide(self._options.now(), self._parts.priority.bulk_max):
             self._request_versions(wanted)
@@ -562,7 +584,7 @@ class Lane:
             self._committer.commit([part for part in parts if part is not None])
         except AbortedError as error:
             _log.warning("a transaction was rolled back", lane=self.number, reason=str(error))
-            self._paused_until = time.monotonic() + ABORTED_PAUSE_SECONDS
+            self._paused_until = self._clock() + ABORTED_PAUSE_SECONDS
             for reading in (*ready, *ended):
                 self._fail(reading, error)
 
@@ -572,6 +594,8 @@ class Lane:
         records = [record for task in tasks for record in task.records]
         if offsets != state.observations or requests:
             records += self._records.of_home(self.number, offsets, state.show_since, requests)
+        for trekkpliktig, keys in home.known().items():
+            records += self._records.of_known(self.number, trekkpliktig, keys)
         if not records and not tasks:
             return None
         releases = [task.release for task in tasks if task.release is not None]
@@ -594,12 +618,10 @@ class Lane:
         return Part(records, committed, lambda: signals.release(held), aborted)
 
     def _chunk_part(self, reading: Reading) -> Part:
-        """What a chunk has ready: that its orders are known, or what was handed over of them, and the position."""
+        """What a chunk has ready: what was handed over, and the position."""
         chunk, trekkpliktig = reading.chunk, reading.trekkpliktig
         assert chunk is not None  # noqa: S101 - it is ready
         state = self._committer.state
-        if chunk.step is Step.KNOW:
-            return self._know_part(reading, chunk.new)
         orders = chunk.handed_over()
         records = list(self._records.of_handed_over(self.number, trekkpliktig, orders))
         position = state.of(trekkpliktig).position
@@ -620,18 +642,6 @@ class Lane:
             self._advance(reading)
 
         return Part(records, committed)
-
-    def _know_part(self, reading: Reading, new: Collection[bytes]) -> Part:
-        """That the list has shown these orders, which are handed over next."""
-        trekkpliktig, state = reading.trekkpliktig, self._committer.state
-        known = state.of(trekkpliktig).only_known.union(new)
-
-        def committed() -> None:
-            state.ensure(trekkpliktig).know(new)
-            reading.advance_chunk()
-            self._advance(reading)
-
-        return Part(self._records.of_known(self.number, trekkpliktig, known), committed)
 
     def _end_part(self, reading: Reading) -> Part:
         """What changes with the end of a reading: the position, its requests, its signals and event cursor."""
@@ -674,7 +684,7 @@ class Lane:
 
     def _succeed(self, reading: Reading) -> None:
         trekkpliktig = reading.trekkpliktig
-        self.schedule.succeeded(trekkpliktig, time.monotonic(), found=reading.found)
+        self.schedule.succeeded(trekkpliktig, self._clock(), found=reading.found)
         self._requests.read(trekkpliktig)
         for request in sorted(reading.requests):
             self._ask(trekkpliktig, request)
@@ -705,9 +715,9 @@ class Lane:
 
     def _delete_observations(self) -> None:
         """Have observations that were decided on deleted, now and then."""
-        if self._observations is None or self._is_deleting or time.monotonic() < self._delete_due:
+        if self._observations is None or self._is_deleting or self._clock() < self._delete_due:
             return
-        self._delete_due = time.monotonic() + DELETE_INTERVAL_SECONDS
+        self._delete_due = self._clock() + DELETE_INTERVAL_SECONDS
         self._is_deleting = True
         reached = self._committer.state.observations
         self._calls.request(lambda _: self._deleted(), self._observations.delete_before, reached)
@@ -716,15 +726,15 @@ class Lane:
         self._is_deleting = False
 
     def _report_metrics(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now < self._metrics_due:
             return
         pulled = self._pulling.oldest_seconds(now)
         waiting = self._home.waiting_by_row()
-        metrics = metrics_of(self.schedule, self._committer.state, waiting, self._options.now(), pulled)
+        metrics = metrics_of(self.schedule, self._committer.state, waiting, self._options.now(), now, pulled)
         self._observer.lane_metrics(self.number, metrics)
         # With a hundred thousand employers in a lane they take a tenth of a second, in which nothing else is done.
-        self._metrics_due = now + max(METRICS_INTERVAL_SECONDS, (time.monotonic() - now) / METRICS_SHARE_MAX)
+        self._metrics_due = now + max(METRICS_INTERVAL_SECONDS, (self._clock() - now) / METRICS_SHARE_MAX)
 
 
 def _with_asked(position: TrekkpliktigPosition, reading: Reading, *, position_lowered: bool) -> TrekkpliktigPosition:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from producer.encode.observation import encode_observation, encode_question, record_key
+from producer.domain.observation import Known
+from producer.encode.observation import encode_known, encode_observation, encode_question, record_key
 from producer.publish.port import ANY_PARTITION, NewObservation, Row
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from producer.publish.port import ObservationWriter
 
     OnDone = Callable[[BaseException | None], None]
+
+
+KNOWN_BYTES_MAX = 250_000
+"""Of the keys in one record; escaped as JSON they may take twice that."""
 
 
 class SignalWriter(Protocol):
@@ -44,6 +49,18 @@ class Outbox:
         self._store(
             row, [NewObservation(record_key(each), *encode_observation(each)) for each in observations], on_done
         )
+
+    def know(self, row: Row, lane: int, known: Known, on_done: OnDone) -> None:
+        """Write it for the lane itself, in records that a topic takes."""
+        key, records, keys, size = known.trekkpliktig.encode(), [], list[bytes](), 0
+        for each in known.keys:
+            if size + len(each) > KNOWN_BYTES_MAX:
+                records.append(NewObservation(key, *encode_known(Known(known.trekkpliktig, tuple(keys))), lane))
+                keys, size = [], 0
+            keys.append(each)
+            size += len(each)
+        records.append(NewObservation(key, *encode_known(Known(known.trekkpliktig, tuple(keys))), lane))
+        self._store(row, records, on_done)
 
     def ask(self, question: Question, on_done: OnDone) -> None:
         """Put it to every home, behind all that was handed over before."""

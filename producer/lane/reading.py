@@ -1,6 +1,6 @@
 """The reading of one trekkpliktig: what its list shows differently is handed over, chunk by chunk.
 
-A chunk takes three steps. `KNOW`: that the list shows orders it never showed before is committed, so that they are
+A chunk takes three steps. `KNOW`: that the list shows orders it never showed before is written down, so that they are
 followed whatever happens next. `SEND`: what differs is written for the homes of the orders. `REMEMBER`: that it was
 handed over is committed, with the position. At most two pages wait, so memory is bounded.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import sys
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Container, Sequence
@@ -35,6 +36,7 @@ class Step(enum.Enum):
     """What is done next with a chunk."""
 
     KNOW = "know"
+    KNOWING = "knowing"
     SEND = "send"
     SENDING = "sending"
     REMEMBER = "remember"
@@ -175,7 +177,7 @@ class Reading:
         """A step of the chunk is done: go on to the next one."""
         if self.chunk is None:
             return
-        if self.chunk.step is Step.KNOW:
+        if self.chunk.step is Step.KNOWING:
             self.chunk.step = Step.SEND
         elif self.chunk.step is Step.SENDING and self.chunk.elements:
             self.chunk.step = Step.REMEMBER
@@ -185,7 +187,7 @@ class Reading:
     @property
     def is_ready(self) -> bool:
         """Whether there is something to commit for the chunk."""
-        return self.chunk is not None and self.chunk.step in {Step.KNOW, Step.REMEMBER}
+        return self.chunk is not None and self.chunk.step is Step.REMEMBER
 
     @property
     def has_all_pages(self) -> bool:
@@ -213,7 +215,7 @@ _MICROSECONDS = 1_000_000
 class LaneOptions(msgspec.Struct, frozen=True):
     """Options of all lanes. `served` are all trekkpliktige that the application serves; `lanes` is the number of lanes.
 
-    `now` returns microseconds since 1970.
+    `now` returns microseconds since 1970, `clock` seconds that only ever rise.
     """
 
     served: Container[str]
@@ -221,6 +223,7 @@ class LaneOptions(msgspec.Struct, frozen=True):
     reconcile_interval_seconds: float
     now: Callable[[], int]
     lanes: int = 1
+    clock: Callable[[], float] = time.monotonic
 
 
 def begin_reading(
@@ -228,13 +231,14 @@ def begin_reading(
 ) -> Reading:
     """A reading from a little below the position, or a full one if that was requested or is due."""
     position = state.of(trekkpliktig).position
-    shows = state.show_since is not None and (position.shown_at or 0) < state.show_since
+    shows = is_to_show(position, state)
     origin = Origin.RECONCILE if shows else _full_origin(position, options)
     now = options.now()
     if origin is not None:
         reading = Reading(trekkpliktig, origin, 0, signals_begun_at, full=True, began=now)
-        reading.requests = frozenset([request.id for request in position.requests if not request.asked])
-        reading.shows = state.show_since if shows else None
+        # Observations that were lost may have been those of a request whose reading had ended.
+        waiting = [request.id for request in position.requests if shows or not request.asked]
+        reading.requests, reading.shows = frozenset(waiting), state.show_since if shows else None
         return reading
     cursor = max(position.position - options.overlap_sekvensnummer, 0)
     origin = Origin.NOTIFICATION if is_notified else Origin.POLL
@@ -242,6 +246,11 @@ def begin_reading(
     if position.reconciled_at is not None:
         reading.row = Row.URGENT  # the first reading of all is a back-fill
     return reading
+
+
+def is_to_show(position: TrekkpliktigPosition, state: LaneState) -> bool:
+    """Whether its list is due to be handed over completely."""
+    return state.show_since is not None and (position.shown_at or 0) < state.show_since
 
 
 def _full_origin(position: TrekkpliktigPosition, options: LaneOptions) -> Origin | None:

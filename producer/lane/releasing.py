@@ -1,11 +1,13 @@
 """Release of quarantined records at an operator's request: read again, and decided on by the home of the order.
 
-The record is read in the pool while the lane continues. The signal stays open until the result is committed, so if the
-lane ends meanwhile, its next owner starts the release again.
+The record is read in the pool while the lane continues. If it turns out that its order is at home in another lane, as
+it may when its trekkid could not be understood before, the request is forwarded there. The signal stays open until the
+result is committed, so if the lane ends meanwhile, its next owner starts the release again.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,10 +17,12 @@ from producer.detect.release import release
 from producer.domain.observation import order_key
 from producer.domain.requests import RequestResult
 from producer.domain.trekkpaalegg import Failed, Gone, Rejected
+from producer.encode.signal import encode_request
 from producer.errors import RejectedTrekkpaaleggError
 from producer.lane.commit import Part
 from producer.lane.home import Task
 from producer.publish.quarantine_log import read_one
+from producer.publish.topics import home_of
 from trekkpaalegg.errors import FatalError, TrekkpaaleggError
 
 if TYPE_CHECKING:
@@ -108,6 +112,7 @@ class Releasing:
     def __init__(
         self,
         lane: int,
+        lanes: int,
         committer: Committer,
         records: RecordBuilder,
         calls: Calls,
@@ -115,6 +120,7 @@ class Releasing:
         home: Callable[[], Home],
     ) -> None:
         self._lane = lane
+        self._lanes = lanes
         self._committer = committer
         self._records = records
         self._calls = calls
@@ -122,6 +128,8 @@ class Releasing:
         self._home = home
         self._pending: list[_PendingRelease] = []
         self._failed: list[tuple[_PendingRelease, str]] = []
+        self._elsewhere: list[tuple[_PendingRelease, int]] = []
+        """Those whose order is at home in another lane."""
 
     def receive(self, trekkpliktig: str, offset: int, request: OperatorRequest) -> None:
         """Receive a request whose signal is held by the caller."""
@@ -142,11 +150,14 @@ class Releasing:
         )
 
     def parts(self) -> list[Part]:
-        """The results of releases whose record could not be read or understood."""
+        """The results of releases whose record could not be read or understood, and the requests to be forwarded."""
         parts = []
         for pending, why in self._failed:
             records = self.records_of(pending, RequestResult(pending.request, "failed", why))
-            parts.append(self._part(pending, records))
+            parts.append(self._part(pending, records, pending.committed))
+        for pending, home in self._elsewhere:
+            record = self._records.of_signal(home, pending.trekkpliktig, encode_request(pending.request))
+            parts.append(self._part(pending, [record], partial(self._drop, pending)))
         return parts
 
     def records_of(self, pending: _PendingRelease, result: RequestResult) -> list[Record]:
@@ -155,18 +166,22 @@ class Releasing:
 
     def completed(self, pending: _PendingRelease) -> None:
         """The result is committed."""
-        self._pending.remove(pending)
-        self._failed = [each for each in self._failed if each[0] is not pending]
+        self._drop(pending)
         self._committer.state.completed.add(pending.trekkpliktig, pending.request)
 
-    def _part(self, pending: _PendingRelease, records: list[Record]) -> Part:
+    def _drop(self, pending: _PendingRelease) -> None:
+        self._pending.remove(pending)
+        self._failed = [each for each in self._failed if each[0] is not pending]
+        self._elsewhere = [each for each in self._elsewhere if each[0] is not pending]
+
+    def _part(self, pending: _PendingRelease, records: list[Record], committed: Callable[[], None]) -> Part:
         signals = self._committer.signals
 
         def aborted() -> None:
             for offset in pending.offsets:
                 signals.hold(offset)
 
-        return Part(records, pending.committed, lambda: signals.release(pending.offsets), aborted)
+        return Part(records, committed, lambda: signals.release(pending.offsets), aborted)
 
     def _understood(self, pending: _PendingRelease, done: Future[Any]) -> None:
         error = done.exception()
@@ -179,8 +194,13 @@ class Releasing:
         self._failed.append((pending, why))
 
     def _add(self, pending: _PendingRelease, element: Trekkpaalegg) -> None:
+        key = order_key(element)
+        home = home_of(key, self._lanes)
+        if home != self._lane:
+            self._elsewhere.append((pending, home))
+            return
         pending.element = element
-        self._home().add(Task(order_key(element), release=pending))
+        self._home().add(Task(key, release=pending))
 
 
 def _done(request: OperatorRequest, decision: Decision) -> RequestResult:

@@ -11,6 +11,7 @@ from producer.detect.requests import decide_request, without
 from producer.domain.requests import RELEASE, Answer, OperatorRequest, RequestResult, Show, WakeUp
 from producer.encode.signal import InvalidSignalError, decode_signal
 from producer.lane.commit import Part
+from producer.lane.reading import is_to_show
 from producer.publish.topics import lane_of
 
 if TYPE_CHECKING:
@@ -75,13 +76,13 @@ class Requests:
 
     def begin(self) -> None:
         """Apply the committed positions after the lane was acquired: suspensions, waiting requests and questions."""
-        for trekkpliktig, state in self._committer.state:
+        lane_state = self._committer.state
+        for trekkpliktig, state in lane_state:
             self._apply_position(trekkpliktig, state.position)
             for request in state.position.requests:
-                if request.asked:
+                if request.asked and not is_to_show(state.position, lane_state):
                     self._ask(trekkpliktig, request.id)
-        if self._committer.state.show_since is not None:
-            self._read_those_to_show()
+        self._read_those_to_show()
 
     def update_list(self) -> None:
         """Adapt to a changed list of trekkpliktige: new ones may be suspended, removed ones are not read."""
@@ -190,8 +191,8 @@ class Requests:
 
     def _read_those_to_show(self) -> None:
         state = self._committer.state
-        for trekkpliktig in list(self._schedule):
-            if (state.of(trekkpliktig).position.shown_at or 0) < (state.show_since or 0):
+        for trekkpliktig in self._schedule:
+            if is_to_show(state.of(trekkpliktig).position, state):
                 self._schedule.notify(trekkpliktig)
 
     def _apply_position(self, trekkpliktig: str, position: TrekkpliktigPosition) -> None:
@@ -206,10 +207,8 @@ class Requests:
             self._schedule.notify(trekkpliktig, urgent=True)
 
     def _owner_of(self, key: str, signal: WakeUp | OperatorRequest | Answer | Show) -> int:
-        if isinstance(signal, Show):
+        if isinstance(signal, Show) or (isinstance(signal, OperatorRequest) and signal.kind == RELEASE):
             return self._lane
-        if isinstance(signal, OperatorRequest) and signal.kind == RELEASE:
-            return int((signal.record or "0/").partition("/")[0]) % self._options.lanes
         return lane_of(key, self._options.lanes)
 
 

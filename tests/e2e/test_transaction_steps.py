@@ -16,7 +16,7 @@ pytestmark = pytest.mark.kafka
 FAULTY_PRODUCER = (sys.executable, str(Path(__file__).with_name("faulty_producer.py")))
 KILL_SECONDS_MAX = 60.0
 EMPLOYERS, LANES = 3, 2
-TRANSACTIONS_BEFORE = 4
+TRANSACTIONS_BEFORE = 8
 """Enough to be past the first reading of every employer, so that the lane has a state to be told wrongly."""
 
 KILLS = (

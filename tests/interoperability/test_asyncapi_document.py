@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 import schemas
+from producer.domain.observation import Observation, Question
 from producer.domain.state import EventCursor
 from producer.domain.trekkpaalegg import (
     Betalingsinformasjon,
@@ -22,6 +24,7 @@ from producer.domain.trekkpaalegg import (
     Trekkstatus,
 )
 from producer.encode.event import EventEncoder
+from producer.encode.observation import encode_observation, encode_question
 from producer.publish.state import event_cursor_record
 from producer.publish.topics import Topics, wanted_topics
 from producer.settings.model import SETTING_NAMES
@@ -46,6 +49,7 @@ VERSION = Trekkpaalegg(
     trekkstoerrelse_for_periode=(),
     betalingsinformasjon=Betalingsinformasjon("310000033", "123456782", "99999999999"),
 )
+QUESTION = Question("310000025", "a request")
 EVENT_MESSAGES: dict[str, dict[str, Any]] = {
     "versjon": {},
     "lateVersjon": {"late": True},
@@ -172,6 +176,18 @@ def test_the_cursor_of_events_is_a_message_of_the_document(asyncapi: Any) -> Non
     record = event_cursor_record("positions", 0, "310000025", EventCursor("17", 1_767_600_930_123_456))
     assert asyncapi.message_faults("components/messages/eventCursor", record.key, record.value, {}) == []
     assert asyncapi.message_faults("components/messages/eventCursor", b"310000025", record.value, {})
+
+
+def test_observations_are_messages_of_the_document(asyncapi: Any) -> None:
+    """Homes delete them; so here as a lane would write them: an element, an order that the list lacks, a question."""
+    version = msgspec.structs.replace(VERSION, raw=b"{}")
+    shown = [Observation(b"10001", "310000025", Origin.POLL, each) for each in (version, None)]
+    written = {"observation": [encode_observation(each) for each in shown], "question": [encode_question(QUESTION)]}
+    for name, records in written.items():
+        for value, headers in records:
+            told = {header: each.decode() for header, each in headers.items()}
+            assert asyncapi.message_faults(f"components/messages/{name}", b"10001", value, told) == []
+            assert asyncapi.message_faults(f"components/messages/{name}", b"10001", value, {})
 
 
 def test_settings_that_are_named_exist(asyncapi: Any) -> None:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import schemas
 from producer.domain import trekkpaalegg as domain
+from producer.domain.requests import RequestState
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
-from producer.encode.state import encode_lane_count
+from producer.encode.state import encode_request_state
 from tests.kit.event_stream import incoming_of, make_stream
 from trekkpaalegg.decode import Decoder, compile_decoder
 from trekkpaalegg.errors import FatalError, UndecodableError
@@ -116,9 +117,11 @@ def test_event_of_a_newer_schema_is_given_in_the_form_of_ours() -> None:
 
 
 def test_other_records_of_the_stream_are_read_by_name_and_are_no_event() -> None:
-    assert Decoder().decode_record(encode_lane_count(6)) == ("lane_count", {"lanes": 6})
-    with pytest.raises(UndecodableError, match="a lane_count, no trekkpaalegg_versjon"):
-        Decoder().decode_trekkpaalegg_versjon(encode_lane_count(6))
+    encoded = encode_request_state(RequestState("311111111", 1, 2))
+    told = {"trekkpliktig": "311111111", "published": 1, "quarantined": 2}
+    assert Decoder().decode_record(encoded) == ("request_state", told)
+    with pytest.raises(UndecodableError, match="a request_state, no trekkpaalegg_versjon"):
+        Decoder().decode_trekkpaalegg_versjon(encoded)
 
 
 def test_unknown_fingerprint_is_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from producer.detect.decide import VERSION_JUMP_MAX, decide
 from producer.detect.rebuild import RebuiltOrders
@@ -131,6 +132,12 @@ def test_versions_stay_missing_for_their_reason_unless_the_history_has_them():
     assert order == of(6, missing=missing, readers=(OTHER, TREKKPLIKTIG))
 
 
+def test_what_is_open_is_asked_for_at_once_if_it_is_not_what_it_was():
+    former = OrderState(3, b"12345678", 1, missing=(Missing(2, 2, GONE),), readers=(TREKKPLIKTIG,), tried_at=99)
+    assert after(former, 1, 3) == replace(former, content_hash=content_hash(version(3)))
+    assert after(former, 1, 3, 5).tried_at is None
+
+
 def test_versions_below_the_first_of_a_history_that_is_cut_off_stay_missing():
     former = OrderState(6, b"12345678", 1, missing=(Missing(2, 4, GONE),), readers=(OTHER,))
     order = after(former, 6, 3, is_whole=False)
@@ -140,8 +147,9 @@ def test_versions_below_the_first_of_a_history_that_is_cut_off_stay_missing():
 def test_what_was_waited_for_is_waited_for_until_the_history_has_it():
     failing = (Failing(3, 3, 77), Failing(4, 4, 88))
     former = OrderState(2, b"12345678", 1, seen=5, failing=failing, readers=(OTHER,), tried_at=99)
-    assert after(former, 1, 2) == of(2, seen=5, failing=failing, readers=(OTHER, TREKKPLIKTIG))
-    assert after(former, 1, 2, 3) == of(3, seen=5, failing=failing[1:], readers=(OTHER, TREKKPLIKTIG))
+    waits = {"seen": 5, "readers": (OTHER, TREKKPLIKTIG), "tried_at": 99}
+    assert after(former, 1, 2) == of(2, failing=failing, **waits)
+    assert after(former, 1, 2, 3) == of(3, failing=failing[1:], **waits)
     assert after(former, 1, 2, 3, 4, 5) == of(5)
 
 

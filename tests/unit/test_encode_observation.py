@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.domain.observation import Observation, Question, order_key
+from producer.domain.observation import Known, Observation, Question, order_key
 from producer.domain.trekkpaalegg import Origin, Rejected, RejectionReason, Trekkpaalegg
-from producer.encode.observation import HEADER, RAW_BYTES_MAX, decode, encode_observation, encode_question
+from producer.encode.observation import (
+    HEADER,
+    RAW_BYTES_MAX,
+    decode,
+    encode_known,
+    encode_observation,
+    encode_question,
+    record_key,
+)
 from producer.source.parse.tolerant import read_tolerantly
 from trekkpaalegg.errors import FatalError
 
@@ -45,7 +53,13 @@ def decoded(key, value, headers):
 
 
 def round_trip(before):
-    return decoded(before.key, *encode_observation(before))
+    return decoded(record_key(before), *encode_observation(before))
+
+
+@given(st.lists(st.text(min_size=1, max_size=40).filter(str.isprintable), max_size=5))
+def test_orders_that_a_list_shows_first_survive_a_round_trip(trekkider):
+    before = Known(ONE, tuple(each.encode() for each in trekkider))
+    assert decoded(b"any", *encode_known(before)) == before
 
 
 @given(

@@ -7,9 +7,9 @@ from random import Random
 
 import msgspec
 import pytest
+from producer.detect.detect import Context, detect, detect_encodable
 
 import schemas
-from producer.detect.detect import Context, detect, detect_encodable
 from producer.detect.requests import decide_request
 from producer.domain.requests import OperatorRequest
 from producer.domain.state import OrderState, TrekkpliktigPosition, TrekkpliktigState

@@ -7,10 +7,10 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from producer.lane.intake import SignalOffsets
 
 from producer.domain.requests import CompletedRequests, OperatorRequest
 from producer.encode.signal import encode_request
-from producer.lane.intake import SignalOffsets
 from producer.lane.reading import TRANSACTION_ELEMENTS_WHEN_URGENT_MAX
 from tests.kit.fakes.source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage, names_of

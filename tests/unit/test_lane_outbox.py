@@ -37,7 +37,7 @@ class Desk:
     """An outbox; `ended` is what its calls have ended with, as far as the lane's queue has been worked off."""
 
     def __init__(self):
-        self.observations, self.source, self.signals = FakeObservations(), FakeSource(), Signals()
+        self.observations, self.source, self.signals = FakeObservations(LANES), FakeSource(), Signals()
         self.queue, self.ended = [], []
         self.outbox = Outbox(self.observations.writer(), self.signals, LANES, self.queue.append)
 

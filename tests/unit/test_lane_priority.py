@@ -1,22 +1,20 @@
-"""Priority: while there are urgent readings, few lanes publish others, and in small transactions; otherwise all do."""
+"""Priority: while there are urgent readings, little of a back-fill is done at once; otherwise much is."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections import Counter
 
 import pytest
 
-import producer.lane.priority
-from producer.domain.trekkpaalegg import Origin
 from producer.lane.priority import (
     BULK_CALLS_WHEN_URGENT_MAX,
-    LANES_WHEN_URGENT_MAX,
-    MISSED_MAX,
+    BULK_MAX,
+    BULK_WHEN_URGENT_MAX,
     URGENT_RECENTLY_SECONDS,
     TransactionPriority,
 )
-from producer.lane.reading import TRANSACTION_ELEMENTS_MAX, TRANSACTION_ELEMENTS_WHEN_URGENT_MAX, Reading
+from producer.publish.port import Row
 from tests.kit.stages.lane_stage import LaneStage
 from tests.kit.waiting import TurnedClock
 
@@ -29,81 +27,41 @@ def clock():
 
 
 @pytest.fixture
-def told(clock):
-    """Of an urgent reading, just now."""
+def stage(clock):
+    with LaneStage([ONE]) as made:
+        made.priority = TransactionPriority(clock)
+        yield made
+
+
+def test_little_of_a_back_fill_is_done_at_once_for_a_while_after_an_urgent_reading_has_begun(clock):
     priority = TransactionPriority(clock)
+    assert (priority.bulk_max, priority.bulk_calls_max()) == (BULK_MAX, sys.maxsize)
     priority.urgent_began()
-    return priority
+    clock.seconds += URGENT_RECENTLY_SECONDS - 1
+    assert (priority.bulk_max, priority.bulk_calls_max()) == (BULK_WHEN_URGENT_MAX, BULK_CALLS_WHEN_URGENT_MAX)
+    clock.seconds += 1
+    assert (priority.bulk_max, priority.bulk_calls_max()) == (BULK_MAX, sys.maxsize)
+    assert BULK_WHEN_URGENT_MAX < BULK_MAX
 
 
-def ready_of(size=1, *, urgent=False):
-    reading = Reading(ONE, Origin.POLL, 0, 0, full=False)
-    reading.chunk, reading.urgent = [None] * size, urgent
-    return reading
+def test_readings_that_are_waited_for_have_priority_and_others_do_not(stage):
+    stage.start()
+    assert stage.priority.bulk_max == BULK_MAX, "the first reading is a back-fill"
+    stage.lane.set_trekkpliktige([ONE, TWO])
+    stage.wait_until(lambda: stage.journal.ended[TWO] == 1)
+    assert stage.priority.bulk_max == BULK_MAX
+    stage.read(ONE)
+    assert stage.priority.bulk_max == BULK_WHEN_URGENT_MAX
 
 
-def choose(priority, opened, *ready, missed=0):
-    """What a lane's next transaction holds; it is under way until `opened` is closed."""
-    return opened.enter_context(priority.chosen(ready, missed))
-
-
-def test_any_number_of_lanes_publish_large_transactions_when_nothing_urgent_came_lately(clock, told):
-    clock.seconds += URGENT_RECENTLY_SECONDS
-    ordinary = ready_of(TRANSACTION_ELEMENTS_MAX)
-    with ExitStack() as opened:
-        for _ in range(3 * LANES_WHEN_URGENT_MAX):
-            assert choose(told, opened, ordinary) == [ordinary]
-    assert len(ordinary.chunk) == TRANSACTION_ELEMENTS_MAX
-    assert told.bulk_calls_max() == sys.maxsize
-
-
-def test_few_lanes_at_a_time_publish_small_transactions_while_urgent_readings_come(told):
-    ordinary, other = ready_of(TRANSACTION_ELEMENTS_MAX), ready_of()
-    with ExitStack() as opened:
-        for _ in range(LANES_WHEN_URGENT_MAX):
-            assert choose(told, opened, ordinary, other) == [ordinary]
-        assert choose(told, opened, ordinary, other) == []
-    assert len(ordinary.chunk) == TRANSACTION_ELEMENTS_WHEN_URGENT_MAX
-    with ExitStack() as opened:
-        assert choose(told, opened, ordinary), "a turn was not given back"
-    assert told.bulk_calls_max() == BULK_CALLS_WHEN_URGENT_MAX
-
-
-def test_what_is_urgent_needs_no_turn_and_is_published_whole(told):
-    urgent, ordinary = ready_of(TRANSACTION_ELEMENTS_MAX, urgent=True), ready_of()
-    with ExitStack() as opened:
-        for _ in range(LANES_WHEN_URGENT_MAX):
-            assert choose(told, opened, urgent, ordinary) == [urgent]
-        for _ in range(LANES_WHEN_URGENT_MAX):
-            assert choose(told, opened, urgent, ordinary, missed=1) == [urgent, ordinary]
-        assert choose(told, opened, urgent, ordinary, missed=1) == [urgent]
-    assert len(urgent.chunk) == TRANSACTION_ELEMENTS_MAX
-
-
-def test_lane_that_never_has_a_turn_publishes_without_one_in_the_end(told):
-    urgent, ordinary = ready_of(urgent=True), ready_of()
-    with ExitStack() as opened:
-        for _ in range(LANES_WHEN_URGENT_MAX):
-            choose(told, opened, ordinary)
-        assert choose(told, opened, urgent, ordinary, missed=MISSED_MAX - 1) == [urgent]
-        assert choose(told, opened, urgent, ordinary, missed=MISSED_MAX) == [urgent, ordinary]
-
-
-def test_lane_without_a_turn_publishes_what_is_urgent_and_the_rest_when_it_has_one(monkeypatch):
-    monkeypatch.setattr(producer.lane.priority, "MISSED_MAX", sys.maxsize)
-    monkeypatch.setattr(producer.lane.priority, "URGENT_RECENTLY_SECONDS", float("inf"))
-    with LaneStage([ONE], served=[ONE, TWO]) as stage, ExitStack() as others:
-        stage.start()
-        stage.read(ONE)
-        stage.priority.urgent_began()
-        for _ in range(LANES_WHEN_URGENT_MAX):  # by other lanes
-            assert choose(stage.priority, others, ready_of())
-        rest = stage.source.create(TWO)
-        stage.lane.set_trekkpliktige([ONE, TWO])
-        stage.wait_until(lambda: sum(call.trekkpliktig == TWO for call in stage.source.calls) == 2)
-        urgent = stage.source.create(ONE)
-        stage.read(ONE)
-        assert [each.trekkid for each in stage.versjoner()] == [urgent.trekkid]
-        others.close()
-        stage.wait_until(lambda: len(stage.versjoner()) == 2)
-        assert stage.versjoner()[-1].trekkid == rest.trekkid
+def test_transactions_of_a_back_fill_are_small_while_urgent_readings_come_and_all_is_published(stage):
+    for _ in range(3 * BULK_WHEN_URGENT_MAX + 1):
+        stage.source.create(ONE)
+    stage.priority.urgent_began()
+    stage.start()
+    topics = stage.kafka.topics
+    for transaction in stage.kafka.transactions:
+        count = Counter(record.topic for record in transaction.records)
+        assert count[topics.versjoner] <= BULK_WHEN_URGENT_MAX
+        assert count[topics.positions] <= 2 * BULK_WHEN_URGENT_MAX + 10, "of its readers' part too"
+    assert len(stage.versjoner()) == len(stage.handed_over(Row.BULK)) == 3 * BULK_WHEN_URGENT_MAX + 1

@@ -10,10 +10,11 @@ import pytest
 from producer.domain.requests import OperatorRequest
 from producer.encode.signal import encode_request, encode_wake_up
 from producer.errors import RejectedTrekkpaaleggError, SuspendedError
-from producer.publish.topics import lane_of
+from producer.publish.topics import home_of, lane_of
 from tests.kit.fakes.publisher import Fault
 from tests.kit.fakes.source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage, event
+from tests.kit.versions import version
 from trekkpaalegg.errors import FatalError, RetryableError
 
 # A lane in memory: an operator request is recorded in the transaction that completes its signal
@@ -297,6 +298,16 @@ def test_refusal_of_an_earlier_version_is_the_reason_of_the_failure(stage_of_one
 def test_nothing_is_released_where_nothing_can_be_read(stage_of_one):
     stage_of_one.start()
     assert request(stage_of_one).outcome == "failed"
+
+
+def test_an_order_that_is_at_home_in_another_lane_is_not_released_here():
+    trekkid = next(each for each in "ABCDEF" if home_of(each.encode(), 2) == 1)
+    with LaneStage([ONE], lanes=2) as stage:
+        stage.understand = lambda _trekkpliktig, _record: version(trekkid=trekkid)
+        stage.start()
+        stage.signal(ONE, encode_request(OperatorRequest("r", "release", 1, record="0/17")))
+        stage.wait_until(lambda: "r" in stage.results())
+        assert (stage.results()["r"].outcome, stage.versjoner()) == ("failed", [])
 
 
 def test_release_whose_transaction_was_aborted_is_tried_again(stage_of_one):

@@ -120,8 +120,8 @@ class _Audit:
             for key, order in changed.items()
         ]
         if not lost.keys().isdisjoint(changed):
-            now = time.time_ns() // 1000
-            records.append(observation_offsets_record(positions, self._lane, state.observations, now))
+            show_since = max(time.time_ns() // 1000, (state.show_since or 0) + 1)
+            records.append(observation_offsets_record(positions, self._lane, state.observations, show_since))
         lane_state_of(((each.key, each.value) for each in records), state)
         if records or copies:
             _log.warning(

@@ -18,9 +18,9 @@ from trekkpaalegg.errors import FatalError, RetryableError, SettingsError
 from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
-    from confluent_kafka import Message, Producer
+    from confluent_kafka import Producer
 
     from producer.domain.state import LaneState
     from producer.observe.port import Observer
@@ -55,8 +55,14 @@ class LaneRecovery:
         another instance has acquired the lane.
         """
         topics, found = self._topics, self._find()
-        hanging = found.hanging
-        self._report(hanging)
+        hanging, records = found.hanging, sum(map(len, found.hanging.values()))
+        if hanging:
+            _log.warning(
+                "hanging transactions: all replicas of partitions were down; aborting them",
+                lane=self._lane,
+                records=records,
+                topics=sorted(hanging),
+            )
         if topics.positions in hanging:
             transact(producer, self._lane, [copy_of(hanging[topics.positions][-1])], commit=True)
         if topics.gjeldende in hanging:
@@ -69,16 +75,13 @@ class LaneRecovery:
         aborted = [copy_of(hanging[topic][0]) for topic in (topics.versjoner, topics.quarantine) if topic in hanging]
         if aborted:
             transact(producer, self._lane, aborted, commit=False)
-        self._require_ended(hanging)
-        return state
-
-    def abort_hanging(self, producer: Producer) -> None:
-        """Abort what is hanging, for a state that is made again from what the history then holds. As `recover`."""
-        hanging = self._find().hanging
-        self._report(hanging)
         if hanging:
-            transact(producer, self._lane, [copy_of(messages[0]) for messages in hanging.values()], commit=False)
-        self._require_ended(hanging)
+            if self._find().hanging:
+                raise RetryableError(
+                    f"lane {self._lane} cannot be acquired: its hanging transactions do not end with the next ones"
+                )
+            self._observer.records_recovered("hanging", records)
+        return state
 
     def check(self) -> None:
         """Return if nothing of the lane is hanging. Call it after a broker was lost, with no transaction open.
@@ -102,24 +105,6 @@ class LaneRecovery:
 
     def _find(self, answer_seconds_max: float = CALL_SECONDS_MAX) -> Found:
         return find_hanging(self._properties, self._topics, self._lane, answer_seconds_max)
-
-    def _report(self, hanging: Mapping[str, Sequence[Message]]) -> None:
-        if hanging:
-            _log.warning(
-                "hanging transactions: all replicas of partitions were down; aborting them",
-                lane=self._lane,
-                records=sum(map(len, hanging.values())),
-                topics=sorted(hanging),
-            )
-
-    def _require_ended(self, hanging: Mapping[str, Sequence[Message]]) -> None:
-        if not hanging:
-            return
-        if self._find().hanging:
-            raise RetryableError(
-                f"lane {self._lane} cannot be acquired: its hanging transactions do not end with the next ones"
-            )
-        self._observer.records_recovered("hanging", sum(map(len, hanging.values())))
 
 
 def transact(producer: Producer, lane: int, records: Iterable[Record], *, commit: bool = True) -> None:

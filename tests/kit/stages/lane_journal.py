@@ -24,6 +24,7 @@ class LaneJournal(NullObserver):
         self.errors: dict[str, BaseException | None] = {}
         self.vanished: dict[str, int] = {}
         self.decisions: list[Decision] = []
+        self.handed: Counter[str] = Counter()
         self.lowered: Counter[str] = Counter()
         self.metrics: list[LaneMetrics] = []
         self.positions_ahead: list[tuple[str, int, int]] = []
@@ -37,6 +38,11 @@ class LaneJournal(NullObserver):
         with self.changed:
             self.decisions += decisions
             self.changed.notify_all()
+
+    def handed_over(self, row: str, observations: int) -> None:
+        """Count them."""
+        with self.changed:
+            self.handed[row] += observations
 
     def versions_lowered(self, trekkpliktig: str, versions: int) -> None:
         """Count them."""

@@ -24,10 +24,9 @@ from producer.lane.lane import Lane, LaneParts, RoundEnd
 from producer.lane.priority import TransactionPriority
 from producer.lane.pulling import PullParts
 from producer.lane.reading import LaneOptions
-from producer.lane.schedule import RoundSchedule, Schedule
+from producer.lane.schedule import OnRequestSchedule, RoundSchedule, Schedule
 from producer.publish.port import ANY_PARTITION, Row
 from producer.publish.state import RESULTS
-from tests.kit.fakes.observations import FakeObservations
 from tests.kit.fakes.publisher import FakeKafka
 from tests.kit.fakes.source import FakeSource
 from tests.kit.stages.lane_journal import LaneJournal
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from producer.domain.requests import RequestResult
+    from producer.domain.state import OrderState
     from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.lane.releasing import Understand
     from producer.notifications.port import EventFeed
@@ -152,7 +152,7 @@ class LaneStage:
         self.through: TrekkpaaleggSource | None = None
         self.understand: Understand | None = None
         self.kafka = FakeKafka(lanes)
-        self.observations = FakeObservations(lanes)
+        self.observations = self.kafka.observations
         self.journal = LaneJournal()
         self.now = _BEGINNING
         self.error: BaseException | None = None
@@ -167,6 +167,7 @@ class LaneStage:
         self._pull_pool = ThreadPoolExecutor(5)
         self._pull = None if feed is None else PullParts(feed, self._pull_pool, PULL_INTERVAL_SECONDS)
         self._thread: threading.Thread | None = None
+        self._expected: Counter[str] = Counter()
         self._options = LaneOptions(
             served=frozenset((*served, *trekkpliktige)),
             overlap_sekvensnummer=overlap_sekvensnummer,
@@ -185,26 +186,42 @@ class LaneStage:
         self._pool.shutdown()
         self._pull_pool.shutdown()
 
-    def start(self, schedule: Schedule | None = None) -> None:
-        """A new owner acquires the lane and reads all its trekkpliktige once. Returns when these readings have ended.
+    def start(self, schedule: Schedule | None = None, *, decides: bool = True) -> None:
+        """As `begin`. Returns when the readings have ended, well or not, and all is decided on, or the lane has."""
+        self.begin(schedule, decides=decides)
+        self.settle()
+
+    def begin(self, schedule: Schedule | None = None, *, decides: bool = True) -> None:
+        """A new owner acquires the lane and reads all its trekkpliktige once.
 
         Earlier signals that are not processed arrive as signals that name nobody; tests that need others send them.
+        Unless it `decides`, the lane reads neither lists nor observations, as that of some commands.
         """
         self.stop()
         self.error = None
-        schedule = Schedule(1e6, lambda: 1.0) if schedule is None else schedule
+        if schedule is None:
+            schedule = Schedule(1e6, lambda: 1.0) if decides else OnRequestSchedule(lambda: 1.0)
         schedule.set_trekkpliktige(self.trekkpliktige, time.monotonic())
-        source = self.through or self.source
         self.publisher = self.kafka.publisher()
         parts = LaneParts(
-            *(source, self._pool, self.publisher, self.observations.reader(0), self.observations.writer()),
-            *(_Signals(self), self._records, schedule, self.journal, self.priority, self._pull, self.understand),
-            RoundEnd(1) if isinstance(schedule, RoundSchedule) else None,
+            source=self.through or self.source,
+            pool=self._pool,
+            publisher=self.publisher,
+            observations=self.observations.reader(0) if decides else None,
+            writer=self.observations.writer(),
+            signals=_Signals(self),
+            records=self._records,
+            schedule=schedule,
+            observer=self.journal,
+            priority=self.priority,
+            pull=self._pull,
+            understand=self.understand,
+            round_end=RoundEnd(1) if isinstance(schedule, RoundSchedule) else None,
         )
         self.turns = Turns()
         self.lane = lane = Lane(0, parts, self._options, self.turns)
         first_signal_offset = self.kafka.signal_offset(0) or 0
-        expected = self.journal.ended + Counter(self.trekkpliktige)
+        self._expected = self.journal.ended + Counter(self.trekkpliktige if decides else ())
 
         def body() -> None:
             try:
@@ -216,7 +233,10 @@ class LaneStage:
         self._thread.start()
         for offset in range(first_signal_offset, self.signals):
             lane.signal("", offset)
-        self.wait_until(lambda: self.journal.ended >= expected and self._is_settled())
+
+    def settle(self) -> None:
+        """Wait until the readings that were begun have ended and all is decided on, or the lane has ended."""
+        self.wait_until(lambda: self.journal.ended >= self._expected and self._is_settled())
 
     def _is_settled(self) -> bool:
         """Whether the home has committed past everything that was handed over."""
@@ -227,10 +247,10 @@ class LaneStage:
     def read(self, *trekkpliktige: str) -> None:
         """Have these (or all) read once more; returns when that has ended, well or not, or the lane has."""
         assert self.lane is not None, "the lane was never started"
-        expected = self.journal.ended + Counter(trekkpliktige or self.trekkpliktige)
+        self._expected = self.journal.ended + Counter(trekkpliktige or self.trekkpliktige)
         for trekkpliktig in trekkpliktige or self.trekkpliktige:
             self.signal(trekkpliktig)
-        self.wait_until(lambda: self.journal.ended >= expected and self._is_settled())
+        self.settle()
 
     def request(
         self,
@@ -276,7 +296,7 @@ class LaneStage:
         return offset
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds or the lane has ended. Raises `TimeoutError` after ten seconds."""
+        """Wait until the condition holds or the lane has ended. Raises `TimeoutError` after `WAIT_SECONDS_MAX`."""
         deadline = time.monotonic() + WAIT_SECONDS_MAX
         with self.journal.changed:
             while not condition() and not self.has_ended:
@@ -309,6 +329,17 @@ class LaneStage:
         quarantined = self.kafka.committed(self.kafka.topics.quarantine)
         return [written.headers["ce_reason"].decode() for written in quarantined]
 
+    def handed_over(self, row: Row | None = None) -> list[str]:
+        """The key of every record that ever stood among the observations (of this row), in the order of their writing.
+
+        That is the trekkid, and the trekkpliktig for a question.
+        """
+        return [each.key.decode() for _, each in self.observations.written if row in (None, each.row)]
+
+    def order(self, trekkid: str) -> OrderState:
+        """The state of this order at home here, read back from the topic."""
+        return self.kafka.state(0).orders.order(trekkid.encode())
+
     def position(self, trekkpliktig: str) -> int:
-        """How far this one has been published, read back from the topic."""
+        """How far the list of this one has been handed over, read back from the topic."""
         return self.kafka.state(0).of(trekkpliktig).position.position
