@@ -491,7 +491,7 @@ class Lane:
 
     def _request_history(self) -> None:
         """Have the history read for all that is to be looked up by now: once at a time, as it may be long."""
-        if self._is_looking_up or time.monotonic() < self._look_up_due:
+        if self._is_looking_up or self._clock() < self._look_up_due:
             return
         look_ups = self._home.next_look_ups()
         if look_ups:
@@ -505,7 +505,7 @@ class Lane:
         error = call.exception()
         if isinstance(error, RetryableError):
             _log.warning("the history cannot be read now", lane=self.number, reason=str(error))
-            self._look_up_due = time.monotonic() + LOOK_UP_PAUSE_SECONDS
+            self._look_up_due = self._clock() + LOOK_UP_PAUSE_SECONDS
             self._home.look_up_again(look_ups)
             return
         self._home.add_history(look_ups, call.result())

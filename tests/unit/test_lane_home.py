@@ -703,7 +703,7 @@ STEPS = st.lists(
 
 
 class Histories(Desk):
-    """Each order has five versions; `show` shows one, never a lower one than before, but one row overtakes the other."""
+    """Each order has five versions; `show` shows one, never a lower one than before; one row overtakes the other."""
 
     def __init__(self):
         self.shown = dict.fromkeys("ABC", 0)
