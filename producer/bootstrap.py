@@ -25,7 +25,7 @@ from producer.lane.pulling import PullParts
 from producer.lane.releasing import Quarantine
 from producer.observe.port import NullObserver
 from producer.publish.availability import ExplainedPublisher, find_standstill
-from producer.publish.history import KafkaHistory
+from producer.publish.history import lost_of, published_of
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.observations import KafkaObservationReader, KafkaObservationWriter
 from producer.publish.plain_log import PlainLog, SignalLog
@@ -44,13 +44,13 @@ from trekkpaalegg.retry import short_retry
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator
 
     import httpx
     from confluent_kafka import Producer
 
     from producer.admin.doctor import Adapters
-    from producer.domain.state import LaneState
+    from producer.domain.state import LaneState, OrderBook
     from producer.group.port import Membership
     from producer.lane.outbox import SignalWriter
     from producer.notifications.client import AltinnClient
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from producer.observe.port import Observer
     from producer.observe.prometheus import PrometheusObserver
     from producer.publish.kafka import ConnectionLog, MakeProducer
-    from producer.publish.port import History, LanePublisher, ObservationReader, ObservationWriter
+    from producer.publish.port import LanePublisher, Loss, ObservationReader, ObservationWriter
     from producer.publish.quarantine_log import QuarantinedRecord
     from producer.publish.topics import FoundTopics
     from producer.service import LoopObserver
@@ -181,6 +181,20 @@ def build_quarantine(settings: Settings, source: TrekkpaaleggSource) -> Quaranti
     return Quarantine(kafka_properties(settings), Topics.of(settings.topic_prefix).quarantine, source)
 
 
+def find_lost(settings: Settings, lane: int, orders: OrderBook) -> Loss:
+    """What the topics have lost of these orders, which are at home in this lane; as `lost_of`."""
+    return lost_of(kafka_properties(settings), Topics.of(settings.topic_prefix), lane, orders)
+
+
+def find_published(
+    settings: Settings, lane: int, wanted: Collection[tuple[bytes, int]]
+) -> dict[tuple[bytes, int], set[bytes]]:
+    """What was published of these versions of orders that are at home in this lane; as `published_of`."""
+    with tolerate_renewal():
+        properties = kafka_properties(settings)
+    return published_of(properties, Topics.of(settings.topic_prefix).versjoner, lane, wanted)
+
+
 def build_plain_log(settings: Settings) -> PlainLog:
     """Writes outside of transactions; to be closed."""
     return PlainLog(lambda: kafka_properties(settings))
@@ -196,11 +210,6 @@ def open_signal_log(settings: Settings) -> Iterator[SignalLog]:
 def build_observation_reader(settings: Settings, lane: int) -> ObservationReader:
     """What the home of this lane reads; not yet started."""
     return KafkaObservationReader(kafka_properties(settings), Topics.of(settings.topic_prefix), lane)
-
-
-def build_history(settings: Settings, lane: int) -> History:
-    """What the home of this lane has published."""
-    return KafkaHistory(lambda: kafka_properties(settings), Topics.of(settings.topic_prefix).versjoner, lane)
 
 
 def build_writers(settings: Settings, log: PlainLog) -> tuple[ObservationWriter, SignalWriter]:
@@ -446,10 +455,11 @@ def build_service(
             settings, found, lane, membership, observer, make_producer
         ),
         build_observation_reader=partial(build_observation_reader, settings),
-        build_history=partial(build_history, settings),
         build_plain_log=partial(build_plain_log, settings),
         build_writers=partial(build_writers, settings),
         build_quarantine=partial(build_quarantine, settings),
+        find_published=partial(find_published, settings),
+        find_lost=partial(find_lost, settings),
     )
     return ProducerService(settings, parts, observer, watch or NullLoopObserver(), stopping, once=once, errand=errand)
 

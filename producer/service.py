@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Element, Fetched
     from producer.group.port import Membership
     from producer.lane.commit import RecordBuilder
+    from producer.lane.lane import FindPublished
     from producer.lane.outbox import SignalWriter
     from producer.lane.pulling import PullParts
     from producer.lane.releasing import Quarantine
+    from producer.lane.repairing import FindLost
     from producer.observe.port import Observer
     from producer.publish.plain_log import PlainLog
-    from producer.publish.port import History, LanePublisher, ObservationReader, ObservationWriter
+    from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter
     from producer.settings.model import Settings
     from producer.source.port import Page, TrekkpaaleggSource
     from trekkpaalegg.errors import TrekkpaaleggError
@@ -89,10 +91,11 @@ class ServiceParts(NamedTuple):
     build_records: Callable[[FoundCluster], RecordBuilder]
     build_publisher: Callable[[FoundCluster, int, Membership], LanePublisher]
     build_observation_reader: Callable[[int], ObservationReader]
-    build_history: Callable[[int], History]
     build_plain_log: Callable[[], PlainLog]
     build_writers: Callable[[PlainLog], tuple[ObservationWriter, SignalWriter]]
     build_quarantine: Callable[[TrekkpaaleggSource], Quarantine]
+    find_published: FindPublished
+    find_lost: FindLost
 
 
 class NullLoopObserver:
@@ -282,9 +285,11 @@ class ProducerService:
         publisher = self._parts.build_publisher(found, number, membership)
         understand = self._parts.build_quarantine(self._source).understand
         observations = self._parts.build_observation_reader(number) if self._parts.source is not None else None
-        read = (observations, self._parts.build_history(number))
-        given = (self._source, self._pool, publisher, *read, *self._writers, records, schedule)
-        parts = LaneParts(*given, self._observer, self._priority, self._parts.pull, understand, self._round_end)
+        parts = LaneParts(
+            *(self._source, self._pool, publisher, observations, self._parts.find_published, *self._writers, records),
+            *(schedule, self._observer, self._priority, self._parts.pull, understand, self._round_end),
+            self._parts.find_lost,
+        )
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))
         lane = self._lanes[number] = Lane(number, parts, options, watch)

@@ -265,13 +265,13 @@ class Current:
             before = self._surplus.get(message.key, Surplus(0, 0, 0, 0))
             surplus = Surplus(message.trekkversjon, correction, message.digest, message.partition)
             self._surplus[message.key] = surplus
-            self._step(message, before.trekkversjon, before.correction)
+            self._step(message, before.trekkversjon, before.correction, before.digest)
             return
         if place >= len(self._version):
             self.grow()
         newest = self._version[place]
         if message.trekkversjon <= newest or message.correction is not None or message.late:
-            self._step(message, newest, self._correction.get(place, 0))
+            self._step(message, newest, self._correction.get(place, 0), self._digest[place])
             self._correction[place] = correction
         elif self._correction:
             self._correction.pop(place, None)
@@ -321,10 +321,12 @@ class Current:
             if surplus.correction:
                 self._correction[place] = surplus.correction
 
-    def _step(self, message: TopicMessage, version: int, correction: int) -> None:
+    def _step(self, message: TopicMessage, version: int, correction: int, digest: int) -> None:
+        """Check a message that may not be newer than the one before it; the same again is no step back."""
         if message.late:
             self._stepped.append(difference_of(self.topic, message, "marked late, but in gjeldende"))
-        if (message.trekkversjon, message.correction or 0) <= (version, correction):
+        after, before = (message.trekkversjon, message.correction or 0), (version, correction)
+        if after < before or (after == before and message.digest != digest):
             what = f"follows version {version}{f', correction {correction}' if correction else ''} in gjeldende"
             self._stepped.append(difference_of(self.topic, message, what))
 

@@ -14,7 +14,6 @@ It does no harm to do it again: one that was cut off is completed by the next.
 from __future__ import annotations
 
 from array import array
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,15 +70,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Rebuilt(NamedTuple):
-    """How many orders there are, of how many the state was written as it was another, and of how many it was deleted.
+    """How many orders there are, of how many the state was another, and of how many more it was deleted."""
 
-    `known` is of how many orders and lists it was lost that the list has shown the order.
-    """
-
-    orders: int = 0
-    written: int = 0
-    deleted: int = 0
-    known: int = 0
+    orders: int
+    written: int
+    deleted: int
 
 
 class _Former:
@@ -200,7 +195,7 @@ class StateRebuild:
         of_home = ((key, value) for key, value in recorded if key == OBSERVATIONS_KEY or order_of(key) is not None)
         state = lane_state_of(of_home)
         before = state.orders
-        orders, known = self._orders(lane, before, former)
+        orders = self._orders(lane, before, former)
         if any(home_of(key, self._identity.lanes) != lane for key in orders):
             raise FatalError(
                 f"{self._topics.versjoner}/{lane} holds orders that do not belong to it with {self._identity.lanes} "
@@ -219,7 +214,7 @@ class StateRebuild:
         # Whoever acquires the lane compares its last transaction with the history: that should not be all of it.
         self._write(lane, [observations])
         _log.info("state made again", lane=lane, orders=len(orders), written=len(written), deleted=len(deleted))
-        return Rebuilt(len(orders), len(written), len(deleted), known)
+        return Rebuilt(len(orders), len(written), len(deleted))
 
     def _offsets(self, lane: int, reached: ObservationOffsets) -> ObservationOffsets:
         """Those that the home has reached; the first there are, where it is not known how far it came with these rows.
@@ -235,8 +230,8 @@ class StateRebuild:
             )
         )
 
-    def _orders(self, lane: int, before: OrderBook, former: _Former) -> tuple[OrderBook, int]:
-        """The orders of a lane as the history has them, and how many lists were found to have shown one of them."""
+    def _orders(self, lane: int, before: OrderBook, former: _Former) -> OrderBook:
+        """The orders of a lane as the history has them. Writes which lists have shown them, where that was lost."""
         topics, place = self._topics, Partition(self._topics.versjoner, lane)
         is_whole = self._admin.begins([place])[place] == 0 < self._admin.ends([place])[place]
         rebuilt = RebuiltOrders(is_whole=is_whole)
@@ -252,7 +247,7 @@ class StateRebuild:
         for message in self._messages(topics.quarantine, lane):
             _add_rejected(rebuilt, shown, message)
         shown.flush()
-        return rebuilt.orders(), shown.added
+        return rebuilt.orders()
 
     def _add_event(self, rebuilt: RebuiltOrders, shown: _Shown, message: Message) -> None:
         event, value = event_of(message), message.value()
@@ -285,8 +280,8 @@ class _Shown:
         self._positions = positions
         self._lanes = lanes
         self._write = write
-        self._waiting: dict[str, list[bytes]] = {}
-        self.added = 0
+        self._waiting: list[list[Record]] = [[] for _ in range(lanes)]
+        self._added = 0
 
     def add(self, trekkpliktig: str, key: bytes) -> None:
         """The list of this trekkpliktig has shown the order with this key. One without a trekkid is never followed."""
@@ -294,18 +289,18 @@ class _Shown:
         if hashed in self._known or key.startswith(b"#"):
             return
         self._known.add(hashed)
-        self._waiting.setdefault(trekkpliktig, []).append(key)
-        self.added += 1
-        if self.added % SHOWN_WAITING_MAX == 0:
+        lane = lane_of(trekkpliktig, self._lanes)
+        self._waiting[lane].append(handed_over_record(self._positions, lane, trekkpliktig, key, NOT_HANDED_OVER))
+        self._added += 1
+        if self._added % SHOWN_WAITING_MAX == 0:
             self.flush()
 
     def flush(self) -> None:
         """Write what waits, each in the lane that reads the list."""
-        for trekkpliktig, keys in self._waiting.items():
-            lane = lane_of(trekkpliktig, self._lanes)
-            record = partial(handed_over_record, self._positions, lane, trekkpliktig)
-            self._write(lane, (record(key, NOT_HANDED_OVER) for key in keys))
-        self._waiting.clear()
+        for lane, records in enumerate(self._waiting):
+            if records:
+                self._write(lane, records)
+                self._waiting[lane] = []
 
 
 def recorded_fault(recorded: Sequence[Identity | None], present: Identity) -> str | None:

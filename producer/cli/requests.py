@@ -16,7 +16,7 @@ from rich.text import Text
 from producer import bootstrap
 from producer.cli import KAFKA, example, output, settings_of
 from producer.domain.requests import NEED_THE_SOURCE, RESUME, SUSPEND, OperatorRequest
-from producer.encode.signal import encode_request
+from producer.encode.signal import EVERYBODY, encode_request
 from producer.encode.state import decode_position_and_results, decode_request_state, decode_results
 from producer.observe.port import NullObserver
 from producer.publish.port import ANY_PARTITION
@@ -28,7 +28,7 @@ from trekkpaalegg.cli import STOP_SECONDS_MAX, AsJson, EnvFile, progress_bar
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from confluent_kafka import Message
     from rich.progress import Progress, Task
@@ -63,7 +63,7 @@ class _VersionsColumn(ProgressColumn):
 
 
 def versions_bar() -> Progress:
-    """A progress bar of trekkpliktige; its task has a field `versions`."""
+    """A progress bar; its task has a field `versions`."""
     return progress_bar(_VersionsColumn())
 
 
@@ -82,28 +82,52 @@ def perform_request(
     partition, which is the home of its order. `watch` is called after each poll.
     """
     bootstrap.find_cluster(settings)
+    names = sorted(trekkpliktige)
+    requests = {each: msgspec.structs.replace(request, id=f"{request.id}-{each}") for each in names}
+    lane = ANY_PARTITION if request.record is None else int(request.record.split("/")[0])
+    signals = {lane: [(each, encode_request(requests[each])) for each in names]}
+    to_read = frozenset(names) if request.kind in NEED_THE_SOURCE else frozenset()
+    return _perform(settings, output, requests, signals, _OwnWorker(settings, to_read), watch)
+
+
+def perform_in_lanes(settings: Settings, output: Output, request: OperatorRequest) -> list[RequestResult]:
+    """As `perform_request`, for a request that concerns no trekkpliktig, but each lane. The results by lane."""
+    lanes = range(bootstrap.find_cluster(settings).lanes)
+    requests = {f"lane {lane}": msgspec.structs.replace(request, id=f"{request.id}-{lane}") for lane in lanes}
+    signals = {lane: [(EVERYBODY, encode_request(each))] for lane, each in enumerate(requests.values())}
+    results = _perform(settings, output, requests, signals, _OwnWorker(settings, frozenset()))
+    return [results[name] for name in requests]
+
+
+def _perform(
+    settings: Settings,
+    output: Output,
+    requests: dict[str, OperatorRequest],
+    signals: Mapping[int, Iterable[tuple[str, bytes]]],
+    own_worker: _OwnWorker,
+    watch: Callable[[], None] = lambda: None,
+) -> dict[str, RequestResult]:
+    """Write the signals, (key, value) by partition, and wait for the results of the requests, by the same names."""
     positions = Topics.of(settings.topic_prefix).positions
     with bootstrap.build_follower(settings, [positions]) as tail, versions_bar() as progress:
-        waiting = AwaitedResults(request, trekkpliktige, progress)
-        with _OwnWorker(
-            settings, frozenset(waiting.left) if request.kind in NEED_THE_SOURCE else frozenset()
-        ) as worker:
-            lane = ANY_PARTITION if request.record is None else int(request.record.split("/")[0])
-            with bootstrap.open_signal_log(settings) as signals:
-                signals.store(((each, encode_request(waiting.requests[each])) for each in sorted(waiting.left)), lane)
+        awaited = AwaitedResults(requests, progress)
+        with own_worker as worker:
+            with bootstrap.open_signal_log(settings) as log:
+                for lane, each in signals.items():
+                    log.store(each, lane)
             reported_at = time.monotonic()
-            while waiting.left:
+            while awaited.left:
                 worker.start_if_needed()
                 messages = tail.poll(POLL_SECONDS)
                 for message in messages:
-                    waiting.receive(message)
+                    awaited.receive(message)
                 watch()
                 if messages:
                     reported_at = time.monotonic()
                 elif time.monotonic() - reported_at > REPORT_SECONDS:
                     reported_at = time.monotonic()
-                    output.note(f"{len(waiting.left)} of {waiting.total} trekkpliktige are not done yet")
-    return waiting.results
+                    output.note(f"{len(awaited.left)} of {len(requests)} are not done yet")
+    return awaited.results
 
 
 def require_numbers(names: Iterable[str]) -> None:
@@ -122,22 +146,20 @@ def require_done(results: dict[str, RequestResult]) -> None:
 
 
 class AwaitedResults:
-    """The trekkpliktige whose results have not come yet, and the results of the others.
+    """The requests, by name, whose results have not come yet, and the results of the others.
 
-    Each has a request with an id of its own, so that the homes count for each what they publish.
+    Each has an id of its own, so that the homes count for each what they publish.
     """
 
-    def __init__(self, request: OperatorRequest, trekkpliktige: Iterable[str], progress: Progress) -> None:
-        self.requests = {each: msgspec.structs.replace(request, id=f"{request.id}-{each}") for each in trekkpliktige}
-        self.left = set(self.requests)
-        self.total = len(self.left)
+    def __init__(self, requests: Mapping[str, OperatorRequest], progress: Progress) -> None:
+        self.left = set(requests)
         self.results: dict[str, RequestResult] = {}
-        self._names = {each.id: trekkpliktig for trekkpliktig, each in self.requests.items()}
+        self._names = {each.id: name for name, each in requests.items()}
         self._published: dict[tuple[str, int], int] = {}
-        """How many versions each home has published, by trekkpliktig and lane."""
+        """How many versions each home has published, by name and lane."""
         self._versions_total = 0
         self._progress = progress
-        self._task = progress.add_task("trekkpliktige", total=self.total, versions=0)
+        self._task = progress.add_task("requests", total=len(requests), versions=0)
 
     def receive(self, message: Message) -> None:
         """Note what a record of `…-positions` says of the requests."""
@@ -146,20 +168,20 @@ class AwaitedResults:
         if value is None:
             return
         if name == REQUEST:
-            trekkpliktig = self._names.get(rest.decode(errors="replace"))
-            if trekkpliktig is not None:
-                self._count((trekkpliktig, message.partition() or 0), decode_request_state(value).published)
+            found = self._names.get(rest.decode(errors="replace"))
+            if found is not None:
+                self._count((found, message.partition() or 0), decode_request_state(value).published)
         elif name.endswith(RESULTS):
-            self._note(name.removesuffix(RESULTS), decode_results(value))
+            self._note(decode_results(value))
         elif not rest and name.decode(errors="replace") in self.left:
-            self._note(name, decode_position_and_results(value)[1])
+            self._note(decode_position_and_results(value)[1])
 
-    def _note(self, name: bytes, results: Iterable[RequestResult]) -> None:
-        trekkpliktig = name.decode(errors="replace")
+    def _note(self, results: Iterable[RequestResult]) -> None:
         for result in results:
-            if self._names.get(result.request.id) == trekkpliktig and trekkpliktig in self.left:
-                self.left.discard(trekkpliktig)
-                self.results[trekkpliktig] = result
+            name = self._names.get(result.request.id)
+            if name in self.left:
+                self.left.discard(name)
+                self.results[name] = result
                 self._progress.advance(self._task)
 
     def _count(self, home: tuple[str, int], versions: int) -> None:

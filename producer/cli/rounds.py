@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.table import Table
 
 from producer import bootstrap
 from producer.cli import example, output, settings_of
-from producer.cli.requests import new_request, perform_request, versions_bar
-from producer.domain.requests import BACKFILL, RECONCILE
+from producer.cli.requests import new_request, perform_in_lanes, perform_request, versions_bar
+from producer.domain.requests import BACKFILL, RECONCILE, REPAIR
+from producer.domain.state import LOST
 from producer.observe.port import NullObserver
 from producer.publish.quarantine_log import decode_quarantined
 from producer.publish.topics import Topics
@@ -113,6 +114,8 @@ ENDS_SECONDS_MAX = 30.0
 """How long to wait for the last rows. An open transaction of another lane hides what follows it for at most 15 s."""
 
 _RECONCILE = b"reconcile"
+_REPAIR = b"repair"
+_COMPARED = frozenset({_RECONCILE, _REPAIR})
 _GAPFILL = b"gapfill"
 _COLUMNS = ("trekkpliktig", "trekkid", "trekkversjon", "difference")
 
@@ -129,10 +132,11 @@ def run_backfill(settings: Settings, output: Output, trekkpliktige: list[str]) -
     _print(output, perform_request(settings, output, new_request(BACKFILL), wanted))
 
 
-def run_reconcile(settings: Settings, output: Output) -> None:
+def run_reconcile(settings: Settings, output: Output, *, history: bool) -> None:
     """Compare all that the source has with what was published; publish and print what is missing.
 
-    Raises as `run_backfill`.
+    With `history` also compare what was published with what stands in the topic, and publish again what is lost. Raises
+    as `run_backfill`, and `FatalError` also if something of that cannot be had.
     """
     wanted = frozenset(ServedTrekkpliktige(TrekkpliktigeList(settings, output.note)))
     topics = Topics.of(settings.topic_prefix)
@@ -143,11 +147,59 @@ def run_reconcile(settings: Settings, output: Output) -> None:
         def watch(wait_seconds: float = 0.0) -> None:
             differences.add(tail.poll(wait_seconds))
 
+        lost = _find_lost(settings, output) if history else None
         results = perform_request(settings, output, new_request(RECONCILE), wanted, watch)
         ends, deadline = tail.admin.ends(tail.positions), time.monotonic() + ENDS_SECONDS_MAX
         while not tail.has_reached(ends) and time.monotonic() < deadline:
             watch(0.1)
-    _print(output, results, differences.rows())
+    if lost is None:
+        _print(output, results, differences.rows())
+        return
+    left = _still_lost(settings)
+    output.note(
+        f"the history had lost {lost.versions} versions, of which {differences.repaired} are published again; "
+        f"{lost.copied} newest versions are copied to {topics.gjeldende}"
+    )
+    for names in lost.corrections:
+        output.note(f"corrections are lost, and are held back until `quarantine release --correction`: {names}")
+    _print(output, results, differences.rows() + left)
+    if left or lost.corrections:
+        raise FatalError(
+            f"what the history has lost cannot all be had now: {len(left)} ranges of versions are recorded as missing, "
+            "as listed; they are published if they can be had later"
+        )
+
+
+class _Lost(NamedTuple):
+    """What was found to be lost: how many versions, how many in `…-gjeldende` alone, and of which the corrections."""
+
+    versions: int
+    copied: int
+    corrections: list[str]
+
+
+def _find_lost(settings: Settings, output: Output) -> _Lost:
+    """Have each lane compare what it has published with the history. Raises `FatalError` unless all have."""
+    results = perform_in_lanes(settings, output, new_request(REPAIR))
+    for lane, each in enumerate(results):
+        if each.outcome != "done":
+            raise FatalError(f"lane {lane} was not compared with the history: {each.detail}")
+    return _Lost(
+        sum(each.vanished for each in results),
+        sum(each.request.published for each in results),
+        [each.detail for each in results if each.detail],
+    )
+
+
+def _still_lost(settings: Settings) -> list[dict[str, object]]:
+    """A row for each range of versions that the history has lost and that are not published again."""
+    return [
+        _difference(next(iter(order.readers), None), key.decode(), each.first, f"up to {each.last}: {each.reason}")
+        for lane in range(bootstrap.find_cluster(settings).lanes)
+        for key, order in bootstrap.read_state(settings, lane).orders.open_orders()
+        for each in order.missing
+        if each.reason.startswith(LOST)
+    ]
 
 
 class Differences:
@@ -161,6 +213,8 @@ class Differences:
         self._rows: list[dict[str, object]] = []
         self._filled: dict[str, list[dict[str, object]]] = {}
         """Rows of filled gaps by trekkid, until a version of another origin follows."""
+        self.repaired = 0
+        """How many versions that the history had lost are published again."""
 
     def add(self, messages: Iterable[Message]) -> None:
         """Add messages, in the order of their partitions."""
@@ -177,7 +231,8 @@ class Differences:
             filled = self._filled.pop(trekkid, [])
             if origin == _GAPFILL:
                 self._filled[trekkid] = [*filled, _row_of(trekkid, headers)][:DIFFERENCES_SHOWN_MAX]
-            elif origin == _RECONCILE:
+            elif origin in _COMPARED:
+                self.repaired += origin == _REPAIR
                 for row in (*filled, _row_of(trekkid, headers)):
                     self._add(row)
 
@@ -195,10 +250,14 @@ def _row_of(trekkid: str, headers: dict[str, bytes]) -> dict[str, object]:
     kind = "published late" if headers.get("ce_late") == b"true" else "published"
     if "ce_correction" in headers:
         kind = "corrected"
+    if headers["ce_origin"] == _REPAIR:
+        kind = "published again"
     return _difference(headers["ce_trekkpliktig"].decode(), trekkid, trekkversjon, kind)
 
 
-def _difference(trekkpliktig: str, trekkid: str | None, trekkversjon: int | None, what: str) -> dict[str, object]:
+def _difference(
+    trekkpliktig: str | None, trekkid: str | None, trekkversjon: int | None, what: str
+) -> dict[str, object]:
     return {"trekkpliktig": trekkpliktig, "trekkid": trekkid, "trekkversjon": trekkversjon, "difference": what}
 
 
@@ -246,7 +305,14 @@ def backfill(
     run_backfill(settings_of(env_file, ALL_NEEDS), output(as_json=as_json), trekkpliktig or [])
 
 
-def reconcile(*, as_json: AsJson = False, env_file: EnvFile = None) -> None:
+def reconcile(
+    *,
+    history: Annotated[
+        bool, typer.Option("--history", help="Compare with what stands in Kafka too; publish again what is lost there.")
+    ] = False,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+) -> None:
     """Compare the full lists of the source with what was published, publish what is missing, print differences."""
     freeze_imported_modules()
-    run_reconcile(settings_of(env_file, ALL_NEEDS), output(as_json=as_json))
+    run_reconcile(settings_of(env_file, ALL_NEEDS), output(as_json=as_json), history=history)

@@ -26,7 +26,7 @@ import msgspec
 from msgspec.structs import replace
 
 from producer.domain.content import CONTENT_HASH_VERSION, METHODS, content_hash
-from producer.domain.state import OrderState, with_failing, with_missing, without
+from producer.domain.state import LOST, LOST_EVERYWHERE, OrderState, with_failing, with_missing, without
 from producer.domain.trekkpaalegg import (
     Failed,
     Gone,
@@ -289,15 +289,26 @@ class _Attempt:
         elif not is_missing:
             self._compare_with_history(fetched)
         else:
-            origin = self._origin if number == self._shown else Origin.RECONCILE
+            origin = self._origin_of(number, Origin.RECONCILE)
             self._found.publications.append(Publication(fetched, origin, late=True, current=False))
             self._order = replace(self._order, missing=without(self._order.missing, number, number))
         if reason is not None and (is_above or is_missing):
+            before = self._before.missing_reason(number)
+            reason = f"{before.partition(':')[0]}: {reason}" if before.startswith(LOST) else reason
             self._order = replace(
                 self._order,
                 missing=with_missing(self._order.missing, number, number, reason),
                 failing=without(self._order.failing, number, number),
             )
+
+    def _origin_of(self, number: int, fetched: Origin) -> Origin:
+        """The origin of this version; `fetched` if it is not the one that the list showed."""
+        if self._before.missing_reason(number).startswith(LOST):
+            return Origin.REPAIR
+        return self._origin if number == self._shown else fetched
+
+    def _is_lost_everywhere(self, number: int) -> bool:
+        return self._before.missing_reason(number).startswith(LOST_EVERYWHERE)
 
     def _given_up(self, number: int) -> str | None:
         """The reason for which it is missing now, None while it is waited for."""
@@ -365,11 +376,12 @@ class _Attempt:
         for number in range(self._before.trekkversjon + 1, self._top + 1):
             fetched = self._answers.get(number)
             if isinstance(fetched, Trekkpaalegg):
-                newest, origin = fetched, self._origin
+                newest = fetched
                 if number != self._shown:
-                    origin = Origin.GAPFILL
                     self._count(Counts(gaps_filled=1))
-                self._found.publications.append(Publication(fetched, origin))
+                origin = self._origin_of(number, Origin.GAPFILL)
+                is_current = origin is not Origin.REPAIR or self._is_lost_everywhere(number)
+                self._found.publications.append(Publication(fetched, origin, current=is_current))
                 self._order = replace(
                     self._order, trekkversjon=number, missing=without(self._order.missing, number, number)
                 )

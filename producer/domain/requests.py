@@ -13,6 +13,8 @@ RESUME: Final = "resume"
 SET: Final = "set"
 FORGET: Final = "forget"
 RELEASE: Final = "release"
+REPAIR: Final = "repair"
+"""Concerns no trekkpliktig but a lane: to compare what it has published with the history."""
 
 KINDS: Final = frozenset({BACKFILL, RECONCILE, SUSPEND, RESUME, SET, FORGET, RELEASE})
 READINGS: Final = frozenset({BACKFILL, RECONCILE})

@@ -27,6 +27,13 @@ REJECTED_MAX = 16
 """Hashes of rejected records kept per order; an older one may be quarantined a second time."""
 
 
+LOST = "lost"
+"""Begins the reason for which a version is missing that was published, and that the history has lost."""
+
+LOST_EVERYWHERE = "lost everywhere"
+"""That of a version which `…-gjeldende` has not reached either."""
+
+
 class Missing(msgspec.Struct, frozen=True, gc=False):
     """Versions first to last, which exist and were not published. `reason` says why, such as `HTTP 404`."""
 
@@ -116,6 +123,10 @@ class OrderState(msgspec.Struct, frozen=True, gc=False):
         """Whether this version is recorded as missing."""
         return any(each.first <= trekkversjon <= each.last for each in self.missing)
 
+    def missing_reason(self, trekkversjon: int) -> str:
+        """Why this version is missing; empty if it is not, or if that was not recorded."""
+        return next((each.reason for each in self.missing if each.first <= trekkversjon <= each.last), "")
+
     def failing_since(self, trekkversjon: int) -> int | None:
         """Since when this version could not be fetched, in microseconds since 1970; None if it does not fail."""
         return next((each.since for each in self.failing if each.first <= trekkversjon <= each.last), None)
@@ -200,6 +211,12 @@ class OrderBook:
     def __iter__(self) -> Iterator[bytes]:
         yield from self._orders
         yield from self._open_ends
+
+    def copy(self) -> OrderBook:
+        """These orders as they are now, for another thread."""
+        copied = OrderBook()
+        copied._orders, copied._open_ends = self._orders.copy(), self._open_ends.copy()
+        return copied
 
     def order(self, key: bytes) -> OrderState:
         """The state of the order with this key; `NO_ORDER` if nothing is known of it."""

@@ -11,13 +11,13 @@ import re
 
 import msgspec
 
-from producer.domain.requests import KINDS, RELEASE, SET, Answer, OperatorRequest, Show, WakeUp
+from producer.domain.requests import KINDS, RELEASE, REPAIR, SET, Answer, OperatorRequest, Show, WakeUp
 
 VERSION = 1
 VALUE_BYTES_MAX = 4096
 _ID_CHARACTERS_MAX = 200
 EVERYBODY = "*"
-"""The key of a signal to a lane that concerns every trekkpliktig that it reads."""
+"""The key of a signal to a lane that concerns no single trekkpliktig."""
 
 _WAKE_UP = "wakeup"
 _ANSWER = "answer"
@@ -91,12 +91,15 @@ def encode_show(show: Show) -> bytes:
 
 
 def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | OperatorRequest | Answer | Show:
-    """The inverse of all; the key `trekkpliktig` is `EVERYBODY` for `Show` alone. Raises `InvalidSignalError`."""
+    """The inverse of all. Raises `InvalidSignalError`.
+
+    The key `trekkpliktig` is `EVERYBODY` for `Show` and for the request to repair, and for nothing else.
+    """
     if trekkpliktig != EVERYBODY and not _TREKKPLIKTIG.fullmatch(trekkpliktig):
         raise InvalidSignalError("the key is no organisation number of 9 digits")
     document = _document_of(value)
-    if (trekkpliktig == EVERYBODY) != (document.kind == _SHOW):
-        raise InvalidSignalError(f"the key {EVERYBODY} goes with {_SHOW} and with nothing else")
+    if (trekkpliktig == EVERYBODY) != (document.kind in {_SHOW, REPAIR}):
+        raise InvalidSignalError(f"the key {EVERYBODY} goes with {_SHOW} and {REPAIR}, and with nothing else")
     if document.kind == _SHOW:
         return _show_of(document)
     if document.kind == _WAKE_UP:
@@ -134,7 +137,7 @@ def _answer_of(document: SignalDocument) -> Answer:
 
 
 def _request_of(document: SignalDocument) -> OperatorRequest:
-    if document.kind not in KINDS:
+    if document.kind not in KINDS | {REPAIR}:
         raise InvalidSignalError("the value asks for something that is not known here")
     if (document.position is not None) != (document.kind == SET) or not 0 <= (document.position or 0) <= _INTEGER_MAX:
         raise InvalidSignalError("a position, of 0 or more, goes with set and with nothing else")

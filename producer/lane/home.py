@@ -144,13 +144,15 @@ class Release(Protocol):
 
 
 class OpenQuestion:
-    """A question that is answered once everything before it in its row is committed, and the tries that it caused."""
+    """A question that is answered once everything before it in its row is committed, and the tries that it causes."""
 
-    __slots__ = ("is_asked", "is_settled", "question", "tries")
+    __slots__ = ("is_asked", "is_begun", "is_settled", "question", "tries")
 
     def __init__(self, question: Question) -> None:
         self.question = question
         self.tries = 0
+        self.is_begun = False
+        """Whether it is the first in its row, so that its tries have begun."""
         self.is_asked = False
         """Whether the answer is being written."""
         self.is_settled = False
@@ -231,12 +233,8 @@ class Home:
         progress = self._rows[row]
         progress.next_offset = offset + 1
         if isinstance(observed, Question):
-            question = OpenQuestion(observed)
-            progress.open.append((offset, question))
-            for key, order in list(self._state.orders.open_orders()):
-                if observed.trekkpliktig in order.readers:
-                    self.add(Task(key, requests=(observed.request,)))
-                    question.tries += 1
+            progress.open.append((offset, OpenQuestion(observed)))
+            self._begin_questions()
             return
         if isinstance(observed, Known):
             progress.open.append((offset, OpenKnown(observed)))
@@ -337,6 +335,7 @@ class Home:
             for progress in self._rows.values()
             if progress.open
             and isinstance(each := progress.open[0][1], OpenQuestion)
+            and each.is_begun
             and not (each.tries or each.is_asked)
         ]
 
@@ -407,7 +406,9 @@ class Home:
         for trekkpliktig, keys in self.known().items():
             self._state.ensure(trekkpliktig).know(keys)
         self._decided, self._answered, self._known, self._orders = [], [], [], {}
-        return {row: progress.drop_settled() for row, progress in self._rows.items()}
+        dropped = {row: progress.drop_settled() for row, progress in self._rows.items()}
+        self._begin_questions()
+        return dropped
 
     def aborted(self) -> None:
         """Nothing was committed: what was decided is decided again."""
@@ -424,6 +425,18 @@ class Home:
         task.under_way -= 1
         if task.under_way == 0:
             self._undecided[self._is_urgent(task.key)].append(task.key)
+
+    def _begin_questions(self) -> None:
+        """Ask again for what a trekkpliktig can read once all that its list showed before the question is committed."""
+        for progress in self._rows.values():
+            question = progress.open[0][1] if progress.open else None
+            if not isinstance(question, OpenQuestion) or question.is_begun:
+                continue
+            question.is_begun = True
+            for key, order in list(self._state.orders.open_orders()):
+                if question.question.trekkpliktig in order.readers:
+                    self.add(Task(key, requests=(question.question.request,)))
+                    question.tries += 1
 
     def _next_task(self, key: bytes) -> Task | None:
         """The first task of this order that is not decided on, None if it waits for versions."""

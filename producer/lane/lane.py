@@ -37,11 +37,13 @@ from producer.lane.reading import (
     readings_allowed,
 )
 from producer.lane.releasing import Releasing
+from producer.lane.repairing import Repairing
 from producer.lane.requests import Requests
 from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
     from concurrent.futures import Future
 
     from producer.detect.decide import Decision
@@ -54,10 +56,10 @@ if TYPE_CHECKING:
     from producer.lane.pulling import PullParts
     from producer.lane.reading import LaneOptions, Reading
     from producer.lane.releasing import Understand
+    from producer.lane.repairing import FindLost
     from producer.lane.schedule import Schedule
     from producer.observe.port import Observer
     from producer.publish.port import (
-        History,
         LanePublisher,
         ObservationReader,
         ObservationWriter,
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
         Row,
     )
     from producer.source.port import TrekkpaaleggSource
+
+    FindPublished = Callable[[int, Collection[tuple[bytes, int]]], Mapping[tuple[bytes, int], Collection[bytes]]]
 
 _MICROSECONDS = 1_000_000
 
@@ -123,16 +127,17 @@ _log = structlog.get_logger(__name__)
 class LaneParts(NamedTuple):
     """What a lane works with. It has `publisher`, `schedule` and `observations` of its own and shares the rest.
 
-    `observations` is None where nothing is read, so that nothing can be decided on. `history` is that of its own home.
-    `understand` reads a quarantined record again, given its trekkpliktig and its partition/offset. It is None where
-    nothing is released. `round_end` is None for a lane that never ends by itself.
+    `observations` is None where nothing is read, so that nothing can be decided on. `find_published` looks versions of
+    orders at home in a lane up in the history, as `published_of`. `understand` reads a quarantined record again, given
+    its trekkpliktig and its partition/offset. It is None where nothing is released. `round_end` is None for a lane that
+    never ends by itself.
     """
 
     source: TrekkpaaleggSource
     pool: CallPool
     publisher: LanePublisher
     observations: ObservationReader | None
-    history: History
+    find_published: FindPublished
     writer: ObservationWriter
     signals: SignalWriter
     records: RecordBuilder
@@ -142,6 +147,7 @@ class LaneParts(NamedTuple):
     pull: PullParts | None = None
     understand: Understand | None = None
     round_end: RoundEnd | None = None
+    find_lost: FindLost | None = None
 
 
 class LaneWatch(Protocol):
@@ -195,10 +201,11 @@ class Lane:
         self._committer = Committer(parts.publisher, self._clock)
         self._outbox = Outbox(parts.writer, parts.signals, options.lanes, self._calls.call_soon)
         self._home = self._build_home()
-        given = (number, options.lanes, self._committer, parts.records, self._calls, parts.understand)
-        releasing = Releasing(*given, lambda: self._home)
+        shared = self._committer, parts.records, self._calls
+        releasing = Releasing(number, options.lanes, *shared, parts.understand, lambda: self._home)
+        repairing = Repairing(number, *shared, parts.find_lost, lambda: self._home, self._show_again)
         self._requests = Requests(
-            *(number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing),
+            *(number, self._committer, parts.records, parts.schedule, options, parts.observer, releasing, repairing),
             self._interrupt,
             self._ask,
         )
@@ -243,13 +250,15 @@ class Lane:
             if not self._stopping.is_set():
                 with contextlib.suppress(AbortedError):
                     self._committer.commit_offset()
+                if self._observations is not None:
+                    self._observations.delete_before(self._committer.state.observations)
         finally:
             self.release()
 
     def acquire(self, first_signal_offset: int) -> None:
         """Fence the former owner, read back the state, and begin what it leads to."""
         self._committer.acquire(first_signal_offset, self._stopping.is_set)
-        state, options = self._committer.state, self._options
+        state = self._committer.state
         _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=len(state.orders))
         self._observer.lane_acquired(self.number, len(self.schedule), len(state.orders))
         if self._parts.round_end is not None:
@@ -258,8 +267,7 @@ class Lane:
         self._requests.begin()
         self._pulling.update_list()
         if state.show_since is not None:  # the former owner may have ended before it told the others
-            for lane in range(options.lanes):
-                self._outbox.signal(EVERYBODY, encode_show(Show(state.show_since)), self._must_be_stored, lane)
+            self._show(state.show_since)
         if self._observations is not None:
             self._observations.start(
                 state.observations,
@@ -498,7 +506,7 @@ class Lane:
             self._is_looking_up = True
             wanted = {(task.key, trekkversjon) for task, trekkversjon in look_ups}
             on_done = partial(self._receive_history, look_ups)
-            self._calls.request(on_done, self._parts.history.content_hashes, wanted, kind=Kind.BULK)
+            self._calls.request(on_done, self._parts.find_published, self.number, wanted, kind=Kind.BULK)
 
     def _receive_history(self, look_ups: list[LookUp], call: Future[Any]) -> None:
         self._is_looking_up = False
@@ -532,6 +540,24 @@ class Lane:
             self._home.answered(question)
 
         return on_done
+
+    def _show(self, since: int, on_told: Callable[[], None] = lambda: None) -> None:
+        """Tell every lane that all lists are to be handed over completely; `on_told` is called when all are told."""
+        left = self._options.lanes
+
+        def told(error: BaseException | None) -> None:
+            nonlocal left
+            self._must_be_stored(error)
+            left -= 1
+            if left == 0:
+                on_told()
+
+        for lane in range(self._options.lanes):
+            self._outbox.signal(EVERYBODY, encode_show(Show(since)), told, lane)
+
+    def _show_again(self, on_told: Callable[[], None]) -> None:
+        """As `_show`, whatever was shown before."""
+        self._show(max(self._options.now(), (self._committer.state.show_since or 0) + 1), on_told)
 
     @staticmethod
     def _must_be_stored(error: BaseException | None) -> None:

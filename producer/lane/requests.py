@@ -8,8 +8,8 @@ import msgspec
 import structlog
 
 from producer.detect.requests import decide_request, without
-from producer.domain.requests import RELEASE, Answer, OperatorRequest, RequestResult, Show, WakeUp
-from producer.encode.signal import InvalidSignalError, decode_signal
+from producer.domain.requests import RELEASE, REPAIR, Answer, OperatorRequest, RequestResult, Show, WakeUp
+from producer.encode.signal import EVERYBODY, InvalidSignalError, decode_signal
 from producer.lane.commit import Part
 from producer.lane.reading import is_to_show
 from producer.publish.topics import lane_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from producer.lane.commit import Committer, RecordBuilder
     from producer.lane.reading import LaneOptions, Reading
     from producer.lane.releasing import Releasing
+    from producer.lane.repairing import Repairing
     from producer.lane.schedule import Schedule
     from producer.observe.port import Observer
     from producer.publish.port import Record
@@ -56,10 +57,12 @@ class Requests:
         options: LaneOptions,
         observer: Observer,
         releasing: Releasing,
+        repairing: Repairing,
         interrupt: Callable[[str], None],
         ask: Callable[[str, str], None],
     ) -> None:
         self._releasing = releasing
+        self._repairing = repairing
         self._lane = lane
         self._committer = committer
         self._records = records
@@ -117,6 +120,8 @@ class Requests:
             signals.hold(offset)
             if isinstance(signal, OperatorRequest) and signal.kind == RELEASE:
                 self._releasing.receive(key, offset, signal)
+            elif isinstance(signal, OperatorRequest) and signal.kind == REPAIR:
+                self._repairing.receive(offset, signal)
             else:
                 self._held.append(_Held(offset, key, signal))
             self._observer.signal_received(
@@ -138,8 +143,8 @@ class Requests:
             self._failed[reading.trekkpliktig] = (reading.requests, reason)
 
     def parts(self) -> list[Part]:
-        """What all held signals lead to, and what releases do; none if nothing is held."""
-        parts = self._releasing.parts()
+        """What all held signals lead to, and what releases and repairs do; none if nothing is held."""
+        parts = self._releasing.parts() + self._repairing.parts()
         if self._held or self._failed:
             parts.append(self._part())
         return parts
@@ -207,7 +212,7 @@ class Requests:
             self._schedule.notify(trekkpliktig, urgent=True)
 
     def _owner_of(self, key: str, signal: WakeUp | OperatorRequest | Answer | Show) -> int:
-        if isinstance(signal, Show) or (isinstance(signal, OperatorRequest) and signal.kind == RELEASE):
+        if key == EVERYBODY or (isinstance(signal, OperatorRequest) and signal.kind == RELEASE):
             return self._lane
         return lane_of(key, self._options.lanes)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from producer.detect.repair import Lost
     from producer.domain.state import LaneState, ObservationOffsets
     from trekkpaalegg.errors import RetryableError
 
@@ -25,6 +26,17 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     headers: dict[str, bytes]
     partition: int = ANY_PARTITION
+
+
+class Loss(NamedTuple):
+    """What the topics have lost of the orders at home in one lane, by key.
+
+    `copies` are the events that `…-gjeldende` is to get of those that it has not reached, not of all unless `is_all`.
+    """
+
+    orders: Mapping[bytes, Lost]
+    copies: Mapping[bytes, Record]
+    is_all: bool = True
 
 
 class LanePublisher(Protocol):
@@ -101,17 +113,6 @@ class ObservationReader(Protocol):
 
     def close(self) -> None:
         """End the thread. Nothing is delivered after it."""
-
-
-class History(Protocol):
-    """What one home has published. Any thread may use it."""
-
-    def content_hashes(self, wanted: Collection[tuple[bytes, int]]) -> dict[tuple[bytes, int], set[bytes]]:
-        """Of each wanted version (key of the order, trekkversjon), the hashes of all that was published of it.
-
-        They are made by the present method: of the version itself, and of its corrections. A version that the history
-        does not hold is left out. Reads the whole history of the home. Raises `RetryableError` if it cannot be read.
-        """
 
 
 class NewObservation(NamedTuple):

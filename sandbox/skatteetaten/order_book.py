@@ -7,6 +7,8 @@ text ready, so that a page is a search and a slice.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from heapq import merge
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,6 +60,8 @@ class OrderBook:
         self._listings: dict[str, _Listing] = {}
         self._hidden: set[tuple[str, int]] = set()
         self._gone: set[tuple[str, int]] = set()
+        self._units: dict[str, set[str]] = {}
+        """Sub-units by the organisation whose list shows their orders too."""
         self.highest_sekvensnummer = 0
         self.on_change: Callable[[Version, bool], None] = lambda _version, _visible: None
         """Called with each version that is added or revealed, and whether it can be seen."""
@@ -112,13 +116,29 @@ class OrderBook:
         """Remove what `plant` put there."""
         self._listings[version.owner].remove(version)
 
+    def add_unit(self, owner: str, unit: str) -> None:
+        """From now on the orders of this sub-unit are `owner`'s to see too, in its list and by number."""
+        self._units.setdefault(owner, set()).add(unit)
+
+    def remove_unit(self, owner: str, unit: str) -> None:
+        """Undo `add_unit`."""
+        self._units[owner].remove(unit)
+
     def page(self, owner: str, after: int, limit: int | None) -> list[Version]:
         """The newest versions of `owner`'s orders with sekvensnummer above `after`, at most `limit`, rising."""
+        pages = [self._page(each, after, limit) for each in self._seen_by(owner)]
+        return pages[0] if len(pages) == 1 else list(islice(merge(*pages, key=lambda each: each.sekvensnummer), limit))
+
+    def _page(self, owner: str, after: int, limit: int | None) -> list[Version]:
         listing = self._listings.get(owner)
         if listing is None:
             return []
         start = bisect_right(listing.numbers, after)
         return listing.versions[start : None if limit is None else start + limit]
+
+    def _seen_by(self, party: str) -> set[str]:
+        """Whose orders this organisation sees: its own, and those of its sub-units."""
+        return {party, *self._units.get(party, ())}
 
     def visible_to(self, party: str, trekkid: str, trekkversjon: int) -> Version | None:
         """One version by number, if `party` may see it: it owns the order now, or owned that version."""
@@ -127,7 +147,7 @@ class OrderBook:
         if newest is None or key in self._hidden or key in self._gone:
             return None
         version = self._find(trekkid, trekkversjon)
-        if version is None or party not in (newest.owner, version.owner):
+        if version is None or self._seen_by(party).isdisjoint((newest.owner, version.owner)):
             return None
         return version
 

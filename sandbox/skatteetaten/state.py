@@ -96,6 +96,16 @@ class Skatteetaten:
         """The next version names another employer; from now on that one has the order in its list."""
         return self.change(trekkid, {"trekkpliktig": trekkpliktig})
 
+    def add_unit(self, trekkpliktig: str, unit: str) -> None:
+        """From now on an employer sees the orders of this sub-unit too, in its list and by number."""
+        with self.lock:
+            self.book.add_unit(trekkpliktig, unit)
+
+    def remove_unit(self, trekkpliktig: str, unit: str) -> None:
+        """Undo `add_unit`."""
+        with self.lock:
+            self.book.remove_unit(trekkpliktig, unit)
+
     def put(self, wire: Wire, *, listed_for: str | None = None, visible: bool = True) -> Version:
         """One version exactly as given, with its own numbers; `listed_for` another organisation than it names."""
         with self.lock:

@@ -1,9 +1,11 @@
-"""The promises of `History`, kept by the one in memory and by the real one on a real Kafka."""
+"""Versions are looked up in the history in memory as in that on a real Kafka."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +15,7 @@ from producer.domain.content import content_hash
 from producer.domain.trekkpaalegg import Origin, Publication, Trekkpaalegg, Trekkstatus
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
 from producer.encode.event import EventEncoder
-from producer.publish.history import KafkaHistory
+from producer.publish.history import published_of
 from producer.publish.port import Record
 from sandbox.servers.server import free_port
 from tests.contract.publisher_worlds import FakeWorld, RealWorld, World
@@ -24,7 +26,6 @@ from trekkpaalegg.errors import RetryableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from producer.publish.port import History
     from sandbox.servers.kafka import EmbeddedKafka
 
 LANE, OTHER = 1, 2
@@ -36,8 +37,7 @@ SECOND = replace(FIRST, trekkversjon=2, sekvensnummer=2, saksnummer=None)
 EVENT = schemas.load("trekkpaalegg_versjon")
 
 
-class HistoryOf(Protocol):
-    def __call__(self, lane: int) -> History: ...
+Find = Callable[[int, Collection[tuple[bytes, int]]], dict[tuple[bytes, int], set[bytes]]]
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,14 @@ def real_world(kafka: EmbeddedKafka) -> Iterator[RealWorld]:
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.kafka)])
-def history_of(request: pytest.FixtureRequest) -> HistoryOf:
-    """The history of a lane whose topic holds what `_write` writes."""
+def find(request: pytest.FixtureRequest) -> Find:
+    """Looks up in a topic that holds what `_write` writes."""
     if request.param == "fake":
         fake = FakeWorld()
         _write(fake)
-        return lambda lane: FakeHistory(fake.kafka, lane)
+        return FakeHistory(fake.kafka).find_published
     real: RealWorld = request.getfixturevalue("real_world")
-    return lambda lane: KafkaHistory(lambda: real.properties, real.topics.versjoner, lane)
+    return partial(published_of, real.properties, real.topics.versjoner)
 
 
 def _write(world: World) -> None:
@@ -91,33 +91,29 @@ def hashes(*published: Trekkpaalegg) -> set[bytes]:
     return {content_hash(each) for each in published}
 
 
-def test_it_has_all_that_was_published_of_a_version_corrections_too(history_of: HistoryOf) -> None:
+def test_look_up_has_all_that_was_published_of_a_version_corrections_too(find: Find) -> None:
     wanted = {(KEY, 1), (KEY, 2), (b"another", 1)}
-    assert history_of(LANE).content_hashes(wanted) == {
+    assert find(LANE, wanted) == {
         (KEY, 1): hashes(FIRST, ENDED),
         (KEY, 2): hashes(SECOND),
         (b"another", 1): hashes(replace(FIRST, trekkid="another")),
     }
 
 
-def test_it_leaves_out_what_is_not_published_or_not_asked_for(history_of: HistoryOf) -> None:
-    assert history_of(LANE).content_hashes({(KEY, 3), (b"unknown", 1), (KEY, 2)}) == {(KEY, 2): hashes(SECOND)}
-    assert history_of(LANE).content_hashes([]) == {}
+def test_look_up_leaves_out_what_is_not_published_or_not_asked_for(find: Find) -> None:
+    assert find(LANE, {(KEY, 3), (b"unknown", 1), (KEY, 2)}) == {(KEY, 2): hashes(SECOND)}
+    assert find(LANE, []) == {}
 
 
-def test_it_is_that_of_one_home_alone(history_of: HistoryOf) -> None:
-    assert history_of(OTHER).content_hashes({(KEY, 1), (KEY, 2)}) == {
-        (KEY, 1): hashes(replace(FIRST, saksnummer="other"))
-    }
+def test_look_up_is_that_of_one_home_alone(find: Find) -> None:
+    assert find(OTHER, {(KEY, 1), (KEY, 2)}) == {(KEY, 1): hashes(replace(FIRST, saksnummer="other"))}
 
 
 def test_a_history_that_cannot_be_read_is_a_failure_and_no_empty_one() -> None:
     fake = FakeWorld()
     _write(fake)
     fake.kafka.is_reachable = False
-    for history in (
-        FakeHistory(fake.kafka, LANE),
-        KafkaHistory(lambda: {"bootstrap.servers": f"127.0.0.1:{free_port()}"}, "nowhere", LANE),
-    ):
+    nowhere = {"bootstrap.servers": f"127.0.0.1:{free_port()}"}
+    for find in (FakeHistory(fake.kafka).find_published, partial(published_of, nowhere, "nowhere")):
         with pytest.raises(RetryableError):
-            history.content_hashes({(KEY, 1)})
+            find(LANE, {(KEY, 1)})

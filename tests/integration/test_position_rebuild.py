@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from producer.domain.state import LaneState, OrderState
     from sandbox.servers.kafka import EmbeddedKafka
+    from sandbox.servers.registry import EmbeddedRegistry
     from sandbox.skatteetaten.order_book import Version
 
 pytestmark = pytest.mark.kafka
@@ -269,7 +270,11 @@ def test_what_the_history_lacks_is_published_and_what_it_has_is_not(place: Place
     assert len(place.stage.prove()) == len(kept) + len(orders)
 
 
-def test_a_history_that_has_lost_its_beginning_is_completed_by_the_newest_versions(place: Place) -> None:
+def test_a_history_that_has_lost_its_beginning_is_completed_by_the_newest_versions(
+    place: Place, registry: EmbeddedRegistry
+) -> None:
+    """With schemas in a registry."""
+    place.stage.settings["KAFKA_SCHEMA_REGISTRY"] = registry.url
     skatteetaten, employer = place.outside.skatteetaten, place.stage.employers[0]
     order = skatteetaten.create(employer)
     place.stage.once()
@@ -288,6 +293,8 @@ def test_a_rebuild_that_was_cut_off_keeps_the_service_from_starting_and_is_compl
     live(place)
     place.empty(place.topics.positions)
     published = place.ends()
+    code, told = place.command("position", "rebuild")
+    assert (code, "not confirmed; nothing was changed" in told) == (1, True)
     settings = load_settings(None, place.stage.environment(None))
     found = find_history(settings)
     was_cut_off = []

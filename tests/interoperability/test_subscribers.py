@@ -75,7 +75,7 @@ def message_of_positions(key: str) -> str:
     if separator and name != "@request":
         return "handedOver" if name else "orderState"
     if name.endswith(("@events", "@results", "@known")):
-        name = name.lstrip("0123456789")
+        name = name.lstrip("0123456789*")
     return KEYS.get(name, "trekkpliktigState")
 
 

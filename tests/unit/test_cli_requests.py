@@ -33,15 +33,13 @@ def message_of(record: Record) -> Message:
 
 
 def test_results_are_those_of_the_requests_that_were_sent() -> None:
-    """One trekkpliktig's request is not another's; records of others, and of orders, say nothing."""
-    awaited = AwaitedResults(new_request(RECONCILE), [ONE, OTHER], versions_bar())
-    one, other = awaited.requests[ONE], awaited.requests[OTHER]
-    assert one.id != other.id
+    """Those of other requests, and records of orders, say nothing."""
+    one, other = new_request(RECONCILE), new_request(RECONCILE)
+    awaited = AwaitedResults({ONE: one, OTHER: other}, versions_bar())
     position = TrekkpliktigPosition(7)
     nothing = [
         position_record(POSITIONS, 0, ONE, msgspec.structs.replace(position, requests=(one,))),
-        position_record(POSITIONS, 0, ONE, position, [RequestResult(other, "done")]),
-        position_record(POSITIONS, 0, "310000041", position, [RequestResult(one, "done")]),
+        position_record(POSITIONS, 0, ONE, position, [RequestResult(new_request(RECONCILE), "done")]),
         handed_over_record(POSITIONS, 0, ONE, b"a", NOT_HANDED_OVER),
         event_cursor_record(POSITIONS, 0, ONE, NO_EVENT),
         Record(POSITIONS, ONE.encode(), None, {}, 0),
@@ -55,19 +53,21 @@ def test_results_are_those_of_the_requests_that_were_sent() -> None:
 
 
 def test_the_result_of_a_release_comes_from_the_home_of_the_order() -> None:
-    awaited = AwaitedResults(new_request(RELEASE, record="1/7"), [ONE], versions_bar())
-    result = RequestResult(awaited.requests[ONE], "done", "a/2")
+    request = new_request(RELEASE, record="1/7")
+    awaited = AwaitedResults({ONE: request}, versions_bar())
+    result = RequestResult(request, "done", "a/2")
     awaited.receive(message_of(results_record(POSITIONS, 1, ONE, [result])))
     assert {name: (each.outcome, each.detail) for name, each in awaited.results.items()} == {ONE: ("done", "a/2")}
 
 
 def test_progress_is_what_all_homes_have_published() -> None:
     with versions_bar() as progress:
-        awaited = AwaitedResults(new_request(RECONCILE), [ONE, OTHER], progress)
+        requests = {ONE: new_request(RECONCILE), OTHER: new_request(RECONCILE)}
+        awaited = AwaitedResults(requests, progress)
         for lane, name, published in [(0, ONE, 2), (1, ONE, 3), (0, ONE, 5), (1, OTHER, 4)]:
             state = RequestState(name, published)
-            awaited.receive(message_of(request_record(POSITIONS, lane, awaited.requests[name].id, state)))
-        awaited.receive(message_of(request_record(POSITIONS, 0, awaited.requests[ONE].id, None)))
+            awaited.receive(message_of(request_record(POSITIONS, lane, requests[name].id, state)))
+        awaited.receive(message_of(request_record(POSITIONS, 0, requests[ONE].id, None)))
         awaited.receive(message_of(request_record(POSITIONS, 0, "another", RequestState(ONE, 100))))
         assert progress.tasks[0].fields["versions"] == 5 + 3 + 4
 
@@ -80,6 +80,7 @@ def test_progress_is_what_all_homes_have_published() -> None:
         (["gapfill", "gapfill"], ["published"] * 2),
         (["gapfill", "poll", "gapfill"], ["published"]),
         (["notification", "backfill", "poll"], []),
+        (["repair", "gapfill", "repair"], ["published again", "published", "published again"]),
     ],
 )
 def test_a_comparison_has_published_what_it_found_and_the_gaps_before_it(origins: list[str], shown: list[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.domain.requests import KINDS, Answer, OperatorRequest, Show, WakeUp
+from producer.domain.requests import KINDS, REPAIR, Answer, OperatorRequest, Show, WakeUp
 from producer.encode.signal import (
     EVERYBODY,
     VALUE_BYTES_MAX,
@@ -69,8 +69,14 @@ def test_show_goes_to_everybody(show):
     assert decode_signal(EVERYBODY, encode_show(show)) == show
 
 
-def test_key_for_everybody_goes_with_show_alone():
-    for key, value in [(EVERYBODY, None), (EVERYBODY, document()), (ONE, encode_show(Show(5)))]:
+def test_repair_goes_to_a_lane():
+    request = OperatorRequest("w", REPAIR, 5)
+    assert decode_signal(EVERYBODY, encode_request(request)) == request
+
+
+def test_key_for_everybody_goes_with_show_and_repair_alone():
+    repair = encode_request(OperatorRequest("w", REPAIR, 5))
+    for key, value in [(EVERYBODY, None), (EVERYBODY, document()), (ONE, encode_show(Show(5))), (ONE, repair)]:
         with pytest.raises(InvalidSignalError, match="key"):
             decode_signal(key, value)
 

@@ -18,6 +18,7 @@ from producer.publish.recovery.events import (
     with_event,
     without_events,
 )
+from producer.publish.recovery.recover import transact
 from producer.publish.state import handed_over_record, observation_offsets_record, order_record
 
 if TYPE_CHECKING:
@@ -311,3 +312,34 @@ def test_a_lane_that_has_written_nothing_has_no_last_transaction() -> None:
     state, last = last_of()
     assert last is None
     assert len(state.orders) == 0
+
+
+class FullProducer:
+    """Has room for one record between two polls."""
+
+    def __init__(self) -> None:
+        self.has_room = True
+        self.keys: list[bytes] = []
+        self.ended: list[str] = []
+
+    def begin_transaction(self) -> None:
+        self.ended.append("begun")
+
+    def produce(self, _topic: str, _value: bytes, key: bytes, *_: object, **__: object) -> None:
+        if not self.has_room:
+            raise BufferError
+        self.has_room = False
+        self.keys.append(key)
+
+    def poll(self, _seconds: float) -> None:
+        self.has_room = True
+
+    def commit_transaction(self, _seconds: float) -> None:
+        self.ended.append("committed")
+
+
+def test_a_transaction_may_hold_more_records_than_the_producer_has_room_for() -> None:
+    producer: Any = FullProducer()
+    transact(producer, 3, [order(FIRST, 1), order(SECOND, 1), order(FIRST, 2)])
+    assert producer.keys == [b"/first", b"/second", b"/first"]
+    assert producer.ended == ["begun", "committed"]

@@ -68,6 +68,19 @@ def test_a_list_holds_the_newest_version_of_each_order_of_the_tokens_organisatio
     assert [(each["trekkid"], each["trekkversjon"]) for each in page] == [(second.trekkid, 1), (changed.trekkid, 2)]
 
 
+def test_a_list_may_show_the_orders_of_a_sub_unit_in_their_place(world):
+    own, of_unit, last = world.state.create(OURS), world.state.create(THEIRS), world.state.create(OURS)
+    assert numbers(world.page()) == [own.sekvensnummer, last.sekvensnummer]
+    world.state.add_unit(OURS, THEIRS)
+    assert numbers(world.page()) == [own.sekvensnummer, of_unit.sekvensnummer, last.sekvensnummer]
+    assert numbers(world.page(own.sekvensnummer, 1)) == [of_unit.sekvensnummer]
+    assert numbers(world.page(party=THEIRS)) == [of_unit.sekvensnummer]
+    assert world.ask(f"/{of_unit.trekkid}/1").status == 200
+    world.state.remove_unit(OURS, THEIRS)
+    assert numbers(world.page()) == [own.sekvensnummer, last.sekvensnummer]
+    assert world.ask(f"/{of_unit.trekkid}/1").status == 404
+
+
 def test_fra_sekvensnummer_is_exclusive_and_maks_antall_limits(world):
     made = [world.state.create(OURS).sekvensnummer for _ in range(5)]
     assert numbers(world.page(made[1], 2)) == made[2:4]

@@ -1,4 +1,4 @@
-"""The history of a home in memory: what the transactions of a `FakeKafka` have committed to it."""
+"""The history in memory: what the transactions of a `FakeKafka` have committed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 
 
 class FakeHistory:
-    """See `History`. `look_ups` are those that were made; the next `failures` of them fail."""
+    """Looks versions up. `look_ups` are those that were made; the next `failures` of them fail."""
 
-    def __init__(self, kafka: FakeKafka, lane: int = 0) -> None:
+    def __init__(self, kafka: FakeKafka) -> None:
         self.look_ups: list[set[tuple[bytes, int]]] = []
         self.failures = 0
         self._kafka = kafka
-        self._lane = lane
 
-    def content_hashes(self, wanted: Collection[tuple[bytes, int]]) -> dict[tuple[bytes, int], set[bytes]]:
-        """See the port."""
+    def find_published(self, lane: int, wanted: Collection[tuple[bytes, int]]) -> dict[tuple[bytes, int], set[bytes]]:
+        """See `published_of`."""
         self.look_ups.append(set(wanted))
         if self.failures or not self._kafka.is_reachable:
             self.failures -= 1
@@ -32,7 +31,7 @@ class FakeHistory:
         found: dict[tuple[bytes, int], set[bytes]] = {}
         for written in self._kafka.committed(self._kafka.topics.versjoner):
             name = written.key, int(written.headers["ce_id"].removeprefix(written.key + b"/").split(b"/")[0])
-            if written.partition == self._lane and name in wanted:
+            if written.partition == lane and name in wanted:
                 content_hash = content_hash_of(written.value, written.headers, Decoder())
                 found.setdefault(name, set()).add(content_hash)
         return found

@@ -193,7 +193,7 @@ class Owner:
             pool=pool,
             publisher=hall.kafka.publisher(number),
             observations=observations.reader(number),
-            history=FakeHistory(hall.kafka, number),
+            find_published=FakeHistory(hall.kafka).find_published,
             writer=observations.writer(),
             signals=hall,
             records=hall.records,

@@ -210,7 +210,7 @@ class LaneStage:
             pool=self._pool,
             publisher=self.publisher,
             observations=self.observations.reader(0) if decides else None,
-            history=self.history,
+            find_published=self.history.find_published,
             writer=self.observations.writer(),
             signals=_Signals(self),
             records=self._records,
