@@ -28,6 +28,7 @@ from producer.publish.port import ANY_PARTITION, Row
 from producer.publish.state import RESULTS
 from producer.publish.topics import lane_of
 from producer.source.polling import page_of
+from tests.kit.fakes.history import FakeHistory
 from tests.kit.fakes.publisher import FakeKafka
 from tests.kit.history_world import EMPLOYERS, LANES
 from tests.kit.stages.lane_stage import SECOND, Turns, build_records, event_of
@@ -157,10 +158,15 @@ class StepCalls:
 
 
 class Readings(NullObserver):
-    """Counts the readings that ended well."""
+    """Counts the readings that ended well, and the lower versions that lists showed."""
 
     def __init__(self) -> None:
         self.ended: Counter[str] = Counter()
+        self.lowered = 0
+
+    def versions_lowered(self, trekkpliktig: str, versions: int) -> None:  # noqa: ARG002 - as the port
+        """Count them."""
+        self.lowered += versions
 
     def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002 - as the port
         """Count it."""
@@ -183,9 +189,18 @@ class Owner:
         schedule.set_trekkpliktige(self._list(), hall.seconds)
         pool: Any = self.calls  # stands for one
         observations = hall.kafka.observations
-        given = (hall.source, pool, hall.kafka.publisher(number), observations.reader(number), observations.writer())
         parts = LaneParts(
-            *given, hall, hall.records, schedule, hall.readings, TransactionPriority(lambda: hall.seconds), None, None
+            source=hall.source,
+            pool=pool,
+            publisher=hall.kafka.publisher(number),
+            observations=observations.reader(number),
+            find_published=FakeHistory(hall.kafka).find_published,
+            writer=observations.writer(),
+            signals=hall,
+            records=hall.records,
+            schedule=schedule,
+            observer=hall.readings,
+            priority=TransactionPriority(lambda: hall.seconds),
         )
         options = LaneOptions(
             served=hall.served[worker],
@@ -329,6 +344,10 @@ class LaneHall:
     def current(self) -> list[Event]:
         """All events of `…-gjeldende`, not compacted."""
         return [event_of(each) for each in self.kafka.committed(self.kafka.topics.gjeldende)]
+
+    def quarantined(self) -> list[str]:
+        """Why each record of the quarantine is there."""
+        return [each.headers["ce_reason"].decode() for each in self.kafka.committed(self.kafka.topics.quarantine)]
 
     def states(self) -> list[LaneState]:
         """The state of each lane, read back."""

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from producer.domain.requests import RESUME, SET, OperatorRequest
+from producer.domain.trekkpaalegg import RejectionReason
 from producer.encode.signal import encode_request
 from producer.publish.port import Row
 from producer.publish.topics import home_of
@@ -165,6 +166,8 @@ def judge(history: History) -> Iterator[str]:
     if history.hangs:
         yield "hangs: a lane never ends its round though nothing fails any more"
         return
+    if history.hall.readings.lowered or RejectionReason.CHANGED_CONTENT.value in history.hall.quarantined():
+        yield "alarm: something is taken for a lower version or changed content, though the source changed none"
     for trekkid in history.world.named:
         yield from _judge_events(history, trekkid)
         yield from _judge_state(history, trekkid)
