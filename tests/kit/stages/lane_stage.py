@@ -27,6 +27,7 @@ from producer.lane.reading import LaneOptions
 from producer.lane.schedule import OnRequestSchedule, RoundSchedule, Schedule
 from producer.publish.port import ANY_PARTITION, Row
 from producer.publish.state import RESULTS
+from tests.kit.fakes.history import FakeHistory
 from tests.kit.fakes.observations import ROOM_MAX, FakeObservations
 from tests.kit.fakes.publisher import FakeKafka
 from tests.kit.fakes.source import FakeSource
@@ -161,6 +162,7 @@ class LaneStage:
         self.understand: Understand | None = None
         self.kafka = FakeKafka(lanes)
         self.observations = self.kafka.observations = FakeObservations(lanes, room_max)
+        self.history = FakeHistory(self.kafka)
         self.journal = LaneJournal()
         self.now = _BEGINNING
         self.seconds_ahead = 0.0
@@ -221,6 +223,7 @@ class LaneStage:
             pool=self._pool,
             publisher=self.publisher,
             observations=self.observations.reader(0) if decides else None,
+            find_published=self.history.find_published,
             writer=self.observations.writer(),
             signals=_Signals(self),
             records=self._records,
