@@ -25,7 +25,7 @@ from producer.lane.pulling import PullParts
 from producer.lane.releasing import Quarantine
 from producer.observe.port import NullObserver
 from producer.publish.availability import ExplainedPublisher, find_standstill
-from producer.publish.history import lost_of
+from producer.publish.history import lost_of, published_of
 from producer.publish.kafka import KafkaLanePublisher
 from producer.publish.observations import KafkaObservationReader, KafkaObservationWriter
 from producer.publish.plain_log import PlainLog, SignalLog
@@ -44,7 +44,7 @@ from trekkpaalegg.retry import short_retry
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator
 
     import httpx
     from confluent_kafka import Producer
@@ -184,6 +184,15 @@ def build_quarantine(settings: Settings, source: TrekkpaaleggSource) -> Quaranti
 def find_lost(settings: Settings, lane: int, orders: OrderBook) -> Loss:
     """What the topics have lost of these orders, which are at home in this lane; as `lost_of`."""
     return lost_of(kafka_properties(settings), Topics.of(settings.topic_prefix), lane, orders)
+
+
+def find_published(
+    settings: Settings, lane: int, wanted: Collection[tuple[bytes, int]]
+) -> dict[tuple[bytes, int], set[bytes]]:
+    """What was published of these versions of orders that are at home in this lane; as `published_of`."""
+    with tolerate_renewal():
+        properties = kafka_properties(settings)
+    return published_of(properties, Topics.of(settings.topic_prefix).versjoner, lane, wanted)
 
 
 def build_plain_log(settings: Settings) -> PlainLog:
@@ -449,6 +458,7 @@ def build_service(
         build_plain_log=partial(build_plain_log, settings),
         build_writers=partial(build_writers, settings),
         build_quarantine=partial(build_quarantine, settings),
+        find_published=partial(find_published, settings),
         find_lost=partial(find_lost, settings),
     )
     return ProducerService(settings, parts, observer, watch or NullLoopObserver(), stopping, once=once, errand=errand)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Element, Fetched
     from producer.group.port import Membership
     from producer.lane.commit import RecordBuilder
+    from producer.lane.lane import FindPublished
     from producer.lane.outbox import SignalWriter
     from producer.lane.pulling import PullParts
     from producer.lane.releasing import Quarantine
@@ -93,6 +94,7 @@ class ServiceParts(NamedTuple):
     build_plain_log: Callable[[], PlainLog]
     build_writers: Callable[[PlainLog], tuple[ObservationWriter, SignalWriter]]
     build_quarantine: Callable[[TrekkpaaleggSource], Quarantine]
+    find_published: FindPublished
     find_lost: FindLost
 
 
@@ -284,8 +286,9 @@ class ProducerService:
         understand = self._parts.build_quarantine(self._source).understand
         observations = self._parts.build_observation_reader(number) if self._parts.source is not None else None
         parts = LaneParts(
-            *(self._source, self._pool, publisher, observations, *self._writers, records, schedule),
-            *(self._observer, self._priority, self._parts.pull, understand, self._round_end, self._parts.find_lost),
+            *(self._source, self._pool, publisher, observations, self._parts.find_published, *self._writers, records),
+            *(schedule, self._observer, self._priority, self._parts.pull, understand, self._round_end),
+            self._parts.find_lost,
         )
         options = msgspec.structs.replace(self._options, lanes=found.lanes)
         watch = _LaneWatch(self._watch, number, self._reasons.pop(number, None))

@@ -8,7 +8,8 @@ The observed element is compared, by trekkversjon, with the newest published ver
   believed.
 - The same: do nothing, unless the content has changed. A change from aktiv to avsluttet alone is published as a
   correction; any other change is quarantined.
-- Lower: do nothing, unless the version was missing. Then publish it late.
+- Lower: publish it late if it was missing. Otherwise do nothing, unless the history has it with other content, and only
+  that: then it is quarantined, as the source may have been restored, or have used a trekkid again.
 
 An element that cannot be understood is quarantined once, and its version is recorded as missing. An order that a list
 lacks is followed: what is missing is fetched by number, and then each number beyond the newest until there is none.
@@ -38,7 +39,7 @@ from producer.domain.trekkpaalegg import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from producer.domain.observation import Observation
     from producer.domain.trekkpaalegg import Element, Fetched
@@ -74,27 +75,42 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 NO_COUNTS = Counts()
+NO_HISTORY: Mapping[int, Collection[bytes]] = {}
 
 
 class Decision(msgspec.Struct):
     """What to publish, in this order, to quarantine and to remember of one order: all of it or nothing.
 
-    If `wanted` holds versions, nothing else counts: fetch these, and decide again with them. `order` is the order's
-    state afterwards, the same object if nothing changes.
+    If `wanted` holds versions, or `wanted_history` names one, nothing else counts: fetch these by number, look that one
+    up in the history, and decide again with both. `order` is the order's state afterwards, the same object if nothing
+    changes.
     """
 
     order: OrderState
     publications: list[Publication] = []
     rejected: list[Rejected] = []
     wanted: list[int] = []
+    wanted_history: int | None = None
     counts: Counts = NO_COUNTS
 
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing is wanted for it."""
+        return not self.wanted and self.wanted_history is None
 
-def decide(order: OrderState, observation: Observation, versions: Mapping[int, Fetched], now: int) -> Decision:
+
+def decide(
+    order: OrderState,
+    observation: Observation,
+    versions: Mapping[int, Fetched],
+    now: int,
+    history: Mapping[int, Collection[bytes]] = NO_HISTORY,
+) -> Decision:
     """Decide what becomes of what a list showed of this order. Changes nothing.
 
     `versions` holds what was fetched by number so far, at first nothing; what it holds of the version that the list
-    showed takes the place of that. `now` is in microseconds since 1970.
+    showed takes the place of that. `history` holds, of versions that were looked up, the content hashes of all that was
+    published of them, none if the history lacks them. `now` is in microseconds since 1970.
     """
     element = observation.element
     if (
@@ -107,7 +123,7 @@ def decide(order: OrderState, observation: Observation, versions: Mapping[int, F
         content = content_hash(element)
         after = OrderState(element.trekkversjon, content, CONTENT_HASH_VERSION, (), order.rejected, order.corrections)
         return Decision(after, [Publication(element, observation.origin)])
-    attempt = _Attempt(order, versions, now, observation.trekkpliktig)
+    attempt = _Attempt(order, versions, now, observation.trekkpliktig, history)
     if element is None and observation.version is None:
         return attempt.follow()
     return attempt.observe(element, observation.version, observation.origin)
@@ -153,10 +169,18 @@ def decide_encodable(
 class _Attempt:
     """One decision in progress. What a list showed is an answer like those that were fetched by number."""
 
-    def __init__(self, order: OrderState, versions: Mapping[int, Fetched], now: int, trekkpliktig: str | None) -> None:
+    def __init__(
+        self,
+        order: OrderState,
+        versions: Mapping[int, Fetched],
+        now: int,
+        trekkpliktig: str | None,
+        history: Mapping[int, Collection[bytes]] = NO_HISTORY,
+    ) -> None:
         self._before = order
         self._order = order
         self._versions = versions
+        self._history = history
         self._now = now
         self._trekkpliktig = trekkpliktig
         self._answers = versions
@@ -206,9 +230,9 @@ class _Attempt:
         return self._decision(needed)
 
     def _decision(self, needed: set[int]) -> Decision:
-        wanted = needed - self._answers.keys()
-        if wanted:
-            return Decision(self._before, wanted=sorted(wanted))
+        wanted, wanted_history = needed - self._answers.keys(), self._to_look_up()
+        if wanted or wanted_history is not None:
+            return Decision(self._before, wanted=sorted(wanted), wanted_history=wanted_history)
         for number in sorted(self._answers):
             if number <= self._top:
                 self._record(number, self._answers[number])
@@ -262,7 +286,9 @@ class _Attempt:
             self._order = replace(self._order, failing=without(self._order.failing, number, number))
         elif number == self._before.trekkversjon:
             self._compare(fetched)
-        elif is_missing:
+        elif not is_missing:
+            self._compare_with_history(fetched)
+        else:
             origin = self._origin_of(number, Origin.RECONCILE)
             self._found.publications.append(Publication(fetched, origin, late=True, current=False))
             self._order = replace(self._order, missing=without(self._order.missing, number, number))
@@ -314,6 +340,32 @@ class _Attempt:
             publication, self._order = correct(self._order, element, self._origin)
             self._found.publications.append(publication)
             return
+        self._quarantine_changed(element)
+
+    def _to_look_up(self) -> int | None:
+        """The version that the list showed, if what was published of it is not in the state, and not known yet."""
+        before, number = self._before, self._shown
+        shown = self._answers.get(number)
+        if (
+            not isinstance(shown, Trekkpaalegg)
+            or number >= before.trekkversjon
+            or number in self._history
+            or before.is_missing(number)
+            or content_hash(shown) in before.rejected
+        ):
+            return None
+        return number
+
+    def _compare_with_history(self, element: Trekkpaalegg) -> None:
+        """Compare an older version with what was published of it, be it the version or a correction.
+
+        It may be one that was observed long ago, and overtaken since.
+        """
+        published = self._history.get(element.trekkversjon)
+        if published and content_hash(element) not in published:
+            self._quarantine_changed(element)
+
+    def _quarantine_changed(self, element: Trekkpaalegg) -> None:
         if content_hash(element) not in self._before.rejected:
             self._count(Counts(changed_content=1))
         self._quarantine(self._rejection(element, RejectionReason.CHANGED_CONTENT, "$"))

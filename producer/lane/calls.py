@@ -231,9 +231,15 @@ class Calls:
         kind = Kind.URGENT if is_urgent else Kind.ORDINARY
         self._submit(on_done, kind, prepare, fetch_version, self._source, readers, *wanted)
 
-    def request(self, on_done: Callable[[Future[Any]], None], call: Callable[..., object], *arguments: object) -> None:
-        """Call something else in the pool, as urgent; `on_done` receives the finished call."""
-        done = self._pool.submit(call, *arguments, kind=Kind.URGENT)
+    def request(
+        self,
+        on_done: Callable[[Future[Any]], None],
+        call: Callable[..., object],
+        *arguments: object,
+        kind: Kind = Kind.URGENT,
+    ) -> None:
+        """Call something else in the pool; `on_done` receives the finished call."""
+        done = self._pool.submit(call, *arguments, kind=kind)
         done.add_done_callback(lambda done: self._callbacks.put(lambda: on_done(done)))
 
     def call_soon(self, callback: Callback) -> None:

@@ -22,7 +22,7 @@ from producer.errors import RejectedTrekkpaaleggError
 from producer.publish.port import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from producer.domain.state import LaneState, OrderState
     from producer.domain.trekkpaalegg import Fetched
@@ -48,13 +48,32 @@ class Wanted(NamedTuple):
     is_urgent: bool
 
 
+class LookUp(NamedTuple):
+    """A version whose content in the history a task needs."""
+
+    task: Task
+    trekkversjon: int
+
+
 class Task:
     """One step of one order: what a list showed of it, another try at what is open, or an operator's release.
 
     `row` is None for a step that no observation led to. `requests` are the operator requests that it is done for.
+    `versions` is what was fetched for it, and `history` what was looked up: see `decide`.
     """
 
-    __slots__ = ("decision", "key", "observation", "records", "release", "requests", "row", "under_way", "versions")
+    __slots__ = (
+        "decision",
+        "history",
+        "key",
+        "observation",
+        "records",
+        "release",
+        "requests",
+        "row",
+        "under_way",
+        "versions",
+    )
 
     def __init__(
         self,
@@ -71,6 +90,7 @@ class Task:
         self.requests = requests
         self.release = release
         self.versions: dict[int, Fetched] = {}
+        self.history: dict[int, Collection[bytes]] = {}
         self.under_way = 0
         self.decision: Decision | None = None
         self.records: list[Record] = []
@@ -78,7 +98,7 @@ class Task:
     def decide(self, order: OrderState, versions: Mapping[int, Fetched], now: int) -> Decision:
         """What becomes of it, as `decide`, `retry` or `release`."""
         if self.observation is not None:
-            return decide(order, self.observation, versions, now)
+            return decide(order, self.observation, versions, now, self.history)
         return retry(order, versions, now) if self.release is None else self.release.decide(order, versions, now)
 
     @property
@@ -194,6 +214,8 @@ class Home:
         """Keys of orders whose next task may be ready to be decided on, the urgent ones apart."""
         self._wanted: dict[bool, deque[Wanted]] = {True: deque(), False: deque()}
         """What is not requested yet."""
+        self._looked_up: list[LookUp] = []
+        """What is not looked up yet."""
         self._versions_under_way = 0
         self._decided: list[Task] = []
         self._orders: dict[bytes, OrderState] = {}
@@ -260,10 +282,23 @@ class Home:
     def add_version(self, task: Task, trekkversjon: int, fetched: Fetched) -> None:
         """Add a version that was requested for a task."""
         task.versions[trekkversjon] = fetched
-        task.under_way -= 1
         self._versions_under_way -= 1
-        if task.under_way == 0:
-            self._undecided[self._is_urgent(task.key)].append(task.key)
+        self._arrived(task)
+
+    def next_look_ups(self) -> list[LookUp]:
+        """The versions to look up in the history now, all of them at once."""
+        found, self._looked_up = self._looked_up, []
+        return found
+
+    def add_history(self, look_ups: Sequence[LookUp], found: Mapping[tuple[bytes, int], Collection[bytes]]) -> None:
+        """Add what the history has of versions that were to be looked up, by key and version."""
+        for task, trekkversjon in look_ups:
+            task.history[trekkversjon] = found.get((task.key, trekkversjon), ())
+            self._arrived(task)
+
+    def look_up_again(self, look_ups: Sequence[LookUp]) -> None:
+        """These could not be looked up now."""
+        self._looked_up += look_ups
 
     @property
     def is_ready(self) -> bool:
@@ -385,6 +420,12 @@ class Home:
 
     # The inside.
 
+    def _arrived(self, task: Task) -> None:
+        """One of the things that a task waited for is there."""
+        task.under_way -= 1
+        if task.under_way == 0:
+            self._undecided[self._is_urgent(task.key)].append(task.key)
+
     def _begin_questions(self) -> None:
         """Ask again for what a trekkpliktig can read once all that its list showed before the question is committed."""
         for progress in self._rows.values():
@@ -431,13 +472,10 @@ class Home:
                 raise
             decision, task.records = Decision(order), task.release.results(error)
         else:
-            if task.release is not None and not decision.wanted:
+            if task.release is not None and decision.is_final:
                 task.records += task.release.results(decision)
-        if decision.wanted:
-            readers = tuple(dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers))))
-            task.under_way = len(decision.wanted)
-            is_urgent = self._is_urgent(task.key)
-            self._wanted[is_urgent].append(Wanted(task, decision.wanted, readers, is_urgent))
+        if not decision.is_final:
+            self._want(task, decision, order)
             return
         task.decision = decision
         self._decided.append(task)
@@ -445,6 +483,17 @@ class Home:
             self._orders[task.key] = decision.order
         if len(self._queues[task.key]) > 1:
             self._undecided[self._is_urgent(task.key)].append(task.key)
+
+    def _want(self, task: Task, decision: Decision, order: OrderState) -> None:
+        """Have what the decision wants fetched and looked up; the task waits for it."""
+        task.under_way = len(decision.wanted)
+        if decision.wanted:
+            readers = tuple(dict.fromkeys(filter(self._is_served, (*filter(None, [task.reader]), *order.readers))))
+            is_urgent = self._is_urgent(task.key)
+            self._wanted[is_urgent].append(Wanted(task, decision.wanted, readers, is_urgent))
+        if decision.wanted_history is not None:
+            task.under_way += 1
+            self._looked_up.append(LookUp(task, decision.wanted_history))
 
     def _plan_tries(self) -> None:
         for key, order in self._state.orders.open_orders():

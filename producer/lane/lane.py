@@ -21,7 +21,7 @@ from producer.domain.trekkpaalegg import Failed, Origin
 from producer.encode.observation import decode
 from producer.encode.signal import EVERYBODY, encode_answer, encode_show
 from producer.errors import AbortedError, ObservationsLostError, SuspendedError
-from producer.lane.calls import Calls
+from producer.lane.calls import Calls, Kind
 from producer.lane.commit import Committer, Part
 from producer.lane.home import Home
 from producer.lane.outbox import Outbox
@@ -43,14 +43,14 @@ from producer.observe.port import LaneMetrics
 from trekkpaalegg.errors import FatalError, RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
     from concurrent.futures import Future
 
     from producer.detect.decide import Decision
     from producer.domain.state import EventCursor, LaneState, ObservationOffsets, OrderState, TrekkpliktigPosition
     from producer.lane.calls import CallPool
     from producer.lane.commit import RecordBuilder
-    from producer.lane.home import OpenQuestion, Task, Wanted
+    from producer.lane.home import LookUp, OpenQuestion, Task, Wanted
     from producer.lane.outbox import SignalWriter
     from producer.lane.priority import TransactionPriority
     from producer.lane.pulling import PullParts
@@ -59,8 +59,17 @@ if TYPE_CHECKING:
     from producer.lane.repairing import FindLost
     from producer.lane.schedule import Schedule
     from producer.observe.port import Observer
-    from producer.publish.port import LanePublisher, ObservationReader, ObservationWriter, ObservedRecord, Record, Row
+    from producer.publish.port import (
+        LanePublisher,
+        ObservationReader,
+        ObservationWriter,
+        ObservedRecord,
+        Record,
+        Row,
+    )
     from producer.source.port import TrekkpaaleggSource
+
+    FindPublished = Callable[[int, Collection[tuple[bytes, int]]], Mapping[tuple[bytes, int], Collection[bytes]]]
 
 _MICROSECONDS = 1_000_000
 
@@ -105,6 +114,9 @@ PATIENCE_URGENT_SECONDS = 0.02
 ABORTED_PAUSE_SECONDS = 0.1
 """How long after a transaction was rolled back the next one is tried: Kafka may abort many, as in a rebalance."""
 
+LOOK_UP_PAUSE_SECONDS = 5.0
+"""How long after the history could not be read that is tried again."""
+
 _WAIT_SECONDS_MAX = 0.5
 _PAGES_AVERAGED = 16
 _OWN_INITIATIVE = frozenset({Origin.POLL, Origin.RECONCILE})
@@ -115,15 +127,17 @@ _log = structlog.get_logger(__name__)
 class LaneParts(NamedTuple):
     """What a lane works with. It has `publisher`, `schedule` and `observations` of its own and shares the rest.
 
-    `observations` is None where nothing is read, so that nothing can be decided on. `understand` reads a quarantined
-    record again, given its trekkpliktig and its partition/offset. It is None where nothing is released. `round_end` is
-    None for a lane that never ends by itself.
+    `observations` is None where nothing is read, so that nothing can be decided on. `find_published` looks versions of
+    orders at home in a lane up in the history, as `published_of`. `understand` reads a quarantined record again, given
+    its trekkpliktig and its partition/offset. It is None where nothing is released. `round_end` is None for a lane that
+    never ends by itself.
     """
 
     source: TrekkpaaleggSource
     pool: CallPool
     publisher: LanePublisher
     observations: ObservationReader | None
+    find_published: FindPublished
     writer: ObservationWriter
     signals: SignalWriter
     records: RecordBuilder
@@ -205,6 +219,8 @@ class Lane:
         self._metrics_due = 0.0
         self._delete_due = self._clock() + DELETE_INTERVAL_SECONDS
         self._is_deleting = False
+        self._look_up_due = 0.0
+        self._is_looking_up = False
         self._last_observations: ObservationOffsets | None = None
 
     def stop(self) -> None:
@@ -481,6 +497,27 @@ class Lane:
         fetched = call.result() if error is None else Failed(type(error).__name__)
         self._home.add_version(task, trekkversjon, fetched)
 
+    def _request_history(self) -> None:
+        """Have the history read for all that is to be looked up by now: once at a time, as it may be long."""
+        if self._is_looking_up or self._clock() < self._look_up_due:
+            return
+        look_ups = self._home.next_look_ups()
+        if look_ups:
+            self._is_looking_up = True
+            wanted = {(task.key, trekkversjon) for task, trekkversjon in look_ups}
+            on_done = partial(self._receive_history, look_ups)
+            self._calls.request(on_done, self._parts.find_published, self.number, wanted, kind=Kind.BULK)
+
+    def _receive_history(self, look_ups: list[LookUp], call: Future[Any]) -> None:
+        self._is_looking_up = False
+        error = call.exception()
+        if isinstance(error, RetryableError):
+            _log.warning("the history cannot be read now", lane=self.number, reason=str(error))
+            self._look_up_due = self._clock() + LOOK_UP_PAUSE_SECONDS
+            self._home.look_up_again(look_ups)
+            return
+        self._home.add_history(look_ups, call.result())
+
     def _encode(self, task: Task, before: OrderState, decision: Decision) -> list[Record]:
         return self._records.of_decision(self.number, task.key, before, decision, task.origin, self._options.now())
 
@@ -557,6 +594,7 @@ class Lane:
             return
         for wanted in self._home.decide(self._options.now(), self._parts.priority.bulk_max):
             self._request_versions(wanted)
+        self._request_history()
         try:
             for part in self._requests.parts():
                 self._committer.commit([part])
@@ -622,6 +660,8 @@ class Lane:
             known = state.ensure(trekkpliktig)
             known.remember_all(orders)
             known.position = after
+            if chunk.lowered:
+                self._report_lowered(reading, chunk.lowered)
             if chunk.elements and self._was_unannounced(reading, position):
                 self._observer.unannounced(len(chunk.elements))
             reading.advance_chunk()
@@ -674,14 +714,17 @@ class Lane:
         self._requests.read(trekkpliktig)
         for request in sorted(reading.requests):
             self._ask(trekkpliktig, request)
-        if reading.lowered:
+        self._observer.reading_ended(self.number, trekkpliktig, None, reading.vanished)
+
+    def _report_lowered(self, reading: Reading, orders: int) -> None:
+        """Once for each order and lower version: from now on it is what was handed over last."""
+        if not reading.lowered:
             _log.error(
                 "the source shows lower versions than it did: it may have been restored",
-                trekkpliktig=trekkpliktig,
-                orders=reading.lowered,
+                trekkpliktig=reading.trekkpliktig,
             )
-            self._observer.versions_lowered(trekkpliktig, reading.lowered)
-        self._observer.reading_ended(self.number, trekkpliktig, None, reading.vanished)
+        reading.lowered += orders
+        self._observer.versions_lowered(reading.trekkpliktig, orders)
 
     def _moved_cursor(self, reading: Reading) -> EventCursor | None:
         known = self._committer.state.of(reading.trekkpliktig).event_cursor

@@ -45,7 +45,8 @@ class Step(enum.Enum):
 class Chunk:
     """Elements that differ from what was handed over, or keys of orders that the list lacks, and how far they are.
 
-    `position` is the sekvensnummer that the list has been read to when the chunk is done.
+    `position` is the sekvensnummer that the list has been read to when the chunk is done, `lowered` how many elements
+    have a lower version than was handed over before.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Chunk:
         self.position = position
         self.gone = gone
         self.new = {key for each in elements if (key := order_key(each)) not in state}
+        self.lowered = len(lowered(state, elements))
         self.step = Step.KNOW if self.new else Step.SEND if elements or gone else Step.REMEMBER
 
     def __len__(self) -> int:
@@ -70,10 +72,10 @@ class Reading:
     """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
     With `shows`, the state's `show_since` when it began, everything is handed over, whatever was handed over before.
-    `found` says whether anything differed. `requests` are the ids of the operator requests that it fulfils. An `urgent`
-    reading goes before others. `event_cursor` is how far Altinn's events had been read when it began, None where they
-    are not read; `is_notified` says whether such events led to the reading. `began` is when, in microseconds since
-    1970.
+    `found` says whether anything differed, `lowered` how many lower versions were handed over. `requests` are the ids
+    of the operator requests that it fulfils. An `urgent` reading goes before others. `event_cursor` is how far Altinn's
+    events had been read when it began, None where they are not read; `is_notified` says whether such events led to the
+    reading. `began` is when, in microseconds since 1970.
     """
 
     def __init__(
@@ -148,7 +150,6 @@ class Reading:
             else:
                 self._pages[0] = page[elements_max:]
             different = differences(state, elements, everything=self.shows is not None)
-            self.lowered += len(lowered(state, different))
             numbers = (each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg))
             position = max(max(numbers, default=0), state.position.position)
             if different or position > state.position.position:

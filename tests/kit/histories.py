@@ -44,7 +44,7 @@ from tests.kit.history_world import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Collection, Generator, Iterator
 
     Steps = Generator[None, None, None]
     Action = tuple[Any, ...]
@@ -214,13 +214,16 @@ class Incarnation:
         readers = [each for each in readers if each in history.copies[self.worker]]
         versions: dict[int, Fetched] = {}
         given: dict[int, str] = {}
+        looked_up: dict[int, Collection[bytes]] = {}
         while True:
             if observation is None:
                 decision = retry(order, versions, history.now)
             else:
-                decision = decide(order, observation, versions, history.now)
-            if not decision.wanted:
+                decision = decide(order, observation, versions, history.now, looked_up)
+            if decision.is_final:
                 return decision, given
+            if decision.wanted_history is not None:
+                looked_up[decision.wanted_history] = ()
             for number in decision.wanted:
                 versions[number] = Gone("nobody of ours has shown it")
                 for reader in readers:

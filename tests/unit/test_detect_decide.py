@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from producer.detect.decide import (
     GAP_FAILING_MICROSECONDS_MAX,
@@ -56,7 +57,8 @@ def published(trekkversjon, origin="poll", *, late=False, correction=None):
 class Home:
     """One order, what was published and quarantined of it, and `asked`: what each decision asked for at once.
 
-    The answers by number are `answers`; every other version is gone.
+    The answers by number are `answers`; every other version is gone. `history` has the content of what was published,
+    and `looked_up` are the versions that decisions wanted of it.
     """
 
     def __init__(self, order=NO_ORDER):
@@ -64,23 +66,30 @@ class Home:
         self.published = []
         self.quarantined = []
         self.asked = []
+        self.history = {}
+        self.looked_up = []
         self.now = NOW
 
     def observe(self, element, answers=None, **context):
         return self.decide(observed(element, **context), answers)
 
     def decide(self, observation, answers=None):
-        versions, self.asked = {}, []
+        versions, history, self.asked = {}, {}, []
         while True:
             if observation is None:
                 found = retry(self.order, versions, self.now)
             else:
-                found = decide(self.order, observation, versions, self.now)
-            if not found.wanted:
+                found = decide(self.order, observation, versions, self.now, history)
+            if found.is_final:
                 return self._apply(found)
             assert not set(found.wanted) & set(versions)
-            self.asked.append(found.wanted)
+            if found.wanted:
+                self.asked.append(found.wanted)
             versions |= {number: (answers or {}).get(number, GONE) for number in found.wanted}
+            if found.wanted_history is not None:
+                assert found.wanted_history not in history
+                history[found.wanted_history] = self.history.get(found.wanted_history, [])
+                self.looked_up.append(found.wanted_history)
 
     def retry(self, answers=None):
         return self.decide(None, answers)
@@ -90,6 +99,7 @@ class Home:
         for each in found.publications:
             assert each.current is not each.late
             self.published.append((each.trekkpaalegg.trekkversjon, each.origin.value, each.late, each.correction))
+            self.history.setdefault(each.trekkpaalegg.trekkversjon, []).append(content_hash(each.trekkpaalegg))
         self.quarantined += [each.reason for each in found.rejected]
         return found
 
@@ -153,6 +163,7 @@ def test_gone_version_is_recorded_as_missing_and_published_late_when_it_turns_up
 
 def test_older_version_that_is_not_missing_changes_nothing():
     home = Home(of(5, missing=(Missing(2, 3),)))
+    home.history[4] = [content_hash(version(4))]
     assert not changes(home.observe(version(4)), home.order)
 
 
@@ -308,6 +319,61 @@ def test_changed_content_is_quarantined_once_and_not_published():
         assert home.observe(version(amount=200)).counts == expected
     assert (home.quarantined, home.published) == ([RejectionReason.CHANGED_CONTENT], [])
     assert not changes(home.observe(version()), home.order)
+
+
+def older_home():
+    """An order of which five versions were published, the second as a correction too."""
+    home = Home()
+    for number in (1, 2):
+        home.observe(version(number))
+    home.observe(version(2, trekkstatus=Trekkstatus.AVSLUTTET))
+    for number in (3, 4, 5):
+        home.observe(version(number))
+    return home
+
+
+@pytest.mark.parametrize(
+    "same", [version(2), version(2, trekkstatus=Trekkstatus.AVSLUTTET), version(4, sekvensnummer=9)]
+)
+def test_older_version_with_the_content_that_was_published_changes_nothing(same):
+    """A list that was read long ago may come after newer ones, and from before a correction."""
+    home = older_home()
+    before = home.order
+    found = home.observe(same)
+    assert not changes(found, before)
+    assert found.counts == Counts()
+    assert home.looked_up == [same.trekkversjon]
+
+
+def test_older_version_with_other_content_is_quarantined_and_counted_once():
+    home = older_home()
+    newest = home.order
+    for expected in (Counts(changed_content=1), Counts()):
+        assert home.observe(version(4, amount=200), trekkpliktig=OTHER).counts == expected
+    assert home.quarantined == [RejectionReason.CHANGED_CONTENT]
+    assert home.looked_up == [4], "only once is it looked up in the history"
+    assert home.order == replace(newest, rejected=(content_hash(version(4, amount=200)),))
+    assert len(home.published) == 6
+
+
+def test_older_version_that_is_too_large_for_a_record_is_fetched_to_be_compared():
+    home = older_home()
+    home.decide(too_large(4), {4: version(4, amount=200)})
+    assert (home.quarantined, home.looked_up) == ([RejectionReason.CHANGED_CONTENT], [4])
+
+
+def test_older_version_that_the_history_lacks_changes_nothing():
+    home = older_home()
+    home.history.clear()
+    assert not changes(home.observe(version(4, amount=200)), home.order)
+
+
+def test_nothing_is_looked_up_of_the_newest_version_nor_of_one_that_is_missing():
+    home = older_home()
+    home.order = replace(home.order, missing=(Missing(4, 4, "HTTP 404"),))
+    for element in (version(5, amount=200), version(4, amount=200), rejected_version(3), version(6)):
+        home.observe(element)
+    assert home.looked_up == []
 
 
 def test_switch_to_avsluttet_alone_is_published_as_a_correction_at_once():
@@ -734,13 +800,13 @@ def test_nothing_more_is_wanted_after_a_version_was_found_not_encodable(history,
         def decide_call(versions, order=order, observation=observation):
             if observation is None:
                 return retry(order, versions, NOW)
-            return decide(order, observation, versions, NOW)
+            return decide(order, observation, versions, NOW, dict.fromkeys(range(1, 7), ()))
 
         versions = {}
         while wanted := decide_call(versions).wanted:
             versions |= {number: answered(plan).get(number, GONE) for number in wanted}
         found, records = decide_encodable(decide_call, versions, "", encoded(*unencodable))
-        assert not found.wanted
+        assert found.is_final
         assert not unencodable & set(records)
         order = found.order
 

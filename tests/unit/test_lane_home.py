@@ -40,7 +40,7 @@ def first_of(trekkid):
 
 
 class Desk:
-    """A home with what it observed and what was requested of the source; `published` is what was committed.
+    """A home with what it observed and what was requested of the source; `published` and `history` were committed.
 
     It is lost and made again by `restart`, which leaves only what was committed.
     """
@@ -50,6 +50,7 @@ class Desk:
         self.rows = {row: [] for row in Row}
         self.published = []
         self.quarantined = []
+        self.history = {}
         self.unencodable = []
         self.state = LaneState()
         for trekkid, order in orders.items():
@@ -96,11 +97,18 @@ class Desk:
         while self.requested:
             self.answer(fetched=fetched)
 
+    def look_up(self):
+        """What is to be looked up is found in the history."""
+        self.home.add_history(self.home.next_look_ups(), self.history)
+
     def commit(self):
         """Commit what is decided; returns what is done with, by row."""
         for task in self.home.decided():
             self.published += task.records
             self.quarantined += [each.reason.value for each in task.decision.rejected]
+            for each in task.decision.publications:
+                name = task.key, each.trekkpaalegg.trekkversjon
+                self.history.setdefault(name, set()).add(content_hash(each.trekkpaalegg))
         done = self.home.committed()
         return done[Row.URGENT], done[Row.BULK]
 
@@ -109,6 +117,7 @@ class Desk:
         while self.home.is_ready or self.requested:
             self.decide()
             self.answer_all()
+            self.look_up()
             self.commit()
 
     def order(self, trekkid="A"):
@@ -225,6 +234,78 @@ def test_what_is_known_already_is_done_with_and_changes_nothing():
     assert [task.records for task in desk.home.decided()] == [[]]
     assert desk.commit() == (0, 1)
     assert desk.order() == first_of("A")
+
+
+# What is looked up in the history
+
+
+def third_of(trekkid):
+    """The state of an order whose third version is the newest."""
+    return OrderState(3, content_hash(version(3, trekkid=trekkid)), CONTENT_HASH_VERSION)
+
+
+def looked_up(look_ups):
+    return [(each.task.key, each.trekkversjon) for each in look_ups]
+
+
+def test_an_older_version_is_looked_up_before_it_is_decided_on_and_delays_no_other_order():
+    desk = Desk(A=third_of("A"))
+    desk.show(2, "A")
+    desk.show(4, "A")
+    desk.show(1, "B")
+    assert desk.decide() == {}
+    look_ups = desk.home.next_look_ups()
+    assert looked_up(look_ups) == [(b"A", 2)]
+    assert desk.home.next_look_ups() == [], "it is under way"
+    desk.commit()
+    assert (desk.published, desk.reached) == (["B/1"], (0, 0))
+    assert not desk.home.is_ready
+    desk.home.add_history(look_ups, {(b"A", 2): {b"other"}})
+    desk.decide()
+    assert desk.commit() == (0, 3)
+    assert desk.published == ["B/1", "A/4"]
+    assert desk.quarantined == ["changed_content"]
+
+
+def test_all_that_is_to_be_looked_up_by_now_is_so_at_once_and_once_more_if_that_fails():
+    desk = Desk(A=third_of("A"), B=third_of("B"), C=third_of("C"))
+    desk.show(2, "A")
+    desk.show(1, "B")
+    desk.decide()
+    look_ups = desk.home.next_look_ups()
+    assert looked_up(look_ups) == [(b"A", 2), (b"B", 1)]
+    desk.home.look_up_again(look_ups)
+    desk.show(1, "C")
+    desk.decide()
+    look_ups = desk.home.next_look_ups()
+    assert looked_up(look_ups) == [(b"A", 2), (b"B", 1), (b"C", 1)]
+    desk.home.add_history(look_ups, {(b"A", 2): {content_hash(version(2, trekkid="A"))}, (b"C", 1): {b"other"}})
+    desk.decide()
+    assert desk.commit() == (0, 3)
+    assert desk.quarantined == ["changed_content"]
+    assert desk.home.is_idle
+
+
+def test_what_was_looked_up_is_not_looked_up_again_after_a_rollback():
+    desk = Desk(A=third_of("A"))
+    desk.show(2, "A")
+    desk.decide()
+    desk.home.add_history(desk.home.next_look_ups(), {})
+    desk.decide()
+    desk.home.aborted()
+    desk.decide()
+    assert desk.home.next_look_ups() == []
+    assert desk.commit() == (0, 1)
+
+
+def test_an_order_waits_for_both_versions_by_number_and_the_history():
+    desk = Desk(A=msgspec.structs.replace(third_of("A"), missing=(Missing(1, 1),), readers=(ONE,), tried_at=NOW))
+    desk.show(2, "A", trekkpliktig=TWO)
+    desk.home.receive(Row.BULK, 1, Observation(b"A", ONE, Origin.POLL))
+    desk.decide()
+    [look_up] = desk.home.next_look_ups()
+    desk.home.add_history([look_up], {})
+    assert desk.decide() == {"A": [1, 4]}
 
 
 # Offsets
@@ -628,7 +709,7 @@ STEPS = st.lists(
         st.tuples(st.just("ask")),
         st.tuples(st.just("decide"), st.integers(0, 3)),
         st.tuples(st.just("answer"), st.integers(0, 9), st.sampled_from([None, None, Failed("HTTP 503"), Gone()])),
-        st.tuples(st.sampled_from(["commit", "commit", "abort", "restart", "try"])),
+        st.tuples(st.sampled_from(["commit", "commit", "look_up", "abort", "restart", "try"])),
     ),
     min_size=10,
     max_size=60,
@@ -636,7 +717,7 @@ STEPS = st.lists(
 
 
 class Histories(Desk):
-    """Each order has five versions; `show` shows one, never a lower one than before."""
+    """Each order has five versions; `show` shows one, never a lower one than before; one row overtakes the other."""
 
     def __init__(self):
         self.shown = dict.fromkeys("ABC", 0)
@@ -674,6 +755,9 @@ class Histories(Desk):
             is_there = self.requested[which][1] <= 5
             self.answer(which, fetched if is_there else Gone())
 
+    def _look_up(self):
+        self.look_up()
+
     def _commit(self):
         for each in self.home.questions():
             self.home.answered(each)
@@ -696,6 +780,7 @@ class Histories(Desk):
                 self.decide()
                 while self.requested:
                     self._answer(0, None)
+                self.look_up()
                 self._commit()
                 self.check()
 
@@ -716,6 +801,7 @@ def test_each_version_is_published_once_and_in_order_unless_it_is_late_whatever_
         assert sorted(versions) == list(range(1, len(versions) + 1))
         in_turn = [int(number) for number, *late in published if not late]
         assert in_turn == sorted(in_turn)
+    assert desk.quarantined == []
 
 
 @pytest.mark.parametrize("row", list(Row))

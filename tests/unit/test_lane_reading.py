@@ -144,13 +144,24 @@ def test_reading_that_shows_everything_hands_over_what_was_handed_over_before():
     assert elements_of(work_off(reading, state)) == [version("A"), version("B", 2, 2)]
 
 
-def test_versions_that_the_source_has_lowered_are_counted_and_handed_over():
-    reading = reading_of(page(version("A", 2), version("B", 5, 2), end=True))
-    assert elements_of(work_off(reading, handed_over(version("A", 3), version("B", 4)))) == [
-        version("A", 2),
-        version("B", 5, 2),
-    ]
-    assert reading.lowered == 1
+def test_versions_that_the_source_has_lowered_are_counted_where_they_are_handed_over():
+    shown = page(version("A", 2), version("B", 5, 2), version("C", 1, 3), end=True)
+    state = handed_over(version("A", 3), version("B", 4))
+    reading = reading_of(shown)
+    reading.cut_chunk(state)
+    assert reading.chunk.lowered == 1
+    assert elements_of(work_off(reading_of(shown), state)) == [version("A", 2), version("B", 5, 2), version("C", 1, 3)]
+
+
+def test_a_lowered_version_is_counted_once_even_if_everything_is_handed_over_again():
+    shown = page(version("A", 2), end=True)
+    state = handed_over(version("A", 3))
+    work_off(reading_of(shown), state)
+    assert work_off(reading_of(shown), state) == []
+    again = reading_of(shown, full=True)
+    again.shows = 5
+    again.cut_chunk(state)
+    assert (len(again.chunk), again.chunk.lowered) == (1, 0)
 
 
 # The steps of a chunk

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from producer.domain.requests import RESUME, SET, OperatorRequest
+from producer.domain.trekkpaalegg import RejectionReason
 from producer.encode.signal import encode_request
 from producer.publish.port import Row
 from producer.publish.topics import home_of
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 WORKERS = 3
 READ_AGAIN = 4
-STEPS_MAX = 3000
 DAY_SECONDS = 86_400.0
 
 
@@ -153,21 +153,12 @@ class History:
         self.hall.kafka.heal()
         for worker in range(WORKERS):
             self._refresh(worker)
-        self._run_until(Counter())
+        self.hangs = not self.hall.run_until(Counter())
         for employer in sorted(self.world.ours):
             self._request(RESUME, employer, 1)
         for _ in range(READ_AGAIN):
             self._wait(DAY_SECONDS + RECONCILE_INTERVAL_SECONDS)
-            self._run_until(self.hall.readings.ended + Counter(self.served()))
-
-    def _run_until(self, read: Counter[str]) -> None:
-        """Until everyone is read so often, and nothing is under way."""
-        for _ in range(STEPS_MAX):
-            for owner in list(self.hall.owners):
-                self.hall.step(owner)
-            if self.hall.readings.ended >= read and self.hall.is_settled():
-                return
-        self.hangs = True
+            self.hangs |= not self.hall.run_until(self.hall.readings.ended + Counter(self.served()))
 
 
 def judge(history: History) -> Iterator[str]:
@@ -175,6 +166,8 @@ def judge(history: History) -> Iterator[str]:
     if history.hangs:
         yield "hangs: a lane never ends its round though nothing fails any more"
         return
+    if history.hall.readings.lowered or RejectionReason.CHANGED_CONTENT.value in history.hall.quarantined():
+        yield "alarm: something is taken for a lower version or changed content, though the source changed none"
     for trekkid in history.world.named:
         yield from _judge_events(history, trekkid)
         yield from _judge_state(history, trekkid)
