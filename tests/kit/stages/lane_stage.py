@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from producer.domain.state import OrderState
     from producer.domain.trekkpaalegg import Trekkpaalegg
     from producer.lane.releasing import Understand
+    from producer.lane.repairing import FindLost
     from producer.notifications.port import EventFeed
     from producer.source.port import TrekkpaaleggSource
     from tests.kit.fakes.publisher import Written
@@ -160,6 +161,7 @@ class LaneStage:
         self.source = FakeSource(maks_antall=maks_antall)
         self.through: TrekkpaaleggSource | None = None
         self.understand: Understand | None = None
+        self.find_lost: FindLost | None = None
         self.kafka = FakeKafka(lanes)
         self.observations = self.kafka.observations = FakeObservations(lanes, room_max)
         self.history = FakeHistory(self.kafka)
@@ -232,6 +234,7 @@ class LaneStage:
             priority=self.priority,
             pull=self._pull,
             understand=self.understand,
+            find_lost=self.find_lost,
             round_end=RoundEnd(1) if isinstance(schedule, RoundSchedule) else None,
         )
         self.turns = Turns()
