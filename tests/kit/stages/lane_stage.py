@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import schemas
@@ -81,10 +80,6 @@ class Turns:
     def beat(self) -> None:
         """Count one."""
         self.count += 1
-
-    def has_passed(self, count: int) -> bool:
-        """Whether there were more than so many."""
-        return self.count > count
 
     def ended(self) -> None:
         """Keep that it has."""
@@ -331,8 +326,12 @@ class LaneStage:
     def turn(self, times: int = 2) -> None:
         """Return when the lane's loop has turned so often; for what must not happen meanwhile."""
         for _ in range(times):
-            self.signal("nobody")
-            self.wait_until(partial(self.turns.has_passed, self.turns.count))
+            self._turn_once()
+
+    def _turn_once(self) -> None:
+        before = self.turns.count
+        self.signal("nobody")
+        self.wait_until(lambda: self.turns.count > before)
 
     @property
     def has_ended(self) -> bool:
