@@ -12,8 +12,8 @@ from producer.domain.state import ObservationOffsets
 from producer.errors import ObservationsLostError
 from producer.publish.observations import ROOM_MAX, KafkaObservationReader, KafkaObservationWriter
 from producer.publish.plain_log import PlainLog
-from producer.publish.port import Row
-from producer.publish.topics import Topics, wanted_topics
+from producer.publish.port import ANY_PARTITION, NewObservation, Row
+from producer.publish.topics import Topics, home_of, wanted_topics
 from tests.kit.fakes.observations import FakeObservations, WriteFault
 from tests.kit.waiting import for_a_while, until
 from trekkpaalegg.errors import RetryableError
@@ -39,7 +39,7 @@ class World(Protocol):
 
 class FakeWorld:
     def __init__(self) -> None:
-        self.observations = FakeObservations(room_max=ROOM_MAX)
+        self.observations = FakeObservations(LANES, room_max=ROOM_MAX)
         self.writer = self.observations.writer()
 
     def reader(self) -> ObservationReader:
@@ -111,9 +111,19 @@ def home(make_home: Callable[[], Home]) -> Home:
     return make_home()
 
 
+def begin(
+    world: World, row: Row, *keys: bytes, home: int = HOME, value: bytes | None = b"element"
+) -> list[RetryableError | None]:
+    """Begin to write records together; what becomes of them is in the list once that is told."""
+    told: list[RetryableError | None] = []
+    world.writer.store(row, [NewObservation(key, value, {"observation": key}, home) for key in keys], told.append)
+    return told
+
+
 def write(world: World, row: Row, *keys: bytes, home: int = HOME, value: bytes | None = b"element") -> None:
-    for stored in [world.writer.begin(row, home, key, value, {"observation": key}) for key in keys]:
-        stored.result(SECONDS_MAX)
+    told = begin(world, row, *keys, home=home, value=value)
+    until(lambda: told, SECONDS_MAX)
+    assert told == [None]
 
 
 def test_a_home_reads_its_own_partition_of_both_rows_in_order(world: World, home: Home) -> None:
@@ -129,6 +139,15 @@ def test_a_home_reads_its_own_partition_of_both_rows_in_order(world: World, home
         (1, b"d", b"element", {"observation": b"d"}),
     ]
     assert home.errors == []
+
+
+def test_a_record_for_no_home_in_particular_goes_to_that_of_its_key(world: World, home: Home) -> None:
+    keys = [str(number).encode() for number in range(20)]
+    write(world, Row.BULK, *keys, home=ANY_PARTITION)
+    write(world, Row.BULK, b"last")
+    home.start()
+    until(lambda: home.keys(Row.BULK)[-1:] == [b"last"], SECONDS_MAX)
+    assert home.keys(Row.BULK) == [*(key for key in keys if home_of(key, LANES) == HOME), b"last"]
 
 
 def test_a_home_continues_from_the_offsets_that_it_is_given(world: World, home: Home) -> None:
@@ -215,15 +234,16 @@ def test_nothing_is_delivered_after_the_reader_was_closed(world: World, home: Ho
 def test_writes_in_memory_fail_or_are_late_on_demand(fault: WriteFault, is_stored: bool, is_late: bool) -> None:
     world = FakeWorld()
     world.observations.fail(fault, row=Row.BULK)
-    stored = world.writer.begin(Row.BULK, HOME, b"a", b"element", {})
-    write(world, Row.URGENT, b"b")
-    write(world, Row.BULK, b"c")
-    assert [each.key for each in world.observations.records(HOME, Row.BULK)] == ([b"a"] if is_stored else []) + [b"c"]
-    assert stored.done() is not is_late
+    told = begin(world, Row.BULK, b"a", b"b")
+    write(world, Row.URGENT, b"c")
+    write(world, Row.BULK, b"d")
+    keys = [each.key for each in world.observations.records(HOME, Row.BULK)]
+    assert keys == [*([b"a"] if is_stored else []), b"b", b"d"]
+    assert bool(told) is not is_late
     world.observations.catch_up()
-    assert (stored.exception() is None) is is_late
-    keys = {each.key for each in world.observations.records(HOME, Row.BULK)}
-    assert keys == ({b"a", b"c"} if is_stored or is_late else {b"c"})
+    assert [error is None for error in told] == [is_late]
+    keys = sorted(each.key for each in world.observations.records(HOME, Row.BULK))
+    assert keys == [*([b"a"] if is_stored or is_late else []), b"b", b"d"]
 
 
 def test_observations_in_memory_are_out_of_reach_on_demand() -> None:
@@ -231,7 +251,8 @@ def test_observations_in_memory_are_out_of_reach_on_demand() -> None:
     home = Home(world.reader())
     home.start()
     world.observations.is_reachable = False
-    assert isinstance(world.writer.begin(Row.BULK, HOME, b"a", b"element", {}).exception(), RetryableError)
+    [error] = begin(world, Row.BULK, b"a")
+    assert isinstance(error, RetryableError)
     with pytest.raises(RetryableError):
         home.reader.ends()
     world.observations.heal()
