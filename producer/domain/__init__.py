@@ -1,1 +1,1 @@
-"""The domain: trekkpålegg, the lane's state, and operator requests. Pure, no I/O."""
+"""The domain: trekkpålegg, observations of them, the lane's state, and operator requests. Pure, no I/O."""

@@ -1,1 +1,1 @@
-"""Events, quarantine records, signals and state as bytes for Kafka, and back."""
+"""Events, quarantine records, observations, signals and state as bytes for Kafka, and back."""

@@ -1,1 +1,1 @@
-"""A lane: the loop that reads its trekkpliktige, detects new versions and commits them."""
+"""A lane: reads the lists of its trekkpliktige, decides on the orders that are at home in it, and commits both."""

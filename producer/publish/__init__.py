@@ -1,1 +1,1 @@
-"""Publishes to Kafka: the lane's transactional producer, its state in `…-positions`, and the topics of signals."""
+"""Publishes to Kafka: a lane's transactional producer, its state in `…-positions`, observations and signals."""

@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 from producer.publish.state import read_lane_state
 from producer.publish.topics import lane_of
 from sandbox.control.world import OutsideWorld
+from tests.kit.processes import document
 from tests.kit.stages.producer_stage import ProducerStage
 
 if TYPE_CHECKING:
@@ -55,12 +56,6 @@ def run(stage: Any, *arguments: str, code: int = 0) -> str:
     output: str = process.log_file.read_text()
     assert ended == code, output
     return output
-
-
-def document(output: str) -> Any:
-    """The JSON document among the log lines."""
-    start = min(found.start() for found in re.finditer(r"^(\[|\{$)", output, re.MULTILINE))
-    return json.JSONDecoder().raw_decode(output[start:])[0]
 
 
 def position(stage: Any, employer: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 PRODUCER = (sys.executable, "-m", "producer")
 CONSUMER = (sys.executable, "-m", "consumers")
+
+
+def document(output: str) -> Any:
+    """The JSON document among the log lines."""
+    start = min(found.start() for found in re.finditer(r"^(\[|\{$)", output, re.MULTILINE))
+    return json.JSONDecoder().raw_decode(output[start:])[0]
 
 
 class ProducerProcess(ProgramProcess):

@@ -46,6 +46,12 @@ def test_reading_again_is_refused_where_it_cannot_be(kind):
         assert result.position == position
 
 
+def test_request_that_waits_already_is_not_refused_when_its_signal_comes_again():
+    waiting = decision("backfill").position
+    again = decision("backfill", waiting, is_served=False)
+    assert (again.position, again.results) == (waiting, ())
+
+
 def test_suspending_fails_waiting_requests_and_aborts_the_reading():
     waiting = decision("backfill", name="b").position
     result = decision("suspend", waiting)

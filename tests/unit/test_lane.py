@@ -20,13 +20,13 @@ from producer.domain.state import (
 from producer.domain.trekkpaalegg import Trekkstatus
 from producer.errors import AbortedError, SuspendedError
 from producer.lane.home import FAILING_PAUSE_MAX
-from producer.lane.lane import metrics_of
+from producer.lane.lane import ABORTED_PAUSE_SECONDS, DELETE_INTERVAL_SECONDS, metrics_of
 from producer.lane.schedule import RoundSchedule, Schedule
 from producer.publish.port import Row
 from producer.publish.topics import home_of
 from tests.kit.fakes.observations import WriteFault
 from tests.kit.fakes.publisher import Fault
-from tests.kit.fakes.source import GatedSource
+from tests.kit.fakes.source import FakeSource, GatedSource
 from tests.kit.stages.lane_stage import DAY, SECOND, LaneStage, event, names_of
 from tests.kit.waiting import for_a_while
 from trekkpaalegg.errors import FatalError, RetryableError
@@ -41,18 +41,10 @@ def stage():
         yield made
 
 
-def turn(stage, times=2):
-    """Let the loop of the lane turn so often."""
-    for _ in range(times):
-        before = stage.turns.count
-        stage.signal("nobody")
-        stage.wait_until(lambda before=before: stage.turns.count > before)
-
-
 def pass_time(stage, microseconds):
     """Time passes, and the lane notices."""
     stage.now += microseconds
-    turn(stage, 1)
+    stage.turn(1)
 
 
 # From the list to the topic
@@ -87,7 +79,7 @@ def test_that_a_list_shows_an_order_is_committed_before_it_is_handed_over_and_wh
     key = first.trekkid.encode()
     stage.begin()
     stage.wait_until(lambda: key in stage.kafka.state(0).of(ONE))
-    turn(stage)
+    stage.turn()
     state = stage.kafka.state(0).of(ONE)
     assert (state.handed_over(key), state.position.position) == (NOT_HANDED_OVER, 0)
     assert stage.versjoner() == []
@@ -166,6 +158,28 @@ def test_orders_whose_home_is_another_lane_are_handed_to_that_and_published_by_i
             assert [each.key.decode() for each in stage.observations.records(home, Row.BULK)] == orders
         assert names_of(stage.versjoner()) == [(each, 1) for each in at_home[0]]
         assert stage.position(ONE) == 20
+
+
+def test_home_makes_room_for_further_observations_when_it_has_decided_on_those_before():
+    with LaneStage([ONE], room_max=2) as stage:
+        made = [stage.source.create(ONE) for _ in range(9)]
+        stage.start()
+        assert stage.versjoner() == [event(each) for each in made]
+
+
+def test_observations_that_were_decided_on_are_deleted_now_and_then(stage):
+    stage.source.create(ONE)
+    stage.start()
+    stage.turn()
+    assert len(stage.observations.records(0, Row.BULK)) == 1
+    for row in (Row.BULK, Row.URGENT):
+        stage.seconds_ahead += DELETE_INTERVAL_SECONDS
+        stage.turn()
+        stage.wait_until(lambda row=row: stage.observations.records(0, row) == [])
+        stage.source.create(ONE)
+        stage.read()
+    stage.start()
+    assert len(stage.versjoner()) == 3
 
 
 # What fails delays itself
@@ -287,10 +301,30 @@ def test_a_page_that_arrives_after_its_reading_failed_is_ignored(error):
         stage.start()
         assert type(stage.journal.errors[ONE]) is error
         gate.opened.set()
+        stage.wait_until(lambda: len(stage.source.calls) == 2)
+        stage.turn()
+        assert len(stage.source.calls) == 2
         stage.read()
         assert stage.error is None
         assert names_of(stage.versjoner()) == [(each.trekkid, 1) for each in made]
         assert stage.journal.ended[ONE] == 2
+
+
+def test_decisions_that_are_rolled_back_are_taken_again_after_a_pause(stage):
+    """Kafka rolls back all there is while it rebalances."""
+    order = stage.source.create(ONE)
+    stage.start()
+    changed = stage.source.change(order.trekkid)
+    for _ in range(10_000):
+        stage.kafka.fail(Fault.ABORTED)
+    before, began = len(stage.kafka.transactions), time.monotonic()
+    stage.signal(ONE)
+    stage.wait_until(lambda: len(stage.kafka.transactions) >= before + 4)
+    rolled_back = len(stage.kafka.transactions) - before
+    assert rolled_back <= (time.monotonic() - began) / ABORTED_PAUSE_SECONDS + 1
+    stage.kafka.heal()
+    stage.wait_until(lambda: len(stage.versjoner()) == 2)
+    assert stage.versjoner() == [event(order), event(changed)]
 
 
 def test_source_that_asks_for_a_pause_is_given_it(stage):
@@ -341,11 +375,41 @@ def test_pages_that_wait_are_bounded():
         stage.observations.fail(WriteFault.LATE)
         stage.begin()
         stage.wait_until(lambda: len(stage.source.calls) >= 3)
-        turn(stage)  # in which it would ask for a page too many
+        stage.turn()  # in which it would ask for a page too many
         assert len(stage.source.calls) == 3
         stage.observations.catch_up()
         stage.settle()
         assert len(stage.versjoner()) == 12
+
+
+# A source that goes back
+
+
+def test_version_that_the_source_has_lowered_is_reported_and_nothing_is_published(stage):
+    order = stage.source.create(ONE)
+    second = stage.source.change(order.trekkid)
+    stage.start()
+    stage.source.add(second, visible=False)
+    stage.read()
+    assert stage.journal.lowered == {ONE: 1}
+    assert names_of(stage.versjoner()) == [(order.trekkid, 1), (order.trekkid, 2)]
+    stage.read()
+    assert stage.journal.lowered == {ONE: 1}, "it is told once"
+
+
+def test_source_that_begins_its_numbers_again_is_read_from_the_start_and_the_position_lowered():
+    with LaneStage([ONE], overlap_sekvensnummer=1) as stage:
+        for _ in range(9):
+            stage.source.create(ONE)
+        stage.start()
+        stage.stop()
+        stage.source, former = FakeSource(), stage.versjoner()
+        order = stage.source.create(ONE, trekkid="anew")
+        stage.start()
+        assert [call.cursor for call in stage.source.calls if call.operation == "list"] == [8, 0, 1]
+        assert stage.versjoner() == [*former, event(order, "reconcile")]
+        assert stage.position(ONE) == 1
+        assert stage.journal.positions_ahead == [(ONE, 9, 1)]
 
 
 # Employers that are added and removed
@@ -371,7 +435,7 @@ def test_employer_that_is_removed_and_added_again_while_it_is_read_is_read_on(st
     assert gate.reached.wait(60)
     stage.lane.set_trekkpliktige([])
     stage.lane.set_trekkpliktige([ONE])
-    turn(stage)
+    stage.turn()
     gate.opened.set()
     stage.settle()
     stage.read(ONE)
@@ -449,6 +513,21 @@ def test_order_that_a_list_lacks_is_asked_for_at_each_full_comparison(stage):
     assert len(stage.handed_over()) == 3
 
 
+def test_order_that_a_list_has_shown_once_is_followed_though_it_could_not_be_handed_over(stage):
+    order = stage.source.create(ONE)
+    stage.observations.fail(WriteFault.REFUSED)
+    stage.start()
+    assert stage.kafka.state(0).of(ONE).only_known == {order.trekkid.encode()}
+    stage.source.add(order, listed_for="nobody")
+    stage.read()
+    assert stage.versjoner() == []
+    stage.now += 2 * DAY
+    stage.read()
+    assert stage.versjoner() == [event(order, "gapfill")]
+    state = stage.kafka.state(0).of(ONE)
+    assert (state.only_known, list(state.keys())) == (set(), [order.trekkid.encode()])
+
+
 # Observations that are lost
 
 
@@ -506,7 +585,7 @@ def test_round_ends_by_itself_when_everyone_was_read_and_all_is_decided_on():
         stage.begin(schedule)
         assert gate.reached.wait(60)
         stage.wait_until(lambda: schedule.is_done)
-        turn(stage)
+        stage.turn()
         assert not stage.has_ended
         gate.opened.set()
         stage.settle()
@@ -514,6 +593,25 @@ def test_round_ends_by_itself_when_everyone_was_read_and_all_is_decided_on():
         assert stage.error is None
         assert schedule.failed_for_good == {TWO: "it cannot be served"}
         assert names_of(stage.versjoner()) == [(order.trekkid, 1), (order.trekkid, 2)]
+
+
+def test_round_ends_after_the_tries_that_were_due_in_it(stage):
+    order = stage.source.create(ONE)
+    stage.source.change(order.trekkid)
+    stage.source.fail(RetryableError("503"), operation="version")
+    stage.start()
+    stage.stop()
+    stage.now += MINUTE
+    schedule = RoundSchedule(lambda: 1.0)
+    gate = stage.through = GatedSource(stage.source, lambda asked: asked.operation == "version")
+    stage.begin(schedule)
+    assert gate.reached.wait(60)
+    stage.wait_until(lambda: schedule.is_done)
+    stage.turn()
+    assert not stage.has_ended
+    gate.opened.set()
+    stage.wait_until(lambda: stage.has_ended)
+    assert names_of(stage.versjoner()) == [(order.trekkid, 1), (order.trekkid, 2)]
 
 
 def test_round_does_not_wait_for_orders_that_wait(stage):
@@ -535,7 +633,7 @@ def test_command_that_reads_nothing_asks_for_no_version_of_orders_that_wait(stag
     stage.now += DAY
     stage.source.calls.clear()
     stage.start(decides=False)
-    turn(stage)
+    stage.turn()
     before = stage.turns.count
     for_a_while(lambda: stage.turns.count < before + 50)
     assert stage.source.calls == []

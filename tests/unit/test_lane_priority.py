@@ -15,7 +15,8 @@ from producer.lane.priority import (
     TransactionPriority,
 )
 from producer.publish.port import Row
-from tests.kit.stages.lane_stage import LaneStage
+from tests.kit.fakes.source import GatedSource
+from tests.kit.stages.lane_stage import THREADS, LaneStage
 from tests.kit.waiting import TurnedClock
 
 ONE, TWO = "311111111", "322222222"
@@ -28,7 +29,7 @@ def clock():
 
 @pytest.fixture
 def stage(clock):
-    with LaneStage([ONE]) as made:
+    with LaneStage([ONE], served=[TWO]) as made:
         made.priority = TransactionPriority(clock)
         yield made
 
@@ -65,3 +66,29 @@ def test_transactions_of_a_back_fill_are_small_while_urgent_readings_come_and_al
         assert count[topics.versjoner] <= BULK_WHEN_URGENT_MAX
         assert count[topics.positions] <= 2 * BULK_WHEN_URGENT_MAX + 10, "of its readers' part too"
     assert len(stage.versjoner()) == len(stage.handed_over(Row.BULK)) == 3 * BULK_WHEN_URGENT_MAX + 1
+
+
+def test_versions_that_an_urgent_change_needs_are_fetched_before_those_of_a_back_fill(stage):
+    changed = stage.source.create(ONE)
+    stage.start()
+    stage.stop()
+    versions = GatedSource(stage.source, lambda asked: asked.operation == "version")
+    page = stage.through = GatedSource(versions, lambda asked: asked.trekkpliktig == ONE and stage.signals > 0)
+    stage.start()
+    for _ in range(2):
+        stage.source.change(changed.trekkid)
+    stage.signal(ONE)
+    assert page.reached.wait(60)
+    for _ in range(20):
+        stage.source.change(stage.source.create(TWO).trekkid)
+    stage.lane.set_trekkpliktige([ONE, TWO])
+    stage.wait_until(lambda: stage.journal.ended[TWO] == 1)
+    assert versions.reached.wait(60)
+    page.opened.set()
+    stage.wait_until(lambda: changed.trekkid in stage.handed_over(Row.URGENT))
+    stage.turn()
+    versions.opened.set()
+    stage.wait_until(lambda: len(stage.versjoner()) == 43)
+    fetched = [call.trekkid for call in stage.source.calls if call.operation == "version"]
+    assert fetched.index(changed.trekkid) <= THREADS
+    assert len(fetched) == 21

@@ -11,6 +11,7 @@ from producer.domain.state import NO_EVENT
 from producer.errors import SuspendedError
 from sandbox.altinn.event_log import SEEN, UPDATED, dialog_event
 from tests.kit.fakes.event_feed import FakeEventFeed
+from tests.kit.fakes.observations import WriteFault
 from tests.kit.fakes.source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage, event
 from tests.kit.waiting import until
@@ -93,6 +94,19 @@ def test_the_cursor_waits_for_a_reading_that_began_after_its_events(stage, feed)
     stage.wait_until(lambda: cursor(stage, ONE).after == told)
     assert stage.journal.ended[ONE] == 4
     assert len(stage.kafka.committed(stage.kafka.topics.positions)) > transactions
+
+
+def test_the_cursor_waits_until_what_its_events_announced_is_handed_over(stage, feed):
+    stage.start()
+    stage.observations.fail(WriteFault.LATE)
+    created = stage.source.create(ONE)
+    told = tell(feed, ONE)
+    stage.wait_until(lambda: created.trekkid.encode() in stage.kafka.state(0).of(ONE))
+    stage.read(TWO)
+    assert cursor(stage, ONE) == NO_EVENT
+    stage.observations.catch_up()
+    stage.wait_until(lambda: cursor(stage, ONE).after == told)
+    assert stage.versjoner() == [event(created, "notification")]
 
 
 def test_events_come_again_if_the_lane_ends_before_their_reading(stage, feed):

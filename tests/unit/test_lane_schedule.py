@@ -139,7 +139,7 @@ def test_one_removed_and_added_in_the_same_moment_is_read_once():
 def test_an_employer_never_read_waits_since_the_start_whatever_is_added():
     schedule = schedule_of(ONE, now=100.0)
     schedule.set_trekkpliktige([ONE, TWO], 150.0)
-    assert schedule.classes(160.0)[1]["healthy"] == 60.0
+    assert schedule.classes(160.0)[1]["healthy"] == schedule.seconds_started(160.0) == 60.0
 
 
 def test_those_that_stay_on_the_list_keep_their_turn():
@@ -159,6 +159,7 @@ def test_classes_have_counts_and_the_longest_wait():
     counts, oldest = schedule.classes(160.0)
     assert counts == {"healthy": 1, "failing": 1, "suspended": 1, "suspended_by_operator": 0}
     assert oldest == {"healthy": 50.0, "failing": 60.0, "suspended": 60.0, "suspended_by_operator": 0.0}
+    assert [schedule.class_of(each) for each in schedule] == ["healthy", "failing", "suspended"]
     schedule.start_next(1e5)
     schedule.succeeded(THREE, 1e5)
     assert schedule.classes(1e5)[0] == {"healthy": 2, "failing": 1, "suspended": 0, "suspended_by_operator": 0}

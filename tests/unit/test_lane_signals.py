@@ -1,4 +1,4 @@
-"""Signals and requests of a lane: each is processed once, when a reading that began after it has ended."""
+"""Signals of a lane: each is processed once, a wake-up when a reading that began after it has ended."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from producer.lane.intake import SignalOffsets
 
 from producer.domain.requests import CompletedRequests, OperatorRequest
 from producer.encode.signal import encode_request
-from producer.lane.reading import TRANSACTION_ELEMENTS_WHEN_URGENT_MAX
+from producer.lane.signals import SignalOffsets
 from tests.kit.fakes.source import GatedSource
 from tests.kit.stages.lane_stage import LaneStage, names_of
 from trekkpaalegg.errors import RetryableError
 
 # A lane in memory: a signal is processed when a reading that began after it has ended
-ONE, TWO, THREE = "311111111", "322222222", "333333333"
+ONE, TWO = "311111111", "322222222"
 
 
 @pytest.fixture
@@ -93,24 +92,6 @@ def test_signal_for_an_employer_that_was_removed_does_not_stay_open_for_ever(sta
     stage.wait_until(lambda: stage.journal.ended[TWO] == 1)
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == 1)
     assert stage.lane.first_open_signal == 1
-
-
-@pytest.mark.parametrize("is_notified", [True, False])
-def test_back_fill_continues_in_small_transactions_after_an_urgent_reading(is_notified):
-    """What is notified meanwhile waits behind the one under way."""
-    orders = 2 * TRANSACTION_ELEMENTS_WHEN_URGENT_MAX + 1
-    with LaneStage([ONE], served=[ONE, TWO]) as stage:
-        stage.start()
-        if is_notified:
-            stage.read(ONE)
-        for _ in range(orders):
-            stage.source.create(TWO)
-        stage.lane.set_trekkpliktige([ONE, TWO])
-        stage.wait_until(lambda: stage.journal.ended[TWO] == 1)
-        topics = [[each.topic for each in made.records] for made in stage.kafka.transactions]
-        counts = [each.count(stage.kafka.topics.versjoner) for each in topics if stage.kafka.topics.versjoner in each]
-    small = [TRANSACTION_ELEMENTS_WHEN_URGENT_MAX, TRANSACTION_ELEMENTS_WHEN_URGENT_MAX, 1]
-    assert counts == (small if is_notified else [orders])
 
 
 # Signal offsets: a signal is processed when a reading that began after it has ended
@@ -287,8 +268,11 @@ def test_backfill_that_was_done_is_not_done_again(started_stage):
 
 def test_release_that_was_completed_is_not_tried_again(started_stage):
     result = started_stage.request(ONE, "release", "r", record="3/17")
+    transactions = len(started_stage.kafka.transactions)
     send(started_stage, encode_request(OperatorRequest("r", "release", started_stage.now, record="3/17")))
     assert (result.outcome, started_stage.kafka.state(0).completed.has(ONE, result.request)) == ("failed", True)
+    records = [each.records for each in started_stage.kafka.transactions[transactions:]]
+    assert records == [[]] * len(records), "there is no second result"
 
 
 def test_same_request_for_another_is_another(started_stage):

@@ -33,7 +33,7 @@ from tests.kit.fakes.publisher import FakeKafka
 from tests.kit.history_world import EMPLOYERS, LANES
 from tests.kit.stages.lane_stage import SECOND, Turns, build_records, event_of
 from tests.kit.versions import TEMPLATE
-from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.errors import RetryableError, TrekkpaaleggError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from producer.domain.state import LaneState
     from producer.domain.trekkpaalegg import Element, Fetched
     from producer.lane.calls import Kind
-    from producer.source.port import Page
+    from producer.source.port import Page, TrekkpaaleggSource
     from tests.kit.history_world import World
     from tests.kit.stages.lane_stage import Event
 
@@ -52,6 +52,7 @@ TURN_SECONDS = 0.06
 """More than what is ready waits to share a transaction."""
 
 MAKS_ANTALL = 2
+STEPS_MAX = 3000
 _BEGINNING = 1_790_000_000 * SECOND
 
 
@@ -150,7 +151,7 @@ class StepCalls:
         future, call = self._waiting.popleft()
         try:
             result = call()
-        except RetryableError as error:
+        except TrekkpaaleggError as error:
             future.set_exception(error)
         else:
             future.set_result(result)
@@ -203,7 +204,7 @@ class Owner:
         )
         options = LaneOptions(
             served=hall.served[worker],
-            overlap_sekvensnummer=1,
+            overlap_sekvensnummer=hall.overlap_sekvensnummer,
             reconcile_interval_seconds=RECONCILE_INTERVAL_SECONDS,
             now=lambda: hall.now(worker),
             lanes=LANES,
@@ -256,12 +257,14 @@ class LaneHall:
 
     def __init__(
         self,
-        source: WorldSource,
+        source: TrekkpaaleggSource,
         served: Sequence[set[str]],
-        draw: Callable[[int], int],
-        skew: Sequence[float],
+        draw: Callable[[int], int] = lambda _: 0,
+        skew: Sequence[float] = (0.0,),
+        overlap_sekvensnummer: int = 1,
     ) -> None:
         self.source = source
+        self.overlap_sekvensnummer = overlap_sekvensnummer
         self.served = served
         self.draw = draw
         self.seconds = 1000.0
@@ -361,6 +364,15 @@ class LaneHall:
         positions = self.kafka.committed(self.kafka.topics.positions)
         values = [each.value for each in positions if each.key.removesuffix(RESULTS).isdigit()]
         return [result for value in values if value is not None for result in decode_results(value)]
+
+    def run_until(self, ended: Counter[str]) -> bool:
+        """Let the lanes work until so many readings have ended well and nothing is under way; False if never so."""
+        for _ in range(STEPS_MAX):
+            for owner in list(self.owners):
+                self.step(owner)
+            if self.readings.ended >= ended and self.is_settled():
+                return True
+        return False
 
     def is_settled(self) -> bool:
         """Whether no call and no signal waits, and the homes have committed past every observation."""

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 WORKERS = 3
 READ_AGAIN = 4
-STEPS_MAX = 3000
 DAY_SECONDS = 86_400.0
 
 
@@ -154,21 +153,12 @@ class History:
         self.hall.kafka.heal()
         for worker in range(WORKERS):
             self._refresh(worker)
-        self._run_until(Counter())
+        self.hangs = not self.hall.run_until(Counter())
         for employer in sorted(self.world.ours):
             self._request(RESUME, employer, 1)
         for _ in range(READ_AGAIN):
             self._wait(DAY_SECONDS + RECONCILE_INTERVAL_SECONDS)
-            self._run_until(self.hall.readings.ended + Counter(self.served()))
-
-    def _run_until(self, read: Counter[str]) -> None:
-        """Until everyone is read so often, and nothing is under way."""
-        for _ in range(STEPS_MAX):
-            for owner in list(self.hall.owners):
-                self.hall.step(owner)
-            if self.hall.readings.ended >= read and self.hall.is_settled():
-                return
-        self.hangs = True
+            self.hangs |= not self.hall.run_until(self.hall.readings.ended + Counter(self.served()))
 
 
 def judge(history: History) -> Iterator[str]:

@@ -28,6 +28,7 @@ from producer.lane.schedule import OnRequestSchedule, RoundSchedule, Schedule
 from producer.publish.port import ANY_PARTITION, Row
 from producer.publish.state import RESULTS
 from tests.kit.fakes.history import FakeHistory
+from tests.kit.fakes.observations import ROOM_MAX, FakeObservations
 from tests.kit.fakes.publisher import FakeKafka
 from tests.kit.fakes.source import FakeSource
 from tests.kit.stages.lane_journal import LaneJournal
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from tests.kit.fakes.publisher import Written
 
 WAIT_SECONDS_MAX = 60.0
+THREADS = 5
+"""Calls of the source at once."""
+
 PULL_INTERVAL_SECONDS = 0.02
 SECOND = 1_000_000
 """Microseconds, as the clock counts."""
@@ -135,6 +139,9 @@ class LaneStage:
 
     `served` are all that the application serves, `trekkpliktige` those of them in this lane. A lane that is started
     while `through` is set reads from that instead of the source. If there is a `feed`, it polls it all the time.
+
+    `now` is the time in microseconds since 1970, which stands still. The lane's other clock runs, `seconds_ahead` of
+    the machine's.
     """
 
     def __init__(  # a test names those that it minds
@@ -147,16 +154,18 @@ class LaneStage:
         reconcile_interval_seconds: float = 86_400.0,
         event_bytes_max: int = EVENT_BYTES_MAX,
         lanes: int = 1,
+        room_max: int = ROOM_MAX,
         feed: EventFeed | None = None,
     ) -> None:
         self.source = FakeSource(maks_antall=maks_antall)
         self.through: TrekkpaaleggSource | None = None
         self.understand: Understand | None = None
         self.kafka = FakeKafka(lanes)
-        self.observations = self.kafka.observations
+        self.observations = self.kafka.observations = FakeObservations(lanes, room_max)
         self.history = FakeHistory(self.kafka)
         self.journal = LaneJournal()
         self.now = _BEGINNING
+        self.seconds_ahead = 0.0
         self.error: BaseException | None = None
         self.trekkpliktige = list(trekkpliktige)
         self.lane: Lane | None = None
@@ -165,8 +174,8 @@ class LaneStage:
         self.turns = Turns()
         self.priority = TransactionPriority()
         self._records = build_records(self.kafka, event_bytes_max)
-        self._pool = CallPool(5)
-        self._pull_pool = ThreadPoolExecutor(5)
+        self._pool = CallPool(THREADS)
+        self._pull_pool = ThreadPoolExecutor(THREADS)
         self._pull = None if feed is None else PullParts(feed, self._pull_pool, PULL_INTERVAL_SECONDS)
         self._thread: threading.Thread | None = None
         self._expected: Counter[str] = Counter()
@@ -176,7 +185,11 @@ class LaneStage:
             reconcile_interval_seconds=reconcile_interval_seconds,
             now=lambda: self.now,
             lanes=lanes,
+            clock=self._clock,
         )
+
+    def _clock(self) -> float:
+        return time.monotonic() + self.seconds_ahead
 
     def __enter__(self) -> Self:
         return self
@@ -203,7 +216,7 @@ class LaneStage:
         self.error = None
         if schedule is None:
             schedule = Schedule(1e6, lambda: 1.0) if decides else OnRequestSchedule(lambda: 1.0)
-        schedule.set_trekkpliktige(self.trekkpliktige, time.monotonic())
+        schedule.set_trekkpliktige(self.trekkpliktige, self._clock())
         self.publisher = self.kafka.publisher()
         parts = LaneParts(
             source=self.through or self.source,
@@ -306,6 +319,13 @@ class LaneStage:
                 if time.monotonic() > deadline:
                     raise TimeoutError("the lane did not come so far in time")
                 self.journal.changed.wait(0.02)
+
+    def turn(self, times: int = 2) -> None:
+        """Return when the lane's loop has turned so often; for what must not happen meanwhile."""
+        for _ in range(times):
+            before = self.turns.count
+            self.signal("nobody")
+            self.wait_until(lambda before=before: self.turns.count > before)  # type: ignore[misc]
 
     @property
     def has_ended(self) -> bool:
