@@ -192,7 +192,7 @@ class _Audit:
             lacking.pop(identity_of(event), None)
         place = Partition(topic, self._lane)
         starts = self._admin.begins([place]) if lacking else {}
-        for messages in self._reader.read(starts, {each: self._found.ends[topic] for each in starts}):
+        for messages in self._reader.read(starts, dict.fromkeys(starts, self._found.ends[topic])):
             for message in messages:
                 lacking.pop(headers_of(message).get("ce_id", b""), None)
         return [
