@@ -32,7 +32,7 @@ PRODUCER_SETTINGS = frozenset(
             for name in (
                 *("API_URL", "SOURCE", "TREKKPLIKTIGE", "TREKKPLIKTIGE_FILE", "AUTHENTICATION"),
                 *("POLL_INTERVAL_SECONDS", "MAKS_ANTALL", "MAX_CONCURRENT_CALLS", "WORKERS", "OVERLAP_SEKVENSNUMMER"),
-                *("RECONCILE_INTERVAL_SECONDS", "APPLICATION_ID", "HTTP_PORT"),
+                *("RECONCILE_INTERVAL_SECONDS", "HTTP_PORT"),
                 *("WEBHOOK_PORT", "WEBHOOK_SECRET", "WEBHOOK_SECRET_FILE", "WEBHOOK_URL"),
                 *("WEBHOOK_ALLOWED_ADDRESSES", "WEBHOOK_PROXIES", "WEBHOOK_CALLS_PER_SECOND"),
                 *("NOTIFICATION_TRANSPORT", "PULL_INTERVAL_SECONDS", "ALTINN_URL", "ALTINN_SCOPES"),
@@ -59,6 +59,8 @@ def _forward_url(text: str) -> str:
 class Settings(KafkaSettings):
     """All settings that consumers use."""
 
+    application_id: KafkaName | None = None
+    """The producer's; `verify` compares it with what is recorded, if it is given."""
     consumer_group: KafkaName | None = None
     ledger: SecretStr | None = None
     forward_url: Annotated[str, AfterValidator(_forward_url)] | None = None

@@ -41,7 +41,7 @@ PROMISES = {
     HEADERS: "headers and keys agree with values; no key contains a national id",
     POSITIONS: "every version that positions lists as published is in versjoner, and the other way round",
     PLACES: "each order is in one partition number in all topics: the one of its key by murmur2",
-    IDENTITY: "cluster, topics and number of partitions are those that positions records",
+    IDENTITY: "application, cluster, topics and number of partitions are those that positions records",
     LEDGER_OFFSETS: "the ledger's offsets are within the topic",
     LEDGER_HISTORY: "the ledger's history equals the topic, field by field",
     LEDGER_NEWEST: "the ledger's newest version of each order is the topic's",

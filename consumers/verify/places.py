@@ -14,7 +14,7 @@ from consumers.verify.findings import IDENTITY, PLACES, Check, Difference
 from consumers.verify.history import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from consumers.verify.history import Current, History
     from consumers.verify.positions import Identity, Positions
@@ -79,8 +79,17 @@ def places(history: History, current: Current, positions: Positions, partitions:
     return Check(PLACES, "orders", len(history.places), differences)
 
 
-def identity(positions: Positions, cluster_id: str, topics: Sequence[FoundTopic]) -> Check:
-    """The check that cluster and topics, which include positions, are those that every partition of it records."""
+def identity(
+    positions: Positions,
+    cluster_id: str,
+    topics: Sequence[FoundTopic],
+    hidden: Collection[str] = (),
+    application_id: str | None = None,
+) -> Check:
+    """The check that cluster and topics, which include positions, are those that every partition of it records.
+
+    `hidden` are the names of topics that may not be seen; `application_id` is that of the producer, None if not known.
+    """
     (own,) = [topic for topic in topics if topic.name == positions.topic]
     check = Check(IDENTITY, "partitions", own.partitions)
     first = positions.identities.get(0)
@@ -92,19 +101,30 @@ def identity(positions: Positions, cluster_id: str, topics: Sequence[FoundTopic]
         elif first is not None and recorded != first:
             check.add(Difference("other than in partition 0 is recorded whose topics these are", place=place))
     if first is not None:
-        check.differences += _differences(first, cluster_id, topics)
+        check.differences += _differences(first, cluster_id, topics, hidden)
+        if application_id not in {None, first.application_id}:
+            check.add(Difference("the topics are recorded as those of another application"))
+    if hidden:
+        check.notes.append(f"{len(hidden)} topics may not be seen by this client")
     return check
 
 
-def _differences(recorded: Identity, cluster_id: str, topics: Iterable[FoundTopic]) -> Iterator[Difference]:
+def _differences(
+    recorded: Identity, cluster_id: str, topics: Iterable[FoundTopic], hidden: Collection[str]
+) -> Iterator[Difference]:
     if recorded.cluster_id != cluster_id:
         yield Difference("the topics are recorded as those of another cluster")
+    left = [name for name in recorded.topics if name not in hidden]
     for topic in topics:
         topic_id, partitions = recorded.topics.get(topic.name, ("", 0))
         if not topic_id:
             yield Difference("the topic is not recorded", place=topic.name)
-        elif recorded.cluster_id == cluster_id and topic.id != topic_id:
-            yield Difference("the topic was made again since it was recorded", place=topic.name)
+        else:
+            left.remove(topic.name)
+            if recorded.cluster_id == cluster_id and topic.id != topic_id:
+                yield Difference("the topic was made again since it was recorded", place=topic.name)
         if topic.partitions != recorded.lanes or (topic_id and partitions != recorded.lanes):
             what = f"the topic has {topic.partitions} partitions, and there are {recorded.lanes} lanes"
             yield Difference(what, place=topic.name)
+    for name in left:
+        yield Difference("the topic is recorded, and is not there now", place=name)

@@ -7,26 +7,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from confluent_kafka import IsolationLevel, TopicCollection
+from confluent_kafka import IsolationLevel
 
 from consumers.verify.content import PublishedOrder, content_of_fields
 from consumers.verify.events import marks_of_message
 from consumers.verify.places import FoundTopic
 from trekkpaalegg.errors import UndecodableError
 from trekkpaalegg.incoming import Partition
-from trekkpaalegg.kafka.admin import CALL_SECONDS_MAX, Admin
+from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.reader import RangeReader
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from confluent_kafka import Message
-    from confluent_kafka.admin import AdminClient
 
     from consumers.verify.events import PlainValues
     from consumers.verify.findings import Progress
 
 STALLED_SECONDS_MAX = 60.0
+
+
+def describe_topics(properties: Mapping[str, str], names: Iterable[str]) -> tuple[str, list[FoundTopic], set[str]]:
+    """The cluster's id, those of the topics that exist, and the names of those that we may not see.
+
+    Raises as `CommittedReader`.
+    """
+    admin = Admin(properties, role="consumer")
+    found, hidden = admin.describe(names)
+    topics = [FoundTopic(name, str(each.topic_id), len(each.partitions)) for name, each in found.items()]
+    return admin.metadata().cluster_id, topics, hidden
 
 
 class CommittedReader:
@@ -45,17 +55,6 @@ class CommittedReader:
         self.next: dict[int, int] = dict(self.begins)
         """The offset at which the next reading starts, by partition."""
         self._reader = RangeReader(properties, role="consumer", stalled_seconds_max=STALLED_SECONDS_MAX)
-
-    def describe(self) -> tuple[str, FoundTopic]:
-        """The cluster's id, and the topic as it is now."""
-
-        def describe(client: AdminClient) -> str:
-            answers = client.describe_topics(TopicCollection([self.topic]), request_timeout=CALL_SECONDS_MAX)
-            return str(self._admin.result(answers[self.topic]).topic_id)
-
-        found = self._admin.metadata(self.topic)
-        topic_id = self._admin.call(f"asking for {self.topic}", describe)
-        return found.cluster_id, FoundTopic(self.topic, topic_id, len(found.topics[self.topic].partitions))
 
     def ends(self) -> dict[int, int]:
         """By partition, the end of what is committed now."""

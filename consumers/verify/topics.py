@@ -18,7 +18,7 @@ from consumers.verify.findings import POSITIONS, Check, Difference
 from consumers.verify.history import Current, History, TopicMessage, complete
 from consumers.verify.places import identity, places
 from consumers.verify.positions import Positions
-from consumers.verify.reading import CommittedReader
+from consumers.verify.reading import CommittedReader, describe_topics
 from trekkpaalegg.errors import UnknownTopicError
 from trekkpaalegg.kafka.properties import kafka_properties
 
@@ -167,7 +167,9 @@ class TopicReading:
     ) -> None:
         self._progress = progress
         self._with_headers = with_headers
-        properties, prefix = kafka_properties(settings), settings.topic_prefix
+        self._application_id = settings.application_id
+        self._properties, prefix = kafka_properties(settings), settings.topic_prefix
+        properties = self._properties
         with ExitStack() as opened:
             self.topics = opened.enter_context(
                 EventTopics(
@@ -232,14 +234,15 @@ class TopicReading:
             lost = Difference("there is no positions topic: what the homes know is lost", place=self.positions.topic)
             check = Check(POSITIONS, "orders", 0, [lost] if history.places else [])
             return [check, places(history, current, self.positions, lanes)]
-        described = [each.describe() for each in (self.topics.versjoner, self.topics.gjeldende, reader)]
-        (cluster_id, *_), found = zip(*described, strict=True)
-        if 0 in self.positions.identities:
-            lanes = self.positions.identities[0].lanes
+        recorded = self.positions.identities.get(0)
+        if recorded is not None:
+            lanes = recorded.lanes
+        names = dict.fromkeys((history.topic, current.topic, reader.topic, *(recorded.topics if recorded else ())))
+        cluster_id, found, hidden = describe_topics(self._properties, names)
         return [
             self._without_new(self.positions.check(history)),
             places(history, current, self.positions, lanes),
-            identity(self.positions, cluster_id, found),
+            identity(self.positions, cluster_id, found, hidden, self._application_id),
         ]
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
 from producer.domain.state import ObservationOffsets
@@ -62,7 +62,7 @@ class KafkaAdmin:
         `needed` are the operations that this client must be permitted on them, by the topic's name; a `RefusedError`
         names every one that it is not.
         """
-        described, hidden = self._describe(names)
+        described, hidden = self._admin.describe(names)
         lacking = _lacking(described, hidden, needed or {})
         if lacking:
             raise self._not_permitted(lacking)
@@ -82,7 +82,7 @@ class KafkaAdmin:
 
     def lacking(self, needed: Mapping[str, Sequence[str]]) -> list[Right]:
         """Those of the operations on topics, by the topic's name, that this client is not permitted."""
-        return _lacking(*self._describe(needed), needed)
+        return _lacking(*self._admin.describe(needed), needed)
 
     def create(self, topics: Sequence[Topic]) -> None:
         """Create the topics; returns once the cluster shows them, which may be a moment later.
@@ -93,7 +93,7 @@ class KafkaAdmin:
             self._create(NewTopic(topic.name, topic.partitions, topic.replication, config=dict(topic.config)))
         deadline = time.monotonic() + _VISIBLE_SECONDS_MAX
         names = [topic.name for topic in topics]
-        while hidden := set(names) - self._describe(names)[0].keys():
+        while hidden := set(names) - self._admin.describe(names)[0].keys():
             if time.monotonic() > deadline:
                 raise RetryableError(f"{', '.join(hidden)}: created, but the cluster does not show it yet; try again")
             time.sleep(_PAUSE_SECONDS)
@@ -235,30 +235,6 @@ class KafkaAdmin:
             self._admin.call(f"creating {new.topic}", create, right=right, expected=expected)
         except KafkaException:
             return
-
-    def _describe(self, names: Iterable[str]) -> tuple[dict[str, Any], set[str]]:
-        """Those of the topics that exist, and the names of those that this client may not see."""
-        self._admin.metadata()  # in short calls, as what follows is one long one when nobody answers
-        names = list(names)
-        found: dict[str, Any] = {}
-        hidden: set[str] = set()
-
-        def describe(client: AdminClient) -> None:
-            answers = client.describe_topics(
-                TopicCollection(names), include_authorized_operations=True, request_timeout=CALL_SECONDS_MAX
-            )
-            for name, answer in answers.items():
-                try:
-                    found[name] = self._admin.result(answer)
-                except KafkaException as error:
-                    code = error.args[0].code()
-                    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                        hidden.add(name)
-                    elif code != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                        raise
-
-        self._admin.call("asking for the topics", describe)
-        return found, hidden
 
     def _not_permitted(self, rights: Iterable[Right]) -> RefusedError:
         return not_permitted(rights, self._properties, role=self._role)

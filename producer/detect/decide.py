@@ -312,6 +312,9 @@ class _Attempt:
 
     def _given_up(self, number: int) -> str | None:
         """The reason for which it is missing now, None while it is waited for."""
+        since = self._order.failing_since(number)
+        if since is not None and since > self._now:  # told by a clock that was ahead
+            self._order = replace(self._order, failing=without(self._order.failing, number, number))
         failing = with_failing(self._order.failing, number, self._now)
         self._order = replace(self._order, failing=failing)
         since = self._order.failing_since(number)

@@ -10,20 +10,27 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from producer.domain.content import CONTENT_HASH_BYTES, CONTENT_HASH_VERSION, METHODS, content_hash
 from producer.domain.observation import order_key
-from producer.domain.state import HandedOver
+from producer.domain.state import NOT_HANDED_OVER, HandedOver
 from producer.domain.trekkpaalegg import Rejected, Trekkpaalegg
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from producer.domain.state import TrekkpliktigState
+    from producer.domain.state import TrekkpliktigPosition, TrekkpliktigState
     from producer.domain.trekkpaalegg import Element
 
 ABSENT_MAX = 1000
 """Orders that one full reading hands over because the list lacks them."""
 
+UNIDENTIFIED_MAX = 100
+"""Elements without trekkid that are handed over for one trekkpliktig a day. If the text of one changes at each reading,
+each is another, and the quarantine would have no bounds."""
+
+_DAY_MICROSECONDS = 24 * 3600 * 1_000_000
 _SEEN_AT_ONCE = 131_072
 
 
@@ -62,6 +69,41 @@ def lowered(state: TrekkpliktigState, elements: Iterable[Element]) -> list[Trekk
         if isinstance(element, Trekkpaalegg)
         and element.trekkversjon < state.handed_over(order_key(element)).trekkversjon
     ]
+
+
+def is_unidentified(state: TrekkpliktigState, element: Element) -> bool:
+    """Whether it has no trekkid, and was never handed over."""
+    return element.trekkid is None and state.handed_over(order_key(element)) == NOT_HANDED_OVER
+
+
+def within_limit(state: TrekkpliktigState, elements: Sequence[Element], now: int) -> list[Element]:
+    """The elements without unidentified ones that are too many for the day; `now` is in microseconds since 1970."""
+    room = UNIDENTIFIED_MAX
+    if not _begins_day(state.position, now):
+        room -= state.position.unidentified
+    kept: list[Element] = []
+    for element in elements:
+        if is_unidentified(state, element):
+            room -= 1
+            if room < 0:
+                continue
+        kept.append(element)
+    return kept
+
+
+def with_unidentified(position: TrekkpliktigPosition, count: int, now: int) -> TrekkpliktigPosition:
+    """The position once so many unidentified elements were handed over."""
+    if count == 0:
+        return position
+    if _begins_day(position, now):
+        return replace(position, unidentified=count, unidentified_since=now)
+    return replace(position, unidentified=position.unidentified + count)
+
+
+def _begins_day(position: TrekkpliktigPosition, now: int) -> bool:
+    """Whether the day of the count is over. One in the future was told by a clock that was ahead."""
+    since = position.unidentified_since
+    return since is None or not 0 <= now - since < _DAY_MICROSECONDS
 
 
 def absent(state: TrekkpliktigState, seen: Sequence[int], seed: int) -> list[bytes]:

@@ -159,7 +159,8 @@ class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
     last ended, and `shown_at` the `LaneState.show_since` that was last done, by one that handed over every order;
     `suspended_at` is since when an operator has suspended it, all in microseconds since 1970. `forgotten_by` is the id
     of the request that last made the state be forgotten. `requests` wait for a full reading, or for the answers of the
-    homes to it.
+    homes to it. `unidentified` is how many elements without trekkid were handed over on the day since
+    `unidentified_since`.
     """
 
     position: int = 0
@@ -168,6 +169,8 @@ class TrekkpliktigPosition(msgspec.Struct, frozen=True, gc=False):
     forgotten_by: str | None = None
     requests: tuple[OperatorRequest, ...] = ()
     shown_at: int | None = None
+    unidentified: int = 0
+    unidentified_since: int | None = None
 
 
 class EventCursor(msgspec.Struct, frozen=True, gc=False):

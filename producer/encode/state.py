@@ -165,6 +165,8 @@ def _position_of(datum: dict[str, Any]) -> TrekkpliktigPosition:
         forgotten_by=datum["forgotten_by"],
         requests=tuple([_request_of(each) for each in datum["wishes"]]),
         shown_at=datum["shown_at"],
+        unidentified=datum["unidentified"],
+        unidentified_since=datum["unidentified_since"],
     )
 
 

@@ -174,21 +174,22 @@ class Committer:
     def commit(self, parts: Sequence[Part]) -> None:
         """Write these parts in one transaction.
 
-        Without parts, the signal offset is committed if it has changed, and after `BEAT_SECONDS` in any case. Raises
-        as `LanePublisher.publish`; if the transaction was aborted, the parts are told so first.
+        Where they have no records, there is none, unless the signal offset has changed some time ago or nothing was
+        written for `BEAT_SECONDS`. Raises as `LanePublisher.publish`; if the transaction was aborted, the parts are
+        told so first.
         """
-        if not (parts or self._is_offset_due() or self._clock() - self._published_at >= BEAT_SECONDS):
-            return
         for part in parts:
             part.begun()
-        first_open = self.signals.first_open
-        try:
-            self._publisher.publish([record for part in parts for record in part.records], first_open)
-        except BaseException:
-            for part in parts:
-                part.aborted()
-            raise
-        self._signals_committed, self._published_at = first_open, self._clock()
+        records = [record for part in parts for record in part.records]
+        if records or self._is_offset_due() or self._clock() - self._published_at >= BEAT_SECONDS:
+            first_open = self.signals.first_open
+            try:
+                self._publisher.publish(records, first_open)
+            except BaseException:
+                for part in parts:
+                    part.aborted()
+                raise
+            self._signals_committed, self._published_at = first_open, self._clock()
         for part in parts:
             part.committed()
 

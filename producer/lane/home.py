@@ -335,7 +335,6 @@ class Home:
             for progress in self._rows.values()
             if progress.open
             and isinstance(each := progress.open[0][1], OpenQuestion)
-            and each.is_begun
             and not (each.tries or each.is_asked)
         ]
 

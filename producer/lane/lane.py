@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 import structlog
 
+from producer.detect.differences import UNIDENTIFIED_MAX, with_unidentified
 from producer.domain.observation import Known, Question
 from producer.domain.requests import Answer, Show
 from producer.domain.state import NOT_HANDED_OVER
@@ -114,7 +115,7 @@ PATIENCE_URGENT_SECONDS = 0.02
 ABORTED_PAUSE_SECONDS = 0.1
 """How long after a transaction was rolled back the next one is tried: Kafka may abort many, as in a rebalance."""
 
-LOOK_UP_PAUSE_SECONDS = 5.0
+LOOK_UP_PAUSE_SECONDS = 1.0
 """How long after the history could not be read that is tried again."""
 
 _WAIT_SECONDS_MAX = 0.5
@@ -455,6 +456,7 @@ class Lane:
         reason = str(error) or type(error).__name__
         _log.warning("reading failed", trekkpliktig=reading.trekkpliktig, lane=self.number, reason=reason)
         self._requests.reading_failed(reading, reason, for_good=isinstance(error, SuspendedError))
+        self._observer.unrecorded(reading.unrecorded)
         self._observer.reading_ended(self.number, reading.trekkpliktig, error, 0)
 
     # The home
@@ -651,9 +653,10 @@ class Lane:
         orders = chunk.handed_over()
         records = list(self._records.of_handed_over(self.number, trekkpliktig, orders))
         position = state.of(trekkpliktig).position
-        after = position
+        after = with_unidentified(position, chunk.unidentified, reading.began)
         if chunk.position > position.position:
-            after = msgspec.structs.replace(position, position=chunk.position)
+            after = msgspec.structs.replace(after, position=chunk.position)
+        if after is not position:
             records += self._records.of_position(self.number, trekkpliktig, after)
 
         def committed() -> None:
@@ -662,6 +665,12 @@ class Lane:
             known.position = after
             if chunk.lowered:
                 self._report_lowered(reading, chunk.lowered)
+            if chunk.unidentified and after.unidentified == UNIDENTIFIED_MAX:
+                _log.warning(
+                    "many elements have no trekkid: further ones are only counted until tomorrow",
+                    trekkpliktig=trekkpliktig,
+                    recorded=UNIDENTIFIED_MAX,
+                )
             if chunk.elements and self._was_unannounced(reading, position):
                 self._observer.unannounced(len(chunk.elements))
             reading.advance_chunk()
@@ -714,6 +723,7 @@ class Lane:
         self._requests.read(trekkpliktig)
         for request in sorted(reading.requests):
             self._ask(trekkpliktig, request)
+        self._observer.unrecorded(reading.unrecorded)
         self._observer.reading_ended(self.number, trekkpliktig, None, reading.vanished)
 
     def _report_lowered(self, reading: Reading, orders: int) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from producer.detect.differences import absent, differences, digest_of, lowered
+from producer.detect.differences import absent, differences, digest_of, is_unidentified, lowered, within_limit
 from producer.domain.observation import Observation, order_key
 from producer.domain.requests import BACKFILL
 from producer.domain.trekkpaalegg import Origin, Trekkpaalegg
@@ -45,8 +45,8 @@ class Step(enum.Enum):
 class Chunk:
     """Elements that differ from what was handed over, or keys of orders that the list lacks, and how far they are.
 
-    `position` is the sekvensnummer that the list has been read to when the chunk is done, `lowered` how many elements
-    have a lower version than was handed over before.
+    `position` is the sekvensnummer that the list has been read to when the chunk is done. `lowered` is how many of the
+    elements have a lower version than was handed over before, `unidentified` how many have no trekkid and are new.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Chunk:
         self.gone = gone
         self.new = {key for each in elements if (key := order_key(each)) not in state}
         self.lowered = len(lowered(state, elements))
+        self.unidentified = sum(is_unidentified(state, each) for each in elements)
         self.step = Step.KNOW if self.new else Step.SEND if elements or gone else Step.REMEMBER
 
     def __len__(self) -> int:
@@ -72,10 +73,11 @@ class Reading:
     """One reading. `cursor` is where it begins; it is `full` if it compares everything from 0.
 
     With `shows`, the state's `show_since` when it began, everything is handed over, whatever was handed over before.
-    `found` says whether anything differed, `lowered` how many lower versions were handed over. `requests` are the ids
-    of the operator requests that it fulfils. An `urgent` reading goes before others. `event_cursor` is how far Altinn's
-    events had been read when it began, None where they are not read; `is_notified` says whether such events led to the
-    reading. `began` is when, in microseconds since 1970.
+    `found` says whether anything differed, `lowered` how many lower versions were handed over, and `unrecorded` how
+    many elements without trekkid were not, as they were too many. `requests` are the ids of the operator requests that
+    it fulfils. An `urgent` reading goes before others. `event_cursor` is how far Altinn's events had been read when it
+    began, None where they are not read; `is_notified` says whether such events led to the reading. `began` is when, in
+    microseconds since 1970.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Reading:
         self.orders_seen = 0
         self.vanished = 0
         self.lowered = 0
+        self.unrecorded = 0
         self.sekvensnummer_max = 0
         self.chunk: Chunk | None = None
         self._next_cursor: int | None = cursor
@@ -149,7 +152,9 @@ class Reading:
                 self._pages.popleft()
             else:
                 self._pages[0] = page[elements_max:]
-            different = differences(state, elements, everything=self.shows is not None)
+            all_different = differences(state, elements, everything=self.shows is not None)
+            different = within_limit(state, all_different, self.began)
+            self.unrecorded += len(all_different) - len(different)
             numbers = (each.sekvensnummer for each in elements if isinstance(each, Trekkpaalegg))
             position = max(max(numbers, default=0), state.position.position)
             if different or position > state.position.position:

@@ -72,6 +72,9 @@ class Observer:
     def versions_lowered(self, trekkpliktig: str, versions: int) -> None:
         """A list showed so many orders with a lower version than it did before."""
 
+    def unrecorded(self, elements: int) -> None:
+        """A list showed so many elements without trekkid that were only counted, as too many came that day."""
+
     def published(self, lane: int, decisions: Sequence[Decision]) -> None:
         """What the home of these orders decided is committed to Kafka."""
 

@@ -87,6 +87,10 @@ class PrometheusObserver(Metrics, Observer):
             "observations", "Orders of which employers' lists showed something new, handed over to their homes.", "row"
         )
         self._lowered = self.counter("lowered_versions", "Orders that a list showed with a lower version than before.")
+        self._unrecorded = self.counter(
+            "unrecorded_elements",
+            "Elements without trekkid that were not put in quarantine, as too many came that day.",
+        )
         self._checked = self.counter("checked", "Published versions checked for warnings; a sample of large batches.")
         self._warnings = self.counter("warnings", "Oddities in the versions checked, by kind.", "kind")
         self._readings = self.counter("readings", "Readings of an employer, by outcome.", "outcome")
@@ -178,6 +182,10 @@ class PrometheusObserver(Metrics, Observer):
     def versions_lowered(self, trekkpliktig: str, versions: int) -> None:  # noqa: ARG002  employers are no labels
         """See `Observer`."""
         self._lowered.inc(versions)
+
+    def unrecorded(self, elements: int) -> None:
+        """See `Observer`."""
+        self._unrecorded.inc(elements)
 
     def published(self, lane: int, decisions: Sequence[Decision]) -> None:  # noqa: ARG002  lanes are no labels
         """See `Observer`."""

@@ -189,6 +189,18 @@ def test_the_newest_event_is_copied_to_gjeldende_if_it_is_missing_there(stage: S
     assert (stage.stands(TOPICS.gjeldende, "a"), stage.stands(TOPICS.gjeldende, "b")) == ([1], [1, 1])
 
 
+def test_one_that_was_there_before_the_history_lost_it_is_not_copied_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "MARGIN_MILLISECONDS", 100)
+    history, newest = stage.events("a", 1)
+    stage.publish(newest)
+    time.sleep(0.2)
+    stage.publish(history, *stage.state(5, a=known(1)))
+    assert stage.acquired() == {"a": known(1)}
+    assert (stage.stands(TOPICS.gjeldende, "a"), stage.repaired) == ([1], 0)
+
+
 def test_what_was_written_long_before_its_state_is_found(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a transaction took its time: it is looked for among all that there is."""
     stage.publish(*stage.events("a", 1))

@@ -228,6 +228,17 @@ def test_version_that_fails_for_a_day_is_recorded_as_missing_and_the_order_goes_
     assert (home.missing, home.order.failing) == ([(1, 1, "failing")], ())
 
 
+def test_a_clock_that_was_ahead_when_a_version_first_failed_makes_the_order_wait_a_day_and_no_longer():
+    home = Home()
+    home.now += 10 * DAY
+    home.observe(version(2), {1: FAILED})
+    home.now = NOW
+    home.retry({1: FAILED, 2: version(2)})
+    home.now += DAY + 1
+    home.retry({1: FAILED, 2: version(2)})
+    assert home.published == [published(2, "gapfill")]
+
+
 def test_each_failing_version_has_a_day_of_its_own():
     home = Home()
     home.observe(version(4), {1: FAILED, 2: FAILED, 3: version(3)})

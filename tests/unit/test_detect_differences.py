@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from producer.detect.differences import ABSENT_MAX, absent, differences, digest_of, lowered
+from producer.detect.differences import (
+    ABSENT_MAX,
+    UNIDENTIFIED_MAX,
+    absent,
+    differences,
+    digest_of,
+    is_unidentified,
+    lowered,
+    with_unidentified,
+    within_limit,
+)
 from producer.domain.content import CONTENT_HASH_VERSION, METHODS, content_hash
 from producer.domain.observation import order_key
 from producer.domain.state import NOT_HANDED_OVER, HandedOver, TrekkpliktigState
 from tests.kit.versions import rejected_version, version
+
+NOW = 1_790_000_000_000_000
+HOUR = 3600 * 1_000_000
 
 
 def state_of(*elements):
@@ -100,3 +114,48 @@ def test_of_very_many_absent_orders_some_are_handed_over_each_time_and_in_the_en
         assert keys == absent(state, [], seed)
         handed_over |= set(keys)
     assert len(handed_over) == len(state)
+
+
+# Elements without trekkid
+
+
+def nameless(text):
+    return replace(rejected_version(None, trekkid=None), raw_hash=text.encode().ljust(32))
+
+
+def take(state, elements, now):
+    """What is handed over of these elements, as the lane keeps it in the state; returns it."""
+    kept = within_limit(state, differences(state, elements), now)
+    count = sum(is_unidentified(state, each) for each in kept)
+    state.position = with_unidentified(state.position, count, now)
+    for each in kept:
+        state.remember(order_key(each), digest_of(each))
+    return kept
+
+
+def test_a_stated_number_of_elements_without_trekkid_is_handed_over_a_day():
+    state = TrekkpliktigState()
+    taken = [
+        len(take(state, [nameless(f"{hour}/{each}") for each in range(30)], NOW + hour * HOUR)) for hour in range(23)
+    ]
+    assert taken == [30, 30, 30, UNIDENTIFIED_MAX - 90, *[0] * 19]
+    assert len(take(state, [nameless(f"next day {each}") for each in range(200)], NOW + 24 * HOUR)) == UNIDENTIFIED_MAX
+    assert take(state, [nameless("later")], NOW + 47 * HOUR) == []
+
+
+def test_elements_without_trekkid_that_were_handed_over_are_not_counted_again_nor_are_others_held_back():
+    state = TrekkpliktigState()
+    same = [nameless(str(each)) for each in range(UNIDENTIFIED_MAX)]
+    take(state, same, NOW)
+    elements = [*same, nameless("one more"), version(1), rejected_version(1, trekkid="B")]
+    assert within_limit(state, elements, NOW) == [*same, *elements[-2:]]
+    assert take(state, elements, NOW) == elements[-2:]
+
+
+@pytest.mark.parametrize("jump", [-1, 24 * HOUR, 400 * 24 * HOUR, -400 * 24 * HOUR])
+def test_a_clock_that_jumps_begins_another_day_at_most(jump):
+    state = TrekkpliktigState()
+    for now in (NOW, NOW + jump):
+        assert len(take(state, [nameless(f"{now}/{each}") for each in range(300)], now)) == UNIDENTIFIED_MAX
+        assert take(state, [nameless(f"{now}/more")], now + HOUR) == []
+    assert state.position.unidentified == UNIDENTIFIED_MAX

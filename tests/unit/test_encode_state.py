@@ -69,6 +69,8 @@ positions = st.builds(
     forgotten_by=st.none() | st.text(),
     requests=st.lists(requests, max_size=2).map(tuple),
     shown_at=st.none() | longs,
+    unidentified=longs,
+    unidentified_since=st.none() | longs,
 )
 results = st.lists(
     st.builds(

@@ -122,10 +122,18 @@ def test_the_state_is_what_is_committed_when_the_lane_is_acquired(desk):
 def test_signal_offset_moves_with_the_end_of_its_reading_even_when_nothing_else_does(desk):
     desk.signals.register(ONE, 0, is_served=True)
     desk.signals.register(TWO, 1, is_served=True)
-    desk.committer.commit([desk.end_of_reading(ONE, 0)])
-    desk.committer.commit([desk.end_of_reading(ONE, 2)])
-    desk.committer.commit([desk.end_of_reading(TWO, 2)])
-    assert desk.offsets() == [0, 1, 2]
+    for trekkpliktig, begun_at in ((ONE, 0), (ONE, 2), (TWO, 2)):
+        desk.clock.seconds += OFFSET_WAIT_SECONDS
+        desk.committer.commit([desk.end_of_reading(trekkpliktig, begun_at)])
+    assert desk.offsets() == [1, 2]
+
+
+def test_end_of_a_reading_that_changes_nothing_makes_no_transaction(desk):
+    """Else each poll of each employer would be one."""
+    for _ in range(3):
+        desk.clock.seconds += OFFSET_WAIT_SECONDS
+        desk.committer.commit([desk.end_of_reading(ONE, 0)])
+    assert desk.offsets() == []
 
 
 def test_signal_offset_alone_waits_a_while_for_something_to_share_a_transaction_with(desk):
@@ -156,6 +164,7 @@ def test_a_waiting_signal_offset_is_committed_at_once_on_request(desk):
 def test_wake_up_stays_open_if_the_end_of_its_reading_is_not_committed(desk, fault, error):
     """Else another's transaction would move the offset over it, and a crash before it is read again would lose it."""
     desk.signals.register(ONE, 0, is_served=True)
+    desk.clock.seconds += OFFSET_WAIT_SECONDS
     desk.kafka.fail(fault)
     with pytest.raises(error):
         desk.committer.commit([desk.end_of_reading(ONE, 1)])

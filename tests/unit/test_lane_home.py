@@ -83,6 +83,9 @@ class Desk:
         origin = Origin.NOTIFICATION if row is Row.URGENT else Origin.POLL
         self.receive(Observation(trekkid.encode(), trekkpliktig, origin, element, requests=requests), row)
 
+    def ask(self, request="r", trekkpliktig=ONE):
+        self.receive(Question(trekkpliktig, request))
+
     def decide(self, bulk_max=BULK_MAX):
         """Decide on what can be; returns which versions are requested now."""
         wanted = self.home.decide(self.now, bulk_max)
@@ -433,6 +436,34 @@ def test_few_that_are_not_urgent_are_decided_on_at_once_and_all_that_are():
     assert desk.published[7:] == ["B2/1", "B3/1"]
 
 
+def test_what_is_not_urgent_may_wait_for_more_until_it_is_enough():
+    desk = Desk(A=OrderState(1, seen=3, readers=(ONE,)))
+    desk.show(1, "B")
+    desk.receive(Known(ONE, (b"B",)))
+    desk.decide()
+    assert not desk.home.is_pressing(BULK_MAX)
+    assert desk.home.is_pressing(1)
+    desk.commit()
+    desk.show(2, "C", row=Row.URGENT)
+    assert desk.home.is_pressing(BULK_MAX)
+    desk.decide()
+    assert not desk.home.is_pressing(BULK_MAX), "it waits for a version"
+    desk.answer()
+    desk.decide()
+    assert desk.home.is_pressing(BULK_MAX)
+    desk.commit()
+    assert not desk.home.is_pressing(BULK_MAX)
+    desk.home.start_tries(desk.now)
+    desk.decide()
+    desk.answer_all(Failed("HTTP 503"))
+    desk.decide()
+    assert desk.home.is_pressing(BULK_MAX), "it is no part of a back-fill"
+    desk.commit()
+    desk.ask(trekkpliktig=TWO)
+    desk.home.answered(desk.home.questions()[0])
+    assert desk.home.is_pressing(BULK_MAX)
+
+
 def test_what_was_observed_before_of_an_order_goes_with_what_is_urgent_of_it():
     desk = Desk()
     for number in range(5):
@@ -478,15 +509,11 @@ def test_few_versions_are_requested_at_a_time_in_the_order_of_their_orders_and_a
 # Questions
 
 
-def ask(desk, request="r", trekkpliktig=ONE):
-    desk.receive(Question(trekkpliktig, request))
-
-
 def test_question_is_answered_when_everything_before_it_in_its_row_is_committed():
     desk = Desk()
     desk.show(2, "A", requests=("r",))
     desk.show(1, "U", row=Row.URGENT)
-    ask(desk)
+    desk.ask()
     desk.show(1, "B")
     desk.decide()
     desk.commit()
@@ -504,7 +531,7 @@ def test_question_is_answered_when_everything_before_it_in_its_row_is_committed(
 def test_offset_passes_a_question_when_its_answer_is_stored_and_its_figures_are_dropped_with_it():
     desk = Desk()
     desk.show(1, requests=("r",))
-    ask(desk)
+    desk.ask()
     desk.work()
     [open_question] = desk.home.questions()
     open_question.is_asked = True
@@ -523,8 +550,8 @@ def test_offset_passes_a_question_when_its_answer_is_stored_and_its_figures_are_
 
 def test_questions_are_answered_one_after_another():
     desk = Desk()
-    ask(desk, "r")
-    ask(desk, "s")
+    desk.ask("r")
+    desk.ask("s")
     for request in ("r", "s"):
         [open_question] = desk.home.questions()
         assert open_question.question.request == request
@@ -541,7 +568,7 @@ def test_question_causes_a_try_of_each_open_order_that_its_trekkpliktig_can_read
         C=msgspec.structs.replace(order, readers=(ONE,)),
         D=first_of("D"),
     )
-    ask(desk)
+    desk.ask()
     desk.now += SECOND
     assert desk.decide() == {"A": [2, 4], "C": [2, 4]}
     assert desk.home.questions() == []
@@ -565,7 +592,7 @@ def test_question_causes_a_try_of_what_was_shown_just_before_it():
         A=msgspec.structs.replace(first_of("A"), missing=(Missing(1, 1),), trekkversjon=2, content_hash_version=0)
     )
     desk.show(2, "A")
-    ask(desk)
+    desk.ask()
     desk.decide()
     assert desk.home.questions() == []
     desk.commit()
@@ -575,7 +602,7 @@ def test_question_causes_a_try_of_what_was_shown_just_before_it():
 
 def test_tries_of_a_question_that_were_rolled_back_are_waited_for():
     desk = Desk(A=msgspec.structs.replace(first_of("A"), missing=(Missing(1, 1),), trekkversjon=2, readers=(ONE,)))
-    ask(desk)
+    desk.ask()
     desk.decide()
     desk.answer_all(Gone())
     desk.decide()
@@ -775,7 +802,7 @@ class Histories(Desk):
         self.receive(Observation(trekkid.encode(), ONE, Origin.RECONCILE, requests=("r",)))
 
     def _ask(self):
-        ask(self)
+        self.ask()
 
     def _decide(self, bulk_max):
         self.decide(bulk_max)

@@ -215,6 +215,8 @@ def test_what_is_handed_over_is_counted_by_row_and_lowered_versions_too() -> Non
     observer.handed_over("bulk", 1)
     observer.handed_over("urgent", 2)
     observer.versions_lowered("312345609", 3)
+    observer.unrecorded(4)
+    assert value(observer, "unrecorded_elements_total") == 4
     assert [value(observer, "observations_total", row=each) for each in ("urgent", "bulk")] == [2, 501]
     assert value(observer, "lowered_versions_total") == 3
 

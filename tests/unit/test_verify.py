@@ -148,9 +148,21 @@ def test_topics_are_those_that_positions_record() -> None:
         "the topics are recorded as those of another cluster",
         "the topic is not recorded",
     ]
+    (difference,) = identity(positions, "cluster", FOUND, application_id="other").differences
+    assert difference == Difference("the topics are recorded as those of another application")
     positions.add(1, b"lanes", encode_identity(msgspec.structs.replace(IDENTITY, application_id="renamed")))
     (difference,) = identity(positions, "cluster", FOUND).differences
     assert difference == Difference("other than in partition 0 is recorded whose topics these are", place="p/1")
+
+
+def test_a_topic_that_is_recorded_is_gone_or_may_not_be_seen() -> None:
+    positions = Positions("p")
+    for partition in range(2):
+        positions.add(partition, b"lanes", encode_identity(IDENTITY))
+    (difference,) = identity(positions, "cluster", FOUND[1:]).differences
+    assert difference == Difference("the topic is recorded, and is not there now", place="v")
+    hidden = identity(positions, "cluster", FOUND[1:], {"v"})
+    assert (hidden.differences, hidden.notes) == ([], ["1 topics may not be seen by this client"])
 
 
 def content(version: int, text: str) -> Content:

@@ -6,7 +6,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
 from trekkpaalegg.errors import RetryableError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from concurrent.futures import Future
 
-    from confluent_kafka import KafkaError
     from confluent_kafka.admin import AdminClient
 
     from trekkpaalegg.errors import TrekkpaaleggError
@@ -108,6 +107,30 @@ class Admin:
         return self.call(
             what, lambda client: client.list_topics(*named, timeout=min(next(timeouts), limit)), seconds_max=limit
         )
+
+    def describe(self, topics: Iterable[str]) -> tuple[dict[str, Any], set[str]]:
+        """Those of the topics that exist, by name, with what we may do; and the names of those that we may not see."""
+        self.metadata()  # in short calls, as what follows is one long one when nobody answers
+        names = TopicCollection(list(topics))
+        found: dict[str, Any] = {}
+        hidden: set[str] = set()
+
+        def describe(client: AdminClient) -> None:
+            answers = client.describe_topics(
+                names, include_authorized_operations=True, request_timeout=self._seconds_max
+            )
+            for name, answer in answers.items():
+                try:
+                    found[name] = self.result(answer)
+                except KafkaException as error:
+                    code = error.args[0].code()
+                    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                        hidden.add(name)
+                    elif code != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        raise
+
+        self.call("asking for the topics", describe)
+        return found, hidden
 
     def partitions(self, *topics: str) -> list[Partition]:
         """Every partition of these topics. Raises `UnknownTopicError` also."""

@@ -182,11 +182,19 @@ class _Audit:
         return left.values()
 
     def _copies(self, newest: Mapping[bytes, tuple[bytes, Message]], last: LastTransaction) -> list[Record]:
-        """Copies of these events, the newest of their orders, for those that are missing in `…-gjeldende`."""
+        """Copies of these events, the newest of their orders, for those that are missing in `…-gjeldende`.
+
+        One that was published again, as the history had lost it, may be there from before.
+        """
         topic = self._topics.gjeldende
-        found = {identity_of(event) for event, _ in self._read_lately(topic, last)} if newest else set()
+        lacking = {identity: (key, message) for key, (identity, message) in newest.items()}
+        for event, _ in self._read_lately(topic, last) if lacking else ():
+            lacking.pop(identity_of(event), None)
+        place = Partition(topic, self._lane)
+        starts = self._admin.begins([place]) if lacking else {}
+        for messages in self._reader.read(starts, dict.fromkeys(starts, self._found.ends[topic])):
+            for message in messages:
+                lacking.pop(headers_of(message).get("ce_id", b""), None)
         return [
-            Record(topic, key, message.value(), headers_of(message), self._lane)
-            for key, (identity, message) in newest.items()
-            if identity not in found
+            Record(topic, key, message.value(), headers_of(message), self._lane) for key, message in lacking.values()
         ]

@@ -129,6 +129,11 @@ class FakeSource:
             self._sekvensnummer = max(self._sekvensnummer, element.sekvensnummer or 0)
             return element
 
+    def uproot(self, trekkpliktig: str) -> None:
+        """Undo every `plant` for this one."""
+        with self._lock:
+            self._planted = [each for each in self._planted if each.trekkpliktig != trekkpliktig]
+
     def reveal(self, trekkid: str, trekkversjon: int) -> None:
         """A version put with `visible=False` appears, with its former sekvensnummer."""
         with self._lock:

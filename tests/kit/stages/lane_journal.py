@@ -26,6 +26,7 @@ class LaneJournal(NullObserver):
         self.decisions: list[Decision] = []
         self.handed: Counter[str] = Counter()
         self.lowered: Counter[str] = Counter()
+        self.unrecorded_count = 0
         self.metrics: list[LaneMetrics] = []
         self.positions_ahead: list[tuple[str, int, int]] = []
         self.lanes_left = 0
@@ -48,6 +49,11 @@ class LaneJournal(NullObserver):
         """Count them."""
         with self.changed:
             self.lowered[trekkpliktig] += versions
+
+    def unrecorded(self, elements: int) -> None:
+        """Count them."""
+        with self.changed:
+            self.unrecorded_count += elements
 
     def reading_ended(self, lane: int, trekkpliktig: str, error: BaseException | None, vanished: int) -> None:  # noqa: ARG002 - as above
         """Keep how the reading ended."""

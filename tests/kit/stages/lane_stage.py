@@ -326,9 +326,12 @@ class LaneStage:
     def turn(self, times: int = 2) -> None:
         """Return when the lane's loop has turned so often; for what must not happen meanwhile."""
         for _ in range(times):
-            before = self.turns.count
-            self.signal("nobody")
-            self.wait_until(lambda before=before: self.turns.count > before)  # type: ignore[misc]
+            self._turn_once()
+
+    def _turn_once(self) -> None:
+        before = self.turns.count
+        self.signal("nobody")
+        self.wait_until(lambda: self.turns.count > before)
 
     @property
     def has_ended(self) -> bool:
