@@ -263,6 +263,7 @@ class Lane:
         """Fence the former owner, read back the state, and begin what it leads to."""
         self._committer.acquire(first_signal_offset, self._stopping.is_set)
         state = self._committer.state
+        self._committer.lead(self._records.of_schemas(self.number, state.schemas))
         _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=len(state.orders))
         self._observer.lane_acquired(self.number, len(self.schedule), len(state.orders))
         if self._parts.round_end is not None:
