@@ -23,6 +23,7 @@ from producer.admin.kafka import KafkaAdmin
 from producer.bootstrap import find_cluster
 from producer.cli.main import run_command
 from producer.domain.state import ObservationOffsets
+from producer.encode.state import STATE_SCHEMAS
 from producer.group.membership import KafkaMembership
 from producer.publish.state import observation_offsets_record, read_lane_state
 from producer.publish.topics import DAY_MS, Topic, Topics, start_faults
@@ -108,8 +109,8 @@ class Cluster:
         until(lambda: not self.admin.describe(topics))
 
     def truncate_positions(self, lane: int) -> None:
-        """Take away the first record of the lane's partition, which is refused while the topic is compacted."""
-        first = TopicPartition(self.names.positions, lane, 1)
+        """Take away what the lane's partition begins with, which is refused while the topic is compacted."""
+        first = TopicPartition(self.names.positions, lane, len(STATE_SCHEMAS) + 1)
 
         def is_deleted() -> bool:
             try:
