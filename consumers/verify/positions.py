@@ -1,7 +1,7 @@
 """What the producer remembers in `…-positions`: what the home of each order has published, and whose topics these are.
 
 The home of an order is the lane of its partition. It writes the state of the order, with the key `/<trekkid>`, in the
-transaction of the order's events. See `schemas/order_state.avsc`.
+transaction of the order's events. See `schemas/order_state.avsc`. Schemas of a newer producer stand beside the state.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import fastavro
 import msgspec
+from fastavro.read import SchemaResolutionError
+from fastavro.schema import SchemaParseException
 
 import schemas
 from consumers.verify.events import SINGLE_OBJECT_MARKER, SINGLE_OBJECT_PREFIX_BYTES
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _SEPARATOR = b"/"
 _IDENTITY_KEY = b"lanes"
+_SCHEMA = b"@schema/"
 _ORDER = "order_state"
 _IDENTITY = "lane_count"
 
@@ -57,13 +60,17 @@ class Positions:
         self.identities: dict[int, Identity] = {}
         """By partition."""
         self._irregular: dict[int, dict[bytes, Irregular]] = {}
+        self._recorded: dict[bytes, schemas.Schema] = {}
+        """Schemas beside the state that are not among the released ones, by fingerprint."""
 
     def add(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Add a record, in the order of its partition. Raises `FatalError` for an invalid one."""
         if key == _IDENTITY_KEY:
             self.identities.pop(partition, None)
             if value is not None:
-                self.identities[partition] = _identity(value)
+                self.identities[partition] = self._identity(value)
+        elif key.startswith(_SCHEMA) and value is not None:
+            self._add_schema(key.removeprefix(_SCHEMA), value)
         elif key.startswith(_SEPARATOR):
             self._add_order(partition, key.removeprefix(_SEPARATOR), value)
 
@@ -100,7 +107,7 @@ class Positions:
         if value is None:
             self.orders.get(partition, {}).pop(key, None)
             return
-        state = _decode(_ORDER, value)
+        state = self._decode(_ORDER, value)
         self.orders.setdefault(partition, {})[key] = state["trekkversjon"]
         if state["missing"] or state["corrections"]:
             self._irregular.setdefault(partition, {})[key] = Irregular(
@@ -130,22 +137,34 @@ class Positions:
             elif by_home < there:
                 yield Difference("in versjoner, but not known to its home", trekkid, trekkversjon, there)
 
+    def _identity(self, value: bytes) -> Identity:
+        found = self._decode(_IDENTITY, value)
+        topics = {each["name"]: (each["id"], each["partitions"]) for each in found["topics"]}
+        return Identity(found["lanes"], found["application_id"], found["cluster_id"], topics)
 
-def _identity(value: bytes) -> Identity:
-    found = _decode(_IDENTITY, value)
-    topics = {each["name"]: (each["id"], each["partitions"]) for each in found["topics"]}
-    return Identity(found["lanes"], found["application_id"], found["cluster_id"], topics)
+    def _add_schema(self, digits: bytes, value: bytes) -> None:
+        try:
+            schema = schemas.parse(digits.decode(), value.decode())
+        except (ValueError, TypeError, KeyError, AttributeError, SchemaParseException) as error:
+            raise FatalError("the positions topic holds no schema where one should be") from error
+        if schema.fingerprint.hex().encode() != digits or not isinstance(schema.parsed, dict):
+            raise FatalError("the positions topic holds another schema than its key says")
+        self._recorded[schema.fingerprint] = schema
 
-
-def _decode(name: str, value: bytes) -> dict[str, Any]:
-    prefix = value[:SINGLE_OBJECT_PREFIX_BYTES]
-    written, wanted = _reading(name, prefix)
-    try:
-        buffer = BytesIO(value)
-        buffer.seek(len(prefix))
-        return fastavro.schemaless_reader(buffer, written, wanted)  # type: ignore[return-value] # it is a record
-    except (EOFError, ValueError, IndexError) as error:
-        raise FatalError("a record of the positions topic is cut off or damaged") from error
+    def _decode(self, name: str, value: bytes) -> dict[str, Any]:
+        prefix = value[:SINGLE_OBJECT_PREFIX_BYTES]
+        recorded = self._recorded.get(prefix.removeprefix(SINGLE_OBJECT_MARKER))
+        current = schemas.load(name).parsed
+        if recorded is not None and recorded.parsed.get("name") == current["name"]:
+            written, wanted = recorded.parsed, current
+        else:
+            written, wanted = _reading(name, prefix)
+        try:
+            buffer = BytesIO(value)
+            buffer.seek(len(prefix))
+            return fastavro.schemaless_reader(buffer, written, wanted)  # type: ignore[return-value] # it is a record
+        except (EOFError, ValueError, IndexError, SchemaResolutionError) as error:
+            raise FatalError("a record of the positions topic is cut off or damaged") from error
 
 
 @cache
@@ -154,7 +173,7 @@ def _reading(name: str, prefix: bytes) -> tuple[Any, Any]:
         written = schemas.by_fingerprint(prefix.removeprefix(SINGLE_OBJECT_MARKER))
     except schemas.UnknownSchemaError as error:
         raise FatalError(
-            "the positions topic holds a record of no released schema: "
+            "the positions topic holds a record of no schema that is known or recorded there: "
             "was it written by a newer version of the producer, or is the topic another application's?"
         ) from error
     current = schemas.load(name)

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import NewTopic, ResourceType  # type: ignore[attr-defined]  # they are not in its __all__
 
 from producer.domain.state import ObservationOffsets
+from producer.encode.state import STATE_SCHEMAS
 from producer.publish.kafka import INIT_CALL_SECONDS, INIT_TIMEOUT_SECONDS, TRANSACTION_TIMEOUT_SECONDS
 from producer.publish.recovery.recover import transact
 from producer.publish.state import (
@@ -17,6 +18,8 @@ from producer.publish.state import (
     identity_record,
     observation_offsets_record,
     read_identity,
+    read_schemas,
+    schema_records,
 )
 from producer.publish.topics import FoundTopics, Topic, Topics, present_identity
 from trekkpaalegg.errors import RetryableError
@@ -160,14 +163,14 @@ class KafkaAdmin:
         )
         for lanes in (range(1, identity.lanes), range(1)):
             for lane in lanes:
-                record = identity_record(positions, lane, identity)
-                producer.produce(
-                    positions,
-                    record.value,
-                    record.key,
-                    lane,
-                    on_delivery=lambda error, _message: failed.append(error) if error else None,
-                )
+                for record in (*schema_records(positions, lane, ()), identity_record(positions, lane, identity)):
+                    producer.produce(
+                        positions,
+                        record.value,
+                        record.key,
+                        lane,
+                        on_delivery=lambda error, _message: failed.append(error) if error else None,
+                    )
             if producer.flush(CALL_SECONDS_MAX + 1) or failed:
                 reason = failed[0].name() if failed else "no answer"
                 if failed and failed[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -188,25 +191,30 @@ class KafkaAdmin:
         rows = (names.observations_urgent, names.observations)
         begins = self._admin.begins([Partition(row, lane) for row in rows for lane in former])
         for lane, before in sorted(former.items(), reverse=True):
-            records = [identity_record(names.positions, lane, identity)]
+            if before.application_id != identity.application_id:
+                self.fence(f"{identity.application_id}-{lane}")
+            owner = self.fence(f"{before.application_id}-{lane}")
+            recorded = read_schemas(self._properties, names.positions, lane, role=self._role)
+            records = schema_records(names.positions, lane, recorded)
+            records.append(identity_record(names.positions, lane, identity))
             if (before.cluster_id, before.topics) != (identity.cluster_id, identity.topics):
                 offsets = ObservationOffsets(*(begins[Partition(row, lane)] for row in rows))
                 records.append(observation_offsets_record(names.positions, lane, offsets, now))
-            if before.application_id != identity.application_id:
-                self.fence(f"{identity.application_id}-{lane}")
-            transact(self.fence(f"{before.application_id}-{lane}"), lane, records)
+            transact(owner, lane, records)
 
     def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
         """The lanes in whose partition, with these ends, no identity is recorded.
 
-        It is a partition's first record, so that only those are read that have lost their beginning.
+        It is a partition's first record but for the schemas, so that only those are read that have lost their beginning
+        or have little more.
         """
         begins = self._admin.begins(ends)
-        return tuple(
-            each.partition
-            for each, end in ends.items()
-            if not end or (begins[each] and not has_identity(self._properties, *each, role=self._role))
-        )
+
+        def is_recorded(place: Partition, end: int) -> bool:
+            is_sure = begins[place] == 0 and end > len(STATE_SCHEMAS)
+            return end > 0 and (is_sure or has_identity(self._properties, *place, role=self._role))
+
+        return tuple(place.partition for place, end in ends.items() if not is_recorded(place, end))
 
     def fence(self, transactional_id: str, transaction_seconds_max: int = TRANSACTION_TIMEOUT_SECONDS) -> Producer:
         """A producer of this id, by which all former ones are fenced. Kafka aborts a transaction that takes longer."""

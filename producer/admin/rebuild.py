@@ -41,9 +41,11 @@ from producer.publish.state import (
     identity_record,
     key_values,
     lane_state_of,
+    learn,
     observation_offsets_record,
     order_of,
     order_record,
+    schema_records,
 )
 from producer.publish.topics import Topics, home_of, identity_fault, lane_of
 from trekkpaalegg.errors import FatalError, UndecodableError
@@ -80,8 +82,9 @@ class Rebuilt(NamedTuple):
 class _Former:
     """What is kept of the former states of all lanes, but for what is read again when its lane is made again.
 
-    By lane: `identities`, and, of the orders at home there, `orders` as the former layout recorded them for the list of
-    one employer, and as hashes of record keys, which lists have `shown` which orders.
+    By lane: `identities`, `schemas` (fingerprints of those recorded there), and, of the orders at home there, `orders`
+    as the former layout recorded them for the list of one employer, and as hashes of record keys, which lists have
+    `shown` which orders.
     """
 
     def __init__(self, lanes: int) -> None:
@@ -89,10 +92,15 @@ class _Former:
         self._shown = [array("q") for _ in range(lanes)]
         self._forgotten: list[set[int]] = [set() for _ in range(lanes)]
         self.identities: list[Identity | None] = [None] * lanes
+        self.schemas: list[set[bytes]] = [set() for _ in range(lanes)]
         self.orders: list[dict[tuple[bytes, bytes], OrderState]] = [{} for _ in range(lanes)]
 
     def add(self, lane: int, key: bytes, value: bytes | None) -> None:
         """Add one record of this lane's partition."""
+        fingerprint = learn(key, value)
+        if fingerprint is not None:
+            self.schemas[lane].add(fingerprint)
+            return
         trekkpliktig, separator, order = key.partition(SEPARATOR)
         if key == IDENTITY_KEY:
             self.identities[lane] = None if value is None else decode_identity(value)
@@ -164,6 +172,8 @@ class StateRebuild:
                 if find_hanging(self._properties, self._topics, lane).hanging:
                     recovery = LaneRecovery(self._properties, self._topics, lane, NullObserver())
                     recovery.recover(self._owners[lane])
+            for lane in lanes:
+                self._write(lane, schema_records(self._topics.positions, lane, former.schemas[lane]))
             rebuilt = [self._rebuild(lane, former) for lane in reversed(lanes)]
         return Rebuilt(*map(sum, zip(*rebuilt, strict=True)))
 

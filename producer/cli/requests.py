@@ -20,7 +20,7 @@ from producer.encode.signal import EVERYBODY, encode_request
 from producer.encode.state import decode_position_and_results, decode_request_state, decode_results
 from producer.observe.port import NullObserver
 from producer.publish.port import ANY_PARTITION
-from producer.publish.state import REQUEST, RESULTS, SEPARATOR
+from producer.publish.state import REQUEST, RESULTS, SEPARATOR, learn
 from producer.publish.topics import Topics
 from producer.service import now_microseconds
 from producer.settings.trekkpliktige import TrekkpliktigeList
@@ -164,6 +164,7 @@ class AwaitedResults:
     def receive(self, message: Message) -> None:
         """Note what a record of `…-positions` says of the requests."""
         key, value = message.key() or b"", message.value()
+        learn(key, value)
         name, _, rest = key.partition(SEPARATOR)
         if value is None:
             return

@@ -327,11 +327,13 @@ class LaneState:
 
     `orders`, `observations` and `requests` (by id) are those of the lane as a home; iterating gives the trekkpliktige
     that the lane reads. `show_since`: lists that were not handed over completely since then are due for that.
-    `identity` says whose state this is, None if that was never recorded.
+    `identity` says whose state this is, None if that was never recorded. `schemas` are the fingerprints of those that
+    are recorded beside it.
     """
 
     def __init__(self) -> None:
         self.identity: Identity | None = None
+        self.schemas: set[bytes] = set()
         self.orders = OrderBook()
         self.observations = ObservationOffsets()
         self.requests: dict[str, RequestState] = {}

@@ -22,13 +22,14 @@ EVERYBODY = "*"
 _WAKE_UP = "wakeup"
 _ANSWER = "answer"
 _SHOW = "show"
+_KINDS_KNOWN = KINDS | {REPAIR, _WAKE_UP, _ANSWER, _SHOW}
 _INTEGER_MAX = 2**63 - 1
 _RECORD = re.compile(r"[0-9]{1,9}/[0-9]{1,18}", re.ASCII)
 _TREKKPLIKTIG = re.compile(r"[0-9]{9}", re.ASCII)
 
 
 class SignalDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The value of a signal. Unknown fields are ignored; a higher `v` is not understood.
+    """The value of a signal. Unknown fields are ignored; a higher `v`, or another `kind`, waits for who understands it.
 
     `id` is the request's, or the notification's. `asked_at` is in microseconds since 1970. `position` goes with `set`,
     `record` (partition/offset in the quarantine) and `correction` with `release`. `lane`, `published` and `quarantined`
@@ -49,6 +50,20 @@ class SignalDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _decoder = msgspec.json.Decoder(SignalDocument)
+
+
+class _Outline(msgspec.Struct):
+    """What every version of the form has."""
+
+    v: int
+    kind: str
+
+
+_outline_decoder = msgspec.json.Decoder(_Outline)
+
+
+class UnknownSignalError(Exception):
+    """The value is a signal of a newer program: of a kind or version that is not known here."""
 
 
 class InvalidSignalError(Exception):
@@ -91,7 +106,7 @@ def encode_show(show: Show) -> bytes:
 
 
 def decode_signal(trekkpliktig: str, value: bytes | None) -> WakeUp | OperatorRequest | Answer | Show:
-    """The inverse of all. Raises `InvalidSignalError`.
+    """The inverse of all. Raises `InvalidSignalError`, and `UnknownSignalError` for what a newer program may know.
 
     The key `trekkpliktig` is `EVERYBODY` for `Show` and for the request to repair, and for nothing else.
     """
@@ -115,6 +130,9 @@ def _document_of(value: bytes | None) -> SignalDocument:
     if len(value) > VALUE_BYTES_MAX:
         raise InvalidSignalError(f"the value has more than {VALUE_BYTES_MAX} bytes")
     try:
+        outline = _outline_decoder.decode(value)
+        if outline.v > VERSION or (outline.v == VERSION and outline.kind not in _KINDS_KNOWN):
+            raise UnknownSignalError(f"the value is of a kind that is not known here, in version {outline.v}")
         document = _decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidSignalError("the value is no JSON document of a signal") from error
@@ -137,8 +155,6 @@ def _answer_of(document: SignalDocument) -> Answer:
 
 
 def _request_of(document: SignalDocument) -> OperatorRequest:
-    if document.kind not in KINDS | {REPAIR}:
-        raise InvalidSignalError("the value asks for something that is not known here")
     if (document.position is not None) != (document.kind == SET) or not 0 <= (document.position or 0) <= _INTEGER_MAX:
         raise InvalidSignalError("a position, of 0 or more, goes with set and with nothing else")
     if not 0 <= document.asked_at <= _INTEGER_MAX:

@@ -1,18 +1,23 @@
 """A lane's state as Avro bytes in single-object encoding, and back.
 
 Single-object encoding is used even with a registry, so that reading the state back does not depend on the registry.
+Every schema stands beside the state that is written with it, so that a former release can read what a newer one wrote:
+`learn_schema`. It drops fields that it does not know, and takes the defaults of those that the record lacks.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import fastavro
 import msgspec
+from fastavro.read import SchemaResolutionError
+from fastavro.schema import SchemaParseException
 
 import schemas
 from producer.domain.identity import Identity, TopicIdentity
@@ -33,6 +38,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from fastavro.types import Schema
+
+STATE_SCHEMAS = (
+    "trekkpliktig_state",
+    "order_state",
+    "handed_over",
+    "observation_offsets",
+    "request_state",
+    "known_orders",
+    "event_cursor",
+    "lane_count",
+)
+"""The names of all schemas of state."""
+
+_learnt: dict[bytes, schemas.Schema] = {}
+"""By prefix. A fingerprint stands for one schema, whichever topic it was read from."""
 
 _NO_OPEN_ENDS = bytes(7)
 """Empty arrays and numbers that are 0, and the first branch of a union, null."""
@@ -254,6 +274,32 @@ def decode_identity(value: bytes) -> Identity | None:
     return Identity(**datum)
 
 
+def encode_schemas() -> dict[bytes, bytes]:
+    """The JSON of every schema of state as it is written here, by fingerprint."""
+    current = map(schemas.load, STATE_SCHEMAS)
+    return {schema.fingerprint: schema.canonical_json.encode() for schema in current}
+
+
+def learn_schema(fingerprint: bytes, value: bytes) -> None:
+    """From now on, decode records of this schema too, which another program has written.
+
+    Raises `FatalError` for a value that is no schema with this fingerprint.
+    """
+    prefix = single_object_prefix(fingerprint)
+    with suppress(schemas.UnknownSchemaError):
+        schemas.by_fingerprint(fingerprint)
+        return
+    if prefix in _learnt:
+        return
+    try:
+        schema = schemas.parse(fingerprint.hex(), value.decode())
+    except (ValueError, TypeError, KeyError, AttributeError, SchemaParseException) as error:
+        raise FatalError(f"the positions topic holds no schema where {fingerprint.hex()} should be") from error
+    if schema.fingerprint != fingerprint:
+        raise FatalError(f"the positions topic holds another schema where {fingerprint.hex()} should be")
+    _learnt[prefix] = schema
+
+
 def _encode(name: str, datum: dict[str, Any]) -> bytes:
     buffer = BytesIO()
     buffer.write(_prefix(name))
@@ -272,6 +318,8 @@ def _decode(name: str, value: bytes) -> dict[str, Any]:
         return fastavro.schemaless_reader(BytesIO(value[_PREFIX_BYTES:]), writer, reader)  # type: ignore[return-value] # every state schema is a record
     except (EOFError, ValueError, IndexError) as error:
         raise FatalError(f"a {name} record in the positions topic is cut off or damaged") from error
+    except SchemaResolutionError as error:
+        raise FatalError(f"the positions topic holds a {name} record whose schema is incompatible with ours") from error
 
 
 @cache
@@ -282,10 +330,19 @@ def _reading_schemas(name: str, prefix: bytes) -> tuple[Schema, Schema | None]:
     for earlier in schemas.versions(name):
         if prefix == single_object_prefix(earlier.fingerprint):
             return _without_logical_types(earlier), _without_logical_types(current)
+    learnt = _learnt.get(prefix)
+    if learnt is not None and _record_name(learnt) == _record_name(current):
+        return _without_logical_types(learnt), _without_logical_types(current)
     raise FatalError(
-        f"the positions topic holds a record that is no {name} of any released schema (it begins {prefix.hex()}): "
+        f"the positions topic holds a record that is no {name} of any released schema, nor of one that stands "
+        f"beside it (it begins {prefix.hex()}): "
         "was it written by a newer version of this program, or is the topic another application's?"
     )
+
+
+def _record_name(schema: schemas.Schema) -> str | None:
+    parsed = schema.parsed
+    return parsed["name"] if isinstance(parsed, dict) and parsed["type"] == "record" else None
 
 
 def _without_logical_types(schema: schemas.Schema) -> Schema:

@@ -20,10 +20,11 @@ from producer.publish.state import (
     position_record,
     request_record,
     results_record,
+    schema_records,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 
     from producer.detect.decide import Decision
     from producer.detect.requests import RequestDecision
@@ -73,6 +74,10 @@ class RecordBuilder:
         if decision.order != before:
             records.append(order_record(self._topics.positions, lane, key, decision.order))
         return records
+
+    def of_schemas(self, lane: int, recorded: Container[bytes]) -> list[Record]:
+        """The schemas of the lane's state, but for those whose fingerprints are recorded beside it."""
+        return schema_records(self._topics.positions, lane, recorded)
 
     def of_home(
         self,
@@ -154,6 +159,7 @@ class Committer:
         self._clock = clock
         self._published_at = _LONG_AGO
         self._signals_committed = 0
+        self._leading: list[Record] = []
         self.state = LaneState()
         self.signals = SignalOffsets(0)
 
@@ -162,6 +168,11 @@ class Committer:
         self.state = self._publisher.acquire(is_stopping)
         self.signals = SignalOffsets(first_signal_offset)
         self._signals_committed, self._published_at = first_signal_offset, self._clock()
+        self._leading = []
+
+    def lead(self, records: list[Record]) -> None:
+        """Write these before all else in the next transaction."""
+        self._leading = records
 
     def check(self) -> None:
         """Check that the last transaction is committed. Raises as `LanePublisher.check`."""
@@ -184,12 +195,13 @@ class Committer:
         if records or self._is_offset_due() or self._clock() - self._published_at >= BEAT_SECONDS:
             first_open = self.signals.first_open
             try:
-                self._publisher.publish(records, first_open)
+                self._publisher.publish([*self._leading, *records], first_open)
             except BaseException:
                 for part in parts:
                     part.aborted()
                 raise
             self._signals_committed, self._published_at = first_open, self._clock()
+            self._leading = []
         for part in parts:
             part.committed()
 

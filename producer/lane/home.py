@@ -315,6 +315,16 @@ class Home:
         )
 
     @property
+    def has_decided(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self._decided or self._answered or self._known)
+
+    @property
+    def has_bulk(self) -> bool:
+        """Whether anything that is not urgent may be ready to be decided on."""
+        return bool(self._undecided[False])
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is open at all."""
         return not self._queues and not any(progress.open for progress in self._rows.values())

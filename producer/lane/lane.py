@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from producer.detect.differences import UNIDENTIFIED_MAX, with_unidentified
-from producer.domain.observation import Known, Question
+from producer.domain.observation import Known, Observation, Question
 from producer.domain.requests import Answer, Show
 from producer.domain.state import NOT_HANDED_OVER
 from producer.domain.trekkpaalegg import Failed, Origin
@@ -26,6 +26,7 @@ from producer.lane.calls import Calls, Kind
 from producer.lane.commit import Committer, Part
 from producer.lane.home import Home
 from producer.lane.outbox import Outbox
+from producer.lane.priority import TURN_WAIT_SECONDS
 from producer.lane.pulling import Pulling
 from producer.lane.reading import (
     NOTIFIED_MORE_MAX,
@@ -216,6 +217,8 @@ class Lane:
         self._elements_per_page = 0.0
         self._waits_since: float | None = None
         self._paused_until = 0.0
+        self._missed_since: float | None = None
+        """Since when it had no turn for a back-fill."""
         self._stopping = threading.Event()
         self._metrics_due = 0.0
         self._delete_due = self._clock() + DELETE_INTERVAL_SECONDS
@@ -260,6 +263,7 @@ class Lane:
         """Fence the former owner, read back the state, and begin what it leads to."""
         self._committer.acquire(first_signal_offset, self._stopping.is_set)
         state = self._committer.state
+        self._committer.lead(self._records.of_schemas(self.number, state.schemas))
         _log.info("lane acquired", lane=self.number, trekkpliktige=len(self.schedule), orders=len(state.orders))
         self._observer.lane_acquired(self.number, len(self.schedule), len(state.orders))
         if self._parts.round_end is not None:
@@ -466,6 +470,8 @@ class Lane:
         for record in records:
             observed = decode(record.key, record.value, record.headers, read_element)
             self._home.receive(record.row, record.offset, observed)
+            if isinstance(observed, Observation) and observed.origin is Origin.NOTIFICATION:
+                self._parts.priority.urgent_began()  # in another process, perhaps
 
     def _observations_failed(self, error: BaseException) -> None:
         """Observations that are gone may have held versions that nothing else shows: all lists are shown again."""
@@ -572,7 +578,8 @@ class Lane:
     def _wait_seconds(self) -> float:
         now, wall = self._clock(), self._options.now()
         if self._home.is_ready or any(reading.is_ready for reading in self._readings.values()) or self._ended:
-            return max(0.0 if self._is_pressing() else self._patience(), self._paused_until - now)
+            turn = 0.0 if self._missed_since is None else TURN_WAIT_SECONDS
+            return max(0.0 if self._is_pressing() else max(self._patience(), turn), self._paused_until - now)
         next_try = None if self._observations is None else self._home.next_try()
         tries = float("inf") if next_try is None else max(next_try - wall, 0) / _MICROSECONDS
         if len(self._readings) >= READINGS_MIN:
@@ -594,7 +601,22 @@ class Lane:
     def _commit(self) -> None:
         if self._clock() < self._paused_until:
             return
-        for wanted in self._home.decide(self._options.now(), self._parts.priority.bulk_max):
+        has_bulk = self._home.has_bulk or any(each.is_ready for each in self._readings.values() if not each.urgent)
+        if not has_bulk:
+            self._commit_ready(with_bulk=True)
+            return
+        priority = self._parts.priority
+        with priority.turn(self._missed_since) as has_turn:
+            if has_turn:
+                self._missed_since = None
+            elif self._missed_since is None:
+                self._missed_since = self._clock()
+            self._commit_ready(with_bulk=has_turn)
+
+    def _commit_ready(self, *, with_bulk: bool) -> None:
+        """Commit what is ready; of a back-fill only with `with_bulk`."""
+        bulk_max = self._parts.priority.bulk_max if with_bulk else 0
+        for wanted in self._home.decide(self._options.now(), bulk_max):
             self._request_versions(wanted)
         self._request_history()
         try:
@@ -602,8 +624,8 @@ class Lane:
                 self._committer.commit([part])
         except AbortedError as error:
             _log.warning("signals are committed later", lane=self.number, reason=str(error))
-        ready = [reading for reading in self._readings.values() if reading.is_ready]
-        if (ready or self._ended or self._home.is_ready) and not self._is_pressing() and self._patience() > 0:
+        ready = [each for each in self._readings.values() if each.is_ready and (with_bulk or each.urgent)]
+        if (ready or self._ended or self._home.has_decided) and not self._is_pressing() and self._patience() > 0:
             return
         self._waits_since = None
         ended, self._ended = self._ended, []

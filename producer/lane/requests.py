@@ -9,7 +9,7 @@ import structlog
 
 from producer.detect.requests import decide_request, without
 from producer.domain.requests import RELEASE, REPAIR, Answer, OperatorRequest, RequestResult, Show, WakeUp
-from producer.encode.signal import EVERYBODY, InvalidSignalError, decode_signal
+from producer.encode.signal import EVERYBODY, InvalidSignalError, UnknownSignalError, decode_signal
 from producer.lane.commit import Part
 from producer.lane.reading import is_to_show
 from producer.publish.topics import lane_of
@@ -95,7 +95,10 @@ class Requests:
             self._schedule.block(trekkpliktig)
 
     def receive(self, key: str, offset: int, value: bytes | None) -> None:
-        """Receive a signal. One that cannot be understood is counted and skipped, so that it does not stop the lane."""
+        """Receive a signal. One that cannot be understood is counted and skipped, so that it does not stop the lane.
+
+        One that a newer program understands stays open, for the worker that acquires the lane next.
+        """
         signals = self._committer.signals
         try:
             signal = decode_signal(key, value)
@@ -104,6 +107,11 @@ class Requests:
             self._observer.signal_received(self._lane, "invalid")
             # Neither key nor value is logged: a signal that is written wrongly may contain a national id.
             _log.warning("a signal is skipped", lane=self._lane, offset=offset, reason=str(error))
+            return
+        except UnknownSignalError as error:
+            signals.hold(offset)
+            self._observer.signal_received(self._lane, "unknown")
+            _log.warning("a signal waits for a newer program", lane=self._lane, offset=offset, reason=str(error))
             return
         owner = self._owner_of(key, signal)
         if owner != self._lane:

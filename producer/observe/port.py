@@ -87,8 +87,8 @@ class Observer:
     def signal_received(self, lane: int, kind: str) -> None:
         """A signal was received.
 
-        It is a `wake_up`, `request`, `answer` or `show`, `forwarded` to its lane, `foreign` (for nobody served) or
-        `invalid`.
+        It is a `wake_up`, `request`, `answer` or `show`, `forwarded` to its lane, `foreign` (for nobody served),
+        `unknown` (it waits for a newer program) or `invalid`.
         """
 
     def unannounced(self, versions: int) -> None:

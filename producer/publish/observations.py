@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from producer.publish.topics import Topics
     from trekkpaalegg.errors import RetryableError
 
-ROOM_MAX = 10_000
+ROOM_MAX = 2_500
 """A row with so many outstanding records is not read; it is again when half of them are done."""
 
 _BATCH_RECORDS_MAX = 1000
@@ -123,7 +123,7 @@ class KafkaObservationReader:
     def _connect(self) -> Consumer:
         consumer = create_consumer(
             {
-                "queued.min.messages": ROOM_MAX,
+                "queued.min.messages": 250,
                 "queued.max.messages.kbytes": 16_384,
                 **self._properties,
                 "group.id": "none",  # never joined; librdkafka demands one

@@ -36,7 +36,9 @@ from producer.encode.state import (
     encode_observation_offsets,
     encode_order_state,
     encode_request_state,
+    encode_schemas,
     encode_trekkpliktig_position,
+    learn_schema,
 )
 from producer.publish.port import NO_HEADERS, Record
 from trekkpaalegg.errors import FatalError
@@ -45,7 +47,7 @@ from trekkpaalegg.kafka.errors import as_retryable
 from trekkpaalegg.kafka.reader import STALLED_SECONDS_MAX, read_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -65,6 +67,7 @@ RESULTS = b"@results"
 KNOWN = b"@known"
 OBSERVATIONS_KEY = b"@observations"
 REQUEST = b"@request"
+SCHEMA = b"@schema"
 KNOWN_BYTES_MAX = 500_000
 """Of all keys in one record; half of what a topic takes by default."""
 
@@ -126,6 +129,36 @@ def identity_record(topic: str, lane: int, identity: Identity) -> Record:
     return Record(topic, IDENTITY_KEY, encode_identity(identity), NO_HEADERS, lane)
 
 
+def schema_records(topic: str, lane: int, recorded: Container[bytes]) -> list[Record]:
+    """The schemas of all other records, but for those whose fingerprints are recorded there already.
+
+    They go before the first record that is written with them: compaction keeps that order as long as each is written
+    once.
+    """
+    return [
+        Record(topic, SCHEMA + SEPARATOR + fingerprint.hex().encode(), value, NO_HEADERS, lane)
+        for fingerprint, value in encode_schemas().items()
+        if fingerprint not in recorded
+    ]
+
+
+def learn(key: bytes, value: bytes | None) -> bytes | None:
+    """Learn the schema that this record holds, and return its fingerprint; None for a record of anything else.
+
+    Whoever reads the partition does so before it decodes what follows. Raises `FatalError` for what is no such schema.
+    """
+    name, _, digits = key.partition(SEPARATOR)
+    if name != SCHEMA:
+        return None
+    try:
+        fingerprint = bytes.fromhex(digits.decode())
+    except ValueError as error:
+        raise FatalError("the positions topic holds a schema under a key that is no fingerprint") from error
+    if value is not None:
+        learn_schema(fingerprint, value)
+    return fingerprint
+
+
 def decision_records(
     topic: str, lane: int, trekkpliktig: str, decision: RequestDecision, state: TrekkpliktigState | None
 ) -> Iterator[Record]:
@@ -165,6 +198,8 @@ def lane_state_of(records: Iterable[tuple[bytes, bytes | None]], state: LaneStat
                 state.orders.drop(rest)
             else:
                 state.orders.remember(rest, decode_order_state(value))
+        elif name == SCHEMA:
+            _remember_schema(state, key, value)
         elif name == REQUEST:
             if value is None:
                 state.requests.pop(rest.decode(), None)
@@ -175,6 +210,14 @@ def lane_state_of(records: Iterable[tuple[bytes, bytes | None]], state: LaneStat
         else:
             state.ensure(name.decode()).remember(rest, decode_handed_over(value))
     return state
+
+
+def _remember_schema(state: LaneState, key: bytes, value: bytes | None) -> None:
+    fingerprint = learn(key, value)
+    if fingerprint is not None and value is not None:
+        state.schemas.add(fingerprint)
+    elif fingerprint is not None:
+        state.schemas.discard(fingerprint)
 
 
 def _remember_other(state: LaneState, key: bytes, value: bytes | None) -> None:
@@ -227,6 +270,7 @@ def identity_of(records: Iterable[tuple[bytes, bytes | None]]) -> Identity | Non
     """
     newest: bytes | None = None
     for key, value in records:
+        learn(key, value)
         if key == IDENTITY_KEY:
             newest = value
     if newest is None:
@@ -271,6 +315,12 @@ def read_identity(
 def has_identity(properties: Mapping[str, str], topic: str, lane: int, *, role: str = "producer") -> bool:
     """Whether it is recorded there whose topics these are: as `read_identity`, but reads no further than needed."""
     return any(key == IDENTITY_KEY for key, _ in key_values(read_partition(properties, topic, lane, role=role)))
+
+
+def read_schemas(properties: Mapping[str, str], topic: str, lane: int, *, role: str = "producer") -> set[bytes]:
+    """The fingerprints of the schemas that are recorded in the lane's partition. Raises as `read_lane_state`."""
+    found = (learn(key, value) for key, value in key_values(read_partition(properties, topic, lane, role=role)))
+    return {fingerprint for fingerprint in found if fingerprint is not None}
 
 
 def read_partition(

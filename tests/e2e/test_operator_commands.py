@@ -7,6 +7,7 @@ import re
 import signal
 import uuid
 from contextlib import closing
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kafka
 
 SECONDS_MAX = 60.0
+STRANGER = "999999999"
 SHORT_SESSION = {"session_timeout_ms": "3000", "heartbeat_interval_ms": "500"}
 SMALL_OVERLAP = {"TREKKPAALEGG_OVERLAP_SEKVENSNUMMER": "1"}
 """Polling reads the newest version of an employer again, and none before it."""
@@ -204,21 +206,31 @@ def test_signals_that_are_none_stop_nothing_and_one_for_another_lane_arrives(ser
 
 
 def test_backfill_and_reconcile_are_done_by_the_workers_that_run(served: Any) -> None:
-    """What polling could not see is found, published once, and told to the command, with its differences."""
+    """What polling could not see is found, published once, and told to the command, with its differences.
+
+    One version stands in no list of ours any more, as its order went to a stranger.
+    """
     skatteetaten, employer = served.outside.skatteetaten, served.employers[2]
     late = [skatteetaten.create(employer, visible=False) for _ in range(2)]
-    for _ in range(3):
-        skatteetaten.create(employer)
+    left, *_ = [skatteetaten.create(employer) for _ in range(3)]
     served.wait_until_published()
     skatteetaten.reveal(late[0].trekkid, 1)
     assert "1 versions published" in run(served, "backfill", "--trekkpliktig", employer)
     skatteetaten.reveal(late[1].trekkid, 1)
+    with skatteetaten.lock:
+        skatteetaten.change(left.trekkid)
+        skatteetaten.move(left.trekkid, STRANGER)
     told = document(run(served, "reconcile", "--json"))
-    assert (told["trekkpliktige"], told["read_to_end"], told["published"]) == (6, 6, 1)
-    expected = {"trekkpliktig": employer, "trekkid": late[1].trekkid, "trekkversjon": 1, "difference": "published"}
-    assert told["differences"] == [expected]
-    origins = {each.identity[0]: each.origin for each in served.prove()}
-    assert [origins[each.trekkid] for each in late] == ["backfill", "reconcile"]
+    assert (told["trekkpliktige"], told["read_to_end"], told["published"]) == (6, 6, 2)
+    found = [(late[1].trekkid, 1), (left.trekkid, 2)]
+    assert sorted(told["differences"], key=itemgetter("trekkversjon")) == [
+        {"trekkpliktig": employer, "trekkid": trekkid, "trekkversjon": trekkversjon, "difference": "published"}
+        for trekkid, trekkversjon in found
+    ]
+    skatteetaten.move(left.trekkid, employer)
+    served.wait_until_published()
+    origins = {each.identity: each.origin for each in served.prove()}
+    assert [origins[each] for each in [(late[0].trekkid, 1), *found]] == ["backfill", "reconcile", "gapfill"]
 
 
 def test_quarantined_record_is_released_by_the_worker_that_runs(served: Any) -> None:

@@ -43,6 +43,7 @@ KEYS = {
     "lanes": "laneCount",
     "@observations": "observationOffsets",
     "@request": "requestState",
+    "@schema": "stateSchema",
     "@events": "eventCursor",
     "@results": "results",
     "@known": "knownOrders",
@@ -72,7 +73,7 @@ def message_of(asyncapi: Any, channel: str, message: Any) -> str:
 def message_of_positions(key: str) -> str:
     """As `message_of`, by the key alone."""
     name, separator, _ = key.partition("/")
-    if separator and name != "@request":
+    if separator and name not in {"@request", "@schema"}:
         return "handedOver" if name else "orderState"
     if name.endswith(("@events", "@results", "@known")):
         name = name.lstrip("0123456789*")

@@ -15,6 +15,7 @@ from producer.encode.signal import (
     VALUE_BYTES_MAX,
     InvalidSignalError,
     SignalDocument,
+    UnknownSignalError,
     decode_signal,
     encode_answer,
     encode_request,
@@ -109,10 +110,9 @@ def test_key_that_is_no_organisation_number_is_invalid(key):
         b"{}",
         b"[" * 3000,
         b'{"x":' * 800,
-        document(v=2),
+        document(v=0),
         document(v="1"),
         document(v=True),
-        document(kind="drop_all"),
         document(kind=None),
         document(id=""),
         document(id="x" * 201),
@@ -149,9 +149,19 @@ def test_value_that_is_no_signal_is_invalid_and_is_not_repeated(value):
 def test_any_record_is_decoded_or_invalid(key, value):
     try:
         decode_signal(key, value)
-    except InvalidSignalError:
+    except (InvalidSignalError, UnknownSignalError):
         return
     assert key == EVERYBODY or key.isdigit()
+
+
+@pytest.mark.parametrize("key", [ONE, EVERYBODY])
+@pytest.mark.parametrize(
+    "value",
+    [document(kind="freeze"), document(kind="freeze", position="?"), document(v=2), document(v=2, kind="freeze")],
+)
+def test_kind_or_version_of_a_newer_program_is_unknown_and_not_invalid(key, value):
+    with pytest.raises(UnknownSignalError):
+        decode_signal(key, value)
 
 
 def test_schema_is_what_is_read(request):

@@ -199,7 +199,7 @@ def test_request_waits_while_its_reading_may_still_succeed(stage):
     assert stage.results()["w"].outcome == "done"
 
 
-@pytest.mark.parametrize("value", [b"no json", b'{"v":9,"kind":"wakeup"}', b"\x00" * 5000])
+@pytest.mark.parametrize("value", [b"no json", b'{"v":0,"kind":"wakeup"}', b"\x00" * 5000])
 def test_invalid_signal_is_skipped_and_the_lane_continues(stage, value):
     stage.start()
     stage.signal(ONE, value)
@@ -207,6 +207,16 @@ def test_invalid_signal_is_skipped_and_the_lane_continues(stage, value):
     stage.wait_until(lambda: stage.kafka.signal_offset(0) == 2)
     assert stage.journal.signals == {"invalid": 2}
     assert stage.error is None
+
+
+def test_signal_of_a_newer_program_stays_open_while_others_are_carried_out(stage):
+    stage.start()
+    for key, value in [(ONE, b'{"v":1,"kind":"freeze","id":"w","position":"?"}'), ("*", b'{"v":2,"kind":"wakeup"}')]:
+        stage.signal(key, value)
+    stage.signal(ONE, encode_request(OperatorRequest("w", "suspend", 1)))
+    stage.wait_until(lambda: "w" in stage.results())
+    assert stage.journal.signals == {"unknown": 2, "request": 1}
+    assert stage.kafka.signal_offset(0) == stage.lane.first_open_signal == 0
 
 
 def test_signal_that_reached_another_lane_is_passed_on_as_it_came():

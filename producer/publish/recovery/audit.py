@@ -25,7 +25,14 @@ from producer.publish.recovery.events import (
     without_events,
     written_at,
 )
-from producer.publish.state import key_values, lane_state_of, observation_offsets_record, order_of, order_record
+from producer.publish.state import (
+    key_values,
+    lane_state_of,
+    observation_offsets_record,
+    order_of,
+    order_record,
+    schema_records,
+)
 from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.errors import as_retryable
@@ -122,6 +129,8 @@ class _Audit:
         if not lost.keys().isdisjoint(changed):
             show_since = max(time.time_ns() // 1000, (state.show_since or 0) + 1)
             records.append(observation_offsets_record(positions, self._lane, state.observations, show_since))
+        if records:
+            records = [*schema_records(positions, self._lane, state.schemas), *records]
         lane_state_of(((each.key, each.value) for each in records), state)
         if records or copies:
             _log.warning(
