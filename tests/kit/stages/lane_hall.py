@@ -12,19 +12,21 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from confluent_kafka import Message
 from msgspec.structs import replace
 
 from producer.domain.observation import Observation
 from producer.domain.trekkpaalegg import Rejected, RejectionReason, Trekkpaalegg
 from producer.encode.observation import decode
 from producer.encode.state import decode_results
-from producer.errors import LaneFencedError, OutcomeUnknownError
+from producer.errors import LaneFencedError, OutcomeUnknownError, RejectedTrekkpaaleggError
 from producer.lane.lane import Lane, LaneParts
 from producer.lane.priority import TransactionPriority
 from producer.lane.reading import LaneOptions
 from producer.lane.schedule import Schedule
 from producer.observe.port import NullObserver
 from producer.publish.port import ANY_PARTITION, Row
+from producer.publish.quarantine_log import decode_quarantined
 from producer.publish.state import RESULTS
 from producer.publish.topics import lane_of
 from producer.source.polling import page_of
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from producer.domain.trekkpaalegg import Element, Fetched
     from producer.lane.calls import Kind
     from producer.source.port import Page, TrekkpaaleggSource
+    from tests.kit.fakes.publisher import Written
     from tests.kit.history_world import World
     from tests.kit.stages.lane_stage import Event
 
@@ -65,11 +68,11 @@ def number_of(employer: str, lane: int) -> str:
 class WorldSource:
     """The `World` as a `TrekkpaaleggSource`; `numbers` has the organisation number of each employer.
 
-    Versions in `garbled` cannot be understood for now.
+    Versions in `garbled` cannot be understood for now; where it says so, not even whose they are.
     """
 
     def __init__(self, world: World, numbers: Mapping[str, str]) -> None:
-        self.garbled: set[tuple[str, int]] = set()
+        self.garbled: dict[tuple[str, int], bool] = {}
         self._world = world
         self._numbers = numbers
         self._employers = {number: employer for employer, number in numbers.items()}
@@ -90,28 +93,40 @@ class WorldSource:
         return self._element(trekkid, trekkversjon) if isinstance(fetched, Trekkpaalegg) else fetched
 
     def read_element(self, raw: bytes, trekkpliktig: str) -> Element:  # noqa: ARG002 - the text says it all
-        """See the port."""
-        trekkid, trekkversjon = raw.decode().split("/")
-        return self._element(trekkid, int(trekkversjon))
+        """See the port. What was understood once is understood for good."""
+        trekkid, trekkversjon, *garbled = raw.decode().split("/")
+        if garbled and (trekkid, int(trekkversjon)) in self.garbled:
+            return self._garbled(trekkid, int(trekkversjon))
+        return self._understood(trekkid, int(trekkversjon))
 
     def preparation(self, trekkpliktig: str) -> None:
         """See the port."""
 
     def _element(self, trekkid: str, trekkversjon: int) -> Trekkpaalegg | Rejected:
-        number = self._sekvensnummer.setdefault((trekkid, trekkversjon), len(self._sekvensnummer) + 1)
-        raw, trekkpliktig = f"{trekkid}/{trekkversjon}", self._numbers[self._world.named[trekkid][trekkversjon - 1]]
-        if (trekkid, trekkversjon) in self.garbled:
-            raw_hash, reason = raw.encode().ljust(16), RejectionReason.INVALID_FIELD
-            return Rejected(trekkpliktig, raw.encode(), raw_hash, reason, "$", "", trekkid, trekkversjon, number)
+        is_garbled = (trekkid, trekkversjon) in self.garbled
+        return self._garbled(trekkid, trekkversjon) if is_garbled else self._understood(trekkid, trekkversjon)
+
+    def _garbled(self, trekkid: str, trekkversjon: int) -> Rejected:
+        raw, reason = f"{trekkid}/{trekkversjon}/garbled".encode(), RejectionReason.INVALID_FIELD
+        number = self._number(trekkid, trekkversjon)
+        rejected = Rejected(self._numbers["A"], raw, raw.ljust(16)[:16], reason, "$", "", sekvensnummer=number)
+        is_nameless = self.garbled[trekkid, trekkversjon]
+        return rejected if is_nameless else replace(rejected, trekkid=trekkid, trekkversjon=trekkversjon)
+
+    def _understood(self, trekkid: str, trekkversjon: int) -> Trekkpaalegg:
         return replace(
             TEMPLATE,
             trekkid=trekkid,
             trekkversjon=trekkversjon,
-            sekvensnummer=number,
-            saksnummer=raw,
-            trekkpliktig=trekkpliktig,
-            raw=raw.encode(),
+            sekvensnummer=self._number(trekkid, trekkversjon),
+            saksnummer=f"{trekkid}/{trekkversjon}",
+            trekkpliktig=self._numbers[self._world.named[trekkid][trekkversjon - 1]],
+            raw=f"{trekkid}/{trekkversjon}".encode(),
         )
+
+    def _number(self, trekkid: str, trekkversjon: int) -> int:
+        """Its sekvensnummer."""
+        return self._sekvensnummer.setdefault((trekkid, trekkversjon), len(self._sekvensnummer) + 1)
 
 
 def _sekvensnummer(element: Element) -> int:
@@ -201,6 +216,7 @@ class Owner:
             schedule=schedule,
             observer=hall.readings,
             priority=TransactionPriority(lambda: hall.seconds),
+            understand=hall.understand,
         )
         options = LaneOptions(
             served=hall.served[worker],
@@ -337,6 +353,21 @@ class LaneHall:
         """Write a signal from outside into the partition of this lane."""
         self.signals[lane].append(Signal(key, value))
 
+    def quarantine(self) -> list[Written]:
+        """The records of the quarantine, in the order they were written; a release names each by its place in it."""
+        return self.kafka.committed(self.kafka.topics.quarantine)
+
+    def understand(self, trekkpliktig: str, record: str) -> Trekkpaalegg:
+        """See `Quarantine.understand`."""
+        partition, offset = map(int, record.split("/"))
+        written = self.quarantine()[offset]
+        headers = list(written.headers.items())
+        message = Message(partition=partition, offset=offset, key=written.key, value=written.value, headers=headers)
+        element = self.source.read_element(decode_quarantined(message).raw, trekkpliktig)
+        if isinstance(element, Rejected):
+            raise RejectedTrekkpaaleggError(element.reason.value, element.field_path)
+        return element
+
     def events(self) -> list[Event]:
         """All events, in the order they were written."""
         return [event_of(each) for each in self.kafka.committed(self.kafka.topics.versjoner)]
@@ -347,7 +378,7 @@ class LaneHall:
 
     def quarantined(self) -> list[str]:
         """Why each record of the quarantine is there."""
-        return [each.headers["ce_reason"].decode() for each in self.kafka.committed(self.kafka.topics.quarantine)]
+        return [each.headers["ce_reason"].decode() for each in self.quarantine()]
 
     def states(self) -> list[LaneState]:
         """The state of each lane, read back."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from producer.domain.requests import RESUME, SET, OperatorRequest
+from producer.domain.requests import RELEASE, RESUME, SET, OperatorRequest
 from producer.domain.trekkpaalegg import RejectionReason
 from producer.encode.signal import encode_request
 from producer.publish.port import Row
@@ -104,8 +104,8 @@ class History:
     def _withhold(self, trekkid: str, number: int) -> None:
         self.world.withheld.add((trekkid, number))
 
-    def _garble(self, trekkid: str, number: int) -> None:
-        self.source.garbled.add((trekkid, number))
+    def _garble(self, trekkid: str, number: int, is_nameless: bool) -> None:
+        self.source.garbled[trekkid, number] = is_nameless
 
     def _restore(self) -> None:
         self.world.withheld.clear()
@@ -137,13 +137,22 @@ class History:
             observations.log(row, lane).delete_before(observations.end(lane, row))
         self.hall.move(lane, self.hall.owners[lane].worker, is_frozen=False)
 
-    def _request(self, kind: str, employer: str, times: int) -> None:
-        """Request something, with as many signals, in partitions of any lane."""
+    def _release(self, number: int, times: int) -> None:
+        """Request the release of some record of the quarantine."""
+        records = self.hall.quarantine()
+        if records:
+            number %= len(records)
+            self._request(RELEASE, "A", times, f"{records[number].partition}/{number}")
+
+    def _request(self, kind: str, employer: str, times: int, record: str | None = None) -> None:
+        """Request something, with as many signals in the partition of any lane."""
         number = len(self.requests)
-        request = OperatorRequest(f"{kind}-{number}", kind, number, 0 if kind == SET else None)
+        position = 0 if kind == SET else None
+        request = OperatorRequest(f"{kind}-{number}", kind, number, position, record=record)
         self.requests[request.id] = employer
+        lane = self.world.draw(LANES)
         for _ in range(times):
-            self.hall.signal(self.numbers[employer], encode_request(request), self.world.draw(LANES))
+            self.hall.signal(self.numbers[employer], encode_request(request), lane)
 
     def end(self) -> None:
         """Nothing changes or fails any more, and every employer is read in full a few times."""
