@@ -131,7 +131,8 @@ class KafkaAdmin:
             expected = None if in_full else found.present
             recorded = read_identity(self._properties, positions, expected=expected, role=self._role)
         lanes = _partitions(found.topics, positions)[: 0 if recorded is None else recorded.lanes]
-        unrecorded = self._unrecorded(self._admin.ends(lanes))
+        history = _partitions(found.topics, *_history(prefix))
+        unrecorded = self._unrecorded(self._admin.ends(lanes), history)
         return msgspec.structs.replace(found, recorded=recorded, unrecorded=unrecorded)
 
     def present(
@@ -141,8 +142,12 @@ class KafkaAdmin:
         names = Topics.of(prefix)
         found = self.describe(names, needed)
         present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
-        has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
+        has_history = any(self._admin.ends(_partitions(found, *_history(prefix))).values())
         return FoundTopics(found, present, has_history=has_history)
+
+    def has_records(self, topic: str) -> bool:
+        """Whether anything was ever committed to the topic."""
+        return any(self._admin.ends(self._admin.partitions(topic)).values())
 
     def recorded(self, positions: str, lane: int) -> Identity | None:
         """The identity recorded in a lane's partition of `positions`, None if there is none.
@@ -196,16 +201,24 @@ class KafkaAdmin:
                 self.fence(f"{identity.application_id}-{lane}")
             transact(self.fence(f"{before.application_id}-{lane}"), lane, records)
 
-    def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
-        """The lanes in whose partition, with these ends, no identity is recorded.
+    def _unrecorded(self, ends: Mapping[Partition, int], history: Iterable[Partition]) -> tuple[int, ...]:
+        """The lanes in whose partition, with these ends, no identity is recorded, or nothing else beside a history.
 
         It is a partition's first record, so that only those are read that have lost their beginning.
         """
         begins = self._admin.begins(ends)
+        bare = {each.partition for each, end in ends.items() if end == 1}
+        published = {
+            each.partition
+            for each, end in self._admin.ends([each for each in history if each.partition in bare]).items()
+            if end
+        }
         return tuple(
             each.partition
             for each, end in ends.items()
-            if not end or (begins[each] and not has_identity(self._properties, *each, role=self._role))
+            if not end
+            or each.partition in published
+            or (begins[each] and not has_identity(self._properties, *each, role=self._role))
         )
 
     def fence(self, transactional_id: str, transaction_seconds_max: int = TRANSACTION_TIMEOUT_SECONDS) -> Producer:
@@ -238,6 +251,12 @@ class KafkaAdmin:
 
     def _not_permitted(self, rights: Iterable[Right]) -> RefusedError:
         return not_permitted(rights, self._properties, role=self._role)
+
+
+def _history(prefix: str) -> tuple[str, str]:
+    """The topics that show that something was published."""
+    names = Topics.of(prefix)
+    return names.versjoner, names.gjeldende
 
 
 def _partitions(found: Mapping[str, Topic], *names: str) -> list[Partition]:
