@@ -112,12 +112,16 @@ def find_history(settings: Settings) -> FoundTopics:
 
 @contextmanager
 def open_rebuild(
-    settings: Settings, found: FoundTopics, now: int, watch: Callable[[int, int], None]
+    settings: Settings,
+    found: FoundTopics,
+    now: int,
+    watch: Callable[[int, int], None],
+    adopted: Collection[str] | None = None,
 ) -> Iterator[StateRebuild]:
-    """What makes the state again from the history; `watch` as of `StateRebuild`."""
+    """What makes the state again from the history; `watch` and `adopted` as of `StateRebuild`."""
     with build_registry(settings) if settings.kafka_schema_registry else nullcontext() as registry:
         properties, decoder = kafka_properties(settings), Decoder(registry)
-        yield StateRebuild(properties, settings.topic_prefix, found.present, decoder, now, watch)
+        yield StateRebuild(properties, settings.topic_prefix, found.present, decoder, now, watch, adopted=adopted)
 
 
 def build_admin(settings: Settings, role: str = "producer") -> KafkaAdmin:

@@ -134,7 +134,8 @@ class KafkaAdmin:
             expected = None if in_full else found.present
             recorded = read_identity(self._properties, positions, expected=expected, role=self._role)
         lanes = _partitions(found.topics, positions)[: 0 if recorded is None else recorded.lanes]
-        unrecorded = self._unrecorded(self._admin.ends(lanes))
+        history = _partitions(found.topics, *_history(prefix))
+        unrecorded = self._unrecorded(self._admin.ends(lanes), history)
         return msgspec.structs.replace(found, recorded=recorded, unrecorded=unrecorded)
 
     def present(
@@ -144,8 +145,12 @@ class KafkaAdmin:
         names = Topics.of(prefix)
         found = self.describe(names, needed)
         present = present_identity(application_id, self._admin.metadata().cluster_id, prefix, found)
-        has_history = any(self._admin.ends(_partitions(found, names.versjoner, names.gjeldende)).values())
+        has_history = any(self._admin.ends(_partitions(found, *_history(prefix))).values())
         return FoundTopics(found, present, has_history=has_history)
+
+    def has_records(self, topic: str) -> bool:
+        """Whether anything was ever committed to the topic."""
+        return any(self._admin.ends(self._admin.partitions(topic)).values())
 
     def recorded(self, positions: str, lane: int) -> Identity | None:
         """The identity recorded in a lane's partition of `positions`, None if there is none.
@@ -202,19 +207,30 @@ class KafkaAdmin:
                 records.append(observation_offsets_record(names.positions, lane, offsets, now))
             transact(owner, lane, records)
 
-    def _unrecorded(self, ends: Mapping[Partition, int]) -> tuple[int, ...]:
-        """The lanes in whose partition, with these ends, no identity is recorded.
+    def _unrecorded(self, ends: Mapping[Partition, int], history: Iterable[Partition]) -> tuple[int, ...]:
+        """The lanes in whose partition, with these ends, no identity is recorded, or nothing else beside a history.
 
         It is a partition's first record but for the schemas, so that only those are read that have lost their beginning
         or have little more.
         """
         begins = self._admin.begins(ends)
+        nothing_else = len(STATE_SCHEMAS) + 1
+        bare = {each.partition for each, end in ends.items() if end <= nothing_else}
+        published = {
+            each.partition
+            for each, end in self._admin.ends([each for each in history if each.partition in bare]).items()
+            if end
+        }
 
         def is_recorded(place: Partition, end: int) -> bool:
             is_sure = begins[place] == 0 and end > len(STATE_SCHEMAS)
             return end > 0 and (is_sure or has_identity(self._properties, *place, role=self._role))
 
-        return tuple(place.partition for place, end in ends.items() if not is_recorded(place, end))
+        return tuple(
+            place.partition
+            for place, end in ends.items()
+            if place.partition in published or not is_recorded(place, end)
+        )
 
     def fence(self, transactional_id: str, transaction_seconds_max: int = TRANSACTION_TIMEOUT_SECONDS) -> Producer:
         """A producer of this id, by which all former ones are fenced. Kafka aborts a transaction that takes longer."""
@@ -246,6 +262,12 @@ class KafkaAdmin:
 
     def _not_permitted(self, rights: Iterable[Right]) -> RefusedError:
         return not_permitted(rights, self._properties, role=self._role)
+
+
+def _history(prefix: str) -> tuple[str, str]:
+    """The topics that show that something was published."""
+    names = Topics.of(prefix)
+    return names.versjoner, names.gjeldende
 
 
 def _partitions(found: Mapping[str, Topic], *names: str) -> list[Partition]:

@@ -3,7 +3,8 @@
 The history is the truth: a home has published what is in its partition of `…-versjoner`, and quarantined what is in its
 partition of `…-quarantine`. Where the history has lost its beginning, `…-gjeldende` has the newest version of each
 order. Of the former state only that is kept which the history cannot say: how far each list was read, what was handed
-over, and which versions are missing. So it may be lost, incomplete, old, or of the former layout.
+over, and which versions are missing. So it may be lost, incomplete, old, or of the former layout. Where it is newer
+than the history, what it says is published counts as lost, and is published again when a list shows the order.
 
 A reader follows an order that its list has shown, even when the list lacks it later. Where it is lost which orders a
 list has shown, events and quarantine records tell it by the employer that they name.
@@ -22,12 +23,14 @@ from confluent_kafka import IsolationLevel
 from msgspec.structs import astuple
 
 from producer.admin.kafka import KafkaAdmin
-from producer.detect.rebuild import RebuiltOrders
+from producer.detect.rebuild import UNKNOWN, RebuiltOrders
+from producer.detect.repair import rebuilt
 from producer.domain.state import NO_ORDER, NOT_HANDED_OVER, ObservationOffsets, OrderState
 from producer.domain.trekkpaalegg import RejectionReason
 from producer.encode.event import trekkpaalegg_of
 from producer.encode.state import decode_former_order, decode_identity
 from producer.observe.port import NullObserver
+from producer.publish.history import lost_of
 from producer.publish.quarantine_log import decode_quarantined
 from producer.publish.recovery.events import event_of
 from producer.publish.recovery.hanging import find_hanging
@@ -54,7 +57,7 @@ from trekkpaalegg.kafka.admin import Admin
 from trekkpaalegg.kafka.reader import RangeReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from confluent_kafka import Message, Producer
 
@@ -72,11 +75,15 @@ _log = structlog.get_logger(__name__)
 
 
 class Rebuilt(NamedTuple):
-    """How many orders there are, of how many the state was another, and of how many more it was deleted."""
+    """How many orders there are, of how many the state was another, and of how many more it was deleted.
+
+    `lost` is of how many the history lacks versions that the former state says are published.
+    """
 
     orders: int
     written: int
     deleted: int
+    lost: int
 
 
 class _Former:
@@ -125,8 +132,8 @@ class _Former:
 class StateRebuild:
     """See the module. `identity` is recorded in every lane, and `now` is in microseconds since 1970.
 
-    `watch` is called with the number of records that were read, and of those to be read in all, about. Used by one
-    thread, once.
+    `watch` is called with the number of records that were read, and of those to be read in all, about. `adopted` are
+    the application ids that were recorded, where the identity is to take their place. Used by one thread, once.
     """
 
     def __init__(
@@ -137,6 +144,8 @@ class StateRebuild:
         decoder: Decoder,
         now: int,
         watch: Callable[[int, int], None],
+        *,
+        adopted: Collection[str] | None = None,
     ) -> None:
         self._properties = properties
         self._topics = Topics.of(prefix)
@@ -144,6 +153,7 @@ class StateRebuild:
         self._decoder = decoder
         self._now = now
         self._watch = watch
+        self._adopted = adopted
         self._admin = Admin(properties)
         self._reader: RangeReader
         self._owners: list[Producer] = []
@@ -152,13 +162,17 @@ class StateRebuild:
     def run(self) -> Rebuilt:
         """Make the state of every lane again, that of the first lane last: without it no worker starts.
 
-        Raises `FatalError` if the topics are recorded as others than `identity` says, or hold records that the state
-        cannot be made from; `LaneFencedError` if a worker has acquired a lane meanwhile; `RetryableError` otherwise.
+        Raises `FatalError` if the topics are recorded as others than `identity` says and are not to be adopted, or hold
+        records that the state cannot be made from; `LaneFencedError` if a worker has acquired a lane meanwhile;
+        `RetryableError` otherwise.
         """
         lanes = range(self._identity.lanes)
         self._total = self._count()
         admin = KafkaAdmin(self._properties)
         name = self._identity.application_id
+        for former_name in set(self._adopted or ()) - {name}:
+            for lane in lanes:
+                admin.fence(f"{former_name}-{lane}")
         self._owners = [admin.fence(f"{name}-{lane}", TRANSACTION_SECONDS_MAX) for lane in lanes]
         with RangeReader(self._properties) as self._reader:
             former = _Former(self._identity.lanes)
@@ -166,7 +180,7 @@ class StateRebuild:
                 for key, value in key_values(self._messages(self._topics.positions, lane)):
                     former.add(lane, key, value)
             fault = recorded_fault(former.identities, self._identity)
-            if fault is not None:
+            if fault is not None and self._adopted is None:
                 raise FatalError(fault)
             for lane in lanes:
                 if find_hanging(self._properties, self._topics, lane).hanging:
@@ -174,8 +188,8 @@ class StateRebuild:
                     recovery.recover(self._owners[lane])
             for lane in lanes:
                 self._write(lane, schema_records(self._topics.positions, lane, former.schemas[lane]))
-            rebuilt = [self._rebuild(lane, former) for lane in reversed(lanes)]
-        return Rebuilt(*map(sum, zip(*rebuilt, strict=True)))
+            of_lanes = [self._rebuild(lane, former) for lane in reversed(lanes)]
+        return Rebuilt(*map(sum, zip(*of_lanes, strict=True)))
 
     def _count(self) -> int:
         topics = self._topics
@@ -211,6 +225,7 @@ class StateRebuild:
                 f"{self._topics.versjoner}/{lane} holds orders that do not belong to it with {self._identity.lanes} "
                 "partitions: partitions were added, or it is not the history of these topics; restore it"
             )
+        lost = self._keep_lost(lane, before, orders)
         written, deleted = _differences(before, orders)
         reached = state.observations if former.identities[lane] == self._identity else ObservationOffsets()
         observations = observation_offsets_record(positions, lane, self._offsets(lane, reached), self._now)
@@ -224,7 +239,20 @@ class StateRebuild:
         # Whoever acquires the lane compares its last transaction with the history: that should not be all of it.
         self._write(lane, [observations])
         _log.info("state made again", lane=lane, orders=len(orders), written=len(written), deleted=len(deleted))
-        return Rebuilt(len(orders), len(written), len(deleted))
+        return Rebuilt(len(orders), len(written), len(deleted), lost)
+
+    def _keep_lost(self, lane: int, before: OrderBook, orders: OrderBook) -> int:
+        """Have versions be missing that the former state says are published and the history lacks; of how many orders.
+
+        As `reconcile --history` finds them: they are published when a list shows the order.
+        """
+        if not any(_says_more(before.order(key), orders.order(key)) for key in before):
+            return 0
+        lost = lost_of(self._properties, self._topics, lane, before).orders
+        found = {key: each for key, each in lost.items() if each.versions}
+        for key, each in found.items():
+            orders.remember(key, rebuilt(orders.order(key), before.order(key), each, self._now))
+        return len(found)
 
     def _offsets(self, lane: int, reached: ObservationOffsets) -> ObservationOffsets:
         """Those that the home has reached; the first there are, where it is not known how far it came with these rows.
@@ -244,22 +272,22 @@ class StateRebuild:
         """The orders of a lane as the history has them. Writes which lists have shown them, where that was lost."""
         topics, place = self._topics, Partition(self._topics.versjoner, lane)
         is_whole = self._admin.begins([place])[place] == 0 < self._admin.ends([place])[place]
-        rebuilt = RebuiltOrders(is_whole=is_whole)
+        made = RebuiltOrders(is_whole=is_whole)
         for key in before:
-            rebuilt.add_former(key, before.order(key))
+            made.add_former(key, before.order(key))
         for (_, key), order in former.orders[lane].items():
             if before.order(key) == NO_ORDER:
-                rebuilt.add_former(key, order)
+                made.add_former(key, order)
         shown = _Shown(former.shown(lane), topics.positions, self._identity.lanes, self._write)
         for topic in (topics.versjoner,) if is_whole else (topics.versjoner, topics.gjeldende):
             for message in self._messages(topic, lane):
-                self._add_event(rebuilt, shown, message)
+                self._add_event(made, shown, message)
         for message in self._messages(topics.quarantine, lane):
-            _add_rejected(rebuilt, shown, message)
+            _add_rejected(made, shown, message)
         shown.flush()
-        return rebuilt.orders()
+        return made.orders()
 
-    def _add_event(self, rebuilt: RebuiltOrders, shown: _Shown, message: Message) -> None:
+    def _add_event(self, made: RebuiltOrders, shown: _Shown, message: Message) -> None:
         event, value = event_of(message), message.value()
         if value is None:
             return
@@ -270,7 +298,7 @@ class StateRebuild:
             trekkpaalegg = trekkpaalegg_of(self._decoder.decode_trekkpaalegg_versjon(value))
         except UndecodableError as error:
             raise FatalError(f"{_place_of(message)} cannot be read, and so not what was published: {error}") from error
-        rebuilt.add_event(trekkpaalegg, event.correction)
+        made.add_event(trekkpaalegg, event.correction)
         shown.add(trekkpaalegg.trekkpliktig, event.order)
 
     def _write(self, lane: int, records: Iterable[Record]) -> None:
@@ -332,13 +360,18 @@ def recorded_fault(recorded: Sequence[Identity | None], present: Identity) -> st
     )
 
 
+def _says_more(former: OrderState, order: OrderState) -> bool:
+    """Whether the former state may say of a version that it is published which the history lacks."""
+    return former.trekkversjon > order.trekkversjon or any(each.reason == UNKNOWN for each in order.missing)
+
+
 def _differences(before: OrderBook, after: OrderBook) -> tuple[list[bytes], list[bytes]]:
     """The keys of the orders whose state is to be written, and of those whose state is to be deleted."""
     written = [key for key in after if after.order(key) != before.order(key)]
     return written, [key for key in before if after.order(key) == NO_ORDER]
 
 
-def _add_rejected(rebuilt: RebuiltOrders, shown: _Shown, message: Message) -> None:
+def _add_rejected(made: RebuiltOrders, shown: _Shown, message: Message) -> None:
     rejected = event_of(message, is_rejected=True)
     if rejected is None or rejected.rejected is None:
         _pass_over(message)
@@ -346,7 +379,7 @@ def _add_rejected(rebuilt: RebuiltOrders, shown: _Shown, message: Message) -> No
     record = decode_quarantined(message)
     is_believed = record.reason != RejectionReason.VERSION_JUMP.value
     trekkversjon = record.trekkversjon if is_believed else None
-    rebuilt.add_rejected(rejected.order, rejected.rejected, trekkversjon, record.trekkpliktig)
+    made.add_rejected(rejected.order, rejected.rejected, trekkversjon, record.trekkpliktig)
     shown.add(record.trekkpliktig, rejected.order)
 
 

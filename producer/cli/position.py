@@ -18,7 +18,10 @@ from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm, progress_bar, rare_g
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from producer.domain.state import TrekkpliktigState
+    from producer.publish.topics import FoundTopics
     from producer.settings.model import Settings
     from trekkpaalegg.cli import Output
 
@@ -90,19 +93,32 @@ def rebuild_state(settings: Settings, output: Output, *, yes: bool) -> None:
     _refuse_workers(settings)
     confirm(f"Make the state of all {found.present.lanes} lanes again from the history?", yes=yes)
     _refuse_workers(settings)
+    run_rebuild(settings, output, found)
+
+
+def run_rebuild(settings: Settings, output: Output, found: FoundTopics, adopted: Collection[str] | None = None) -> None:
+    """Make the state again, with progress, and report what became of it. `adopted` as of `StateRebuild`.
+
+    Raises as `StateRebuild.run`.
+    """
     with progress_bar() as progress, rare_garbage_collection():
         task = progress.add_task("records", total=None)
 
         def watch(read: int, total: int) -> None:
             progress.update(task, completed=read, total=total)
 
-        with bootstrap.open_rebuild(settings, found, now_microseconds(), watch) as rebuild:
+        with bootstrap.open_rebuild(settings, found, now_microseconds(), watch, adopted) as rebuild:
             rebuilt = rebuild.run()
     output.line(
         f"{rebuilt.orders} orders in {found.present.lanes} lanes: the state of {rebuilt.written} was another, "
         f"and that of {rebuilt.deleted} more is deleted"
     )
     output.note("the next reading of each list is a full comparison; nothing that is published is published again")
+    if rebuilt.lost:
+        output.note(
+            f"of {rebuilt.lost} orders the history lacks versions that were published: `reconcile --history` publishes "
+            "them again, and lists those that the source does not have"
+        )
 
 
 def _refuse_workers(settings: Settings) -> None:

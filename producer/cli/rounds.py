@@ -157,8 +157,8 @@ def run_reconcile(settings: Settings, output: Output, *, history: bool) -> None:
         return
     left = _still_lost(settings)
     output.note(
-        f"the history had lost {lost.versions} versions, of which {differences.repaired} are published again; "
-        f"{lost.copied} newest versions are copied to {topics.gjeldende}"
+        f"{lost.versions} versions were found to be lost from the history; {differences.repaired} lost ones are "
+        f"published again; {lost.copied} newest versions are copied to {topics.gjeldende}"
     )
     for names in lost.corrections:
         output.note(f"corrections are lost, and are held back until `quarantine release --correction`: {names}")

@@ -11,6 +11,7 @@ from rich.table import Table
 from producer import bootstrap
 from producer.admin.acls import operations_needed
 from producer.cli import KAFKA, example, output, settings_of
+from producer.cli.position import run_rebuild
 from producer.publish.topics import (
     DAY_MS,
     FOR_EVER,
@@ -110,6 +111,9 @@ def apply_topics(
 def adopt_topics(settings: Settings, output: Output, *, yes: bool) -> None:
     """Record that the topics as they are now are this application's. Nothing else ever changes what is recorded.
 
+    Where the history or the state itself was moved or made again, one may be older than the other. The state is then
+    made again from the history: a state that is older would publish events a second time.
+
     Raises `FatalError` if a topic has a fault that this does not settle, or workers run of this application or of one
     that is recorded.
     """
@@ -139,7 +143,11 @@ def adopt_topics(settings: Settings, output: Output, *, yes: bool) -> None:
     _refuse_workers(admin, application_ids)
     confirm(f"Record that these topics, as they are now, are those of {settings.application_id}?", yes=yes)
     _refuse_workers(admin, application_ids)
-    admin.adopt(prefix, found.present, former, now_microseconds())
+    sources = (names.versjoner, names.positions)
+    if any(each.has_moved(found.present, sources) for each in former.values()) and admin.has_records(names.versjoner):
+        run_rebuild(settings, output, found, application_ids)
+    else:
+        admin.adopt(prefix, found.present, former, now_microseconds())
     output.line(f"adopted by {settings.application_id}")
     output.note("if events were lost with a topic, `reconcile --history` publishes again what is not in it")
 

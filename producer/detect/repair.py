@@ -132,5 +132,19 @@ def after_loss(order: OrderState, lost: Lost, now: int) -> OrderState:
     return after
 
 
+def rebuilt(order: OrderState, former: OrderState, lost: Lost, now: int) -> OrderState:
+    """The state of the order made from the history, when it has lost this of what a former state says is published."""
+    newest = max(order.trekkversjon, former.trekkversjon)
+    after = after_loss(replace(order, trekkversjon=newest), lost, now)
+    if after.trekkversjon != order.trekkversjon:
+        return after
+    return replace(
+        after,
+        content_hash=order.content_hash,
+        content_hash_version=order.content_hash_version,
+        rejected=order.rejected,
+    )
+
+
 def _has(ranges: tuple[Missing, ...], trekkversjon: int) -> bool:
     return any(each.first <= trekkversjon <= each.last for each in ranges)

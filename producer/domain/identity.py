@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 class TopicIdentity(msgspec.Struct, frozen=True):
@@ -42,3 +47,9 @@ class Identity(msgspec.Struct, frozen=True):
             elif before.id != topic.id and self.cluster_id == found.cluster_id:
                 told.append(f"{topic.name}: made again since it was recorded")
         return told + [f"{name}: recorded, and not there now" for name in recorded]
+
+    def has_moved(self, found: Identity, names: Collection[str]) -> bool:
+        """Whether the cluster, or one of the topics with these names, is another than is recorded here."""
+        recorded = {each.name: each.id for each in self.topics if each.name in names}
+        there = {each.name: each.id for each in found.topics if each.name in names}
+        return self.cluster_id != found.cluster_id or recorded != there

@@ -200,8 +200,9 @@ class FoundTopics(msgspec.Struct, frozen=True):
     """The topics as found, whose they are, and whose state `…-positions` holds.
 
     `recorded` is the identity in the first partition of `…-positions`, `present` the one that would be recorded now.
-    `unrecorded` are the lanes in whose partition none is recorded though there is one in the first. `has_history` says
-    whether events were ever published to these topics.
+    `unrecorded` are the lanes in whose partition none is recorded though there is one in the first, and those in whose
+    partition is nothing else though they have published: the history was restored, and the state was not.
+    `has_history` says whether events were ever published to these topics.
     """
 
     topics: Mapping[str, Topic]

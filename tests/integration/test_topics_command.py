@@ -22,10 +22,10 @@ from confluent_kafka.admin import (
 from producer.admin.kafka import KafkaAdmin
 from producer.bootstrap import find_cluster
 from producer.cli.main import run_command
-from producer.domain.state import ObservationOffsets
+from producer.domain.state import ObservationOffsets, OrderState
 from producer.encode.state import STATE_SCHEMAS
 from producer.group.membership import KafkaMembership
-from producer.publish.state import observation_offsets_record, read_lane_state
+from producer.publish.state import observation_offsets_record, order_record, read_lane_state
 from producer.publish.topics import DAY_MS, Topic, Topics, start_faults
 from producer.settings.model import load_settings
 from tests.kit.waiting import until
@@ -95,8 +95,10 @@ class Cluster:
         return read_lane_state(self.properties, self.names.positions, lane)
 
     def publish(self) -> None:
-        """Write what stands for an event."""
+        """Write what stands for an event, and the state of its order."""
         self.produce(self.names.versjoner, b"order", b"event", 0)
+        state = order_record(self.names.positions, 0, b"order", OrderState(1))
+        self.produce(state.topic, state.key, state.value, 0)
 
     def produce(self, topic: str, key: bytes, value: bytes | None, partition: int) -> None:
         writer = Producer(self.properties)
@@ -437,6 +439,16 @@ def test_a_truncated_state_beside_a_history_is_noticed_in_each_partition(cluster
     assert f"the state of lane {'0, 1' if lane == 0 else '1'} is lost" in fault
     assert (cluster.apply("--partitions", "2"), fault in cluster.told) == (1, True)
     assert (cluster.adopt(), fault in cluster.told) == (1, True)
+
+
+def test_a_history_that_was_restored_into_new_topics_is_not_begun_anew(cluster: Cluster) -> None:
+    """Whose topics these are was recorded when they were empty."""
+    cluster.apply("--partitions", "2")
+    cluster.produce(cluster.names.versjoner, b"order", b"event", 1)
+    [fault] = cluster.faults()
+    assert "the state of lane 1 is lost" in fault
+    assert "run `trekkpaalegg-producer position rebuild`" in fault
+    assert (cluster.apply("--partitions", "2"), fault in cluster.told) == (1, True)
 
 
 def test_a_state_that_was_truncated_and_made_again_is_whole(cluster: Cluster) -> None:

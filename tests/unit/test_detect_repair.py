@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from producer.detect.decide import decide, retry
-from producer.detect.repair import History, Lost, after_loss
+from producer.detect.repair import History, Lost, after_loss, rebuilt
 from producer.domain.content import content_hash
 from producer.domain.observation import Observation
 from producer.domain.state import LOST, LOST_EVERYWHERE, NO_ORDER, Missing, OrderState
@@ -167,3 +167,29 @@ def test_an_order_that_waits_goes_on_waiting() -> None:
 
 def test_an_order_that_was_forgotten_meanwhile_stays_so() -> None:
     assert after_loss(NO_ORDER, Lost((Missing(1, 3, LOST),)), NOW) == NO_ORDER
+
+
+@pytest.mark.parametrize("current", [0, 2, 4])
+def test_a_state_made_again_remembers_what_the_former_one_says_is_published(current: int) -> None:
+    former = published(4, Missing(3, 3, "HTTP 404"))
+    lost = history_of(1, 2, current=current).lost(KEY, former, is_kept=True)
+    assert lost is not None
+    made = replace(published(2), missing=former.missing)
+    order = rebuilt(made, former, lost, NOW)
+    reason = LOST if current == 4 else LOST_EVERYWHERE
+    assert order == replace(made, missing=(*former.missing, Missing(4, 4, reason)), tried_at=NOW)
+    decision = decide(order, Observation(KEY, EMPLOYER, Origin.POLL, ITS[4]), {}, NOW)
+    decision = decide(
+        order, Observation(KEY, EMPLOYER, Origin.POLL, ITS[4]), dict.fromkeys(decision.wanted, Gone("404")), NOW
+    )
+    assert [
+        (each.trekkpaalegg.trekkversjon, each.origin, each.late, each.current) for each in decision.publications
+    ] == [(4, Origin.REPAIR, False, current != 4)]
+
+
+def test_a_state_made_again_keeps_the_hash_of_the_newest_version_unless_that_is_lost() -> None:
+    former = published(4)
+    kept = rebuilt(published(4, Missing(2, 2, "unknown")), former, Lost((Missing(2, 2, LOST),)), NOW)
+    assert (kept.trekkversjon, kept.content_hash, kept.missing) == (4, content_hash(ITS[4]), (Missing(2, 2, LOST),))
+    lost = rebuilt(published(4), former, Lost((Missing(3, 4, LOST),)), NOW)
+    assert (lost.trekkversjon, lost.content_hash_version) == (2, 0)

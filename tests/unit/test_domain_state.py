@@ -240,3 +240,17 @@ def test_the_same_identity_has_no_differences():
 )
 def test_every_difference_of_identity_is_told(found, sentence):
     assert RECORDED.differences(found) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("found", "moved"),
+    [
+        (RECORDED, False),
+        (Identity(6, "renamed", "cluster", RECORDED.topics), False),
+        (Identity(6, "app", "another", RECORDED.topics), True),
+        (Identity(6, "app", "cluster", (TopicIdentity("t-versjoner", "w", 6), RECORDED.topics[1])), True),
+        (Identity(6, "app", "cluster", (RECORDED.topics[0], TopicIdentity("t-signals", "w", 6))), False),
+    ],
+)
+def test_topics_have_moved_where_the_cluster_or_one_of_those_named_is_another(found, moved):
+    assert RECORDED.has_moved(found, ["t-versjoner"]) is moved
