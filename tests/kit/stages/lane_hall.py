@@ -361,7 +361,7 @@ class LaneHall:
         """See `Quarantine.understand`."""
         partition, offset = map(int, record.split("/"))
         written = self.quarantine()[offset]
-        headers: Any = list(written.headers.items())  # typed for everything that headers may be
+        headers: list[Any] = list(written.headers.items())
         message = Message(partition=partition, offset=offset, key=written.key, value=written.value, headers=headers)
         element = self.source.read_element(decode_quarantined(message).raw, trekkpliktig)
         if isinstance(element, Rejected):
