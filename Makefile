@@ -9,7 +9,7 @@ ASYNCAPI_PARSER := $(ASYNCAPI)/node_modules/.package-lock.json
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-long check bench sandbox secrets compose images wheel lock clean
+.PHONY: help demo test test-long proof check bench sandbox secrets compose images wheel lock clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -29,6 +29,9 @@ test: $(PREPARED) ## all tests; ARGS="tests/unit -k paging" for some
 test-long: $(PREPARED) ## the long forms: many random kills, many random examples; for hours when nobody waits
 	@$(BIN)/pytest -m long $(ARGS)
 	@$(BIN)/pytest tests/unit --hypothesis-profile long
+
+proof: $(PREPARED) ## 100 000 random histories of moves, crashes and failures, of the decisions and of real lanes; a long time
+	@$(BIN)/pytest -m long tests/unit/test_histories.py tests/unit/test_lane_orders.py $(ARGS)
 
 check: $(INSTALLED) $(ASYNCAPI_PARSER) ## style, types, layers, tidiness
 	$(BIN)/ruff check
