@@ -14,6 +14,7 @@ import structlog
 
 import schemas
 from producer.admin.acls import AclAdmin, operations_needed
+from producer.admin.copy import TopicsCopy
 from producer.admin.kafka import KafkaAdmin
 from producer.admin.rebuild import StateRebuild
 from producer.encode.avro import compile_encoder, confluent_prefix, single_object_prefix
@@ -122,6 +123,11 @@ def open_rebuild(
     with build_registry(settings) if settings.kafka_schema_registry else nullcontext() as registry:
         properties, decoder = kafka_properties(settings), Decoder(registry)
         yield StateRebuild(properties, settings.topic_prefix, found.present, decoder, now, watch, adopted=adopted)
+
+
+def build_copy(settings: Settings, former: Settings, prefix: str) -> TopicsCopy:
+    """What copies the topics that begin with `prefix`, on the Kafka of the settings `former`, to ours."""
+    return TopicsCopy(kafka_properties(former), prefix, kafka_properties(settings), settings.topic_prefix)
 
 
 def build_admin(settings: Settings, role: str = "producer") -> KafkaAdmin:

@@ -11,6 +11,7 @@ from trekkpaalegg.cli import Output, extra_hint
 from trekkpaalegg.errors import FatalError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from producer.settings.model import Need, Settings
@@ -32,8 +33,8 @@ def output(*, as_json: bool = False) -> Output:
     return Output(PROGRAM, as_json=as_json)
 
 
-def settings_of(env_file: Path | None, needs: frozenset[Need]) -> Settings:
-    """The settings of a command; logs their warnings.
+def settings_of(env_file: Path | None, needs: frozenset[Need], environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a command; logs their warnings. `environ` are the variables, None for those of this process.
 
     Raises `SettingsError`, and `FatalError` when the packages of the producer's extra are not installed.
     """
@@ -42,7 +43,7 @@ def settings_of(env_file: Path | None, needs: frozenset[Need]) -> Settings:
     except ModuleNotFoundError as error:
         raise FatalError(extra_hint(PROGRAM, error.name or "a package", "producer")) from error
 
-    settings = load_settings(env_file, os.environ, needs=needs)
+    settings = load_settings(env_file, os.environ if environ is None else environ, needs=needs)
     for warning in settings.warnings:
         _log.warning(warning)
     return settings

@@ -1,8 +1,9 @@
-"""`topics apply|adopt`: create missing topics and record whose they are; record that again after they were moved."""
+"""`topics apply|adopt|copy`: create topics and record whose they are; record that again; copy them to new ones."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path  # noqa: TC003 - typer reads it from the signature
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from producer import bootstrap
 from producer.admin.acls import operations_needed
+from producer.admin.copy import NewTopics
 from producer.cli import KAFKA, example, output, settings_of
 from producer.cli.position import run_rebuild
 from producer.publish.topics import (
@@ -28,7 +30,7 @@ from producer.publish.topics import (
     wanted_topics,
 )
 from producer.service import now_microseconds
-from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm
+from trekkpaalegg.cli import AsJson, EnvFile, Yes, confirm, progress_bar, rare_garbage_collection
 from trekkpaalegg.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
@@ -152,6 +154,35 @@ def adopt_topics(settings: Settings, output: Output, *, yes: bool) -> None:
     output.note("if events were lost with a topic, `reconcile --history` publishes again what is not in it")
 
 
+def copy_topics(
+    settings: Settings, former: Settings, output: Output, prefix: str, wanted: NewTopics, *, yes: bool
+) -> None:
+    """Copy the topics of `prefix`, on the Kafka of `former`, to new ones of ours, and make the state from the history.
+
+    Raises `FatalError` while workers run on the former topics, and as `TopicsCopy` and `StateRebuild`.
+    """
+    copy = bootstrap.build_copy(settings, former, prefix)
+    found = copy.find()
+
+    def refuse_workers() -> None:
+        workers = copy.workers(found)
+        if workers:
+            raise FatalError(f"{workers} workers are running on the topics of {prefix}; stop them first")
+
+    refuse_workers()
+    confirm(f"Copy the topics of {prefix} to new ones of {settings.topic_prefix}?", yes=yes)
+    refuse_workers()
+    with progress_bar() as progress, rare_garbage_collection():
+        task = progress.add_task("records", total=None)
+
+        def watch(read: int, total: int) -> None:
+            progress.update(task, completed=read, total=total)
+
+        records = copy.run(found, wanted, watch)
+    output.line(f"{records} records copied")
+    run_rebuild(settings, output, bootstrap.find_history(settings), {settings.application_id})
+
+
 def _refuse_workers(admin: KafkaAdmin, application_ids: set[str]) -> None:
     for application_id in sorted(application_ids):
         workers = admin.group_members(application_id)
@@ -246,3 +277,30 @@ def _apply(
 def _adopt(*, yes: Yes = False, env_file: EnvFile = None) -> None:
     """Record that the topics are this application's: after it was renamed, or topics were moved, restored or lost."""
     adopt_topics(settings_of(env_file, KAFKA), output(), yes=yes)
+
+
+@app.command("copy", epilog=example("topics copy trekkpaalegg --partitions 12"))
+def _copy(
+    prefix: Annotated[str, typer.Argument(help="What the names of the former topics begin with.")],
+    *,
+    from_env_file: Annotated[
+        Path | None,
+        typer.Option(help="Read the settings of the former topics' Kafka from this file alone.", show_default=False),
+    ] = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="Of each new topic; by default as many as before.", show_default=False)
+    ] = None,
+    replication: Annotated[
+        int, typer.Option(min=-1, help="Copies of each partition; -1 is the broker's default.")
+    ] = REPLICATION_OF_THE_BROKER,
+    history_retention: Annotated[
+        str | None, typer.Option(help="As of `topics apply`; by default as before.", show_default=False)
+    ] = None,
+    yes: Yes = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Copy all topics to new ones: of another prefix or cluster, or with more partitions. No worker may run."""
+    settings = settings_of(env_file, KAFKA)
+    former = settings if from_env_file is None else settings_of(from_env_file, KAFKA, {})
+    retention = None if history_retention is None else parse_retention(history_retention)
+    copy_topics(settings, former, output(), prefix, NewTopics(partitions, replication, retention), yes=yes)

@@ -41,6 +41,7 @@ from producer.encode.state import (
     learn_schema,
 )
 from producer.publish.port import NO_HEADERS, Record
+from producer.publish.topics import home_of, lane_of
 from trekkpaalegg.errors import FatalError
 from trekkpaalegg.incoming import Partition
 from trekkpaalegg.kafka.errors import as_retryable
@@ -174,6 +175,21 @@ def decision_records(
     yield position_record(topic, lane, trekkpliktig, decision.position, decision.results)
     if state is None and decision.position == TrekkpliktigPosition():
         yield Record(topic, trekkpliktig.encode(), None, NO_HEADERS, lane)
+
+
+def lane_of_key(key: bytes, lanes: int) -> int | None:
+    """The lane, of so many, whose state a record with this key holds.
+
+    None for what belongs to the topics that it stands in, and to no others: whose they are, offsets, and requests that
+    are being carried out or were.
+    """
+    name, separator, order = key.partition(SEPARATOR)
+    if separator and not name:
+        return home_of(order, lanes)
+    trekkpliktig = name.partition(b"@")[0]
+    if not trekkpliktig or name == IDENTITY_KEY or name.endswith(RESULTS):
+        return None
+    return lane_of(trekkpliktig.decode(), lanes)
 
 
 def order_of(key: bytes) -> bytes | None:

@@ -69,7 +69,7 @@ class EmbeddedKafka(JavaServer):
     """One node, broker and controller in one, of the version in `KAFKA_VERSION`; the only one unless it has a `place`.
 
     `properties` are added to the broker's settings and win over the ones set here. `port` 0 takes a free one. A node
-    with a `place` is ready only when most of the others run too.
+    with a `place` is ready only when most of the others run too. `cluster_id` is 16 bytes in Base64.
     """
 
     name: ClassVar[str] = "kafka"
@@ -83,8 +83,10 @@ class EmbeddedKafka(JavaServer):
         port: int = 0,
         place: QuorumNode | None = None,
         heap_megabytes: int = _HEAP_MEGABYTES,
+        cluster_id: str = _CLUSTER_ID,
     ) -> None:
         super().__init__(data_folder)
+        self._cluster_id = cluster_id
         self._properties = dict(properties or {})
         self.port = port or free_port()
         self._place = place or QuorumNode(1, {1: free_port()})
@@ -160,7 +162,7 @@ class EmbeddedKafka(JavaServer):
         formatted = subprocess.run(
             [
                 *(*self._jvm(), "-cp", class_path, "kafka.tools.StorageTool", "format"),
-                *("--cluster-id", _CLUSTER_ID, "--config", str(settings_file)),
+                *("--cluster-id", self._cluster_id, "--config", str(settings_file)),
             ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -177,7 +179,7 @@ class EmbeddedKafka(JavaServer):
         directory = secrets.token_urlsafe(16)
         while directory.startswith("-"):
             directory = secrets.token_urlsafe(16)
-        text = f"version=1\ncluster.id={_CLUSTER_ID}\nnode.id={self.node}\ndirectory.id={directory}\n"
+        text = f"version=1\ncluster.id={self._cluster_id}\nnode.id={self.node}\ndirectory.id={directory}\n"
         (self.records_folder / "meta.properties").write_text(text, encoding="ascii")
 
     def _answers(self) -> bool:

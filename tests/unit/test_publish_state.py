@@ -30,6 +30,7 @@ from producer.publish.state import (
     handed_over_record,
     identity_of,
     identity_record,
+    lane_of_key,
     lane_state_of,
     observation_offsets_record,
     order_of,
@@ -38,6 +39,7 @@ from producer.publish.state import (
     request_record,
     results_record,
 )
+from producer.publish.topics import home_of, lane_of
 from trekkpaalegg.errors import FatalError
 
 ONE, OTHER = "311111111", "311111112"
@@ -151,6 +153,17 @@ def test_a_later_part_of_the_records_is_added_to_a_state():
     after = lane_state_of(pairs(order_record(TOPIC, LANE, b"A", newer)), before)
     assert after is before
     assert after.orders.order(b"A") == newer
+
+
+def test_a_state_is_that_of_another_lane_where_there_are_more_and_some_of_it_of_none():
+    """Whose the topics are, offsets and what becomes of requests belong to the topics in which they stand."""
+    lanes = {key: lane_of_key(key, 97) for key in RECORDS}
+    of_none = [key for key, lane in lanes.items() if lane is None]
+    assert of_none == [b"lanes", b"311111111@results", b"@observations", b"@request/r", b"@request/a/b"]
+    of_homes = {key: lane for key, lane in lanes.items() if key.startswith(b"/")}
+    assert of_homes == {key: home_of(key[1:], 97) for key in of_homes} != {}
+    others = lanes.keys() - of_homes.keys() - set(of_none)
+    assert {lanes[key] for key in others} == {lane_of(ONE, 97), lane_of(OTHER, 97)}
 
 
 def test_an_orders_key_is_that_of_its_state_at_home_alone():
