@@ -19,7 +19,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from trekkpaalegg.errors import RetryableError
+from trekkpaalegg.errors import RetryableError, release_frames
 
 if TYPE_CHECKING:
     import threading
@@ -74,7 +74,13 @@ class Retry:
             before_sleep=self._before_pause,
             reraise=True,
         )
-        result = retrying(call, *arguments, **named)
+        try:
+            result = retrying(call, *arguments, **named)
+        except BaseException as error:
+            release_frames(error)  # tenacity keeps the error in a frame of its own traceback
+            raise
+        finally:
+            retrying.iter_state.reset()  # of methods of its own: another cycle, with all that this object holds
         attempts = retrying.statistics["attempt_number"]
         if attempts > 1 and self._report is not None:
             self._report("retry succeeded", attempts=attempts)

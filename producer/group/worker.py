@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from producer.errors import LaneFencedError, OutcomeUnknownError
-from trekkpaalegg.errors import FatalError, RefusedError, RetryableError, TrekkpaaleggError
+from trekkpaalegg.errors import FatalError, RefusedError, RetryableError, TrekkpaaleggError, release_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,6 +277,7 @@ class LaneWorker:
             try:
                 task.run(owned.first_signal_offset)
             except BaseException as error:  # noqa: BLE001 - passed to the worker's thread, which decides
+                release_frames(error)
                 owned.error = error
 
         owned.thread = threading.Thread(target=body, name=f"lane-{lane}", daemon=True)

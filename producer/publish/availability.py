@@ -97,7 +97,10 @@ ABORTED_SECONDS_MIN = 5.0
 
 
 class ExplainedPublisher:
-    """Adds the reason to errors of `publisher`. `explain` asks Kafka for it, in the lane's thread."""
+    """Adds the reason to errors of `publisher`. `explain` asks Kafka for it, in the lane's thread.
+
+    It is asked once the error is handled: see `trekkpaalegg.kafka.clients`.
+    """
 
     def __init__(self, publisher: LanePublisher, explain: Callable[[], str | None]) -> None:
         self._publisher = publisher
@@ -112,20 +115,24 @@ class ExplainedPublisher:
         except RetryableError as error:
             if is_stopping():
                 raise
-            words = self._explained(error)
-            raise RetryableError(words, retry_after_seconds=error.retry_after_seconds) from error
+            failed = error
+        raise RetryableError(self._explained(failed), retry_after_seconds=failed.retry_after_seconds) from failed
 
     def publish(self, records: Sequence[Record], signal_offset: int) -> None:
         """See `LanePublisher.publish`."""
         began = time.monotonic()
+        failed: OutcomeUnknownError | AbortedError
         try:
             self._publisher.publish(records, signal_offset)
         except OutcomeUnknownError as error:
-            raise OutcomeUnknownError(self._explained(error)) from error
+            failed = error
         except AbortedError as error:
             if time.monotonic() - began < ABORTED_SECONDS_MIN:
                 raise
-            raise AbortedError(self._explained(error)) from error
+            failed = error
+        else:
+            return
+        raise type(failed)(self._explained(failed)) from failed
 
     def check(self) -> None:
         """See `LanePublisher.check`."""

@@ -171,19 +171,15 @@ class KafkaLanePublisher:
         self._log = ConnectionLog(LOG)
         producer = self._make_producer({**own, "error_cb": self._reason.record}, logger=self._log)
         deadline = time.monotonic() + INIT_TIMEOUT_SECONDS
-        while True:
-            try:
-                producer.init_transactions(INIT_CALL_SECONDS)
-                break
-            except KafkaException as error:
-                failed = _error_of(error)
-                if judge(Step.BEGIN, failed) is Verdict.FENCED:
-                    raise LaneFencedError(f"lane {self._lane} was acquired by another instance meanwhile") from error
-                if failed.name in _WITHHELD:
-                    raise self._withheld(Step.BEGIN, failed.name) from error
-                is_late = time.monotonic() > deadline or is_stopping() or self._reason.is_refusal
-                if not failed.retriable or is_late:
-                    raise RetryableError(f"lane {self._lane} cannot be acquired: {self._why(failed.name)}") from error
+        while (error := _failure_of(lambda: producer.init_transactions(INIT_CALL_SECONDS))) is not None:
+            failed = _error_of(error)
+            if judge(Step.BEGIN, failed) is Verdict.FENCED:
+                raise LaneFencedError(f"lane {self._lane} was acquired by another instance meanwhile") from error
+            if failed.name in _WITHHELD:
+                raise self._withheld(Step.BEGIN, failed.name) from error
+            is_late = time.monotonic() > deadline or is_stopping() or self._reason.is_refusal
+            if not failed.retriable or is_late:
+                raise RetryableError(f"lane {self._lane} cannot be acquired: {self._why(failed.name)}") from error
         state = self._recovery.recover(producer, self._check_state)
         self._producer = producer
         return state
@@ -306,28 +302,23 @@ class KafkaLanePublisher:
 
     def _call(self, step: Step, call: Callable[[], object]) -> None:
         began = time.monotonic()
-        while True:
-            try:
-                call()
-            except KafkaException as error:
-                failed = _error_of(error)
-                verdict = judge(step, failed)
-                what = f"transaction of lane {self._lane}: {step.value} failed with {failed.name}"
-                if verdict is Verdict.FENCED:
-                    raise LaneFencedError(what) from error
-                if verdict is Verdict.REPLACE:
+        while (error := _failure_of(call)) is not None:
+            failed = _error_of(error)
+            verdict = judge(step, failed)
+            what = f"transaction of lane {self._lane}: {step.value} failed with {failed.name}"
+            if verdict is Verdict.FENCED:
+                raise LaneFencedError(what) from error
+            if verdict is Verdict.REPLACE:
+                raise self._broken(step, failed, what) from error
+            if verdict is Verdict.ABORT:
+                self._abort()
+                if failed.name in _NOT_ACCEPTED or self._has_lost_broker():
                     raise self._broken(step, failed, what) from error
-                if verdict is Verdict.ABORT:
-                    self._abort()
-                    if failed.name in _NOT_ACCEPTED or self._has_lost_broker():
-                        raise self._broken(step, failed, what) from error
-                    raise AbortedError(what) from error
-                seconds_max = REFUSED_SECONDS_MAX if self._reason.is_refusal else CALL_AGAIN_SECONDS_MAX
-                if time.monotonic() - began > seconds_max:
-                    raise OutcomeUnknownError(f"{what}: {self._why(failed.name)}") from error
-                time.sleep(_CALL_AGAIN_PAUSE_SECONDS)
-            else:
-                return
+                raise AbortedError(what) from error
+            seconds_max = REFUSED_SECONDS_MAX if self._reason.is_refusal else CALL_AGAIN_SECONDS_MAX
+            if time.monotonic() - began > seconds_max:
+                raise OutcomeUnknownError(f"{what}: {self._why(failed.name)}") from error
+            time.sleep(_CALL_AGAIN_PAUSE_SECONDS)
 
     def _has_lost_coordinator(self) -> bool:
         return self._has_lost_broker() and self._log.has_lost_coordinator
@@ -350,6 +341,15 @@ class KafkaLanePublisher:
             withheld = self._withheld(step, failed.name)
             return withheld if failed.requires_abort else OutcomeUnknownError(f"{what}: {withheld}")
         return OutcomeUnknownError(what)
+
+
+def _failure_of(call: Callable[[], object]) -> KafkaException | None:
+    """What this call to Kafka raised. It is handled outside of `except`: see `trekkpaalegg.kafka.clients`."""
+    try:
+        call()
+    except KafkaException as error:
+        return error
+    return None
 
 
 def _error_of(error: KafkaException) -> TransactionError:

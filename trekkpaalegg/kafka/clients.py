@@ -4,6 +4,10 @@ librdkafka prints to stderr by default. Here its lines go to the logger `librdka
 program configures logging.
 
 Some calls of librdkafka wait for Kafka without limit: `call_bounded` gives up in time.
+
+Do not call Kafka in an `except` or `finally` where that may fail: a `KafkaError` that is raised while another exception
+is handled keeps that one for ever, and with it whatever its frames hold, such as a producer and its four threads
+(confluent-kafka frees the error without its context; observed with 2.16.0).
 """
 
 from __future__ import annotations
@@ -86,11 +90,12 @@ def call_bounded(call: Callable[[], object], seconds_max: float, *, name: str = 
         try:
             call()
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
-            raised.append(error)
+            # Without this frame, which holds the list: nobody may be waiting any more to take it out.
+            raised.append(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
         returned.set()
 
     threading.Thread(target=body, name=name, daemon=True).start()
     if not returned.wait(seconds_max):
         raise UnansweredError
     if raised:
-        raise raised[0]
+        raise raised.pop()
