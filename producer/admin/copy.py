@@ -14,7 +14,7 @@ from confluent_kafka import IsolationLevel, KafkaException
 
 from producer.admin.kafka import KafkaAdmin
 from producer.publish.recovery.recover import QUEUE_FULL_WAIT_SECONDS
-from producer.publish.state import IDENTITY_PARTITION, identity_record, lane_of_key
+from producer.publish.state import IDENTITY_PARTITION, identity_record, is_schema, lane_of_key, schema_records
 from producer.publish.topics import FOR_EVER, Topics, home_of, wanted_topics
 from trekkpaalegg.errors import FatalError, RetryableError
 from trekkpaalegg.incoming import Partition
@@ -23,10 +23,11 @@ from trekkpaalegg.kafka.clients import create_producer
 from trekkpaalegg.kafka.reader import RangeReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from confluent_kafka import KafkaError, Message
 
+    from producer.domain.identity import Identity
     from producer.publish.topics import FoundTopics
 
 Headers: TypeAlias = Any
@@ -61,6 +62,8 @@ class TopicsCopy:
         self._new_properties = new_properties
         self._admin = KafkaAdmin(properties)
         self._new_admin = KafkaAdmin(new_properties, role="admin")
+        self._schemas: set[bytes] = set()
+        """The keys of those that are written."""
 
     def find(self) -> FoundTopics:
         """The former topics.
@@ -111,24 +114,40 @@ class TopicsCopy:
             )
         )
         writer = _Writer(self._new_properties)
-        former = identity_record(self._new_topics.positions, IDENTITY_PARTITION, recorded)
-        writer.write(former.topic, former.key, former.value, IDENTITY_PARTITION)
-        writer.flush()
+        self._begin_state(writer, recorded, lanes)
         names = dict(zip(self._topics, self._new_topics, strict=True))
         read, total, written = 0, sum(ends[each] - begins[each] for each in ends), 0
         with RangeReader(self._properties) as reader:
             for topic in dict.fromkeys(each.topic for each in ends):
-                place_of = lane_of_key if topic == self._topics.positions else home_of
+                is_state = topic == self._topics.positions
                 for messages in reader.read(begins, {each: end for each, end in ends.items() if each.topic == topic}):
                     for message in messages:
-                        partition = place_of(message.key() or b"", lanes)
-                        if partition is not None:
+                        key = message.key() or b""
+                        for partition in self._lanes_of(key, lanes) if is_state else (home_of(key, lanes),):
                             writer.copy(message, names[topic], partition)
                             written += 1
                     read += len(messages)
                     watch(read, total)
         writer.flush()
         return written
+
+    def _begin_state(self, writer: _Writer, recorded: Identity, lanes: int) -> None:
+        """Have the new topics be recorded as the former ones."""
+        positions = self._new_topics.positions
+        records = [each for lane in range(lanes) for each in schema_records(positions, lane, ())]
+        self._schemas = {each.key for each in records}
+        for record in (*records, identity_record(positions, IDENTITY_PARTITION, recorded)):
+            writer.write(record.topic, record.key, record.value, record.partition)
+        writer.flush()
+
+    def _lanes_of(self, key: bytes, lanes: int) -> Iterable[int]:
+        """The lanes that get a record of the state: of a schema that another program has written all of them, once."""
+        if not is_schema(key):
+            lane = lane_of_key(key, lanes)
+            return () if lane is None else (lane,)
+        is_new = key not in self._schemas
+        self._schemas.add(key)
+        return range(lanes) if is_new else ()
 
     def _range(self, found: FoundTopics) -> tuple[dict[Partition, int], dict[Partition, int]]:
         """Where the former topics that are copied begin and end, in the order in which they are."""

@@ -180,8 +180,8 @@ def decision_records(
 def lane_of_key(key: bytes, lanes: int) -> int | None:
     """The lane, of so many, whose state a record with this key holds.
 
-    None for what belongs to the topics that it stands in, and to no others: whose they are, offsets, and requests that
-    are being carried out or were.
+    None for what belongs to the topics that it stands in, and to no others: whose they are, offsets, requests that are
+    being carried out or were, and schemas.
     """
     name, separator, order = key.partition(SEPARATOR)
     if separator and not name:
@@ -190,6 +190,11 @@ def lane_of_key(key: bytes, lanes: int) -> int | None:
     if not trekkpliktig or name == IDENTITY_KEY or name.endswith(RESULTS):
         return None
     return lane_of(trekkpliktig.decode(), lanes)
+
+
+def is_schema(key: bytes) -> bool:
+    """Whether a record with this key holds a schema that others are written with."""
+    return key.partition(SEPARATOR)[0] == SCHEMA
 
 
 def order_of(key: bytes) -> bytes | None:
