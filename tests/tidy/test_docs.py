@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DOCUMENTS = (
     "README.md",
     "docs/exactly-once.md",
+    "docs/upgrade-move-restore.md",
     "producer/DESIGN.md",
     "producer/notifications/README.md",
     "consumers/README.md",
