@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.kit.servers.kafka_answers import END_TXN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.kit.processes import ProducerProcess
     from tests.kit.servers.proxy import KafkaProxy
     from tests.kit.stages.ledger_stage import LedgerStage
 
@@ -26,6 +28,9 @@ LOSSES = 3
 ROUGH = Roughness(late=0.1, corrected=0.15)
 AWAY_SECONDS = 17.0
 """A session of 10 s and a transaction of 15 s end meanwhile."""
+
+FROZEN_SECONDS = 22.0
+"""Beside that a call waits for ten seconds for the group's coordinator."""
 
 STOP_SECONDS_MAX = 10.0
 DEADLINE_SECONDS = 90.0
@@ -124,6 +129,34 @@ def test_a_signal_ends_the_service_while_kafka_is_silent(own_kafka: Any, make_st
     assert seconds < STOP_SECONDS_MAX
     stage.once("silent")
     stage.prove()
+
+
+def test_clients_of_a_kafka_that_was_frozen_are_given_back_after_the_thaw(own_kafka: Any, make_stage: Any) -> None:
+    """Each has four threads or more."""
+    stage = make_stage(own_kafka)
+    process = stage.run()
+    stage.wait_until_owned(process)
+    stage.wait_until_published(40)
+    clients = clients_of(process)
+    for _ in range(3):
+        acquired = process.log_file.read_text().count("lane acquired")
+        own_kafka.pause()
+        made = [stage.outside.skatteetaten.create(each) for each in stage.employers]
+        time.sleep(FROZEN_SECONDS)  # the freeze itself: transactions are under way, and time out
+        own_kafka.resume()
+        stage.wait_until(
+            lambda made=made: {(each.trekkid, 1) for each in made} <= stage.arrived().keys(), 60, "goes on"
+        )
+        assert process.log_file.read_text().count("lane acquired") > acquired
+    # Whoever has observations deleted, which is done now and then, has one more for it.
+    stage.wait_until(lambda: clients_of(process) <= clients + stage.lanes, 30, "clients are given back")
+    stage.prove()
+
+
+def clients_of(process: ProducerProcess) -> int:
+    """How many Kafka clients a process has: librdkafka names a thread of each so."""
+    names = [path.read_text().strip() for path in Path(f"/proc/{process.pid}/task").glob("*/comm")]
+    return names.count("rdk:main")
 
 
 def test_a_commit_that_is_lost_on_the_wire_is_asked_for_again(proxied_stage: Any, proxy: KafkaProxy) -> None:
