@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from producer.admin.kafka import KafkaAdmin
 from producer.domain.state import Missing, ObservationOffsets, OrderState
+from producer.encode.state import STATE_SCHEMAS
 from producer.group.membership import KafkaMembership
 from producer.observe.prometheus import PrometheusObserver
 from producer.publish.kafka import KafkaLanePublisher
@@ -161,7 +162,7 @@ def test_versions_that_are_not_committed_are_to_be_published_again(stage: Stage)
     assert stage.acquired() == {"a": known(1), "b": known(2)}
     assert stage.shows, "nothing names a reader of the orders, so all lists are handed over again"
     assert stage.stands(TOPICS.versjoner, "b") == [1, 2]
-    assert stage.repaired == 3, "the states of two orders, and that lists are to be shown"
+    assert stage.repaired == 3 + len(STATE_SCHEMAS), "the states of two orders, and that lists are to be shown"
 
 
 def test_late_versions_and_corrections_that_are_not_committed_are_to_be_published_again(stage: Stage) -> None:

@@ -106,8 +106,8 @@ def test_encodings_are_those_of_the_document(asyncapi: Any, stream: Any) -> None
     """The registry's where there is one, single-object elsewhere; its id is the fingerprint in the header."""
     for channel in ("versjoner", "gjeldende", "quarantine", "positions"):
         for record in stream.messages(channel):
-            if record.value() is None:
-                continue
+            if record.value() is None or record.key().startswith(b"@schema/"):
+                continue  # deleted, or a schema: its text
             name, schema_id, _ = asyncapi.framing(record.value())
             if channel != "positions":
                 assert name == ("confluent" if stream.registry_url else "single-object")
