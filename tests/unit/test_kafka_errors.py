@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 from confluent_kafka import KafkaError
 
-from trekkpaalegg.errors import FatalError, FencedError, RefusedError, RetryableError, UnknownTopicError
+from tests.kit.waiting import until
+from trekkpaalegg.errors import FatalError, FencedError, RefusedError, RetryableError, UnknownTopicError, release_frames
 from trekkpaalegg.kafka.clients import UnansweredError, call_bounded
 from trekkpaalegg.kafka.diagnosis import LastReason
 from trekkpaalegg.kafka.errors import ends_reading, is_transient, translate_reading
@@ -109,3 +112,34 @@ def test_a_call_that_does_not_return_is_given_up() -> None:
     with pytest.raises(UnansweredError):
         call_bounded(answered.wait, 0.05)
     answered.set()
+
+
+class Client:
+    """Stands for one that a call uses."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_that_was_given_up_keeps_nothing_once_it_returns(fails: bool) -> None:
+    answered = threading.Event()
+
+    def give_up() -> tuple[weakref.ref[Client], BaseException]:
+        client = Client()
+
+        def call() -> None:
+            answered.wait(60)
+            if fails:
+                raise ConnectionError(str(client))
+
+        with pytest.raises(UnansweredError) as given_up:
+            call_bounded(call, 0.05)
+        return weakref.ref(client), given_up.value
+
+    gc.disable()
+    try:
+        client, error = give_up()
+        release_frames(error)  # as a worker does with the error of a lane
+        assert client() is not None
+        answered.set()
+        until(lambda: client() is None, what="the client is given back")
+    finally:
+        gc.enable()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 import time
+import weakref
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.errors import SuspendedError
-from trekkpaalegg.errors import RetryableError, TrekkpaaleggError
+from trekkpaalegg.errors import RetryableError, TrekkpaaleggError, release_frames
 from trekkpaalegg.retry import SHORT_ATTEMPTS_MAX, Retry, retry_after_seconds, short_retry
 
 
@@ -115,3 +118,46 @@ def test_retry_after_is_read_in_both_forms_and_capped(text: str | None, seconds:
 def test_no_retry_after_breaks_it(text: str) -> None:
     seconds = retry_after_seconds(text, NOW, 60.0)
     assert seconds is None or 0 <= seconds <= 60
+
+
+# What a call used is given back at once: it may be a Kafka client with four threads
+
+
+class Used:
+    """Something that a call uses; `report` is called before each pause."""
+
+    def report(self, _reason: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_nothing_is_kept_of_what_a_call_used(failures: int) -> None:
+    def use() -> weakref.ref[Used]:
+        used, troubled = Used(), Troubled(*[at_once() for _ in range(failures)])
+        with contextlib.suppress(RetryableError):
+            Retry(attempts_max=2, failed=used.report)(lambda: (used, troubled()))
+        return weakref.ref(used)
+
+    gc.disable()
+    try:
+        assert use()() is None
+    finally:
+        gc.enable()
+
+
+def test_frames_of_an_error_and_of_its_causes_are_released() -> None:
+    def fail() -> None:
+        used.append(Used())
+        held = used[0]
+        try:
+            int("no number")
+        except ValueError as error:
+            raise RetryableError(f"{type(held)} failed") from error
+
+    used: list[Used] = []
+    with pytest.raises(RetryableError) as raised:
+        fail()
+    found = weakref.ref(used.pop())
+    assert found() is not None
+    release_frames(raised.value)
+    assert found() is None

@@ -90,8 +90,8 @@ def call_bounded(call: Callable[[], object], seconds_max: float, *, name: str = 
         try:
             call()
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
-            # Without this frame, which holds the list: nobody may be waiting any more to take it out.
-            raised.append(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
+            # Without frames, which hold the list and the call: nobody may be waiting any more to take it out.
+            raised.append(error.with_traceback(None))
         returned.set()
 
     threading.Thread(target=body, name=name, daemon=True).start()
