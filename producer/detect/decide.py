@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from producer.domain.content import CONTENT_HASH_VERSION, METHODS, content_hash
+from producer.domain.content import CONTENT_HASH_VERSION, METHODS, content_hash, quarantine_hash
 from producer.domain.state import LOST, LOST_EVERYWHERE, OrderState, with_failing, with_missing, without
 from producer.domain.trekkpaalegg import (
     Failed,
@@ -211,7 +211,7 @@ class _Attempt:
         elif isinstance(element, Rejected):
             self._quarantine(element)
         elif element is not None:
-            if content_hash(element) not in self._before.rejected:
+            if quarantine_hash(element) not in self._before.rejected:
                 self._count(Counts(version_jumps=1))
             self._quarantine(self._rejection(element, RejectionReason.VERSION_JUMP, "trekkversjon"))
         needed |= self._pending()
@@ -354,7 +354,7 @@ class _Attempt:
             or number >= before.trekkversjon
             or number in self._history
             or before.is_missing(number)
-            or content_hash(shown) in before.rejected
+            or quarantine_hash(shown) in before.rejected
         ):
             return None
         return number
@@ -369,7 +369,7 @@ class _Attempt:
             self._quarantine_changed(element)
 
     def _quarantine_changed(self, element: Trekkpaalegg) -> None:
-        if content_hash(element) not in self._before.rejected:
+        if quarantine_hash(element) not in self._before.rejected:
             self._count(Counts(changed_content=1))
         self._quarantine(self._rejection(element, RejectionReason.CHANGED_CONTENT, "$"))
 
@@ -442,7 +442,7 @@ def rejection_of(element: Trekkpaalegg, trekkpliktig: str, reason: RejectionReas
     return Rejected(
         trekkpliktig=trekkpliktig,
         raw=element.raw,
-        raw_hash=content_hash(element),
+        raw_hash=quarantine_hash(element),
         reason=reason,
         field_path=field_path,
         detail=_DETAILS.get(reason, ""),

@@ -72,6 +72,11 @@ METHODS: dict[int, Callable[[Trekkpaalegg, Trekkstatus], bytes]] = {1: _method_1
 """By number, for ever: state holds hashes of each. A number that is not here is a newer program's."""
 
 
+QUARANTINE_METHOD: Final = 1
+"""The method of hashes by which content in quarantine is recognised, for ever. By that of new hashes each change of
+method, and each program beside another, would quarantine everything again."""
+
+
 def content_hash(
     trekkpaalegg: Trekkpaalegg, trekkstatus: Trekkstatus | None = None, *, method: int = CONTENT_HASH_VERSION
 ) -> bytes:
@@ -80,3 +85,8 @@ def content_hash(
     Raises `KeyError` for a method that is not in `METHODS`.
     """
     return METHODS[method](trekkpaalegg, trekkstatus or trekkpaalegg.trekkstatus)
+
+
+def quarantine_hash(trekkpaalegg: Trekkpaalegg) -> bytes:
+    """The hash by which this content is recognised once it is in quarantine."""
+    return content_hash(trekkpaalegg, method=QUARANTINE_METHOD)

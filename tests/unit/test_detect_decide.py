@@ -448,6 +448,16 @@ def test_content_is_compared_by_the_method_of_the_remembered_hash(other_method):
     assert (home.published, home.order.content_hash_version) == ([published(1, correction=1)], CONTENT_HASH_VERSION)
 
 
+def test_content_in_quarantine_is_recognised_whatever_the_method_of_new_hashes(monkeypatch):
+    home = Home(of(1))
+    home.observe(version(amount=200))
+    monkeypatch.setitem(METHODS, 2, lambda trekkpaalegg, _: b"second" + METHODS[1](trekkpaalegg, _)[:2])
+    monkeypatch.setitem(content_hash.__kwdefaults__, "method", 2)
+    for each in (version(amount=200), version(amount=300), version(amount=300)):
+        home.observe(each)
+    assert home.quarantined == [RejectionReason.CHANGED_CONTENT] * 2
+
+
 def test_hash_by_a_newer_programs_method_is_no_changed_content_and_is_kept():
     before = OrderState(1, b"newhash.", CONTENT_HASH_VERSION + 7)
     assert not changes(Home(before).observe(version()), before)
